@@ -1,0 +1,4 @@
+//! Between registries of one process.
+/// Between registries of one process.
+#[derive(Debug)]
+pub struct LocalBroadcaster {}

@@ -1,0 +1,114 @@
+//! What an event wants done besides changing its state.
+
+use std::{fmt, future::Future, time::SystemTime};
+
+use futures::future::BoxFuture;
+
+use super::{EventId, Reply};
+use crate::{Elements, Handle, Key, ReactiveState, Viewer};
+
+/// Work that runs once the change is saved and committed.
+pub(crate) type Background<S> = Box<dyn FnOnce(Handle<S>) -> BoxFuture<'static, ()> + Send>;
+/// Work that writes the reply while it goes on.
+pub(crate) type Streaming<S> = Box<dyn FnOnce(Handle<S>, Reply) -> BoxFuture<'static, ()> + Send>;
+
+/// What an event's `apply` knows besides the state, and what it wants done once the change is
+/// committed.
+///
+/// Nothing in here happens unless the event is accepted and saved; a repeat of an event that was
+/// applied before does none of it again.
+pub struct Context<S> {
+    key: Key,
+    viewer: Viewer,
+    id: EventId,
+    now: SystemTime,
+    pub(crate) effects: Effects,
+    pub(crate) aftermath: Aftermath<S>,
+}
+
+/// The elements that an event sends.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) caller: Vec<Elements>,
+    pub(crate) followers: Vec<Elements>,
+}
+
+/// The work that an event leaves behind.
+pub(crate) struct Aftermath<S> {
+    pub(crate) background: Vec<Background<S>>,
+    pub(crate) streaming: Option<Streaming<S>>,
+}
+
+impl<S: ReactiveState> Context<S> {
+    pub(crate) fn new(key: Key, viewer: Viewer, id: EventId, now: SystemTime) -> Self {
+        let aftermath = Aftermath { background: Vec::new(), streaming: None };
+        Self { key, viewer, id, now, effects: Effects::default(), aftermath }
+    }
+
+    /// The instance that the event changes.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Who sent the event.
+    #[must_use]
+    pub const fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
+    /// The event's id: the browser's, or one that the engine minted.
+    #[must_use]
+    pub const fn event_id(&self) -> &EventId {
+        &self.id
+    }
+
+    /// When the event arrived: the same however often `apply` runs.
+    #[must_use]
+    pub const fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    /// Sends elements to the caller, in the reply. Not ordered with the caller's stream.
+    pub fn reply(&mut self, elements: Elements) {
+        self.effects.caller.push(elements);
+    }
+
+    /// Sends elements to every follower of the state's signals, in the frame of this change.
+    ///
+    /// Ephemeral, outside law 4: a follower that joins later, or lagged, does not get them.
+    pub fn broadcast(&mut self, elements: Elements) {
+        self.effects.followers.push(elements);
+    }
+
+    /// Runs `work` after the commit, detached from the request, with a typed handle to this instance.
+    ///
+    /// At most once: a crash between the commit and the work's end loses the rest of it. A panic in it
+    /// is logged. The number of such tasks is capped per registry; at the cap an event that asks for
+    /// one is refused and changes nothing.
+    pub fn after<F, W>(&mut self, work: F)
+    where
+        F: FnOnce(Handle<S>) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.aftermath.background.push(Box::new(move |handle| Box::pin(work(handle))));
+    }
+
+    /// Answers with a stream: `work` runs after the commit and writes to the caller's reply until it
+    /// returns. What it writes once the caller is gone is an error that tells it to stop.
+    ///
+    /// The last call counts. Capped like [`after`](Self::after).
+    pub fn stream<F, W>(&mut self, work: F)
+    where
+        F: FnOnce(Handle<S>, Reply) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.aftermath.streaming = Some(Box::new(move |handle, reply| Box::pin(work(handle, reply))));
+    }
+}
+
+impl<S> fmt::Debug for Context<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("key", &self.key).field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,48 @@
+//! What makes a retry the same event.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// Names one event, so that sending it again applies it only once (law 3): 1 to 64 bytes of visible
+/// ASCII from the header `Faststate-Event`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EventId(Arc<str>);
+
+impl EventId {
+    /// A new random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(format!("{:032x}", rand::random::<u128>()).into())
+    }
+
+    /// The id's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({})", self.0)
+    }
+}
+
+/// The text is not an event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event id is 1 to 64 bytes of visible ASCII")]
+pub struct EventIdError;
+
+impl FromStr for EventId {
+    type Err = EventIdError;
+
+    fn from_str(text: &str) -> Result<Self, EventIdError> {
+        let legal = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if legal { Ok(Self(text.into())) } else { Err(EventIdError) }
+    }
+}

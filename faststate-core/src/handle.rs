@@ -1,0 +1,138 @@
+//! Typed access to an instance.
+
+use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
+
+use crate::{
+    Error, Event, EventId, Key, ReactiveState, Registry, Rejection, Version, Viewer,
+    registry::{Attempt, Job, Outcome, Update},
+};
+
+/// Typed access to one instance, for application code, background work and tests.
+///
+/// Cheap to clone. No access checks: the application is trusted.
+pub struct Handle<S> {
+    registry: Arc<dyn Registry>,
+    key: Key,
+    state: PhantomData<fn() -> S>,
+}
+
+/// A state as it was at one version.
+#[derive(Debug)]
+pub struct Snapshot<S> {
+    state: Arc<S>,
+    version: Version,
+}
+
+impl<S: ReactiveState> Handle<S> {
+    /// The handle of `viewer`'s instance of `S`; `id` for records and components.
+    ///
+    /// # Errors
+    /// As [`Registry::key`].
+    pub fn of(registry: Arc<dyn Registry>, viewer: &Viewer, id: Option<&str>) -> Result<Self, Error> {
+        let key = registry.key(S::NAME, viewer, id)?;
+        Ok(Self::new(registry, key))
+    }
+
+    pub(crate) const fn new(registry: Arc<dyn Registry>, key: Key) -> Self {
+        Self { registry, key, state: PhantomData }
+    }
+
+    /// The instance's key.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The present state.
+    ///
+    /// # Errors
+    /// As [`Registry::read`].
+    pub async fn read(&self) -> Result<Snapshot<S>, Error> {
+        let reading = self.registry.read(&self.key).await?;
+        let state = reading.state.downcast().map_err(|_| Error::Unknown)?;
+        Ok(Snapshot { state, version: reading.version })
+    }
+
+    /// Changes the state in its turn, by a closure that may run again after a conflict.
+    ///
+    /// # Errors
+    /// The closure's rejection, or as [`Registry::run`]. Nothing has changed.
+    pub async fn update(
+        &self,
+        change: impl Fn(&mut S) -> Result<(), Rejection> + Send + Sync + 'static,
+    ) -> Result<Outcome, Error> {
+        self.run(Box::new(Update::new(change)), Viewer::application(), None).await
+    }
+
+    /// Sends an event as the application.
+    ///
+    /// # Errors
+    /// The event's rejection, or as [`Registry::run`].
+    pub async fn send(&self, event: impl Event<State = S>) -> Result<Outcome, Error> {
+        self.run(Box::new(event), Viewer::application(), None).await
+    }
+
+    /// Sends an event as `viewer`, once per `id` however often it is sent (law 3).
+    ///
+    /// # Errors
+    /// The event's rejection, or as [`Registry::run`].
+    pub async fn send_as(
+        &self,
+        event: impl Event<State = S>,
+        viewer: Viewer,
+        id: EventId,
+    ) -> Result<Outcome, Error> {
+        self.run(Box::new(event), viewer, Some(id)).await
+    }
+
+    /// How many streams follow the instance on this node.
+    #[must_use]
+    pub fn followers(&self) -> usize {
+        self.registry.followers(&self.key)
+    }
+
+    /// Deletes the instance: what follows it sees the default under a new epoch.
+    ///
+    /// # Errors
+    /// As [`Registry::run`].
+    pub async fn delete(&self) -> Result<(), Error> {
+        self.registry.delete(&self.key).await
+    }
+
+    async fn run(
+        &self,
+        attempt: Box<dyn Attempt<S>>,
+        viewer: Viewer,
+        id: Option<EventId>,
+    ) -> Result<Outcome, Error> {
+        self.registry.run(&self.key, Job { attempt: Box::new(attempt), viewer, id }).await
+    }
+}
+
+impl<S> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        Self { registry: Arc::clone(&self.registry), key: self.key.clone(), state: PhantomData }
+    }
+}
+
+impl<S> fmt::Debug for Handle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.key).finish()
+    }
+}
+
+impl<S> Snapshot<S> {
+    /// The version at which the state was this.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+}
+
+impl<S> Deref for Snapshot<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.state
+    }
+}

@@ -1,0 +1,49 @@
+//! What the status page and the probes read.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Figures of one node.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Health {
+    /// Seconds since the registry was built.
+    pub uptime: u64,
+    /// Topics that somebody follows.
+    pub topics: usize,
+    /// Followers of all topics.
+    pub followers: usize,
+    /// Instances in memory.
+    pub instances: usize,
+    /// Events accepted since the start.
+    pub events: u64,
+    /// Conflicts with another node since the start.
+    pub conflicts: u64,
+    /// Each store.
+    pub stores: Vec<StoreHealth>,
+}
+
+/// One store, as it answers now.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoreHealth {
+    /// Its name; the default store is `default`, the registry's own memory is `memory`.
+    pub name: String,
+    /// Whether it answers.
+    pub healthy: bool,
+    /// How long the answer took, in milliseconds.
+    pub latency_ms: f64,
+}
+
+impl Health {
+    /// Whether every store answers.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.stores.iter().all(|store| store.healthy)
+    }
+}
+
+impl StoreHealth {
+    pub(crate) fn new(name: &str, healthy: bool, latency: Duration) -> Self {
+        Self { name: name.to_owned(), healthy, latency_ms: latency.as_secs_f64() * 1000.0 }
+    }
+}

@@ -1,0 +1,164 @@
+//! Instances and their turns: the engine.
+
+mod access;
+mod attempt;
+mod call;
+mod config;
+mod error;
+
+pub(crate) use self::attempt::{Attempt, Update};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+mod state_registry;
+pub use state_registry::StateRegistry;
+pub use self::{
+    access::Access,
+    call::{Answer, Call, Job, Outcome, Reading, Route, TopicName, TopicNameError, Visible},
+    config::StateConfig,
+    error::{BuildError, Error},
+};
+use crate::{Health, Key, Version, Viewer, topics::Follower};
+
+/// What adapters, handles and application code ask of the engine.
+///
+/// Object-safe: an `Arc<dyn Registry>` is all that the endpoint and [`Handle`](crate::Handle) know.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// The key of `state` for this viewer: owner from the viewer, id from the path.
+    ///
+    /// Says nothing about whether the instance exists or the viewer may see it.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a state that does not exist or an id that it cannot have,
+    /// [`Error::SignIn`] for a user's state without a user, [`Error::Unknown`] for a session's state
+    /// without a session.
+    fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error>;
+
+    /// Every event that can be called over HTTP.
+    fn routes(&self) -> Vec<Route>;
+
+    /// Sends an event: input by type, access, prepare, the key's turn, reply.
+    ///
+    /// # Contract
+    /// The place in the key's queue is taken when the future is first polled, unless `prepare` waits.
+    /// The accepted event is applied exactly once (laws 2 and 3); anything else leaves the state as it
+    /// was (law 7).
+    ///
+    /// # Errors
+    /// Within the deadline (2 s of arrival by default), whatever the queue: see [`Error`].
+    ///
+    /// # Cancellation
+    /// A dropped future stops nothing: once queued, the event runs to its end.
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
+
+    /// Runs a job of the application in the key's turn, without access checks: what
+    /// [`Handle`](crate::Handle) is made of. Same contract, errors and cancellation as `dispatch`.
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
+
+    /// The present state of an instance, loaded if it is not in memory.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a record that does not exist, [`Error::Busy`] at the cap,
+    /// [`Error::Unavailable`] when the store does not answer.
+    async fn read(&self, key: &Key) -> Result<Reading, Error>;
+
+    /// Deletes an instance: its followers see the default under a new epoch. No access checks.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    async fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// Whether the viewer may see and change this instance.
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
+
+    /// What a page shows of a topic at this moment: its signals, or a view's elements.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); [`Error::Unknown`] also when access is refused or the view is unknown.
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error>;
+
+    /// Joins a topic: nothing, the frames after `cursor`, or a snapshot, and frames from then on.
+    ///
+    /// `stream` names the connection, so that one that follows several topics of a key counts once.
+    /// A cursor of another epoch or ahead of this node makes it read the store first (law 4).
+    ///
+    /// # Errors
+    /// As [`visible`](Self::visible).
+    async fn follow(
+        &self,
+        topic: &TopicName,
+        viewer: &Viewer,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error>;
+
+    /// How many streams follow the key here, whichever of its topics.
+    fn followers(&self, key: &Key) -> usize;
+
+    /// Figures for the status page and the probes. Asks each store once.
+    async fn health(&self) -> Health;
+
+    /// Waits until every accepted event and the work it left behind has ended.
+    ///
+    /// Does not refuse new ones: stop the listener first. Bounded by the caller.
+    async fn settle(&self);
+}
+
+#[async_trait]
+impl<R: Registry + ?Sized> Registry for Arc<R> {
+    fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
+        (**self).key(state, viewer, id)
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        (**self).routes()
+    }
+
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
+        (**self).dispatch(call).await
+    }
+
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        (**self).run(key, job).await
+    }
+
+    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+        (**self).read(key).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        (**self).delete(key).await
+    }
+
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        (**self).allows(key, viewer)
+    }
+
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error> {
+        (**self).visible(topic, viewer).await
+    }
+
+    async fn follow(
+        &self,
+        topic: &TopicName,
+        viewer: &Viewer,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error> {
+        (**self).follow(topic, viewer, cursor, stream).await
+    }
+
+    fn followers(&self, key: &Key) -> usize {
+        (**self).followers(key)
+    }
+
+    async fn health(&self) -> Health {
+        (**self).health().await
+    }
+
+    async fn settle(&self) {
+        (**self).settle().await;
+    }
+}

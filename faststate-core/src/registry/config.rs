@@ -1,0 +1,108 @@
+//! How a state is kept.
+
+use std::time::Duration;
+
+use super::Access;
+use crate::Scope;
+
+/// How a state is kept: its scope, who may see it, where it is saved, for how long.
+#[derive(Clone, Debug)]
+pub struct StateConfig {
+    pub(crate) scope: Scope,
+    pub(crate) access: Option<Access>,
+    pub(crate) store: Saved,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) queue: usize,
+    pub(crate) log_bytes: usize,
+}
+
+/// Where a state is saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// In the registry's own memory: gone with the process.
+    Memory,
+    /// In the store with this name; the default store is `""`.
+    Store(String),
+}
+
+impl StateConfig {
+    /// One instance per browser session, kept 24 hours after its last use.
+    #[must_use]
+    pub fn session() -> Self {
+        Self::new(Scope::Session).ttl(Duration::from_hours(24))
+    }
+
+    /// One instance per signed-in user.
+    #[must_use]
+    pub fn user() -> Self {
+        Self::new(Scope::User)
+    }
+
+    /// One instance for all. Shared: declare its [`access`](Self::access).
+    #[must_use]
+    pub fn global() -> Self {
+        Self::new(Scope::Global)
+    }
+
+    /// One instance per id, shared: declare its [`access`](Self::access).
+    #[must_use]
+    pub fn record() -> Self {
+        Self::new(Scope::Record)
+    }
+
+    /// One instance per id within a session, kept 24 hours after its last use.
+    #[must_use]
+    pub fn component() -> Self {
+        Self::new(Scope::Component).ttl(Duration::from_hours(24))
+    }
+
+    /// Who may see and change it. Required for the shared scopes, global and record; the others
+    /// belong to their viewer, and a policy restricts them further.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = Some(access);
+        self
+    }
+
+    /// Saves each change in the registry's default store before it is acknowledged (law 1).
+    ///
+    /// Without it a state lives in the process's memory.
+    #[must_use]
+    pub fn persist(self) -> Self {
+        self.persist_in("")
+    }
+
+    /// Like [`persist`](Self::persist), in the store of this name.
+    #[must_use]
+    pub fn persist_in(mut self, store: impl Into<String>) -> Self {
+        self.store = Saved::Store(store.into());
+        self
+    }
+
+    /// How long an instance is kept after its last use or follower, by the store's clock; a
+    /// resolution of a millisecond, at least 50 ms.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl.max(Duration::from_millis(50)));
+        self
+    }
+
+    /// How many events may wait for one instance's turn (1,024); one more is refused.
+    #[must_use]
+    pub const fn queue(mut self, events: usize) -> Self {
+        self.queue = events;
+        self
+    }
+
+    /// How many bytes of frames a topic keeps for followers that lag (64 KiB); beyond it they get a
+    /// snapshot.
+    #[must_use]
+    pub const fn log_bytes(mut self, bytes: usize) -> Self {
+        self.log_bytes = bytes;
+        self
+    }
+
+    const fn new(scope: Scope) -> Self {
+        Self { scope, access: None, store: Saved::Memory, ttl: None, queue: 1024, log_bytes: 64 * 1024 }
+    }
+}

@@ -1,0 +1,4 @@
+//! The engine.
+/// The engine.
+#[derive(Debug)]
+pub struct StateRegistry {}

@@ -1,0 +1,207 @@
+//! Where states are saved.
+
+mod memory;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+pub use self::memory::MemoryStore;
+use crate::{BoxError, EventId, Key, Version};
+
+/// How long a store keeps a caller's receipt, by its own clock.
+pub const RECEIPT_KEPT: Duration = Duration::from_secs(600);
+
+/// Saves records, at most one per key, and the receipts of the events that made them.
+///
+/// # Contract
+/// 1. Of any number of concurrent saves of one key that expect the same version, exactly one succeeds
+///    (law 2).
+/// 2. A record and its receipt are saved together or not at all (law 3).
+/// 3. A save whose receipt is already there changes nothing and says [`Saving::Duplicate`], whatever
+///    version it expects.
+/// 4. What a durable store has acknowledged is there after `kill -9` (law 1).
+/// 5. A record is gone once its time to live has passed by the store's clock: `load` no longer gives
+///    it, `touch` does not revive it, and a save that expects it is a conflict.
+/// 6. Different keys are different records, byte for byte (law 11).
+/// 7. A receipt outlives its record: deletion or expiry of the record does not make room for a repeat.
+///
+/// The suite `conformance::store` checks all of it.
+///
+/// # Errors
+/// A call may take up to two seconds; then it fails. After an error of `save` the outcome is unknown:
+/// the engine loads again, with the receipt.
+///
+/// # Cancellation
+/// A dropped future leaves the old record or the new one, never a mixture.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// The record, and whether the receipt is there.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError>;
+
+    /// Saves the record if what is stored still is what was expected, together with the receipt.
+    ///
+    /// # Limits
+    /// `record.data` is at most 1 MiB of JSON; `record.ttl` has a resolution of a millisecond.
+    ///
+    /// # Errors
+    /// When the store does not answer (the outcome is then unknown) or has no room (nothing changed).
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError>;
+
+    /// Deletes the record if it still is at this version; says whether it did.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError>;
+
+    /// Lets the record live `ttl` from now; says whether there was one.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError>;
+
+    /// Removes expired records and receipts, at most `limit` of each; says how many.
+    ///
+    /// Only housekeeping: what has expired is gone before it is swept.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError>;
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What is saved under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The `SCHEMA` of the state that wrote it.
+    pub schema: u32,
+    /// Its version.
+    pub version: Version,
+    /// The state as JSON.
+    pub data: Bytes,
+    /// How much longer it lives, by the store's clock: asked for when saved, left when loaded. Without
+    /// one it stays.
+    pub ttl: Option<Duration>,
+}
+
+/// What `load` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The record, unless there is none or it has expired.
+    pub record: Option<Record>,
+    /// Whether the receipt that was asked for is there.
+    pub receipt: bool,
+}
+
+/// What a save expects to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// No record.
+    Absent,
+    /// A record at exactly this version.
+    Version(Version),
+}
+
+/// What became of a save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saving {
+    /// Record and receipt are saved.
+    Saved,
+    /// Something else was found than expected; nothing changed.
+    Conflict,
+    /// The receipt was there already; nothing changed.
+    Duplicate,
+}
+
+/// Proof that an event was applied to a key: 128 bits of SHA-256 over key, event and event id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    digest: [u8; 16],
+    minted: bool,
+}
+
+impl Receipt {
+    /// The receipt of a caller's event id.
+    #[must_use]
+    pub fn new(key: &Key, event: &str, id: &EventId) -> Self {
+        let mut hash = Sha256::new();
+        for part in [key.as_str(), event, id.as_str()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash.finalize()[..16]);
+        Self { digest, minted: false }
+    }
+
+    /// A receipt that no caller knows: it serves the engine's own retries.
+    #[must_use]
+    pub fn minted() -> Self {
+        Self { digest: rand::random(), minted: true }
+    }
+
+    /// The digest.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.digest
+    }
+
+    /// Whether the engine minted it: kept for [`lifetime`](Self::lifetime) only, and not at all by a
+    /// store whose outcomes are never unknown.
+    #[must_use]
+    pub const fn is_minted(&self) -> bool {
+        self.minted
+    }
+
+    /// How long a store keeps it: 10 minutes, or 1 minute if minted.
+    #[must_use]
+    pub const fn lifetime(&self) -> Duration {
+        if self.minted { Duration::from_secs(60) } else { RECEIPT_KEPT }
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Receipt({:032x})", u128::from_be_bytes(self.digest))
+    }
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It does not answer: temporary, and the outcome of a save is unknown.
+    #[error("the store does not answer")]
+    Unavailable(#[source] BoxError),
+    /// It has no room for another record or receipt: nothing changed.
+    #[error("the store is full: {0}")]
+    Full(&'static str),
+    /// It refuses this key or record: permanent, nothing changed.
+    #[error("the store refuses this: {0}")]
+    Refused(#[source] BoxError),
+    /// What it holds cannot be read: permanent until somebody repairs it.
+    #[error("what is stored under {key} cannot be read")]
+    Corrupt {
+        /// The record's key.
+        key: Key,
+        /// Why not.
+        #[source]
+        source: BoxError,
+    },
+}

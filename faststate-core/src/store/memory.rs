@@ -1,0 +1,4 @@
+//! A store in this process's memory.
+/// A store.
+#[derive(Debug)]
+pub struct MemoryStore {}

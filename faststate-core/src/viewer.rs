@@ -1,0 +1,99 @@
+//! Who asks.
+
+use std::fmt;
+
+/// Names one browser session: 128 random bits, written as 32 lower-case hexadecimal digits.
+///
+/// Whoever knows a session's id in a valid cookie *is* that session, so its `Debug` shows only the
+/// first four digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    /// A new id from the thread's cryptographic generator.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// The id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The id's 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({:02x}{:02x}..)", self.0[0], self.0[1])
+    }
+}
+
+/// Who asks: the session of the request's cookie, and the user and roles that the application's
+/// identity closure told.
+///
+/// Keys are derived from the viewer, never from what a browser claims.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Viewer {
+    session: Option<SessionId>,
+    user: Option<String>,
+    roles: Vec<String>,
+}
+
+impl Viewer {
+    /// A viewer with a session and nothing else.
+    #[must_use]
+    pub fn session(session: SessionId) -> Self {
+        Self { session: Some(session), ..Self::default() }
+    }
+
+    /// The application itself: no session, no user, no roles.
+    #[must_use]
+    pub fn application() -> Self {
+        Self::default()
+    }
+
+    /// This viewer, signed in as `user`.
+    #[must_use]
+    pub fn with_user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// This viewer with one role more.
+    #[must_use]
+    pub fn with_role(mut self, role: impl Into<String>) -> Self {
+        self.roles.push(role.into());
+        self
+    }
+
+    /// The session, if the request had one.
+    #[must_use]
+    pub const fn session_id(&self) -> Option<&SessionId> {
+        self.session.as_ref()
+    }
+
+    /// The user, if signed in.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Whether the viewer has this role.
+    #[must_use]
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| held == role)
+    }
+}
