@@ -12,7 +12,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 mod state_registry;
-pub use state_registry::StateRegistry;
 pub use self::{
     access::Access,
     call::{Answer, Call, Job, Outcome, Reading, Route, TopicName, TopicNameError, Visible},
@@ -20,6 +19,7 @@ pub use self::{
     error::{BuildError, Error},
 };
 use crate::{Health, Key, Version, Viewer, topics::Follower};
+pub use state_registry::StateRegistry;
 
 /// What adapters, handles and application code ask of the engine.
 ///

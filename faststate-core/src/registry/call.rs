@@ -119,7 +119,9 @@ pub struct TopicName {
 
 /// The text is not a topic: `state`, `state:id`, `state.view` or `state:id.view`, ids percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a topic is `state`, `state:id`, `state.view` or `state:id.view`, with `%`, `,`, `:` and `.` of an id percent-encoded")]
+#[error(
+    "a topic is `state`, `state:id`, `state.view` or `state:id.view`, with `%`, `,`, `:` and `.` of an id percent-encoded"
+)]
 pub struct TopicNameError;
 
 impl TopicName {

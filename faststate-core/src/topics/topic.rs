@@ -37,7 +37,10 @@ pub(crate) struct Content {
 
 impl Content {
     /// `encode` gives nothing if it cannot: it has logged why.
-    pub(crate) fn new(version: Version, encode: impl Fn() -> Option<Frame> + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(
+        version: Version,
+        encode: impl Fn() -> Option<Frame> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self { version, encode: Box::new(encode), snapshot: OnceLock::new() })
     }
 
