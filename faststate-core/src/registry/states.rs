@@ -196,8 +196,11 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 
     fn lost(&self) {
-        let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
-        loaded.into_iter().for_each(|instance| self.look(instance, Work::Refresh));
+        // Only what is followed: the rest is confirmed when it is used.
+        let is_followed = |instance: &Instance<S>| instance.followers() > 0;
+        let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
+        let followed: Vec<_> = loaded.filter(|instance| is_followed(instance)).collect();
+        followed.into_iter().for_each(|instance| self.look(instance, Work::Refresh));
     }
 
     async fn upkeep(&self) {

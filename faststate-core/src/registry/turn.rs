@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use futures::FutureExt as _;
@@ -15,6 +15,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Attempt, Error, Outcome, instance::Instance, shared::panic_text, states::States};
 use crate::{EventId, ReactiveState, Viewer, broadcast::Change, store::Receipt};
+
+/// How much sooner than its caller a turn gives up, so that the caller hears what happened.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// What waits for an instance's turn.
 pub(super) struct Queue<S> {
@@ -78,7 +81,13 @@ impl<S: ReactiveState> States<S> {
     ) -> Result<Outcome, Error> {
         let (reply, mut answer) = oneshot::channel();
         let claimed = Arc::new(AtomicBool::new(false));
-        let turn = Turn { work, arrived: Instant::now(), deadline, claimed: Arc::clone(&claimed), reply };
+        let turn = Turn {
+            work,
+            arrived: Instant::now(),
+            deadline: deadline - GRACE,
+            claimed: Arc::clone(&claimed),
+            reply,
+        };
         self.enqueue(instance, turn)?;
         if let Ok(answer) = answer.try_recv() {
             return answer;

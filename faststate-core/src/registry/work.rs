@@ -70,6 +70,9 @@ impl<S: ReactiveState> States<S> {
         let mut verified = false;
         let mut unknown = false;
         loop {
+            if Instant::now() >= deadline {
+                return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
+            }
             let current = match instance.usable() {
                 Some(current) => current,
                 None => match self.refresh(instance, Some(receipt), deadline).await {
@@ -139,9 +142,6 @@ impl<S: ReactiveState> States<S> {
                     (verified, unknown) = (false, true);
                 }
                 Err(error) => return Err(Error::Unavailable(error)),
-            }
-            if Instant::now() >= deadline {
-                return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
             }
         }
     }
