@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod follow;
 mod instance;
+mod read_only;
 mod shared;
 mod state_registry;
 mod states;
@@ -25,6 +26,7 @@ pub use self::{
     call::{Answer, Call, Job, Outcome, Reading, ReplyView, Route, TopicName, TopicNameError, Visible},
     config::StateConfig,
     error::{BuildError, Error},
+    read_only::ReadOnly,
     state_registry::StateRegistry,
 };
 use crate::{Health, Key, Version, Viewer, topics::Follower};
