@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
     future::Future,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -51,8 +51,10 @@ struct Declared {
     name: &'static str,
     config: StateConfig,
     routes: Vec<Route>,
-    finish: Box<dyn FnOnce(Arc<dyn Store>, Arc<Shared>) -> Arc<dyn AnyStates>>,
+    finish: Box<Finish>,
 }
+
+type Finish = dyn FnOnce(Arc<dyn Store>, Arc<Shared>) -> Arc<dyn AnyStates>;
 
 /// What one state is made of: its events, views and beginnings.
 pub struct StateBuilder<S> {
@@ -182,9 +184,9 @@ impl RegistryBuilder {
         let registry = Arc::new(StateRegistry { states, stores: self.stores, shared });
         let weak = Arc::downgrade(&registry);
         // Set once, here.
-        let _ = registry.shared.registry.set(weak.clone());
+        let _ = registry.shared.registry.set(Weak::clone(&weak) as _);
         if let Some(broadcaster) = self.broadcaster {
-            broadcaster.attach(Arc::new(Ear(weak.clone())));
+            broadcaster.attach(Arc::new(Ear(Weak::clone(&weak))));
         }
         tokio::spawn(keep_house(weak, shortest_ttl));
         Ok(registry)
@@ -327,7 +329,7 @@ impl<S: ReactiveState> StateBuilder<S> {
 
     fn finish(self, config: StateConfig, store: Arc<dyn Store>, shared: Arc<Shared>) -> Arc<States<S>> {
         Arc::new_cyclic(|me| States {
-            me: me.clone(),
+            me: Weak::clone(me),
             access: config.access.clone().unwrap_or_else(Access::public),
             config,
             store,

@@ -1,6 +1,9 @@
 //! Joining and leaving an instance's topics.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::{
     Error,
@@ -63,7 +66,7 @@ impl<S: ReactiveState> States<S> {
     /// A new topic; the caller holds the lock of the instance's topics, so that no commit comes between.
     fn open(&self, instance: &Arc<Instance<S>>, slot: Slot) -> Result<Arc<Topic>, Error> {
         let current = instance.current.read().clone().ok_or(Error::Unknown)?;
-        let (states, weak) = (self.me.clone(), Arc::downgrade(instance));
+        let (states, weak) = (Weak::clone(&self.me), Arc::downgrade(instance));
         let left = move |stream| {
             if let (Some(states), Some(instance)) = (states.upgrade(), weak.upgrade()) {
                 states.leave(&instance, stream);

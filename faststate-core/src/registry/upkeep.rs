@@ -79,7 +79,7 @@ impl<S: ReactiveState> States<S> {
     /// Makes room when the registry is full, at most every 100 ms.
     pub(super) fn make_room(&self) {
         let now = Instant::now();
-        let looked = std::mem::replace(&mut *self.crowded.lock(), Some(now));
+        let looked = self.crowded.lock().replace(now);
         if looked.is_none_or(|at| now - at >= CROWDED) {
             self.let_go(Duration::ZERO);
         } else {
