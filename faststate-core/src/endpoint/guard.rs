@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn law_8_another_site_is_refused() {
+    fn law_08_another_site_is_refused() {
         for method in [Method::POST, Method::GET] {
             for site in ["cross-site", "same-site", "", "Same-Origin", "same-origin, cross-site"] {
                 for authority in [true, false] {

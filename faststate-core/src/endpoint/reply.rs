@@ -132,7 +132,9 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
         if !elements.is_empty() {
             events.extend_from_slice(&frame::elements(&elements));
         }
-        events.extend_from_slice(view.as_deref().unwrap_or_default());
+        if let Some(view) = view {
+            events.extend_from_slice(&view.events());
+        }
         match (cleared, stream) {
             (Some(cleared), None) if events.is_empty() => {
                 answer(StatusCode::OK, JSON, ReplyBody::full(cleared.to_string()))
@@ -150,7 +152,7 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
             }
         }
     } else {
-        let json = view.as_ref().and_then(merged).unwrap_or(Bytes::from_static(b"{}"));
+        let json = view.map_or(Bytes::from_static(b"{}"), |view| view.json());
         answer(StatusCode::OK, JSON, ReplyBody::full(json))
     };
     if let Ok(version) = HeaderValue::try_from(version.to_string()) {
@@ -170,20 +172,17 @@ fn cleared(state: &str, fields: &[&str]) -> Value {
     signals
 }
 
-/// The JSON object that the last event of `events` merges: the whole view, since what may come before
-/// it only makes room.
-fn merged(events: &Bytes) -> Option<Bytes> {
-    const MARK: &[u8] = b"data: signals ";
-    let line = events.split(|byte| *byte == b'\n').rev().find(|line| line.starts_with(MARK))?;
-    Some(events.slice_ref(&line[MARK.len()..]))
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::{Elements, Scope, Version, registry::Answer};
+    use crate::{
+        Elements, Scope, Version,
+        patch::Image,
+        registry::{Answer, ReplyView},
+        wire::Nest,
+    };
 
     fn outcome() -> Outcome {
         Outcome {
@@ -198,6 +197,11 @@ mod tests {
 
     fn key() -> Key {
         Key::new("counter", Scope::Global, None, None).unwrap()
+    }
+
+    fn view() -> ReplyView {
+        let image = Image::of(&json!({ "count": 5 })).unwrap();
+        ReplyView::new(Nest::of(&key(), None), image)
     }
 
     async fn text(response: Response<ReplyBody>) -> String {
@@ -227,12 +231,16 @@ mod tests {
     #[tokio::test]
     async fn a_streamed_reply_passes_pieces_on() {
         let (sender, receiver) = mpsc::channel(2);
-        let outcome = Outcome { view: Some("view".into()), stream: Some(receiver), ..outcome() };
+        let outcome = Outcome { view: Some(view()), stream: Some(receiver), ..outcome() };
         let response = accepted(outcome, &key(), false);
         assert_eq!(response.headers()["content-type"], EVENT_STREAM);
         sender.send("one".into()).await.unwrap();
         sender.send("two".into()).await.unwrap();
         drop(sender);
-        assert_eq!(text(response).await, "viewonetwo");
+        let text = text(response).await;
+        assert!(
+            text.starts_with("event: datastar-patch-signals\n") && text.ends_with("\n\nonetwo"),
+            "{text}"
+        );
     }
 }

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn law_8_tampered_foreign_and_swapped_cookies_are_invalid() {
+    fn law_08_tampered_foreign_and_swapped_cookies_are_invalid() {
         let secret = Secret::random();
         let ours = cookie("faststate", &secret);
         let (_, set) = ours.mint();

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn law_6_streams_have_caps() {
+    fn law_06_streams_have_caps() {
         let streams = Arc::new(Streams::default());
         let limits =
             Limits { streams: 3, streams_per_session: 1, streams_per_address: 2, ..Limits::default() };
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn law_6_nothing_is_left_of_streams_that_ended() {
+    fn law_06_nothing_is_left_of_streams_that_ended() {
         let streams = Arc::new(Streams::default());
         let unlimited =
             Limits { streams: 0, streams_per_session: 0, streams_per_address: 0, ..Limits::default() };
