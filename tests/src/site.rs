@@ -30,6 +30,8 @@ pub enum Answer {
     Stream(&'static str),
     /// An SSE stream that says this and ends.
     Brief(&'static str),
+    /// An answer of this content type that says this and is cut off before its end.
+    Cut(&'static str, &'static str),
     /// The connection is closed without a word.
     Nothing,
 }
@@ -180,6 +182,12 @@ impl Shared {
             }
             Answer::Brief(text) => {
                 let _ = write!(stream, "{sse}{text}");
+            }
+            Answer::Cut(kind, text) => {
+                let length = text.len() + 1;
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+                let _ = write!(stream, "{head}{text}");
             }
             Answer::Stream(start) => self.hold(&request.path, stream, &format!("{sse}{start}")),
             Answer::Nothing => {}

@@ -112,6 +112,15 @@ fn a_network_error_is_retried_as_the_same_event() {
 }
 
 #[test]
+fn an_answer_cut_off_is_retried_as_the_same_event() {
+    let cut = Answer::Cut("text/event-stream", "retry: 10\n\n");
+    let (_site, page, requests) = clicked(&post("{'amount':1}"), [cut.clone(), cut, done()], 3);
+    page.expect_complaints(&["ERR_CONTENT_LENGTH_MISMATCH"]);
+    let ids: BTreeSet<_> = requests.iter().map(event_id).collect();
+    assert_eq!(ids.len(), 1);
+}
+
+#[test]
 fn a_retry_sends_the_same_payload_but_collects_signals_again() {
     // Why an action's input is a payload.
     let change = "$note = 'changed'";

@@ -5,6 +5,7 @@
 mod act;
 mod attribute;
 mod elements;
+mod origin;
 mod policy;
 mod signals;
 mod stream;
