@@ -139,6 +139,11 @@ impl Elements {
         &self.selector
     }
 
+    /// Whether the elements say all there is to see at their target.
+    pub(crate) const fn is_whole(&self) -> bool {
+        matches!(self.mode, Mode::Outer | Mode::Inner | Mode::Replace)
+    }
+
     fn new(mode: Mode, selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {
         Self { mode, selector: selector.into(), html: html.into(), added: None }
     }
