@@ -77,25 +77,41 @@ impl Elements {
     ///
     /// The id makes a replay harmless: an element that has it is removed first.
     #[must_use]
-    pub fn append(selector: impl Into<Cow<'static, str>>, id: impl Into<String>, html: impl Into<String>) -> Self {
+    pub fn append(
+        selector: impl Into<Cow<'static, str>>,
+        id: impl Into<String>,
+        html: impl Into<String>,
+    ) -> Self {
         Self::new(Mode::Append, selector, html).adding(id)
     }
 
     /// Adds `html`, one element with the id `id`, as the first child of `selector`.
     #[must_use]
-    pub fn prepend(selector: impl Into<Cow<'static, str>>, id: impl Into<String>, html: impl Into<String>) -> Self {
+    pub fn prepend(
+        selector: impl Into<Cow<'static, str>>,
+        id: impl Into<String>,
+        html: impl Into<String>,
+    ) -> Self {
         Self::new(Mode::Prepend, selector, html).adding(id)
     }
 
     /// Adds `html`, one element with the id `id`, before `selector`.
     #[must_use]
-    pub fn before(selector: impl Into<Cow<'static, str>>, id: impl Into<String>, html: impl Into<String>) -> Self {
+    pub fn before(
+        selector: impl Into<Cow<'static, str>>,
+        id: impl Into<String>,
+        html: impl Into<String>,
+    ) -> Self {
         Self::new(Mode::Before, selector, html).adding(id)
     }
 
     /// Adds `html`, one element with the id `id`, after `selector`.
     #[must_use]
-    pub fn after(selector: impl Into<Cow<'static, str>>, id: impl Into<String>, html: impl Into<String>) -> Self {
+    pub fn after(
+        selector: impl Into<Cow<'static, str>>,
+        id: impl Into<String>,
+        html: impl Into<String>,
+    ) -> Self {
         Self::new(Mode::After, selector, html).adding(id)
     }
 
@@ -121,6 +137,11 @@ impl Elements {
     #[must_use]
     pub fn selector(&self) -> &str {
         &self.selector
+    }
+
+    /// Whether the elements say all there is to see at their target.
+    pub(crate) const fn is_whole(&self) -> bool {
+        matches!(self.mode, Mode::Outer | Mode::Inner | Mode::Replace)
     }
 
     fn new(mode: Mode, selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {

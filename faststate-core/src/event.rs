@@ -10,7 +10,7 @@ use std::future::Future;
 use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use self::context::{Aftermath, Background, Effects, Streaming};
+pub(crate) use self::context::{Aftermath, Effects};
 pub(crate) use self::scene::Resources;
 pub use self::{
     context::Context,

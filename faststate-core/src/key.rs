@@ -200,7 +200,7 @@ pub enum KeyError {
 /// # Errors
 /// [`KeyError::Name`] unless it is `[a-z][a-z0-9_]*` without `__`, of at most 64 bytes and none of
 /// `constructor` and `prototype`.
-pub fn check_name(name: &str) -> Result<(), KeyError> {
+pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
     let legal = name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -220,7 +220,7 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 /// byte that is not a letter, an `x`, or the start of a reserved name is `x` and two digits, so that
 /// the segment starts with a letter and nothing collides: `p1` is `p1`, `1` is `x31`, `Ab` is `x41b`.
 #[must_use]
-pub fn segment(id: &str) -> String {
+pub(crate) fn segment(id: &str) -> String {
     let mut out = String::with_capacity(id.len() + 2);
     let reserved = is_reserved(id);
     for (at, byte) in id.bytes().enumerate() {
@@ -262,7 +262,11 @@ mod tests {
 
     fn parts() -> impl Strategy<Value = Parts> {
         let scopes = prop_oneof![
-            Just(Scope::Session), Just(Scope::User), Just(Scope::Global), Just(Scope::Record), Just(Scope::Component)
+            Just(Scope::Session),
+            Just(Scope::User),
+            Just(Scope::Global),
+            Just(Scope::Record),
+            Just(Scope::Component)
         ];
         (0..STATES.len(), scopes, part(), part()).prop_map(|(state, scope, owner, id)| {
             (state, scope, scope.has_owner().then_some(owner), scope.has_id().then_some(id))

@@ -2,22 +2,32 @@
 
 mod access;
 mod attempt;
+mod builder;
 mod call;
 mod config;
 mod error;
-
-pub(crate) use self::attempt::{Attempt, Update};
-use std::sync::Arc;
+mod follow;
+mod instance;
+mod read_only;
+mod shared;
+mod state_registry;
+mod states;
+mod step;
+mod turn;
+mod upkeep;
+mod work;
 
 use async_trait::async_trait;
 
-mod state_registry;
-pub use state_registry::StateRegistry;
+pub(crate) use self::attempt::{Attempt, Update};
 pub use self::{
     access::Access,
-    call::{Answer, Call, Job, Outcome, Reading, Route, TopicName, TopicNameError, Visible},
+    builder::{RegistryBuilder, StateBuilder},
+    call::{Answer, Call, Job, Outcome, Reading, ReplyView, Route, TopicName, TopicNameError, Visible},
     config::StateConfig,
     error::{BuildError, Error},
+    read_only::ReadOnly,
+    state_registry::StateRegistry,
 };
 use crate::{Health, Key, Version, Viewer, topics::Follower};
 
@@ -104,61 +114,4 @@ pub trait Registry: Send + Sync + 'static {
     ///
     /// Does not refuse new ones: stop the listener first. Bounded by the caller.
     async fn settle(&self);
-}
-
-#[async_trait]
-impl<R: Registry + ?Sized> Registry for Arc<R> {
-    fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
-        (**self).key(state, viewer, id)
-    }
-
-    fn routes(&self) -> Vec<Route> {
-        (**self).routes()
-    }
-
-    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
-        (**self).dispatch(call).await
-    }
-
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        (**self).run(key, job).await
-    }
-
-    async fn read(&self, key: &Key) -> Result<Reading, Error> {
-        (**self).read(key).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), Error> {
-        (**self).delete(key).await
-    }
-
-    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
-        (**self).allows(key, viewer)
-    }
-
-    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error> {
-        (**self).visible(topic, viewer).await
-    }
-
-    async fn follow(
-        &self,
-        topic: &TopicName,
-        viewer: &Viewer,
-        cursor: Option<Version>,
-        stream: u64,
-    ) -> Result<Follower, Error> {
-        (**self).follow(topic, viewer, cursor, stream).await
-    }
-
-    fn followers(&self, key: &Key) -> usize {
-        (**self).followers(key)
-    }
-
-    async fn health(&self) -> Health {
-        (**self).health().await
-    }
-
-    async fn settle(&self) {
-        (**self).settle().await;
-    }
 }

@@ -76,14 +76,18 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        for version in [Version::start(), Version::start().next(), Version { epoch: 0, seq: u64::MAX, nonce: 0 }] {
+        for version in
+            [Version::start(), Version::start().next(), Version { epoch: 0, seq: u64::MAX, nonce: 0 }]
+        {
             assert_eq!(version.to_string().parse(), Ok(version));
         }
     }
 
     #[test]
     fn garbage_is_refused() {
-        for text in ["", "-", "--", "1-2", "1-2-3-4", "g-0-0", "+1-0-0", "11112222333344445-0-0", "0-0-123456789"] {
+        for text in
+            ["", "-", "--", "1-2", "1-2-3-4", "g-0-0", "+1-0-0", "11112222333344445-0-0", "0-0-123456789"]
+        {
             assert_eq!(text.parse::<Version>(), Err(VersionError), "{text}");
         }
     }

@@ -1,4 +1,108 @@
 //! Between registries of one process.
-/// Between registries of one process.
-#[derive(Debug)]
-pub struct LocalBroadcaster {}
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::{BroadcastError, Broadcaster, Change, Inbox, Interest};
+use crate::Key;
+
+/// Carries changes between the registries of one process: for tests of many nodes, and for processes
+/// that run several registries over one store.
+///
+/// Each registry is a node with a broadcaster of its own: [`peer`](Self::peer) gives the next one's.
+pub struct LocalBroadcaster {
+    hub: Arc<Mutex<Hub>>,
+    node: usize,
+}
+
+#[derive(Default)]
+struct Hub {
+    nodes: Vec<Node>,
+}
+
+#[derive(Default)]
+struct Node {
+    inbox: Option<Arc<dyn Inbox>>,
+    /// How often the node has joined each key.
+    joined: HashMap<Key, usize>,
+}
+
+impl LocalBroadcaster {
+    /// The first node's broadcaster.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::enter(Arc::default())
+    }
+
+    /// The broadcaster of another node, connected with this one's.
+    #[must_use]
+    pub fn peer(&self) -> Self {
+        Self::enter(Arc::clone(&self.hub))
+    }
+
+    fn enter(hub: Arc<Mutex<Hub>>) -> Self {
+        let node = {
+            let mut hub = hub.lock();
+            hub.nodes.push(Node::default());
+            hub.nodes.len() - 1
+        };
+        Self { hub, node }
+    }
+}
+
+#[async_trait]
+impl Broadcaster for LocalBroadcaster {
+    async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
+        let inboxes: Vec<_> = {
+            let hub = self.hub.lock();
+            let others = hub.nodes.iter().enumerate().filter(|(at, _)| *at != self.node);
+            let joined = others.filter(|(_, node)| node.joined.contains_key(&change.key));
+            joined.filter_map(|(_, node)| node.inbox.clone()).collect()
+        };
+        inboxes.into_iter().for_each(|inbox| inbox.change(change.clone()));
+        Ok(())
+    }
+
+    async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
+        *self.hub.lock().nodes[self.node].joined.entry(key.clone()).or_default() += 1;
+        let (hub, node, key): (Weak<_>, _, _) = (Arc::downgrade(&self.hub), self.node, key.clone());
+        Ok(Interest::new(move || {
+            let Some(hub) = hub.upgrade() else { return };
+            let joined = &mut hub.lock().nodes[node].joined;
+            if let Some(count) = joined.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    joined.remove(&key);
+                }
+            }
+        }))
+    }
+
+    fn attach(&self, inbox: Arc<dyn Inbox>) {
+        self.hub.lock().nodes[self.node].inbox = Some(inbox);
+    }
+}
+
+impl Default for LocalBroadcaster {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for LocalBroadcaster {
+    fn drop(&mut self) {
+        self.hub.lock().nodes[self.node] = Node::default();
+    }
+}
+
+impl fmt::Debug for LocalBroadcaster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBroadcaster").field("node", &self.node).finish_non_exhaustive()
+    }
+}

@@ -39,6 +39,13 @@ pub(crate) struct Aftermath<S> {
     pub(crate) streaming: Option<Streaming<S>>,
 }
 
+impl<S> Aftermath<S> {
+    /// How many pieces of work there are.
+    pub(crate) fn pieces(&self) -> usize {
+        self.background.len() + usize::from(self.streaming.is_some())
+    }
+}
+
 impl<S: ReactiveState> Context<S> {
     pub(crate) fn new(key: Key, viewer: Viewer, id: EventId, now: SystemTime) -> Self {
         let aftermath = Aftermath { background: Vec::new(), streaming: None };

@@ -7,7 +7,11 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
 
-use crate::{Elements, EventId, Key, Version, Viewer, wire::Input};
+use crate::{
+    Elements, EventId, Key, Version, Viewer,
+    patch::Image,
+    wire::{Input, Nest},
+};
 
 /// An event from outside.
 #[derive(Debug)]
@@ -47,14 +51,39 @@ pub struct Outcome {
     pub answer: Answer,
     /// The instance's version after it.
     pub version: Version,
-    /// The signals after it, as one SSE event without a cursor, if the call wanted them.
-    pub view: Option<Bytes>,
+    /// The signals after it, if the call wanted them.
+    pub view: Option<ReplyView>,
     /// Elements for the caller.
     pub elements: Vec<Elements>,
     /// The pieces of a streamed reply.
     pub stream: Option<mpsc::Receiver<Bytes>>,
     /// The names of the event's fields, whose error messages the reply takes away.
     pub fields: &'static [&'static str],
+}
+
+/// A key's signals for the reply to a caller that does not follow them: without a cursor.
+#[derive(Clone, Debug)]
+pub struct ReplyView {
+    nest: Nest,
+    image: Image,
+}
+
+impl ReplyView {
+    pub(crate) const fn new(nest: Nest, image: Image) -> Self {
+        Self { nest, image }
+    }
+
+    /// A JSON object that nests the signals under the state's name.
+    #[must_use]
+    pub fn json(&self) -> Bytes {
+        self.nest.json(Some(&self.image), None)
+    }
+
+    /// The SSE events that merge the signals into a page.
+    #[must_use]
+    pub fn events(&self) -> Bytes {
+        self.nest.view(&self.image)
+    }
 }
 
 /// What became of an accepted event.
@@ -119,7 +148,9 @@ pub struct TopicName {
 
 /// The text is not a topic: `state`, `state:id`, `state.view` or `state:id.view`, ids percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a topic is `state`, `state:id`, `state.view` or `state:id.view`, with `%`, `,`, `:` and `.` of an id percent-encoded")]
+#[error(
+    "a topic is `state`, `state:id`, `state.view` or `state:id.view`, with `%`, `,`, `:` and `.` of an id percent-encoded"
+)]
 pub struct TopicNameError;
 
 impl TopicName {

@@ -30,7 +30,9 @@ pub enum Error {
     TimedOut,
     /// The deadline passed while the change was being saved: it may or may not have been applied.
     /// Sending it again with the same event id is safe.
-    #[error("it took too long and may or may not have been applied; sending it again with the same id is safe")]
+    #[error(
+        "it took too long and may or may not have been applied; sending it again with the same id is safe"
+    )]
     OutcomeUnknown,
     /// A defect of the application: a panic, or a state that cannot be encoded. The details are in the
     /// log under `id`.

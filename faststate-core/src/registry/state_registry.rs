@@ -1,4 +1,189 @@
-//! The engine.
-/// The engine.
-#[derive(Debug)]
-pub struct StateRegistry {}
+//! The engine, put together.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Weak, atomic::Ordering},
+};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{
+    Call, Error, Job, Outcome, Reading, Registry, RegistryBuilder, Route, TopicName, Visible, shared::Shared,
+    states::AnyStates,
+};
+use crate::{
+    Handle, Health, Key, ReactiveState, Scope, StoreHealth, Version, Viewer,
+    broadcast::{Change, Inbox},
+    store::Store,
+    topics::Follower,
+};
+
+/// The engine: instances, turns, topics. Dropping the last `Arc` ends its housekeeping.
+pub struct StateRegistry {
+    pub(super) states: HashMap<&'static str, Arc<dyn AnyStates>>,
+    /// By name; the registry's own memory is `memory`, the default store `default`.
+    pub(super) stores: BTreeMap<String, Arc<dyn Store>>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl StateRegistry {
+    /// Starts to build a registry.
+    #[must_use]
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder::new()
+    }
+
+    /// Typed access to a global state.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if `S` is not a global state of this registry.
+    pub fn global<S: ReactiveState>(self: &Arc<Self>) -> Result<Handle<S>, Error> {
+        self.handle(&Viewer::application(), None)
+    }
+
+    /// Typed access to the record of this id.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if `S` is not a record state of this registry, or cannot have the id.
+    pub fn record<S: ReactiveState>(self: &Arc<Self>, id: &str) -> Result<Handle<S>, Error> {
+        self.handle(&Viewer::application(), Some(id))
+    }
+
+    /// Typed access to `viewer`'s instance of `S`, with an id for records and components.
+    ///
+    /// # Errors
+    /// As [`Registry::key`].
+    pub fn handle<S: ReactiveState>(
+        self: &Arc<Self>,
+        viewer: &Viewer,
+        id: Option<&str>,
+    ) -> Result<Handle<S>, Error> {
+        Handle::of(Arc::clone(self) as _, viewer, id)
+    }
+
+    fn states(&self, state: &str) -> Result<&Arc<dyn AnyStates>, Error> {
+        self.states.get(state).ok_or(Error::Unknown)
+    }
+
+    /// The states and the key of a topic that the viewer may see.
+    fn seen(&self, topic: &TopicName, viewer: &Viewer) -> Result<(&Arc<dyn AnyStates>, Key), Error> {
+        let key = self.key(&topic.state, viewer, topic.id.as_deref())?;
+        let states = self.states(&topic.state)?;
+        if states.allows(&key, viewer) { Ok((states, key)) } else { Err(Error::Unknown) }
+    }
+}
+
+#[async_trait]
+impl Registry for StateRegistry {
+    fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
+        let scope = self.states(state)?.config().scope;
+        let session = viewer.session_id().map(ToString::to_string);
+        let owner = match scope {
+            Scope::User => Some(viewer.user().ok_or(Error::SignIn)?),
+            Scope::Session | Scope::Component => Some(session.as_deref().ok_or(Error::Unknown)?),
+            Scope::Global | Scope::Record => None,
+        };
+        Key::new(state, scope, owner, id).map_err(|_| Error::Unknown)
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        self.states.values().flat_map(|states| states.routes()).collect()
+    }
+
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
+        self.states(call.key.state())?.dispatch(call).await
+    }
+
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        self.states(key.state())?.run(key, job).await
+    }
+
+    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+        self.states(key.state())?.read(key).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.states(key.state())?.delete(key).await
+    }
+
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        self.states(key.state()).is_ok_and(|states| states.allows(key, viewer))
+    }
+
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error> {
+        let (states, key) = self.seen(topic, viewer)?;
+        states.visible(&key, topic.view.as_deref()).await
+    }
+
+    async fn follow(
+        &self,
+        topic: &TopicName,
+        viewer: &Viewer,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error> {
+        let (states, key) = self.seen(topic, viewer)?;
+        states.follow(&key, topic.view.as_deref(), cursor, stream).await
+    }
+
+    fn followers(&self, key: &Key) -> usize {
+        self.states(key.state()).map_or(0, |states| states.followers(key))
+    }
+
+    async fn health(&self) -> Health {
+        let mut stores = Vec::with_capacity(self.stores.len());
+        for (name, store) in &self.stores {
+            let asked = Instant::now();
+            let answer = tokio::time::timeout(self.shared.deadline, store.ping()).await;
+            stores.push(StoreHealth::new(name, matches!(answer, Ok(Ok(()))), asked.elapsed()));
+        }
+        let count = |(topics, followers), states: &Arc<dyn AnyStates>| {
+            let (more_topics, more) = states.topics();
+            (topics + more_topics, followers + more)
+        };
+        let (topics, followers) = self.states.values().fold((0, 0), count);
+        Health {
+            uptime: self.shared.started.elapsed().as_secs(),
+            topics,
+            followers,
+            instances: self.shared.instances(),
+            events: self.shared.events.load(Ordering::Relaxed),
+            conflicts: self.shared.conflicts.load(Ordering::Relaxed),
+            stores,
+        }
+    }
+
+    async fn settle(&self) {
+        self.shared.settle().await;
+    }
+}
+
+/// What comes from other nodes.
+pub(super) struct Ear(pub(super) Weak<StateRegistry>);
+
+impl Inbox for Ear {
+    fn change(&self, change: Change) {
+        if let Some(inner) = self.0.upgrade()
+            && let Ok(states) = inner.states(change.key.state())
+        {
+            states.changed(change);
+        }
+    }
+
+    fn lost(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.states.values().for_each(|states| states.lost());
+        }
+    }
+}
+
+impl fmt::Debug for StateRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateRegistry")
+            .field("states", &self.states.keys())
+            .field("stores", &self.stores)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,4 +1,226 @@
 //! A store in this process's memory.
-/// A store.
-#[derive(Debug)]
-pub struct MemoryStore {}
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::RandomState},
+    fmt,
+    hash::BuildHasher as _,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{Expect, Loaded, RECEIPT_KEPT, Receipt, Record, Saving, Store, StoreError};
+use crate::{Key, Version};
+
+const SHARDS: usize = 64;
+
+/// A store in this process's memory: gone with the process.
+///
+/// Holds at most 1,000,000 records and 4,000,000 receipts, settable; at the cap a new record, or an
+/// event with a caller's id, is refused with [`StoreError::Full`] and nothing changes. It never makes
+/// room by forgetting. Its outcomes are never unknown, so it keeps no minted receipts.
+pub struct MemoryStore {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    records: AtomicUsize,
+    receipts: AtomicUsize,
+    max_records: usize,
+    max_receipts: usize,
+}
+
+#[derive(Default)]
+struct Shard {
+    records: HashMap<Key, Entry>,
+    receipts: HashMap<[u8; 16], Instant>,
+    /// The receipts in the order in which they end.
+    ends: VecDeque<(Instant, [u8; 16])>,
+}
+
+struct Entry {
+    record: Record,
+    expires: Option<Instant>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_limits(1_000_000, 4_000_000)
+    }
+
+    /// An empty store that holds at most so many records and receipts.
+    #[must_use]
+    pub fn with_limits(max_records: usize, max_receipts: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            records: AtomicUsize::new(0),
+            receipts: AtomicUsize::new(0),
+            max_records,
+            max_receipts,
+        }
+    }
+
+    fn shard(&self, key: &Key) -> &Mutex<Shard> {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let at = self.hasher.hash_one(key) as usize % SHARDS;
+        &self.shards[at]
+    }
+
+    /// Takes one of `max`, unless all are taken.
+    fn reserve(count: &AtomicUsize, max: usize) -> bool {
+        count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held < max).then_some(held + 1))
+            .is_ok()
+    }
+}
+
+impl Shard {
+    /// Removes the ended receipts; says how many.
+    fn drop_receipts(&mut self, now: Instant, limit: usize) -> usize {
+        let mut dropped = 0;
+        while dropped < limit
+            && let Some((end, digest)) = self.ends.front().copied()
+            && end <= now
+        {
+            self.ends.pop_front();
+            self.receipts.remove(&digest);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn drop_records(&mut self, now: Instant, limit: usize) -> usize {
+        let mut dropped = 0;
+        self.records.retain(|_, entry| {
+            let expired = dropped < limit && entry.is_expired(now);
+            dropped += usize::from(expired);
+            !expired
+        });
+        dropped
+    }
+
+    fn has_receipt(&self, receipt: Option<&Receipt>, now: Instant) -> bool {
+        receipt.and_then(|receipt| self.receipts.get(receipt.as_bytes())).is_some_and(|end| *end > now)
+    }
+}
+
+impl Entry {
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        let now = Instant::now();
+        let shard = self.shard(key).lock();
+        let record = shard
+            .records
+            .get(key)
+            .filter(|entry| !entry.is_expired(now))
+            .map(|entry| Record { ttl: entry.expires.map(|at| at - now), ..entry.record.clone() });
+        Ok(Loaded { record, receipt: shard.has_receipt(receipt, now) })
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        let now = Instant::now();
+        let mut shard = self.shard(key).lock();
+        let ended = shard.drop_receipts(now, 4);
+        self.receipts.fetch_sub(ended, Ordering::Relaxed);
+        if shard.has_receipt(receipt, now) {
+            return Ok(Saving::Duplicate);
+        }
+        let found = shard.records.get(key);
+        let is_new = found.is_none();
+        let present = found.filter(|entry| !entry.is_expired(now)).map(|entry| entry.record.version);
+        let expected = match expect {
+            Expect::Absent => present.is_none(),
+            Expect::Version(version) => present == Some(version),
+        };
+        if !expected {
+            return Ok(Saving::Conflict);
+        }
+        let kept = receipt.filter(|receipt| !receipt.is_minted());
+        if is_new && !Self::reserve(&self.records, self.max_records) {
+            return Err(StoreError::Full("too many records"));
+        }
+        if kept.is_some() && !Self::reserve(&self.receipts, self.max_receipts) {
+            self.records.fetch_sub(usize::from(is_new), Ordering::Relaxed);
+            return Err(StoreError::Full("too many receipts"));
+        }
+        if let Some(receipt) = kept {
+            let end = now + RECEIPT_KEPT;
+            shard.receipts.insert(*receipt.as_bytes(), end);
+            shard.ends.push_back((end, *receipt.as_bytes()));
+        }
+        let expires = record.ttl.map(|ttl| now + ttl);
+        shard.records.insert(key.clone(), Entry { record: record.clone(), expires });
+        Ok(Saving::Saved)
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut shard = self.shard(key).lock();
+        let found = shard
+            .records
+            .get(key)
+            .is_some_and(|entry| !entry.is_expired(now) && entry.record.version == version);
+        if found {
+            shard.records.remove(key);
+            self.records.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(found)
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut shard = self.shard(key).lock();
+        let entry = shard.records.get_mut(key).filter(|entry| !entry.is_expired(now));
+        Ok(entry.map(|entry| entry.expires = Some(now + ttl)).is_some())
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = Instant::now();
+        let (mut records, mut receipts) = (0, 0);
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let swept = shard.drop_records(now, limit - records);
+            self.records.fetch_sub(swept, Ordering::Relaxed);
+            records += swept;
+            let swept = shard.drop_receipts(now, limit - receipts);
+            self.receipts.fetch_sub(swept, Ordering::Relaxed);
+            receipts += swept;
+        }
+        Ok(records + receipts)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("records", &self.records)
+            .field("receipts", &self.receipts)
+            .finish_non_exhaustive()
+    }
+}

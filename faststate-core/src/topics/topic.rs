@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Follower, follower::Position, log::Log, wakers::Wakers};
-use crate::{Version, wire::Frame};
+use crate::{Elements, Version, wire::Frame};
 
 /// What can be followed: a key's signals or one of its views.
 pub(crate) struct Topic {
@@ -31,14 +31,20 @@ struct Inner {
 /// A topic's whole content at one version, encoded once, when somebody needs it.
 pub(crate) struct Content {
     version: Version,
+    /// The elements that show all of it, if the newest change sent just those.
+    shown: Option<Elements>,
     encode: Box<dyn Fn() -> Option<Frame> + Send + Sync>,
     snapshot: OnceLock<Option<Frame>>,
 }
 
 impl Content {
     /// `encode` gives nothing if it cannot: it has logged why.
-    pub(crate) fn new(version: Version, encode: impl Fn() -> Option<Frame> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { version, encode: Box::new(encode), snapshot: OnceLock::new() })
+    pub(crate) fn new(
+        version: Version,
+        shown: Option<Elements>,
+        encode: impl Fn() -> Option<Frame> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { version, shown, encode: Box::new(encode), snapshot: OnceLock::new() })
     }
 
     pub(super) fn snapshot(&self) -> Option<Frame> {
@@ -89,11 +95,9 @@ impl Topic {
         self.wakers.wake();
     }
 
-    /// Whether the topic can tell what to send to this cursor, without a look at the store.
-    pub(crate) fn knows(&self, cursor: Version) -> bool {
-        let inner = self.inner.lock();
-        let version = inner.content.version;
-        cursor == version || cursor.is_before(version)
+    /// The elements that show the topic's whole content, if the newest change sent just those.
+    pub(crate) fn shown(&self) -> Option<Elements> {
+        self.inner.lock().content.shown.clone()
     }
 
     /// A follower that has merged everything up to `cursor`.

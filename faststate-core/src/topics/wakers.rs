@@ -71,3 +71,50 @@ impl Wakers {
         self.inner.lock().slots.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_the_armed_are_woken_and_only_once() {
+        let wakers = Wakers::default();
+        let counts: Vec<_> = (0..200).map(|_| Arc::new(Count::default())).collect();
+        let slots: Vec<_> = counts.iter().map(|_| wakers.enter()).collect();
+        for (slot, count) in slots.iter().zip(&counts).step_by(2) {
+            wakers.arm(*slot, &Arc::clone(count).into());
+        }
+        wakers.wake();
+        wakers.wake();
+        let woken: Vec<_> = counts.iter().map(|count| count.0.load(Ordering::Relaxed)).collect();
+        assert!(woken.iter().enumerate().all(|(at, woken)| *woken == usize::from(at % 2 == 0)), "{woken:?}");
+    }
+
+    #[test]
+    fn law_06_a_quiet_topic_keeps_nothing_of_those_who_left() {
+        let wakers = Wakers::default();
+        for _ in 0..10_000 {
+            let count = Arc::new(Count::default());
+            let slot = wakers.enter();
+            wakers.arm(slot, &Arc::clone(&count).into());
+            assert_eq!(wakers.leave(slot), 0);
+            assert_eq!(Arc::strong_count(&count), 1, "the waker is dropped with its follower");
+        }
+        assert_eq!(wakers.inner.lock().armed.len(), 1);
+    }
+}

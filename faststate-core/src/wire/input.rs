@@ -1,6 +1,6 @@
 //! An event's input, converted by type.
-use serde::de::DeserializeOwned;
 use crate::Key;
+use serde::de::DeserializeOwned;
 
 /// The raw input of an event.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,11 @@ impl Input {
     ///
     /// # Errors
     /// Malformed or too deep JSON, invalid UTF-8, a name given twice, a reserved name, an unknown content type.
-    pub fn parse(_query: Option<&str>, _content_type: Option<&str>, _body: &[u8]) -> Result<Self, InputError> {
+    pub fn parse(
+        _query: Option<&str>,
+        _content_type: Option<&str>,
+        _body: &[u8],
+    ) -> Result<Self, InputError> {
         todo!()
     }
 

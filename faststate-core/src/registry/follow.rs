@@ -1,0 +1,129 @@
+//! Joining and leaving an instance's topics.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{
+    Error,
+    instance::{Instance, Slot},
+    states::{Arriving, States},
+};
+use crate::{
+    Key, ReactiveState, Version, Viewer,
+    topics::{Follower, Topic},
+};
+
+/// How long followers may come and go before the state is told their number.
+const PRESENCE_DELAY: Duration = Duration::from_millis(200);
+
+impl<S: ReactiveState> States<S> {
+    pub(super) async fn join(
+        &self,
+        key: &Key,
+        slot: Slot,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error> {
+        let (mut instance, current) = self.current(key).await?;
+        let interest = match &self.shared.nodes {
+            Some(nodes) if instance.topics.lock().interest.is_none() => {
+                let joined = nodes.broadcaster.join(key).await;
+                Some(joined.map_err(|error| {
+                    Error::Unavailable(crate::store::StoreError::Unavailable(error.into()))
+                })?)
+            }
+            _ => None,
+        };
+        // Changes between the look at the store and the interest were not heard; and a cursor that is
+        // not from this node's past may be from another's present.
+        let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
+        if interest.is_some() || !cursor.is_none_or(is_past) {
+            (instance, _) = self.refreshed(instance).await?;
+        }
+        let follower = {
+            let mut topics = instance.topics.lock();
+            if topics.interest.is_none() {
+                topics.interest = interest;
+            }
+            let open = topics.open.iter().find(|(open, _)| *open == slot).map(|(_, topic)| Arc::clone(topic));
+            let topic = match open {
+                Some(topic) => topic,
+                None => {
+                    let topic = self.open(&instance, slot)?;
+                    topics.open.push((slot, Arc::clone(&topic)));
+                    topic
+                }
+            };
+            *topics.streams.entry(stream).or_default() += 1;
+            topic.join(cursor, stream)
+        };
+        self.count_followers(&instance);
+        Ok(follower)
+    }
+
+    /// A new topic; the caller holds the lock of the instance's topics, so that no commit comes between.
+    fn open(&self, instance: &Arc<Instance<S>>, slot: Slot) -> Result<Arc<Topic>, Error> {
+        let current = instance.current.read().clone().ok_or(Error::Unknown)?;
+        let (states, weak) = (Weak::clone(&self.me), Arc::downgrade(instance));
+        let left = move |stream| {
+            if let (Some(states), Some(instance)) = (states.upgrade(), weak.upgrade()) {
+                states.leave(&instance, stream);
+            }
+        };
+        Ok(Topic::new(self.content(instance, slot, &current, None), self.config.log_bytes, left))
+    }
+
+    /// A follower has left: a topic goes with its last follower, the node's interest with the last topic.
+    fn leave(&self, instance: &Arc<Instance<S>>, stream: u64) {
+        let gone = {
+            let mut topics = instance.topics.lock();
+            if let Some(count) = topics.streams.get_mut(&stream) {
+                *count -= 1;
+                if *count == 0 {
+                    topics.streams.remove(&stream);
+                }
+            }
+            let gone: Vec<_> = topics.open.extract_if(.., |(_, topic)| topic.followers() == 0).collect();
+            let interest = if topics.open.is_empty() { topics.interest.take() } else { None };
+            (gone, interest)
+        };
+        // Outside the lock: the interest's end is the broadcaster's code.
+        drop(gone);
+        self.count_followers(instance);
+    }
+
+    /// Tells the state how many follow it, soon and once for all who come and go until then.
+    fn count_followers(&self, instance: &Arc<Instance<S>>) {
+        if self.presence.is_none() || std::mem::replace(&mut instance.topics.lock().presence_due, true) {
+            return;
+        }
+        let Ok(me) = self.me() else { return };
+        let instance = Arc::clone(instance);
+        self.shared.detach(async move {
+            tokio::time::sleep(PRESENCE_DELAY).await;
+            let count = {
+                let mut topics = instance.topics.lock();
+                topics.presence_due = false;
+                let count = topics.streams.len();
+                if topics.presence_told.replace(count) == Some(count) {
+                    return;
+                }
+                count
+            };
+            let Some(presence) = &me.presence else { return };
+            let arriving = Arriving {
+                attempt: presence(count),
+                fields: &[],
+                viewer: Viewer::application(),
+                id: None,
+                wants_view: false,
+            };
+            if let Err(error) = me.send(&instance.key, arriving).await {
+                tracing::warn!(key = ?instance.key, %error, "the number of followers was not told");
+                instance.topics.lock().presence_told = None;
+            }
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! One instance: its present state, its queue, its topics.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use super::{Error, shared::guard, turn::Queue};
+use crate::{
+    Key, ReactiveState, Version,
+    broadcast::Interest,
+    patch::Image,
+    store::{Expect, Record},
+    topics::Topic,
+    wire::Nest,
+};
+
+/// One instance in memory. It can be dropped whenever nobody follows it and no event waits: the store
+/// has everything.
+pub(super) struct Instance<S> {
+    pub(super) key: Key,
+    /// Where its signals are nested.
+    pub(super) nest: Nest,
+    pub(super) queue: Mutex<Queue<S>>,
+    /// Read by anybody, written only in the instance's turn and under the lock of `topics`.
+    pub(super) current: RwLock<Option<Arc<Current<S>>>>,
+    pub(super) topics: Mutex<Topics>,
+    pub(super) upkeep: Mutex<Upkeep>,
+}
+
+/// What is followed of an instance, and by whom.
+#[derive(Default)]
+pub(super) struct Topics {
+    pub(super) open: Vec<(Slot, Arc<Topic>)>,
+    /// How many topics each stream follows.
+    pub(super) streams: HashMap<u64, u32>,
+    /// The node's interest in the key, while it has followers.
+    pub(super) interest: Option<Interest>,
+    /// Whether a count of the followers is on its way to the state.
+    pub(super) presence_due: bool,
+    /// The count that the state was told last.
+    pub(super) presence_told: Option<usize>,
+}
+
+/// Which topic of an instance: the signals, or the view at this place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    Signals,
+    View(usize),
+}
+
+/// When an instance was used and looked up.
+pub(super) struct Upkeep {
+    pub(super) used: Instant,
+    /// When the store last confirmed the current version.
+    pub(super) verified: Option<Instant>,
+    /// When the record expires, as far as this node knows.
+    pub(super) expires: Option<Instant>,
+    /// Whether the instance must be loaded again before it is used: a save with an unknown outcome.
+    pub(super) suspect: bool,
+}
+
+/// A state at one version.
+pub(super) struct Current<S> {
+    pub(super) state: Arc<S>,
+    /// The state as it is, or would be, stored.
+    pub(super) data: Bytes,
+    pub(super) version: Version,
+    pub(super) stored: bool,
+    /// Written by a newer version of the application: not to be overwritten.
+    pub(super) read_only: bool,
+    image: OnceLock<Result<Image, Arc<str>>>,
+}
+
+impl<S: ReactiveState> Instance<S> {
+    pub(super) fn new(key: Key) -> Self {
+        Self {
+            nest: Nest::of(&key, None),
+            key,
+            queue: Mutex::default(),
+            current: RwLock::new(None),
+            topics: Mutex::default(),
+            upkeep: Mutex::new(Upkeep {
+                used: Instant::now(),
+                verified: None,
+                expires: None,
+                suspect: false,
+            }),
+        }
+    }
+
+    /// The state in memory, unless it must be loaded (again) first.
+    pub(super) fn usable(&self) -> Option<Arc<Current<S>>> {
+        let now = Instant::now();
+        {
+            let mut upkeep = self.upkeep.lock();
+            upkeep.used = now;
+            if upkeep.suspect || upkeep.expires.is_some_and(|at| at <= now) {
+                return None;
+            }
+        }
+        self.current.read().clone()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.lock().is_idle() && self.topics.lock().open.is_empty()
+    }
+
+    pub(super) fn followers(&self) -> usize {
+        self.topics.lock().streams.len()
+    }
+}
+
+impl<S: ReactiveState> Current<S> {
+    /// A state that is not saved yet, under a new epoch.
+    pub(super) fn start(state: S) -> Result<Self, Error> {
+        let data = encode(&state)?;
+        Ok(Self::new(state, data, Version::start(), false))
+    }
+
+    pub(super) fn next(&self, state: S, data: Bytes) -> Self {
+        Self::new(state, data, self.version.next(), true)
+    }
+
+    pub(super) fn stored(state: S, data: Bytes, version: Version, read_only: bool) -> Self {
+        Self { read_only, ..Self::new(state, data, version, true) }
+    }
+
+    fn new(state: S, data: Bytes, version: Version, stored: bool) -> Self {
+        Self { state: Arc::new(state), data, version, stored, read_only: false, image: OnceLock::new() }
+    }
+
+    /// The signals, encoded once.
+    pub(super) fn image(&self) -> Result<&Image, Error> {
+        let image = self.image.get_or_init(|| {
+            guard("`signals` panicked", || Image::of(&self.state.signals()))
+                .map_err(|error| error.to_string())
+                .and_then(|image| image.map_err(|error| error.to_string()))
+                .map_err(Arc::from)
+        });
+        image.as_ref().map_err(|error| Error::internal("the signals cannot be encoded", &(**error).into()))
+    }
+
+    pub(super) fn expect(&self) -> Expect {
+        if self.stored { Expect::Version(self.version) } else { Expect::Absent }
+    }
+
+    pub(super) fn record(&self, ttl: Option<std::time::Duration>) -> Record {
+        Record { schema: S::SCHEMA, version: self.version, data: self.data.clone(), ttl }
+    }
+}
+
+/// The state as it is stored.
+pub(super) fn encode<S: ReactiveState>(state: &S) -> Result<Bytes, Error> {
+    match guard("`serialize` panicked", || serde_json::to_vec(state))? {
+        Ok(data) => Ok(data.into()),
+        Err(error) => Err(Error::internal("the state cannot be encoded", &error.into())),
+    }
+}

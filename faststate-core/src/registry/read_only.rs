@@ -1,0 +1,107 @@
+//! A registry that can be told to accept no event.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+
+use super::{Call, Error, Job, Outcome, Reading, Registry, Route, TopicName, Visible};
+use crate::{Health, Key, Rejection, Version, Viewer, topics::Follower};
+
+/// A registry in front of another one that can be told to accept no event from outside: for
+/// maintenance. Pages, streams and the application's own jobs go on.
+pub struct ReadOnly {
+    registry: Arc<dyn Registry>,
+    closed: AtomicBool,
+    message: Cow<'static, str>,
+}
+
+impl ReadOnly {
+    /// In front of `registry`, open; `message` is what a refused caller is told.
+    #[must_use]
+    pub fn new(registry: Arc<dyn Registry>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { registry, closed: AtomicBool::new(false), message: message.into() }
+    }
+
+    /// Refuses events from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Accepts events again.
+    pub fn open(&self) {
+        self.closed.store(false, Ordering::Release);
+    }
+}
+
+#[async_trait]
+impl Registry for ReadOnly {
+    fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
+        self.registry.key(state, viewer, id)
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        self.registry.routes()
+    }
+
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Rejection::conflict(self.message.clone()).into());
+        }
+        self.registry.dispatch(call).await
+    }
+
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        self.registry.run(key, job).await
+    }
+
+    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+        self.registry.read(key).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.registry.delete(key).await
+    }
+
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        self.registry.allows(key, viewer)
+    }
+
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error> {
+        self.registry.visible(topic, viewer).await
+    }
+
+    async fn follow(
+        &self,
+        topic: &TopicName,
+        viewer: &Viewer,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error> {
+        self.registry.follow(topic, viewer, cursor, stream).await
+    }
+
+    fn followers(&self, key: &Key) -> usize {
+        self.registry.followers(key)
+    }
+
+    async fn health(&self) -> Health {
+        self.registry.health().await
+    }
+
+    async fn settle(&self) {
+        self.registry.settle().await;
+    }
+}
+
+impl fmt::Debug for ReadOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnly").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}

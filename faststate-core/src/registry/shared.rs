@@ -1,0 +1,190 @@
+//! What all states of a registry share.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{self, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{Error, Registry};
+use crate::{
+    Handle, Key, ReactiveState,
+    broadcast::{Broadcaster, Change},
+    event::Resources,
+};
+
+/// How many changes may wait for the broadcaster.
+const OUTBOX: usize = 4096;
+
+/// What all states of a registry share. No lock in here is on an event's way.
+pub(super) struct Shared {
+    pub(super) resources: Arc<Resources>,
+    pub(super) deadline: Duration,
+    pub(super) started: Instant,
+    /// The registry itself, for handles.
+    pub(super) registry: OnceLock<Weak<dyn Registry>>,
+    pub(super) nodes: Option<Nodes>,
+    pub(super) events: AtomicU64,
+    pub(super) conflicts: AtomicU64,
+    tasks: TaskTracker,
+    background: Arc<Semaphore>,
+    instances: AtomicUsize,
+    max_instances: usize,
+}
+
+/// The way to the other nodes.
+pub(super) struct Nodes {
+    pub(super) broadcaster: Arc<dyn Broadcaster>,
+    outbox: mpsc::Sender<Change>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        resources: Resources,
+        deadline: Duration,
+        background: usize,
+        max_instances: usize,
+        broadcaster: Option<Arc<dyn Broadcaster>>,
+    ) -> Self {
+        Self {
+            resources: Arc::new(resources),
+            deadline,
+            started: Instant::now(),
+            registry: OnceLock::new(),
+            nodes: broadcaster.map(Nodes::new),
+            events: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+            background: Arc::new(Semaphore::new(background.min(Semaphore::MAX_PERMITS))),
+            instances: AtomicUsize::new(0),
+            max_instances,
+        }
+    }
+
+    /// A handle, unless the registry is gone.
+    pub(super) fn handle<S: ReactiveState>(&self, key: &Key) -> Option<Handle<S>> {
+        Some(Handle::new(self.registry.get()?.upgrade()?, key.clone()))
+    }
+
+    /// Runs `future` here until it first waits, and what is left of it detached from whoever asked.
+    pub(super) fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let mut future = Box::pin(future);
+        if poll_once(future.as_mut()).is_pending() {
+            self.tasks.spawn(future);
+        }
+    }
+
+    /// Runs `future` detached, and waits for it; dropping the wait stops nothing.
+    pub(super) async fn detached<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.tasks
+            .spawn(future)
+            .await
+            .map_err(|error| Error::internal("a task of the engine failed", &error.into()))
+    }
+
+    /// Runs work that an event left behind.
+    pub(super) fn background(
+        &self,
+        permit: OwnedSemaphorePermit,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            work.await;
+        });
+    }
+
+    /// Room for so many pieces of work after the commit.
+    pub(super) fn room_for(&self, pieces: usize) -> Result<Vec<OwnedSemaphorePermit>, Error> {
+        (0..pieces)
+            .map(|_| {
+                Arc::clone(&self.background)
+                    .try_acquire_owned()
+                    .map_err(|_| Error::Busy("too much work after commits"))
+            })
+            .collect()
+    }
+
+    /// Waits until nothing runs that the engine started.
+    pub(super) async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+
+    /// Takes room for one more instance, unless the cap is reached.
+    pub(super) fn instance_enters(&self) -> bool {
+        self.instances
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                (held < self.max_instances).then_some(held + 1)
+            })
+            .is_ok()
+    }
+
+    pub(super) fn instances_leave(&self, count: usize) {
+        self.instances.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn instances(&self) -> usize {
+        self.instances.load(Ordering::Relaxed)
+    }
+
+    /// Tells the other nodes of a change, if there are any.
+    pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
+        if let Some(nodes) = &self.nodes
+            && nodes.outbox.try_send(change()).is_err()
+        {
+            tracing::warn!("the broadcaster does not keep up: other nodes notice the gap and read the store");
+        }
+    }
+}
+
+impl Nodes {
+    fn new(broadcaster: Arc<dyn Broadcaster>) -> Self {
+        let (outbox, mut waiting) = mpsc::channel::<Change>(OUTBOX);
+        let transport = Arc::clone(&broadcaster);
+        tokio::spawn(async move {
+            while let Some(change) = waiting.recv().await {
+                if let Err(error) = transport.publish(&change).await {
+                    tracing::warn!(key = ?change.key, error = &error as &dyn std::error::Error, "not broadcast");
+                }
+            }
+        });
+        Self { broadcaster, outbox }
+    }
+}
+
+/// Looks whether a future is ready without waiting. Whoever gets `Pending` must poll it again.
+pub(super) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut task::Context::from_waker(Waker::noop()))
+}
+
+/// The text of a panic.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> crate::BoxError {
+    let text = panic
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text");
+    text.into()
+}
+
+/// Runs a piece of the application's code; a panic in it becomes an error that names `what`.
+pub(super) fn guard<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, Error> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+        .map_err(|panic| Error::internal(what, &panic_text(&*panic)))
+}

@@ -1,0 +1,350 @@
+//! All instances of one state.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    task::Poll,
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+use dashmap::{DashMap, Entry};
+use futures::{FutureExt as _, future::BoxFuture};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    Access, Attempt, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
+    instance::{Current, Instance, Slot},
+    shared::{Shared, guard, panic_text, poll_once},
+    turn::{Attempting, Work},
+};
+use crate::{
+    BoxError, Elements, EventId, Key, ReactiveState, Scene, Version, View, Viewer,
+    broadcast::Change,
+    store::{Receipt, Store},
+    topics::Follower,
+    wire::{Input, InputError, Nest},
+};
+
+/// How a state begins; `None` if there is no such instance.
+pub(super) type Initial<S> =
+    Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
+/// The event that tells a state how many streams follow it.
+pub(super) type Presence<S> = Box<dyn Fn(usize) -> Box<dyn Attempt<S>> + Send + Sync>;
+
+/// An event as it is known by name.
+pub(super) struct EventEntry<S> {
+    pub(super) route: Route,
+    pub(super) decode: fn(&Input, &Key) -> Result<DecodedAttempt<S>, InputError>,
+}
+
+pub(super) type DecodedAttempt<S> = (Box<dyn Attempt<S>>, &'static [&'static str]);
+
+/// All instances of one state.
+pub(super) struct States<S: ReactiveState> {
+    pub(super) me: Weak<Self>,
+    pub(super) config: StateConfig,
+    pub(super) access: Access,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) events: HashMap<&'static str, EventEntry<S>>,
+    pub(super) views: Vec<Arc<dyn AnyView<S>>>,
+    pub(super) initial: Option<Initial<S>>,
+    pub(super) presence: Option<Presence<S>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) instances: DashMap<Key, Arc<Instance<S>>>,
+    pub(super) crowded: Mutex<Option<Instant>>,
+}
+
+/// A view whose name is data.
+pub(super) trait AnyView<S>: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn render(&self, state: &S) -> Elements;
+    fn update(&self, before: &S, after: &S) -> Vec<Elements>;
+}
+
+impl<V: View> AnyView<V::State> for V {
+    fn name(&self) -> &'static str {
+        V::NAME
+    }
+
+    fn render(&self, state: &V::State) -> Elements {
+        View::render(self, state)
+    }
+
+    fn update(&self, before: &V::State, after: &V::State) -> Vec<Elements> {
+        View::update(self, before, after)
+    }
+}
+
+/// All instances of some state: what the registry knows of it.
+#[async_trait]
+pub(super) trait AnyStates: Send + Sync {
+    fn config(&self) -> &StateConfig;
+    fn routes(&self) -> Vec<Route>;
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
+    async fn read(&self, key: &Key) -> Result<Reading, Error>;
+    async fn delete(&self, key: &Key) -> Result<(), Error>;
+    async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Visible, Error>;
+    async fn follow(
+        &self,
+        key: &Key,
+        view: Option<&str>,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error>;
+    fn followers(&self, key: &Key) -> usize;
+    /// Topics that are followed, and followers of them.
+    fn topics(&self) -> (usize, usize);
+    /// Another node changed this key.
+    fn changed(&self, change: Change);
+    /// Other nodes may have changed anything.
+    fn lost(&self);
+    /// Keeps followed and used records alive, and lets idle instances go.
+    async fn upkeep(&self);
+}
+
+#[async_trait]
+impl<S: ReactiveState> AnyStates for States<S> {
+    fn config(&self) -> &StateConfig {
+        &self.config
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        self.events.values().map(|event| event.route.clone()).collect()
+    }
+
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        self.access.allows(viewer, key)
+    }
+
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
+        let Call { key, event, viewer, input, id, wants_view } = call;
+        if !self.access.allows(&viewer, &key) {
+            return Err(Error::Unknown);
+        }
+        let event = self.events.get(&*event).ok_or(Error::Unknown)?;
+        let (attempt, fields) = (event.decode)(&input, &key)?;
+        self.send(&key, Arriving { attempt, fields, viewer, id, wants_view }).await
+    }
+
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        let Job { attempt, viewer, id } = job;
+        let attempt = *attempt.downcast::<Box<dyn Attempt<S>>>().map_err(|_| Error::Unknown)?;
+        self.send(key, Arriving { attempt, fields: &[], viewer, id, wants_view: false }).await
+    }
+
+    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+        let (_, current) = self.current(key).await?;
+        Ok(Reading { state: Arc::clone(&current.state) as _, version: current.version })
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let (me, instance) = (self.me()?, self.instance(key)?);
+        me.take_turn(&instance, Work::Delete, self.deadline()).await.map(drop)
+    }
+
+    async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Visible, Error> {
+        let slot = self.slot(view)?;
+        let (instance, current) = self.current(key).await?;
+        match slot {
+            Slot::Signals => {
+                Ok(Visible::Signals(instance.nest.json(Some(current.image()?), Some(current.version))))
+            }
+            Slot::View(at) => {
+                let view = &self.views[at];
+                let elements = guard("a view panicked", || view.render(&current.state))?;
+                Ok(Visible::View(
+                    elements,
+                    Nest::of(key, Some(view.name())).json(None, Some(current.version)),
+                ))
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        key: &Key,
+        view: Option<&str>,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error> {
+        let slot = self.slot(view)?;
+        self.join(key, slot, cursor, stream).await
+    }
+
+    fn followers(&self, key: &Key) -> usize {
+        self.loaded(key).map_or(0, |instance| instance.followers())
+    }
+
+    fn topics(&self) -> (usize, usize) {
+        let open = |instance: &Instance<S>| {
+            let topics = instance.topics.lock();
+            let followers: usize = topics.open.iter().map(|(_, topic)| topic.followers()).sum();
+            (topics.open.len(), followers)
+        };
+        let add = |(topics, followers), (more_topics, more)| (topics + more_topics, followers + more);
+        self.instances.iter().map(|instance| open(&instance)).fold((0, 0), add)
+    }
+
+    fn changed(&self, change: Change) {
+        if let Some(instance) = self.loaded(&change.key) {
+            self.look(instance, Work::Adopt(change));
+        }
+    }
+
+    fn lost(&self) {
+        // Only what is followed: the rest is confirmed when it is used.
+        let is_followed = |instance: &Instance<S>| instance.followers() > 0;
+        let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
+        let followed: Vec<_> = loaded.filter(|instance| is_followed(instance)).collect();
+        followed.into_iter().for_each(|instance| self.look(instance, Work::Refresh));
+    }
+
+    async fn upkeep(&self) {
+        self.keep().await;
+    }
+}
+
+/// An event that has arrived and waits for its turn.
+pub(super) struct Arriving<S> {
+    pub(super) attempt: Box<dyn Attempt<S>>,
+    pub(super) fields: &'static [&'static str],
+    pub(super) viewer: Viewer,
+    pub(super) id: Option<EventId>,
+    pub(super) wants_view: bool,
+}
+
+impl<S: ReactiveState> States<S> {
+    /// Prepares an event and takes its turn. An event that need not wait to be prepared has its place
+    /// in the queue when this is first polled; the rest goes on without the caller.
+    pub(super) async fn send(&self, key: &Key, arriving: Arriving<S>) -> Result<Outcome, Error> {
+        let (me, instance) = (self.me()?, self.instance(key)?);
+        let deadline = self.deadline();
+        let Arriving { mut attempt, fields, viewer, id, wants_view } = arriving;
+        let scene =
+            Scene { key: key.clone(), viewer: viewer.clone(), resources: Arc::clone(&self.shared.resources) };
+        let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, attempt.name(), id));
+        let mut preparing = Box::pin(async move {
+            let prepared = std::panic::AssertUnwindSafe(attempt.prepare(&scene)).catch_unwind().await;
+            match prepared {
+                Ok(prepared) => prepared.map(|()| attempt).map_err(Error::Rejected),
+                Err(panic) => Err(Error::internal("`prepare` panicked", &panic_text(&*panic))),
+            }
+        });
+        let prepared = poll_once(preparing.as_mut());
+        let work = move |attempt| {
+            let id = id.unwrap_or_else(EventId::random);
+            let now = SystemTime::now();
+            Work::Attempt(Box::new(Attempting { attempt, viewer, id, receipt, now, wants_view, fields }))
+        };
+        let outcome = match prepared {
+            Poll::Ready(attempt) => me.take_turn(&instance, work(attempt?), deadline).await,
+            Poll::Pending => {
+                let instance = Arc::clone(&instance);
+                let rest = async move {
+                    let prepared = tokio::time::timeout_at(deadline, preparing).await;
+                    let attempt = prepared.map_err(|_| Error::TimedOut)??;
+                    me.take_turn(&instance, work(attempt), deadline).await
+                };
+                self.shared.detached(rest).await?
+            }
+        };
+        if matches!(outcome, Err(Error::Unknown)) {
+            self.forget(instance);
+        }
+        outcome
+    }
+
+    /// The present state, loaded or confirmed first if need be.
+    pub(super) async fn current(&self, key: &Key) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+        let instance = self.instance(key)?;
+        let alone = self.shared.nodes.is_none() || instance.topics.lock().interest.is_some();
+        if let Some(current) = instance.usable().filter(|_| alone) {
+            return Ok((instance, current));
+        }
+        self.refreshed(instance).await
+    }
+
+    /// The present state as the store has it now.
+    pub(super) async fn refreshed(
+        &self,
+        instance: Arc<Instance<S>>,
+    ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+        let outcome = self.me()?.take_turn(&instance, Work::Refresh, self.deadline()).await;
+        let current = instance.current.read().clone();
+        match (outcome, current) {
+            (Ok(_), Some(current)) => Ok((instance, current)),
+            (Err(error), _) => {
+                if matches!(error, Error::Unknown) {
+                    self.forget(instance);
+                }
+                Err(error)
+            }
+            (Ok(_), None) => Err(Error::Unknown),
+        }
+    }
+
+    /// Takes a turn for which nobody waits.
+    pub(super) fn look(&self, instance: Arc<Instance<S>>, work: Work<S>) {
+        let Ok(me) = self.me() else { return };
+        let deadline = self.deadline();
+        self.shared.detach(async move {
+            if let Err(error) = me.take_turn(&instance, work, deadline).await {
+                tracing::debug!(key = ?instance.key, %error, "not looked up");
+            }
+        });
+    }
+
+    /// How an instance begins that the store does not have.
+    pub(super) async fn first(&self, key: &Key) -> Result<S, Error> {
+        let Some(initial) = &self.initial else { return Ok(S::default()) };
+        let first = std::panic::AssertUnwindSafe(initial(key.clone())).catch_unwind().await;
+        match first {
+            Ok(Ok(Some(state))) => Ok(state),
+            Ok(Ok(None)) => Err(Error::Unknown),
+            Ok(Err(source)) => Err(Error::Unavailable(crate::store::StoreError::Unavailable(source))),
+            Err(panic) => Err(Error::internal("`initial` panicked", &panic_text(&*panic))),
+        }
+    }
+
+    /// The instance in memory, made if need be.
+    pub(super) fn instance(&self, key: &Key) -> Result<Arc<Instance<S>>, Error> {
+        if let Some(instance) = self.loaded(key) {
+            return Ok(instance);
+        }
+        if !self.shared.instance_enters() {
+            self.make_room();
+            if !self.shared.instance_enters() {
+                return Err(Error::Busy("too many instances in memory"));
+            }
+        }
+        match self.instances.entry(key.clone()) {
+            Entry::Occupied(instance) => {
+                self.shared.instances_leave(1);
+                Ok(Arc::clone(instance.get()))
+            }
+            Entry::Vacant(place) => Ok(Arc::clone(&place.insert(Arc::new(Instance::new(key.clone()))))),
+        }
+    }
+
+    pub(super) fn loaded(&self, key: &Key) -> Option<Arc<Instance<S>>> {
+        self.instances.get(key).map(|instance| Arc::clone(&instance))
+    }
+
+    pub(super) fn me(&self) -> Result<Arc<Self>, Error> {
+        self.me.upgrade().ok_or(Error::Busy("the registry is shutting down"))
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.deadline
+    }
+
+    fn slot(&self, view: Option<&str>) -> Result<Slot, Error> {
+        let Some(name) = view else { return Ok(Slot::Signals) };
+        let at = self.views.iter().position(|view| view.name() == name);
+        at.map(Slot::View).ok_or(Error::Unknown)
+    }
+}

@@ -1,0 +1,157 @@
+//! From one version to the next: frames for whoever follows, and the commit.
+
+use std::sync::Arc;
+
+use super::{
+    Error, ReplyView,
+    instance::{Current, Instance, Slot},
+    shared::guard,
+    states::States,
+};
+use crate::{
+    Elements, ReactiveState,
+    topics::{Content, Topic},
+    wire::{Frame, Nest},
+};
+
+/// A change that is ready to be committed: encoded for every topic that somebody follows.
+pub(super) struct Step<S> {
+    next: Arc<Current<S>>,
+    encoded: Vec<(Arc<Topic>, Frame, Arc<Content>)>,
+}
+
+impl<S> Step<S> {
+    /// The same step without frames: every follower gets the snapshot.
+    const fn unencoded(next: Arc<Current<S>>) -> Self {
+        Self { next, encoded: Vec::new() }
+    }
+}
+
+impl<S: ReactiveState> States<S> {
+    /// Encodes a change for the topics that are followed now, before anything is saved: a panic in
+    /// `signals` or in a view fails the event and changes nothing (law 7).
+    pub(super) fn step(
+        &self,
+        instance: &Instance<S>,
+        before: &Arc<Current<S>>,
+        next: &Arc<Current<S>>,
+        broadcast: &[Elements],
+    ) -> Result<Step<S>, Error> {
+        let followed = instance.topics.lock().open.clone();
+        let encode = |(slot, topic): (Slot, Arc<Topic>)| {
+            let (frame, shown) = match slot {
+                Slot::Signals => {
+                    let frame = instance.nest.change(before.image()?, next.image()?, next.version);
+                    (frame.with_elements(broadcast), None)
+                }
+                Slot::View(at) => self.view_change(instance, at, &topic, before, next)?,
+            };
+            let content = self.content(instance, slot, next, shown);
+            Ok((topic, frame, content))
+        };
+        let encoded = followed.into_iter().map(encode).collect::<Result<_, Error>>()?;
+        Ok(Step { next: Arc::clone(next), encoded })
+    }
+
+    /// Makes what the store has the present, whether or not it can be encoded.
+    pub(super) fn take_over(&self, instance: &Instance<S>, before: &Arc<Current<S>>, next: &Arc<Current<S>>) {
+        let step = self.step(instance, before, next, &[]);
+        self.commit(instance, step.unwrap_or_else(|_| Step::unencoded(Arc::clone(next))));
+    }
+
+    /// Makes the step the present: state and topics together, then the followers are woken.
+    pub(super) fn commit(&self, instance: &Instance<S>, step: Step<S>) {
+        let Step { next, mut encoded } = step;
+        let topics = {
+            let topics = instance.topics.lock();
+            *instance.current.write() = Some(Arc::clone(&next));
+            for (slot, topic) in &topics.open {
+                match encoded.iter().position(|(encoded, ..)| Arc::ptr_eq(encoded, topic)) {
+                    Some(at) => {
+                        let (topic, frame, content) = encoded.swap_remove(at);
+                        topic.append(frame, content);
+                    }
+                    // It was opened after the step was encoded: its followers get the snapshot.
+                    None => topic.reset(self.content(instance, *slot, &next, None)),
+                }
+            }
+            topics.open.clone()
+        };
+        topics.iter().for_each(|(_, topic)| topic.wake());
+    }
+
+    /// Elements without a change, for those who follow the signals right now.
+    pub(super) fn send_ephemeral(&self, instance: &Instance<S>, elements: &[Elements]) {
+        if elements.is_empty() {
+            return;
+        }
+        let topics = instance.topics.lock();
+        let signals = topics.open.iter().find(|(slot, _)| *slot == Slot::Signals);
+        let Some((_, topic)) = signals.map(|(slot, topic)| (*slot, Arc::clone(topic))) else { return };
+        drop(topics);
+        topic.ephemeral(Frame::default().with_elements(elements));
+        topic.wake();
+    }
+
+    /// The signals in the reply to a caller that does not follow them.
+    pub(super) fn reply_view(
+        &self,
+        instance: &Instance<S>,
+        current: &Current<S>,
+        wanted: bool,
+    ) -> Result<Option<ReplyView>, Error> {
+        wanted.then(|| Ok(ReplyView::new(instance.nest.clone(), current.image()?.clone()))).transpose()
+    }
+
+    /// A topic's content at this state.
+    pub(super) fn content(
+        &self,
+        instance: &Instance<S>,
+        slot: Slot,
+        current: &Arc<Current<S>>,
+        shown: Option<Elements>,
+    ) -> Arc<Content> {
+        let current = Arc::clone(current);
+        let version = current.version;
+        match slot {
+            Slot::Signals => {
+                let nest = instance.nest.clone();
+                Content::new(version, shown, move || {
+                    Some(nest.snapshot(current.image().ok()?, current.version))
+                })
+            }
+            Slot::View(at) => {
+                let view = Arc::clone(&self.views[at]);
+                let nest = Nest::of(&instance.key, Some(view.name()));
+                Content::new(version, shown, move || {
+                    let elements = guard("a view panicked", || view.render(&current.state)).ok()?;
+                    Some(nest.elements(&[elements], current.version))
+                })
+            }
+        }
+    }
+
+    /// A view's elements for a change; none if the page shows them already.
+    fn view_change(
+        &self,
+        instance: &Instance<S>,
+        at: usize,
+        topic: &Topic,
+        before: &Current<S>,
+        next: &Current<S>,
+    ) -> Result<(Frame, Option<Elements>), Error> {
+        let view = &self.views[at];
+        let elements = guard("a view panicked", || view.update(&before.state, &next.state))?;
+        let shown = topic.shown();
+        if elements.is_empty()
+            || (shown.is_some() && elements.first() == shown.as_ref() && elements.len() == 1)
+        {
+            return Ok((Frame::default(), shown));
+        }
+        let whole = match &*elements {
+            [only] if only.is_whole() => Some(only.clone()),
+            _ => None,
+        };
+        Ok((Nest::of(&instance.key, Some(view.name())).elements(&elements, next.version), whole))
+    }
+}

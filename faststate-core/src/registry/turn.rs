@@ -1,0 +1,151 @@
+//! One thing at a time per instance, in order of arrival.
+
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use futures::FutureExt as _;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{Attempt, Error, Outcome, instance::Instance, shared::panic_text, states::States};
+use crate::{EventId, ReactiveState, Viewer, broadcast::Change, store::Receipt};
+
+/// How much sooner than its caller a turn gives up, so that the caller hears what happened.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// What waits for an instance's turn.
+pub(super) struct Queue<S> {
+    waiting: VecDeque<Turn<S>>,
+    /// Whether somebody takes the turns.
+    running: bool,
+}
+
+/// One turn.
+struct Turn<S> {
+    work: Work<S>,
+    arrived: Instant,
+    deadline: Instant,
+    /// Set by whoever comes first: the turn that begins, or the caller that gives up.
+    claimed: Arc<AtomicBool>,
+    reply: oneshot::Sender<Result<Outcome, Error>>,
+}
+
+/// What is done in a turn.
+pub(super) enum Work<S> {
+    /// Apply an event.
+    Attempt(Box<Attempting<S>>),
+    /// Look whether the store has something newer, unless that was done since the turn was asked for.
+    Refresh,
+    /// Take over another node's change.
+    Adopt(Change),
+    /// Start over.
+    Delete,
+}
+
+/// An event on its way.
+pub(super) struct Attempting<S> {
+    pub(super) attempt: Box<dyn Attempt<S>>,
+    pub(super) viewer: Viewer,
+    pub(super) id: EventId,
+    pub(super) receipt: Receipt,
+    pub(super) now: SystemTime,
+    pub(super) wants_view: bool,
+    pub(super) fields: &'static [&'static str],
+}
+
+impl<S> Default for Queue<S> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), running: false }
+    }
+}
+
+impl<S> Queue<S> {
+    pub(super) fn is_idle(&self) -> bool {
+        !self.running && self.waiting.is_empty()
+    }
+}
+
+impl<S: ReactiveState> States<S> {
+    /// Takes a place in the instance's queue now, and waits for the turn's end or the deadline.
+    pub(super) async fn take_turn(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<S>>,
+        work: Work<S>,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let (reply, mut answer) = oneshot::channel();
+        let claimed = Arc::new(AtomicBool::new(false));
+        let turn = Turn {
+            work,
+            arrived: Instant::now(),
+            deadline: deadline - GRACE,
+            claimed: Arc::clone(&claimed),
+            reply,
+        };
+        self.enqueue(instance, turn)?;
+        if let Ok(answer) = answer.try_recv() {
+            return answer;
+        }
+        match tokio::time::timeout_at(deadline, &mut answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => {
+                Err(Error::internal("a turn ended without an answer", &"see the log before this".into()))
+            }
+            Err(_) if claimed.swap(true, Ordering::AcqRel) => {
+                answer.try_recv().unwrap_or(Err(Error::OutcomeUnknown))
+            }
+            Err(_) => Err(Error::TimedOut),
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, instance: &Arc<Instance<S>>, turn: Turn<S>) -> Result<(), Error> {
+        {
+            let mut queue = instance.queue.lock();
+            if queue.waiting.len() >= self.config.queue {
+                return Err(Error::Busy("too many events wait for this instance"));
+            }
+            queue.waiting.push_back(turn);
+            if std::mem::replace(&mut queue.running, true) {
+                return Ok(());
+            }
+        }
+        self.shared.detach(Arc::clone(self).take_turns(Arc::clone(instance)));
+        Ok(())
+    }
+
+    /// Takes turns until none is left.
+    async fn take_turns(self: Arc<Self>, instance: Arc<Instance<S>>) {
+        for taken in 0_u64.. {
+            let turn = {
+                let mut queue = instance.queue.lock();
+                let Some(turn) = queue.waiting.pop_front() else {
+                    queue.running = false;
+                    return;
+                };
+                turn
+            };
+            match taken {
+                0 => {}
+                // The first turn runs inside its caller; what came meanwhile is not that caller's.
+                1 => tokio::task::yield_now().await,
+                _ => tokio::task::coop::consume_budget().await,
+            }
+            if turn.claimed.swap(true, Ordering::AcqRel) {
+                continue;
+            }
+            let work = AssertUnwindSafe(self.work(&instance, turn.work, turn.arrived, turn.deadline));
+            let answer = work
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|panic| Err(Error::internal("the engine panicked", &panic_text(&*panic))));
+            // Nobody listens any more if the caller hung up.
+            let _ = turn.reply.send(answer);
+        }
+    }
+}

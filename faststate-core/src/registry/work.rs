@@ -1,0 +1,376 @@
+//! What happens in a turn: an event from load to commit, a look at the store, another node's change.
+
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use super::{
+    Answer, Error, Outcome,
+    instance::{Current, Instance, encode},
+    shared::guard,
+    states::States,
+    turn::{Attempting, Work},
+};
+use crate::{
+    Context, ReactiveState, Reply,
+    broadcast::Change,
+    event::{Aftermath, Effects},
+    store::{Loaded, Receipt, Record, Saving, StoreError},
+    version::Version,
+};
+
+/// How long a turn waits before it looks again after an outcome it does not know.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What became of one try on a copy.
+struct Tried<S> {
+    /// The state after it, if it differs.
+    next: Option<Current<S>>,
+    effects: Effects,
+    aftermath: Aftermath<S>,
+}
+
+impl<S: ReactiveState> States<S> {
+    pub(super) async fn work(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<S>>,
+        work: Work<S>,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        match work {
+            Work::Attempt(attempting) => self.attempt(instance, *attempting, deadline).await,
+            Work::Refresh => {
+                let known = instance.upkeep.lock().verified.is_some_and(|at| at >= arrived);
+                let current = match instance.usable().filter(|_| known) {
+                    Some(current) => current,
+                    None => self.refresh(instance, None, deadline).await?.0,
+                };
+                Ok(Outcome::quiet(Answer::Unchanged, current.version))
+            }
+            Work::Adopt(change) => self.adopt(instance, change, deadline).await,
+            Work::Delete => self.delete(instance, deadline).await,
+        }
+    }
+
+    /// Receipt, authorize, apply on a copy, compare, save, commit; again from the receipt on after a
+    /// conflict or an unknown outcome.
+    async fn attempt(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<S>>,
+        attempting: Attempting<S>,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let receipt = &attempting.receipt;
+        // Whether the store has confirmed, within this turn, the version that is looked at.
+        let mut verified = false;
+        let mut unknown = false;
+        loop {
+            if Instant::now() >= deadline {
+                return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
+            }
+            let current = match instance.usable() {
+                Some(current) => current,
+                None => match self.refresh(instance, Some(receipt), deadline).await {
+                    Ok((current, true)) => return self.repeated(instance, &current, &attempting),
+                    Ok((current, false)) => {
+                        verified = true;
+                        current
+                    }
+                    Err(_) if unknown && Instant::now() + PAUSE < deadline => {
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                    Err(_) if unknown => return Err(Error::OutcomeUnknown),
+                    Err(error) => return Err(error),
+                },
+            };
+            let tried = self.try_on(instance, &current, &attempting);
+            let saves_nothing =
+                matches!(&tried, Err(Error::Rejected(_))) || matches!(&tried, Ok(Tried { next: None, .. }));
+            let must_confirm = !receipt.is_minted() || self.shared.nodes.is_some();
+            if saves_nothing && must_confirm && !verified {
+                let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
+                if repeated {
+                    return self.repeated(instance, &confirmed, &attempting);
+                }
+                verified = true;
+                if confirmed.version != current.version {
+                    continue;
+                }
+            }
+            let Tried { next, effects, aftermath } = tried?;
+            let permits = self.shared.room_for(aftermath.pieces())?;
+            let Some(next) = next else {
+                self.send_ephemeral(instance, &effects.followers);
+                let answer = Outcome {
+                    view: self.reply_view(instance, &current, attempting.wants_view)?,
+                    ..Outcome::quiet(Answer::Unchanged, current.version)
+                };
+                return Ok(self.finish(instance, &attempting, answer, effects, aftermath, permits));
+            };
+            let next = Arc::new(next);
+            let step = self.step(instance, &current, &next, &effects.followers)?;
+            let view = self.reply_view(instance, &next, attempting.wants_view)?;
+            let record = next.record(self.config.ttl);
+            match within(deadline, self.store.save(&instance.key, &record, current.expect(), Some(receipt)))
+                .await
+            {
+                Ok(Saving::Saved) => {
+                    self.confirmed(instance, self.config.ttl);
+                    self.commit(instance, step);
+                    self.publish(instance, current.version, &next);
+                    let answer = Outcome { view, ..Outcome::quiet(Answer::Changed, next.version) };
+                    return Ok(self.finish(instance, &attempting, answer, effects, aftermath, permits));
+                }
+                Ok(Saving::Conflict) => {
+                    self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
+                    instance.upkeep.lock().suspect = true;
+                    verified = false;
+                }
+                Ok(Saving::Duplicate) => {
+                    let (current, _) = self.refresh(instance, None, deadline).await?;
+                    return self.repeated(instance, &current, &attempting);
+                }
+                Err(StoreError::Unavailable(error)) => {
+                    tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
+                    instance.upkeep.lock().suspect = true;
+                    (verified, unknown) = (false, true);
+                }
+                Err(error) => return Err(Error::Unavailable(error)),
+            }
+        }
+    }
+
+    /// Authorize and apply, on a copy.
+    fn try_on(
+        &self,
+        instance: &Instance<S>,
+        current: &Current<S>,
+        attempting: &Attempting<S>,
+    ) -> Result<Tried<S>, Error> {
+        if current.read_only {
+            return Err(Error::Busy("a newer version of the application wrote this state"));
+        }
+        let Attempting { attempt, viewer, id, now, .. } = attempting;
+        let mut context = Context::new(instance.key.clone(), viewer.clone(), id.clone(), *now);
+        let state = guard("an event panicked", || {
+            attempt.authorize(&current.state, viewer)?;
+            let mut copy = (*current.state).clone();
+            attempt.apply(&mut copy, &mut context).map(|()| copy)
+        })??;
+        let data = encode(&state)?;
+        let next = (data != current.data).then(|| current.next(state, data));
+        Ok(Tried { next, effects: context.effects, aftermath: context.aftermath })
+    }
+
+    /// The answer to an event that was applied before: the present view, and nothing done again.
+    fn repeated(
+        &self,
+        instance: &Instance<S>,
+        current: &Arc<Current<S>>,
+        attempting: &Attempting<S>,
+    ) -> Result<Outcome, Error> {
+        Ok(Outcome {
+            view: self.reply_view(instance, current, attempting.wants_view)?,
+            fields: attempting.fields,
+            ..Outcome::quiet(Answer::Repeated, current.version)
+        })
+    }
+
+    /// Starts the work that an accepted event left behind, and completes its answer.
+    fn finish(
+        &self,
+        instance: &Instance<S>,
+        attempting: &Attempting<S>,
+        answer: Outcome,
+        effects: Effects,
+        aftermath: Aftermath<S>,
+        permits: Vec<OwnedSemaphorePermit>,
+    ) -> Outcome {
+        self.shared.events.fetch_add(1, Ordering::Relaxed);
+        let mut outcome = Outcome { elements: effects.caller, fields: attempting.fields, ..answer };
+        let Some(handle) = self.shared.handle(&instance.key).filter(|_| !permits.is_empty()) else {
+            return outcome;
+        };
+        let mut permits = permits.into_iter();
+        if let (Some(streaming), Some(permit)) = (aftermath.streaming, permits.next()) {
+            let (reply, pieces) = Reply::channel();
+            outcome.stream = Some(pieces);
+            self.shared.background(permit, streaming(handle.clone(), reply));
+        }
+        for (work, permit) in aftermath.background.into_iter().zip(permits) {
+            self.shared.background(permit, work(handle.clone()));
+        }
+        outcome
+    }
+
+    /// Loads what the store has now, commits it if it differs from what is in memory, and says whether
+    /// the receipt is there.
+    pub(super) async fn refresh(
+        &self,
+        instance: &Arc<Instance<S>>,
+        receipt: Option<&Receipt>,
+        deadline: Instant,
+    ) -> Result<(Arc<Current<S>>, bool), Error> {
+        let asked = Instant::now();
+        let Loaded { record, receipt } = within(deadline, self.store.load(&instance.key, receipt)).await?;
+        let before = instance.current.read().clone();
+        let ttl = record.as_ref().and_then(|record| record.ttl);
+        let current = match (&before, record) {
+            (Some(before), Some(record)) if before.version == record.version => Arc::clone(before),
+            (Some(before), None) if !before.stored => Arc::clone(before),
+            (before, Some(record))
+                if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
+            {
+                self.start_over(instance, record, deadline).await?
+            }
+            (_, Some(record)) => Arc::new(self.decode(instance, record)?),
+            (_, None) => Arc::new(Current::start(self.first(&instance.key).await?)?),
+        };
+        match &before {
+            Some(before) if Arc::ptr_eq(before, &current) => {}
+            Some(before) => self.take_over(instance, before, &current),
+            None => *instance.current.write() = Some(Arc::clone(&current)),
+        }
+        self.confirmed(instance, ttl);
+        instance.upkeep.lock().verified = Some(asked);
+        Ok((current, receipt))
+    }
+
+    /// The store went back in time: what it has becomes the start of a new epoch (law 10).
+    async fn start_over(
+        &self,
+        instance: &Instance<S>,
+        record: Record,
+        deadline: Instant,
+    ) -> Result<Arc<Current<S>>, Error> {
+        tracing::warn!(key = ?instance.key, "the store went back in time: a new epoch starts");
+        let expect = crate::store::Expect::Version(record.version);
+        let renewed = Record { version: Version::start(), ..record };
+        match within(deadline, self.store.save(&instance.key, &renewed, expect, None)).await? {
+            Saving::Saved => Ok(Arc::new(self.decode(instance, renewed)?)),
+            Saving::Conflict | Saving::Duplicate => Err(Error::Busy("the store changed meanwhile")),
+        }
+    }
+
+    /// Takes over another node's change, from what it carries or from the store.
+    async fn adopt(
+        &self,
+        instance: &Arc<Instance<S>>,
+        change: Change,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let Some(before) = instance.usable() else {
+            let (current, _) = self.refresh(instance, None, deadline).await?;
+            return Ok(Outcome::quiet(Answer::Unchanged, current.version));
+        };
+        if before.version == change.to || change.to.is_before(before.version) {
+            return Ok(Outcome::quiet(Answer::Unchanged, before.version));
+        }
+        let carried = change.data.filter(|_| before.version == change.from).and_then(|data| {
+            let state = serde_json::from_slice(&data).ok()?;
+            Some(Arc::new(Current::stored(state, data, change.to, before.read_only)))
+        });
+        let current = match carried {
+            Some(current) => {
+                self.take_over(instance, &before, &current);
+                self.confirmed(instance, self.config.ttl);
+                current
+            }
+            None => self.refresh(instance, None, deadline).await?.0,
+        };
+        Ok(Outcome::quiet(Answer::Changed, current.version))
+    }
+
+    /// Deletes the record; followers see the first state again, under a new epoch.
+    async fn delete(&self, instance: &Arc<Instance<S>>, deadline: Instant) -> Result<Outcome, Error> {
+        loop {
+            let (current, _) = self.refresh(instance, None, deadline).await?;
+            let deleted = !current.stored
+                || within(deadline, self.store.delete(&instance.key, current.version)).await?;
+            if !deleted && Instant::now() < deadline {
+                continue;
+            }
+            let first = match self.first(&instance.key).await {
+                Err(Error::Unknown) => {
+                    // Nothing starts here any more; who asks next is told so.
+                    instance.upkeep.lock().suspect = true;
+                    S::default()
+                }
+                first => first?,
+            };
+            let next = Arc::new(Current::start(first)?);
+            self.take_over(instance, &current, &next);
+            self.publish(instance, current.version, &next);
+            return Ok(Outcome::quiet(Answer::Changed, next.version));
+        }
+    }
+
+    /// The store has just confirmed the current version.
+    fn confirmed(&self, instance: &Instance<S>, ttl: Option<Duration>) {
+        let mut upkeep = instance.upkeep.lock();
+        upkeep.suspect = false;
+        upkeep.expires = ttl.map(|ttl| Instant::now() + ttl);
+    }
+
+    fn publish(&self, instance: &Instance<S>, from: Version, next: &Current<S>) {
+        self.shared.publish(|| Change {
+            key: instance.key.clone(),
+            from,
+            to: next.version,
+            data: next.stored.then(|| next.data.clone()),
+        });
+    }
+
+    /// The state that a record holds, upgraded if an older schema wrote it.
+    fn decode(&self, instance: &Instance<S>, record: Record) -> Result<Current<S>, Error> {
+        let corrupt = |error: crate::BoxError| {
+            tracing::error!(key = ?instance.key, %error, "what is stored cannot be read");
+            Error::Unavailable(StoreError::Corrupt { key: instance.key.clone(), source: error })
+        };
+        let state = if record.schema < S::SCHEMA {
+            let mut data = serde_json::from_slice(&record.data).map_err(|error| corrupt(error.into()))?;
+            S::migrate(record.schema, &mut data).map_err(corrupt)?;
+            serde_json::from_value(data)
+        } else {
+            serde_json::from_slice(&record.data)
+        };
+        let state = state.map_err(|error| corrupt(error.into()))?;
+        Ok(Current::stored(state, record.data, record.version, record.schema > S::SCHEMA))
+    }
+}
+
+impl<S> Current<S> {
+    /// Whether this node has been at `version` or past it, although it is not there now.
+    fn has_seen(&self, version: Version) -> bool {
+        self.stored && self.version.epoch == version.epoch && version.seq <= self.version.seq
+    }
+}
+
+impl Outcome {
+    const fn quiet(answer: Answer, version: Version) -> Self {
+        Self { answer, version, view: None, elements: Vec::new(), stream: None, fields: &[] }
+    }
+}
+
+/// One call of the store, within the deadline.
+async fn within<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout_at(deadline, call).await {
+        Ok(answer) => answer,
+        Err(elapsed) => Err(StoreError::Unavailable(elapsed.into())),
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error)
+    }
+}
