@@ -95,7 +95,8 @@ fn the_top_is_a_struct_or_a_map() {
 #[test]
 fn law_12_names_cannot_pollute_a_prototype() {
     for name in ["__proto__", "constructor", "prototype", "A", "a__b", "a.b", "", "_v", "\"", "1"] {
-        assert!(refusal(&BTreeMap::from([(name, 1)])).contains("cannot name a signal"), "{name}");
+        let message = refusal(&BTreeMap::from([(name, 1)]));
+        assert!(message.contains("cannot name a signal") || message.contains("cannot be a key"), "{message}");
     }
     // Datastar splits names at their dots when it reports a change.
     for key in ["__proto__", "constructor", "prototype", "a.__proto__.b", "a.constructor"] {
