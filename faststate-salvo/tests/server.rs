@@ -1,4 +1,5 @@
 //! The adapter over real loopback sockets.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::{
     net::SocketAddr,
@@ -135,7 +136,7 @@ impl Running {
     async fn ask(&self, head: &str, body: &str) -> String {
         let mut client = self.connect().await;
         client.send(head, body).await;
-        client.to_end().await
+        client.rest().await
     }
 
     fn stop(&mut self) {
@@ -176,7 +177,7 @@ impl Client {
         tokio::time::timeout(DEADLINE, reading).await.unwrap()
     }
 
-    async fn to_end(&mut self) -> String {
+    async fn rest(&mut self) -> String {
         let reading = self.socket.read_to_end(&mut self.received);
         tokio::time::timeout(DEADLINE, reading).await.unwrap().unwrap();
         String::from_utf8(std::mem::take(&mut self.received)).unwrap()
@@ -291,7 +292,7 @@ async fn law_15_a_shutdown_ends_streams_and_finishes_events() {
     event.socket.write_all(b"ount\":1}").await.unwrap();
     let answer = event.until("}}").await;
     assert!(answer.contains("{\"counter\":{\"count\":2}}"), "{answer}");
-    let rest = stream.to_end().await;
+    let rest = stream.rest().await;
     assert!(rest.ends_with("0\r\n\r\n"), "a clean end: {rest:?}");
     let registry = Arc::clone(&running.registry);
     running.stopped().await;

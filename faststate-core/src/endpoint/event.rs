@@ -48,7 +48,7 @@ where
     }
     let answer = match dispatch(endpoint, target, parts, body, &visitor).await {
         Ok(response) => response,
-        Err(problem) => refuse(problem),
+        Err(problem) => refuse(*problem),
     };
     visitor.marked(answer)
 }
@@ -59,7 +59,7 @@ async fn dispatch<B>(
     parts: &Parts,
     body: B,
     visitor: &Visitor,
-) -> Result<Response<ReplyBody>, Problem>
+) -> Result<Response<ReplyBody>, Box<Problem>>
 where
     B: Body + Send,
     B::Data: Send,
@@ -67,18 +67,18 @@ where
 {
     let Target { state, event, id } = target;
     let registry = endpoint.registry();
-    let failed = |error| Problem::of(&error);
+    let failed = |error| Box::new(Problem::of(&error));
     let viewer = visitor.viewer();
     let key = registry.key(state, viewer, id).map_err(failed)?;
     if !registry.allows(&key, viewer) {
-        return Err(Problem::unknown());
+        return Err(Problem::unknown().into());
     }
     let id = event_id(parts)?;
     let body = read(body, endpoint.settings().limits.body_bytes).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str());
     let content_type = content_type.transpose().map_err(|_| bad_request("the content type is not ASCII"))?;
     let input = Input::parse(parts.uri.query(), content_type, &body)
-        .map_err(|error| Problem::input(&error, StatusCode::BAD_REQUEST))?;
+        .map_err(|error| Box::new(Problem::input(&error, StatusCode::BAD_REQUEST)))?;
     let wants_view = !follows(parts, &key);
     let call =
         Call { key: key.clone(), event: event.to_owned(), viewer: viewer.clone(), input, id, wants_view };
@@ -87,7 +87,7 @@ where
 }
 
 /// The caller's id of the event.
-fn event_id(parts: &Parts) -> Result<Option<EventId>, Problem> {
+fn event_id(parts: &Parts) -> Result<Option<EventId>, Box<Problem>> {
     let Some(value) = parts.headers.get("faststate-event") else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok());
     id.map(Some).ok_or_else(|| bad_request("the header `Faststate-Event` is 1 to 64 bytes of visible ASCII"))
@@ -103,7 +103,7 @@ fn follows(parts: &Parts, key: &Key) -> bool {
     })
 }
 
-async fn read<B>(body: B, bytes: usize) -> Result<Bytes, Problem>
+async fn read<B>(body: B, bytes: usize) -> Result<Bytes, Box<Problem>>
 where
     B: Body + Send,
     B::Error: Into<BoxError>,
@@ -113,16 +113,25 @@ where
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let detail = format!("an event has at most {bytes} bytes");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail))
+            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail))
         }
         Ok(Err(_)) => Err(bad_request("the body broke off")),
         Err(_) => {
             let detail = "the body took too long to arrive";
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "Took too long", detail))
+            Err(refusal(StatusCode::REQUEST_TIMEOUT, "timed_out", "Took too long", detail))
         }
     }
 }
 
-fn bad_request(detail: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+fn bad_request(detail: &str) -> Box<Problem> {
+    refusal(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+}
+
+fn refusal(
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: impl Into<String>,
+) -> Box<Problem> {
+    Box::new(Problem::new(status, kind, title, detail))
 }

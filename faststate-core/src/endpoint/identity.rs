@@ -45,9 +45,11 @@ impl Identity {
     }
 }
 
+type Closure = dyn Fn(&Parts) -> BoxFuture<'static, Identity> + Send + Sync;
+
 /// The application's closure.
 #[derive(Clone)]
-pub(super) struct Identify(Arc<dyn Fn(&Parts) -> BoxFuture<'static, Identity> + Send + Sync>);
+pub(super) struct Identify(Arc<Closure>);
 
 impl Identify {
     pub(super) fn new<I, F>(identify: I) -> Self
