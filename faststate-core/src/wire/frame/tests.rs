@@ -76,6 +76,15 @@ fn a_change_is_one_event_that_ends_with_the_cursor() {
 }
 
 #[test]
+fn versions_are_written_as_they_are_shown() {
+    for (epoch, seq, nonce) in [(0, 0, 0), (u64::MAX, u64::MAX, u32::MAX), (1, 0x10, 0xabc), (0xf00, 15, 1)] {
+        let version = Version { epoch, seq, nonce };
+        let json = Nest::of(&key(), None).json(None, Some(version));
+        assert_eq!(json, format!(r#"{{"product":{{"x501":{{"_v":"{version}"}}}}}}"#));
+    }
+}
+
+#[test]
 fn the_parts_of_a_frame_share_its_bytes() {
     let frame = Nest::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
     assert_eq!(frame.plain().as_ptr(), frame.clone().with_id().as_ptr());
