@@ -1,1 +1,314 @@
-//! What every adapter shares.
+//! What every adapter shares: `http::Request` in, `http::Response` out.
+//!
+//! ```text
+//! request -> route -> guard -> session and identity -> event or stream -> registry -> answer
+//! ```
+//!
+//! This module knows no web framework. An adapter passes requests to [`Endpoint::respond`], bodies on as
+//! they are, gives pages their [`Page`], and on shutdown waits for [`Endpoint::drain`].
+
+mod bundle;
+mod event;
+mod follow;
+mod guard;
+mod identity;
+mod limits;
+mod nest;
+mod page;
+mod problem;
+mod reply;
+mod route;
+mod session;
+mod stream;
+mod streams;
+mod visitor;
+
+use std::{
+    borrow::Cow,
+    fmt,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body;
+use serde_json::{Value, json};
+
+pub use self::{
+    bundle::{Bundle, BundleError, DATASTAR_CDN, DATASTAR_INTEGRITY, DATASTAR_SHA256},
+    identity::Identity,
+    limits::Limits,
+    page::Page,
+    problem::{Notice, Problem, ProblemView},
+    reply::ReplyBody,
+    session::{Secret, SecretError},
+    visitor::Visitor,
+};
+use self::{
+    event::Target,
+    identity::Identify,
+    route::{Found, Routes},
+    session::{Carried, Cookie},
+    streams::Streams,
+};
+use crate::{BoxError, Registry, Viewer};
+
+/// Everything under `/faststate`, and the events that have paths of their own.
+///
+/// Cheap to clone; clones share the open streams. Its setters come first: clones made before keep the old
+/// settings.
+#[derive(Clone)]
+pub struct Endpoint {
+    registry: Arc<dyn Registry>,
+    routes: Arc<Routes>,
+    streams: Arc<Streams>,
+    settings: Arc<Settings>,
+}
+
+#[derive(Clone)]
+struct Settings {
+    cookie: Cookie,
+    identify: Option<Identify>,
+    limits: Limits,
+    trusted_proxy: Option<HeaderName>,
+    bundle: Bundle,
+    problem_view: Arc<dyn ProblemView>,
+    heartbeat: Option<Duration>,
+    recheck: Duration,
+}
+
+impl Endpoint {
+    /// The endpoint of a registry, with a random secret, no identity, and the bundle from the CDN.
+    #[must_use]
+    pub fn new(registry: Arc<dyn Registry>) -> Self {
+        let settings = Settings {
+            cookie: Cookie::new(),
+            identify: None,
+            limits: Limits::default(),
+            trusted_proxy: None,
+            bundle: Bundle::cdn(),
+            problem_view: Arc::new(Notice),
+            heartbeat: Some(Duration::from_secs(15)),
+            recheck: Duration::from_secs(300),
+        };
+        Self {
+            routes: Arc::new(Routes::new(registry.routes())),
+            registry,
+            streams: Arc::default(),
+            settings: Arc::new(settings),
+        }
+    }
+
+    /// What session cookies are signed with. Without it sessions end with the process.
+    #[must_use]
+    pub fn secret(self, secret: Secret) -> Self {
+        self.with(|settings| settings.cookie.sign_with(secret))
+    }
+
+    /// Whether browsers send the session cookie over TLS only (off).
+    #[must_use]
+    pub fn secure_cookies(self, secure: bool) -> Self {
+        self.with(|settings| settings.cookie.secure(secure))
+    }
+
+    /// The session cookie's name (`faststate`). It is part of the signature.
+    #[must_use]
+    pub fn cookie_name(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|settings| settings.cookie.rename(name.into()))
+    }
+
+    /// How long browsers keep the session cookie (a year).
+    #[must_use]
+    pub fn cookie_max_age(self, age: Duration) -> Self {
+        self.with(|settings| settings.cookie.max_age(age))
+    }
+
+    /// Tells user and roles from a request's head; its extensions carry the [`SessionId`](crate::SessionId).
+    ///
+    /// Asked for each request, and again at least every 5 minutes for each open stream (law 8), with the
+    /// head that opened it. Without it nobody is signed in. An answer that takes over 10 s ends a stream.
+    #[must_use]
+    pub fn identity<I, F>(self, identify: I) -> Self
+    where
+        I: Fn(&Parts) -> F + Send + Sync + 'static,
+        F: Future<Output = Identity> + Send + 'static,
+    {
+        self.with(|settings| settings.identify = Some(Identify::new(identify)))
+    }
+
+    /// What this node takes on.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        self.with(|settings| settings.limits = limits)
+    }
+
+    /// The header that a proxy of ours appends client addresses to (`x-forwarded-for`), for the limit of
+    /// streams per address. Set it only where every request comes through that proxy (unset).
+    #[must_use]
+    pub fn trusted_proxy_header(self, name: HeaderName) -> Self {
+        self.with(|settings| settings.trusted_proxy = Some(name))
+    }
+
+    /// Where browsers get Datastar from (the CDN).
+    #[must_use]
+    pub fn datastar(self, bundle: Bundle) -> Self {
+        self.with(|settings| settings.bundle = bundle)
+    }
+
+    /// Shows problems on pages ([`Notice`]).
+    #[must_use]
+    pub fn problem_view(self, view: impl ProblemView) -> Self {
+        self.with(|settings| settings.problem_view = Arc::new(view))
+    }
+
+    /// After how much silence a stream sends a comment (15 s); zero for never.
+    #[must_use]
+    pub fn heartbeat(self, silence: Duration) -> Self {
+        self.with(|settings| settings.heartbeat = Some(silence).filter(|silence| !silence.is_zero()))
+    }
+
+    /// How often an open stream's access is checked again, at the least (5 minutes, and never longer).
+    #[must_use]
+    pub fn recheck(self, every: Duration) -> Self {
+        let every = every.clamp(Duration::from_millis(10), Duration::from_secs(300));
+        self.with(|settings| settings.recheck = every)
+    }
+
+    /// Whether [`respond`](Self::respond) has an answer for this path, whatever the method.
+    #[must_use]
+    pub fn answers(&self, path: &str) -> bool {
+        self.routes.knows(path)
+    }
+
+    /// Answers a request.
+    ///
+    /// # Contract
+    /// An event that was accepted runs to its end even if this future is dropped. Dropping the answer's
+    /// body leaves the topics that it follows.
+    pub async fn respond<B>(&self, request: Request<B>, peer: Option<SocketAddr>) -> Response<ReplyBody>
+    where
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        match self.routes.find(&parts.method, parts.uri.path()) {
+            Found::Event { state, event, id } => {
+                event::answer(self, Target { state, event, id: id.as_deref() }, &parts, body).await
+            }
+            Found::Stream => stream::open(self, parts, peer).await,
+            Found::Health => self.health().await,
+            Found::Bundle => {
+                let bundle = self.settings.bundle.respond(&parts);
+                bundle.unwrap_or_else(|| self.refuse(&parts, &Problem::unknown()))
+            }
+            Found::Nothing => self.refuse(&parts, &Problem::unknown()),
+            Found::BadId => {
+                let detail = "the id in the path is not percent-encoded UTF-8";
+                self.refuse(
+                    &parts,
+                    &Problem::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail),
+                )
+            }
+            Found::Method(allowed) => {
+                let detail = format!("this path takes {allowed}");
+                let problem =
+                    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", detail);
+                let mut response = self.refuse(&parts, &problem);
+                if let Ok(allowed) = HeaderValue::try_from(allowed) {
+                    response.headers_mut().insert(header::ALLOW, allowed);
+                }
+                response
+            }
+        }
+    }
+
+    /// Who a request comes from, for application code outside pages. Put its cookie on the answer.
+    pub async fn visitor(&self, parts: &Parts) -> Visitor {
+        Visitor::of(parts, &self.settings).await
+    }
+
+    /// The page that answers this request. Put its cookie on the answer.
+    pub async fn page(&self, parts: &Parts) -> Page {
+        Page::new(self.clone(), self.visitor(parts).await)
+    }
+
+    /// The registry.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        &self.registry
+    }
+
+    /// How many streams are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Ends at once the streams of every viewer that `ends` picks, on this node; says how many.
+    ///
+    /// For logout and revocation (law 8): make the identity closure or the access policy refuse first, then
+    /// close. Browsers reconnect, follow what they still may, and are told what they may not.
+    pub fn close_streams(&self, ends: impl Fn(&Viewer) -> bool) -> usize {
+        self.streams.close(ends)
+    }
+
+    /// Ends every stream at a random moment of `window`, and refuses new ones; returns when all have
+    /// ended, or with the window (law 15). Stop accepting connections first.
+    pub async fn drain(&self, window: Duration) {
+        self.streams.drain(window).await;
+    }
+
+    async fn health(&self) -> Response<ReplyBody> {
+        let health = self.registry.health().await;
+        let (status, word) = match (health.is_healthy(), self.streams.is_draining()) {
+            (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            (true, false) => (StatusCode::OK, "ok"),
+            (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        };
+        let mut body = json!({ "status": word, "connections": self.connections() });
+        nest::merge(&mut body, serde_json::to_value(&health).unwrap_or(Value::Null));
+        reply::answer(status, reply::JSON, ReplyBody::full(body.to_string()))
+    }
+
+    fn refuse(&self, parts: &Parts, problem: &Problem) -> Response<ReplyBody> {
+        reply::problem(problem, self.patches(&parts.headers))
+    }
+
+    /// How problems are shown to this client, if it understands patches.
+    fn patches(&self, headers: &HeaderMap) -> Option<&dyn ProblemView> {
+        guard::is_datastar(headers).then_some(&*self.settings.problem_view)
+    }
+
+    fn admits(&self, parts: &Parts) -> bool {
+        let carried = self.settings.cookie.read(&parts.headers) != Carried::Nothing;
+        // The application may tell a user by a cookie of its own.
+        let foreign = self.settings.identify.is_some() && parts.headers.contains_key(header::COOKIE);
+        guard::admits(parts, carried || foreign)
+    }
+
+    fn address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
+        limits::address(headers, peer, self.settings.trusted_proxy.as_ref())
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+        set(Arc::make_mut(&mut self.settings));
+        self
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}

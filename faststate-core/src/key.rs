@@ -204,7 +204,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
     let legal = name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && !name.contains("__")
+        && !name.as_bytes().windows(2).any(|pair| pair == b"__")
         && !is_reserved(name);
     if legal { Ok(()) } else { Err(KeyError::Name) }
 }
@@ -212,6 +212,13 @@ pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
 /// Whether JavaScript gives this property name a meaning that would pollute a prototype.
 pub(crate) fn is_reserved(name: &str) -> bool {
     matches!(name, "__proto__" | "constructor" | "prototype")
+}
+
+/// Whether Datastar would write to a prototype when it meets this property name: it also splits names
+/// at their dots when it reports a change, so `a.__proto__.b` is as bad as `__proto__`.
+pub(crate) fn pollutes(name: &str) -> bool {
+    // The shortest reserved name has nine bytes.
+    name.len() >= 9 && name.split('.').any(is_reserved)
 }
 
 /// An id as one segment of a signal's path: `[a-z][a-z0-9_]*` without `__`, injective.

@@ -6,6 +6,7 @@
 
 mod elements;
 mod key;
+mod literal;
 mod rejection;
 mod version;
 mod viewer;

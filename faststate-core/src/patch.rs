@@ -1,8 +1,11 @@
 //! A state as encoded fields, the difference between two, and how a browser merges it.
 
+mod difference;
+mod encode;
 mod image;
 mod merge;
 
+pub(crate) use self::difference::difference;
 pub use self::{
     image::{Image, ImageError},
     merge::merge,

@@ -1,8 +1,12 @@
 //! Datastar 1.0.4 on the wire: frames, attributes, input.
 
 mod attribute;
+mod convert;
+mod events;
 pub mod frame;
 mod input;
+mod lenient;
+mod strict;
 
 pub use self::{
     attribute::attribute,

@@ -1,92 +1,270 @@
 //! The bytes of SSE events.
-use crate::{Elements, Key, Version, patch::Image};
+
+use std::io::Write as _;
+
 use bytes::Bytes;
+
+use super::events::{push_elements, push_signals};
+use crate::{
+    Elements, Key, Version,
+    patch::{Image, difference},
+};
 
 /// A comment that keeps a quiet stream alive.
 pub const PING: Bytes = Bytes::from_static(b": ping\n\n");
 
+/// What a log's entry costs besides its bytes.
+const ENTRY: usize = 128;
+
 /// The bytes of one or more SSE events for one change, and then a block with only `id:`.
+///
+/// Encoded once and shared: a clone, and each part, is a reference to the same bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Frame {}
+pub struct Frame {
+    bytes: Bytes,
+    /// How many of the bytes are events.
+    events: usize,
+}
 
 impl Frame {
     /// Events and the `id:` block, for a stream of one topic.
     #[must_use]
     pub fn with_id(&self) -> Bytes {
-        todo!()
+        self.bytes.clone()
     }
+
     /// The events alone, for a stream of several topics.
     #[must_use]
     pub fn plain(&self) -> Bytes {
-        todo!()
+        self.bytes.slice(..self.events)
     }
+
     /// The `id:` block alone.
     #[must_use]
     pub fn id_block(&self) -> Bytes {
-        todo!()
+        self.bytes.slice(self.events..)
     }
+
     /// What it costs a log, in bytes: its length and a constant.
     #[must_use]
     pub fn cost(&self) -> usize {
-        todo!()
+        self.bytes.len() + ENTRY
     }
+
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.bytes.is_empty()
     }
+
     /// This frame with `elements` before the events.
     #[must_use]
-    pub fn with_elements(self, _elements: &[Elements]) -> Self {
-        todo!()
+    pub fn with_elements(self, elements: &[Elements]) -> Self {
+        if elements.is_empty() {
+            return self;
+        }
+        let mut out = Vec::with_capacity(room_for(elements) + self.bytes.len());
+        elements.iter().for_each(|elements| push_elements(&mut out, elements));
+        let events = out.len() + self.events;
+        out.extend_from_slice(&self.bytes);
+        Self { bytes: out.into(), events }
+    }
+
+    /// Closes a frame whose last patch ends with the cursor written at `cursor`.
+    fn close(mut out: Vec<u8>, cursor: std::ops::Range<usize>) -> Self {
+        let events = out.len();
+        out.extend_from_slice(b"id: ");
+        out.extend_from_within(cursor);
+        out.extend_from_slice(b"\n\n");
+        Self { bytes: out.into(), events }
     }
 }
 
 /// Where a topic's signals are nested, written once per instance.
 #[derive(Clone, Debug)]
-pub struct Nest {}
+pub struct Nest {
+    /// `{"product":{"p1":`
+    prefix: Box<[u8]>,
+    /// `}}`
+    suffix: Box<[u8]>,
+}
+
+/// What an event costs besides its signals: its lines, and the cursor with the `id:` block.
+const LINES: usize = 56;
+const CURSOR: usize = 112;
 
 impl Nest {
     /// The place of a key's signals, or of the cursor of one of its views.
     #[must_use]
-    pub fn of(_key: &Key, _view: Option<&str>) -> Self {
-        todo!()
+    pub fn of(key: &Key, view: Option<&str>) -> Self {
+        let mut path = key.signal_path();
+        path.extend(view.map(view_segment));
+        // Segments are made of letters, digits and `_`: nothing to escape.
+        let prefix = path.iter().map(|segment| format!("{{\"{segment}\":")).collect::<String>();
+        Self { prefix: prefix.into_bytes().into(), suffix: b"}".repeat(path.len()).into() }
     }
+
     /// The change from `before` to `after`; empty if nothing visible changed.
+    ///
+    /// A field whose old value would shine through the new one (a key of a map is gone) is first `""`,
+    /// in an event of its own: a browser merges objects.
     #[must_use]
-    pub fn change(&self, _before: &Image, _after: &Image, _cursor: Version) -> Frame {
-        todo!()
+    pub fn change(&self, before: &Image, after: &Image, cursor: Version) -> Frame {
+        let changes = difference(before, after);
+        if changes.is_empty() {
+            return Frame::default();
+        }
+        let size: usize = changes.iter().map(|change| 2 * change.name.len() + change.value.len() + 12).sum();
+        let mut out = Vec::with_capacity(size + 2 * self.room() + CURSOR);
+        if changes.iter().any(|change| change.clear) {
+            let cleared = changes.iter().filter(|change| change.clear);
+            self.push_event(&mut out, |out| push_fields(out, cleared.map(|change| (change.name, EMPTY))));
+        }
+        let cursor = self.push_event(&mut out, |out| {
+            push_fields(out, changes.iter().map(|change| (change.name, change.value)));
+            push_cursor(out, cursor)
+        });
+        Frame::close(out, cursor)
     }
+
     /// Everything.
+    ///
+    /// Whatever the browser had before: each object is first `""`, in an event of its own. What a map or
+    /// a struct that flattens one had in other fields is gone, because then all signals are first `""`.
     #[must_use]
-    pub fn snapshot(&self, _image: &Image, _cursor: Version) -> Frame {
-        todo!()
+    pub fn snapshot(&self, image: &Image, cursor: Version) -> Frame {
+        let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()) + CURSOR);
+        self.push_clearing(&mut out, image);
+        let cursor = self.push_event(&mut out, |out| {
+            push_fields(out, image.fields().map(|field| (field.name, field.value)));
+            push_cursor(out, cursor)
+        });
+        Frame::close(out, cursor)
     }
+
     /// Elements, and the cursor after them; empty if there are no elements.
     #[must_use]
-    pub fn elements(&self, _elements: &[Elements], _cursor: Version) -> Frame {
-        todo!()
+    pub fn elements(&self, elements: &[Elements], cursor: Version) -> Frame {
+        if elements.is_empty() {
+            return Frame::default();
+        }
+        let mut out = Vec::with_capacity(room_for(elements) + self.room() + CURSOR);
+        elements.iter().for_each(|elements| push_elements(&mut out, elements));
+        let cursor = self.push_event(&mut out, |out| push_cursor(out, cursor));
+        Frame::close(out, cursor)
     }
+
     /// The nested JSON object of an image (none: a view's cursor alone), with the cursor if there is one.
     #[must_use]
-    pub fn json(&self, _image: Option<&Image>, _cursor: Option<Version>) -> Bytes {
-        todo!()
+    pub fn json(&self, image: Option<&Image>, cursor: Option<Version>) -> Bytes {
+        let len = image.map_or(0, |image| image.json().len());
+        let mut out = Vec::with_capacity(self.room() + len + CURSOR);
+        self.push_nested(&mut out, |out| {
+            let fields = image.into_iter().flat_map(Image::fields);
+            push_fields(out, fields.map(|field| (field.name, field.value)));
+            cursor.map(|cursor| push_cursor(out, cursor))
+        });
+        out.into()
     }
+
     /// The snapshot's events without a cursor, for the reply to a caller that does not follow.
     #[must_use]
-    pub fn view(&self, _image: &Image) -> Bytes {
-        todo!()
+    pub fn view(&self, image: &Image) -> Bytes {
+        let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()));
+        self.push_clearing(&mut out, image);
+        self.push_event(&mut out, |out| {
+            push_fields(out, image.fields().map(|field| (field.name, field.value)));
+        });
+        out.into()
+    }
+
+    /// The event that takes away what a snapshot would be merged into.
+    fn push_clearing(&self, out: &mut Vec<u8>, image: &Image) {
+        if image.is_open() {
+            push_signals(out, |out| {
+                out.extend_from_slice(&self.prefix);
+                out.extend_from_slice(EMPTY);
+                out.extend_from_slice(&self.suffix);
+            });
+        } else if image.fields().any(|field| field.is_object()) {
+            let objects = image.fields().filter(|field| field.is_object());
+            self.push_event(out, |out| push_fields(out, objects.map(|field| (field.name, EMPTY))));
+        }
+    }
+
+    fn push_event<T>(&self, out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        push_signals(out, |out| self.push_nested(out, push))
+    }
+
+    fn push_nested<T>(&self, out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        out.extend_from_slice(&self.prefix);
+        out.push(b'{');
+        let pushed = push(out);
+        out.push(b'}');
+        out.extend_from_slice(&self.suffix);
+        pushed
+    }
+
+    fn room(&self) -> usize {
+        self.prefix.len() + self.suffix.len() + LINES
     }
 }
 
 /// The events that patch these elements.
 #[must_use]
-pub fn elements(_elements: &[Elements]) -> Bytes {
-    todo!()
+pub fn elements(elements: &[Elements]) -> Bytes {
+    let mut out = Vec::with_capacity(room_for(elements));
+    elements.iter().for_each(|elements| push_elements(&mut out, elements));
+    out.into()
 }
 
 /// One event that merges a JSON object, given as strict JSON, at the root.
 #[must_use]
-pub fn signals(_json: &[u8]) -> Bytes {
-    todo!()
+pub fn signals(json: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(json.len() + LINES);
+    push_signals(&mut out, |out| {
+        // Between JSON's tokens a line end is a space; inside a text there is none.
+        out.extend(json.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
+    });
+    out.into()
+}
+
+/// What is absent or about to be replaced.
+const EMPTY: &[u8] = b"\"\"";
+
+/// The segment of a signal's path that holds a view's cursor.
+pub(super) fn view_segment(view: &str) -> String {
+    format!("_{view}")
+}
+
+fn room_for(elements: &[Elements]) -> usize {
+    elements.iter().map(|elements| elements.html().len() + elements.selector().len() + 256).sum()
+}
+
+fn push_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+    for (name, value) in fields {
+        push_name(out, name);
+        out.extend_from_slice(value);
+    }
+}
+
+/// Writes the cursor, and says where its version is.
+fn push_cursor(out: &mut Vec<u8>, cursor: Version) -> std::ops::Range<usize> {
+    push_name(out, b"_v");
+    out.push(b'"');
+    let start = out.len();
+    // Writing into a `Vec` cannot fail.
+    let _ = write!(out, "{cursor}");
+    let end = out.len();
+    out.push(b'"');
+    start..end
+}
+
+fn push_name(out: &mut Vec<u8>, name: &[u8]) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    out.push(b'"');
+    out.extend_from_slice(name);
+    out.extend_from_slice(b"\":");
 }

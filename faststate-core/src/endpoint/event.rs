@@ -1,0 +1,128 @@
+//! An event over HTTP.
+
+use std::{pin::pin, time::Duration};
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header, request::Parts};
+use http_body::Body;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::{Endpoint, Problem, Visitor, guard, limits::limit, reply, reply::ReplyBody};
+use crate::{
+    BoxError, EventId, Key,
+    registry::{Call, TopicName},
+    wire::Input,
+};
+
+/// How long the body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(15);
+
+/// The event that a path names.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) state: &'a str,
+    pub(super) event: &'a str,
+    pub(super) id: Option<&'a str>,
+}
+
+/// Answers an event: guard, session, input, access, dispatch, reply.
+pub(super) async fn answer<B>(
+    endpoint: &Endpoint,
+    target: Target<'_>,
+    parts: &Parts,
+    body: B,
+) -> Response<ReplyBody>
+where
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let patches = endpoint.patches(&parts.headers);
+    let refuse = |problem: Problem| reply::problem(&problem.about(target.state), patches);
+    if !endpoint.admits(parts) {
+        return refuse(Problem::cross_site());
+    }
+    let visitor = endpoint.visitor(parts).await;
+    if visitor.is_renewed() {
+        return visitor.marked(refuse(Problem::session()));
+    }
+    let answer = match dispatch(endpoint, target, parts, body, &visitor).await {
+        Ok(response) => response,
+        Err(problem) => refuse(problem),
+    };
+    visitor.marked(answer)
+}
+
+async fn dispatch<B>(
+    endpoint: &Endpoint,
+    target: Target<'_>,
+    parts: &Parts,
+    body: B,
+    visitor: &Visitor,
+) -> Result<Response<ReplyBody>, Problem>
+where
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let Target { state, event, id } = target;
+    let registry = endpoint.registry();
+    let failed = |error| Problem::of(&error);
+    let viewer = visitor.viewer();
+    let key = registry.key(state, viewer, id).map_err(failed)?;
+    if !registry.allows(&key, viewer) {
+        return Err(Problem::unknown());
+    }
+    let id = event_id(parts)?;
+    let body = read(body, endpoint.settings().limits.body_bytes).await?;
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str());
+    let content_type = content_type.transpose().map_err(|_| bad_request("the content type is not ASCII"))?;
+    let input = Input::parse(parts.uri.query(), content_type, &body)
+        .map_err(|error| Problem::input(&error, StatusCode::BAD_REQUEST))?;
+    let wants_view = !follows(parts, &key);
+    let call =
+        Call { key: key.clone(), event: event.to_owned(), viewer: viewer.clone(), input, id, wants_view };
+    let outcome = registry.dispatch(call).await.map_err(failed)?;
+    Ok(reply::accepted(outcome, &key, guard::is_datastar(&parts.headers)))
+}
+
+/// The caller's id of the event.
+fn event_id(parts: &Parts) -> Result<Option<EventId>, Problem> {
+    let Some(value) = parts.headers.get("faststate-event") else { return Ok(None) };
+    let id = value.to_str().ok().and_then(|text| text.parse().ok());
+    id.map(Some).ok_or_else(|| bad_request("the header `Faststate-Event` is 1 to 64 bytes of visible ASCII"))
+}
+
+/// Whether the caller's page follows the key's signals, so that the change reaches it there.
+fn follows(parts: &Parts, key: &Key) -> bool {
+    let named =
+        parts.headers.get_all("faststate-follows").into_iter().filter_map(|value| value.to_str().ok());
+    let mut topics = named.flat_map(|value| value.split(',')).filter_map(|text| text.trim().parse().ok());
+    topics.any(|topic: TopicName| {
+        topic.view.is_none() && topic.state == key.state() && topic.id.as_deref() == key.id().as_deref()
+    })
+}
+
+async fn read<B>(body: B, bytes: usize) -> Result<Bytes, Problem>
+where
+    B: Body + Send,
+    B::Error: Into<BoxError>,
+{
+    let body = pin!(Limited::new(body, limit(bytes)));
+    match tokio::time::timeout(BODY_TIME, body.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let detail = format!("an event has at most {bytes} bytes");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail))
+        }
+        Ok(Err(_)) => Err(bad_request("the body broke off")),
+        Err(_) => {
+            let detail = "the body took too long to arrive";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "Took too long", detail))
+        }
+    }
+}
+
+fn bad_request(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+}

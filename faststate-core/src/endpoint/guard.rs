@@ -1,0 +1,98 @@
+//! Who may send a request that carries somebody's authority.
+
+use http::{HeaderMap, Method, header, request::Parts};
+
+/// Refuses what another site made a browser send.
+///
+/// Evidence of another site (`Sec-Fetch-Site`, else `Origin` against the host) is refused with or without
+/// a cookie: browsers leave a `SameSite=Lax` cookie out of most cross-site requests, and an answer to one
+/// must not set a new cookie over the old. A request with `authority` (a cookie) must give evidence of
+/// this site, or at least carry `Datastar-Request`, which no other site can add without asking. Without a
+/// cookie and without evidence there is no ambient authority: curl works.
+pub(super) fn admits(parts: &Parts, authority: bool) -> bool {
+    let headers = &parts.headers;
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return match site.as_bytes() {
+            b"same-origin" => true,
+            // A typed address or a bookmark: only what a GET was declared for comes this way.
+            b"none" => parts.method == Method::GET,
+            _ => false,
+        };
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        return origin.to_str().is_ok_and(|origin| is_ours(origin, parts));
+    }
+    !authority || is_datastar(headers)
+}
+
+/// Whether Datastar sent the request, and understands patches.
+pub(super) fn is_datastar(headers: &HeaderMap) -> bool {
+    headers.get("datastar-request").is_some_and(|value| value == "true")
+}
+
+/// Whether an origin is the host that was asked. The scheme cannot be compared: a proxy may end TLS.
+fn is_ours(origin: &str, parts: &Parts) -> bool {
+    let Some((scheme, origin)) = origin.split_once("://") else { return false };
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)) else {
+        return false;
+    };
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    let bare = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
+    bare(origin) == bare(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn admitted(method: Method, authority: bool, headers: &[(&str, &str)]) -> bool {
+        let mut request = Request::builder().method(method).uri("/faststate/counter/increment");
+        request = request.header("host", "app.example:8080");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        admits(&request.body(()).unwrap().into_parts().0, authority)
+    }
+
+    #[test]
+    fn law_08_another_site_is_refused() {
+        for method in [Method::POST, Method::GET] {
+            for site in ["cross-site", "same-site", "", "Same-Origin", "same-origin, cross-site"] {
+                for authority in [true, false] {
+                    let headers = [("sec-fetch-site", site), ("datastar-request", "true")];
+                    assert!(!admitted(method.clone(), authority, &headers), "{method} {site}");
+                }
+            }
+            for origin in ["null", "http://evil.example", "http://app.example", "http://app.example:80", ""] {
+                assert!(!admitted(method.clone(), true, &[("origin", origin)]), "{method} {origin}");
+            }
+        }
+        assert!(!admitted(Method::POST, true, &[]), "a cookie and neither header");
+        assert!(!admitted(Method::POST, true, &[("sec-fetch-site", "none")]), "a typed address cannot post");
+    }
+
+    #[test]
+    fn this_site_and_tools_are_admitted() {
+        assert!(admitted(Method::POST, true, &[("sec-fetch-site", "same-origin")]));
+        assert!(admitted(Method::POST, true, &[("sec-fetch-site", "same-origin"), ("origin", "http://x")]));
+        assert!(admitted(Method::POST, true, &[("origin", "http://app.example:8080")]));
+        assert!(admitted(Method::POST, true, &[("origin", "https://APP.example:8080")]));
+        assert!(admitted(Method::POST, true, &[("datastar-request", "true")]));
+        assert!(admitted(Method::GET, true, &[("sec-fetch-site", "none")]));
+        assert!(admitted(Method::POST, false, &[]), "curl");
+    }
+
+    #[test]
+    fn default_ports_are_the_same_host() {
+        let request = |host: &str, origin: &str| {
+            let request = Request::builder().header("host", host).header("origin", origin);
+            admits(&request.body(()).unwrap().into_parts().0, true)
+        };
+        assert!(request("app.example:443", "https://app.example"));
+        assert!(request("app.example", "http://app.example:80"));
+        assert!(!request("app.example:80", "https://app.example"));
+    }
+}

@@ -1,0 +1,70 @@
+//! Who a request comes from, as the application tells.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use futures::future::BoxFuture;
+use http::request::Parts;
+
+use crate::{SessionId, Viewer};
+
+/// The user and roles behind a request, as the application's identity closure tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The signed-in user's id; `None` for nobody. At most 255 bytes where a state has the scope user.
+    pub user: Option<String>,
+    /// The user's roles.
+    pub roles: Vec<String>,
+}
+
+impl Identity {
+    /// Nobody: not signed in.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self::default()
+    }
+
+    /// A signed-in user without roles.
+    #[must_use]
+    pub fn user(user: impl Into<String>) -> Self {
+        Self { user: Some(user.into()), roles: Vec::new() }
+    }
+
+    /// This identity with one role more.
+    #[must_use]
+    pub fn with_role(mut self, role: impl Into<String>) -> Self {
+        self.roles.push(role.into());
+        self
+    }
+
+    pub(super) fn viewer(self, session: SessionId) -> Viewer {
+        let mut viewer = Viewer::session(session);
+        if let Some(user) = self.user {
+            viewer = viewer.with_user(user);
+        }
+        self.roles.into_iter().fold(viewer, Viewer::with_role)
+    }
+}
+
+/// The application's closure.
+#[derive(Clone)]
+pub(super) struct Identify(Arc<dyn Fn(&Parts) -> BoxFuture<'static, Identity> + Send + Sync>);
+
+impl Identify {
+    pub(super) fn new<I, F>(identify: I) -> Self
+    where
+        I: Fn(&Parts) -> F + Send + Sync + 'static,
+        F: Future<Output = Identity> + Send + 'static,
+    {
+        Self(Arc::new(move |parts| Box::pin(identify(parts))))
+    }
+
+    pub(super) fn ask(&self, parts: &Parts) -> BoxFuture<'static, Identity> {
+        (self.0)(parts)
+    }
+}
+
+impl fmt::Debug for Identify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identify")
+    }
+}

@@ -1,0 +1,178 @@
+//! What a page shows and follows.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use super::{Endpoint, Visitor, nest, route::STREAM};
+use crate::{
+    Action, Elements, Error, Handle, ReactiveState, Snapshot, View, Viewer,
+    key::check_name,
+    registry::{TopicName, Visible},
+    wire::attribute,
+};
+
+/// What a query's value must not contain as it is; the topics' own encoding is encoded once more.
+const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').add(b'+').add(b'\'').add(b'"');
+
+/// Collects what a page shows, so that the page follows exactly that.
+///
+/// ```text
+/// <body data-signals="{{ page.signals() }}" data-init="{{ page.follow_action() }}">
+/// ```
+///
+/// Its signals carry the cursors of the moment of rendering, so that nothing falls between rendering and
+/// following. Cheap to clone; clones are the same page. Ask for [`signals`](Self::signals) and
+/// [`follow_action`](Self::follow_action) once everything is collected.
+#[derive(Clone)]
+pub struct Page {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    endpoint: Endpoint,
+    visitor: Visitor,
+    collected: Mutex<Collected>,
+}
+
+struct Collected {
+    topics: Vec<TopicName>,
+    signals: Value,
+}
+
+impl Page {
+    pub(super) fn new(endpoint: Endpoint, visitor: Visitor) -> Self {
+        let collected = Collected { topics: Vec::new(), signals: json!({ "_errors": {}, "_problem": "" }) };
+        Self { inner: Arc::new(Inner { endpoint, visitor, collected: Mutex::new(collected) }) }
+    }
+
+    /// Shows and follows the signals of the viewer's instance of `S`.
+    ///
+    /// # Errors
+    /// As [`Registry::visible`](crate::Registry::visible).
+    pub async fn follow<S: ReactiveState>(&self) -> Result<Snapshot<S>, Error> {
+        self.signals_of(TopicName::signals(S::NAME)).await
+    }
+
+    /// Shows and follows the signals of a record or component.
+    ///
+    /// # Errors
+    /// As [`follow`](Self::follow); [`Error::Unknown`] for a record that does not exist or is not this
+    /// viewer's to see.
+    pub async fn follow_id<S: ReactiveState>(&self, id: &str) -> Result<Snapshot<S>, Error> {
+        self.signals_of(TopicName::signals(S::NAME).of(id)).await
+    }
+
+    /// Shows and follows a view: put [`Elements::html`] where the view belongs.
+    ///
+    /// # Errors
+    /// As [`follow`](Self::follow).
+    pub async fn view<V: View>(&self) -> Result<Elements, Error> {
+        self.elements_of(TopicName::signals(V::State::NAME).view(V::NAME)).await
+    }
+
+    /// Shows and follows a view of a record or component.
+    ///
+    /// # Errors
+    /// As [`follow_id`](Self::follow_id).
+    pub async fn view_id<V: View>(&self, id: &str) -> Result<Elements, Error> {
+        self.elements_of(TopicName::signals(V::State::NAME).of(id).view(V::NAME)).await
+    }
+
+    /// Adds a signal of the page itself, which the server does not keep: a step, a filter, an open tab.
+    ///
+    /// The name is one like a state's; one that is not is left out, with an entry in the log.
+    pub fn signal(&self, name: &str, value: impl Into<Value>) -> &Self {
+        if check_name(name).is_ok() {
+            nest::merge(&mut self.inner.collected.lock().signals, nest::object(&[name], value.into()));
+        } else {
+            tracing::error!(name, "a page's signal is named `[a-z][a-z0-9_]*` without `__`; left out");
+        }
+        self
+    }
+
+    /// The initial signals, for `data-signals`: the same escaped by a template and raw.
+    #[must_use]
+    pub fn signals(&self) -> String {
+        attribute(&self.inner.collected.lock().signals)
+    }
+
+    /// The action that follows everything the page shows, for `data-init`: the same escaped and raw.
+    #[must_use]
+    pub fn follow_action(&self) -> String {
+        let topics = self.inner.collected.lock().topics.clone();
+        if topics.is_empty() {
+            return "0".to_owned();
+        }
+        let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
+        let names = names.join(",");
+        Action::follow(&format!("{STREAM}?states={}", utf8_percent_encode(&names, IN_QUERY)))
+    }
+
+    /// The `<script>` that loads Datastar, for the page's head.
+    #[must_use]
+    pub fn datastar_script(&self) -> String {
+        self.inner.endpoint.settings().bundle.script()
+    }
+
+    /// Who looks at the page.
+    #[must_use]
+    pub fn viewer(&self) -> &Viewer {
+        self.inner.visitor.viewer()
+    }
+
+    /// The `Set-Cookie` that the answer must carry, if the session is new.
+    #[must_use]
+    pub fn set_cookie(&self) -> Option<&HeaderValue> {
+        self.inner.visitor.set_cookie()
+    }
+
+    async fn signals_of<S: ReactiveState>(&self, topic: TopicName) -> Result<Snapshot<S>, Error> {
+        let registry = self.inner.endpoint.registry();
+        // This also checks access, which a handle does not.
+        let visible = registry.visible(&topic, self.viewer()).await?;
+        let handle = Handle::<S>::of(Arc::clone(registry), self.viewer(), topic.id.as_deref())?;
+        let snapshot = handle.read().await?;
+        match visible {
+            Visible::Signals(json) | Visible::View(_, json) => self.collect(topic, &json)?,
+        }
+        Ok(snapshot)
+    }
+
+    async fn elements_of(&self, topic: TopicName) -> Result<Elements, Error> {
+        match self.inner.endpoint.registry().visible(&topic, self.viewer()).await? {
+            Visible::View(elements, json) => {
+                self.collect(topic, &json)?;
+                Ok(elements)
+            }
+            Visible::Signals(_) => Err(Error::Unknown),
+        }
+    }
+
+    fn collect(&self, topic: TopicName, json: &Bytes) -> Result<(), Error> {
+        let signals: Value = serde_json::from_slice(json)
+            .map_err(|error| Error::internal("a topic's signals are not JSON", &error.into()))?;
+        let mut collected = self.inner.collected.lock();
+        nest::merge(&mut collected.signals, signals);
+        // So that `$_errors.counter.amount` reads as nothing before there is an error.
+        nest::merge(
+            &mut collected.signals,
+            nest::object(&["_errors", &topic.state], Value::Object(Map::new())),
+        );
+        if !collected.topics.contains(&topic) {
+            collected.topics.push(topic);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topics = &self.inner.collected.lock().topics;
+        f.debug_struct("Page").field("viewer", self.viewer()).field("topics", topics).finish()
+    }
+}

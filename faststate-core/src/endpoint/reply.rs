@@ -1,0 +1,246 @@
+//! What goes back.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{Problem, ProblemView, follow::Following, nest};
+use crate::{Key, key::check_name, registry::Outcome, wire::frame};
+
+/// The body of an answer: one piece, a stream that follows states, or a reply that is still written.
+///
+/// Its bytes are ready for the wire: an adapter passes each piece on as it is, without copying. Dropping
+/// it ends what it stands for.
+pub struct ReplyBody(Kind);
+
+enum Kind {
+    Full(Bytes),
+    Following(Box<Following>),
+    Written { first: Bytes, rest: mpsc::Receiver<Bytes> },
+}
+
+impl ReplyBody {
+    pub(super) fn full(bytes: impl Into<Bytes>) -> Self {
+        Self(Kind::Full(bytes.into()))
+    }
+
+    pub(super) fn following(following: Box<Following>) -> Self {
+        Self(Kind::Following(following))
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match &mut self.get_mut().0 {
+            Kind::Full(bytes) => Poll::Ready((!bytes.is_empty()).then(|| std::mem::take(bytes))),
+            Kind::Following(following) => following.poll_next(cx),
+            Kind::Written { first, .. } if !first.is_empty() => Poll::Ready(Some(std::mem::take(first))),
+            Kind::Written { rest, .. } => rest.poll_recv(cx),
+        };
+        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Kind::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Following(_) | Kind::Written { .. } => SizeHint::default(),
+        }
+    }
+}
+
+impl fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Full(_) => "ReplyBody::Full",
+            Kind::Following(_) => "ReplyBody::Following",
+            Kind::Written { .. } => "ReplyBody::Written",
+        })
+    }
+}
+
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+pub(super) const JSON: &str = "application/json";
+
+/// An answer with the headers that all of them have.
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Response<ReplyBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if content_type == EVENT_STREAM {
+        // A proxy that compresses or buffers holds events back.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    } else {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// Nothing, and Datastar stops asking.
+pub(super) fn nothing() -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A problem: patches to Datastar, which ignores the body of anything but a 200; the status and
+/// `application/problem+json` to others.
+pub(super) fn problem(problem: &Problem, patches: Option<&dyn ProblemView>) -> Response<ReplyBody> {
+    match patches {
+        Some(view) => answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))),
+        None => status(problem),
+    }
+}
+
+/// A problem by its status.
+pub(super) fn status(problem: &Problem) -> Response<ReplyBody> {
+    let mut response = answer(problem.status, "application/problem+json", ReplyBody::full(problem.json()));
+    if let Some(seconds) = problem.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// An accepted event's answer.
+pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<ReplyBody> {
+    let Outcome { version, view, elements, stream, fields, .. } = outcome;
+    let cleared = datastar.then(|| cleared(key.state(), fields));
+    let mut response = if datastar || stream.is_some() {
+        let mut events = BytesMut::new();
+        if !elements.is_empty() {
+            events.extend_from_slice(&frame::elements(&elements));
+        }
+        if let Some(view) = view {
+            events.extend_from_slice(&view.events());
+        }
+        match (cleared, stream) {
+            (Some(cleared), None) if events.is_empty() => {
+                answer(StatusCode::OK, JSON, ReplyBody::full(cleared.to_string()))
+            }
+            (cleared, stream) => {
+                if let Some(cleared) = cleared {
+                    events.extend_from_slice(&frame::signals(cleared.to_string().as_bytes()));
+                }
+                let first = events.freeze();
+                let body = match stream {
+                    Some(rest) => ReplyBody(Kind::Written { first, rest }),
+                    None => ReplyBody::full(first),
+                };
+                answer(StatusCode::OK, EVENT_STREAM, body)
+            }
+        }
+    } else {
+        let json = view.map_or(Bytes::from_static(b"{}"), |view| view.json());
+        answer(StatusCode::OK, JSON, ReplyBody::full(json))
+    };
+    if let Ok(version) = HeaderValue::try_from(version.to_string()) {
+        response.headers_mut().insert("faststate-version", version);
+    }
+    response
+}
+
+/// The signals that take away what an earlier problem left: set to `""`, never deleted.
+fn cleared(state: &str, fields: &[&str]) -> Value {
+    let mut signals = json!({ "_problem": "" });
+    let legal = fields.iter().filter(|field| check_name(field).is_ok());
+    let errors: serde_json::Map<_, _> = legal.map(|field| ((*field).to_owned(), "".into())).collect();
+    if !errors.is_empty() {
+        nest::merge(&mut signals, nest::object(&["_errors", state], Value::Object(errors)));
+    }
+    signals
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{
+        Elements, Scope, Version,
+        patch::Image,
+        registry::{Answer, ReplyView},
+        wire::Nest,
+    };
+
+    fn outcome() -> Outcome {
+        Outcome {
+            answer: Answer::Changed,
+            version: Version::start(),
+            view: None,
+            elements: Vec::new(),
+            stream: None,
+            fields: &["amount", "user"],
+        }
+    }
+
+    fn key() -> Key {
+        Key::new("counter", Scope::Global, None, None).unwrap()
+    }
+
+    fn view() -> ReplyView {
+        let image = Image::of(&json!({ "count": 5 })).unwrap();
+        ReplyView::new(Nest::of(&key(), None), image)
+    }
+
+    async fn text(response: Response<ReplyBody>) -> String {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_event_with_nothing_to_tell_clears_errors() {
+        let response = accepted(outcome(), &key(), true);
+        assert_eq!(response.headers()["content-type"], JSON);
+        assert!(response.headers().contains_key("faststate-version"));
+        let json: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(json, json!({"_problem": "", "_errors": {"counter": {"amount": "", "user": ""}}}));
+    }
+
+    #[tokio::test]
+    async fn other_clients_get_the_view_as_json() {
+        let view = "event: datastar-patch-signals\ndata: signals {\"counter\":\"\"}\n\n\
+                    event: datastar-patch-signals\ndata: signals {\"counter\":{\"count\":5}}\n\n";
+        let outcome =
+            Outcome { view: Some(view.into()), elements: vec![Elements::remove("#x")], ..outcome() };
+        let response = accepted(outcome, &key(), false);
+        assert_eq!(text(response).await, "{\"counter\":{\"count\":5}}");
+    }
+
+    #[tokio::test]
+    async fn a_streamed_reply_passes_pieces_on() {
+        let (sender, receiver) = mpsc::channel(2);
+        let outcome = Outcome { view: Some(view()), stream: Some(receiver), ..outcome() };
+        let response = accepted(outcome, &key(), false);
+        assert_eq!(response.headers()["content-type"], EVENT_STREAM);
+        sender.send("one".into()).await.unwrap();
+        sender.send("two".into()).await.unwrap();
+        drop(sender);
+        let text = text(response).await;
+        assert!(
+            text.starts_with("event: datastar-patch-signals\n") && text.ends_with("\n\nonetwo"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! The session cookie: stateless, signed, bound to its name.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::{HeaderMap, HeaderValue, header};
+use sha2::{Digest as _, Sha256};
+
+use crate::SessionId;
+
+/// How many bytes a session id has.
+const ID: usize = 16;
+
+/// What the session cookies are signed with. Whoever knows it can be any session.
+///
+/// Its `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct Secret([u8; 32]);
+
+/// The text or bytes are not a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// Something else than pairs of hexadecimal digits.
+    #[error("a secret is written in hexadecimal, two digits a byte: make one with `openssl rand -hex 32`")]
+    Hex,
+    /// Fewer than 32 bytes.
+    #[error("a secret has at least 32 bytes: make one with `openssl rand -hex 32`")]
+    Short,
+}
+
+impl Secret {
+    /// A new random secret: sessions end with the process.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// The secret written in hexadecimal, at least 32 bytes (64 digits).
+    ///
+    /// # Errors
+    /// What is not hexadecimal, or too short.
+    pub fn from_hex(text: &str) -> Result<Self, SecretError> {
+        let text = text.trim().as_bytes();
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let bytes: Option<Vec<u8>> = text
+            .chunks(2)
+            .map(|pair| match pair {
+                [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+                _ => None,
+            })
+            .collect();
+        Self::from_bytes(&bytes.ok_or(SecretError::Hex)?)
+    }
+
+    /// The secret with these bytes, at least 32.
+    ///
+    /// # Errors
+    /// [`SecretError::Short`] for fewer.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SecretError> {
+        if bytes.len() < 32 {
+            return Err(SecretError::Short);
+        }
+        Ok(Self(Sha256::digest(bytes).into()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What a request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// No session cookie.
+    Nothing,
+    /// One that this secret signed for this name.
+    Session(SessionId),
+    /// One that is tampered with, foreign, or swapped from another name.
+    Invalid,
+}
+
+/// How the session cookie is read and written.
+#[derive(Clone, Debug)]
+pub(super) struct Cookie {
+    secret: Secret,
+    name: Cow<'static, str>,
+    secure: bool,
+    max_age: Duration,
+}
+
+impl Cookie {
+    pub(super) fn new() -> Self {
+        Self {
+            secret: Secret::random(),
+            name: Cow::Borrowed("faststate"),
+            secure: false,
+            max_age: Duration::from_hours(365 * 24),
+        }
+    }
+
+    pub(super) fn sign_with(&mut self, secret: Secret) {
+        self.secret = secret;
+    }
+
+    pub(super) fn secure(&mut self, secure: bool) {
+        self.secure = secure;
+    }
+
+    /// Keeps the name it has if a header could not carry the new one.
+    pub(super) fn rename(&mut self, name: Cow<'static, str>) {
+        let legal = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        if legal {
+            self.name = name;
+        } else {
+            tracing::error!(%name, "a cookie's name has letters, digits, `_`, `-` and `.`; keeping the old one");
+        }
+    }
+
+    pub(super) fn max_age(&mut self, max_age: Duration) {
+        self.max_age = max_age;
+    }
+
+    /// The request's session: of several cookies of this name, the first that is valid.
+    pub(super) fn read(&self, headers: &HeaderMap) -> Carried {
+        let mut found = Carried::Nothing;
+        for value in values(headers, &self.name) {
+            match self.verify(value) {
+                Some(session) => return Carried::Session(session),
+                None => found = Carried::Invalid,
+            }
+        }
+        found
+    }
+
+    /// A new session and the `Set-Cookie` that carries it.
+    pub(super) fn mint(&self) -> (SessionId, HeaderValue) {
+        let session = SessionId::random();
+        (session, self.set(session))
+    }
+
+    fn set(&self, session: SessionId) -> HeaderValue {
+        let mut bytes = [0; ID + 32];
+        bytes[..ID].copy_from_slice(session.as_bytes());
+        bytes[ID..].copy_from_slice(&self.mac(session.as_bytes()).finalize().into_bytes());
+        let (name, value, age) = (&self.name, URL_SAFE_NO_PAD.encode(bytes), self.max_age.as_secs());
+        let secure = if self.secure { "; Secure" } else { "" };
+        let text = format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
+        let mut header = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        header.set_sensitive(true);
+        header
+    }
+
+    fn verify(&self, value: &str) -> Option<SessionId> {
+        let bytes = URL_SAFE_NO_PAD.decode(value).ok()?;
+        let (id, tag) = bytes.split_first_chunk::<ID>()?;
+        self.mac(id).verify_slice(tag).ok()?;
+        Some(SessionId::from_bytes(*id))
+    }
+
+    /// The key depends on the name, so that a cookie of another name is no cookie of this one.
+    fn mac(&self, id: &[u8]) -> Hmac<Sha256> {
+        let derived =
+            keyed(&self.secret.0).chain_update("faststate session cookie\0").chain_update(&*self.name);
+        keyed(&derived.finalize().into_bytes().into()).chain_update(id)
+    }
+}
+
+/// HMAC with a key of 32 bytes; zeros up to a block change nothing.
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key);
+    Hmac::new(&block.into())
+}
+
+/// Every value that the request's cookies have under this name.
+fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(header::COOKIE)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter_map(move |(given, value)| (given == name).then_some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookie(name: &'static str, secret: &Secret) -> Cookie {
+        let mut cookie = Cookie::new();
+        cookie.sign_with(secret.clone());
+        cookie.rename(name.into());
+        cookie
+    }
+
+    fn carrying(text: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(text).unwrap())])
+    }
+
+    fn pair(set: &HeaderValue) -> String {
+        set.to_str().unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_minted_session_comes_back() {
+        let cookie = cookie("faststate", &Secret::random());
+        let (session, set) = cookie.mint();
+        let text = set.to_str().unwrap();
+        assert!(text.contains("; Path=/;") && text.contains("; HttpOnly") && text.contains("; SameSite=Lax"));
+        assert!(!text.contains("Secure"));
+        let others = format!("a=b; {}; faststate2=x", pair(&set));
+        assert_eq!(cookie.read(&carrying(&others)), Carried::Session(session));
+        assert_eq!(cookie.read(&HeaderMap::new()), Carried::Nothing);
+        assert_eq!(cookie.read(&carrying("other=1")), Carried::Nothing);
+    }
+
+    #[test]
+    fn law_08_tampered_foreign_and_swapped_cookies_are_invalid() {
+        let secret = Secret::random();
+        let ours = cookie("faststate", &secret);
+        let (_, set) = ours.mint();
+        let value = pair(&set);
+        for at in "faststate=".len()..value.len() {
+            let mut bytes = value.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let tampered = String::from_utf8(bytes).unwrap();
+            assert_eq!(ours.read(&carrying(&tampered)), Carried::Invalid, "byte {at}");
+        }
+        let (_, foreign) = cookie("faststate", &Secret::random()).mint();
+        assert_eq!(ours.read(&carrying(&pair(&foreign))), Carried::Invalid);
+        let (_, other) = cookie("other", &secret).mint();
+        let swapped = pair(&other).replace("other=", "faststate=");
+        assert_eq!(ours.read(&carrying(&swapped)), Carried::Invalid);
+        for garbage in ["faststate=", "faststate=AAAA", &value[..value.len() - 1], &format!("{value}A")] {
+            assert_eq!(ours.read(&carrying(garbage)), Carried::Invalid, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_valid_cookie_counts_beside_an_invalid_one() {
+        let cookie = cookie("faststate", &Secret::random());
+        let (session, set) = cookie.mint();
+        assert_eq!(
+            cookie.read(&carrying(&format!("faststate=x; {}", pair(&set)))),
+            Carried::Session(session)
+        );
+    }
+
+    #[test]
+    fn secrets_are_hexadecimal_and_long_enough() {
+        assert!(Secret::from_hex(&"0a".repeat(32)).is_ok());
+        assert_eq!(Secret::from_hex(&"0a".repeat(31)).unwrap_err(), SecretError::Short);
+        assert_eq!(Secret::from_hex("0").unwrap_err(), SecretError::Hex);
+        assert_eq!(Secret::from_hex(&"zz".repeat(32)).unwrap_err(), SecretError::Hex);
+        assert_eq!(format!("{:?}", Secret::random()), "Secret(..)");
+    }
+}

@@ -1,0 +1,146 @@
+//! What changed between two images.
+
+use std::collections::HashMap;
+
+use super::{Image, image::Field};
+
+/// What an absent field goes out as.
+const ABSENT: &[u8] = b"\"\"";
+
+/// One field that changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// Whether the field must be `""` in an event of its own first, because merging the new value into
+    /// the old one would leave something of the old.
+    pub(crate) clear: bool,
+}
+
+/// The fields of `after` that `before` has not, and as `""` those that only `before` has.
+pub(crate) fn difference<'a>(before: &'a Image, after: &'a Image) -> Vec<Change<'a>> {
+    if before.json() == after.json() {
+        return Vec::new();
+    }
+    let mut changes = Vec::with_capacity(after.len().min(8));
+    let mut search = Search::new(before);
+    for field in after.fields() {
+        match search.find(field.name) {
+            Some(old) if old.value == field.value => {}
+            old => {
+                let clear = old.is_some_and(|old| leaves_something(old.value, field.value));
+                changes.push(Change { name: field.name, value: field.value, clear });
+            }
+        }
+    }
+    if search.found < before.len() {
+        let mut search = Search::new(after);
+        let gone = before.fields().filter(|field| search.find(field.name).is_none());
+        changes.extend(gone.map(|field| Change { name: field.name, value: ABSENT, clear: false }));
+    }
+    changes
+}
+
+/// Finds fields by name; at once when they are asked for in the image's own order.
+struct Search<'a> {
+    image: &'a Image,
+    next: usize,
+    found: usize,
+}
+
+impl<'a> Search<'a> {
+    const fn new(image: &'a Image) -> Self {
+        Self { image, next: 0, found: 0 }
+    }
+
+    fn find(&mut self, name: &[u8]) -> Option<Field<'a>> {
+        let order = (self.next..self.image.len()).chain(0..self.next);
+        for at in order {
+            if let Some(field) = self.image.field(at).filter(|field| field.name == name) {
+                self.next = at + 1;
+                self.found += 1;
+                return Some(field);
+            }
+        }
+        None
+    }
+}
+
+/// Whether a browser that merges `after` into `before` would keep something of `before`: a key that is
+/// gone, at any depth, or an array that becomes an object (Datastar writes the keys into the array).
+fn leaves_something(before: &[u8], after: &[u8]) -> bool {
+    match (before.first(), after.first()) {
+        (Some(b'['), Some(b'{')) => true,
+        (Some(b'{'), Some(b'{')) => before != after && entry_leaves_something(before, after),
+        _ => false,
+    }
+}
+
+fn entry_leaves_something(before: &[u8], after: &[u8]) -> bool {
+    let mut ahead = Entries::of(after);
+    let mut by_key = None;
+    Entries::of(before).any(|(key, old)| {
+        let new = if by_key.is_none() { ahead.find(|(candidate, _)| *candidate == key) } else { None };
+        let new = new.map(|(_, new)| new).or_else(|| {
+            // Gone, or the keys have no order: look it up among all.
+            by_key.get_or_insert_with(|| Entries::of(after).collect::<HashMap<_, _>>()).get(key).copied()
+        });
+        new.is_none_or(|new| leaves_something(old, new))
+    })
+}
+
+/// The keys, as they are written, and the values of an object that this crate has encoded.
+struct Entries<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    fn of(object: &'a [u8]) -> Self {
+        Self { rest: object.get(1..object.len() - 1).unwrap_or_default() }
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (key, rest) = self.rest.split_at(value_len(self.rest));
+        let rest = rest.get(1..)?;
+        let (value, rest) = rest.split_at(value_len(rest));
+        self.rest = rest.get(1..).unwrap_or_default();
+        Some((key, value))
+    }
+}
+
+/// The length of the value that `json` begins with.
+fn value_len(json: &[u8]) -> usize {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b'"' => at = text_end(json, at),
+            b'{' | b'[' => depth += 1,
+            b',' | b':' if depth == 0 => return at,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    at
+}
+
+/// Where the text ends that begins at `start`.
+fn text_end(json: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b'"' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    at
+}

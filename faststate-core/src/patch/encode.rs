@@ -1,0 +1,433 @@
+//! A value as the wire's JSON, written straight into one buffer.
+
+use serde::{
+    Serialize,
+    ser::{
+        Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeTupleStruct, SerializeTupleVariant, Serializer,
+    },
+};
+
+use super::ImageError;
+use crate::key::pollutes;
+
+/// The largest magnitude up to which every integer is a JavaScript number of its own.
+const EXACT: u128 = 1 << 53;
+
+/// Writes one value.
+pub(super) struct Value<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+/// Writes a list, a map or a struct, item by item.
+pub(super) struct Items<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+    close: &'static [u8],
+}
+
+/// Writes a map's key.
+pub(super) struct MapKey<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> Value<'a> {
+    pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out }
+    }
+
+    /// A number, text or boolean, as serde_json writes it.
+    fn plain(self, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+        plain(self.out, value)
+    }
+
+    fn quoted(self, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+        self.out.push(b'"');
+        plain(self.out, value)?;
+        self.out.push(b'"');
+        Ok(())
+    }
+
+    fn items(self, open: u8, close: &'static [u8]) -> Items<'a> {
+        self.out.push(open);
+        Items { out: self.out, first: true, close }
+    }
+
+    /// `{"variant":` before the variant's content.
+    fn variant(self, variant: &'static str) -> Result<Self, ImageError> {
+        self.out.push(b'{');
+        text_key(self.out, variant)?;
+        self.out.push(b':');
+        Ok(self)
+    }
+}
+
+fn plain(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+    value
+        .serialize(&mut serde_json::Serializer::new(out))
+        .map_err(|error| ImageError::Custom(error.to_string()))
+}
+
+fn text_key(out: &mut Vec<u8>, key: &str) -> Result<(), ImageError> {
+    if pollutes(key) {
+        return Err(ImageError::Reserved(key.to_owned()));
+    }
+    plain(out, key)
+}
+
+macro_rules! plainly {
+    ($($method:ident($type:ty);)*) => {$(
+        fn $method(self, value: $type) -> Result<(), ImageError> {
+            self.plain(&value)
+        }
+    )*};
+}
+
+macro_rules! exactly {
+    ($($method:ident($type:ty, $magnitude:ident);)*) => {$(
+        fn $method(self, value: $type) -> Result<(), ImageError> {
+            if u128::from(magnitude!($magnitude value)) > EXACT { self.quoted(&value) } else { self.plain(&value) }
+        }
+    )*};
+}
+
+macro_rules! magnitude {
+    (signed $value:ident) => {
+        $value.unsigned_abs()
+    };
+    (unsigned $value:ident) => {
+        $value
+    };
+}
+
+macro_rules! finite {
+    ($($method:ident($type:ty);)*) => {$(
+        fn $method(self, value: $type) -> Result<(), ImageError> {
+            if value.is_finite() { self.plain(&value) } else { Err(ImageError::NotFinite) }
+        }
+    )*};
+}
+
+impl<'a> Serializer for Value<'a> {
+    type Ok = ();
+    type Error = ImageError;
+    type SerializeSeq = Items<'a>;
+    type SerializeTuple = Items<'a>;
+    type SerializeTupleStruct = Items<'a>;
+    type SerializeTupleVariant = Items<'a>;
+    type SerializeMap = Items<'a>;
+    type SerializeStruct = Items<'a>;
+    type SerializeStructVariant = Items<'a>;
+
+    plainly! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_char(char);
+        serialize_str(&str);
+        serialize_bytes(&[u8]);
+    }
+
+    exactly! {
+        serialize_i64(i64, signed);
+        serialize_i128(i128, signed);
+        serialize_u64(u64, unsigned);
+        serialize_u128(u128, unsigned);
+    }
+
+    finite! {
+        serialize_f32(f32);
+        serialize_f64(f64);
+    }
+
+    fn serialize_none(self) -> Result<(), ImageError> {
+        self.plain("")
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), ImageError> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), ImageError> {
+        self.plain("")
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), ImageError> {
+        self.plain("")
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), ImageError> {
+        self.plain(variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), ImageError> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), ImageError> {
+        let Self { out } = self.variant(variant)?;
+        value.serialize(Value::new(out))?;
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, ImageError> {
+        Ok(self.items(b'[', b"]"))
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Items<'a>, ImageError> {
+        Ok(self.items(b'[', b"]"))
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, ImageError> {
+        Ok(self.items(b'[', b"]"))
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Items<'a>, ImageError> {
+        Ok(self.variant(variant)?.items(b'[', b"]}"))
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Items<'a>, ImageError> {
+        Ok(self.items(b'{', b"}"))
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, ImageError> {
+        Ok(self.items(b'{', b"}"))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Items<'a>, ImageError> {
+        Ok(self.variant(variant)?.items(b'{', b"}}"))
+    }
+
+    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), ImageError> {
+        serde_json::Serializer::new(self.out)
+            .collect_str(value)
+            .map_err(|error| ImageError::Custom(error.to_string()))
+    }
+}
+
+impl Items<'_> {
+    fn comma(&mut self) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+    }
+
+    fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+        self.comma();
+        value.serialize(Value::new(self.out))
+    }
+
+    fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+        self.comma();
+        text_key(self.out, name)?;
+        self.out.push(b':');
+        value.serialize(Value::new(self.out))
+    }
+
+    fn close(self) {
+        self.out.extend_from_slice(self.close);
+    }
+}
+
+macro_rules! items {
+    ($($compound:ident::$method:ident;)*) => {$(
+        impl $compound for Items<'_> {
+            type Ok = ();
+            type Error = ImageError;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ImageError> {
+                self.item(value)
+            }
+
+            fn end(self) -> Result<(), ImageError> {
+                self.close();
+                Ok(())
+            }
+        }
+    )*};
+}
+
+macro_rules! fields {
+    ($($compound:ident;)*) => {$(
+        impl $compound for Items<'_> {
+            type Ok = ();
+            type Error = ImageError;
+
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), ImageError> {
+                self.field(name, value)
+            }
+
+            fn end(self) -> Result<(), ImageError> {
+                self.close();
+                Ok(())
+            }
+        }
+    )*};
+}
+
+items! {
+    SerializeSeq::serialize_element;
+    SerializeTuple::serialize_element;
+    SerializeTupleStruct::serialize_field;
+    SerializeTupleVariant::serialize_field;
+}
+
+fields! {
+    SerializeStruct;
+    SerializeStructVariant;
+}
+
+impl SerializeMap for Items<'_> {
+    type Ok = ();
+    type Error = ImageError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), ImageError> {
+        self.comma();
+        key.serialize(MapKey::new(self.out))
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ImageError> {
+        self.out.push(b':');
+        value.serialize(Value::new(self.out))
+    }
+
+    fn end(self) -> Result<(), ImageError> {
+        self.close();
+        Ok(())
+    }
+}
+
+impl<'a> MapKey<'a> {
+    pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out }
+    }
+}
+
+macro_rules! quoted {
+    ($($method:ident($type:ty);)*) => {$(
+        fn $method(self, key: $type) -> Result<(), ImageError> {
+            Value::new(self.out).quoted(&key)
+        }
+    )*};
+}
+
+macro_rules! refused {
+    ($($method:ident($($argument:ty),*) -> $result:ty = $what:literal;)*) => {$(
+        fn $method(self, $(_: $argument),*) -> Result<$result, ImageError> {
+            Err(ImageError::Key($what))
+        }
+    )*};
+}
+
+impl Serializer for MapKey<'_> {
+    type Ok = ();
+    type Error = ImageError;
+    type SerializeSeq = Impossible<(), ImageError>;
+    type SerializeTuple = Impossible<(), ImageError>;
+    type SerializeTupleStruct = Impossible<(), ImageError>;
+    type SerializeTupleVariant = Impossible<(), ImageError>;
+    type SerializeMap = Impossible<(), ImageError>;
+    type SerializeStruct = Impossible<(), ImageError>;
+    type SerializeStructVariant = Impossible<(), ImageError>;
+
+    quoted! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_i128(i128);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_u128(u128);
+    }
+
+    refused! {
+        serialize_f32(f32) -> () = "floats";
+        serialize_f64(f64) -> () = "floats";
+        serialize_bytes(&[u8]) -> () = "bytes";
+        serialize_none() -> () = "`None`";
+        serialize_unit() -> () = "nothing";
+        serialize_unit_struct(&'static str) -> () = "structs";
+        serialize_seq(Option<usize>) -> Self::SerializeSeq = "lists";
+        serialize_tuple(usize) -> Self::SerializeTuple = "tuples";
+        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct = "tuples";
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant = "enums with content";
+        serialize_map(Option<usize>) -> Self::SerializeMap = "maps";
+        serialize_struct(&'static str, usize) -> Self::SerializeStruct = "structs";
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant = "enums with content";
+    }
+
+    fn serialize_char(self, key: char) -> Result<(), ImageError> {
+        plain(self.out, &key)
+    }
+
+    fn serialize_str(self, key: &str) -> Result<(), ImageError> {
+        text_key(self.out, key)
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), ImageError> {
+        text_key(self.out, variant)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, key: &T) -> Result<(), ImageError> {
+        key.serialize(self)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        key: &T,
+    ) -> Result<(), ImageError> {
+        key.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<(), ImageError> {
+        Err(ImageError::Key("enums with content"))
+    }
+}

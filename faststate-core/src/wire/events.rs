@@ -1,0 +1,74 @@
+//! One SSE event, line by line.
+
+use std::fmt::Write as _;
+
+use crate::{Elements, Mode};
+
+/// Writes an event that merges the JSON object that `push` writes, on one line.
+pub(super) fn push_signals<T>(out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    out.extend_from_slice(b"event: datastar-patch-signals\ndata: signals ");
+    let pushed = push(out);
+    out.extend_from_slice(b"\n\n");
+    pushed
+}
+
+/// Writes the event that patches these elements; before it, for elements that are added, the event that
+/// removes what has their id, so that a replay changes nothing.
+pub(super) fn push_elements(out: &mut Vec<u8>, elements: &Elements) {
+    if let Some(id) = &elements.added {
+        push_head(out, &id_selector(id), Mode::Remove);
+        out.push(b'\n');
+    }
+    push_head(out, elements.selector(), elements.mode());
+    if elements.mode() != Mode::Remove {
+        for line in lines(elements.html()) {
+            out.extend_from_slice(b"data: elements ");
+            out.extend_from_slice(line.as_bytes());
+            out.push(b'\n');
+        }
+    }
+    out.push(b'\n');
+}
+
+fn push_head(out: &mut Vec<u8>, selector: &str, mode: Mode) {
+    out.extend_from_slice(b"event: datastar-patch-elements\n");
+    if !selector.is_empty() {
+        out.extend_from_slice(b"data: selector ");
+        // A line end would begin another field of the event; in CSS it is a space.
+        out.extend(selector.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+        out.push(b'\n');
+    }
+    if mode != Mode::default() {
+        out.extend_from_slice(b"data: mode ");
+        out.extend_from_slice(mode.as_str().as_bytes());
+        out.push(b'\n');
+    }
+}
+
+/// The lines of a text, whichever way they end: for SSE a bare CR ends one too.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').flat_map(|line| {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        line.split('\r')
+    })
+}
+
+/// `#id`, with the id escaped as `CSS.escape` does.
+fn id_selector(id: &str) -> String {
+    let mut out = String::with_capacity(id.len() + 8);
+    out.push('#');
+    let dashed = id.starts_with('-');
+    for (at, c) in id.chars().enumerate() {
+        let leading = at == 0 || (at == 1 && dashed);
+        let _ = match c {
+            '\0' => out.write_char('\u{fffd}'),
+            c if c.is_ascii_control() || (leading && c.is_ascii_digit()) => {
+                write!(out, "\\{:x} ", u32::from(c))
+            }
+            '-' if id.len() == 1 => out.write_str("\\-"),
+            c if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') || !c.is_ascii() => out.write_char(c),
+            c => write!(out, "\\{c}"),
+        };
+    }
+    out
+}
