@@ -8,7 +8,7 @@ use serde::{
     ser::{self, Impossible, SerializeMap, SerializeStruct, Serializer},
 };
 
-use super::encode::{MapKey, Value};
+use super::encode::{Kept, MapKey, Sent, Value};
 use crate::key::check_name;
 
 /// A state's signals, encoded once by the wire's rules: one JSON object, and where each field is in it.
@@ -81,6 +81,14 @@ impl Image {
     }
 }
 
+/// A state as a store keeps it: plain JSON, but refused where JSON (a float that is not finite) or a
+/// browser (a reserved key) could not give it back.
+pub(crate) fn stored(state: &impl Serialize) -> Result<Bytes, ImageError> {
+    let mut out = Vec::with_capacity(ROOM);
+    state.serialize(Value::<Kept>::new(&mut out))?;
+    Ok(out.into())
+}
+
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Image({} fields, {} bytes)", self.len(), self.json.len())
@@ -148,13 +156,15 @@ struct Fields {
     out: Vec<u8>,
     fields: Vec<Span>,
     open: bool,
+    /// Whether each name so far is greater than the one before it.
+    sorted: bool,
 }
 
 impl Fields {
     fn new(fields: usize, open: bool) -> Self {
         let mut out = Vec::with_capacity(ROOM);
         out.push(b'{');
-        Self { out, fields: Vec::with_capacity(fields), open }
+        Self { out, fields: Vec::with_capacity(fields), open, sorted: true }
     }
 
     fn comma(&mut self) {
@@ -170,7 +180,7 @@ impl Fields {
 
     fn value(&mut self, name: Range<usize>, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
         self.out.push(b':');
-        if let Err(error) = value.serialize(Value::new(&mut self.out)) {
+        if let Err(error) = value.serialize(Value::<Sent>::new(&mut self.out)) {
             return Err(error.within(self.name(&name)));
         }
         self.fields.push(Span { name, end: self.out.len() });
@@ -232,13 +242,14 @@ impl SerializeMap for Fields {
         if check_name(text).is_err() {
             return Err(ImageError::Name(text.to_owned()));
         }
-        // Keys in order are certainly new.
+        // A name greater than all before it is certainly new; otherwise look at each.
         let bytes = text.as_bytes();
-        let is_new = |span: &Span| self.out[span.name.clone()] != *bytes;
-        let ordered = self.fields.last().is_none_or(|last| self.out[last.name.clone()] < *bytes);
-        if !ordered && !self.fields.iter().all(is_new) {
+        let sorted =
+            self.sorted && self.fields.last().is_none_or(|last| self.out[last.name.clone()] < *bytes);
+        if !sorted && self.fields.iter().any(|span| self.out[span.name.clone()] == *bytes) {
             return Err(ImageError::Repeated(text.to_owned()));
         }
+        self.sorted = sorted;
         self.fields.push(Span { name, end: 0 });
         Ok(())
     }

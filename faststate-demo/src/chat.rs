@@ -1,0 +1,187 @@
+//! The chat: one room for everybody, whose messages are HTML that follows the state.
+
+use std::{
+    collections::VecDeque,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use askama::Template;
+use faststate::{Snapshot, prelude::*};
+use serde::{Deserialize, Serialize};
+
+use crate::layout::Layout;
+
+const HISTORY: usize = 100;
+const LONGEST_NAME: usize = 30;
+const LONGEST_MESSAGE: usize = 500;
+
+/// The room.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Chat {
+    messages: VecDeque<Message>,
+    /// How many messages there have ever been; the next one's number.
+    sent: u64,
+    present: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Message {
+    number: u64,
+    /// Milliseconds since 1970, by the server's clock.
+    at: u64,
+    username: String,
+    text: String,
+}
+
+impl Message {
+    /// The time of day in UTC, until the page's script makes it the reader's own.
+    fn clock(&self) -> String {
+        let minutes = self.at / 60_000;
+        format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+    }
+}
+
+#[derive(Serialize)]
+struct Signals {
+    sent: u64,
+    present: usize,
+}
+
+impl ReactiveState for Chat {
+    const NAME: &'static str = "chat";
+
+    /// The messages are a [`View`]: as a signal, the whole list would go out with each of them.
+    fn signals(&self) -> impl Serialize {
+        Signals { sent: self.sent, present: self.present }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SendMessage {
+    username: String,
+    message: String,
+}
+
+impl Event for SendMessage {
+    type State = Chat;
+    const NAME: &'static str = "send_message";
+
+    fn apply(&self, chat: &mut Chat, context: &mut Context<Chat>) -> Result<(), Rejection> {
+        let (username, text) = (self.username.trim(), self.message.trim());
+        let mut refused = Rejection::invalid("the message was not sent");
+        if !(1..=LONGEST_NAME).contains(&username.chars().count()) {
+            refused = refused.and("username", "a name of 1 to 30 characters, please");
+        }
+        if !(1..=LONGEST_MESSAGE).contains(&text.chars().count()) {
+            refused = refused.and("message", "1 to 500 characters, please");
+        }
+        if refused.fields().next().is_some() {
+            return Err(refused);
+        }
+
+        if chat.messages.len() == HISTORY {
+            chat.messages.pop_front();
+        }
+        chat.messages.push_back(Message {
+            number: chat.sent,
+            at: milliseconds(context.now()),
+            username: username.to_owned(),
+            text: text.to_owned(),
+        });
+        chat.sent += 1;
+        context.stream(clear_draft);
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Draft {
+    draft: &'static str,
+}
+
+/// The sender alone gets an empty draft back; after a rejection nobody does.
+async fn clear_draft(_: Handle<Chat>, reply: faststate::Reply) {
+    // Nobody is left to see it when the sender has gone.
+    let _ = reply.signals(&Draft { draft: "" }).await;
+}
+
+/// Somebody came or went. The engine sends it; no request can, for it has no route.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PresenceChanged {
+    pub(crate) present: usize,
+}
+
+impl Event for PresenceChanged {
+    type State = Chat;
+    const NAME: &'static str = "presence_changed";
+
+    fn apply(&self, chat: &mut Chat, _: &mut Context<Chat>) -> Result<(), Rejection> {
+        chat.present = self.present;
+        Ok(())
+    }
+}
+
+/// The list of messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Messages;
+
+impl View for Messages {
+    type State = Chat;
+    const NAME: &'static str = "messages";
+
+    fn render(&self, chat: &Chat) -> Elements {
+        Elements::outer(MessageList { messages: &chat.messages }.to_string())
+    }
+
+    /// The oldest leave the top and new ones join the bottom: a message costs its own HTML, however
+    /// long the list is.
+    fn update(&self, before: &Chat, after: &Chat) -> Vec<Elements> {
+        // A room that started over, or lost more than it shows, is not the one before with some more.
+        if before.messages.back().is_some_and(|last| !after.messages.contains(last)) {
+            return vec![self.render(after)];
+        }
+        let oldest = after.messages.front().map_or(after.sent, |message| message.number);
+        let gone = before.messages.iter().take_while(|message| message.number < oldest);
+        let new = after.messages.iter().skip_while(|message| message.number < before.sent);
+        gone.map(|message| Elements::remove(format!("#message-{}", message.number)))
+            .chain(new.map(|message| {
+                let id = format!("message-{}", message.number);
+                Elements::append("#messages", id, MessageItem { message }.to_string())
+            }))
+            .collect()
+    }
+}
+
+#[derive(Template)]
+#[template(path = "messages.html")]
+struct MessageList<'a> {
+    messages: &'a VecDeque<Message>,
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessageItem<'a> {
+    message: &'a Message,
+}
+
+#[derive(Template)]
+#[template(path = "chat.html")]
+struct ChatPage<'a> {
+    layout: &'a Layout,
+    chat: &'a Chat,
+    messages: &'a Elements,
+}
+
+impl ChatPage<'_> {
+    fn send(&self) -> Action {
+        SendMessage { username: String::new(), message: String::new() }
+            .action()
+            .bind("username", "_username")
+            .bind("message", "draft")
+    }
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,136 @@
+//! The counter: one for everybody.
+
+use askama::Template;
+use faststate::{Snapshot, prelude::*};
+use serde::{Deserialize, Serialize};
+
+use crate::layout::Layout;
+
+const LARGEST_AMOUNT: i64 = 1000;
+const LONGEST_NAME: usize = 40;
+const ANONYMOUS: &str = "Anonymous";
+
+/// The counter that everybody shares.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    count: i64,
+    last_updated_by: String,
+    update_count: u64,
+}
+
+impl ReactiveState for Counter {
+    const NAME: &'static str = "counter";
+}
+
+impl Counter {
+    fn add(&mut self, amount: i64, user: &str) -> Result<(), Rejection> {
+        self.count = self
+            .count
+            .checked_add(amount)
+            .ok_or_else(|| Rejection::invalid("the count would overflow").field("amount"))?;
+        self.updated_by(user);
+        Ok(())
+    }
+
+    fn updated_by(&mut self, user: &str) {
+        user.clone_into(&mut self.last_updated_by);
+        self.update_count = self.update_count.saturating_add(1);
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Increment {
+    #[serde(default = "one")]
+    amount: i64,
+    #[serde(default)]
+    user: String,
+}
+
+impl Event for Increment {
+    type State = Counter;
+    const NAME: &'static str = "increment";
+
+    fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
+        let (amount, user) = check(self.amount, &self.user)?;
+        counter.add(amount, user)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Decrement {
+    #[serde(default = "one")]
+    amount: i64,
+    #[serde(default)]
+    user: String,
+}
+
+impl Event for Decrement {
+    type State = Counter;
+    const NAME: &'static str = "decrement";
+
+    fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
+        let (amount, user) = check(self.amount, &self.user)?;
+        counter.add(-amount, user)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reset {
+    #[serde(default)]
+    user: String,
+}
+
+impl Event for Reset {
+    type State = Counter;
+    const NAME: &'static str = "reset";
+
+    fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
+        let (_, user) = check(one(), &self.user)?;
+        counter.count = 0;
+        counter.updated_by(user);
+        Ok(())
+    }
+}
+
+/// The input by the rules of the domain, each mistake beside its own field.
+fn check(amount: i64, user: &str) -> Result<(i64, &str), Rejection> {
+    let user = user.trim();
+    let mut refused = Rejection::invalid("the counter was not changed");
+    if !(1..=LARGEST_AMOUNT).contains(&amount) {
+        refused = refused.and("amount", "from 1 to 1000, please");
+    }
+    if user.chars().count() > LONGEST_NAME {
+        refused = refused.and("user", "at most 40 characters, please");
+    }
+    if refused.fields().next().is_some() {
+        return Err(refused);
+    }
+    Ok((amount, if user.is_empty() { ANONYMOUS } else { user }))
+}
+
+const fn one() -> i64 {
+    1
+}
+
+#[derive(Template)]
+#[template(path = "counter.html")]
+struct CounterPage<'a> {
+    layout: &'a Layout,
+    counter: &'a Counter,
+    /// `http://host:port` as this visitor reaches it, for the lines to copy.
+    origin: &'a str,
+}
+
+impl CounterPage<'_> {
+    fn increment(&self) -> Action {
+        Increment { amount: 1, user: String::new() }.action().bind("amount", "_amount").bind("user", "_user")
+    }
+
+    fn decrement(&self) -> Action {
+        Decrement { amount: 1, user: String::new() }.action().bind("amount", "_amount").bind("user", "_user")
+    }
+
+    fn reset(&self) -> Action {
+        Reset { user: String::new() }.action().bind("user", "_user")
+    }
+}

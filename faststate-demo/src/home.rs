@@ -1,0 +1,151 @@
+//! Home: the playground, which every browser session has to itself.
+
+use std::time::Duration;
+
+use askama::Template;
+use faststate::{Snapshot, prelude::*};
+use serde::{Deserialize, Serialize};
+use tokio::time;
+
+use crate::layout::Layout;
+
+const LONGEST_TEXT: usize = 200;
+const TICKS: u8 = 10;
+const TICK: Duration = Duration::from_millis(400);
+
+/// What one session plays with.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Playground {
+    number: i64,
+    text: String,
+    /// 0 before the ticker was ever started, [`TICKS`] when it is done.
+    ticks: u8,
+}
+
+impl ReactiveState for Playground {
+    const NAME: &'static str = "playground";
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Increment {}
+
+impl Event for Increment {
+    type State = Playground;
+    const NAME: &'static str = "increment";
+
+    fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
+        playground.number = playground.number.saturating_add(1);
+        Ok(())
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Decrement {}
+
+impl Event for Decrement {
+    type State = Playground;
+    const NAME: &'static str = "decrement";
+
+    fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
+        playground.number = playground.number.saturating_sub(1);
+        Ok(())
+    }
+}
+
+/// Everything back to the beginning; a ticker that runs notices and stops.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reset {}
+
+impl Event for Reset {
+    type State = Playground;
+    const NAME: &'static str = "reset";
+
+    fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
+        *playground = Playground::default();
+        Ok(())
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetText {
+    text: String,
+}
+
+impl Event for SetText {
+    type State = Playground;
+    const NAME: &'static str = "set_text";
+
+    fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
+        if self.text.chars().count() > LONGEST_TEXT {
+            return Err(Rejection::invalid("at most 200 characters").field("text"));
+        }
+        playground.text.clone_from(&self.text);
+        Ok(())
+    }
+}
+
+/// Starts the ticker, which goes on by itself once this event is committed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StartTicking {}
+
+impl Event for StartTicking {
+    type State = Playground;
+    const NAME: &'static str = "start_ticking";
+
+    fn apply(&self, playground: &mut Playground, context: &mut Context<Playground>) -> Result<(), Rejection> {
+        if (1..TICKS).contains(&playground.ticks) {
+            return Err(Rejection::conflict("it is ticking already"));
+        }
+        playground.ticks = 1;
+        context.after(tick);
+        Ok(())
+    }
+}
+
+/// Each tick is a change like any other: saved, committed, followed. It goes on from the tick that this
+/// ticker left and from no other, so that a reset in between ends it, and a second one never runs.
+async fn tick(playground: Handle<Playground>) {
+    for last in 1..TICKS {
+        time::sleep(TICK).await;
+        let next = playground.update(move |playground| {
+            if playground.ticks != last {
+                return Err(Rejection::conflict("somebody else has set the ticker"));
+            }
+            playground.ticks = last + 1;
+            Ok(())
+        });
+        if next.await.is_err() {
+            break;
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage<'a> {
+    layout: &'a Layout,
+    playground: &'a Playground,
+}
+
+impl HomePage<'_> {
+    fn increment(&self) -> Action {
+        Increment {}.action()
+    }
+
+    fn decrement(&self) -> Action {
+        Decrement {}.action()
+    }
+
+    fn reset(&self) -> Action {
+        Reset {}.action()
+    }
+
+    fn start_ticking(&self) -> Action {
+        StartTicking {}.action()
+    }
+
+    /// The text goes out as it is in the field at that moment, not as it is in the state.
+    fn set_text(&self) -> Action {
+        SetText { text: String::new() }.action().bind("text", "_text")
+    }
+}
