@@ -1,1 +1,31 @@
-//! The laws as callable suites.
+//! The laws of stores, broadcasters and adapters as callable suites.
+//!
+//! Each suite is a handful of plain async functions, one per promise, and one `all` that runs them in
+//! turn. They know nothing of a test framework: each gives `Ok(())`, or the [`Failure`] that names the
+//! promise and says what was found instead. An implementation proves itself in a few lines:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! use faststate_core::{MemoryStore, Store, conformance};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), conformance::Failure> {
+//! let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+//! conformance::store::all(&store, &store).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Besides: [`faults`] wraps a store or a broadcaster so that it hangs, fails or loses, and
+//! [`page`] is a browser's page without the browser, for tests of streams.
+
+pub mod broadcaster;
+mod dom;
+mod failure;
+pub mod faults;
+pub mod page;
+pub mod sse;
+pub mod store;
+
+pub use self::failure::Failure;
+pub(crate) use self::failure::{ensure, until};

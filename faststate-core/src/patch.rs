@@ -5,7 +5,7 @@ mod encode;
 mod image;
 mod merge;
 
-pub(crate) use self::difference::difference;
+pub(crate) use self::{difference::difference, image::stored};
 pub use self::{
     image::{Image, ImageError},
     merge::merge,

@@ -1,4 +1,6 @@
-//! A value as the wire's JSON, written straight into one buffer.
+//! A value as JSON, in one of two forms, written straight into one buffer.
+
+use std::marker::PhantomData;
 
 use serde::{
     Serialize,
@@ -14,14 +16,41 @@ use crate::key::pollutes;
 /// The largest magnitude up to which every integer is a JavaScript number of its own.
 const EXACT: u128 = 1 << 53;
 
+/// What differs between what a browser is sent and what a store keeps. Both refuse what JSON or a
+/// browser could not give back.
+pub(super) trait Form {
+    /// What stands for `None` and `()`.
+    const ABSENT: &'static str;
+    /// Whether integers beyond 2^53 are texts.
+    const EXACT: bool;
+}
+
+/// What a browser is sent.
+pub(super) enum Sent {}
+
+/// What a store keeps.
+pub(super) enum Kept {}
+
+impl Form for Sent {
+    const ABSENT: &'static str = "\"\"";
+    const EXACT: bool = true;
+}
+
+impl Form for Kept {
+    const ABSENT: &'static str = "null";
+    const EXACT: bool = false;
+}
+
 /// Writes one value.
-pub(super) struct Value<'a> {
+pub(super) struct Value<'a, F> {
     out: &'a mut Vec<u8>,
+    form: PhantomData<F>,
 }
 
 /// Writes a list, a map or a struct, item by item.
-pub(super) struct Items<'a> {
+pub(super) struct Items<'a, F> {
     out: &'a mut Vec<u8>,
+    form: PhantomData<F>,
     first: bool,
     close: &'static [u8],
 }
@@ -31,9 +60,14 @@ pub(super) struct MapKey<'a> {
     out: &'a mut Vec<u8>,
 }
 
-impl<'a> Value<'a> {
+impl<'a, F: Form> Value<'a, F> {
     pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out }
+        Self { out, form: PhantomData }
+    }
+
+    fn absent(self) -> Result<(), ImageError> {
+        self.out.extend_from_slice(F::ABSENT.as_bytes());
+        Ok(())
     }
 
     /// A number, text or boolean, as serde_json writes it.
@@ -48,9 +82,9 @@ impl<'a> Value<'a> {
         Ok(())
     }
 
-    fn items(self, open: u8, close: &'static [u8]) -> Items<'a> {
+    fn items(self, open: u8, close: &'static [u8]) -> Items<'a, F> {
         self.out.push(open);
-        Items { out: self.out, first: true, close }
+        Items { out: self.out, form: PhantomData, first: true, close }
     }
 
     /// `{"variant":` before the variant's content.
@@ -86,7 +120,7 @@ macro_rules! plainly {
 macro_rules! exactly {
     ($($method:ident($type:ty, $magnitude:ident);)*) => {$(
         fn $method(self, value: $type) -> Result<(), ImageError> {
-            if u128::from(magnitude!($magnitude value)) > EXACT { self.quoted(&value) } else { self.plain(&value) }
+            if F::EXACT && u128::from(magnitude!($magnitude value)) > EXACT { self.quoted(&value) } else { self.plain(&value) }
         }
     )*};
 }
@@ -108,16 +142,16 @@ macro_rules! finite {
     )*};
 }
 
-impl<'a> Serializer for Value<'a> {
+impl<'a, F: Form> Serializer for Value<'a, F> {
     type Ok = ();
     type Error = ImageError;
-    type SerializeSeq = Items<'a>;
-    type SerializeTuple = Items<'a>;
-    type SerializeTupleStruct = Items<'a>;
-    type SerializeTupleVariant = Items<'a>;
-    type SerializeMap = Items<'a>;
-    type SerializeStruct = Items<'a>;
-    type SerializeStructVariant = Items<'a>;
+    type SerializeSeq = Items<'a, F>;
+    type SerializeTuple = Items<'a, F>;
+    type SerializeTupleStruct = Items<'a, F>;
+    type SerializeTupleVariant = Items<'a, F>;
+    type SerializeMap = Items<'a, F>;
+    type SerializeStruct = Items<'a, F>;
+    type SerializeStructVariant = Items<'a, F>;
 
     plainly! {
         serialize_bool(bool);
@@ -145,7 +179,7 @@ impl<'a> Serializer for Value<'a> {
     }
 
     fn serialize_none(self) -> Result<(), ImageError> {
-        self.plain("")
+        self.absent()
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), ImageError> {
@@ -153,11 +187,11 @@ impl<'a> Serializer for Value<'a> {
     }
 
     fn serialize_unit(self) -> Result<(), ImageError> {
-        self.plain("")
+        self.absent()
     }
 
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), ImageError> {
-        self.plain("")
+        self.absent()
     }
 
     fn serialize_unit_variant(
@@ -184,21 +218,21 @@ impl<'a> Serializer for Value<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), ImageError> {
-        let Self { out } = self.variant(variant)?;
-        value.serialize(Value::new(out))?;
+        let Self { out, .. } = self.variant(variant)?;
+        value.serialize(Value::<F>::new(out))?;
         out.push(b'}');
         Ok(())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, ImageError> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a, F>, ImageError> {
         Ok(self.items(b'[', b"]"))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Items<'a>, ImageError> {
+    fn serialize_tuple(self, _: usize) -> Result<Items<'a, F>, ImageError> {
         Ok(self.items(b'[', b"]"))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, ImageError> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'a, F>, ImageError> {
         Ok(self.items(b'[', b"]"))
     }
 
@@ -208,15 +242,15 @@ impl<'a> Serializer for Value<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Items<'a>, ImageError> {
+    ) -> Result<Items<'a, F>, ImageError> {
         Ok(self.variant(variant)?.items(b'[', b"]}"))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Items<'a>, ImageError> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Items<'a, F>, ImageError> {
         Ok(self.items(b'{', b"}"))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, ImageError> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a, F>, ImageError> {
         Ok(self.items(b'{', b"}"))
     }
 
@@ -226,7 +260,7 @@ impl<'a> Serializer for Value<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Items<'a>, ImageError> {
+    ) -> Result<Items<'a, F>, ImageError> {
         Ok(self.variant(variant)?.items(b'{', b"}}"))
     }
 
@@ -237,7 +271,7 @@ impl<'a> Serializer for Value<'a> {
     }
 }
 
-impl Items<'_> {
+impl<F: Form> Items<'_, F> {
     fn comma(&mut self) {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
@@ -246,14 +280,14 @@ impl Items<'_> {
 
     fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
         self.comma();
-        value.serialize(Value::new(self.out))
+        value.serialize(Value::<F>::new(self.out))
     }
 
     fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
         self.comma();
         text_key(self.out, name)?;
         self.out.push(b':');
-        value.serialize(Value::new(self.out))
+        value.serialize(Value::<F>::new(self.out))
     }
 
     fn close(self) {
@@ -263,7 +297,7 @@ impl Items<'_> {
 
 macro_rules! items {
     ($($compound:ident::$method:ident;)*) => {$(
-        impl $compound for Items<'_> {
+        impl<F: Form> $compound for Items<'_, F> {
             type Ok = ();
             type Error = ImageError;
 
@@ -281,7 +315,7 @@ macro_rules! items {
 
 macro_rules! fields {
     ($($compound:ident;)*) => {$(
-        impl $compound for Items<'_> {
+        impl<F: Form> $compound for Items<'_, F> {
             type Ok = ();
             type Error = ImageError;
 
@@ -309,7 +343,7 @@ fields! {
     SerializeStructVariant;
 }
 
-impl SerializeMap for Items<'_> {
+impl<F: Form> SerializeMap for Items<'_, F> {
     type Ok = ();
     type Error = ImageError;
 
@@ -320,7 +354,7 @@ impl SerializeMap for Items<'_> {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ImageError> {
         self.out.push(b':');
-        value.serialize(Value::new(self.out))
+        value.serialize(Value::<F>::new(self.out))
     }
 
     fn end(self) -> Result<(), ImageError> {
@@ -338,7 +372,7 @@ impl<'a> MapKey<'a> {
 macro_rules! quoted {
     ($($method:ident($type:ty);)*) => {$(
         fn $method(self, key: $type) -> Result<(), ImageError> {
-            Value::new(self.out).quoted(&key)
+            Value::<Kept>::new(self.out).quoted(&key)
         }
     )*};
 }

@@ -8,7 +8,7 @@ use serde::{
     ser::{self, Impossible, SerializeMap, SerializeStruct, Serializer},
 };
 
-use super::encode::{MapKey, Value};
+use super::encode::{Kept, MapKey, Sent, Value};
 use crate::key::check_name;
 
 /// A state's signals, encoded once by the wire's rules: one JSON object, and where each field is in it.
@@ -79,6 +79,14 @@ impl Image {
     pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'_>> {
         (0..self.len()).filter_map(|at| self.field(at))
     }
+}
+
+/// A state as a store keeps it: plain JSON, but refused where JSON (a float that is not finite) or a
+/// browser (a reserved key) could not give it back.
+pub(crate) fn stored(state: &impl Serialize) -> Result<Bytes, ImageError> {
+    let mut out = Vec::with_capacity(ROOM);
+    state.serialize(Value::<Kept>::new(&mut out))?;
+    Ok(out.into())
 }
 
 impl fmt::Debug for Image {
@@ -170,7 +178,7 @@ impl Fields {
 
     fn value(&mut self, name: Range<usize>, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
         self.out.push(b':');
-        if let Err(error) = value.serialize(Value::new(&mut self.out)) {
+        if let Err(error) = value.serialize(Value::<Sent>::new(&mut self.out)) {
             return Err(error.within(self.name(&name)));
         }
         self.fields.push(Span { name, end: self.out.len() });

@@ -13,7 +13,7 @@ use super::{Error, shared::guard, turn::Queue};
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
-    patch::Image,
+    patch::{Image, stored},
     store::{Expect, Record},
     topics::Topic,
     wire::Nest,
@@ -156,8 +156,8 @@ impl<S: ReactiveState> Current<S> {
 
 /// The state as it is stored.
 pub(super) fn encode<S: ReactiveState>(state: &S) -> Result<Bytes, Error> {
-    match guard("`serialize` panicked", || serde_json::to_vec(state))? {
-        Ok(data) => Ok(data.into()),
+    match guard("`serialize` panicked", || stored(state))? {
+        Ok(data) => Ok(data),
         Err(error) => Err(Error::internal("the state cannot be encoded", &error.into())),
     }
 }

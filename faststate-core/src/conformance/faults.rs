@@ -1,0 +1,9 @@
+//! Stores and broadcasters that fail on demand.
+
+mod broadcaster;
+mod store;
+
+pub use self::{
+    broadcaster::{BroadcastFault, FaultyBroadcaster},
+    store::{FaultyStore, StoreFault},
+};

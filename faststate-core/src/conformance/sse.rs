@@ -1,0 +1,144 @@
+//! Server-sent events, parsed independently of our encoder.
+
+use std::fmt::Write as _;
+
+use super::{Failure, ensure};
+
+/// One event of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Its type; empty if it did not say.
+    pub kind: String,
+    /// Its `data` lines, joined by LF.
+    pub data: String,
+}
+
+/// Reads a stream in pieces of any size.
+///
+/// Like Datastar 1.0.4, it lets an `id` take effect as soon as its line is whole: what is cut between an
+/// `id` and the end of its event is lost to a client that resumes by id. Stricter than a browser, it takes
+/// no field that does not exist, no bytes that are not UTF-8 and no lone CR.
+#[derive(Debug, Default)]
+pub struct Parser {
+    line: Vec<u8>,
+    event: Event,
+    has_data: bool,
+    last_id: String,
+    retry: Option<u64>,
+    comments: usize,
+}
+
+impl Parser {
+    /// The events that these bytes complete.
+    ///
+    /// # Errors
+    /// Bytes that are no stream of events.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Failure> {
+        let mut events = Vec::new();
+        for byte in bytes {
+            ensure!(*byte != b'\r', PROMISE, "there is a CR after {:?}", String::from_utf8_lossy(&self.line));
+            if *byte == b'\n' {
+                let line = std::mem::take(&mut self.line);
+                events.extend(self.line(&line)?);
+            } else {
+                self.line.push(*byte);
+            }
+        }
+        Ok(events)
+    }
+
+    /// The connection ends here: half an event is forgotten, the last id is not.
+    pub fn cut(&mut self) {
+        self.line.clear();
+        self.event = Event::default();
+        self.has_data = false;
+    }
+
+    /// Whether everything so far was whole.
+    #[must_use]
+    pub fn is_between_events(&self) -> bool {
+        self.line.is_empty() && self.event == Event::default() && !self.has_data
+    }
+
+    /// The last id; empty if there was none.
+    #[must_use]
+    pub fn last_id(&self) -> &str {
+        &self.last_id
+    }
+
+    /// The reconnection time that the stream asked for, in milliseconds.
+    #[must_use]
+    pub const fn retry(&self) -> Option<u64> {
+        self.retry
+    }
+
+    /// How many comments there were: pings.
+    #[must_use]
+    pub const fn comments(&self) -> usize {
+        self.comments
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<Option<Event>, Failure> {
+        let line = str::from_utf8(line).map_err(|error| Failure::error(PROMISE, &error))?;
+        if line.is_empty() {
+            let event = std::mem::take(&mut self.event);
+            return Ok(std::mem::take(&mut self.has_data).then_some(event));
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "" => self.comments += 1,
+            "event" => value.clone_into(&mut self.event.kind),
+            "data" => {
+                if std::mem::replace(&mut self.has_data, true) {
+                    self.event.data.push('\n');
+                }
+                let _ = self.event.data.write_str(value);
+            }
+            "id" => value.clone_into(&mut self.last_id),
+            "retry" => {
+                self.retry = Some(value.parse().map_err(|error| Failure::error(PROMISE, &error))?);
+            }
+            _ => return Err(Failure::new(PROMISE, format!("there is a field {field:?}"))),
+        }
+        Ok(None)
+    }
+}
+
+const PROMISE: &str = "a stream is made of server-sent events (law 12)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_pieces_give_the_same_events() {
+        let stream = "retry: 900\n\n: ping\n\nevent: a\ndata: é🦀\ndata:two\nid: 7\n\ndata\n\nid: 8\n\nevent: cut\ndata: x\n";
+        let event = |kind: &str, data: &str| Event { kind: kind.to_owned(), data: data.to_owned() };
+        for size in 1..stream.len() {
+            let mut parser = Parser::default();
+            let pieces = stream.as_bytes().chunks(size);
+            let events: Vec<_> = pieces.flat_map(|piece| parser.feed(piece).unwrap()).collect();
+            assert_eq!(events, [event("a", "é🦀\ntwo"), event("", "")], "in pieces of {size}");
+            assert_eq!((parser.last_id(), parser.retry(), parser.comments()), ("8", Some(900), 1));
+            assert!(!parser.is_between_events());
+            parser.cut();
+            assert_eq!(parser.feed(b"\n"), Ok(vec![]));
+        }
+    }
+
+    #[test]
+    fn an_id_counts_before_its_event_is_whole() {
+        let mut parser = Parser::default();
+        assert_eq!(parser.feed(b"id: 7\ndata: x"), Ok(vec![]));
+        parser.cut();
+        assert_eq!(parser.last_id(), "7");
+    }
+
+    #[test]
+    fn what_is_no_stream_is_refused() {
+        for bad in [&b"data: a\rb\n"[..], b"nonsense: 1\n", b"data: \xff\n", b"retry: soon\n"] {
+            assert!(Parser::default().feed(bad).is_err());
+        }
+    }
+}

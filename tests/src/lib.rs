@@ -1,0 +1,26 @@
+//! What tests across crates need: a browser, servers to point it at, and a way to wait.
+//!
+//! Whatever is missing or late fails with a sentence that says what to do, so everything in here
+//! panics rather than returns errors.
+#![allow(clippy::missing_panics_doc, reason = "a harness fails by panicking")]
+
+mod browser;
+mod console;
+mod demo;
+mod devtools;
+pub mod http;
+mod page;
+mod proxy;
+mod random;
+mod site;
+mod wait;
+
+pub use self::{
+    browser::{Browser, Session},
+    demo::Demo,
+    page::Page,
+    proxy::Proxy,
+    random::Random,
+    site::{Answer, Request, Site},
+    wait::{DEADLINE, until},
+};

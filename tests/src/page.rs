@@ -1,0 +1,305 @@
+//! A page as a person meets it: what it shows, and what they do to it.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
+use serde_json::{Value, json};
+
+use crate::{
+    browser::Context,
+    console::{complaint, describe},
+    devtools::lock,
+    wait::until,
+};
+
+/// Runs in each document before its own scripts.
+const WITNESS: &str = "
+    document.addEventListener('datastar-ready', () => { window.datastarReady = true });
+    window.fetches = [];
+    document.addEventListener('datastar-fetch', event => window.fetches.push(event.detail.type));
+";
+
+/// One window with one page.
+///
+/// Dropping it closes the window, and fails the test if the browser's console had a complaint that
+/// the test did not [expect](Page::expect_complaints).
+#[derive(Debug)]
+pub struct Page {
+    context: Arc<Context>,
+    target: String,
+    session: String,
+    events: Mutex<mpsc::Receiver<Value>>,
+    complaints: Mutex<Complaints>,
+    cover: Mutex<Option<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Complaints {
+    seen: Vec<String>,
+    expected: Vec<&'static str>,
+}
+
+impl Page {
+    pub(crate) fn create(context: &Arc<Context>) -> Self {
+        let devtools = &context.devtools;
+        let window = json!({ "url": "about:blank", "browserContextId": context.id, "newWindow": true });
+        let created = devtools.call(None, "Target.createTarget", &window).expect("a window opens");
+        let target = text_of(&created["targetId"]);
+        let attach = json!({ "targetId": target, "flatten": true });
+        let attached = devtools.call(None, "Target.attachToTarget", &attach).expect("its page is there");
+        let session = text_of(&attached["sessionId"]);
+        let events = Mutex::new(devtools.listen(&session));
+        let page = Self {
+            context: Arc::clone(context),
+            target,
+            session,
+            events,
+            complaints: Mutex::default(),
+            cover: Mutex::default(),
+        };
+        for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
+            page.call(domain, &json!({}));
+        }
+        page.call("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": WITNESS }));
+        page
+    }
+
+    /// Goes to a page with Datastar and waits until Datastar has read it.
+    pub fn goto(&self, url: &str) {
+        self.navigate(url);
+        self.until("window.datastarReady");
+    }
+
+    /// Goes to any page and waits until it has loaded.
+    pub fn navigate(&self, url: &str) {
+        let answer = self.call("Page.navigate", &json!({ "url": url }));
+        assert!(answer.get("errorText").is_none(), "{url}: {answer}");
+        self.until("document.readyState == 'complete'");
+    }
+
+    /// Evaluates JavaScript, promises included.
+    pub fn eval(&self, script: &str) -> Value {
+        self.try_eval(script).unwrap_or_else(|problem| panic!("{script}\n{problem}"))
+    }
+
+    /// Waits until this JavaScript is truthy, and gives its value.
+    pub fn until(&self, script: &str) -> Value {
+        let look = || self.try_eval(script).unwrap_or_else(|problem| json!({ "problem": problem }));
+        until(script, look, |value| is_truthy(value) && value.get("problem").is_none())
+    }
+
+    /// Waits until the element shows exactly this text, white space around it aside.
+    pub fn shows(&self, selector: &str, text: &str) {
+        until(
+            &format!("{selector} to show {text:?}"),
+            || self.text(selector),
+            |seen| seen.as_deref() == Some(text),
+        );
+    }
+
+    /// Waits until the element's text contains this.
+    pub fn mentions(&self, selector: &str, text: &str) {
+        let contains = |seen: &Option<String>| seen.as_ref().is_some_and(|seen| seen.contains(text));
+        until(&format!("{selector} to mention {text:?}"), || self.text(selector), contains);
+    }
+
+    /// The element's text without white space around it; nothing if there is no such element.
+    #[must_use]
+    pub fn text(&self, selector: &str) -> Option<String> {
+        let text = self.eval(&format!("document.querySelector({})?.textContent.trim()", json!(selector)));
+        text.as_str().map(str::to_owned)
+    }
+
+    /// How many elements match.
+    #[must_use]
+    pub fn count(&self, selector: &str) -> u64 {
+        self.eval(&format!("document.querySelectorAll({}).length", json!(selector))).as_u64().unwrap_or(0)
+    }
+
+    /// The value of a signal, by its path; null if it does not exist. `bundle` is the page's Datastar.
+    #[must_use]
+    pub fn signal(&self, bundle: &str, path: &str) -> Value {
+        let (bundle, path) = (json!(bundle), json!(path));
+        // A signal's object is a proxy, which only `JSON.stringify` looks through.
+        let read =
+            format!("import({bundle}).then(datastar => JSON.stringify(datastar.getPath({path}) ?? null))");
+        serde_json::from_str(self.eval(&read).as_str().unwrap_or_default()).expect("a signal is JSON")
+    }
+
+    /// Clicks the element's middle with the mouse, once it is there and can be seen.
+    pub fn click(&self, selector: &str) {
+        self.press(selector, 1);
+    }
+
+    /// Clicks twice, as quickly as a double click.
+    pub fn double_click(&self, selector: &str) {
+        self.press(selector, 2);
+    }
+
+    /// Puts the caret into the element.
+    pub fn focus(&self, selector: &str) {
+        self.until(&format!("document.querySelector({})?.focus(), true", json!(selector)));
+    }
+
+    /// Types into whatever has the focus.
+    pub fn type_text(&self, text: &str) {
+        self.call("Input.insertText", &json!({ "text": text }));
+    }
+
+    /// Replaces what is in the field by typing.
+    pub fn fill(&self, selector: &str, text: &str) {
+        self.until(&format!(
+            "document.querySelector({0})?.select(), !!document.querySelector({0})",
+            json!(selector)
+        ));
+        self.focus(selector);
+        if text.is_empty() { self.key("Backspace", 8) } else { self.type_text(text) }
+    }
+
+    /// Presses Enter.
+    pub fn enter(&self) {
+        self.key("Enter", 13);
+    }
+
+    /// Opens another tab in front of the page, so that the page is hidden.
+    pub fn hide(&self) {
+        self.activate();
+        let tab = json!({ "url": "about:blank", "browserContextId": self.context.id });
+        let created = self.context.devtools.call(None, "Target.createTarget", &tab).expect("a tab opens");
+        lock(&self.cover).replace(text_of(&created["targetId"]));
+        self.until("document.hidden");
+    }
+
+    /// Closes the tab in front of the page, so that it can be seen again.
+    pub fn show(&self) {
+        if let Some(target) = lock(&self.cover).take() {
+            self.close(&target);
+        }
+        self.activate();
+        self.until("!document.hidden");
+    }
+
+    /// Makes the window this wide, the page as light or dark as asked, and takes a picture of all of it.
+    pub fn picture(&self, width: u32, scheme: &str, file: &Path) {
+        let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.call("Emulation.setDeviceMetricsOverride", &metrics);
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.call("Emulation.setEmulatedMedia", &features);
+        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        let picture = STANDARD.decode(text_of(&self.call("Page.captureScreenshot", &whole)["data"]));
+        fs::write(file, picture.expect("a picture in base64")).expect("the picture is written");
+    }
+
+    /// From here on, complaints on the console that contain one of these are no failure.
+    pub fn expect_complaints(&self, containing: &[&'static str]) {
+        lock(&self.complaints).expected.extend(containing);
+    }
+
+    /// What the console complained about so far: errors, warnings, exceptions, failed requests.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        let mut complaints = lock(&self.complaints);
+        let events = lock(&self.events);
+        complaints.seen.extend(events.try_iter().filter_map(|event| complaint(&event)));
+        complaints.seen.clone()
+    }
+
+    /// A command of the DevTools protocol to this page.
+    pub fn call(&self, method: &str, params: &Value) -> Value {
+        let answer = self.context.devtools.call(Some(&self.session), method, &params);
+        answer.unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    fn try_eval(&self, script: &str) -> Result<Value, String> {
+        let params =
+            json!({ "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true });
+        let mut answer = self.context.devtools.call(Some(&self.session), "Runtime.evaluate", &params)?;
+        match answer.get("exceptionDetails") {
+            Some(details) => Err(describe(details)),
+            None => Ok(answer["result"]["value"].take()),
+        }
+    }
+
+    fn press(&self, selector: &str, times: u32) {
+        let middle = format!(
+            "(element => {{
+                if (!element) return null;
+                element.scrollIntoView({{ block: 'center', behavior: 'instant' }});
+                const box = element.getBoundingClientRect();
+                const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+                const top = document.elementFromPoint(x, y);
+                return top && (element.contains(top) || top.contains(element)) ? {{ x, y }} : null;
+            }})(document.querySelector({}))",
+            json!(selector)
+        );
+        let place = self.until(&middle);
+        for click in 1..=times {
+            for kind in ["mousePressed", "mouseReleased"] {
+                let mouse = json!({
+                    "type": kind, "x": place["x"], "y": place["y"], "button": "left", "clickCount": click,
+                });
+                self.call("Input.dispatchMouseEvent", &mouse);
+            }
+        }
+    }
+
+    fn key(&self, name: &str, code: u32) {
+        let text = if name == "Enter" { "\r" } else { "" };
+        for kind in ["keyDown", "keyUp"] {
+            let key = json!({
+                "type": kind, "key": name, "code": name, "windowsVirtualKeyCode": code, "text": text,
+            });
+            self.call("Input.dispatchKeyEvent", &key);
+        }
+    }
+
+    fn activate(&self) {
+        let target = json!({ "targetId": self.target });
+        self.context
+            .devtools
+            .call(None, "Target.activateTarget", &target)
+            .expect("the page comes to the front");
+    }
+
+    fn close(&self, target: &str) {
+        let _ = self.context.devtools.call(None, "Target.closeTarget", &json!({ "targetId": target }));
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let seen = self.complaints();
+        self.context.devtools.forget(&self.session);
+        if let Some(cover) = lock(&self.cover).take() {
+            self.close(&cover);
+        }
+        self.close(&self.target);
+        let expected = std::mem::take(&mut lock(&self.complaints).expected);
+        let unexpected: Vec<_> =
+            seen.iter().filter(|seen| !expected.iter().any(|expected| seen.contains(expected))).collect();
+        if !unexpected.is_empty() {
+            let complaints = format!("the console complained: {unexpected:#?}");
+            assert!(thread::panicking(), "{complaints}");
+            eprintln!("{complaints}");
+        }
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(truth) => *truth,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(_) | Value::Object(_) => true,
+    }
+}
