@@ -147,7 +147,7 @@ impl Key {
     }
 
     /// Where this key's signals are: the state's name, and for records and components one segment
-    /// that stands for the id (see [`segment`]).
+    /// that stands for the id.
     #[must_use]
     pub fn signal_path(&self) -> Vec<String> {
         let state = self.state().to_owned();
