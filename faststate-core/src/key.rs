@@ -291,8 +291,9 @@ mod tests {
             for parts in all {
                 let key = key(&parts);
                 prop_assert_eq!(key.scope(), parts.1);
-                prop_assert_eq!(key.owner().map(Cow::into_owned), parts.2.clone());
-                prop_assert_eq!(key.id().map(Cow::into_owned), parts.3.clone());
+                let (owner, id) = (key.owner(), key.id());
+                prop_assert_eq!(owner.as_deref(), parts.2.as_deref());
+                prop_assert_eq!(id.as_deref(), parts.3.as_deref());
                 prop_assert_eq!(Key::parse(key.as_str()), Ok(key.clone()));
                 // What a collation that ignores case and trailing blanks would keep.
                 let folded = key.as_str().to_uppercase().trim_end().to_owned();

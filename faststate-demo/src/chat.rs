@@ -6,7 +6,7 @@ use std::{
 };
 
 use askama::Template;
-use faststate::{Snapshot, prelude::*};
+use faststate::{Error, Reply, endpoint::Page, prelude::*};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -100,7 +100,7 @@ struct Draft {
 }
 
 /// The sender alone gets an empty draft back; after a rejection nobody does.
-async fn clear_draft(_: Handle<Chat>, reply: faststate::Reply) {
+async fn clear_draft(_: Handle<Chat>, reply: Reply) {
     // Nobody is left to see it when the sender has gone.
     let _ = reply.signals(&Draft { draft: "" }).await;
 }
@@ -184,4 +184,11 @@ impl ChatPage<'_> {
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) async fn render(page: &Page) -> Result<String, Error> {
+    let chat = page.follow::<Chat>().await?;
+    let messages = page.view::<Messages>().await?;
+    let layout = Layout::of(page, "/chat");
+    Ok(ChatPage { layout: &layout, chat: &chat, messages: &messages }.to_string())
 }

@@ -1,7 +1,7 @@
 //! The counter: one for everybody.
 
 use askama::Template;
-use faststate::{Snapshot, prelude::*};
+use faststate::{Error, endpoint::Page, prelude::*};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -133,4 +133,10 @@ impl CounterPage<'_> {
     fn reset(&self) -> Action {
         Reset { user: String::new() }.action().bind("user", "_user")
     }
+}
+
+pub(crate) async fn render(page: &Page, origin: &str) -> Result<String, Error> {
+    let counter = page.follow::<Counter>().await?;
+    let layout = Layout::of(page, "/counter");
+    Ok(CounterPage { layout: &layout, counter: &counter, origin }.to_string())
 }

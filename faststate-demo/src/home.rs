@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use askama::Template;
-use faststate::{Snapshot, prelude::*};
+use faststate::{Error, endpoint::Page, prelude::*};
 use serde::{Deserialize, Serialize};
 use tokio::time;
 
@@ -148,4 +148,10 @@ impl HomePage<'_> {
     fn set_text(&self) -> Action {
         SetText { text: String::new() }.action().bind("text", "_text")
     }
+}
+
+pub(crate) async fn render(page: &Page) -> Result<String, Error> {
+    let playground = page.follow::<Playground>().await?;
+    let layout = Layout::of(page, "/");
+    Ok(HomePage { layout: &layout, playground: &playground }.to_string())
 }

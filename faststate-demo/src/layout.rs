@@ -1,5 +1,7 @@
 //! What every page has around its content.
 
+use faststate::endpoint::Page;
+
 /// The page's signals, what it follows, and where it is.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -11,6 +13,16 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// The layout of a page that has collected everything it shows.
+    pub(crate) fn of(page: &Page, path: &'static str) -> Self {
+        Self {
+            signals: page.signals(),
+            follow: page.follow_action(),
+            datastar: page.datastar_script(),
+            path,
+        }
+    }
+
     pub(crate) const PAGES: &'static [(&'static str, &'static str)] =
         &[("/", "Home"), ("/counter", "Counter"), ("/chat", "Chat")];
     /// The stylesheet's address, which changes with its content.

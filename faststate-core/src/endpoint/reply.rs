@@ -220,10 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn other_clients_get_the_view_as_json() {
-        let view = "event: datastar-patch-signals\ndata: signals {\"counter\":\"\"}\n\n\
-                    event: datastar-patch-signals\ndata: signals {\"counter\":{\"count\":5}}\n\n";
-        let outcome =
-            Outcome { view: Some(view.into()), elements: vec![Elements::remove("#x")], ..outcome() };
+        let outcome = Outcome { view: Some(view()), elements: vec![Elements::remove("#x")], ..outcome() };
         let response = accepted(outcome, &key(), false);
         assert_eq!(text(response).await, "{\"counter\":{\"count\":5}}");
     }
