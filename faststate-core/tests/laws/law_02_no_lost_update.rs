@@ -89,12 +89,13 @@ async fn law_02_a_store_that_conflicts_fails_and_lies_about_it_loses_nothing() {
             board.send(Add { amount: 1 }).await.unwrap();
             while store.next_is_faulty() {
                 board.send(Add { amount: 0 }).await.unwrap();
-                board.update(|board| {
-                    board.big += 1;
-                    Ok(())
-                })
-                .await
-                .unwrap();
+                board
+                    .update(|board| {
+                        board.big += 1;
+                        Ok(())
+                    })
+                    .await
+                    .unwrap();
             }
             let after = board.read().await.unwrap();
             assert_eq!(after.count, before.count + 2, "{times} of {fault:?}");

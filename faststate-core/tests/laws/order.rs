@@ -59,7 +59,11 @@ async fn a_place_in_the_queue_is_taken_at_the_first_poll() {
         let mut first = Box::pin(slow);
         let at_once = poll_once(&mut first);
         let second = board.update(move |board| {
-            if board.count == before + 1 { Ok(()) } else { Err(Rejection::conflict("the first is not applied")) }
+            if board.count == before + 1 {
+                Ok(())
+            } else {
+                Err(Rejection::conflict("the first is not applied"))
+            }
         });
         second.await.unwrap();
         match at_once {
