@@ -97,7 +97,7 @@ fn a_removed_key_is_cleared_in_an_event_of_its_own() {
     let frame = Nest::of(&key(), None).change(&image(&before), &image(&after), Version::start());
     let events = parsed(frame.plain());
     assert_eq!(events.len(), 2);
-    assert_eq!(argument(&events[0], "signals").unwrap(), r#"{"product":{"x501":{"m":""}}}"#);
+    assert_eq!(argument(&events[0], "signals").unwrap(), r#"{"product":{"x501":{"m":"","_v":""}}}"#);
     assert!(argument(&events[1], "signals").unwrap().contains(r#"{"m":{"y":2},"n":2,"_v":"#));
 }
 
@@ -304,7 +304,7 @@ proptest! {
         let state = json!({ "a": text, "m": { "k": [text] } });
         let version = Version::start();
         let frame = Nest::of(&key(), None).snapshot(&image(&state), version);
-        prop_assert_eq!(frame.plain().iter().filter(|byte| **byte == b'\n').count(), 6);
+        prop_assert_eq!(frame.plain().iter().filter(|byte| **byte == b'\n').count(), 7);
         let mut client = json!({});
         feed(&mut client, frame.plain());
         prop_assert_eq!(client, nested(&state, version));
