@@ -132,6 +132,6 @@ fn the_messages_travel_as_elements_and_not_as_signals() {
     let page = visit(&demo);
     say(&page, "Ada", "hello");
     reads(&page, &["hello"]);
-    let signals: Value = page.signal(crate::BUNDLE, "chat");
+    let signals: Value = page.signal("chat");
     assert!(!signals.to_string().contains("hello"), "{signals}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use faststate_tests::{Demo, Proxy, Session, http};
 
-use crate::{ADD, BUNDLE};
+use crate::ADD;
 
 #[test]
 fn windows_and_sessions_see_each_others_counts_at_once() {
@@ -135,6 +135,6 @@ fn signals_are_what_the_page_shows() {
     let page = Session::new().open(&demo.url("/counter"));
     page.click(ADD);
     page.shows("#count", "1");
-    assert_eq!(page.signal(BUNDLE, "counter.count"), 1);
-    assert_eq!(page.signal(BUNDLE, "counter.last_updated_by"), "Anonymous");
+    assert_eq!(page.signal("counter.count"), 1);
+    assert_eq!(page.signal("counter.last_updated_by"), "Anonymous");
 }

@@ -9,9 +9,6 @@ mod visibility;
 
 use faststate_tests::{Demo, until};
 
-/// Where every page of the demo has Datastar from.
-const BUNDLE: &str = "/faststate/datastar.js";
-
 /// The button that sends the form's event.
 const ADD: &str = "#increment";
 
