@@ -295,7 +295,8 @@ impl Drop for Page {
         let unexpected: Vec<_> =
             seen.iter().filter(|seen| !expected.iter().any(|expected| seen.contains(expected))).collect();
         if !unexpected.is_empty() {
-            let complaints = format!("the console complained: {unexpected:#?}");
+            let first: Vec<_> = unexpected.iter().take(3).collect();
+            let complaints = format!("the console complained {} times: {first:#?}", unexpected.len());
             assert!(thread::panicking(), "{complaints}");
             eprintln!("{complaints}");
         }
