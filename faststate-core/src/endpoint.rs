@@ -8,6 +8,7 @@
 //! they are, gives pages their [`Page`], and on shutdown waits for [`Endpoint::drain`].
 
 mod bundle;
+mod error_page;
 mod event;
 mod follow;
 mod guard;

@@ -1,0 +1,91 @@
+//! What a handler can take as an argument.
+
+use std::{fmt, ops::Deref};
+
+use faststate_core::{ReactiveState, Snapshot, endpoint};
+use salvo::{Depot, Extractible, Request, extract::Metadata};
+
+use crate::{
+    PageError,
+    routes::{Making, parts},
+};
+
+/// The page that a handler answers with: everything of [`endpoint::Page`].
+///
+/// An argument of any `#[handler]` below [`FastState::hoop`](crate::FastState::hoop); all arguments of
+/// one request are the same page.
+#[derive(Clone, Debug)]
+pub struct Page(endpoint::Page);
+
+impl Deref for Page {
+    type Target = endpoint::Page;
+
+    fn deref(&self) -> &endpoint::Page {
+        &self.0
+    }
+}
+
+/// The viewer's current state, as an argument of a `#[handler]`; the page follows it from then on.
+///
+/// For states without an id; records and components come by [`endpoint::Page::follow_id`].
+pub struct Current<S>(Snapshot<S>);
+
+impl<S> Current<S> {
+    /// The snapshot itself.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Snapshot<S> {
+        &self.0
+    }
+}
+
+impl<S: ReactiveState> Deref for Current<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<S> fmt::Debug for Current<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Current").field(&self.0.version()).finish()
+    }
+}
+
+impl<'ex> Extractible<'ex> for Page {
+    fn metadata() -> &'static Metadata {
+        static METADATA: Metadata = Metadata::new("");
+        &METADATA
+    }
+
+    #[allow(refining_impl_trait)]
+    async fn extract(request: &'ex mut Request, depot: &'ex mut Depot) -> Result<Self, PageError> {
+        page(request, depot).await
+    }
+}
+
+impl<'ex, S: ReactiveState> Extractible<'ex> for Current<S> {
+    fn metadata() -> &'static Metadata {
+        static METADATA: Metadata = Metadata::new("");
+        &METADATA
+    }
+
+    #[allow(refining_impl_trait)]
+    async fn extract(request: &'ex mut Request, depot: &'ex mut Depot) -> Result<Self, PageError> {
+        let page = page(request, depot).await?;
+        Ok(Self(page.follow::<S>().await?))
+    }
+}
+
+async fn page(request: &Request, depot: &mut Depot) -> Result<Page, PageError> {
+    let Ok(making) = depot.get_typed_mut::<Making>() else {
+        return Err("no page here: hang `FastState::hoop()` on this route, or use `FastState::serve`".into());
+    };
+    if let Some(page) = &making.page {
+        return Ok(page.clone());
+    }
+    let endpoint = making.endpoint.clone();
+    let page = Page(endpoint.page(&parts(request)).await);
+    making.page = Some(page.clone());
+    Ok(page)
+}

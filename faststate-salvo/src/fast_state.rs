@@ -1,0 +1,156 @@
+//! The server's settings.
+
+use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::Duration};
+
+use faststate_core::{
+    Registry,
+    endpoint::{Bundle, Endpoint, Identity, Limits, ProblemView, Secret},
+};
+use http::{HeaderName, request::Parts};
+use salvo::Router;
+
+use crate::{Pages, Routes};
+
+/// FastState on Salvo: settings, then [`serve`](Self::serve), or [`router`](Self::router) and
+/// [`hoop`](Self::hoop) for a bigger application.
+///
+/// Cheap to clone; clones share the open streams.
+#[derive(Clone)]
+pub struct FastState {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) drain_window: Duration,
+    pub(crate) max_connections: usize,
+}
+
+impl FastState {
+    /// FastState over a registry.
+    #[must_use]
+    pub fn new(registry: Arc<dyn Registry>) -> Self {
+        Self::over(Endpoint::new(registry))
+    }
+
+    /// FastState over an endpoint that has been set up already.
+    #[must_use]
+    pub const fn over(endpoint: Endpoint) -> Self {
+        Self { endpoint, drain_window: Duration::from_secs(5), max_connections: 50_000 }
+    }
+
+    /// What session cookies are signed with. Without it sessions end with the process.
+    #[must_use]
+    pub fn secret(self, secret: Secret) -> Self {
+        self.with(|endpoint| endpoint.secret(secret))
+    }
+
+    /// Whether browsers send the session cookie over TLS only (off).
+    #[must_use]
+    pub fn secure_cookies(self, secure: bool) -> Self {
+        self.with(|endpoint| endpoint.secure_cookies(secure))
+    }
+
+    /// The session cookie's name (`faststate`).
+    #[must_use]
+    pub fn cookie_name(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|endpoint| endpoint.cookie_name(name))
+    }
+
+    /// How long browsers keep the session cookie (a year).
+    #[must_use]
+    pub fn cookie_max_age(self, age: Duration) -> Self {
+        self.with(|endpoint| endpoint.cookie_max_age(age))
+    }
+
+    /// Tells user and roles from a request's head: see [`Endpoint::identity`].
+    #[must_use]
+    pub fn identity<I, F>(self, identify: I) -> Self
+    where
+        I: Fn(&Parts) -> F + Send + Sync + 'static,
+        F: Future<Output = Identity> + Send + 'static,
+    {
+        self.with(|endpoint| endpoint.identity(identify))
+    }
+
+    /// What this node takes on.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        self.with(|endpoint| endpoint.limits(limits))
+    }
+
+    /// The header that our own proxy appends client addresses to (unset): see
+    /// [`Endpoint::trusted_proxy_header`].
+    #[must_use]
+    pub fn trusted_proxy_header(self, name: HeaderName) -> Self {
+        self.with(|endpoint| endpoint.trusted_proxy_header(name))
+    }
+
+    /// Where browsers get Datastar from (the CDN).
+    #[must_use]
+    pub fn datastar(self, bundle: Bundle) -> Self {
+        self.with(|endpoint| endpoint.datastar(bundle))
+    }
+
+    /// Shows problems on pages.
+    #[must_use]
+    pub fn problem_view(self, view: impl ProblemView) -> Self {
+        self.with(|endpoint| endpoint.problem_view(view))
+    }
+
+    /// After how much silence a stream sends a comment (15 s); zero for never.
+    #[must_use]
+    pub fn heartbeat(self, silence: Duration) -> Self {
+        self.with(|endpoint| endpoint.heartbeat(silence))
+    }
+
+    /// How often an open stream's access is checked again, at the least (5 minutes, and never longer).
+    #[must_use]
+    pub fn recheck(self, every: Duration) -> Self {
+        self.with(|endpoint| endpoint.recheck(every))
+    }
+
+    /// Over how long the streams end on shutdown, each at a random moment (5 s; at most 12 s).
+    #[must_use]
+    pub fn drain_window(mut self, window: Duration) -> Self {
+        self.drain_window = window.min(Duration::from_secs(12));
+        self
+    }
+
+    /// How many connections [`serve`](Self::serve) holds (50,000); more wait to be accepted. 0 for no limit.
+    #[must_use]
+    pub const fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// The endpoint: to close streams, to drain, to count connections.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The routes: everything under `/faststate`, and the events that have paths of their own. Push them at
+    /// the root.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        let endpoint = self.endpoint.clone();
+        // Paths go to the endpoint as they came: Salvo would decode ids first.
+        Router::with_filter_fn(move |request, _| endpoint.answers(request.uri().path()))
+            .path("{**faststate}")
+            .goal(Routes::new(self.endpoint.clone()))
+    }
+
+    /// Lets handlers take [`Page`](crate::Page) and [`Current`](crate::Current) as arguments.
+    #[must_use]
+    pub fn hoop(&self) -> Pages {
+        Pages::new(self.endpoint.clone())
+    }
+
+    fn with(mut self, set: impl FnOnce(Endpoint) -> Endpoint) -> Self {
+        self.endpoint = set(self.endpoint);
+        self
+    }
+}
+
+impl fmt::Debug for FastState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FastState").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
