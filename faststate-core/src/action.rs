@@ -241,3 +241,6 @@ fn reserved(name: &str, value: &Value) -> Option<String> {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,3 +10,6 @@ pub use self::{
     image::{Image, ImageError},
     merge::merge,
 };
+
+#[cfg(test)]
+mod tests;

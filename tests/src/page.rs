@@ -211,7 +211,7 @@ impl Page {
 
     /// A command of the DevTools protocol to this page.
     pub fn call(&self, method: &str, params: &Value) -> Value {
-        let answer = self.context.devtools.call(Some(&self.session), method, &params);
+        let answer = self.context.devtools.call(Some(&self.session), method, params);
         answer.unwrap_or_else(|problem| panic!("{problem}"))
     }
 

@@ -156,13 +156,15 @@ struct Fields {
     out: Vec<u8>,
     fields: Vec<Span>,
     open: bool,
+    /// Whether each name so far is greater than the one before it.
+    sorted: bool,
 }
 
 impl Fields {
     fn new(fields: usize, open: bool) -> Self {
         let mut out = Vec::with_capacity(ROOM);
         out.push(b'{');
-        Self { out, fields: Vec::with_capacity(fields), open }
+        Self { out, fields: Vec::with_capacity(fields), open, sorted: true }
     }
 
     fn comma(&mut self) {
@@ -240,13 +242,14 @@ impl SerializeMap for Fields {
         if check_name(text).is_err() {
             return Err(ImageError::Name(text.to_owned()));
         }
-        // Keys in order are certainly new.
+        // A name greater than all before it is certainly new; otherwise look at each.
         let bytes = text.as_bytes();
-        let is_new = |span: &Span| self.out[span.name.clone()] != *bytes;
-        let ordered = self.fields.last().is_none_or(|last| self.out[last.name.clone()] < *bytes);
-        if !ordered && !self.fields.iter().all(is_new) {
+        let sorted =
+            self.sorted && self.fields.last().is_none_or(|last| self.out[last.name.clone()] < *bytes);
+        if !sorted && self.fields.iter().any(|span| self.out[span.name.clone()] == *bytes) {
             return Err(ImageError::Repeated(text.to_owned()));
         }
+        self.sorted = sorted;
         self.fields.push(Span { name, end: 0 });
         Ok(())
     }

@@ -130,7 +130,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
     /// Whoever asks for anything gets the value exactly as it came.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let exact = self.value.clone();
-        exact.deserialize_any(visitor).map_err(|error| de::Error::custom(error))
+        exact.deserialize_any(visitor).map_err(de::Error::custom)
     }
 
     integers! {

@@ -47,9 +47,13 @@ fn push_head(out: &mut Vec<u8>, selector: &str, mode: Mode) {
 
 /// The lines of a text, whichever way they end: for SSE a bare CR ends one too.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.split('\n').flat_map(|line| {
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        line.split('\r')
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\r', '\n']) else { return rest.take() };
+        let (line, tail) = text.split_at(end);
+        rest = Some(tail.strip_prefix("\r\n").unwrap_or(&tail[1..]));
+        Some(line)
     })
 }
 

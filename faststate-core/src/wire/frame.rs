@@ -98,7 +98,7 @@ impl Nest {
     #[must_use]
     pub fn of(key: &Key, view: Option<&str>) -> Self {
         let mut path = key.signal_path();
-        path.extend(view.map(view_segment));
+        path.extend(view.map(|view| format!("_{view}")));
         // Segments are made of letters, digits and `_`: nothing to escape.
         let prefix = path.iter().map(|segment| format!("{{\"{segment}\":")).collect::<String>();
         Self { prefix: prefix.into_bytes().into(), suffix: b"}".repeat(path.len()).into() }
@@ -232,11 +232,6 @@ pub fn signals(json: &[u8]) -> Bytes {
 /// What is absent or about to be replaced.
 const EMPTY: &[u8] = b"\"\"";
 
-/// The segment of a signal's path that holds a view's cursor.
-pub(super) fn view_segment(view: &str) -> String {
-    format!("_{view}")
-}
-
 fn room_for(elements: &[Elements]) -> usize {
     elements.iter().map(|elements| elements.html().len() + elements.selector().len() + 256).sum()
 }
@@ -268,3 +263,6 @@ fn push_name(out: &mut Vec<u8>, name: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b"\":");
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@ use percent_encoding::percent_decode;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{frame::view_segment, lenient, strict};
-use crate::{Key, Version, key::pollutes};
+use super::{lenient, strict};
+use crate::{Key, key::pollutes};
 
 /// The query parameter in which Datastar sends signals with GET and DELETE.
 const SIGNALS: &str = "datastar";
@@ -88,21 +88,6 @@ impl Input {
         let sources = [Some(&self.query), Some(&self.body), signals];
         lenient::decode(&sources.into_iter().flatten().collect::<Vec<_>>())
     }
-
-    /// The cursor of a topic, as a page's signals carry it: of the key's signals, or of one of its
-    /// views. Garbage is no cursor.
-    #[must_use]
-    pub fn cursor(&self, key: &Key, view: Option<&str>) -> Option<Version> {
-        let mut path = key.signal_path();
-        path.extend(view.map(view_segment));
-        at(&self.body, &path)?.as_object()?.get("_v")?.as_str()?.parse().ok()
-    }
-
-    /// A parameter of the query.
-    #[must_use]
-    pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.get(name)?.as_str()
-    }
 }
 
 impl fmt::Debug for Input {
@@ -162,3 +147,6 @@ fn at<'a>(root: &'a Map<String, Value>, path: &[String]) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(root.get(first)?, |value, segment| value.get(segment))
 }
+
+#[cfg(test)]
+mod tests;

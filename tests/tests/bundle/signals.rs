@@ -1,6 +1,6 @@
 //! How signals merge.
 
-use faststate_tests::{Answer, Page, Site};
+use faststate_tests::{Answer, Page, Site, until};
 use serde_json::json;
 
 use crate::{LISTEN, signal, site, visit};
@@ -123,4 +123,37 @@ fn numbers_beyond_2_53_lose_their_last_digits_and_texts_do_not() {
     page.shows("#x", "9007199254740992");
     site.patch("/stream", r#"{"a":{"x":"9007199254740993"}}"#);
     page.shows("#x", "9007199254740993");
+}
+
+#[test]
+fn dots_in_a_key_make_a_path_that_reaches_prototypes() {
+    // Why such names are refused wherever they stand between dots.
+    for (key, polluted) in [
+        ("k.__proto__.polluted", "({}).polluted"),
+        ("k.constructor.prototype.polluted", "({}).polluted"),
+        ("toString.polluted", "({}).toString.polluted"),
+    ] {
+        let (site, page) = watched("{a: {x: {}}, done: 0}");
+        site.patch("/stream", &format!(r#"{{"a":{{"x":{{"{key}":"yes"}}}}}}"#));
+        settled(&site, &page, 1);
+        assert_eq!(page.eval(polluted), "yes", "{key}");
+    }
+}
+
+#[test]
+fn objects_under_inherited_names_reach_prototypes() {
+    let (site, page) = watched("{a: {x: {}}, done: 0}");
+    for (mark, value) in [(1, "one"), (2, "two")] {
+        site.patch("/stream", &format!(r#"{{"a":{{"x":{{"toString":{{"polluted":"{value}"}}}}}}}}"#));
+        settled(&site, &page, mark);
+    }
+    assert_eq!(page.eval("({}).toString.polluted"), "two");
+}
+
+#[test]
+fn a_proto_key_breaks_the_page() {
+    let (site, page) = watched("{a: {x: {}}, done: 0}");
+    page.expect_complaints(&["Cannot create property"]);
+    site.patch("/stream", r#"{"a":{"x":{"__proto__":{"polluted":"yes"}}}}"#);
+    until("an exception", || page.complaints().len(), |complaints| *complaints > 0);
 }

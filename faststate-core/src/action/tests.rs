@@ -1,0 +1,117 @@
+use serde_json::json;
+
+use super::*;
+
+const REST: &str = "requestCancellation:'disabled',headers:{'Faststate-Event':[...crypto.getRandomValues(new Uint32Array(4))].join('-')";
+
+fn action(input: Value) -> Action {
+    Action::new(&Method::POST, "product", "rename", None, Ok(input))
+}
+
+fn is_safe(action: &str) -> bool {
+    !action.contains(['"', '&', '<', '\n', '\r'])
+}
+
+#[test]
+fn an_action_is_the_one_of_the_design() {
+    let shown =
+        Action::new(&Method::POST, "counter", "increment", None, Ok(json!({"amount": 1}))).to_string();
+    let expected = format!(
+        "@post('/faststate/counter/increment',{{payload:{{'amount':1}},{REST},'Faststate-Follows':'counter'}}}})"
+    );
+    assert_eq!(shown, expected);
+    let shown = action(Value::Null).replying().to_string();
+    assert_eq!(shown, format!("@post('/faststate/product/rename',{{payload:{{}},{REST}}}}})"));
+}
+
+#[test]
+fn ids_are_percent_encoded() {
+    let shown = action(json!({})).on("it's a/b?\"&").to_string();
+    assert!(shown.starts_with("@post('/faststate/product/it%27s%20a%2Fb%3F%22%26/rename',"), "{shown}");
+    assert!(shown.ends_with("'Faststate-Follows':'product:it%27s%20a%2Fb%3F%22%26'}})"), "{shown}");
+    for id in ["", ".", ".."] {
+        assert!(action(json!({})).on(id).to_string().starts_with("console.error('"), "{id}");
+    }
+}
+
+#[test]
+fn paths_and_methods_of_ones_own() {
+    let own = |method, path| Action::new(&method, "product", "rename", Some(path), Ok(json!({})));
+    assert!(own(Method::PUT, "/p/{id}/name").on("a b").to_string().starts_with("@put('/p/a%20b/name',"));
+    assert!(own(Method::DELETE, "/x?a=1&b='").to_string().starts_with("@delete('/x?a=1\\u0026b=%27',"));
+    assert!(own(Method::PATCH, "/x").to_string().starts_with("@patch('/x',"));
+    assert!(own(Method::GET, "/x").to_string().starts_with("@get('/x',"));
+    for wrong in [own(Method::POST, "/p/{id}"), own(Method::POST, "/p").on("1"), own(Method::OPTIONS, "/p")] {
+        let shown = wrong.to_string();
+        assert!(shown.starts_with("console.error('FastState: product.rename cannot be sent: "), "{shown}");
+        assert!(is_safe(&shown));
+    }
+}
+
+#[test]
+fn law_12_no_input_becomes_code() {
+    let shown = action(json!({
+        "text": "'};alert(1)//\"\\\u{2028}\r\n</script>&quot;`${x}`$y@post(",
+        "key'": {"\\": [null, true, 1.5, -1, u64::MAX]},
+    }))
+    .to_string();
+    let payload = concat!(
+        r"{payload:{'key\u0027':{'\u005c':[null,true,1.5,-1,'18446744073709551615']},",
+        r"'text':'\u0027}\u003balert(1)//\u0022\u005c\u2028\u000d\u000a\u003c/script\u003e\u0026quot\u003b",
+        r"\u0060\u0024{x}\u0060\u0024y\u0040post('},",
+    );
+    assert!(shown.contains(payload), "{shown}");
+    assert!(is_safe(&shown));
+}
+
+#[test]
+fn law_12_a_bound_signal_is_a_path_and_nothing_else() {
+    let shown = action(json!({"amount": 1, "user": "a"}))
+        .bind("amount", "form._step1.x")
+        .bind("extra", "Y")
+        .to_string();
+    assert!(shown.contains("{payload:{'user':'a','amount':$form._step1.x,'extra':$Y},"), "{shown}");
+    for signal in [
+        "",
+        "$a",
+        "1a",
+        "a b",
+        "a.",
+        ".a",
+        "a..b",
+        "a-b",
+        "a)",
+        "a,alert(1)",
+        "é",
+        "a.__proto__",
+        "constructor",
+        "a\n",
+    ] {
+        let shown = action(json!({})).bind("amount", signal).to_string();
+        assert!(shown.starts_with("console.error('") && is_safe(&shown), "{shown}");
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_says_so() {
+    let failed: Result<Value, _> = serde_json::from_str("'");
+    for input in [Ok(json!([1])), Ok(json!("a")), failed, Ok(json!({"a": [{"__proto__": 1}]}))] {
+        let shown = Action::new(&Method::POST, "a", "b", None, input).to_string();
+        assert!(
+            shown.starts_with("console.error('FastState: a.b cannot be sent: ") && is_safe(&shown),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn following_is_the_action_of_the_design() {
+    let url = "/faststate/sse?states=counter,product:it%27s,chat.messages&x='";
+    assert_eq!(
+        Action::follow(url),
+        "(f=>(f(),document.addEventListener('visibilitychange',f)))(()=>{el.c?.abort();document.hidden||\
+         @get('/faststate/sse?states=counter,product:it%27s,chat.messages\\u0026x=%27',{openWhenHidden:true,\
+         requestCancellation:el.c=new AbortController(),retry:'always',retryMaxCount:Infinity,retryMaxWait:5000,\
+         filterSignals:{include:/(^|\\.)_v$/,exclude:/(?!)/}})})"
+    );
+}

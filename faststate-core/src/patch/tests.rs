@@ -1,0 +1,239 @@
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn json_of(signals: &impl Serialize) -> String {
+    String::from_utf8(Image::of(signals).unwrap().json().to_vec()).unwrap()
+}
+
+fn refusal(signals: &impl Serialize) -> String {
+    Image::of(signals).unwrap_err().to_string()
+}
+
+#[derive(Default, Serialize)]
+struct Everything {
+    flag: bool,
+    small: u8,
+    exact: i64,
+    inexact: i64,
+    unsigned: u64,
+    huge: i128,
+    float: f64,
+    text: &'static str,
+    none: Option<u8>,
+    some: Option<u8>,
+    unit: (),
+    pair: (u8, Option<u8>),
+    list: Vec<Option<f32>>,
+    numbers: BTreeMap<i32, char>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<u8>,
+    #[serde(skip)]
+    _secret: u8,
+    kinds: Vec<Kind>,
+}
+
+#[derive(Serialize)]
+enum Kind {
+    Unit,
+    Newtype(Option<u8>),
+    Tuple(u8, ()),
+    Struct { a: u8 },
+}
+
+#[test]
+fn values_follow_the_rules_of_the_wire() {
+    let everything = Everything {
+        exact: -(1 << 53),
+        inexact: -(1 << 53) - 1,
+        unsigned: u64::MAX,
+        huge: i128::MIN,
+        float: 0.1,
+        text: "a\"\\\u{1}\r\n\u{2028}é",
+        some: Some(1),
+        list: vec![Some(0.1), None],
+        numbers: BTreeMap::from([(-1, 'x'), (2, '"')]),
+        kinds: vec![Kind::Unit, Kind::Newtype(None), Kind::Tuple(1, ()), Kind::Struct { a: 1 }],
+        ..Everything::default()
+    };
+    let expected = concat!(
+        r#"{"flag":false,"small":0,"exact":-9007199254740992,"inexact":"-9007199254740993","#,
+        r#""unsigned":"18446744073709551615","huge":"-170141183460469231731687303715884105728","float":0.1,"#,
+        r#""text":"a\"\\\u0001\r\n"#,
+        "\u{2028}é\",",
+        r#""none":"","some":1,"unit":"","pair":[0,""],"list":[0.1,""],"numbers":{"-1":"x","2":"\""},"skipped":"","#,
+        r#""kinds":["Unit",{"Newtype":""},{"Tuple":[1,""]},{"Struct":{"a":1}}]}"#,
+    );
+    assert_eq!(json_of(&everything), expected);
+}
+
+#[test]
+fn the_top_is_a_struct_or_a_map() {
+    #[derive(Serialize)]
+    struct Wrapped(BTreeMap<&'static str, u8>);
+    #[derive(Serialize)]
+    struct Unit;
+    assert_eq!(json_of(&Some(&Box::new(Wrapped(BTreeMap::from([("a", 1)]))))), r#"{"a":1}"#);
+    assert_eq!(json_of(&BTreeMap::<String, u8>::new()), "{}");
+    for refused in [
+        refusal(&5),
+        refusal(&"text"),
+        refusal(&[1]),
+        refusal(&None::<u8>),
+        refusal(&Kind::Unit),
+        refusal(&Unit),
+    ] {
+        assert!(refused.starts_with("signals are a struct or a map"), "{refused}");
+    }
+    assert!(refusal(&Kind::Struct { a: 1 }).contains("an enum"));
+}
+
+#[test]
+fn law_12_names_cannot_pollute_a_prototype() {
+    for name in ["__proto__", "constructor", "prototype", "A", "a__b", "a.b", "", "_v", "\"", "1"] {
+        let message = refusal(&BTreeMap::from([(name, 1)]));
+        assert!(message.contains("cannot name a signal") || message.contains("cannot be a key"), "{message}");
+    }
+    // Datastar splits names at their dots when it reports a change.
+    for key in ["__proto__", "constructor", "prototype", "a.__proto__.b", "a.constructor"] {
+        let message = refusal(&json!({ "a": [{ "b": { key: 1 } }] }));
+        assert!(message.starts_with("in `a`: ") && message.contains("cannot be a key"), "{message}");
+    }
+    assert_eq!(
+        json_of(&json!({ "a": { "__proto": 1, "a.b": 2, "": 3 } })),
+        r#"{"a":{"":3,"__proto":1,"a.b":2}}"#
+    );
+    #[derive(Serialize)]
+    struct Renamed {
+        #[serde(rename = "constructor")]
+        field: u8,
+    }
+    assert!(refusal(&Renamed { field: 1 }).contains("cannot name a signal"));
+    assert!(refusal(&HashMap::from([("a", Renamed { field: 1 })])).contains("cannot be a key"));
+}
+
+#[test]
+fn what_json_cannot_hold_is_an_error_that_names_the_field() {
+    for float in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        assert!(
+            refusal(&HashMap::from([("a", vec![Some(float)])])).starts_with("in `a`: a float is not finite")
+        );
+    }
+    assert!(refusal(&HashMap::from([("a", f32::NAN)])).contains("not finite"));
+    assert!(refusal(&HashMap::from([("a", BTreeMap::from([((1, 2), 3)]))])).contains("not tuples"));
+    struct Refusing;
+    impl Serialize for Refusing {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("not today"))
+        }
+    }
+    assert_eq!(refusal(&HashMap::from([("a", Refusing)])), "in `a`: not today");
+}
+
+#[test]
+fn a_flattened_map_cannot_repeat_a_field() {
+    #[derive(Serialize)]
+    struct Flat {
+        b: u8,
+        #[serde(flatten)]
+        rest: BTreeMap<&'static str, u8>,
+    }
+    assert_eq!(json_of(&Flat { b: 1, rest: BTreeMap::from([("a", 2), ("c", 3)]) }), r#"{"b":1,"a":2,"c":3}"#);
+    assert!(
+        refusal(&Flat { b: 1, rest: BTreeMap::from([("a", 2), ("b", 3)]) }).contains("`b` is there twice")
+    );
+}
+
+fn changes(before: &Value, after: &Value) -> Vec<(String, String, bool)> {
+    let (before, after) = (Image::of(before).unwrap(), Image::of(after).unwrap());
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let changes = difference(&before, &after).into_iter();
+    changes.map(|change| (text(change.name), text(change.value), change.clear)).collect()
+}
+
+#[test]
+fn only_what_changed_goes_out() {
+    assert_eq!(changes(&json!({"a": 1, "b": [1, 2]}), &json!({"a": 1, "b": [1, 2]})), []);
+    let change = |name: &str, value: &str, clear| (name.to_owned(), value.to_owned(), clear);
+    assert_eq!(
+        changes(&json!({"a": 1, "b": 2, "d": 4}), &json!({"b": 3, "c": 1, "d": 4})),
+        [change("b", "3", false), change("c", "1", false), change("a", "\"\"", false)]
+    );
+}
+
+#[test]
+fn a_field_is_cleared_first_when_merging_would_keep_something() {
+    for (before, after, clear) in [
+        (json!({}), json!({"x": 1}), false),
+        (json!({"x": 1}), json!({"x": 2}), false),
+        (json!({"x": 1, "y": 1}), json!({"x": 1, "w": 1}), true),
+        (json!({"x": 1}), json!({}), true),
+        (json!({"x": {"y": 1}}), json!({"x": {"y": {"z": 1}}}), false),
+        (json!({"x": {"y": {"z": 1}}}), json!({"x": {"y": {}}}), true),
+        (json!({"x": [1]}), json!({"x": {}}), true),
+        (json!({"x": {}}), json!({"x": [1]}), false),
+        (json!([]), json!({"x": 1}), true),
+        (json!({"x": 1}), json!(["x"]), false),
+        (json!("{"), json!({"x": 1}), false),
+        (json!({"a\"}": 1, "b": 2}), json!({"a\"}": ",", "b": "}{"}), false),
+        (json!({"a\\": {"b": [1, "]"]}, "c": 1}), json!({"a\\": {"b": [2, "["]}}), true),
+    ] {
+        let found = changes(&json!({ "a": before }), &json!({ "a": after }));
+        assert_eq!(found, [("a".to_owned(), after.to_string(), clear)], "{before} -> {after}");
+    }
+}
+
+#[test]
+fn keys_without_an_order_are_found() {
+    struct Pairs(&'static [(&'static str, u8)]);
+    impl Serialize for Pairs {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().copied())
+        }
+    }
+    #[derive(Serialize)]
+    struct State {
+        map: Pairs,
+    }
+    let image = |pairs| Image::of(&State { map: Pairs(pairs) }).unwrap();
+    let before = image(&[("c", 1), ("a", 1), ("b", 1)]);
+    assert!(!difference(&before, &image(&[("a", 1), ("d", 1), ("b", 1), ("c", 1)]))[0].clear);
+    assert!(difference(&before, &image(&[("b", 1), ("d", 1), ("a", 1)]))[0].clear);
+    let (before, after) = (Pairs(&[("c", 1), ("a", 1), ("b", 1)]), Pairs(&[("b", 1), ("c", 1), ("a", 1)]));
+    assert!(difference(&Image::of(&before).unwrap(), &Image::of(&after).unwrap()).is_empty());
+}
+
+#[test]
+fn merging_is_what_the_bundle_does() {
+    // Each row was seen in the bundle's own signals: (before, patch, after).
+    for (mut before, patch, after) in [
+        (json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": 3}}), json!({"a": {"b": 3, "c": 2}})),
+        (json!({"a": {"b": 1}}), json!({"a": {"b": null}}), json!({"a": {}})),
+        (json!({"a": 1}), json!({"a": null, "b": null}), json!({})),
+        (json!({"a": 1}), json!({"a": {"b": 1}}), json!({"a": {"b": 1}})),
+        (json!({"a": {"b": 1}}), json!({"a": [1, null, {"x": null}]}), json!({"a": [1, "", {"x": ""}]})),
+        (json!({"a": [1, 2]}), json!({"a": [3]}), json!({"a": [3]})),
+        (json!({"a": [1, 2]}), json!({"a": {"1": 5, "x": 1}}), json!({"a": [1, 5]})),
+        (json!({"a": [1]}), json!({"a": {"2": {"x": 1}, "0": null}}), json!({"a": ["", "", {"x": 1}]})),
+        (json!({"a": {"b": 1}}), json!({"a": ""}), json!({"a": ""})),
+        (json!({"a": 1}), json!("b"), json!({"a": 1})),
+    ] {
+        merge(&mut before, &patch);
+        assert_eq!(before, after, "{patch}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn strict_json_comes_out(value in ".*", key in "\\PC{0,8}") {
+        prop_assume!(!crate::key::pollutes(&key));
+        let state = json!({ "a": { key.clone(): value.clone() }, "b": [value] });
+        let image = Image::of(&state).unwrap();
+        prop_assert!(image.json().iter().all(|byte| *byte >= b' '));
+        prop_assert_eq!(serde_json::from_slice::<Value>(image.json()).unwrap(), state);
+    }
+}

@@ -1,0 +1,327 @@
+use datastar::{consts::ElementPatchMode, prelude::PatchElements};
+use eventsource_stream::{Event, Eventsource as _};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use proptest::prelude::*;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::{Mode, Scope, patch::merge};
+
+fn key() -> Key {
+    Key::new("product", Scope::Record, None, Some("P1")).unwrap()
+}
+
+fn image(signals: &impl Serialize) -> Image {
+    Image::of(signals).unwrap()
+}
+
+/// What an independent parser makes of the bytes.
+fn parsed(bytes: Bytes) -> Vec<Event> {
+    let events = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]).eventsource();
+    events.map(Result::unwrap).collect::<Vec<_>>().now_or_never().unwrap()
+}
+
+/// The lines of one name in an event's data.
+fn argument(event: &Event, name: &str) -> Option<String> {
+    let lines = event.data.split('\n').filter_map(|line| line.split_once(' '));
+    let values: Vec<_> = lines.filter(|(at, _)| *at == name).map(|(_, value)| value).collect();
+    (!values.is_empty()).then(|| values.join("\n"))
+}
+
+/// Merges the signals of a frame as a browser does.
+fn feed(client: &mut Value, bytes: Bytes) {
+    for event in parsed(bytes) {
+        assert_eq!(event.event, "datastar-patch-signals");
+        merge(client, &serde_json::from_str(&argument(&event, "signals").unwrap()).unwrap());
+    }
+}
+
+/// The state as it must read in a browser, by rules written down a second time.
+fn normal(value: &Value) -> Value {
+    match value {
+        Value::Null => json!(""),
+        Value::Number(n) if n.as_i64().is_some_and(|n| n.unsigned_abs() > 1 << 53) => n.to_string().into(),
+        Value::Number(n) if n.as_u64().is_some_and(|n| n > 1 << 53) => n.to_string().into(),
+        Value::Array(items) => items.iter().map(normal).collect(),
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), normal(value))).collect(),
+        other => other.clone(),
+    }
+}
+
+fn nested(state: &Value, cursor: Version) -> Value {
+    let mut state = normal(state);
+    state["_v"] = cursor.to_string().into();
+    json!({ "product": { "x501": state } })
+}
+
+#[test]
+fn a_change_is_one_event_that_ends_with_the_cursor() {
+    let version = Version { epoch: 1, seq: 42, nonce: 3 };
+    let nest = Nest::of(&key(), None);
+    let frame = nest.change(
+        &image(&json!({"a": 1, "b": 2, "m": {"x": 1}})),
+        &image(&json!({"a": 1, "b": 3, "m": {"x": 1}})),
+        version,
+    );
+    let events = "event: datastar-patch-signals\n\
+        data: signals {\"product\":{\"x501\":{\"b\":3,\"_v\":\"0000000000000001-2a-00000003\"}}}\n\n";
+    assert_eq!(frame.plain(), events);
+    assert_eq!(frame.id_block(), "id: 0000000000000001-2a-00000003\n\n");
+    assert_eq!(frame.with_id(), [frame.plain(), frame.id_block()].concat());
+    assert!(!frame.is_empty() && frame.cost() > frame.with_id().len());
+
+    let same = image(&json!({"a": 1}));
+    assert!(nest.change(&same, &same.clone(), version).is_empty());
+}
+
+#[test]
+fn the_parts_of_a_frame_share_its_bytes() {
+    let frame = Nest::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
+    assert_eq!(frame.plain().as_ptr(), frame.clone().with_id().as_ptr());
+    assert_eq!(frame.with_id().as_ptr(), frame.with_id().as_ptr());
+}
+
+#[test]
+fn a_removed_key_is_cleared_in_an_event_of_its_own() {
+    let (before, after) = (json!({"m": {"x": 1, "y": 2}, "n": 1}), json!({"m": {"y": 2}, "n": 2}));
+    let frame = Nest::of(&key(), None).change(&image(&before), &image(&after), Version::start());
+    let events = parsed(frame.plain());
+    assert_eq!(events.len(), 2);
+    assert_eq!(argument(&events[0], "signals").unwrap(), r#"{"product":{"x501":{"m":""}}}"#);
+    assert!(argument(&events[1], "signals").unwrap().contains(r#"{"m":{"y":2},"n":2,"_v":"#));
+}
+
+#[test]
+fn a_view_has_a_cursor_of_its_own() {
+    let (version, nest) = (Version::start(), Nest::of(&key(), Some("card")));
+    assert_eq!(
+        nest.json(None, Some(version)),
+        format!(r#"{{"product":{{"x501":{{"_card":{{"_v":"{version}"}}}}}}}}"#)
+    );
+    assert_eq!(nest.json(None, None), r#"{"product":{"x501":{"_card":{}}}}"#);
+
+    let frame = nest.elements(&[Elements::outer("<p id=card>1</p>")], version);
+    let events = parsed(frame.plain());
+    assert_eq!(events[0].event, "datastar-patch-elements");
+    assert_eq!(events[0].data, "elements <p id=card>1</p>");
+    assert_eq!(argument(&events[1], "signals").unwrap().as_bytes(), nest.json(None, Some(version)));
+    assert!(nest.elements(&[], version).is_empty());
+}
+
+#[test]
+fn elements_go_before_the_events_of_a_frame() {
+    let frame = Nest::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
+    let with = frame.clone().with_elements(&[Elements::remove("#x")]);
+    assert_eq!(parsed(with.plain())[0].data, "selector #x\nmode remove");
+    assert!(with.plain().ends_with(&frame.plain()));
+    assert_eq!(with.id_block(), frame.id_block());
+    assert_eq!(frame.clone().with_elements(&[]), frame);
+}
+
+#[test]
+fn the_view_for_a_caller_carries_no_cursor() {
+    let state = json!({"a": 1, "m": {"x": null}});
+    let nest = Nest::of(&key(), None);
+    let mut client = json!({"product": {"x501": {"m": {"stale": 1}, "_v": "mine"}}});
+    feed(&mut client, nest.view(&image(&Struct::of(&state))));
+    assert_eq!(client["product"]["x501"]["m"], json!({"x": ""}));
+    assert_eq!(client["product"]["x501"]["_v"], "mine");
+    assert_eq!(nest.json(Some(&image(&state)), None), r#"{"product":{"x501":{"a":1,"m":{"x":""}}}}"#);
+}
+
+#[test]
+fn adding_twice_leaves_one() {
+    let events = parsed(elements(&[Elements::append("#list", "m1", "<li id=m1>")]));
+    assert_eq!(events[0].data, "selector #m1\nmode remove");
+    assert_eq!(events[1].data, "selector #list\nmode append\nelements <li id=m1>");
+}
+
+#[test]
+fn ids_are_escaped_as_css_escape_does() {
+    // The right side is what Chromium's `CSS.escape` gives.
+    for (id, escaped) in [
+        ("a-b_1", "a-b_1"),
+        ("1a", "\\31 a"),
+        ("-1", "-\\31 "),
+        ("-", "\\-"),
+        ("--", "--"),
+        ("a.b:c d", "a\\.b\\:c\\ d"),
+        ("é\u{7f}\u{1}", "é\\7f \\1 "),
+        ("a\nb\r", "a\\a b\\d "),
+        ("\0", "\u{fffd}"),
+        ("x,body", "x\\,body"),
+    ] {
+        let events = parsed(elements(&[Elements::append("#list", id, "")]));
+        assert_eq!(argument(&events[0], "selector").unwrap(), format!("#{escaped}"), "{id:?}");
+    }
+}
+
+#[test]
+fn signals_are_one_line_of_strict_json() {
+    let events = parsed(signals(b"{\"a\":\r\n{\"b\":\r1}}"));
+    assert_eq!(events.len(), 1);
+    let json: Value = serde_json::from_str(&argument(&events[0], "signals").unwrap()).unwrap();
+    assert_eq!(json, json!({"a": {"b": 1}}));
+}
+
+/// A struct's image of an object with the fields `a`, `b`, `c`, `m`: its fields are always there.
+#[derive(Serialize)]
+struct Struct {
+    a: Value,
+    b: Option<Value>,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    c: Value,
+    m: Value,
+}
+
+impl Struct {
+    fn of(state: &Value) -> Self {
+        let field = |name| state.get(name).cloned().unwrap_or_default();
+        Self { a: field("a"), b: state.get("b").cloned(), c: field("c"), m: field("m") }
+    }
+
+    fn whole(&self) -> Value {
+        json!({ "a": self.a, "b": self.b, "c": self.c, "m": self.m })
+    }
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<i32>().prop_map(|n| json!(f64::from(n) / 8.0)),
+        "[a-c\"\\\\{},:\r\n\u{2028}é]{0,3}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            objects("[a-b0-2\"\\\\{}:,.\n]{0,2}", inner),
+        ]
+    })
+}
+
+fn objects(keys: &'static str, values: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    prop::collection::btree_map(keys, values, 0..5).prop_map(|map| Value::Object(Map::from_iter(map)))
+}
+
+/// States with few names, so that fields meet.
+fn states() -> impl Strategy<Value = Value> {
+    objects("[abcm]", values())
+}
+
+/// Where a browser may be when a snapshot arrives: anywhere, but for the object of all instances, which
+/// is the wire's own, being an array.
+fn clients() -> impl Strategy<Value = Value> {
+    let state =
+        prop_oneof![states(), values()].prop_map(|state| json!({ "product": { "x501": normal(&state) } }));
+    prop_oneof![Just(json!({})), Just(json!({"product": ""})), state]
+}
+
+fn state_of(client: &mut Value) -> Option<&mut Value> {
+    client.get_mut("product")?.get_mut("x501")
+}
+
+/// A name that is missing is as good as `""`: that is what a map's field goes out as when it disappears.
+fn without_absent(mut client: Value) -> Value {
+    if let Some(Value::Object(state)) = state_of(&mut client) {
+        state.retain(|_, value| value != "");
+    }
+    client
+}
+
+proptest! {
+    #[test]
+    fn law_4_merging_the_difference_gives_the_new_state(states in prop::collection::vec(states(), 1..6)) {
+        let nest = Nest::of(&key(), None);
+        let (mut of_structs, mut of_maps) = (json!({}), json!({}));
+        let mut last: Option<Value> = None;
+        for state in states {
+            let version = Version::start();
+            let fields = Struct::of(&state);
+            let frames = match &last {
+                None => (nest.snapshot(&image(&fields), version), nest.snapshot(&image(&state), version)),
+                Some(last) => (
+                    nest.change(&image(&Struct::of(last)), &image(&fields), version),
+                    nest.change(&image(last), &image(&state), version),
+                ),
+            };
+            if !frames.0.is_empty() {
+                feed(&mut of_structs, frames.0.plain());
+                prop_assert_eq!(&of_structs, &nested(&fields.whole(), version));
+            }
+            if !frames.1.is_empty() {
+                feed(&mut of_maps, frames.1.plain());
+                let truth = without_absent(nested(&state, version));
+                prop_assert_eq!(without_absent(of_maps.clone()), truth);
+            }
+            last = Some(state);
+        }
+    }
+
+    #[test]
+    fn law_4_a_snapshot_is_the_truth_whatever_was_there(client in clients(), state in states()) {
+        let (nest, version) = (Nest::of(&key(), None), Version::start());
+        let mut of_map = client.clone();
+        feed(&mut of_map, nest.snapshot(&image(&state), version).plain());
+        prop_assert_eq!(of_map, nested(&state, version));
+
+        // A struct's fields are those of every other value of its type, and never an array.
+        let fields = Struct::of(&state);
+        let mut of_struct = client;
+        if let Some(state) = state_of(&mut of_struct).filter(|state| state.is_array()) {
+            *state = json!("");
+        }
+        if let Some(Value::Object(state)) = state_of(&mut of_struct) {
+            state.retain(|name, _| matches!(name.as_str(), "a" | "b" | "c" | "m"));
+        }
+        feed(&mut of_struct, nest.snapshot(&image(&fields), version).plain());
+        prop_assert_eq!(of_struct, nested(&fields.whole(), version));
+    }
+
+    #[test]
+    fn law_12_no_text_starts_a_line(text in "(?s)[a\r\n\u{2028}\u{85}:<> ]{0,12}|(?s).{0,20}", selector in "(?s)[#a\r\n ]{1,6}") {
+        let lines = text.replace("\r\n", "\n").replace('\r', "\n");
+        let events = parsed(elements(&[Elements::inner(selector.clone(), text.clone())]));
+        prop_assert_eq!(events.len(), 1);
+        prop_assert_eq!(&events[0].event, "datastar-patch-elements");
+        prop_assert!(events[0].id.is_empty() && events[0].retry.is_none());
+        prop_assert_eq!(argument(&events[0], "elements").unwrap(), lines);
+        prop_assert_eq!(argument(&events[0], "mode").unwrap(), "inner");
+        prop_assert_eq!(argument(&events[0], "selector").unwrap(), selector.replace(['\r', '\n'], " "));
+
+        let state = json!({ "a": text, "m": { "k": [text] } });
+        let version = Version::start();
+        let frame = Nest::of(&key(), None).snapshot(&image(&state), version);
+        prop_assert_eq!(frame.plain().iter().filter(|byte| **byte == b'\n').count(), 6);
+        let mut client = json!({});
+        feed(&mut client, frame.plain());
+        prop_assert_eq!(client, nested(&state, version));
+    }
+
+    #[test]
+    fn the_official_crate_writes_the_same(html in "(?s)[a-z<>&\"'\n é\u{2028}]{0,20}[a-z]", selector in "[#a-z]{1,5}") {
+        let modes = [
+            (Mode::Outer, ElementPatchMode::Outer),
+            (Mode::Inner, ElementPatchMode::Inner),
+            (Mode::Replace, ElementPatchMode::Replace),
+            (Mode::Prepend, ElementPatchMode::Prepend),
+            (Mode::Append, ElementPatchMode::Append),
+            (Mode::Before, ElementPatchMode::Before),
+            (Mode::After, ElementPatchMode::After),
+        ];
+        for (mode, official) in modes {
+            let mut ours = Elements::inner(selector.clone(), html.clone());
+            ours.mode = mode;
+            let theirs = PatchElements::new(html.clone()).selector(selector.clone()).mode(official);
+            prop_assert_eq!(elements(&[ours]), theirs.as_datastar_event().to_string());
+        }
+        let theirs = PatchElements::new_remove(selector.clone()).as_datastar_event().to_string();
+        prop_assert_eq!(elements(&[Elements::remove(selector)]), theirs);
+        let json = json!({ "a": html }).to_string();
+        let theirs = datastar::prelude::PatchSignals::new(json.clone()).as_datastar_event().to_string();
+        prop_assert_eq!(signals(json.as_bytes()), theirs);
+    }
+}
