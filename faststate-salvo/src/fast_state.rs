@@ -23,10 +23,10 @@ pub struct FastState {
 }
 
 impl FastState {
-    /// FastState over a registry: a `StateRegistry`, an `Arc` of one, or an `Arc<dyn Registry>`.
+    /// FastState over a registry.
     #[must_use]
-    pub fn new(registry: impl Registry) -> Self {
-        Self::over(Endpoint::new(Arc::new(registry)))
+    pub fn new(registry: Arc<dyn Registry>) -> Self {
+        Self::over(Endpoint::new(registry))
     }
 
     /// FastState over an endpoint that has been set up already.

@@ -198,7 +198,9 @@ impl<S: ReactiveState> States<S> {
             return outcome;
         };
         let mut permits = permits.into_iter();
-        if let (Some(streaming), Some(permit)) = (aftermath.streaming, permits.next()) {
+        if let Some(streaming) = aftermath.streaming
+            && let Some(permit) = permits.next()
+        {
             let (reply, pieces) = Reply::channel();
             outcome.stream = Some(pieces);
             self.shared.background(permit, streaming(handle.clone(), reply));
