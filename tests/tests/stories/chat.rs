@@ -3,8 +3,12 @@
 use faststate_tests::{Demo, Page, Random, Session, http, until};
 use serde_json::{Value, json};
 
+use crate::APPEND;
+
 fn visit(demo: &Demo) -> Page {
-    Session::new().open(&demo.url("/chat"))
+    let page = Session::new().open(&demo.url("/chat"));
+    page.expect_complaints(APPEND);
+    page
 }
 
 fn say(page: &Page, name: &str, message: &str) {
