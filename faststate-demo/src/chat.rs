@@ -6,7 +6,12 @@ use std::{
 };
 
 use askama::Template;
-use faststate::{Error, Reply, endpoint::Page, prelude::*};
+use faststate::{
+    Reply,
+    prelude::*,
+    salvo::{Current, Page, PageError},
+};
+use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -167,7 +172,7 @@ struct MessageItem<'a> {
 #[derive(Template)]
 #[template(path = "chat.html")]
 struct ChatPage<'a> {
-    layout: &'a Layout,
+    layout: Layout,
     chat: &'a Chat,
     messages: &'a Elements,
 }
@@ -186,9 +191,9 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(crate) async fn render(page: &Page) -> Result<String, Error> {
-    let chat = page.follow::<Chat>().await?;
+#[handler]
+pub(crate) async fn show(page: Page, chat: Current<Chat>) -> Result<Text<String>, PageError> {
     let messages = page.view::<Messages>().await?;
-    let layout = Layout::of(page, "/chat");
-    Ok(ChatPage { layout: &layout, chat: &chat, messages: &messages }.to_string())
+    let page = ChatPage { layout: Layout::of(&page, "/chat"), chat: &chat, messages: &messages };
+    Ok(Text::Html(page.render()?))
 }

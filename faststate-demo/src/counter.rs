@@ -1,7 +1,11 @@
 //! The counter: one for everybody.
 
 use askama::Template;
-use faststate::{Error, endpoint::Page, prelude::*};
+use faststate::{
+    prelude::*,
+    salvo::{Current, Page, PageError},
+};
+use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -115,10 +119,10 @@ const fn one() -> i64 {
 #[derive(Template)]
 #[template(path = "counter.html")]
 struct CounterPage<'a> {
-    layout: &'a Layout,
+    layout: Layout,
     counter: &'a Counter,
-    /// `http://host:port` as this visitor reaches it, for the lines to copy.
-    origin: &'a str,
+    /// As this visitor reaches it, for the lines to copy.
+    host: &'a str,
 }
 
 impl CounterPage<'_> {
@@ -135,8 +139,13 @@ impl CounterPage<'_> {
     }
 }
 
-pub(crate) async fn render(page: &Page, origin: &str) -> Result<String, Error> {
-    let counter = page.follow::<Counter>().await?;
-    let layout = Layout::of(page, "/counter");
-    Ok(CounterPage { layout: &layout, counter: &counter, origin }.to_string())
+#[handler]
+pub(crate) async fn show(
+    page: Page,
+    counter: Current<Counter>,
+    request: &mut Request,
+) -> Result<Text<String>, PageError> {
+    let host = request.header("host").unwrap_or("127.0.0.1:5000");
+    let page = CounterPage { layout: Layout::of(&page, "/counter"), counter: &counter, host };
+    Ok(Text::Html(page.render()?))
 }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use askama::Template;
-use faststate::{Error, endpoint::Page, prelude::*};
+use faststate::{
+    prelude::*,
+    salvo::{Current, Page, PageError},
+};
+use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::time;
 
@@ -123,7 +127,7 @@ async fn tick(playground: Handle<Playground>) {
 #[derive(Template)]
 #[template(path = "home.html")]
 struct HomePage<'a> {
-    layout: &'a Layout,
+    layout: Layout,
     playground: &'a Playground,
 }
 
@@ -150,8 +154,8 @@ impl HomePage<'_> {
     }
 }
 
-pub(crate) async fn render(page: &Page) -> Result<String, Error> {
-    let playground = page.follow::<Playground>().await?;
-    let layout = Layout::of(page, "/");
-    Ok(HomePage { layout: &layout, playground: &playground }.to_string())
+#[handler]
+pub(crate) async fn show(page: Page, playground: Current<Playground>) -> Result<Text<String>, PageError> {
+    let page = HomePage { layout: Layout::of(&page, "/"), playground: &playground };
+    Ok(Text::Html(page.render()?))
 }

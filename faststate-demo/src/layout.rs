@@ -6,6 +6,7 @@ use faststate::endpoint::Page;
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) signals: String,
+    /// The action that follows what the page shows.
     pub(crate) follow: String,
     /// The `<script>` that loads Datastar, as HTML.
     pub(crate) datastar: String,
@@ -27,4 +28,9 @@ impl Layout {
         &[("/", "Home"), ("/counter", "Counter"), ("/chat", "Chat")];
     /// The stylesheet's address, which changes with its content.
     pub(crate) const STYLE: &'static str = concat!("/style.css?v=", env!("FASTSTATE_STYLE_HASH"));
+
+    /// Whether the page follows anything, so that there is a connection to show.
+    pub(crate) fn follows(&self) -> bool {
+        self.follow.contains("@get")
+    }
 }

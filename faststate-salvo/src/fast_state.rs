@@ -23,10 +23,9 @@ pub struct FastState {
 }
 
 impl FastState {
-    /// FastState over a registry, as its builder gives it. For an `Arc<dyn Registry>` see
-    /// [`over`](Self::over).
+    /// FastState over a registry.
     #[must_use]
-    pub fn new(registry: Arc<impl Registry>) -> Self {
+    pub fn new(registry: Arc<dyn Registry>) -> Self {
         Self::over(Endpoint::new(registry))
     }
 
