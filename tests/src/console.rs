@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// How much of a complaint is worth reading.
-const LONGEST: usize = 500;
+const LONGEST: usize = 200;
 
 /// An event of the console that no page should cause.
 pub(crate) fn complaint(event: &Value) -> Option<String> {

@@ -7,7 +7,7 @@ use faststate_tests::{Answer, Page, Request, Session, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{signal, site, visit};
+use crate::{site, visit};
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Counter {
@@ -187,7 +187,7 @@ fn an_answer_that_is_no_200_changes_nothing_but_can_be_noticed() {
         page.expect_complaints(&["Failed to load resource"]);
         page.until("fetches.includes('finished')");
         assert_eq!(page.eval("fetches.includes('error')"), status >= 400, "{status}");
-        assert_eq!(signal(&page, "counter.count"), 1, "{status}");
+        assert_eq!(page.signal("counter.count"), 1, "{status}");
         assert_eq!(site.requests("/act").len(), 1, "{status}");
     }
 }
@@ -198,7 +198,7 @@ fn json_merges_into_the_root() {
         Answer::Whole(200, "Content-Type: application/json\r\n", r#"{"counter":{"count":2}}"#.to_owned());
     let (_site, page, _) = clicked(&act(), [answer], 1);
     page.shows("#count", "2");
-    assert_eq!(signal(&page, "counter._v"), "v");
+    assert_eq!(page.signal("counter._v"), "v");
 }
 
 #[test]

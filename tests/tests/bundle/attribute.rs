@@ -1,7 +1,7 @@
 //! What a page is rendered with comes back as it went in, whatever it says (law 12).
 
 use faststate_core::{Action, Context, Event, ReactiveState, Rejection, wire};
-use faststate_tests::{Answer, Page, Random, Session, Site};
+use faststate_tests::{Answer, Random, Session, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -24,12 +24,6 @@ fn attributes(name: &str, value: &str) -> [String; 3] {
     ]
 }
 
-/// A page's signals, all of them, as they are in the browser.
-fn signals(page: &Page) -> Value {
-    let all = page.eval("import('/datastar.js').then(datastar => JSON.stringify(datastar.root))");
-    serde_json::from_str(all.as_str().expect("text")).expect("JSON")
-}
-
 #[test]
 fn law_12_texts_in_signals_come_back_as_they_went_in() {
     let texts = Random::new(1).texts(TEXTS);
@@ -43,7 +37,7 @@ fn law_12_texts_in_signals_come_back_as_they_went_in() {
     for attribute in attributes("data-signals", &wire::attribute(&value)) {
         let site = site(&format!("<body {attribute}>"));
         let page = Session::new().open(&site.url());
-        let seen = signals(&page);
+        let seen = page.signals();
         for (at, text) in texts.iter().enumerate() {
             assert_eq!(seen["state"]["texts"][at], **text, "{at}");
         }
@@ -63,7 +57,7 @@ fn numbers_and_what_is_not_there_come_back_by_the_wires_rules() {
     }});
     let attribute = wire::attribute(&value);
     let site = site(&format!("<body data-signals=\"{attribute}\">"));
-    assert_eq!(signals(&Session::new().open(&site.url())), expected);
+    assert_eq!(Session::new().open(&site.url()).signals(), expected);
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]

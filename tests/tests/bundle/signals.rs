@@ -3,7 +3,7 @@
 use faststate_tests::{Answer, Page, Site, until};
 use serde_json::json;
 
-use crate::{LISTEN, signal, site, visit};
+use crate::{LISTEN, site, visit};
 
 /// A page that shows `$a.x` and counts events in `$done`, and a stream to it.
 fn watched(signals: &str) -> (Site, Page) {
@@ -33,7 +33,7 @@ fn null_deletes_a_signal_and_what_read_it_stays_frozen() {
     site.patch("/stream", r#"{"a":{"x":null}}"#);
     site.patch("/stream", r#"{"a":{"x":"two"}}"#);
     settled(&site, &page, 1);
-    assert_eq!(signal(&page, "a.x"), "two");
+    assert_eq!(page.signal("a.x"), "two");
     assert_eq!(page.text("#x").as_deref(), Some("one"));
 }
 
@@ -61,7 +61,7 @@ fn an_empty_string_before_an_object_takes_removed_keys_away() {
     site.patch("/stream", r#"{"a":{"x":""}}"#);
     site.patch("/stream", r#"{"a":{"x":{"l":{"n":4}}}}"#);
     settled(&site, &page, 1);
-    assert_eq!(signal(&page, "a.x.l"), json!({ "n": 4 }));
+    assert_eq!(page.signal("a.x.l"), json!({ "n": 4 }));
     page.shows("#k", "");
 
     // The key comes back, and the binding that saw it go follows it again.
@@ -97,7 +97,7 @@ fn an_array_is_replaced_whole() {
 fn reading_a_signal_that_does_not_exist_creates_it_empty() {
     let (site, page) = watched("{a: {}, done: 0}");
     page.shows("#x", "");
-    assert_eq!(signal(&page, "a.x"), "");
+    assert_eq!(page.signal("a.x"), "");
     site.patch("/stream", r#"{"a":{"x":"now it does"}}"#);
     page.shows("#x", "now it does");
 }
@@ -109,7 +109,7 @@ fn strict_json_stays_data_and_anything_else_is_run() {
     site.patch("/stream", code);
     settled(&site, &page, 1);
     assert_eq!(page.eval("window.ran ?? 'not run'"), "not run");
-    assert_eq!(signal(&page, "a.y"), "window.ran = 2");
+    assert_eq!(page.signal("a.y"), "window.ran = 2");
 
     site.patch("/stream", r#"{"a":{"x": window.ran = 3}}"#);
     page.shows("#x", "3");

@@ -6,7 +6,7 @@ use faststate_core::Action;
 use faststate_tests::{Answer, Page, Session, Site};
 use serde_json::json;
 
-use crate::{LISTEN, signal, site, visit};
+use crate::{LISTEN, site, visit};
 
 /// The follow action, as a page's `data-init` carries it.
 static FOLLOW: LazyLock<String> = LazyLock::new(|| Action::follow("/stream"));
@@ -56,7 +56,7 @@ fn a_frame_cut_in_the_middle_changes_nothing() {
     let page = visit(&site);
     let requests = site.requested("/stream", 2);
     assert_eq!(told(&page, &requests[1].query)["counter"]["_v"], "first");
-    assert_eq!(signal(&page, "counter.count"), 1);
+    assert_eq!(page.signal("counter.count"), 1);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn an_id_counts_before_its_event_is_whole() {
     let page = visit(&site);
     let requests = site.requested("/stream", 2);
     assert_eq!(requests[1].header("last-event-id"), Some("early"));
-    assert_eq!(signal(&page, "counter.count"), 1);
+    assert_eq!(page.signal("counter.count"), 1);
 }
 
 #[test]

@@ -3,8 +3,12 @@
 use faststate_tests::{Demo, Page, Random, Session, http, until};
 use serde_json::{Value, json};
 
+use crate::APPEND;
+
 fn visit(demo: &Demo) -> Page {
-    Session::new().open(&demo.url("/chat"))
+    let page = Session::new().open(&demo.url("/chat"));
+    page.expect_complaints(APPEND);
+    page
 }
 
 fn say(page: &Page, name: &str, message: &str) {
@@ -132,6 +136,6 @@ fn the_messages_travel_as_elements_and_not_as_signals() {
     let page = visit(&demo);
     say(&page, "Ada", "hello");
     reads(&page, &["hello"]);
-    let signals: Value = page.signal(crate::BUNDLE, "chat");
+    let signals: Value = page.signal("chat");
     assert!(!signals.to_string().contains("hello"), "{signals}");
 }

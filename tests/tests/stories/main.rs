@@ -9,9 +9,6 @@ mod visibility;
 
 use faststate_tests::{Demo, until};
 
-/// Where every page of the demo has Datastar from.
-const BUNDLE: &str = "/faststate/datastar.js";
-
 /// The button that sends the form's event.
 const ADD: &str = "#increment";
 
@@ -24,3 +21,6 @@ fn streams(demo: &Demo) -> u64 {
 fn streaming(demo: &Demo, count: u64) {
     until(&format!("{count} open streams"), || streams(demo), |open| *open == count);
 }
+
+/// Datastar warns when an append first removes an element that is not there, which is the rule.
+const APPEND: &[&str] = &["PatchElementsNoTargetsFound"];

@@ -2,7 +2,7 @@
 
 use faststate_tests::{Demo, Page, Session, http};
 
-use crate::{ADD, streaming};
+use crate::{ADD, APPEND, streaming};
 
 /// What the console says about a server that is not there.
 const DOWN: &[&str] =
@@ -63,6 +63,7 @@ fn law_4_what_happened_before_a_page_came_back_shows() {
 fn law_4_messages_of_a_lost_room_go_and_new_ones_come() {
     let mut demo = Demo::start();
     let page = visit(&demo, "/chat");
+    page.expect_complaints(APPEND);
     let say = |demo: &Demo, message: &str| {
         let json = format!(r#"{{"username":"Ada","message":"{message}"}}"#);
         assert_eq!(
