@@ -39,6 +39,21 @@ pub trait Broadcaster: fmt::Debug + Send + Sync + 'static {
     fn attach(&self, inbox: Arc<dyn Inbox>);
 }
 
+#[async_trait]
+impl<T: Broadcaster + ?Sized> Broadcaster for Arc<T> {
+    async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
+        (**self).publish(change).await
+    }
+
+    async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
+        (**self).join(key).await
+    }
+
+    fn attach(&self, inbox: Arc<dyn Inbox>) {
+        (**self).attach(inbox);
+    }
+}
+
 /// A node's ear.
 pub trait Inbox: Send + Sync + 'static {
     /// A change of another node. Must not block.

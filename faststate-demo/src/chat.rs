@@ -6,7 +6,12 @@ use std::{
 };
 
 use askama::Template;
-use faststate::{Snapshot, prelude::*};
+use faststate::{
+    Reply,
+    prelude::*,
+    salvo::{Current, Page, PageError},
+};
+use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -70,10 +75,10 @@ impl Event for SendMessage {
         let (username, text) = (self.username.trim(), self.message.trim());
         let mut refused = Rejection::invalid("the message was not sent");
         if !(1..=LONGEST_NAME).contains(&username.chars().count()) {
-            refused = refused.and("username", "a name of 1 to 30 characters, please");
+            refused = refused.and("username", "1 to 30 characters");
         }
         if !(1..=LONGEST_MESSAGE).contains(&text.chars().count()) {
-            refused = refused.and("message", "1 to 500 characters, please");
+            refused = refused.and("message", "1 to 500 characters");
         }
         if refused.fields().next().is_some() {
             return Err(refused);
@@ -100,7 +105,7 @@ struct Draft {
 }
 
 /// The sender alone gets an empty draft back; after a rejection nobody does.
-async fn clear_draft(_: Handle<Chat>, reply: faststate::Reply) {
+async fn clear_draft(_: Handle<Chat>, reply: Reply) {
     // Nobody is left to see it when the sender has gone.
     let _ = reply.signals(&Draft { draft: "" }).await;
 }
@@ -167,7 +172,7 @@ struct MessageItem<'a> {
 #[derive(Template)]
 #[template(path = "chat.html")]
 struct ChatPage<'a> {
-    layout: &'a Layout,
+    layout: Layout,
     chat: &'a Chat,
     messages: &'a Elements,
 }
@@ -184,4 +189,11 @@ impl ChatPage<'_> {
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[handler]
+pub(crate) async fn show(page: Page, chat: Current<Chat>) -> Result<Text<String>, PageError> {
+    let messages = page.view::<Messages>().await?;
+    let page = ChatPage { layout: Layout::of(&page, "/chat"), chat: &chat, messages: &messages };
+    Ok(Text::Html(page.render()?))
 }

@@ -1,7 +1,11 @@
 //! The counter: one for everybody.
 
 use askama::Template;
-use faststate::{Snapshot, prelude::*};
+use faststate::{
+    prelude::*,
+    salvo::{Current, Page, PageError},
+};
+use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -97,10 +101,10 @@ fn check(amount: i64, user: &str) -> Result<(i64, &str), Rejection> {
     let user = user.trim();
     let mut refused = Rejection::invalid("the counter was not changed");
     if !(1..=LARGEST_AMOUNT).contains(&amount) {
-        refused = refused.and("amount", "from 1 to 1000, please");
+        refused = refused.and("amount", "from 1 to 1000");
     }
     if user.chars().count() > LONGEST_NAME {
-        refused = refused.and("user", "at most 40 characters, please");
+        refused = refused.and("user", "at most 40 characters");
     }
     if refused.fields().next().is_some() {
         return Err(refused);
@@ -115,10 +119,10 @@ const fn one() -> i64 {
 #[derive(Template)]
 #[template(path = "counter.html")]
 struct CounterPage<'a> {
-    layout: &'a Layout,
+    layout: Layout,
     counter: &'a Counter,
-    /// `http://host:port` as this visitor reaches it, for the lines to copy.
-    origin: &'a str,
+    /// As this visitor reaches it, for the lines to copy.
+    host: &'a str,
 }
 
 impl CounterPage<'_> {
@@ -133,4 +137,15 @@ impl CounterPage<'_> {
     fn reset(&self) -> Action {
         Reset { user: String::new() }.action().bind("user", "_user")
     }
+}
+
+#[handler]
+pub(crate) async fn show(
+    page: Page,
+    counter: Current<Counter>,
+    request: &mut Request,
+) -> Result<Text<String>, PageError> {
+    let host = request.header("host").unwrap_or("127.0.0.1:5000");
+    let page = CounterPage { layout: Layout::of(&page, "/counter"), counter: &counter, host };
+    Ok(Text::Html(page.render()?))
 }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use askama::Template;
-use faststate::{Snapshot, prelude::*};
+use faststate::{
+    prelude::*,
+    salvo::{Current, Page, PageError},
+};
+use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::time;
 
@@ -123,7 +127,7 @@ async fn tick(playground: Handle<Playground>) {
 #[derive(Template)]
 #[template(path = "home.html")]
 struct HomePage<'a> {
-    layout: &'a Layout,
+    layout: Layout,
     playground: &'a Playground,
 }
 
@@ -148,4 +152,10 @@ impl HomePage<'_> {
     fn set_text(&self) -> Action {
         SetText { text: String::new() }.action().bind("text", "_text")
     }
+}
+
+#[handler]
+pub(crate) async fn show(page: Page, playground: Current<Playground>) -> Result<Text<String>, PageError> {
+    let page = HomePage { layout: Layout::of(&page, "/"), playground: &playground };
+    Ok(Text::Html(page.render()?))
 }

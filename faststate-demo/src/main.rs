@@ -1,6 +1,114 @@
-//! FastState's demo.
+//! FastState's demo: a playground, a counter and a chat, live in every window.
+//!
+//! One file a page, each with its state, its events, its view and its handler, from the simplest on:
+//! [`home`], [`counter`], [`chat`].
+
+mod assets;
 mod chat;
+mod cli;
 mod counter;
 mod home;
 mod layout;
-fn main(){}
+mod not_found;
+mod problem;
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Parser;
+use faststate::{
+    BoxError,
+    endpoint::{Bundle, BundleError, Secret},
+    prelude::*,
+    salvo::FastState,
+};
+use salvo::prelude::*;
+use tracing_subscriber::EnvFilter;
+
+use crate::{assets::Policy, cli::Options};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    // Salvo says where it listens, and so do we.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,salvo_core=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).init();
+    match run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<(), BoxError> {
+    let limits = options.limits();
+    let secret = options.secret.unwrap_or_else(|| {
+        tracing::info!("no --secret: a random one, and all sessions end with this process");
+        Secret::random()
+    });
+    let bundle = match &options.datastar_js {
+        Some(file) => Bundle::file(file).map_err(|error| format!("{}: {}", file.display(), causes(&error)))?,
+        None => bundle()?,
+    };
+
+    let pages = Router::new()
+        .hoop(Policy::new(&bundle))
+        .get(home::show)
+        .push(Router::with_path("counter").get(counter::show))
+        .push(Router::with_path("chat").get(chat::show))
+        .push(Router::with_path("style.css").get(assets::style))
+        .push(Router::with_path("favicon.svg").get(assets::icon))
+        .push(Router::with_path("{**path}").get(not_found::show));
+
+    FastState::new(registry()?)
+        .secret(secret)
+        .limits(limits)
+        .datastar(bundle)
+        .problem_view(problem::Notice)
+        .serve(options.listen, pages)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", options.listen).into())
+}
+
+/// Everything that there is to see, and everything that can happen to it.
+fn registry() -> Result<Arc<StateRegistry>, BoxError> {
+    let everybody = || StateConfig::global().access(Access::public());
+    let registry = StateRegistry::builder()
+        .state::<home::Playground>(StateConfig::session(), |state| {
+            state
+                .event::<home::Increment>()
+                .event::<home::Decrement>()
+                .event::<home::Reset>()
+                .event::<home::SetText>()
+                .event::<home::StartTicking>()
+        })
+        .state::<counter::Counter>(everybody(), |state| {
+            state.event::<counter::Increment>().event::<counter::Decrement>().event::<counter::Reset>()
+        })
+        .state::<chat::Chat>(everybody(), |state| {
+            state
+                .event::<chat::SendMessage>()
+                .view(chat::Messages)
+                .presence(|present| chat::PresenceChanged { present })
+        })
+        .build()?;
+    Ok(registry)
+}
+
+/// The bundle that the build script found.
+#[cfg(datastar_embedded)]
+fn bundle() -> Result<Bundle, BundleError> {
+    Bundle::embedded(include_bytes!(concat!(env!("OUT_DIR"), "/datastar.js")))
+}
+
+/// The build script found none, and said so: browsers fetch it from the CDN.
+#[cfg(not(datastar_embedded))]
+fn bundle() -> Result<Bundle, BundleError> {
+    Ok(Bundle::cdn())
+}
+
+/// An error and what led to it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", causes(cause)))
+}

@@ -2,8 +2,15 @@
 
 use serde_json::Value;
 
+/// How much of a complaint is worth reading.
+const LONGEST: usize = 200;
+
 /// An event of the console that no page should cause.
 pub(crate) fn complaint(event: &Value) -> Option<String> {
+    said(event).map(|text| text.chars().take(LONGEST).collect())
+}
+
+fn said(event: &Value) -> Option<String> {
     let params = &event["params"];
     match event["method"].as_str()? {
         "Runtime.exceptionThrown" => Some(describe(&params["exceptionDetails"])),

@@ -121,14 +121,26 @@ impl Page {
         self.eval(&format!("document.querySelectorAll({}).length", json!(selector))).as_u64().unwrap_or(0)
     }
 
-    /// The value of a signal, by its path; null if it does not exist. `bundle` is the page's Datastar.
+    /// The value of a signal, by its path; null if it does not exist.
     #[must_use]
-    pub fn signal(&self, bundle: &str, path: &str) -> Value {
-        let (bundle, path) = (json!(bundle), json!(path));
+    pub fn signal(&self, path: &str) -> Value {
+        self.datastar(&format!("datastar.getPath({})", json!(path)))
+    }
+
+    /// Every signal.
+    #[must_use]
+    pub fn signals(&self) -> Value {
+        self.datastar("datastar.root")
+    }
+
+    /// What this expression over the page's own Datastar gives.
+    fn datastar(&self, expression: &str) -> Value {
         // A signal's object is a proxy, which only `JSON.stringify` looks through.
-        let read =
-            format!("import({bundle}).then(datastar => JSON.stringify(datastar.getPath({path}) ?? null))");
-        serde_json::from_str(self.eval(&read).as_str().unwrap_or_default()).expect("a signal is JSON")
+        let read = format!(
+            "import(document.querySelector('script[type=module]').src)
+            .then(datastar => JSON.stringify({expression} ?? null))"
+        );
+        serde_json::from_str(self.eval(&read).as_str().unwrap_or_default()).expect("signals are JSON")
     }
 
     /// Clicks the element's middle with the mouse, once it is there and can be seen.
@@ -211,7 +223,7 @@ impl Page {
 
     /// A command of the DevTools protocol to this page.
     pub fn call(&self, method: &str, params: &Value) -> Value {
-        let answer = self.context.devtools.call(Some(&self.session), method, &params);
+        let answer = self.context.devtools.call(Some(&self.session), method, params);
         answer.unwrap_or_else(|problem| panic!("{problem}"))
     }
 
@@ -283,7 +295,8 @@ impl Drop for Page {
         let unexpected: Vec<_> =
             seen.iter().filter(|seen| !expected.iter().any(|expected| seen.contains(expected))).collect();
         if !unexpected.is_empty() {
-            let complaints = format!("the console complained: {unexpected:#?}");
+            let first: Vec<_> = unexpected.iter().take(3).collect();
+            let complaints = format!("the console complained {} times: {first:#?}", unexpected.len());
             assert!(thread::panicking(), "{complaints}");
             eprintln!("{complaints}");
         }

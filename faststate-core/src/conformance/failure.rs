@@ -75,11 +75,13 @@ where
     F: Future<Output = Result<Option<T>, Failure>>,
 {
     let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
     loop {
         if let Some(answer) = ask().await? {
             return Ok(answer);
         }
         ensure!(Instant::now() < deadline, promise, "not within {PATIENCE:?}");
-        sleep(Duration::from_millis(2)).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

@@ -118,6 +118,10 @@ async fn follow(
     }
 
     let mut first = retry();
+    if datastar {
+        // Datastar tells a page what it merges and nothing else: an empty patch says that the stream is open.
+        first.extend_from_slice(&frame::signals(b"{}"));
+    }
     if cursors.has_gone(&WHOLE) {
         first.extend_from_slice(&frame::signals(nest::object(&WHOLE, "".into()).to_string().as_bytes()));
     }

@@ -2,13 +2,38 @@
 
 use std::collections::BTreeSet;
 
+use faststate_core::{Context, Event, ReactiveState, Rejection};
 use faststate_tests::{Answer, Page, Request, Session, Site};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{signal, site, visit};
+use crate::{site, visit};
 
-/// The options that FastState's actions carry besides their payload.
-const OPTIONS: &str = "requestCancellation:'disabled',headers:{'Faststate-Event':[...crypto.getRandomValues(new Uint32Array(4))].join('-'),'Faststate-Follows':'counter'}";
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Counter {
+    count: i64,
+}
+
+impl ReactiveState for Counter {
+    const NAME: &'static str = "counter";
+}
+
+/// An event whose action is the one under test.
+#[derive(Default, Serialize, Deserialize)]
+struct Act {
+    amount: i64,
+    note: String,
+}
+
+impl Event for Act {
+    type State = Counter;
+    const NAME: &'static str = "act";
+    const PATH: Option<&'static str> = Some("/act");
+
+    fn apply(&self, _: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
+        Ok(())
+    }
+}
 
 const SIGNALS: &str = "{counter: {count: 1, _v: 'v'}, _private: 'p', note: ''}";
 
@@ -21,8 +46,9 @@ fn button(action: &str, answers: impl Into<Vec<Answer>>) -> Site {
     site(&body).on("/act", answers.into())
 }
 
-fn post(payload: &str) -> String {
-    format!("@post('/act',{{payload:{payload},{OPTIONS}}})")
+/// The action that a template shows.
+fn act() -> String {
+    Act { amount: 1, note: String::new() }.action().to_string()
 }
 
 fn done() -> Answer {
@@ -48,9 +74,9 @@ fn clicked(action: &str, answers: impl Into<Vec<Answer>>, requests: usize) -> (S
 
 #[test]
 fn a_payload_goes_out_alone_with_the_event_id() {
-    let (_site, _page, requests) = clicked(&post("{'amount':1}"), [done()], 1);
+    let (_site, _page, requests) = clicked(&act(), [done()], 1);
     let request = &requests[0];
-    assert_eq!((&*request.method, body(request)), ("POST", json!({ "amount": 1 })));
+    assert_eq!((&*request.method, body(request)), ("POST", json!({ "amount": 1, "note": "" })));
     assert_eq!(request.header("content-type"), Some("application/json"));
     assert_eq!(request.header("datastar-request"), Some("true"));
     assert_eq!(request.header("faststate-follows"), Some("counter"));
@@ -83,38 +109,55 @@ fn get_and_delete_send_a_query_and_the_rest_a_body() {
 }
 
 #[test]
-fn a_double_click_sends_two_events_and_hears_both() {
-    let site = button(&post("{'amount':1}"), [Answer::Stream(""), Answer::Stream("")]);
+fn a_double_click_sends_two_events() {
+    let site = button(&act(), [done()]);
     let page = visit(&site);
     page.double_click("button");
-    site.streaming("/act", 2);
-    let ids: BTreeSet<_> = site.requests("/act").iter().map(|request| event_id(request).to_owned()).collect();
+    let requests = site.requested("/act", 2);
+    let ids: BTreeSet<_> = requests.iter().map(event_id).collect();
     assert_eq!(ids.len(), 2);
 }
 
 #[test]
-fn the_default_cancellation_would_abort_a_double_clicks_first_request() {
-    let site = button("@post('/act')", [Answer::Stream(""), Answer::Stream("")]);
+fn an_event_does_not_cut_off_the_answer_to_the_one_before() {
+    let site = button(&act(), [Answer::Stream("")]);
     let page = visit(&site);
-    page.double_click("button");
+    page.click("button");
+    site.streaming("/act", 1);
+    page.click("button");
+    site.streaming("/act", 2);
+    site.patch("/act", r#"{"counter":{"count":2}}"#);
+    page.shows("#count", "2");
+    assert_eq!(
+        page.eval("fetches"),
+        json!(["started", "started", "datastar-patch-signals", "datastar-patch-signals"])
+    );
+}
+
+#[test]
+fn the_default_cancellation_would_cut_it_off() {
+    let site = button("@post('/act')", [Answer::Stream("")]);
+    let page = visit(&site);
+    page.click("button");
+    site.streaming("/act", 1);
+    page.click("button");
     let _ = site.requested("/act", 2);
     site.streaming("/act", 1);
 }
 
 #[test]
 fn a_network_error_is_retried_as_the_same_event() {
-    let (_site, page, requests) =
-        clicked(&post("{'amount':1}"), [Answer::Nothing, Answer::Nothing, done()], 3);
+    let (_site, page, requests) = clicked(&act(), [Answer::Nothing, Answer::Nothing, done()], 3);
     page.expect_complaints(&["ERR_EMPTY_RESPONSE"]);
     let ids: BTreeSet<_> = requests.iter().map(event_id).collect();
     assert_eq!(ids.len(), 1);
-    assert!(requests.iter().all(|request| body(request) == json!({ "amount": 1 })));
+    assert!(requests.iter().all(|request| body(request) == json!({ "amount": 1, "note": "" })));
 }
 
 #[test]
 fn an_answer_cut_off_is_retried_as_the_same_event() {
     let cut = Answer::Cut("text/event-stream", "retry: 10\n\n");
-    let (_site, page, requests) = clicked(&post("{'amount':1}"), [cut.clone(), cut, done()], 3);
+    let (_site, page, requests) = clicked(&act(), [cut.clone(), cut, done()], 3);
     page.expect_complaints(&["ERR_CONTENT_LENGTH_MISMATCH"]);
     let ids: BTreeSet<_> = requests.iter().map(event_id).collect();
     assert_eq!(ids.len(), 1);
@@ -124,9 +167,10 @@ fn an_answer_cut_off_is_retried_as_the_same_event() {
 fn a_retry_sends_the_same_payload_but_collects_signals_again() {
     // Why an action's input is a payload.
     let change = "$note = 'changed'";
-    for (action, first, second) in
-        [(post("{'note':$note}"), "", ""), (format!("@post('/act',{{{OPTIONS}}})"), "", "changed")]
-    {
+    for (action, first, second) in [
+        (Act::default().action().bind("note", "note").to_string(), "", ""),
+        ("@post('/act')".to_owned(), "", "changed"),
+    ] {
         let (_site, page, requests) = clicked(&format!("{action}; {change}"), [Answer::Nothing, done()], 2);
         page.expect_complaints(&["ERR_EMPTY_RESPONSE"]);
         let notes: Vec<_> = requests.iter().map(|request| body(request)["note"].clone()).collect();
@@ -139,11 +183,11 @@ fn an_answer_that_is_no_200_changes_nothing_but_can_be_noticed() {
     for status in [201, 400, 404, 422, 500, 503] {
         let patch = r#"{"counter":{"count":9}}"#.to_owned();
         let answer = Answer::Whole(status, "Content-Type: application/json\r\n", patch);
-        let (site, page, _) = clicked(&post("{}"), [answer], 1);
+        let (site, page, _) = clicked(&act(), [answer], 1);
         page.expect_complaints(&["Failed to load resource"]);
         page.until("fetches.includes('finished')");
         assert_eq!(page.eval("fetches.includes('error')"), status >= 400, "{status}");
-        assert_eq!(signal(&page, "counter.count"), 1, "{status}");
+        assert_eq!(page.signal("counter.count"), 1, "{status}");
         assert_eq!(site.requests("/act").len(), 1, "{status}");
     }
 }
@@ -152,21 +196,21 @@ fn an_answer_that_is_no_200_changes_nothing_but_can_be_noticed() {
 fn json_merges_into_the_root() {
     let answer =
         Answer::Whole(200, "Content-Type: application/json\r\n", r#"{"counter":{"count":2}}"#.to_owned());
-    let (_site, page, _) = clicked(&post("{}"), [answer], 1);
+    let (_site, page, _) = clicked(&act(), [answer], 1);
     page.shows("#count", "2");
-    assert_eq!(signal(&page, "counter._v"), "v");
+    assert_eq!(page.signal("counter._v"), "v");
 }
 
 #[test]
 fn html_patches_elements() {
     let answer = Answer::Whole(200, "Content-Type: text/html\r\n", "<p id=\"target\">new</p>".to_owned());
-    let (_site, page, _) = clicked(&post("{}"), [answer], 1);
+    let (_site, page, _) = clicked(&act(), [answer], 1);
     page.shows("#target", "new");
 }
 
 #[test]
 fn a_stream_answers_bit_by_bit_and_ends() {
-    let (site, page, _) = clicked(&post("{}"), [Answer::Stream("")], 1);
+    let (site, page, _) = clicked(&act(), [Answer::Stream("")], 1);
     for count in 2..5 {
         site.patch("/act", &format!(r#"{{"counter":{{"count":{count}}}}}"#));
         page.shows("#count", &count.to_string());
@@ -178,7 +222,7 @@ fn a_stream_answers_bit_by_bit_and_ends() {
 
 #[test]
 fn a_plain_http_host_has_no_random_uuid_and_actions_work_there() {
-    let site = button(&post("{'amount':1}"), [done()]);
+    let site = button(&act(), [done()]);
     let page = Session::new().open(&site.url_by_name());
     assert_eq!(page.eval("[isSecureContext, typeof crypto.randomUUID]"), json!([false, "undefined"]));
     page.click("button");
@@ -187,7 +231,7 @@ fn a_plain_http_host_has_no_random_uuid_and_actions_work_there() {
 
 #[test]
 fn an_indicator_shows_that_an_action_is_under_way() {
-    let action = post("{}");
+    let action = act();
     let body = format!(
         r#"<body data-signals="{SIGNALS}"><button data-indicator="busy" data-on:click="{action}">Go</button>
         <p id="busy" data-text="$busy"></p>"#

@@ -24,8 +24,3 @@ fn site(body: &str) -> Site {
 fn visit(site: &Site) -> Page {
     Session::new().open(&site.url())
 }
-
-/// The value of a signal of a page of a [`Site`].
-fn signal(page: &Page, path: &str) -> serde_json::Value {
-    page.signal("/datastar.js", path)
-}

@@ -1,9 +1,9 @@
 //! How signals merge.
 
-use faststate_tests::{Answer, Page, Site};
+use faststate_tests::{Answer, Page, Site, until};
 use serde_json::json;
 
-use crate::{LISTEN, signal, site, visit};
+use crate::{LISTEN, site, visit};
 
 /// A page that shows `$a.x` and counts events in `$done`, and a stream to it.
 fn watched(signals: &str) -> (Site, Page) {
@@ -33,7 +33,7 @@ fn null_deletes_a_signal_and_what_read_it_stays_frozen() {
     site.patch("/stream", r#"{"a":{"x":null}}"#);
     site.patch("/stream", r#"{"a":{"x":"two"}}"#);
     settled(&site, &page, 1);
-    assert_eq!(signal(&page, "a.x"), "two");
+    assert_eq!(page.signal("a.x"), "two");
     assert_eq!(page.text("#x").as_deref(), Some("one"));
 }
 
@@ -61,7 +61,7 @@ fn an_empty_string_before_an_object_takes_removed_keys_away() {
     site.patch("/stream", r#"{"a":{"x":""}}"#);
     site.patch("/stream", r#"{"a":{"x":{"l":{"n":4}}}}"#);
     settled(&site, &page, 1);
-    assert_eq!(signal(&page, "a.x.l"), json!({ "n": 4 }));
+    assert_eq!(page.signal("a.x.l"), json!({ "n": 4 }));
     page.shows("#k", "");
 
     // The key comes back, and the binding that saw it go follows it again.
@@ -97,7 +97,7 @@ fn an_array_is_replaced_whole() {
 fn reading_a_signal_that_does_not_exist_creates_it_empty() {
     let (site, page) = watched("{a: {}, done: 0}");
     page.shows("#x", "");
-    assert_eq!(signal(&page, "a.x"), "");
+    assert_eq!(page.signal("a.x"), "");
     site.patch("/stream", r#"{"a":{"x":"now it does"}}"#);
     page.shows("#x", "now it does");
 }
@@ -109,7 +109,7 @@ fn strict_json_stays_data_and_anything_else_is_run() {
     site.patch("/stream", code);
     settled(&site, &page, 1);
     assert_eq!(page.eval("window.ran ?? 'not run'"), "not run");
-    assert_eq!(signal(&page, "a.y"), "window.ran = 2");
+    assert_eq!(page.signal("a.y"), "window.ran = 2");
 
     site.patch("/stream", r#"{"a":{"x": window.ran = 3}}"#);
     page.shows("#x", "3");
@@ -123,4 +123,37 @@ fn numbers_beyond_2_53_lose_their_last_digits_and_texts_do_not() {
     page.shows("#x", "9007199254740992");
     site.patch("/stream", r#"{"a":{"x":"9007199254740993"}}"#);
     page.shows("#x", "9007199254740993");
+}
+
+#[test]
+fn dots_in_a_key_make_a_path_that_reaches_prototypes() {
+    // Why such names are refused wherever they stand between dots.
+    for (key, polluted) in [
+        ("k.__proto__.polluted", "({}).polluted"),
+        ("k.constructor.prototype.polluted", "({}).polluted"),
+        ("toString.polluted", "({}).toString.polluted"),
+    ] {
+        let (site, page) = watched("{a: {x: {}}, done: 0}");
+        site.patch("/stream", &format!(r#"{{"a":{{"x":{{"{key}":"yes"}}}}}}"#));
+        settled(&site, &page, 1);
+        assert_eq!(page.eval(polluted), "yes", "{key}");
+    }
+}
+
+#[test]
+fn objects_under_inherited_names_reach_prototypes() {
+    let (site, page) = watched("{a: {x: {}}, done: 0}");
+    for (mark, value) in [(1, "one"), (2, "two")] {
+        site.patch("/stream", &format!(r#"{{"a":{{"x":{{"toString":{{"polluted":"{value}"}}}}}}}}"#));
+        settled(&site, &page, mark);
+    }
+    assert_eq!(page.eval("({}).toString.polluted"), "two");
+}
+
+#[test]
+fn a_proto_key_breaks_the_page() {
+    let (site, page) = watched("{a: {x: {}}, done: 0}");
+    page.expect_complaints(&["Cannot create property"]);
+    site.patch("/stream", r#"{"a":{"x":{"__proto__":{"polluted":"yes"}}}}"#);
+    until("an exception", || page.complaints().len(), |complaints| *complaints > 0);
 }

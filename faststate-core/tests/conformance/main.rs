@@ -1,0 +1,14 @@
+//! The suites, called for the stores and broadcasters of this crate, and for mutants: deliberately
+//! broken implementations that a suite must catch.
+
+mod broadcaster;
+mod store;
+
+use faststate_core::conformance::Failure;
+
+/// The suite has caught the mutant, by a promise that has this in it.
+#[track_caller]
+fn caught(outcome: Result<(), Failure>, promise: &str) {
+    let failure = outcome.expect_err("the suite did not notice");
+    assert!(failure.promise().contains(promise), "caught for another reason: {failure}");
+}

@@ -1,0 +1,63 @@
+//! The stylesheet, the icon, and what browsers may load.
+
+use faststate::endpoint::{Bundle, DATASTAR_CDN};
+use salvo::{
+    http::{HeaderValue, header},
+    prelude::*,
+};
+
+/// The stylesheet. Its address changes with its content, so that browsers keep it for good.
+#[handler]
+pub(crate) fn style(response: &mut Response) {
+    asset(response, "text/css; charset=utf-8", include_str!("../assets/style.css"));
+}
+
+/// The icon.
+#[handler]
+pub(crate) fn icon(response: &mut Response) {
+    asset(response, "image/svg+xml", include_str!("../assets/favicon.svg"));
+}
+
+fn asset(response: &mut Response, kind: &'static str, content: &'static str) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+    response.body(content);
+}
+
+/// The headers that say what a page may load, and who may show it.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    content: HeaderValue,
+}
+
+impl Policy {
+    /// Nothing but our own. `unsafe-eval` is there because Datastar compiles the expressions in `data-*`
+    /// attributes, which are all ours: what people write is escaped, and never gets to be an attribute.
+    pub(crate) fn new(bundle: &Bundle) -> Self {
+        let cdn = if bundle.script().contains(DATASTAR_CDN) { DATASTAR_CDN } else { "" };
+        let content = format!(
+            "default-src 'none'; script-src 'self' 'unsafe-eval' {cdn}; style-src 'self'; img-src 'self'; \
+             connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        );
+        let content = HeaderValue::try_from(content);
+        Self { content: content.unwrap_or(HeaderValue::from_static("default-src 'none'")) }
+    }
+}
+
+#[async_trait]
+impl Handler for Policy {
+    async fn handle(
+        &self,
+        request: &mut Request,
+        depot: &mut Depot,
+        response: &mut Response,
+        control: &mut FlowCtrl,
+    ) {
+        control.call_next(request, depot, response).await;
+        let headers = response.headers_mut();
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| self.content.clone());
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    }
+}

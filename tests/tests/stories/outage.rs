@@ -1,0 +1,127 @@
+//! Servers that go away and come back.
+
+use faststate_tests::{Demo, Page, Session, http};
+
+use crate::{ADD, APPEND, streaming};
+
+/// What the console says about a server that is not there.
+const DOWN: &[&str] =
+    &["ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_SOCKET"];
+
+fn visit(demo: &Demo, path: &str) -> Page {
+    let page = Session::new().open(&demo.url(path));
+    page.expect_complaints(DOWN);
+    page.eval("window.neverReloaded = true");
+    page
+}
+
+fn was_not_reloaded(page: &Page) {
+    assert_eq!(page.eval("window.neverReloaded"), true);
+}
+
+fn increment(demo: &Demo, amount: u32) {
+    let answer =
+        http::post(demo.address(), "/faststate/counter/increment", &format!(r#"{{"amount":{amount}}}"#));
+    assert_eq!(answer.expect("the demo answers").status, 200);
+}
+
+#[test]
+fn law_4_a_killed_server_is_followed_again_and_the_page_shows_the_truth() {
+    let mut demo = Demo::start();
+    let pages = [(); 2].map(|()| visit(&demo, "/counter"));
+    increment(&demo, 3);
+    pages.iter().for_each(|page| page.shows("#count", "3"));
+    for round in 1..=2 {
+        demo.kill();
+        pages.iter().for_each(|page| page.shows(".link [data-text]", "Reconnecting"));
+        demo.restart();
+        // The counter lives in memory: the truth of the new process is another one.
+        pages.iter().for_each(|page| page.shows("#count", "0"));
+        streaming(&demo, 2);
+        increment(&demo, round * 10);
+        pages.iter().for_each(|page| page.shows("#count", &(round * 10).to_string()));
+        pages.iter().for_each(|page| page.shows(".link [data-text]", "Connected"));
+        pages.iter().for_each(was_not_reloaded);
+    }
+}
+
+#[test]
+fn law_4_what_happened_before_a_page_came_back_shows() {
+    let mut demo = Demo::start();
+    let page = visit(&demo, "/counter");
+    increment(&demo, 3);
+    page.shows("#count", "3");
+    demo.kill();
+    demo.restart();
+    increment(&demo, 5);
+    page.shows("#count", "5");
+    page.shows("#update-count", "1");
+    was_not_reloaded(&page);
+}
+
+#[test]
+fn law_4_messages_of_a_lost_room_go_and_new_ones_come() {
+    let mut demo = Demo::start();
+    let page = visit(&demo, "/chat");
+    page.expect_complaints(APPEND);
+    let say = |demo: &Demo, message: &str| {
+        let json = format!(r#"{{"username":"Ada","message":"{message}"}}"#);
+        assert_eq!(
+            http::post(demo.address(), "/faststate/chat/send_message", &json).map(|reply| reply.status).ok(),
+            Some(200)
+        );
+    };
+    say(&demo, "before");
+    page.shows("#messages .said", "before");
+    demo.kill();
+    demo.restart();
+    page.until("document.querySelectorAll('#messages li').length == 0");
+    say(&demo, "after");
+    page.shows("#messages .said", "after");
+    assert_eq!(page.count("#messages li"), 1);
+    was_not_reloaded(&page);
+}
+
+#[test]
+fn a_session_lives_on_over_a_restart() {
+    let mut demo = Demo::start();
+    let session = Session::new();
+    let pages = [(); 2].map(|()| session.open(&demo.url("/")));
+    pages.iter().for_each(|page| page.expect_complaints(DOWN));
+    pages[0].click("button[aria-label=Increment]");
+    pages[1].shows("#number", "1");
+    demo.kill();
+    demo.restart();
+    pages.iter().for_each(|page| page.shows("#number", "0"));
+    pages[0].click("button[aria-label=Increment]");
+    pages.iter().for_each(|page| page.shows("#number", "1"));
+}
+
+#[test]
+fn law_3_an_event_sent_while_the_server_was_down_counts_once() {
+    let mut demo = Demo::start();
+    let page = visit(&demo, "/counter");
+    demo.kill();
+    page.fill("#amount", "4");
+    page.click(ADD);
+    page.until("fetches.includes('retrying')");
+    demo.restart();
+    page.shows("#count", "4");
+    page.shows("#update-count", "1");
+    was_not_reloaded(&page);
+}
+
+#[test]
+fn law_15_a_server_that_is_asked_to_end_ends_its_streams_and_pages_come_back() {
+    let mut demo = Demo::start();
+    let pages = [(); 3].map(|()| visit(&demo, "/counter"));
+    streaming(&demo, 3);
+    assert!(demo.terminate().success());
+    demo.restart();
+    streaming(&demo, 3);
+    increment(&demo, 6);
+    for page in &pages {
+        page.shows("#count", "6");
+        was_not_reloaded(page);
+    }
+}
