@@ -253,6 +253,8 @@ async fn bodies_are_capped_over_sockets() {
     let head = "POST /faststate/counter/increment HTTP/1.1\r\ncontent-type: application/json";
     let answer = running.ask(head, &format!("{{\"amount\":1{}}}", " ".repeat(100))).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let answer = running.ask(head, &" ".repeat(1_000_000)).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "an answer instead of a reset: {answer}");
     let answer = running.ask(head, "{\"amount\":1}").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

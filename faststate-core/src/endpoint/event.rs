@@ -1,11 +1,14 @@
 //! An event over HTTP.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{Response, StatusCode, header, request::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 
 use super::{Endpoint, Problem, Visitor, guard, limits::limit, reply, reply::ReplyBody};
 use crate::{
@@ -16,6 +19,9 @@ use crate::{
 
 /// How long the body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(15);
+
+/// How much of a body that is too long is read nevertheless.
+const DROPPED: usize = 1024 * 1024;
 
 /// The event that a path names.
 #[derive(Clone, Copy)]
@@ -42,7 +48,10 @@ where
     if !endpoint.admits(parts) {
         return refuse(Problem::cross_site());
     }
-    let visitor = endpoint.visitor(parts).await;
+    let visitor = match endpoint.visitor(parts).await {
+        Ok(visitor) => visitor,
+        Err(error) => return refuse(Problem::of(&error)),
+    };
     if visitor.is_renewed() {
         return visitor.marked(refuse(Problem::session()));
     }
@@ -106,12 +115,12 @@ fn follows(parts: &Parts, key: &Key) -> bool {
 async fn read<B>(body: B, bytes: usize) -> Result<Bytes, Box<Problem>>
 where
     B: Body + Send,
+    B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let body = pin!(Limited::new(body, limit(bytes)));
-    match tokio::time::timeout(BODY_TIME, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+    match tokio::time::timeout(BODY_TIME, collect(pin!(body), limit(bytes))).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => {
             let detail = format!("an event has at most {bytes} bytes");
             Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail))
         }
@@ -121,6 +130,25 @@ where
             Err(refusal(StatusCode::REQUEST_TIMEOUT, "timed_out", "Took too long", detail))
         }
     }
+}
+
+/// The body, or nothing if it is longer than `most`.
+///
+/// Of a longer one some more is read and dropped: a connection that is closed before the client has sent
+/// everything is reset, and the client never sees the answer.
+async fn collect<B: Body>(mut body: Pin<&mut B>, most: usize) -> Result<Option<Bytes>, B::Error> {
+    let mut collected = BytesMut::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length = length.saturating_add(data.remaining());
+        if length <= most {
+            collected.put(data);
+        } else if length - most > DROPPED {
+            break;
+        }
+    }
+    Ok((length <= most).then(|| collected.freeze()))
 }
 
 fn bad_request(detail: &str) -> Box<Problem> {

@@ -1,11 +1,14 @@
 //! Who a request comes from, as the application tells.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::request::Parts;
 
 use crate::{SessionId, Viewer};
+
+/// How long the application may take to answer (law 13).
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The user and roles behind a request, as the application's identity closure tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
