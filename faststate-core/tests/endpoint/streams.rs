@@ -11,6 +11,7 @@ use std::{
 use faststate_core::endpoint::{Endpoint, Identity, Limits};
 use http::Method;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::app::{
     Client, Counter, Doorman, Increment, cursors, endpoint, last_signals, registry, start, viewer_of,
@@ -37,7 +38,9 @@ async fn a_stream_begins_with_a_snapshot_and_goes_on_with_changes() {
 async fn law_04_cursors_resume() {
     let (_, client) = start();
     let mut page = client.datastar();
-    let first = last_signals(&page.get(COUNTER).await.until("_v").await);
+    // A topic keeps its frames as long as somebody follows it.
+    let mut other = page.get(COUNTER).await;
+    let first = last_signals(&other.until("_v").await);
     page.increment(1).await;
     page.increment(1).await;
     let resumed = |cursors: Value| {
@@ -61,7 +64,8 @@ async fn law_04_cursors_resume() {
 #[tokio::test]
 async fn law_04_other_clients_resume_by_last_event_id() {
     let (_, mut client) = start();
-    let first = client.get(COUNTER).await.until("\nid: ").await;
+    let mut other = client.get(COUNTER).await;
+    let first = other.until("\nid: ").await;
     let id = first.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
     client = client.with("sec-fetch-site", "same-origin");
     client.increment(4).await;
@@ -196,6 +200,37 @@ async fn law_08_closing_streams_ends_them_at_once() {
     let mark = cursors(&json!({"vault": {"v1": {"_v": "gone"}}}));
     assert_eq!(ann.get(&format!("{uri}&datastar={mark}")).await.status(), 204);
     assert_eq!(bob.endpoint.connections(), 1, "bob's goes on");
+}
+
+#[tokio::test]
+async fn law_08_closing_streams_reaches_one_that_is_just_opening() {
+    let registry = registry();
+    let (asked, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (asks, may_answer, signed_out) =
+        (Arc::clone(&asked), Arc::clone(&answer), Arc::new(AtomicBool::new(false)));
+    let logout = Arc::clone(&signed_out);
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(move |_| {
+        let identity = match signed_out.load(Ordering::SeqCst) {
+            false => Identity::user("ann").with_role("keeper"),
+            true => Identity::nobody(),
+        };
+        asks.notify_one();
+        let may_answer = Arc::clone(&may_answer);
+        async move {
+            may_answer.notified().await;
+            identity
+        }
+    });
+    let mut client = Client::of(endpoint.clone()).datastar();
+    let opening = tokio::spawn(async move { client.get("/faststate/sse?states=vault:v1").await });
+    asked.notified().await;
+    logout.store(true, Ordering::SeqCst);
+    assert_eq!(endpoint.close_streams(|_| true), 0, "it is not open yet");
+    answer.notify_one();
+    let mut stream = opening.await.unwrap();
+    answer.notify_one();
+    let text = stream.until("gone").await;
+    assert!(!text.contains("gold"), "{text}");
 }
 
 #[tokio::test]
