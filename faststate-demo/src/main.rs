@@ -12,7 +12,11 @@ mod layout;
 mod not_found;
 mod problem;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::Parser;
 use faststate::{
@@ -31,7 +35,7 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     // Salvo says where it listens, and so do we.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,salvo_core=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stdout().is_terminal()).init();
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
