@@ -58,14 +58,14 @@ async fn run(options: Options) -> Result<(), BoxError> {
         None => bundle()?,
     };
 
-    let pages = Router::new()
+    let pages = Router::with_filter_fn(|request, _| request.method().is_safe())
         .hoop(Policy::new(&bundle))
-        .get(home::show)
-        .push(Router::with_path("counter").get(counter::show))
-        .push(Router::with_path("chat").get(chat::show))
-        .push(Router::with_path("style.css").get(assets::style))
-        .push(Router::with_path("favicon.svg").get(assets::icon))
-        .push(Router::with_path("{**path}").get(not_found::show));
+        .goal(home::show)
+        .push(Router::with_path("counter").goal(counter::show))
+        .push(Router::with_path("chat").goal(chat::show))
+        .push(Router::with_path("style.css").goal(assets::style))
+        .push(Router::with_path("favicon.svg").goal(assets::icon))
+        .push(Router::with_path("{*+path}").goal(not_found::show));
 
     FastState::new(registry()?)
         .secret(secret)
