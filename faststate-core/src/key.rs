@@ -147,7 +147,7 @@ impl Key {
     }
 
     /// Where this key's signals are: the state's name, and for records and components one segment
-    /// that stands for the id (see [`segment`]).
+    /// that stands for the id.
     #[must_use]
     pub fn signal_path(&self) -> Vec<String> {
         let state = self.state().to_owned();
@@ -201,10 +201,15 @@ pub enum KeyError {
 /// [`KeyError::Name`] unless it is `[a-z][a-z0-9_]*` without `__`, of at most 64 bytes and none of
 /// `constructor` and `prototype`.
 pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
+    // One pass: this runs for each field of each change.
+    let mut last = b'_';
     let legal = name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && !name.as_bytes().windows(2).any(|pair| pair == b"__")
+        && name.bytes().all(|byte| {
+            let doubled = byte == b'_' && last == b'_';
+            last = byte;
+            matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_') && !doubled
+        })
         && !is_reserved(name);
     if legal { Ok(()) } else { Err(KeyError::Name) }
 }
@@ -217,8 +222,8 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 /// Whether Datastar would write to a prototype when it meets this property name: it also splits names
 /// at their dots when it reports a change, so `a.__proto__.b` is as bad as `__proto__`.
 pub(crate) fn pollutes(name: &str) -> bool {
-    // The shortest reserved name has nine bytes.
-    name.len() >= 9 && name.split('.').any(is_reserved)
+    // The shortest reserved name has nine bytes. This runs for each key of each change.
+    name.len() >= 9 && (is_reserved(name) || (name.contains('.') && name.split('.').any(is_reserved)))
 }
 
 /// An id as one segment of a signal's path: `[a-z][a-z0-9_]*` without `__`, injective.

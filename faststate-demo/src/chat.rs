@@ -75,10 +75,10 @@ impl Event for SendMessage {
         let (username, text) = (self.username.trim(), self.message.trim());
         let mut refused = Rejection::invalid("the message was not sent");
         if !(1..=LONGEST_NAME).contains(&username.chars().count()) {
-            refused = refused.and("username", "a name of 1 to 30 characters, please");
+            refused = refused.and("username", "1 to 30 characters");
         }
         if !(1..=LONGEST_MESSAGE).contains(&text.chars().count()) {
-            refused = refused.and("message", "1 to 500 characters, please");
+            refused = refused.and("message", "1 to 500 characters");
         }
         if refused.fields().next().is_some() {
             return Err(refused);

@@ -101,10 +101,10 @@ fn check(amount: i64, user: &str) -> Result<(i64, &str), Rejection> {
     let user = user.trim();
     let mut refused = Rejection::invalid("the counter was not changed");
     if !(1..=LARGEST_AMOUNT).contains(&amount) {
-        refused = refused.and("amount", "from 1 to 1000, please");
+        refused = refused.and("amount", "from 1 to 1000");
     }
     if user.chars().count() > LONGEST_NAME {
-        refused = refused.and("user", "at most 40 characters, please");
+        refused = refused.and("user", "at most 40 characters");
     }
     if refused.fields().next().is_some() {
         return Err(refused);

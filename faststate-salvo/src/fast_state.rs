@@ -23,9 +23,10 @@ pub struct FastState {
 }
 
 impl FastState {
-    /// FastState over a registry.
+    /// FastState over a registry, as its builder gives it. For an `Arc<dyn Registry>` see
+    /// [`over`](Self::over).
     #[must_use]
-    pub fn new(registry: Arc<dyn Registry>) -> Self {
+    pub fn new(registry: Arc<impl Registry>) -> Self {
         Self::over(Endpoint::new(registry))
     }
 

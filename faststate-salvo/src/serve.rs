@@ -2,13 +2,13 @@
 
 use std::{future::Future, io, net, pin::pin, time::Duration};
 
-use salvo::{Router, Server, Service, conn::tcp::TcpAcceptor, fuse::FuseConfig};
+use salvo::{Router, Server, Service, fuse::FuseConfig};
 use tokio::{
     net::{TcpListener, ToSocketAddrs},
     time::timeout,
 };
 
-use crate::FastState;
+use crate::{FastState, acceptor::Closable};
 
 /// For a request's head, and between requests.
 const HEADER_TIME: Duration = Duration::from_secs(30);
@@ -59,7 +59,8 @@ impl FastState {
 
     async fn run(self, listener: TcpListener, router: Router, mut stop: impl Stop) -> io::Result<()> {
         let address = listener.local_addr()?;
-        let mut server = Server::new(TcpAcceptor::try_from(listener)?).fuse_config(
+        let (acceptor, listening) = Closable::new(listener)?;
+        let mut server = Server::new(acceptor).fuse_config(
             FuseConfig::default()
                 .with_http1_header_timeout(HEADER_TIME)
                 .with_request_body_timeout(BODY_TIME)
@@ -78,7 +79,10 @@ impl FastState {
             () = stop.asked() => {}
         }
         tracing::info!("stopping: accepted events finish, streams end within {:?}", self.drain_window);
-        handle.stop_graceful(None);
+        tokio::select! {
+            ended = &mut serving => return ended,
+            () = listening.close() => handle.stop_graceful(None),
+        }
         let settled = async {
             self.endpoint.drain(self.drain_window).await;
             if timeout(SETTLE_TIME, self.endpoint.registry().settle()).await.is_err() {

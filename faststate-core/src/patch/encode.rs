@@ -5,16 +5,16 @@ use std::marker::PhantomData;
 use serde::{
     Serialize,
     ser::{
-        Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
-        SerializeTupleStruct, SerializeTupleVariant, Serializer,
+        self, Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
+        SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
     },
 };
 
-use super::ImageError;
+use super::{ImageError, image::Failed};
 use crate::key::pollutes;
 
-/// The largest magnitude up to which every integer is a JavaScript number of its own.
-const EXACT: u128 = 1 << 53;
+/// Up to 2 to this, every integer is a JavaScript number of its own.
+const EXACT_BITS: u32 = 53;
 
 /// What differs between what a browser is sent and what a store keeps. Both refuse what JSON or a
 /// browser could not give back.
@@ -65,17 +65,17 @@ impl<'a, F: Form> Value<'a, F> {
         Self { out, form: PhantomData }
     }
 
-    fn absent(self) -> Result<(), ImageError> {
+    fn absent(self) -> Result<(), Failed> {
         self.out.extend_from_slice(F::ABSENT.as_bytes());
         Ok(())
     }
 
     /// A number, text or boolean, as serde_json writes it.
-    fn plain(self, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+    fn plain(self, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
         plain(self.out, value)
     }
 
-    fn quoted(self, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+    fn quoted(self, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
         self.out.push(b'"');
         plain(self.out, value)?;
         self.out.push(b'"');
@@ -88,7 +88,7 @@ impl<'a, F: Form> Value<'a, F> {
     }
 
     /// `{"variant":` before the variant's content.
-    fn variant(self, variant: &'static str) -> Result<Self, ImageError> {
+    fn variant(self, variant: &'static str) -> Result<Self, Failed> {
         self.out.push(b'{');
         text_key(self.out, variant)?;
         self.out.push(b':');
@@ -96,55 +96,45 @@ impl<'a, F: Form> Value<'a, F> {
     }
 }
 
-fn plain(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
-    value
-        .serialize(&mut serde_json::Serializer::new(out))
-        .map_err(|error| ImageError::Custom(error.to_string()))
+fn plain(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
+    value.serialize(&mut serde_json::Serializer::new(out)).map_err(ser::Error::custom)
 }
 
-fn text_key(out: &mut Vec<u8>, key: &str) -> Result<(), ImageError> {
+fn text_key(out: &mut Vec<u8>, key: &str) -> Result<(), Failed> {
     if pollutes(key) {
-        return Err(ImageError::Reserved(key.to_owned()));
+        return Err(ImageError::Reserved(key.to_owned()).into());
     }
     plain(out, key)
 }
 
 macro_rules! plainly {
     ($($method:ident($type:ty);)*) => {$(
-        fn $method(self, value: $type) -> Result<(), ImageError> {
+        fn $method(self, value: $type) -> Result<(), Failed> {
             self.plain(&value)
         }
     )*};
 }
 
 macro_rules! exactly {
-    ($($method:ident($type:ty, $magnitude:ident);)*) => {$(
-        fn $method(self, value: $type) -> Result<(), ImageError> {
-            if F::EXACT && u128::from(magnitude!($magnitude value)) > EXACT { self.quoted(&value) } else { self.plain(&value) }
+    ($($method:ident($type:ty) $(. $magnitude:ident)?;)*) => {$(
+        fn $method(self, value: $type) -> Result<(), Failed> {
+            let exact = value$(.$magnitude())? <= 1 << EXACT_BITS;
+            if exact || !F::EXACT { self.plain(&value) } else { self.quoted(&value) }
         }
     )*};
 }
 
-macro_rules! magnitude {
-    (signed $value:ident) => {
-        $value.unsigned_abs()
-    };
-    (unsigned $value:ident) => {
-        $value
-    };
-}
-
 macro_rules! finite {
     ($($method:ident($type:ty);)*) => {$(
-        fn $method(self, value: $type) -> Result<(), ImageError> {
-            if value.is_finite() { self.plain(&value) } else { Err(ImageError::NotFinite) }
+        fn $method(self, value: $type) -> Result<(), Failed> {
+            if value.is_finite() { self.plain(&value) } else { Err(ImageError::NotFinite.into()) }
         }
     )*};
 }
 
 impl<'a, F: Form> Serializer for Value<'a, F> {
     type Ok = ();
-    type Error = ImageError;
+    type Error = Failed;
     type SerializeSeq = Items<'a, F>;
     type SerializeTuple = Items<'a, F>;
     type SerializeTupleStruct = Items<'a, F>;
@@ -167,10 +157,10 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
     }
 
     exactly! {
-        serialize_i64(i64, signed);
-        serialize_i128(i128, signed);
-        serialize_u64(u64, unsigned);
-        serialize_u128(u128, unsigned);
+        serialize_i64(i64).unsigned_abs;
+        serialize_i128(i128).unsigned_abs;
+        serialize_u64(u64);
+        serialize_u128(u128);
     }
 
     finite! {
@@ -178,28 +168,23 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
         serialize_f64(f64);
     }
 
-    fn serialize_none(self) -> Result<(), ImageError> {
+    fn serialize_none(self) -> Result<(), Failed> {
         self.absent()
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), ImageError> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failed> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<(), ImageError> {
+    fn serialize_unit(self) -> Result<(), Failed> {
         self.absent()
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), ImageError> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Failed> {
         self.absent()
     }
 
-    fn serialize_unit_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-    ) -> Result<(), ImageError> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Failed> {
         self.plain(variant)
     }
 
@@ -207,7 +192,7 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), ImageError> {
+    ) -> Result<(), Failed> {
         value.serialize(self)
     }
 
@@ -217,22 +202,22 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), ImageError> {
+    ) -> Result<(), Failed> {
         let Self { out, .. } = self.variant(variant)?;
         value.serialize(Value::<F>::new(out))?;
         out.push(b'}');
         Ok(())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a, F>, ImageError> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a, F>, Failed> {
         Ok(self.items(b'[', b"]"))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Items<'a, F>, ImageError> {
+    fn serialize_tuple(self, _: usize) -> Result<Items<'a, F>, Failed> {
         Ok(self.items(b'[', b"]"))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'a, F>, ImageError> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'a, F>, Failed> {
         Ok(self.items(b'[', b"]"))
     }
 
@@ -242,15 +227,15 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Items<'a, F>, ImageError> {
+    ) -> Result<Items<'a, F>, Failed> {
         Ok(self.variant(variant)?.items(b'[', b"]}"))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Items<'a, F>, ImageError> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Items<'a, F>, Failed> {
         Ok(self.items(b'{', b"}"))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a, F>, ImageError> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a, F>, Failed> {
         Ok(self.items(b'{', b"}"))
     }
 
@@ -260,14 +245,12 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Items<'a, F>, ImageError> {
+    ) -> Result<Items<'a, F>, Failed> {
         Ok(self.variant(variant)?.items(b'{', b"}}"))
     }
 
-    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), ImageError> {
-        serde_json::Serializer::new(self.out)
-            .collect_str(value)
-            .map_err(|error| ImageError::Custom(error.to_string()))
+    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), Failed> {
+        serde_json::Serializer::new(self.out).collect_str(value).map_err(ser::Error::custom)
     }
 }
 
@@ -278,12 +261,12 @@ impl<F: Form> Items<'_, F> {
         }
     }
 
-    fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+    fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
         self.comma();
         value.serialize(Value::<F>::new(self.out))
     }
 
-    fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+    fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
         self.comma();
         text_key(self.out, name)?;
         self.out.push(b':');
@@ -299,13 +282,13 @@ macro_rules! items {
     ($($compound:ident::$method:ident;)*) => {$(
         impl<F: Form> $compound for Items<'_, F> {
             type Ok = ();
-            type Error = ImageError;
+            type Error = Failed;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ImageError> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
                 self.item(value)
             }
 
-            fn end(self) -> Result<(), ImageError> {
+            fn end(self) -> Result<(), Failed> {
                 self.close();
                 Ok(())
             }
@@ -317,13 +300,13 @@ macro_rules! fields {
     ($($compound:ident;)*) => {$(
         impl<F: Form> $compound for Items<'_, F> {
             type Ok = ();
-            type Error = ImageError;
+            type Error = Failed;
 
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), ImageError> {
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Failed> {
                 self.field(name, value)
             }
 
-            fn end(self) -> Result<(), ImageError> {
+            fn end(self) -> Result<(), Failed> {
                 self.close();
                 Ok(())
             }
@@ -345,19 +328,19 @@ fields! {
 
 impl<F: Form> SerializeMap for Items<'_, F> {
     type Ok = ();
-    type Error = ImageError;
+    type Error = Failed;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), ImageError> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
         self.comma();
         key.serialize(MapKey::new(self.out))
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ImageError> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
         self.out.push(b':');
         value.serialize(Value::<F>::new(self.out))
     }
 
-    fn end(self) -> Result<(), ImageError> {
+    fn end(self) -> Result<(), Failed> {
         self.close();
         Ok(())
     }
@@ -371,7 +354,7 @@ impl<'a> MapKey<'a> {
 
 macro_rules! quoted {
     ($($method:ident($type:ty);)*) => {$(
-        fn $method(self, key: $type) -> Result<(), ImageError> {
+        fn $method(self, key: $type) -> Result<(), Failed> {
             Value::<Kept>::new(self.out).quoted(&key)
         }
     )*};
@@ -379,22 +362,22 @@ macro_rules! quoted {
 
 macro_rules! refused {
     ($($method:ident($($argument:ty),*) -> $result:ty = $what:literal;)*) => {$(
-        fn $method(self, $(_: $argument),*) -> Result<$result, ImageError> {
-            Err(ImageError::Key($what))
+        fn $method(self, $(_: $argument),*) -> Result<$result, Failed> {
+            Err(ImageError::Key($what).into())
         }
     )*};
 }
 
 impl Serializer for MapKey<'_> {
     type Ok = ();
-    type Error = ImageError;
-    type SerializeSeq = Impossible<(), ImageError>;
-    type SerializeTuple = Impossible<(), ImageError>;
-    type SerializeTupleStruct = Impossible<(), ImageError>;
-    type SerializeTupleVariant = Impossible<(), ImageError>;
-    type SerializeMap = Impossible<(), ImageError>;
-    type SerializeStruct = Impossible<(), ImageError>;
-    type SerializeStructVariant = Impossible<(), ImageError>;
+    type Error = Failed;
+    type SerializeSeq = Impossible<(), Failed>;
+    type SerializeTuple = Impossible<(), Failed>;
+    type SerializeTupleStruct = Impossible<(), Failed>;
+    type SerializeTupleVariant = Impossible<(), Failed>;
+    type SerializeMap = Impossible<(), Failed>;
+    type SerializeStruct = Impossible<(), Failed>;
+    type SerializeStructVariant = Impossible<(), Failed>;
 
     quoted! {
         serialize_bool(bool);
@@ -426,32 +409,23 @@ impl Serializer for MapKey<'_> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant = "enums with content";
     }
 
-    fn serialize_char(self, key: char) -> Result<(), ImageError> {
+    fn serialize_char(self, key: char) -> Result<(), Failed> {
         plain(self.out, &key)
     }
 
-    fn serialize_str(self, key: &str) -> Result<(), ImageError> {
+    fn serialize_str(self, key: &str) -> Result<(), Failed> {
         text_key(self.out, key)
     }
 
-    fn serialize_unit_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-    ) -> Result<(), ImageError> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Failed> {
         text_key(self.out, variant)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, key: &T) -> Result<(), ImageError> {
+    fn serialize_some<T: Serialize + ?Sized>(self, key: &T) -> Result<(), Failed> {
         key.serialize(self)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        key: &T,
-    ) -> Result<(), ImageError> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, key: &T) -> Result<(), Failed> {
         key.serialize(self)
     }
 
@@ -461,7 +435,7 @@ impl Serializer for MapKey<'_> {
         _: u32,
         _: &'static str,
         _: &T,
-    ) -> Result<(), ImageError> {
-        Err(ImageError::Key("enums with content"))
+    ) -> Result<(), Failed> {
+        Err(ImageError::Key("enums with content").into())
     }
 }

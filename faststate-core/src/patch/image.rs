@@ -51,7 +51,7 @@ impl Image {
     /// whose keys are no text, a float that is not finite, and what a `Serialize` of the application
     /// refuses.
     pub fn of(signals: &impl Serialize) -> Result<Self, ImageError> {
-        signals.serialize(Top)
+        signals.serialize(Top).map_err(|Failed(error)| *error)
     }
 
     /// The whole JSON object.
@@ -85,7 +85,7 @@ impl Image {
 /// browser (a reserved key) could not give it back.
 pub(crate) fn stored(state: &impl Serialize) -> Result<Bytes, ImageError> {
     let mut out = Vec::with_capacity(ROOM);
-    state.serialize(Value::<Kept>::new(&mut out))?;
+    state.serialize(Value::<Kept>::new(&mut out)).map_err(|Failed(error)| *error)?;
     Ok(out.into())
 }
 
@@ -134,15 +134,34 @@ pub enum ImageError {
     },
 }
 
-impl ImageError {
+/// An [`ImageError`] as serializers pass it on: one word, so that what does not fail stays in registers.
+#[derive(Debug)]
+pub(super) struct Failed(Box<ImageError>);
+
+impl Failed {
     fn within(self, field: &str) -> Self {
-        Self::Field { field: field.to_owned(), source: Box::new(self) }
+        ImageError::Field { field: field.to_owned(), source: self.0 }.into()
     }
 }
 
-impl ser::Error for ImageError {
+impl From<ImageError> for Failed {
+    #[cold]
+    fn from(error: ImageError) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl ser::Error for Failed {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Custom(message.to_string())
+        ImageError::Custom(message.to_string()).into()
     }
 }
 
@@ -178,7 +197,7 @@ impl Fields {
         std::str::from_utf8(&self.out[name.clone()]).unwrap_or_default()
     }
 
-    fn value(&mut self, name: Range<usize>, value: &(impl Serialize + ?Sized)) -> Result<(), ImageError> {
+    fn value(&mut self, name: Range<usize>, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
         self.out.push(b':');
         if let Err(error) = value.serialize(Value::<Sent>::new(&mut self.out)) {
             return Err(error.within(self.name(&name)));
@@ -187,7 +206,7 @@ impl Fields {
         Ok(())
     }
 
-    fn static_name(&mut self, name: &'static str) -> Result<Range<usize>, ImageError> {
+    fn static_name(&mut self, name: &'static str) -> Result<Range<usize>, Failed> {
         check_name(name).map_err(|_| ImageError::Name(name.to_owned()))?;
         self.comma();
         self.out.push(b'"');
@@ -206,66 +225,64 @@ impl Fields {
 
 impl SerializeStruct for Fields {
     type Ok = Image;
-    type Error = ImageError;
+    type Error = Failed;
 
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), ImageError> {
+    ) -> Result<(), Failed> {
         let name = self.static_name(name)?;
         self.value(name, value)
     }
 
     /// A field that `skip_serializing_if` leaves out is absent like `None`: were it left out here, a
     /// follower that has an old value would keep it.
-    fn skip_field(&mut self, name: &'static str) -> Result<(), ImageError> {
+    fn skip_field(&mut self, name: &'static str) -> Result<(), Failed> {
         let name = self.static_name(name)?;
         self.value(name, "")
     }
 
-    fn end(self) -> Result<Image, ImageError> {
+    fn end(self) -> Result<Image, Failed> {
         Ok(self.finish())
     }
 }
 
 impl SerializeMap for Fields {
     type Ok = Image;
-    type Error = ImageError;
+    type Error = Failed;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), ImageError> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
         self.comma();
         let start = self.out.len() + 1;
         key.serialize(MapKey::new(&mut self.out))?;
         let name = start..self.out.len() - 1;
         let text = self.name(&name);
         if check_name(text).is_err() {
-            return Err(ImageError::Name(text.to_owned()));
+            return Err(ImageError::Name(text.to_owned()).into());
         }
         // A name greater than all before it is certainly new; otherwise look at each.
         let bytes = text.as_bytes();
         let sorted =
             self.sorted && self.fields.last().is_none_or(|last| self.out[last.name.clone()] < *bytes);
         if !sorted && self.fields.iter().any(|span| self.out[span.name.clone()] == *bytes) {
-            return Err(ImageError::Repeated(text.to_owned()));
+            return Err(ImageError::Repeated(text.to_owned()).into());
         }
         self.sorted = sorted;
         self.fields.push(Span { name, end: 0 });
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ImageError> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
         match self.fields.pop() {
             Some(Span { name, end: 0 }) => self.value(name, value),
-            _ => Err(ImageError::Custom("a map gave a value without a key".to_owned())),
+            _ => Err(ser::Error::custom("a map gave a value without a key")),
         }
     }
 
-    fn end(self) -> Result<Image, ImageError> {
+    fn end(self) -> Result<Image, Failed> {
         match self.fields.last() {
-            Some(Span { end: 0, .. }) => {
-                Err(ImageError::Custom("a map gave a key without a value".to_owned()))
-            }
+            Some(Span { end: 0, .. }) => Err(ser::Error::custom("a map gave a key without a value")),
             _ => Ok(self.finish()),
         }
     }
@@ -273,22 +290,22 @@ impl SerializeMap for Fields {
 
 macro_rules! refused {
     ($($method:ident($($argument:ty),*) = $what:literal;)*) => {$(
-        fn $method(self, $(_: $argument),*) -> Result<Image, ImageError> {
-            Err(ImageError::Shape($what))
+        fn $method(self, $(_: $argument),*) -> Result<Image, Failed> {
+            Err(ImageError::Shape($what).into())
         }
     )*};
 }
 
 impl Serializer for Top {
     type Ok = Image;
-    type Error = ImageError;
-    type SerializeSeq = Impossible<Image, ImageError>;
-    type SerializeTuple = Impossible<Image, ImageError>;
-    type SerializeTupleStruct = Impossible<Image, ImageError>;
-    type SerializeTupleVariant = Impossible<Image, ImageError>;
+    type Error = Failed;
+    type SerializeSeq = Impossible<Image, Failed>;
+    type SerializeTuple = Impossible<Image, Failed>;
+    type SerializeTupleStruct = Impossible<Image, Failed>;
+    type SerializeTupleVariant = Impossible<Image, Failed>;
     type SerializeMap = Fields;
     type SerializeStruct = Fields;
-    type SerializeStructVariant = Impossible<Image, ImageError>;
+    type SerializeStructVariant = Impossible<Image, Failed>;
 
     refused! {
         serialize_bool(bool) = "a boolean";
@@ -313,7 +330,7 @@ impl Serializer for Top {
         serialize_unit_variant(&'static str, u32, &'static str) = "an enum";
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Image, ImageError> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Image, Failed> {
         value.serialize(self)
     }
 
@@ -321,7 +338,7 @@ impl Serializer for Top {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<Image, ImageError> {
+    ) -> Result<Image, Failed> {
         value.serialize(self)
     }
 
@@ -331,24 +348,20 @@ impl Serializer for Top {
         _: u32,
         _: &'static str,
         _: &T,
-    ) -> Result<Image, ImageError> {
-        Err(ImageError::Shape("an enum"))
+    ) -> Result<Image, Failed> {
+        Err(ImageError::Shape("an enum").into())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, ImageError> {
-        Err(ImageError::Shape("a list"))
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Failed> {
+        Err(ImageError::Shape("a list").into())
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, ImageError> {
-        Err(ImageError::Shape("a tuple"))
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Failed> {
+        Err(ImageError::Shape("a tuple").into())
     }
 
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleStruct, ImageError> {
-        Err(ImageError::Shape("a tuple"))
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, Failed> {
+        Err(ImageError::Shape("a tuple").into())
     }
 
     fn serialize_tuple_variant(
@@ -357,15 +370,15 @@ impl Serializer for Top {
         _: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Self::SerializeTupleVariant, ImageError> {
-        Err(ImageError::Shape("an enum"))
+    ) -> Result<Self::SerializeTupleVariant, Failed> {
+        Err(ImageError::Shape("an enum").into())
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Fields, ImageError> {
+    fn serialize_map(self, len: Option<usize>) -> Result<Fields, Failed> {
         Ok(Fields::new(len.unwrap_or_default(), true))
     }
 
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Fields, ImageError> {
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Fields, Failed> {
         Ok(Fields::new(len, false))
     }
 
@@ -375,7 +388,7 @@ impl Serializer for Top {
         _: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Self::SerializeStructVariant, ImageError> {
-        Err(ImageError::Shape("an enum"))
+    ) -> Result<Self::SerializeStructVariant, Failed> {
+        Err(ImageError::Shape("an enum").into())
     }
 }

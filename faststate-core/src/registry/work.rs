@@ -90,8 +90,8 @@ impl<S: ReactiveState> States<S> {
                 },
             };
             let tried = self.try_on(instance, &current, &attempting);
-            let saves_nothing =
-                matches!(&tried, Err(Error::Rejected(_))) || matches!(&tried, Ok(Tried { next: None, .. }));
+            // Refused or even a defect now, it may be the repeat of an event that was applied before.
+            let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
             let must_confirm = !receipt.is_minted() || self.shared.nodes.is_some();
             if saves_nothing && must_confirm && !verified {
                 let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;

@@ -79,11 +79,12 @@ impl Log {
         if let Some(run) = self.runs.iter().find(|run| run.from == from && run.ids == ids) {
             return Some(run.bytes.clone());
         }
-        let last = self.entries.back().map(|entry| &entry.frame);
         let mut bytes = BytesMut::new();
-        missed.for_each(|entry| bytes.extend_from_slice(&entry.frame.plain()));
-        if let (true, Some(last)) = (ids, last) {
-            bytes.extend_from_slice(&last.id_block());
+        missed.clone().for_each(|entry| bytes.extend_from_slice(&entry.frame.plain()));
+        // The newest may be a frame that moves no cursor.
+        let id = missed.rev().map(|entry| entry.frame.id_block()).find(|id| !id.is_empty());
+        if let Some(id) = id.filter(|_| ids) {
+            bytes.extend_from_slice(&id);
         }
         let bytes = bytes.freeze();
         if self.runs.len() < RUNS {

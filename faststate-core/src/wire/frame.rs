@@ -1,7 +1,5 @@
 //! The bytes of SSE events.
 
-use std::io::Write as _;
-
 use bytes::Bytes;
 
 use super::events::{push_elements, push_signals};
@@ -107,7 +105,8 @@ impl Nest {
     /// The change from `before` to `after`; empty if nothing visible changed.
     ///
     /// A field whose old value would shine through the new one (a key of a map is gone) is first `""`,
-    /// in an event of its own: a browser merges objects.
+    /// in an event of its own: a browser merges objects. So are the cursor and the stream's id, for whoever
+    /// hears no more than that: without a cursor, everything is sent.
     #[must_use]
     pub fn change(&self, before: &Image, after: &Image, cursor: Version) -> Frame {
         let changes = difference(before, after);
@@ -118,7 +117,8 @@ impl Nest {
         let mut out = Vec::with_capacity(size + 2 * self.room() + CURSOR);
         if changes.iter().any(|change| change.clear) {
             let cleared = changes.iter().filter(|change| change.clear);
-            self.push_event(&mut out, |out| push_fields(out, cleared.map(|change| (change.name, EMPTY))));
+            out.extend_from_slice(NO_ID);
+            self.push_cleared(&mut out, cleared.map(|change| change.name).chain([CURSOR_NAME]));
         }
         let cursor = self.push_event(&mut out, |out| {
             push_fields(out, changes.iter().map(|change| (change.name, change.value)));
@@ -129,12 +129,13 @@ impl Nest {
 
     /// Everything.
     ///
-    /// Whatever the browser had before: each object is first `""`, in an event of its own. What a map or
-    /// a struct that flattens one had in other fields is gone, because then all signals are first `""`.
+    /// Whatever the browser had before: each object is first `""`, and the cursor and the stream's id with
+    /// them, in an event of its own. What a map or a struct that flattens one had in other fields is gone,
+    /// because then all signals are first `""`.
     #[must_use]
     pub fn snapshot(&self, image: &Image, cursor: Version) -> Frame {
         let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()) + CURSOR);
-        self.push_clearing(&mut out, image);
+        self.push_clearing(&mut out, image, Some(CURSOR_NAME));
         let cursor = self.push_event(&mut out, |out| {
             push_fields(out, image.fields().map(|field| (field.name, field.value)));
             push_cursor(out, cursor)
@@ -171,25 +172,33 @@ impl Nest {
     #[must_use]
     pub fn view(&self, image: &Image) -> Bytes {
         let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()));
-        self.push_clearing(&mut out, image);
+        self.push_clearing(&mut out, image, None);
         self.push_event(&mut out, |out| {
             push_fields(out, image.fields().map(|field| (field.name, field.value)));
         });
         out.into()
     }
 
-    /// The event that takes away what a snapshot would be merged into.
-    fn push_clearing(&self, out: &mut Vec<u8>, image: &Image) {
+    /// The event that takes away what a snapshot would be merged into, and the cursor if there is one.
+    fn push_clearing(&self, out: &mut Vec<u8>, image: &Image, cursor: Option<&[u8]>) {
+        let any = image.is_open() || image.fields().any(|field| field.is_object());
+        if any && cursor.is_some() {
+            out.extend_from_slice(NO_ID);
+        }
         if image.is_open() {
             push_signals(out, |out| {
                 out.extend_from_slice(&self.prefix);
                 out.extend_from_slice(EMPTY);
                 out.extend_from_slice(&self.suffix);
             });
-        } else if image.fields().any(|field| field.is_object()) {
+        } else if any {
             let objects = image.fields().filter(|field| field.is_object());
-            self.push_event(out, |out| push_fields(out, objects.map(|field| (field.name, EMPTY))));
+            self.push_cleared(out, objects.map(|field| field.name).chain(cursor));
         }
+    }
+
+    fn push_cleared<'a>(&self, out: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
+        self.push_event(out, |out| push_fields(out, names.map(|name| (name, EMPTY))));
     }
 
     fn push_event<T>(&self, out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) -> T) -> T {
@@ -229,6 +238,12 @@ pub fn signals(json: &[u8]) -> Bytes {
     out.into()
 }
 
+/// The signal that holds a topic's cursor.
+const CURSOR_NAME: &[u8] = b"_v";
+
+/// The line with which a stream takes its last id back, as the clearing of a cursor.
+const NO_ID: &[u8] = b"id:\n";
+
 /// What is absent or about to be replaced.
 const EMPTY: &[u8] = b"\"\"";
 
@@ -245,14 +260,28 @@ fn push_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a [u8], &'
 
 /// Writes the cursor, and says where its version is.
 fn push_cursor(out: &mut Vec<u8>, cursor: Version) -> std::ops::Range<usize> {
-    push_name(out, b"_v");
+    push_name(out, CURSOR_NAME);
     out.push(b'"');
     let start = out.len();
-    // Writing into a `Vec` cannot fail.
-    let _ = write!(out, "{cursor}");
+    push_version(out, cursor);
     let end = out.len();
     out.push(b'"');
     start..end
+}
+
+/// Writes a version as its `Display` does, in a tenth of the time.
+fn push_version(out: &mut Vec<u8>, Version { epoch, seq, nonce }: Version) {
+    push_hex(out, epoch, 16);
+    out.push(b'-');
+    push_hex(out, seq, 1);
+    out.push(b'-');
+    push_hex(out, nonce.into(), 8);
+}
+
+fn push_hex(out: &mut Vec<u8>, number: u64, least: u32) {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(least);
+    let digit = |at: u32| b"0123456789abcdef"[(number >> (4 * at)) as usize & 0xf];
+    out.extend((0..digits).rev().map(digit));
 }
 
 fn push_name(out: &mut Vec<u8>, name: &[u8]) {

@@ -76,6 +76,12 @@ impl FaultyStore {
         self.faults.lock().saves.extend(faults);
     }
 
+    /// Whether [`next_saves`](Self::next_saves) has faults left.
+    #[must_use]
+    pub fn next_is_faulty(&self) -> bool {
+        !self.faults.lock().saves.is_empty()
+    }
+
     /// How often it was asked to load so far.
     #[must_use]
     pub fn loads(&self) -> usize {

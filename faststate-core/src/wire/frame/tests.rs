@@ -76,6 +76,15 @@ fn a_change_is_one_event_that_ends_with_the_cursor() {
 }
 
 #[test]
+fn versions_are_written_as_they_are_shown() {
+    for (epoch, seq, nonce) in [(0, 0, 0), (u64::MAX, u64::MAX, u32::MAX), (1, 0x10, 0xabc), (0xf00, 15, 1)] {
+        let version = Version { epoch, seq, nonce };
+        let json = Nest::of(&key(), None).json(None, Some(version));
+        assert_eq!(json, format!(r#"{{"product":{{"x501":{{"_v":"{version}"}}}}}}"#));
+    }
+}
+
+#[test]
 fn the_parts_of_a_frame_share_its_bytes() {
     let frame = Nest::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
     assert_eq!(frame.plain().as_ptr(), frame.clone().with_id().as_ptr());
@@ -88,7 +97,7 @@ fn a_removed_key_is_cleared_in_an_event_of_its_own() {
     let frame = Nest::of(&key(), None).change(&image(&before), &image(&after), Version::start());
     let events = parsed(frame.plain());
     assert_eq!(events.len(), 2);
-    assert_eq!(argument(&events[0], "signals").unwrap(), r#"{"product":{"x501":{"m":""}}}"#);
+    assert_eq!(argument(&events[0], "signals").unwrap(), r#"{"product":{"x501":{"m":"","_v":""}}}"#);
     assert!(argument(&events[1], "signals").unwrap().contains(r#"{"m":{"y":2},"n":2,"_v":"#));
 }
 
@@ -295,7 +304,7 @@ proptest! {
         let state = json!({ "a": text, "m": { "k": [text] } });
         let version = Version::start();
         let frame = Nest::of(&key(), None).snapshot(&image(&state), version);
-        prop_assert_eq!(frame.plain().iter().filter(|byte| **byte == b'\n').count(), 6);
+        prop_assert_eq!(frame.plain().iter().filter(|byte| **byte == b'\n').count(), 7);
         let mut client = json!({});
         feed(&mut client, frame.plain());
         prop_assert_eq!(client, nested(&state, version));

@@ -168,6 +168,7 @@ struct One<T> {
     a: T,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "so that each row stays on one line")]
 fn one<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     let result = body::<One<T>>(&json!({ "a": value }));
     result.map(|one| one.a).map_err(|error| {

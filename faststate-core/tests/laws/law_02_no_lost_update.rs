@@ -1,0 +1,104 @@
+//! Law 2: any number of tasks on one key, every accepted event counts exactly once.
+
+use std::{collections::HashSet, sync::Arc};
+
+use faststate_core::{
+    Error, MemoryStore, Registry, Store,
+    conformance::faults::{FaultyStore, StoreFault},
+    registry::Answer,
+};
+use futures::future::try_join_all;
+use tokio::spawn;
+
+use crate::{
+    board::{Add, add, board, poll_once, registry, with},
+    tab::Tab,
+};
+
+const TASKS: u64 = 64;
+const EVENTS: u64 = 1_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_02_all_increments_count_and_versions_have_no_gap() {
+    let registry = registry();
+    let mut tab = Tab::open(&registry, &Default::default(), &["board"]).await;
+    let tasks = (0..TASKS).map(|_| {
+        let board = board(&registry);
+        spawn(async move {
+            let mut versions = Vec::new();
+            for _ in 0..EVENTS {
+                let outcome = board.send(Add { amount: 1 }).await?;
+                assert_eq!(outcome.answer, Answer::Changed);
+                versions.push(outcome.version);
+            }
+            Ok::<_, Error>(versions)
+        })
+    });
+    let mut seqs = HashSet::new();
+    for versions in try_join_all(tasks).await.unwrap() {
+        let versions = versions.unwrap();
+        assert!(versions.is_sorted_by(|a, b| a.is_before(*b)), "a task saw its own events out of order");
+        seqs.extend(versions.iter().map(|version| version.seq));
+    }
+    assert_eq!(seqs, (1..=TASKS * EVENTS).collect());
+    let state = board(&registry).read().await.unwrap();
+    assert_eq!((state.count, state.version().seq), (64_000, 64_000));
+    tab.read();
+    tab.shows(&state).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_02_events_of_callers_that_hang_up_count_once_or_not_at_all() {
+    let registry = registry();
+    let key = registry.key("board", &Default::default(), None).unwrap();
+    let accepted = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let tasks = (0..32_u64).map(|task| {
+        let (registry, key, accepted) = (Arc::clone(&registry), key.clone(), Arc::clone(&accepted));
+        spawn(async move {
+            for at in 0..100 {
+                // Polled once and dropped: it has its place in the queue, so it is applied.
+                let mut event = registry.dispatch(add(&key, 1, None));
+                if (task + at) % 3 == 0 {
+                    let _ = poll_once(&mut event);
+                } else {
+                    event.await.unwrap();
+                }
+                accepted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        })
+    });
+    try_join_all(tasks).await.unwrap();
+    registry.settle().await;
+    let state = board(&registry).read().await.unwrap();
+    assert_eq!(state.count, 3_200);
+    assert_eq!(accepted.load(std::sync::atomic::Ordering::SeqCst), 3_200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_02_a_store_that_conflicts_fails_and_lies_about_it_loses_nothing() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let store = FaultyStore::new(memory);
+    let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
+    let board = board(&registry);
+    for fault in [StoreFault::Conflict, StoreFault::Fail, StoreFault::FailAfter] {
+        for times in 1..5 {
+            let before = board.read().await.unwrap();
+            store.next_saves(std::iter::repeat_n(fault, times));
+            board.send(Add { amount: 1 }).await.unwrap();
+            // What is left of the faults, if one was enough, does no harm either.
+            board.send(Add { amount: 1 }).await.unwrap();
+            while store.next_is_faulty() {
+                board.send(Add { amount: 0 }).await.unwrap();
+                board
+                    .update(|board| {
+                        board.big += 1;
+                        Ok(())
+                    })
+                    .await
+                    .unwrap();
+            }
+            let after = board.read().await.unwrap();
+            assert_eq!(after.count, before.count + 2, "{times} of {fault:?}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Law 3: an event id is applied at most once per key.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use faststate_core::{
+    Access, Context, Error, Event, EventId, Handle, MemoryStore, ReactiveState, Registry, Rejection,
+    SessionId, StateConfig, StateRegistry, Store, Viewer,
+    conformance::faults::{FaultyStore, StoreFault},
+    registry::Answer,
+};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::{spawn, time::Instant};
+
+use crate::board::{Add, add, board, registry, with};
+
+fn id(text: &str) -> EventId {
+    text.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_03_the_same_event_sent_a_hundred_times_at_once_applies_once() {
+    let registry = registry();
+    let key = registry.key("board", &Viewer::application(), None).unwrap();
+    let calls = (0..100).map(|_| {
+        let (registry, call) = (Arc::clone(&registry), add(&key, 7, Some("click-1")));
+        spawn(async move {
+            let call = faststate_core::registry::Call { wants_view: true, ..call };
+            registry.dispatch(call).await.unwrap()
+        })
+    });
+    let (mut changed, mut repeated) = (0, 0);
+    for outcome in join_all(calls).await {
+        let outcome = outcome.unwrap();
+        changed += usize::from(outcome.answer == Answer::Changed);
+        repeated += usize::from(outcome.answer == Answer::Repeated);
+        let view = outcome.view.expect("a view was asked for").json();
+        assert!(str::from_utf8(&view).unwrap().contains("\"count\":7"), "the present view, repeated or not");
+    }
+    assert_eq!((changed, repeated), (1, 99));
+    assert_eq!(board(&registry).read().await.unwrap().count, 7);
+}
+
+#[tokio::test]
+async fn law_03_another_id_event_or_key_is_another_event() {
+    let registry = registry();
+    let board = board(&registry);
+    for (n, name) in ["a", "b", "A", "a "].into_iter().filter(|name| !name.ends_with(' ')).enumerate() {
+        let outcome = board.send_as(Add { amount: 1 }, Viewer::application(), id(name)).await.unwrap();
+        assert_eq!(outcome.answer, Answer::Changed, "{n}");
+    }
+    assert_eq!(board.read().await.unwrap().count, 3);
+}
+
+/// A purse, one per session.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Purse {
+    coins: i64,
+    spent: i64,
+}
+
+impl ReactiveState for Purse {
+    const NAME: &'static str = "purse";
+}
+
+#[derive(Serialize, Deserialize)]
+struct Put {
+    coins: i64,
+}
+
+impl Event for Put {
+    type State = Purse;
+    const NAME: &'static str = "put";
+
+    fn apply(&self, purse: &mut Purse, _: &mut Context<Purse>) -> Result<(), Rejection> {
+        purse.coins += self.coins;
+        Ok(())
+    }
+}
+
+/// Empties the purse; there must be something in it. A panic if it was emptied by exactly 13.
+#[derive(Serialize, Deserialize)]
+struct SpendAll;
+
+impl Event for SpendAll {
+    type State = Purse;
+    const NAME: &'static str = "spend_all";
+
+    fn apply(&self, purse: &mut Purse, context: &mut Context<Purse>) -> Result<(), Rejection> {
+        assert_ne!(purse.spent, 13, "an unlucky purse");
+        if purse.coins == 0 {
+            return Err(Rejection::conflict("the purse is empty"));
+        }
+        purse.spent += std::mem::take(&mut purse.coins);
+        context.after(|_| async {
+            WORKED.fetch_add(1, Ordering::SeqCst);
+        });
+        Ok(())
+    }
+}
+
+static WORKED: AtomicUsize = AtomicUsize::new(0);
+
+fn purses(cap: usize) -> Arc<StateRegistry> {
+    StateRegistry::builder()
+        .max_instances(cap)
+        .state::<Purse>(StateConfig::session().access(Access::public()), |state| {
+            state.event::<Put>().event::<SpendAll>()
+        })
+        .build()
+        .unwrap()
+}
+
+fn purse(registry: &Arc<StateRegistry>, session: u8) -> Handle<Purse> {
+    registry.handle(&Viewer::session(SessionId::from_bytes([session; 16])), None).unwrap()
+}
+
+#[tokio::test]
+async fn law_03_a_repeat_is_a_repeat_even_where_it_would_be_refused_or_panic_now() {
+    let registry = purses(100);
+    for coins in [5, 13] {
+        let purse = purse(&registry, u8::try_from(coins).unwrap());
+        purse.send(Put { coins }).await.unwrap();
+        let spend = || purse.send_as(SpendAll, Viewer::application(), id("spend"));
+        let before = WORKED.load(Ordering::SeqCst);
+        assert_eq!(spend().await.unwrap().answer, Answer::Changed);
+        registry.settle().await;
+        for _ in 0..3 {
+            assert_eq!(spend().await.unwrap().answer, Answer::Repeated, "with {coins}");
+        }
+        registry.settle().await;
+        assert_eq!(WORKED.load(Ordering::SeqCst), before + 1, "a repeat leaves no work behind");
+        assert_eq!(purse.read().await.unwrap().spent, coins);
+    }
+}
+
+#[tokio::test]
+async fn law_03_a_rejected_event_may_be_sent_again() {
+    let registry = purses(100);
+    let purse = purse(&registry, 200);
+    let spend = || purse.send_as(SpendAll, Viewer::application(), id("spend"));
+    assert!(matches!(spend().await, Err(Error::Rejected(_))));
+    assert!(matches!(spend().await, Err(Error::Rejected(_))), "a rejection is not applied, so not repeated");
+    purse.send(Put { coins: 2 }).await.unwrap();
+    assert_eq!(spend().await.unwrap().answer, Answer::Changed);
+    assert_eq!(spend().await.unwrap().answer, Answer::Repeated);
+    assert_eq!(purse.read().await.unwrap().spent, 2);
+}
+
+#[tokio::test]
+async fn law_03_a_repeat_is_known_after_eviction_and_deletion() {
+    let registry = purses(1);
+    let (first, second) = (purse(&registry, 1), purse(&registry, 2));
+    let put = || first.send_as(Put { coins: 1 }, Viewer::application(), id("put"));
+    assert_eq!(put().await.unwrap().answer, Answer::Changed);
+    // There is room for one instance: the other one's takes its place.
+    crate::board::until("the second purse finds room", async || second.read().await.is_ok()).await;
+    crate::board::until("the first purse finds room", async || first.read().await.is_ok()).await;
+    assert_eq!(put().await.unwrap().answer, Answer::Repeated, "evicted");
+    assert_eq!(first.read().await.unwrap().coins, 1);
+    first.delete().await.unwrap();
+    assert_eq!(put().await.unwrap().answer, Answer::Repeated, "deleted");
+    assert_eq!(first.read().await.unwrap().coins, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_03_an_id_is_known_for_ten_minutes() {
+    let registry = registry();
+    let board = board(&registry);
+    let send = || board.send_as(Add { amount: 1 }, Viewer::application(), id("once"));
+    assert_eq!(send().await.unwrap().answer, Answer::Changed);
+    tokio::time::sleep(Duration::from_secs(595)).await;
+    assert_eq!(send().await.unwrap().answer, Answer::Repeated);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(send().await.unwrap().answer, Answer::Changed, "receipts do not pile up for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_03_an_unknown_outcome_is_looked_up_and_never_applied_twice() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let store = FaultyStore::new(Arc::clone(&memory));
+    let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
+    let board = board(&registry);
+    let send = |name: &'static str| board.send_as(Add { amount: 1 }, Viewer::application(), id(name));
+    let mut count = 0;
+    for (name, fault, known) in [
+        ("fail", StoreFault::Fail, true),
+        ("fail-after", StoreFault::FailAfter, true),
+        ("hang", StoreFault::Hang, false),
+        ("hang-after", StoreFault::HangAfter, false),
+    ] {
+        store.next_saves([fault]);
+        let arrived = Instant::now();
+        let outcome = send(name).await;
+        assert!(arrived.elapsed() <= Duration::from_secs(2), "{fault:?} took {:?}", arrived.elapsed());
+        if !known {
+            assert!(matches!(outcome, Err(Error::OutcomeUnknown)), "{fault:?}: {outcome:?}");
+        } else {
+            assert!(outcome.is_ok(), "{fault:?}: {outcome:?}");
+        }
+        count += 1;
+        for _ in 0..3 {
+            send(name).await.unwrap();
+            assert_eq!(board.read().await.unwrap().count, count, "after {fault:?}");
+        }
+        assert_eq!(send(name).await.unwrap().answer, Answer::Repeated);
+    }
+}

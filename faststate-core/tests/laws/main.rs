@@ -1,0 +1,18 @@
+//! The laws of DESIGN.md, as far as one process can break them: the engine through `Registry` and
+//! `Handle`, without sockets. A test's name begins with the number of its law.
+
+mod board;
+mod tab;
+
+mod law_02_no_lost_update;
+mod law_03_applied_once;
+mod law_04_gap_free;
+mod law_06_bounded;
+mod law_07_copy_then_commit;
+mod law_08_nobody_elses;
+mod law_10_versions;
+mod law_13_dead_store;
+mod law_14_quiet;
+mod law_15_drained;
+mod nodes;
+mod order;

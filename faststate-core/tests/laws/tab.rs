@@ -1,0 +1,155 @@
+//! A browser's tab: a page, and the followers of the stream that feeds it.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use faststate_core::{
+    Key, ReactiveState, Registry, StateRegistry, Version, View, Viewer,
+    conformance::{Failure, page::Page},
+    registry::TopicName,
+    topics::Follower,
+};
+
+use crate::board::{Board, Lines, Title};
+
+pub(crate) struct Tab {
+    pub(crate) page: Page,
+    pub(crate) viewer: Viewer,
+    pub(crate) key: Key,
+    pub(crate) topics: Vec<TopicName>,
+    followers: Vec<Follower>,
+    registry: Arc<StateRegistry>,
+}
+
+impl Tab {
+    /// A tab that shows these topics of one key and follows them.
+    pub(crate) async fn open(registry: &Arc<StateRegistry>, viewer: &Viewer, topics: &[&str]) -> Self {
+        let mut tab = Self::rendered(registry, viewer, topics).await;
+        tab.connect(registry).await;
+        tab
+    }
+
+    /// A tab whose page has been rendered, and that does not follow yet.
+    pub(crate) async fn rendered(registry: &Arc<StateRegistry>, viewer: &Viewer, topics: &[&str]) -> Self {
+        let topics: Vec<TopicName> = topics.iter().map(|topic| topic.parse().unwrap()).collect();
+        let mut page = Page::new();
+        for topic in &topics {
+            page.show(&registry.visible(topic, viewer).await.unwrap()).unwrap();
+        }
+        let key = registry.key(&topics[0].state, viewer, topics[0].id.as_deref()).unwrap();
+        let (viewer, registry) = (viewer.clone(), Arc::clone(registry));
+        Self { page, viewer, key, topics, followers: Vec::new(), registry }
+    }
+
+    /// Follows from where the page is.
+    pub(crate) async fn connect(&mut self, registry: &Arc<StateRegistry>) {
+        self.connect_at(registry, |tab, view| tab.cursor(view)).await;
+    }
+
+    /// Follows from other cursors.
+    pub(crate) async fn connect_at(
+        &mut self,
+        registry: &Arc<StateRegistry>,
+        cursor: impl Fn(&Self, Option<&str>) -> Option<Version>,
+    ) {
+        static STREAM: AtomicU64 = AtomicU64::new(0);
+        self.disconnect();
+        self.registry = Arc::clone(registry);
+        let stream = STREAM.fetch_add(1, Ordering::Relaxed);
+        for topic in self.topics.clone() {
+            let cursor = cursor(self, topic.view.as_deref());
+            let follower = registry.follow(&topic, &self.viewer, cursor, stream).await.unwrap();
+            self.followers.push(follower);
+        }
+    }
+
+    pub(crate) fn disconnect(&mut self) {
+        self.followers.clear();
+        self.page.cut();
+    }
+
+    pub(crate) fn cursor(&self, view: Option<&str>) -> Option<Version> {
+        self.page.cursor(&self.key, view)
+    }
+
+    /// Merges whatever is there now; says how many pieces there were.
+    pub(crate) fn read(&mut self) -> usize {
+        let mut pieces = 0;
+        while let Some(piece) = self.piece() {
+            self.page.feed(&piece).unwrap();
+            pieces += 1;
+        }
+        pieces
+    }
+
+    /// The next piece, if there is one now.
+    pub(crate) fn piece(&mut self) -> Option<Bytes> {
+        let ids = self.followers.len() == 1;
+        let mut cx = Context::from_waker(Waker::noop());
+        self.followers.iter_mut().find_map(|follower| match follower.poll_frames(&mut cx, ids) {
+            Poll::Ready(piece) => Some(piece.unwrap()),
+            Poll::Pending => None,
+        })
+    }
+
+    /// The next piece, awaited.
+    pub(crate) async fn next(&mut self) -> Bytes {
+        let ids = self.followers.len() == 1;
+        let followers = &mut self.followers;
+        let piece = poll_fn(|cx| {
+            followers
+                .iter_mut()
+                .find_map(|follower| match follower.poll_frames(cx, ids) {
+                    Poll::Ready(piece) => Some(Poll::Ready(piece.unwrap())),
+                    Poll::Pending => None,
+                })
+                .unwrap_or(Poll::Pending)
+        });
+        tokio::time::timeout(Duration::from_secs(20), piece).await.expect("nothing came")
+    }
+
+    /// Whether the page shows this board.
+    pub(crate) fn shows(&self, board: &Board) -> Result<(), Failure> {
+        for topic in &self.topics {
+            let expected = match topic.view.as_deref() {
+                None => {
+                    self.page.follows(&self.key, &serde_json::to_value(board).unwrap())?;
+                    continue;
+                }
+                Some(Lines::NAME) => Lines.render(board),
+                Some(_) => Title.render(board),
+            };
+            let lines = |html: &str| html.replace("\r\n", "\n");
+            let (html, expected) = (lines(&self.page.html()), lines(expected.html()));
+            if !html.contains(&expected) {
+                return Err(Failure::new("a view shows the truth", format!("{html} is not {expected}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges what comes until the page shows the truth.
+    pub(crate) async fn catches_up(&mut self) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            self.read();
+            let truth = self.registry.handle::<Board>(&self.viewer, None).unwrap().read().await.unwrap();
+            let Err(failure) = self.shows(&truth) else { return };
+            assert!(tokio::time::Instant::now() < deadline, "{failure}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether the page shows this state's signals.
+    pub(crate) fn follows<S: ReactiveState>(&self, state: &S) {
+        self.page.follows(&self.key, &serde_json::to_value(state).unwrap()).unwrap();
+    }
+}
