@@ -40,7 +40,9 @@ async fn law_04_cursors_resume() {
     let mut page = client.datastar();
     // A topic keeps its frames as long as somebody follows it.
     let mut other = page.get(COUNTER).await;
-    let first = last_signals(&other.until("_v").await);
+    other.until("_v").await;
+    page.increment(7).await;
+    let first = last_signals(&other.until("\"count\":7").await);
     page.increment(1).await;
     page.increment(1).await;
     let resumed = |cursors: Value| {
@@ -49,15 +51,15 @@ async fn law_04_cursors_resume() {
         async move { page.get(&uri).await }
     };
     let version = first["counter"]["_v"].clone();
-    let behind = resumed(json!({"counter": {"_v": version}})).await.until("\"count\":2").await;
-    assert!(behind.contains("\"count\":1"), "frames, not a snapshot: {behind}");
+    let behind = resumed(json!({"counter": {"_v": version}})).await.until("\"count\":9").await;
+    assert!(behind.contains("\"count\":8"), "frames, not a snapshot: {behind}");
     let current = last_signals(&behind)["counter"]["_v"].clone();
     let mut current = resumed(json!({"counter": {"_v": current}})).await;
     let retry = current.piece().await.unwrap();
     assert!(retry.starts_with("retry: ") && !retry.contains("counter"), "nothing to tell: {retry}");
     for garbage in [json!({"counter": {"_v": "garbage"}}), json!({"counter": "x"}), json!([1])] {
         let snapshot = resumed(garbage).await.until("_v").await;
-        assert_eq!(last_signals(&snapshot)["counter"]["count"], 2);
+        assert_eq!(last_signals(&snapshot)["counter"]["count"], 9);
     }
 }
 
@@ -65,6 +67,8 @@ async fn law_04_cursors_resume() {
 async fn law_04_other_clients_resume_by_last_event_id() {
     let (_, mut client) = start();
     let mut other = client.get(COUNTER).await;
+    other.until("\nid: ").await;
+    client.clone().datastar().increment(7).await;
     let first = other.until("\nid: ").await;
     let id = first.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
     client = client.with("sec-fetch-site", "same-origin");
@@ -72,7 +76,7 @@ async fn law_04_other_clients_resume_by_last_event_id() {
     client.increment(5).await;
     let mut resumed = client.clone().with("last-event-id", &*id).get(COUNTER).await;
     let text = resumed.until("\nid: ").await;
-    assert!(text.contains("\"count\":4") && text.contains("\"count\":9"), "frames, not a snapshot: {text}");
+    assert!(text.contains("\"count\":11") && text.contains("\"count\":16"), "frames, not a snapshot: {text}");
     let two =
         client.with("last-event-id", id).get("/faststate/sse?states=counter,note").await.until("note").await;
     assert!(!two.contains("\nid: "), "an id cannot stand for two topics: {two}");
