@@ -10,7 +10,6 @@ use std::{
 };
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
 
 use super::{
     Access, BuildError, Route, StateConfig, StateRegistry,
@@ -181,6 +180,8 @@ impl RegistryBuilder {
             let Some(store) = self.stores.get(store_name(&config)) else { continue };
             states.insert(name, finish(Arc::clone(store), Arc::clone(&shared)));
         }
+        // Set once, here.
+        let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
         let registry = Arc::new(StateRegistry { states, stores: self.stores, shared });
         let weak = Arc::downgrade(&registry);
         // Set once, here.
@@ -339,7 +340,6 @@ impl<S: ReactiveState> StateBuilder<S> {
             presence: self.presence,
             shared,
             instances: DashMap::new(),
-            crowded: Mutex::new(None),
         })
     }
 }

@@ -1,8 +1,14 @@
 //! Streams: cursors, refusals, access while they are open, limits, and their end.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use faststate_core::endpoint::Limits;
+use faststate_core::endpoint::{Endpoint, Identity, Limits};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -288,4 +294,32 @@ async fn law_15_a_drain_ends_streams_over_its_window() {
     assert_eq!(client.clone().get("/faststate/health").await.status(), 503);
     let answer = client.clone().send(Method::POST, "/faststate/counter/increment?amount=1", "").await;
     assert_eq!(answer.status(), 200, "what still arrives is answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_an_identity_that_does_not_answer_is_an_error() {
+    let registry = registry();
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(|_| std::future::pending());
+    let mut client = Client::of(endpoint);
+    let start = tokio::time::Instant::now();
+    assert_eq!(client.increment(1).await.status(), 503);
+    assert_eq!(client.clone().get(COUNTER).await.status(), 503);
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_08_a_stream_whose_viewer_cannot_be_told_any_more_ends() {
+    let registry = registry();
+    let hangs = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&hangs);
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(move |_| {
+        let hangs = asked.load(Ordering::SeqCst);
+        async move { if hangs { std::future::pending().await } else { Identity::nobody() } }
+    });
+    let mut stream = Client::of(endpoint).datastar().get(COUNTER).await;
+    stream.until("_v").await;
+    hangs.store(true, Ordering::SeqCst);
+    let start = tokio::time::Instant::now();
+    let rest = stream.text().await;
+    assert!(start.elapsed() < Duration::from_secs(310) && !rest.contains("gone"), "it may come back: {rest}");
 }
