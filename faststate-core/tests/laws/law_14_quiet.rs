@@ -9,7 +9,8 @@ use std::{
 };
 
 use faststate_core::{
-    Access, Context, Elements, Event, ReactiveState, Registry, Rejection, StateConfig, StateRegistry, View, Viewer,
+    Access, Context, Elements, Event, ReactiveState, Registry, Rejection, StateConfig, StateRegistry, View,
+    Viewer,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +74,9 @@ impl View for Shown {
 
 fn registry() -> Arc<StateRegistry> {
     StateRegistry::builder()
-        .state::<Quiet>(StateConfig::global().access(Access::public()), |state| state.event::<Set>().view(Shown))
+        .state::<Quiet>(StateConfig::global().access(Access::public()), |state| {
+            state.event::<Set>().view(Shown)
+        })
         .build()
         .unwrap()
 }

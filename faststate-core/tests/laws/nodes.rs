@@ -23,7 +23,11 @@ struct Node {
     broadcaster: Arc<FaultyBroadcaster>,
 }
 
-fn node(store: &Arc<FaultyStore>, broadcaster: impl Broadcaster, config: impl Fn(StateConfig) -> StateConfig) -> Node {
+fn node(
+    store: &Arc<FaultyStore>,
+    broadcaster: impl Broadcaster,
+    config: impl Fn(StateConfig) -> StateConfig,
+) -> Node {
     let broadcaster = FaultyBroadcaster::new(Arc::new(broadcaster));
     let registry = StateRegistry::builder()
         .store(Arc::clone(store))
@@ -146,8 +150,14 @@ async fn storm(seed: u64, deletes: bool) {
         }
         for tab in &mut tabs {
             if let Some(piece) = tab.piece() {
-                let cut = if dice.random_range(0..10) == 0 { dice.random_range(0..=piece.len()) } else { piece.len() };
-                tab.page.feed(&piece[..cut]).unwrap_or_else(|failure| panic!("seed {seed}, round {round}: {failure}"));
+                let cut = if dice.random_range(0..10) == 0 {
+                    dice.random_range(0..=piece.len())
+                } else {
+                    piece.len()
+                };
+                tab.page
+                    .feed(&piece[..cut])
+                    .unwrap_or_else(|failure| panic!("seed {seed}, round {round}: {failure}"));
                 if cut < piece.len() || dice.random_range(0..10) == 0 {
                     tab.connect(&nodes[dice.random_range(0..2)].registry).await;
                 }
