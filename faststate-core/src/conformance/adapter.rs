@@ -82,9 +82,9 @@ pub async fn all(address: SocketAddr) -> Result<(), Failure> {
     frames_arrive_at_once(address).await?;
     silence_is_broken_by_comments(address).await?;
     streams_resume_where_they_were(address).await?;
-    nothing_is_lost_at_the_end(address).await?;
     a_stream_carries_several_topics(address).await?;
     what_is_not_yours_is_not_followed(address).await?;
+    nothing_is_lost_at_the_end(address).await?;
     a_client_that_goes_away_is_left(address).await?;
     an_event_whose_client_hangs_up_is_applied(address).await?;
     streams_have_caps(address).await
@@ -100,25 +100,24 @@ fn page(address: SocketAddr, promise: &'static str) -> Client {
     Client::new(address, promise).datastar().keeping_cookies()
 }
 
+/// What the suite reads the truth by.
+const TRUTH: &str = "an event without an effect tells the state";
+
 /// The counter's truth.
 async fn count(address: SocketAddr) -> Result<i64, Failure> {
-    let mut tool = tool(address, "an event without an effect tells the state");
-    let state = tool.send("POST", "/faststate/counter/increment?amount=0", "").await?.json().await?;
-    state["counter"]["count"].as_i64().ok_or_else(|| {
-        Failure::new("an event without an effect tells the state", format!("the counter is {state}"))
-    })
+    let mut tool = tool(address, TRUTH);
+    let state = tool.post("/faststate/counter/increment", r#"{"amount":0}"#).await?.json().await?;
+    state["counter"]["count"].as_i64().ok_or_else(|| Failure::new(TRUTH, format!("the counter is {state}")))
 }
 
 /// The truth of the item with this id, percent-encoded.
 async fn item(address: SocketAddr, id: &str) -> Result<Value, Failure> {
-    let mut tool = tool(address, "an event without an effect tells the state");
-    let uri = format!("/faststate/item/{id}/take?part=nothing");
-    let mut state = tool.send("POST", &uri, "").await?.json().await?;
+    let mut tool = tool(address, TRUTH);
+    let uri = format!("/faststate/item/{id}/take");
+    let mut state = tool.post(&uri, r#"{"part":"nothing"}"#).await?.json().await?;
     let mut found = state["item"].take();
     let instance = found.as_object_mut().and_then(|items| items.values_mut().next()).map(Value::take);
-    instance.ok_or_else(|| {
-        Failure::new("an event without an effect tells the state", format!("the item {id} is {state}"))
-    })
+    instance.ok_or_else(|| Failure::new(TRUTH, format!("the item {id} is {state}")))
 }
 
 /// The id of an item that nobody has used before.
@@ -139,9 +138,9 @@ async fn health(address: SocketAddr) -> Result<Value, Failure> {
     tool(address, "the probes are answered").get("/faststate/health").await?.json().await
 }
 
-/// Waits until nobody follows anything.
-async fn nobody_follows(address: SocketAddr, promise: &'static str) -> Result<(), Failure> {
-    until(promise, || async move {
+/// Waits until nobody follows anything: all who did have hung up.
+async fn nobody_follows(address: SocketAddr) -> Result<(), Failure> {
+    until("a client that goes away is left (law 6)", || async move {
         let health = health(address).await?;
         let quiet = ["connections", "followers", "topics"].iter().all(|what| health[what] == 0);
         Ok(quiet.then_some(()))
@@ -157,6 +156,7 @@ async fn streams_are(address: SocketAddr, open: usize, promise: &'static str) ->
 /// The answer is a problem with this status.
 async fn problem(mut answer: Answer, status: u16, promise: &str, what: &str) -> Result<Value, Failure> {
     let content_type = answer.header("content-type").unwrap_or_default().to_owned();
+    ensure!(answer.status() == status, promise, "{what} was answered {}, not {status}", answer.status());
     let body = answer.text().await?;
     let problem: Value = serde_json::from_str(&body).unwrap_or_default();
     ensure!(

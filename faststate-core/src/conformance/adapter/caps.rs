@@ -15,7 +15,7 @@ const COUNTER: &str = "/faststate/sse?states=counter";
 /// # Errors
 /// If not.
 pub async fn streams_have_caps(address: SocketAddr) -> Result<(), Failure> {
-    nobody_follows(address, "a client that goes away is left (law 6)").await?;
+    nobody_follows(address).await?;
     of_a_session(address).await?;
     of_an_address_and_of_the_node(address).await
 }
@@ -34,7 +34,7 @@ async fn of_a_session(address: SocketAddr) -> Result<(), Failure> {
     let session = &session;
     let again = until(PROMISE, || async move { Ok(open(session, 1).await.ok()) }).await?;
     drop((streams, again));
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 async fn of_an_address_and_of_the_node(address: SocketAddr) -> Result<(), Failure> {
@@ -52,7 +52,7 @@ async fn of_an_address_and_of_the_node(address: SocketAddr) -> Result<(), Failur
     streams_are(address, limits.streams - 1, NODE).await?;
     drop(open(&proxied("192.0.2.2"), 1).await?);
     drop(streams);
-    nobody_follows(address, NODE).await
+    nobody_follows(address).await
 }
 
 /// This many streams, each of which has begun.

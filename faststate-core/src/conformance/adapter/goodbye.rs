@@ -13,7 +13,7 @@ use crate::conformance::until;
 /// If not.
 pub async fn a_client_that_goes_away_is_left(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a client that goes away is left (law 6)";
-    nobody_follows(address, PROMISE).await?;
+    nobody_follows(address).await?;
     for round in 0..4 {
         let mut streams = Vec::new();
         for _ in 0..6 {
@@ -56,7 +56,7 @@ pub async fn a_client_that_goes_away_is_left(address: SocketAddr) -> Result<(), 
                 }
             }
         }
-        nobody_follows(address, PROMISE).await?;
+        nobody_follows(address).await?;
     }
     // Nor does one stay that goes before it has read anything.
     for _ in 0..20 {
@@ -66,7 +66,7 @@ pub async fn a_client_that_goes_away_is_left(address: SocketAddr) -> Result<(), 
         connection.write(format!("{head}\r\n").as_bytes()).await?;
         connection.reset()?;
     }
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 /// An event whose client hangs up before it is answered is applied nevertheless.

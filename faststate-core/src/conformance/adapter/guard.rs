@@ -74,7 +74,7 @@ pub async fn another_site_is_refused(address: SocketAddr) -> Result<(), Failure>
             ensure!(now == expected, PROMISE, "{what} led to {now}, not {expected}");
         }
     }
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 /// Whether the request was let in; a stream that was is left again.
@@ -93,7 +93,7 @@ async fn told(client: &mut Client, method: &str, target: &str) -> Result<bool, F
                 text.push_str(&String::from_utf8_lossy(&piece));
             }
             drop(answer);
-            nobody_follows(address, "a client that goes away is left").await?;
+            nobody_follows(address).await?;
             Ok(text.contains("\"note\""))
         }
         200 => Ok(!answer.text().await?.contains("faststate-problem")),

@@ -161,7 +161,10 @@ pub async fn a_streamed_reply_arrives_as_it_is_written(address: SocketAddr) -> R
         let seen = format!("{{\"seen\":\"{name}\"}}");
         while !text.contains(&seen) {
             let Some(piece) = watching.piece().await? else {
-                return Err(Failure::new(PROMISE, format!("it ended before {name:?}: {text}")));
+                return Err(Failure::new(
+                    super::streams::END,
+                    format!("a reply ended before {name:?}: {text}"),
+                ));
             };
             text.push_str(&String::from_utf8_lossy(&piece));
         }

@@ -60,7 +60,7 @@ pub async fn a_cookie_is_a_session(address: SocketAddr) -> Result<(), Failure> {
     eve.post(WRITE, r#"{"text":"eve's"}"#).await?;
     stream.until(|page| page.signals().get("note").is_some_and(|note| note["text"] == "eve's")).await?;
     drop(stream);
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 /// A cookie that is tampered with, of another secret, or another cookie's, is replaced; what came with it
@@ -110,13 +110,13 @@ pub async fn an_invalid_cookie_is_replaced(address: SocketAddr) -> Result<(), Fa
         let text = answer.text().await?;
         ensure!(text.contains(r#""text":"mine""#), PROMISE, "after one that is {what}: {text}");
     }
-    nobody_follows(address, PROMISE).await?;
+    nobody_follows(address).await?;
     let mut stream = Stream::open(&mut ann, "/faststate/sse?states=note").await?;
     stream.until(|page| page.signals().contains_key("note")).await?;
     let text = stream.page.signals()["note"]["text"].clone();
     ensure!(text == "ann's", PROMISE, "the session that was attacked has {text}");
     drop(stream);
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 async fn of_another_secret() -> Result<String, Failure> {
@@ -180,5 +180,5 @@ pub async fn the_identity_decides(address: SocketAddr) -> Result<(), Failure> {
     let name = stream.page.signals()["profile"]["name"].clone();
     ensure!(name == "Ann", PROMISE, "ann follows {name}");
     drop(stream);
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }

@@ -13,6 +13,8 @@ use crate::{Scope, conformance::failure::PATIENCE};
 
 const COUNTER: &str = "/faststate/sse?states=counter";
 
+pub(super) const END: &str = "nothing is lost at the end";
+
 async fn add(address: SocketAddr, amount: i64) -> Result<(), Failure> {
     let promise = "an event is answered while streams are open";
     let uri = format!("/faststate/counter/increment?amount={amount}");
@@ -75,7 +77,7 @@ pub async fn a_stream_begins_with_a_snapshot_and_goes_on_with_frames(
     let (truth, item) = (item(address, &id).await?, key("item", Scope::Record, Some(&id))?);
     stream.until(|page| page.follows(&item, &truth).is_ok()).await?;
     drop(stream);
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 /// A frame is on its way when its event has been answered: nobody collects or holds it back.
@@ -101,7 +103,7 @@ pub async fn frames_arrive_at_once(address: SocketAddr) -> Result<(), Failure> {
         Err(_) => return Err(Failure::new(PROMISE, format!("{ROUNDS} frames took over {PATIENCE:?}"))),
     }
     drop(stream);
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 /// A stream that has nothing to tell sends a comment, so that nobody in between takes it for dead.
@@ -119,7 +121,7 @@ pub async fn silence_is_broken_by_comments(address: SocketAddr) -> Result<(), Fa
     ensure!(silence > HEARTBEAT / 2, PROMISE, "it came after {silence:?}, not {HEARTBEAT:?}");
     ensure!(stream.page.events() == events, PROMISE, "there were events instead");
     drop(stream);
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 /// A stream goes on where its page was: by `_v` in `datastar`, or by `Last-Event-ID`; a cursor that makes
@@ -165,7 +167,7 @@ pub async fn streams_resume_where_they_were(address: SocketAddr) -> Result<(), F
     nobody_but(address, 1, PROMISE).await?;
     by_id(address, &mut other, start + 3).await?;
     drop(other);
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 /// Other clients than browsers go on by `Last-Event-ID`, even if they were cut in the middle of a frame.
@@ -197,22 +199,21 @@ fn encoded(signals: &Value) -> String {
 /// # Errors
 /// If not.
 pub async fn nothing_is_lost_at_the_end(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "nothing is lost at the end";
     for to in [1, 2, 3, 7, 8, 9, 10, 64, 500] {
         for _ in 0..4 {
             let uri = format!("/faststate/item/{}/count", new_id());
-            let mut answer = page(address, PROMISE).post(&uri, format!("{{\"to\":{to}}}")).await?;
+            let mut answer = page(address, END).post(&uri, format!("{{\"to\":{to}}}")).await?;
             let text = answer.text().await?;
             let missing = (1..=to).find(|tick| !text.contains(&format!("{{\"tick\":{tick}}}")));
-            ensure!(missing.is_none() && text.ends_with("\n\n"), PROMISE, "{missing:?} of {to} is missing");
+            ensure!(missing.is_none() && text.ends_with("\n\n"), END, "{missing:?} of {to} is missing");
         }
     }
     // A stream all of whose topics are refused is told so, and ends.
-    let mut answer = page(address, PROMISE).get("/faststate/sse?states=vault:v1").await?;
+    let mut answer = page(address, END).get("/faststate/sse?states=vault:v1").await?;
     let text = answer.text().await?;
     ensure!(
         text.contains("gone") && text.contains("faststate-problem") && text.ends_with("\n\n"),
-        PROMISE,
+        END,
         "a refused stream is {text:?}"
     );
     Ok(())

@@ -60,7 +60,7 @@ pub async fn a_stream_carries_several_topics(address: SocketAddr) -> Result<(), 
         let target = format!("/faststate/sse{query}");
         problem(tool(address, PROMISE).get(&target).await?, 400, PROMISE, &target).await?;
     }
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }
 
 /// What is not the viewer's to see answers like what does not exist; a page is told once, and then no more
@@ -121,5 +121,5 @@ pub async fn what_is_not_yours_is_not_followed(address: SocketAddr) -> Result<()
     }
     ensure!(text.contains("gone") && !text.contains("77"), PROMISE, "it was told {text}");
     drop(answer);
-    nobody_follows(address, PROMISE).await
+    nobody_follows(address).await
 }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use super::Connection;
-use crate::conformance::{Failure, ensure};
+use crate::conformance::{Failure, ensure, failure::PATIENCE};
 
 /// An answer's head, and its body as it arrives.
 #[derive(Debug)]
@@ -135,13 +136,18 @@ impl Answer {
     /// The rest of the body, to its end.
     ///
     /// # Errors
-    /// As [`piece`](Self::piece).
+    /// As [`piece`](Self::piece), and when it goes on for over 10 s.
     pub async fn bytes(&mut self) -> Result<Vec<u8>, Failure> {
         let mut all = Vec::new();
-        while let Some(piece) = self.piece().await? {
+        let end = Instant::now() + PATIENCE;
+        while let Some(piece) = timeout_at(end, self.piece()).await.unwrap_or_else(|_| self.endless())? {
             all.extend_from_slice(&piece);
         }
         Ok(all)
+    }
+
+    fn endless(&self) -> Result<Option<Bytes>, Failure> {
+        Err(Failure::new(self.connection.promise, format!("the body did not end within {PATIENCE:?}")))
     }
 
     /// The rest of the body, as text.
