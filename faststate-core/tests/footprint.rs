@@ -43,7 +43,10 @@ async fn law_06_a_follower_that_reads_nothing_costs_a_constant_and_ends_at_the_t
     let mut cx = Context::from_waker(Waker::noop());
     for stream in 0..FOLLOWERS {
         let mut follower = registry.follow(&topic, &viewer, None, stream).await.unwrap();
-        assert!(follower.poll_frames(&mut cx, false).is_ready() && follower.poll_frames(&mut cx, false).is_pending());
+        assert!(
+            follower.poll_frames(&mut cx, false).is_ready()
+                && follower.poll_frames(&mut cx, false).is_pending()
+        );
         followers.push(follower);
     }
     let write = |at: usize| {
