@@ -35,7 +35,9 @@ fn viewer(session: u32) -> Viewer {
 fn boards(cap: usize) -> Arc<StateRegistry> {
     StateRegistry::builder()
         .max_instances(cap)
-        .state::<Board>(StateConfig::session().access(Access::public()), |state| state.event::<Add>().view(Lines))
+        .state::<Board>(StateConfig::session().access(Access::public()), |state| {
+            state.event::<Add>().view(Lines)
+        })
         .state::<Note>(StateConfig::global().access(Access::public()), |state| state.event::<Write>())
         .build()
         .unwrap()
@@ -126,7 +128,8 @@ async fn law_06_a_full_memory_refuses_and_never_drops_what_is_followed() {
 
     // One leaves, and its place is somebody else's, of whichever state.
     tabs.pop();
-    until("there is room again", async || board_of(&registry, 50).send(Add { amount: 3 }).await.is_ok()).await;
+    until("there is room again", async || board_of(&registry, 50).send(Add { amount: 3 }).await.is_ok())
+        .await;
     let gone = board_of(&registry, 9);
     until("there is room again", async || gone.read().await.is_ok()).await;
     assert_eq!(gone.read().await.unwrap().count, 10, "what left memory is not lost");
@@ -165,7 +168,9 @@ async fn law_06_a_full_store_refuses_and_nothing_changes() {
     let memory = MemoryStore::with_limits(2, 3);
     let registry = StateRegistry::builder()
         .store(memory)
-        .state::<Board>(StateConfig::session().access(Access::public()).persist(), |state| state.event::<Add>())
+        .state::<Board>(StateConfig::session().access(Access::public()).persist(), |state| {
+            state.event::<Add>()
+        })
         .build()
         .unwrap();
     for session in 0..2 {
