@@ -79,7 +79,11 @@ impl Event for Hurt {
 
     async fn prepare(&mut self, _: &Scene) -> Result<(), Rejection> {
         assert_ne!(self.sore, Sore::Prepare, "sore in prepare");
-        if self.sore == Sore::PrepareRejection { Err(Rejection::not_found("there is no such price")) } else { Ok(()) }
+        if self.sore == Sore::PrepareRejection {
+            Err(Rejection::not_found("there is no such price"))
+        } else {
+            Ok(())
+        }
     }
 
     fn authorize(&self, _: &Fragile, _: &Viewer) -> Result<(), Rejection> {
@@ -240,7 +244,11 @@ async fn law_07_whatever_goes_wrong_nothing_has_changed_and_the_next_event_works
         tab.read();
         tab.page.follows(&tab.key, &serde_json::json!({ "value": value })).unwrap();
         for view in ["steps", "whole"] {
-            assert!(tab.page.html().contains(&format!("<p id=\"{view}\">{value}</p>")), "{}", tab.page.html());
+            assert!(
+                tab.page.html().contains(&format!("<p id=\"{view}\">{value}</p>")),
+                "{}",
+                tab.page.html()
+            );
         }
     }
     patient.registry.settle().await;

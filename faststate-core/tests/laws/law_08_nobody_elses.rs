@@ -7,8 +7,8 @@ use std::sync::{
 };
 
 use faststate_core::{
-    Access, Context, Error, Event, Key, ReactiveState, Registry, Rejection, Scene, Scope, SessionId, StateConfig,
-    StateRegistry, Viewer,
+    Access, Context, Error, Event, Key, ReactiveState, Registry, Rejection, Scene, Scope, SessionId,
+    StateConfig, StateRegistry, Viewer,
     registry::{Call, TopicName},
     wire::Input,
 };
@@ -96,7 +96,7 @@ fn registry() -> Arc<StateRegistry> {
         .state::<Order>(StateConfig::record().access(owners), |state| {
             state.event::<Pay>().initial(|key| async move {
                 let exists = key.id().is_some_and(|id| !id.ends_with("missing"));
-                exists.then(|| Order { total: 100 })
+                exists.then_some(Order { total: 100 })
             })
         })
         .build()
@@ -159,7 +159,9 @@ async fn law_08_unknown_and_forbidden_answer_alike() {
     ] {
         answers.push(registry.dispatch(call(&key(id), event, &ann, input, "")).await.unwrap_err());
     }
-    for topic in ["order:ben%3A1", "order:ben%3Amissing", "order:ann%3Amissing", "order:ann%3A1.nonsense", "nonsense"] {
+    for topic in
+        ["order:ben%3A1", "order:ben%3Amissing", "order:ann%3Amissing", "order:ann%3A1.nonsense", "nonsense"]
+    {
         let topic: TopicName = topic.parse().unwrap();
         answers.push(registry.visible(&topic, &ann).await.unwrap_err());
         answers.push(registry.follow(&topic, &ann, None, 1).await.unwrap_err());
@@ -207,7 +209,8 @@ async fn law_09_only_an_events_own_fields_count() {
     let registry = registry();
     let viewer = session(1);
     let key = registry.key("basket", &viewer, None).unwrap();
-    let signals = r#"{"basket":{"items":2,"total":1000,"secret":"x","price":1},"total":1000,"secret":"x","price":1}"#;
+    let signals =
+        r#"{"basket":{"items":2,"total":1000,"secret":"x","price":1},"total":1000,"secret":"x","price":1}"#;
     for (query, body) in [("items=2", ""), ("items=2&total=1000&secret=x&price=1", ""), ("", signals)] {
         registry.dispatch(call(&key, "put", &viewer, query, body)).await.unwrap();
     }
@@ -220,7 +223,9 @@ async fn law_09_input_of_the_wrong_type_is_refused_and_nothing_changes() {
     let registry = registry();
     let viewer = session(1);
     let key = registry.key("basket", &viewer, None).unwrap();
-    for body in [r#"{"items":"many"}"#, r#"{"items":1e999}"#, r#"{"items":[1]}"#, r#"{"items":9223372036854775808}"#] {
+    for body in
+        [r#"{"items":"many"}"#, r#"{"items":1e999}"#, r#"{"items":[1]}"#, r#"{"items":9223372036854775808}"#]
+    {
         let Ok(input) = Input::parse(None, Some("application/json"), body.as_bytes()) else { continue };
         let outcome = registry.dispatch(Call { input, ..call(&key, "put", &viewer, "", "") }).await;
         assert!(matches!(outcome, Err(Error::Input(_))), "{body}: {outcome:?}");

@@ -96,7 +96,8 @@ async fn law_13_every_call_fails_within_two_seconds_whatever_the_queue() {
             let events = (0..50).map(|_| in_time("an event", board.send(Add { amount: 1 })));
             for outcome in join_all(events).await {
                 let error = outcome.unwrap_err();
-                let is_clear = matches!(error, Error::TimedOut | Error::OutcomeUnknown | Error::Unavailable(_));
+                let is_clear =
+                    matches!(error, Error::TimedOut | Error::OutcomeUnknown | Error::Unavailable(_));
                 assert!(is_clear, "{fault:?}: {error:?}");
             }
             let viewer = Viewer::application();
@@ -223,7 +224,8 @@ async fn law_13_a_deletion_of_unknown_outcome_is_looked_up() {
         let count = stored.map_or(0, |record| serde_json::from_slice::<Board>(&record.data).unwrap().count);
         assert_eq!(board.read().await.unwrap().count, count, "after {fault:?}");
         tab.read();
-        tab.shows(&board.read().await.unwrap()).unwrap_or_else(|failure| panic!("after {fault:?}: {failure}"));
+        tab.shows(&board.read().await.unwrap())
+            .unwrap_or_else(|failure| panic!("after {fault:?}: {failure}"));
     }
 }
 
@@ -237,7 +239,9 @@ async fn law_13_what_is_followed_in_a_living_store_does_not_expire_because_anoth
         .state::<Board>(StateConfig::session().access(Access::public()).ttl(ttl).persist(), |state| {
             state.event::<Add>()
         })
-        .state::<Alive>(StateConfig::global().access(Access::public()).ttl(ttl), |state| state.event::<Beat>())
+        .state::<Alive>(StateConfig::global().access(Access::public()).ttl(ttl), |state| {
+            state.event::<Beat>()
+        })
         .build()
         .unwrap();
     // Many records of the dead store are in use, too.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use faststate_core::{
-    Access, Context, Event, MemoryStore, ReactiveState, Registry, Rejection, Scene, StateConfig, StateRegistry,
-    Store,
+    Access, Context, Event, MemoryStore, ReactiveState, Registry, Rejection, Scene, StateConfig,
+    StateRegistry, Store,
     conformance::faults::{FaultyStore, StoreFault},
 };
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,9 @@ async fn law_15_an_event_whose_caller_hung_up_is_finished() {
     let store = FaultyStore::new(memory);
     let registry = StateRegistry::builder()
         .store(Arc::clone(&store))
-        .state::<Job>(StateConfig::global().access(Access::public()).persist(), |state| state.event::<Start>())
+        .state::<Job>(StateConfig::global().access(Access::public()).persist(), |state| {
+            state.event::<Start>()
+        })
         .build()
         .unwrap();
     let job = registry.global::<Job>().unwrap();
