@@ -7,5 +7,8 @@ pub mod salvo {
 }
 /// What an application imports.
 pub mod prelude {
-    pub use faststate_core::{Access, Action, Context, Elements, Event, Handle, ReactiveState, Rejection, StateConfig, StateRegistry, View, Viewer};
+    pub use faststate_core::{
+        Access, Action, Context, Elements, Event, Handle, ReactiveState, Rejection, StateConfig,
+        StateRegistry, View, Viewer,
+    };
 }

@@ -48,7 +48,9 @@ async fn run(options: Options) -> Result<(), BoxError> {
         Secret::random()
     });
     let bundle = match &options.datastar_js {
-        Some(file) => Bundle::file(file).map_err(|error| format!("{}: {}", file.display(), causes(&error)))?,
+        Some(file) => {
+            Bundle::file(file).map_err(|error| format!("{}: {}", file.display(), causes(&error)))?
+        }
         None => bundle()?,
     };
 
