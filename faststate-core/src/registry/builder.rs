@@ -10,7 +10,6 @@ use std::{
 };
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
 
 use super::{
     Access, BuildError, Route, StateConfig, StateRegistry,
@@ -25,7 +24,7 @@ use crate::{
     BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, View,
     event::Resources,
     key::check_name,
-    store::Store,
+    store::{Store, WriteBehind},
     wire::{Decoded, Input, InputError},
 };
 
@@ -179,8 +178,15 @@ impl RegistryBuilder {
         let mut states = HashMap::new();
         for Declared { name, config, finish, .. } in self.states {
             let Some(store) = self.stores.get(store_name(&config)) else { continue };
-            states.insert(name, finish(Arc::clone(store), Arc::clone(&shared)));
+            let mut store = Arc::clone(store);
+            if let Some(interval) = config.every {
+                store = WriteBehind::new(store, interval);
+                self.stores.insert(format!("{} of {name}", store_name(&config)), Arc::clone(&store));
+            }
+            states.insert(name, finish(store, Arc::clone(&shared)));
         }
+        // Set once, here.
+        let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
         let registry = Arc::new(StateRegistry { states, stores: self.stores, shared });
         let weak = Arc::downgrade(&registry);
         // Set once, here.
@@ -211,6 +217,16 @@ impl RegistryBuilder {
             if self.broadcaster.is_some() && config.store == Saved::Memory {
                 mistakes.push(format!(
                     "the state `{name}` is not saved in a store that all nodes share: add `persist()`, or leave out the broadcaster"
+                ));
+            }
+            if config.every.is_some() && config.store == Saved::Memory {
+                mistakes.push(format!(
+                    "the state `{name}` is saved every now and then, but nowhere: add `persist()` or `persist_in`"
+                ));
+            }
+            if self.broadcaster.is_some() && config.every.is_some() {
+                mistakes.push(format!(
+                    "the state `{name}` is acknowledged before it is saved, so other nodes could not see it: leave out `persist_every`, or the broadcaster"
                 ));
             }
             for Route { method, path, event, .. } in routes {
@@ -339,7 +355,6 @@ impl<S: ReactiveState> StateBuilder<S> {
             presence: self.presence,
             shared,
             instances: DashMap::new(),
-            crowded: Mutex::new(None),
         })
     }
 }

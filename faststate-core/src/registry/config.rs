@@ -11,6 +11,7 @@ pub struct StateConfig {
     pub(crate) scope: Scope,
     pub(crate) access: Option<Access>,
     pub(crate) store: Saved,
+    pub(crate) every: Option<Duration>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) queue: usize,
     pub(crate) log_bytes: usize,
@@ -79,6 +80,15 @@ impl StateConfig {
         self
     }
 
+    /// Acknowledges from memory and saves every `interval`, when the registry settles, and before an unused
+    /// record leaves memory: faster, and after a crash at most an interval of acknowledged events is lost.
+    /// On one node only, with [`persist`](Self::persist) or [`persist_in`](Self::persist_in) for where.
+    #[must_use]
+    pub const fn persist_every(mut self, interval: Duration) -> Self {
+        self.every = Some(interval);
+        self
+    }
+
     /// How long an instance is kept after its last use or follower, by the store's clock; a
     /// resolution of a millisecond, at least 50 ms.
     #[must_use]
@@ -103,6 +113,14 @@ impl StateConfig {
     }
 
     const fn new(scope: Scope) -> Self {
-        Self { scope, access: None, store: Saved::Memory, ttl: None, queue: 1024, log_bytes: 64 * 1024 }
+        Self {
+            scope,
+            access: None,
+            store: Saved::Memory,
+            every: None,
+            ttl: None,
+            queue: 1024,
+            log_bytes: 64 * 1024,
+        }
     }
 }

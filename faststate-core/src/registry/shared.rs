@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Registry};
+use super::{Error, Registry, states::AnyStates};
 use crate::{
     Handle, Key, ReactiveState,
     broadcast::{Broadcaster, Change},
@@ -26,6 +27,8 @@ use crate::{
 
 /// How many changes may wait for the broadcaster.
 const OUTBOX: usize = 4096;
+/// How often a full registry looks for instances to let go.
+const CROWDED: Duration = Duration::from_millis(100);
 
 /// What all states of a registry share. No lock in here is on an event's way.
 pub(super) struct Shared {
@@ -41,6 +44,10 @@ pub(super) struct Shared {
     background: Arc<Semaphore>,
     instances: AtomicUsize,
     max_instances: usize,
+    /// Every state, to make room in.
+    pub(super) states: OnceLock<Vec<Weak<dyn AnyStates>>>,
+    /// When room was made last.
+    crowded: Mutex<Option<Instant>>,
 }
 
 /// The way to the other nodes.
@@ -69,6 +76,8 @@ impl Shared {
             background: Arc::new(Semaphore::new(background.min(Semaphore::MAX_PERMITS))),
             instances: AtomicUsize::new(0),
             max_instances,
+            states: OnceLock::new(),
+            crowded: Mutex::new(None),
         }
     }
 
@@ -133,6 +142,20 @@ impl Shared {
                 (held < self.max_instances).then_some(held + 1)
             })
             .is_ok()
+    }
+
+    /// Lets idle instances of every state go, at most every 100 ms.
+    pub(super) fn make_room(&self) {
+        let now = Instant::now();
+        {
+            let mut crowded = self.crowded.lock();
+            if crowded.is_some_and(|at| now - at < CROWDED) {
+                return;
+            }
+            *crowded = Some(now);
+        }
+        let states = self.states.get().into_iter().flatten();
+        states.filter_map(Weak::upgrade).for_each(|states| states.let_go());
     }
 
     pub(super) fn instances_leave(&self, count: usize) {

@@ -157,6 +157,11 @@ impl Registry for StateRegistry {
 
     async fn settle(&self) {
         self.shared.settle().await;
+        for (name, store) in &self.stores {
+            if let Err(error) = store.flush().await {
+                tracing::error!(store = name, error = &error as &dyn std::error::Error, "not flushed");
+            }
+        }
     }
 }
 

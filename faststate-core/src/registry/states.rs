@@ -4,13 +4,12 @@ use std::{
     collections::HashMap,
     sync::{Arc, Weak},
     task::Poll,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use dashmap::{DashMap, Entry};
 use futures::{FutureExt as _, future::BoxFuture};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
@@ -53,7 +52,6 @@ pub(super) struct States<S: ReactiveState> {
     pub(super) presence: Option<Presence<S>>,
     pub(super) shared: Arc<Shared>,
     pub(super) instances: DashMap<Key, Arc<Instance<S>>>,
-    pub(super) crowded: Mutex<Option<Instant>>,
 }
 
 /// A view whose name is data.
@@ -104,6 +102,8 @@ pub(super) trait AnyStates: Send + Sync {
     fn lost(&self);
     /// Keeps followed and used records alive, and lets idle instances go.
     async fn upkeep(&self);
+    /// Lets every idle instance go.
+    fn let_go(&self);
 }
 
 #[async_trait]
@@ -205,6 +205,10 @@ impl<S: ReactiveState> AnyStates for States<S> {
 
     async fn upkeep(&self) {
         self.keep().await;
+    }
+
+    fn let_go(&self) {
+        self.let_go_idle(Duration::ZERO);
     }
 }
 
@@ -316,7 +320,7 @@ impl<S: ReactiveState> States<S> {
             return Ok(instance);
         }
         if !self.shared.instance_enters() {
-            self.make_room();
+            self.shared.make_room();
             if !self.shared.instance_enters() {
                 return Err(Error::Busy("too many instances in memory"));
             }

@@ -16,8 +16,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(15);
 /// How many expired records and receipts a store removes at a time.
 const SWEEP: usize = 10_000;
-/// How often a full registry looks for instances to let go.
-const CROWDED: Duration = Duration::from_millis(100);
 
 /// Runs for as long as the registry lives.
 pub(super) async fn keep_house(registry: Weak<StateRegistry>, shortest_ttl: Option<Duration>) {
@@ -48,7 +46,7 @@ impl<S: ReactiveState> States<S> {
                 self.keep_alive(&instance, ttl).await;
             }
         }
-        self.let_go(IDLE);
+        self.let_go_idle(IDLE);
     }
 
     /// Extends the life of a record that is followed or was used, once a quarter of it has passed.
@@ -76,19 +74,8 @@ impl<S: ReactiveState> States<S> {
         }
     }
 
-    /// Makes room when the registry is full, at most every 100 ms.
-    pub(super) fn make_room(&self) {
-        let now = Instant::now();
-        let looked = self.crowded.lock().replace(now);
-        if looked.is_none_or(|at| now - at >= CROWDED) {
-            self.let_go(Duration::ZERO);
-        } else {
-            *self.crowded.lock() = looked;
-        }
-    }
-
     /// Drops the instances that nobody follows, uses or waits for.
-    fn let_go(&self, idle: Duration) {
+    pub(super) fn let_go_idle(&self, idle: Duration) {
         let now = Instant::now();
         let mut gone = 0;
         self.instances.retain(|_, instance| {

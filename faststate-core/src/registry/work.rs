@@ -69,6 +69,7 @@ impl<S: ReactiveState> States<S> {
         // Whether the store has confirmed, within this turn, the version that is looked at.
         let mut verified = false;
         let mut unknown = false;
+        let mut conflicts = 0;
         loop {
             if Instant::now() >= deadline {
                 return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
@@ -131,6 +132,8 @@ impl<S: ReactiveState> States<S> {
                     self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     instance.upkeep.lock().suspect = true;
                     verified = false;
+                    conflicts += 1;
+                    back_off(conflicts).await;
                 }
                 Ok(Saving::Duplicate) => {
                     let (current, _) = self.refresh(instance, None, deadline).await?;
@@ -357,6 +360,14 @@ impl<S> Current<S> {
 impl Outcome {
     const fn quiet(answer: Answer, version: Version) -> Self {
         Self { answer, version, view: None, elements: Vec::new(), stream: None, fields: &[] }
+    }
+}
+
+/// Lets others have their way before the next try: not after one conflict, at most 20 ms after many.
+async fn back_off(conflicts: u32) {
+    if conflicts > 1 {
+        let longest = 20_000.min(50 << conflicts.min(10));
+        tokio::time::sleep(Duration::from_micros(rand::random_range(0..longest))).await;
     }
 }
 

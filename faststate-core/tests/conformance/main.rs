@@ -3,6 +3,7 @@
 
 mod broadcaster;
 mod store;
+mod write_behind;
 
 use faststate_core::conformance::Failure;
 

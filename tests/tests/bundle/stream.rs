@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use faststate_core::Action;
+use faststate::Action;
 use faststate_tests::{Answer, Page, Session, Site};
 use serde_json::json;
 
