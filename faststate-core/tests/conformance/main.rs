@@ -2,6 +2,8 @@
 //! broken implementations that a suite must catch.
 
 mod broadcaster;
+mod cached;
+mod guarded;
 mod store;
 mod write_behind;
 
