@@ -18,13 +18,13 @@ use super::{
     shared::Shared,
     state_registry::Ear,
     states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Initial, Presence, States},
-    upkeep::keep_house,
+    upkeep::{keep_instances, sweep},
 };
 use crate::{
     BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, View,
     event::Resources,
     key::check_name,
-    store::{Store, WriteBehind},
+    store::{Guarded, Store, WriteBehind},
     wire::{Decoded, Input, InputError},
 };
 
@@ -115,7 +115,7 @@ impl RegistryBuilder {
         if name != MEMORY && self.stores.contains_key(&name) {
             self.mistakes.push(format!("the store `{name}` is given twice: give each a name of its own"));
         }
-        self.stores.insert(name, Arc::new(store));
+        self.stores.insert(name, Arc::new(Guarded::new(store)));
         self
     }
 
@@ -166,8 +166,6 @@ impl RegistryBuilder {
         if !self.mistakes.is_empty() {
             return Err(BuildError(self.mistakes));
         }
-        let ttls = self.states.iter().filter_map(|declared| declared.config.ttl);
-        let shortest_ttl = ttls.min();
         let shared = Arc::new(Shared::new(
             self.resources,
             self.deadline,
@@ -194,7 +192,12 @@ impl RegistryBuilder {
         if let Some(broadcaster) = self.broadcaster {
             broadcaster.attach(Arc::new(Ear(Weak::clone(&weak))));
         }
-        tokio::spawn(keep_house(weak, shortest_ttl));
+        for states in registry.states.values() {
+            tokio::spawn(keep_instances(Arc::downgrade(states), states.config().ttl));
+        }
+        for name in registry.stores.keys() {
+            tokio::spawn(sweep(name.clone(), Arc::downgrade(&registry)));
+        }
         Ok(registry)
     }
 

@@ -26,26 +26,32 @@ impl<S: ReactiveState> States<S> {
         cursor: Option<Version>,
         stream: u64,
     ) -> Result<Follower, Error> {
+        let deadline = self.deadline();
         let (mut instance, current) = self.current(key).await?;
-        let interest = match &self.shared.nodes {
-            Some(nodes) if instance.topics.lock().interest.is_none() => {
-                let joined = nodes.broadcaster.join(key).await;
-                Some(joined.map_err(|error| {
-                    Error::Unavailable(crate::store::StoreError::Unavailable(error.into()))
-                })?)
-            }
-            _ => None,
-        };
-        // Changes between the look at the store and the interest were not heard; and a cursor that is
-        // not from this node's past may be from another's present.
+        // A cursor that is not from this node's past may be from another's present, and so may be what a
+        // page shows that comes without one.
         let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
-        if interest.is_some() || !cursor.is_none_or(is_past) {
-            (instance, _) = self.refreshed(instance).await?;
-        }
-        let follower = {
+        let mut behind = cursor.map_or(self.shared.nodes.is_some(), |cursor| !is_past(cursor));
+        let mut interest = None;
+        let follower = loop {
+            if let Some(nodes) = &self.shared.nodes
+                && interest.is_none()
+                && instance.topics.lock().interest.is_none()
+            {
+                interest = Some(nodes.join(key, deadline).await?);
+                // Changes between the look at the store and the interest were not heard.
+                behind = true;
+            }
+            if std::mem::take(&mut behind) {
+                (instance, _) = self.refreshed(instance).await?;
+            }
             let mut topics = instance.topics.lock();
             if topics.interest.is_none() {
-                topics.interest = interest;
+                topics.interest = interest.take();
+            }
+            // The last follower may have left meanwhile, and taken the node's interest along.
+            if topics.interest.is_none() && self.shared.nodes.is_some() {
+                continue;
             }
             let open = topics.open.iter().find(|(open, _)| *open == slot).map(|(_, topic)| Arc::clone(topic));
             let topic = match open {
@@ -57,7 +63,7 @@ impl<S: ReactiveState> States<S> {
                 }
             };
             *topics.streams.entry(stream).or_default() += 1;
-            topic.join(cursor, stream)
+            break topic.join(cursor, stream);
         };
         self.count_followers(&instance);
         Ok(follower)

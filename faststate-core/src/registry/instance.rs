@@ -60,8 +60,19 @@ pub(super) struct Upkeep {
     pub(super) verified: Option<Instant>,
     /// When the record expires, as far as this node knows.
     pub(super) expires: Option<Instant>,
-    /// Whether the instance must be loaded again before it is used: a save with an unknown outcome.
+    /// Whether the instance must be loaded again before it is used.
     pub(super) suspect: bool,
+    /// Whether the store may hold a change of this node that the other nodes have not been told.
+    pub(super) untold: bool,
+    /// Whether somebody looks again and again until the instance is not suspect any more.
+    pub(super) looking: bool,
+}
+
+impl Upkeep {
+    /// What became of a change is not known: the store must be asked, and the other nodes told.
+    pub(super) const fn doubt(&mut self) {
+        (self.suspect, self.untold) = (true, true);
+    }
 }
 
 /// A state at one version.
@@ -89,6 +100,8 @@ impl<S: ReactiveState> Instance<S> {
                 verified: None,
                 expires: None,
                 suspect: false,
+                untold: false,
+                looking: false,
             }),
         }
     }

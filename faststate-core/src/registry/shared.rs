@@ -13,20 +13,18 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Registry, states::AnyStates};
+use super::{Error, Registry, nodes::Nodes, states::AnyStates};
 use crate::{
     Handle, Key, ReactiveState,
     broadcast::{Broadcaster, Change},
     event::Resources,
 };
 
-/// How many changes may wait for the broadcaster.
-const OUTBOX: usize = 4096;
 /// How often a full registry looks for instances to let go.
 const CROWDED: Duration = Duration::from_millis(100);
 
@@ -48,12 +46,6 @@ pub(super) struct Shared {
     pub(super) states: OnceLock<Vec<Weak<dyn AnyStates>>>,
     /// When room was made last.
     crowded: Mutex<Option<Instant>>,
-}
-
-/// The way to the other nodes.
-pub(super) struct Nodes {
-    pub(super) broadcaster: Arc<dyn Broadcaster>,
-    outbox: mpsc::Sender<Change>,
 }
 
 impl Shared {
@@ -168,26 +160,9 @@ impl Shared {
 
     /// Tells the other nodes of a change, if there are any.
     pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
-        if let Some(nodes) = &self.nodes
-            && nodes.outbox.try_send(change()).is_err()
-        {
-            tracing::warn!("the broadcaster does not keep up: other nodes notice the gap and read the store");
+        if let Some(nodes) = &self.nodes {
+            nodes.publish(change());
         }
-    }
-}
-
-impl Nodes {
-    fn new(broadcaster: Arc<dyn Broadcaster>) -> Self {
-        let (outbox, mut waiting) = mpsc::channel::<Change>(OUTBOX);
-        let transport = Arc::clone(&broadcaster);
-        tokio::spawn(async move {
-            while let Some(change) = waiting.recv().await {
-                if let Err(error) = transport.publish(&change).await {
-                    tracing::warn!(key = ?change.key, error = &error as &dyn std::error::Error, "not broadcast");
-                }
-            }
-        });
-        Self { broadcaster, outbox }
     }
 }
 

@@ -26,6 +26,9 @@ use crate::{
     wire::{Input, InputError, Nest},
 };
 
+/// How long to wait before looking again for what a dead store has.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// How a state begins; `None` if there is no such instance.
 pub(super) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
@@ -298,15 +301,53 @@ impl<S: ReactiveState> States<S> {
         self.shared.detach(async move {
             if let Err(error) = me.take_turn(&instance, work, deadline).await {
                 tracing::debug!(key = ?instance.key, %error, "not looked up");
+                instance.upkeep.lock().suspect = true;
+                me.clear_up(&instance);
+            }
+        });
+    }
+
+    /// Looks again and again until a suspect instance is confirmed, if somebody follows it or other nodes
+    /// must be told of it; whoever else uses it looks himself.
+    pub(super) fn clear_up(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
+        let concerns = move |me: &Self, instance: &Instance<S>| {
+            let untold = me.shared.nodes.is_some() && instance.upkeep.lock().untold;
+            untold || instance.followers() > 0
+        };
+        {
+            let concerned = concerns(self, instance);
+            let mut upkeep = instance.upkeep.lock();
+            if !upkeep.suspect || !concerned || std::mem::replace(&mut upkeep.looking, true) {
+                return;
+            }
+        }
+        let (me, instance) = (Weak::clone(&self.me), Arc::clone(instance));
+        // Not among the tasks that `settle` waits for: it may take as long as the store is dead.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(AGAIN).await;
+                let Some(me) = me.upgrade() else { return };
+                let gone = instance.upkeep.lock().suspect
+                    && concerns(&me, &instance)
+                    && matches!(
+                        me.take_turn(&instance, Work::Refresh, me.deadline()).await,
+                        Err(Error::Unknown)
+                    );
+                let concerned = concerns(&me, &instance);
+                let mut upkeep = instance.upkeep.lock();
+                if gone || !upkeep.suspect || !concerned {
+                    upkeep.looking = false;
+                    return;
+                }
             }
         });
     }
 
     /// How an instance begins that the store does not have.
-    pub(super) async fn first(&self, key: &Key) -> Result<S, Error> {
+    pub(super) async fn first(&self, key: &Key, deadline: Instant) -> Result<S, Error> {
         let Some(initial) = &self.initial else { return Ok(S::default()) };
-        let first = std::panic::AssertUnwindSafe(initial(key.clone())).catch_unwind().await;
-        match first {
+        let first = std::panic::AssertUnwindSafe(async { initial(key.clone()).await }).catch_unwind();
+        match tokio::time::timeout_at(deadline, first).await.map_err(|_| Error::TimedOut)? {
             Ok(Ok(Some(state))) => Ok(state),
             Ok(Ok(None)) => Err(Error::Unknown),
             Ok(Err(source)) => Err(Error::Unavailable(crate::store::StoreError::Unavailable(source))),

@@ -146,6 +146,7 @@ impl<S: ReactiveState> States<S> {
                 .unwrap_or_else(|panic| Err(Error::internal("the engine panicked", &panic_text(&*panic))));
             // Nobody listens any more if the caller hung up.
             let _ = turn.reply.send(answer);
+            self.clear_up(&instance);
         }
     }
 }

@@ -5,62 +5,84 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{instance::Instance, state_registry::StateRegistry, states::States, turn::Work};
-use crate::ReactiveState;
+use super::{
+    instance::Instance,
+    state_registry::StateRegistry,
+    states::{AnyStates, States},
+    turn::Work,
+};
+use crate::{ReactiveState, store::StoreError};
 
 /// How long an unused instance stays in memory.
 const IDLE: Duration = Duration::from_secs(60);
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_secs(15);
+/// How many records are touched at a time.
+const TOUCHES: usize = 32;
 /// How many expired records and receipts a store removes at a time.
 const SWEEP: usize = 10_000;
 
-/// Runs for as long as the registry lives.
-pub(super) async fn keep_house(registry: Weak<StateRegistry>, shortest_ttl: Option<Duration>) {
-    let pause = shortest_ttl.map_or(LOOK, |ttl| (ttl / 4).clamp(Duration::from_millis(10), LOOK));
-    let mut swept = Instant::now();
+/// Keeps one state's instances, for as long as the registry lives. Each state has its own keeper, so that
+/// one whose store is dead holds up no other.
+pub(super) async fn keep_instances(states: Weak<dyn AnyStates>, ttl: Option<Duration>) {
+    let pause = ttl.map_or(LOOK, |ttl| (ttl / 4).clamp(Duration::from_millis(10), LOOK));
     loop {
         tokio::time::sleep(pause).await;
-        let Some(registry) = registry.upgrade() else { return };
-        for states in registry.states.values() {
-            states.upkeep().await;
-        }
-        if swept.elapsed() >= LOOK {
-            swept = Instant::now();
-            for (name, store) in &registry.stores {
-                if let Err(error) = store.sweep(SWEEP).await {
-                    tracing::warn!(store = name, error = &error as &dyn std::error::Error, "not swept");
-                }
+        let Some(states) = states.upgrade() else { return };
+        states.upkeep().await;
+    }
+}
+
+/// Removes what has expired in one store, for as long as the registry lives.
+pub(super) async fn sweep(name: String, registry: Weak<StateRegistry>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let store = registry.upgrade().and_then(|registry| registry.stores.get(&name).map(Arc::clone));
+        let Some(store) = store else { return };
+        match tokio::time::timeout(LOOK, store.sweep(SWEEP)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(store = name, error = &error as &dyn std::error::Error, "not swept");
             }
+            Err(_) => tracing::warn!(store = name, "not swept: the store does not answer"),
         }
     }
 }
+
+/// The store does not answer: nothing else needs to be tried in this round.
+struct Dead;
 
 impl<S: ReactiveState> States<S> {
     pub(super) async fn keep(&self) {
         if let Some(ttl) = self.config.ttl {
             let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
-            for instance in loaded {
-                self.keep_alive(&instance, ttl).await;
+            let touches =
+                loaded.into_iter().map(|instance| async move { self.keep_alive(&instance, ttl).await });
+            let mut touches = stream::iter(touches).buffer_unordered(TOUCHES);
+            while let Some(touched) = touches.next().await {
+                if touched.is_err() {
+                    break;
+                }
             }
         }
         self.let_go_idle(IDLE);
     }
 
     /// Extends the life of a record that is followed or was used, once a quarter of it has passed.
-    async fn keep_alive(&self, instance: &Arc<Instance<S>>, ttl: Duration) {
+    async fn keep_alive(&self, instance: &Arc<Instance<S>>, ttl: Duration) -> Result<(), Dead> {
         let now = Instant::now();
         let followed = instance.followers() > 0;
         let due = {
             let upkeep = instance.upkeep.lock();
-            let Some(expires) = upkeep.expires else { return };
+            let Some(expires) = upkeep.expires else { return Ok(()) };
             let touched = expires - ttl;
             expires <= now + ttl * 3 / 4 && (followed || upkeep.used > touched)
         };
         if !due || !instance.current.read().as_ref().is_some_and(|current| current.stored) {
-            return;
+            return Ok(());
         }
         match tokio::time::timeout(self.shared.deadline, self.store.touch(&instance.key, ttl)).await {
             Ok(Ok(true)) => instance.upkeep.lock().expires = Some(now + ttl),
@@ -69,9 +91,16 @@ impl<S: ReactiveState> States<S> {
             Ok(Ok(false)) => instance.upkeep.lock().suspect = true,
             Ok(Err(error)) => {
                 tracing::warn!(key = ?instance.key, error = &error as &dyn std::error::Error, "not kept alive");
+                if matches!(error, StoreError::Unavailable(_)) {
+                    return Err(Dead);
+                }
             }
-            Err(_) => tracing::warn!(key = ?instance.key, "not kept alive: the store does not answer"),
+            Err(_) => {
+                tracing::warn!(key = ?instance.key, "not kept alive: the store does not answer");
+                return Err(Dead);
+            }
         }
+        Ok(())
     }
 
     /// Drops the instances that nobody follows, uses or waits for.

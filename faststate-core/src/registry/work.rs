@@ -19,7 +19,7 @@ use crate::{
     Context, ReactiveState, Reply,
     broadcast::Change,
     event::{Aftermath, Effects},
-    store::{Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Receipt, Record, Resting, Saving, StoreError},
     version::Version,
 };
 
@@ -34,6 +34,14 @@ struct Tried<S> {
     aftermath: Aftermath<S>,
 }
 
+/// An event that is accepted once it is saved: its answer, and what it wants done then.
+struct Accepted<S> {
+    answer: Outcome,
+    effects: Effects,
+    aftermath: Aftermath<S>,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
 impl<S: ReactiveState> States<S> {
     pub(super) async fn work(
         self: &Arc<Self>,
@@ -45,7 +53,7 @@ impl<S: ReactiveState> States<S> {
         match work {
             Work::Attempt(attempting) => self.attempt(instance, *attempting, deadline).await,
             Work::Refresh => {
-                let known = instance.upkeep.lock().verified.is_some_and(|at| at >= arrived);
+                let known = instance.upkeep.lock().verified.is_some_and(|at| at > arrived);
                 let current = match instance.usable().filter(|_| known) {
                     Some(current) => current,
                     None => self.refresh(instance, None, deadline).await?.0,
@@ -68,8 +76,10 @@ impl<S: ReactiveState> States<S> {
         let receipt = &attempting.receipt;
         // Whether the store has confirmed, within this turn, the version that is looked at.
         let mut verified = false;
-        let mut unknown = false;
         let mut conflicts = 0;
+        // Whether a save of this turn has an unknown outcome, and what is to be done if it succeeded.
+        let mut unknown = false;
+        let mut doubtful = None;
         loop {
             if Instant::now() >= deadline {
                 return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
@@ -77,7 +87,7 @@ impl<S: ReactiveState> States<S> {
             let current = match instance.usable() {
                 Some(current) => current,
                 None => match self.refresh(instance, Some(receipt), deadline).await {
-                    Ok((current, true)) => return self.repeated(instance, &current, &attempting),
+                    Ok((current, true)) => return self.applied(instance, &current, &attempting, doubtful),
                     Ok((current, false)) => {
                         verified = true;
                         current
@@ -97,7 +107,7 @@ impl<S: ReactiveState> States<S> {
             if saves_nothing && must_confirm && !verified {
                 let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
                 if repeated {
-                    return self.repeated(instance, &confirmed, &attempting);
+                    return self.applied(instance, &confirmed, &attempting, doubtful);
                 }
                 verified = true;
                 if confirmed.version != current.version {
@@ -112,12 +122,15 @@ impl<S: ReactiveState> States<S> {
                     view: self.reply_view(instance, &current, attempting.wants_view)?,
                     ..Outcome::quiet(Answer::Unchanged, current.version)
                 };
-                return Ok(self.finish(instance, &attempting, answer, effects, aftermath, permits));
+                let accepted = Accepted { answer, effects, aftermath, permits };
+                return Ok(self.finish(instance, &attempting, accepted));
             };
             let next = Arc::new(next);
             let step = self.step(instance, &current, &next, &effects.followers)?;
             let view = self.reply_view(instance, &next, attempting.wants_view)?;
             let record = next.record(self.config.ttl);
+            let answer = Outcome { view, ..Outcome::quiet(Answer::Changed, next.version) };
+            let accepted = Accepted { answer, effects, aftermath, permits };
             match within(deadline, self.store.save(&instance.key, &record, current.expect(), Some(receipt)))
                 .await
             {
@@ -125,8 +138,7 @@ impl<S: ReactiveState> States<S> {
                     self.confirmed(instance, self.config.ttl);
                     self.commit(instance, step);
                     self.publish(instance, current.version, &next);
-                    let answer = Outcome { view, ..Outcome::quiet(Answer::Changed, next.version) };
-                    return Ok(self.finish(instance, &attempting, answer, effects, aftermath, permits));
+                    return Ok(self.finish(instance, &attempting, accepted));
                 }
                 Ok(Saving::Conflict) => {
                     self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
@@ -137,12 +149,13 @@ impl<S: ReactiveState> States<S> {
                 }
                 Ok(Saving::Duplicate) => {
                     let (current, _) = self.refresh(instance, None, deadline).await?;
-                    return self.repeated(instance, &current, &attempting);
+                    return self.applied(instance, &current, &attempting, doubtful);
                 }
-                Err(StoreError::Unavailable(error)) => {
+                Err(StoreError::Unavailable(error)) if unknown || !error.is::<Resting>() => {
                     tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
-                    instance.upkeep.lock().suspect = true;
+                    instance.upkeep.lock().doubt();
                     (verified, unknown) = (false, true);
+                    doubtful = Some(accepted);
                 }
                 Err(error) => return Err(Error::Unavailable(error)),
             }
@@ -171,13 +184,18 @@ impl<S: ReactiveState> States<S> {
         Ok(Tried { next, effects: context.effects, aftermath: context.aftermath })
     }
 
-    /// The answer to an event that was applied before: the present view, and nothing done again.
-    fn repeated(
+    /// The answer to an event whose receipt is there. If it was this turn's own save that nobody knew
+    /// of, it has only just been accepted; else it is a repeat: the present view, and nothing done again.
+    fn applied(
         &self,
         instance: &Instance<S>,
         current: &Arc<Current<S>>,
         attempting: &Attempting<S>,
+        doubtful: Option<Accepted<S>>,
     ) -> Result<Outcome, Error> {
+        if let Some(accepted) = doubtful.filter(|accepted| accepted.answer.version == current.version) {
+            return Ok(self.finish(instance, attempting, accepted));
+        }
         Ok(Outcome {
             view: self.reply_view(instance, current, attempting.wants_view)?,
             fields: attempting.fields,
@@ -186,15 +204,8 @@ impl<S: ReactiveState> States<S> {
     }
 
     /// Starts the work that an accepted event left behind, and completes its answer.
-    fn finish(
-        &self,
-        instance: &Instance<S>,
-        attempting: &Attempting<S>,
-        answer: Outcome,
-        effects: Effects,
-        aftermath: Aftermath<S>,
-        permits: Vec<OwnedSemaphorePermit>,
-    ) -> Outcome {
+    fn finish(&self, instance: &Instance<S>, attempting: &Attempting<S>, accepted: Accepted<S>) -> Outcome {
+        let Accepted { answer, effects, aftermath, permits } = accepted;
         self.shared.events.fetch_add(1, Ordering::Relaxed);
         let mut outcome = Outcome { elements: effects.caller, fields: attempting.fields, ..answer };
         let Some(handle) = self.shared.handle(&instance.key).filter(|_| !permits.is_empty()) else {
@@ -235,11 +246,17 @@ impl<S: ReactiveState> States<S> {
                 self.start_over(instance, record, deadline).await?
             }
             (_, Some(record)) => Arc::new(self.decode(instance, record)?),
-            (_, None) => Arc::new(Current::start(self.first(&instance.key).await?)?),
+            (_, None) => Arc::new(Current::start(self.first(&instance.key, deadline).await?)?),
         };
+        let untold = instance.upkeep.lock().untold;
         match &before {
             Some(before) if Arc::ptr_eq(before, &current) => {}
-            Some(before) => self.take_over(instance, before, &current),
+            Some(before) => {
+                self.take_over(instance, before, &current);
+                if untold {
+                    self.publish(instance, before.version, &current);
+                }
+            }
             None => *instance.current.write() = Some(Arc::clone(&current)),
         }
         self.confirmed(instance, ttl);
@@ -258,7 +275,10 @@ impl<S: ReactiveState> States<S> {
         let expect = crate::store::Expect::Version(record.version);
         let renewed = Record { version: Version::start(), ..record };
         match within(deadline, self.store.save(&instance.key, &renewed, expect, None)).await? {
-            Saving::Saved => Ok(Arc::new(self.decode(instance, renewed)?)),
+            Saving::Saved => {
+                instance.upkeep.lock().untold = true;
+                Ok(Arc::new(self.decode(instance, renewed)?))
+            }
             Saving::Conflict | Saving::Duplicate => Err(Error::Busy("the store changed meanwhile")),
         }
     }
@@ -294,20 +314,40 @@ impl<S: ReactiveState> States<S> {
 
     /// Deletes the record; followers see the first state again, under a new epoch.
     async fn delete(&self, instance: &Arc<Instance<S>>, deadline: Instant) -> Result<Outcome, Error> {
+        let mut conflicts = 0;
         loop {
             let (current, _) = self.refresh(instance, None, deadline).await?;
-            let deleted = !current.stored
-                || within(deadline, self.store.delete(&instance.key, current.version)).await?;
-            if !deleted && Instant::now() < deadline {
-                continue;
+            let deletion = async {
+                if current.stored {
+                    self.store.delete(&instance.key, current.version).await
+                } else {
+                    Ok(true)
+                }
+            };
+            match within(deadline, deletion).await {
+                Ok(true) => {}
+                Ok(false) if Instant::now() < deadline => {
+                    conflicts += 1;
+                    back_off(conflicts).await;
+                    continue;
+                }
+                Ok(false) => return Err(Error::TimedOut),
+                Err(error) => {
+                    instance.upkeep.lock().doubt();
+                    return Err(Error::Unavailable(error));
+                }
             }
-            let first = match self.first(&instance.key).await {
-                Err(Error::Unknown) => {
-                    // Nothing starts here any more; who asks next is told so.
-                    instance.upkeep.lock().suspect = true;
+            let first = match self.first(&instance.key, deadline).await {
+                Ok(first) => first,
+                Err(error) => {
+                    // The record is gone, whatever comes of this: who asks next is told how it starts now,
+                    // or that nothing does.
+                    instance.upkeep.lock().doubt();
+                    if !matches!(error, Error::Unknown) {
+                        return Err(error);
+                    }
                     S::default()
                 }
-                first => first?,
             };
             let next = Arc::new(Current::start(first)?);
             self.take_over(instance, &current, &next);
@@ -319,7 +359,7 @@ impl<S: ReactiveState> States<S> {
     /// The store has just confirmed the current version.
     fn confirmed(&self, instance: &Instance<S>, ttl: Option<Duration>) {
         let mut upkeep = instance.upkeep.lock();
-        upkeep.suspect = false;
+        (upkeep.suspect, upkeep.untold) = (false, false);
         upkeep.expires = ttl.map(|ttl| Instant::now() + ttl);
     }
 

@@ -64,7 +64,7 @@ impl Inbox for Ear {
         let mut heard = self.2.lock();
         *heard += 1;
         self.0.change(match self.1 {
-            Flaw::LosesUnderLoad if *heard % 100 == 0 => return,
+            Flaw::LosesUnderLoad if heard.is_multiple_of(100) => return,
             Flaw::SwapsVersions => Change { key, from: to, to, data },
             Flaw::CutsData => {
                 let data = data.map(|data| Bytes::slice(&data, ..data.len().min(8000)));

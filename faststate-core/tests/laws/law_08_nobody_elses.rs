@@ -96,7 +96,7 @@ fn registry() -> Arc<StateRegistry> {
         .state::<Order>(StateConfig::record().access(owners), |state| {
             state.event::<Pay>().initial(|key| async move {
                 let exists = key.id().is_some_and(|id| !id.ends_with("missing"));
-                exists.then(|| Order { total: 100 })
+                exists.then_some(Order { total: 100 })
             })
         })
         .build()

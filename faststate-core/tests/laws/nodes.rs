@@ -1,10 +1,17 @@
 //! Laws 2 to 5 and 13 between two nodes of one process: two registries over one store, connected by a
 //! broadcaster that may lose, repeat, delay and strip what it carries.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use faststate_core::{
-    Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Store, Viewer,
+    Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Viewer,
     broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
     conformance::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
     registry::Answer,
@@ -73,8 +80,8 @@ async fn law_02_two_nodes_lose_no_update() {
     let seqs: BTreeSet<_> = try_join_all(tasks).await.unwrap().into_iter().flatten().collect();
     assert_eq!(seqs, (1..=1_600).collect(), "versions have no gap");
     for (node, tab) in nodes.iter().zip(&mut tabs) {
-        tab.catches_up().await;
-        assert_eq!(board(&node.registry).read().await.unwrap().count, 1_600);
+        tab.catches_up(&store).await;
+        assert_eq!(board(&node.registry).read().await.unwrap().count, 1_600, "once the stream is quiet");
     }
 }
 
@@ -170,7 +177,7 @@ async fn storm(seed: u64, deletes: bool) {
                 node.broadcaster.announce_loss();
             }
             for tab in &mut tabs {
-                tab.catches_up().await;
+                tab.catches_up(&store).await;
             }
         }
     }
@@ -179,7 +186,7 @@ async fn storm(seed: u64, deletes: bool) {
         node.broadcaster.announce_loss();
     }
     for tab in &mut tabs {
-        tab.catches_up().await;
+        tab.catches_up(&store).await;
     }
 }
 
@@ -204,10 +211,10 @@ async fn law_04_a_deletion_is_seen_on_the_other_node() {
     board(&nodes[0].registry).send(Add { amount: 3 }).await.unwrap();
     let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
     board(&nodes[0].registry).delete().await.unwrap();
-    tab.catches_up().await;
+    tab.catches_up(&store).await;
     tab.shows(&Board::default()).unwrap();
     board(&nodes[1].registry).send(Add { amount: 4 }).await.unwrap();
-    tab.catches_up().await;
+    tab.catches_up(&store).await;
     assert_eq!(board(&nodes[0].registry).read().await.unwrap().count, 4);
 }
 
@@ -231,25 +238,35 @@ async fn law_04_a_change_of_unknown_outcome_reaches_the_other_node() {
 
 #[tokio::test(start_paused = true)]
 async fn law_04_a_flood_of_changes_ends_at_the_truth_on_the_other_node() {
-    let store = store();
-    let first = LocalBroadcaster::new();
-    let second = first.peer();
-    let nodes = [
-        node(&store, Slow(first, Duration::from_millis(1)), |config| config),
-        // Its queue is short, and every change makes it read the store.
-        node(&store, second, |config| config.queue(4)),
-    ];
-    nodes[1].broadcaster.set(|_| BroadcastFault::Strip);
-    let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
-    let writer = board(&nodes[0].registry);
-    store.set(StoreFault::None);
-    for _ in 0..10_000 {
-        writer.send(Add { amount: 1 }).await.unwrap();
+    for seed in 0..4 {
+        let store = store();
+        let first = LocalBroadcaster::new();
+        let second = first.peer();
+        let nodes = [
+            // The transport is slower than the writer,
+            node(&store, Slow(first, Duration::from_micros(100 * seed)), |config| config),
+            // and the reader's queue is short.
+            node(&store, second, |config| config.queue(4)),
+        ];
+        let mut dice = StdRng::seed_from_u64(seed);
+        nodes[1].broadcaster.set(move |_| match dice.random_range(0..4) {
+            0 => BroadcastFault::Strip,
+            1 => BroadcastFault::Repeat,
+            _ => BroadcastFault::None,
+        });
+        let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
+        let writer = board(&nodes[0].registry);
+        for _ in 0..10_000 {
+            writer.send(Add { amount: 1 }).await.unwrap();
+        }
+        store.set(StoreFault::Slow(Duration::from_millis(3)));
+        for _ in 0..100 {
+            writer.send(Add { amount: 1 }).await.unwrap();
+        }
+        sleep(Duration::from_secs(30)).await;
+        tab.read();
+        tab.shows(&Board { count: 10_100, ..Board::default() }).unwrap();
     }
-    store.set(StoreFault::Slow(Duration::from_millis(20)));
-    sleep(Duration::from_secs(30)).await;
-    tab.read();
-    tab.shows(&Board { count: 10_000, ..Board::default() }).unwrap();
 }
 
 /// Takes its time to publish.
@@ -308,8 +325,14 @@ async fn law_13_a_loss_that_is_announced_while_the_store_is_dead_is_made_good() 
         let store = store();
         let nodes = nodes(&store);
         let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
-        nodes[1].broadcaster.set(|_| BroadcastFault::Lose);
+        let lost = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&lost);
+        nodes[1].broadcaster.set(move |_| {
+            told.store(true, SeqCst);
+            BroadcastFault::Lose
+        });
         board(&nodes[0].registry).send(Add { amount: 3 }).await.unwrap();
+        until("the change is lost", async || lost.load(SeqCst)).await;
         store.set(fault);
         nodes[1].broadcaster.announce_loss();
         sleep(Duration::from_secs(20)).await;

@@ -131,7 +131,7 @@ fn law_11_records_of_any_id_are_followed_and_changed_each_for_itself() {
 }
 
 #[test]
-fn law_8_components_belong_to_a_session() {
+fn law_08_components_belong_to_a_session() {
     let app = app();
     let ada = Session::new();
     let (page, second, other) = (ada.open(&app.url()), ada.open(&app.url()), Session::new().open(&app.url()));
@@ -148,7 +148,7 @@ fn law_8_components_belong_to_a_session() {
 }
 
 #[test]
-fn law_5_a_page_that_does_not_follow_gets_the_view_in_the_reply() {
+fn law_05_a_page_that_does_not_follow_gets_the_view_in_the_reply() {
     let app = app();
     let page = Session::new().open(&format!("{}till", app.url()));
     page.click("button");

@@ -43,7 +43,7 @@ fn equals(page: &Page, truth: &Value) {
 }
 
 #[test]
-fn law_4_pages_equal_the_truth_after_any_changes() {
+fn law_04_pages_equal_the_truth_after_any_changes() {
     let app = App::shapes(64 * 1024, BODY);
     let always = Session::new().open(&app.url());
     let now_and_then = Session::new().open(&app.url());
@@ -67,7 +67,7 @@ fn law_4_pages_equal_the_truth_after_any_changes() {
 }
 
 #[test]
-fn law_4_pages_equal_the_truth_after_cuts_in_the_middle_of_anything() {
+fn law_04_pages_equal_the_truth_after_cuts_in_the_middle_of_anything() {
     for log in [64 * 1024, 300] {
         let app = App::shapes(log, BODY);
         let proxy = Proxy::to(app.address());
