@@ -1,5 +1,7 @@
 //! Where states are saved.
 
+mod cached;
+mod guarded;
 mod memory;
 mod write_behind;
 
@@ -9,7 +11,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-pub use self::{memory::MemoryStore, write_behind::WriteBehind};
+pub use self::{
+    cached::Cached,
+    guarded::{Guarded, Resting},
+    memory::MemoryStore,
+    write_behind::WriteBehind,
+};
 use crate::{BoxError, EventId, Key, Version};
 
 /// How long a store keeps a caller's receipt, by its own clock.

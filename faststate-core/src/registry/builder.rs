@@ -24,7 +24,7 @@ use crate::{
     BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, View,
     event::Resources,
     key::check_name,
-    store::{Store, WriteBehind},
+    store::{Guarded, Store, WriteBehind},
     wire::{Decoded, Input, InputError},
 };
 
@@ -115,7 +115,7 @@ impl RegistryBuilder {
         if name != MEMORY && self.stores.contains_key(&name) {
             self.mistakes.push(format!("the store `{name}` is given twice: give each a name of its own"));
         }
-        self.stores.insert(name, Arc::new(store));
+        self.stores.insert(name, Arc::new(Guarded::new(store)));
         self
     }
 

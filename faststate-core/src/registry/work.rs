@@ -19,7 +19,7 @@ use crate::{
     Context, ReactiveState, Reply,
     broadcast::Change,
     event::{Aftermath, Effects},
-    store::{Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Receipt, Record, Resting, Saving, StoreError},
     version::Version,
 };
 
@@ -152,7 +152,7 @@ impl<S: ReactiveState> States<S> {
                     let (current, _) = self.refresh(instance, None, deadline).await?;
                     return self.applied(instance, &current, &attempting, doubtful);
                 }
-                Err(StoreError::Unavailable(error)) => {
+                Err(StoreError::Unavailable(error)) if unknown || !error.is::<Resting>() => {
                     tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
                     instance.upkeep.lock().doubt();
                     (verified, unknown) = (false, true);

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod broadcaster;
+mod cached;
+mod guarded;
 mod store;
 mod write_behind;
 

@@ -1,7 +1,7 @@
 //! Law 7: after a rejection, a panic or a store failure the state is byte for byte what it was, nobody
 //! hears anything, and the next event works.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use faststate_core::{
@@ -283,6 +283,8 @@ async fn law_07_a_store_that_fails_changes_nothing() {
         let error = patient.fragile.send(Set { value: 50 }).await.unwrap_err();
         assert!(!matches!(error, Error::Internal { .. } | Error::Rejected(_)), "{fault:?}: {error:?}");
         patient.store.set(StoreFault::None);
+        // A store that failed several times in a row is asked again after a moment.
+        tokio::time::sleep(Duration::from_secs(3)).await;
         let after = (patient.stored().await, patient.fragile.read().await.unwrap());
         assert_eq!(after.0, before.0, "{fault:?}");
         assert_eq!((after.1.value, after.1.version()), (before.1.value, before.1.version()), "{fault:?}");

@@ -1,0 +1,3 @@
+//! Every store against its real server.
+
+mod redis;
