@@ -2,9 +2,17 @@
 //!
 //! Serve [`fixture::endpoint`] on a socket of this machine and give its address to [`all`]:
 //!
-//! ```ignore
-//! let server = serve(fixture::endpoint(fixture::registry()?), "127.0.0.1:0");
-//! conformance::adapter::all(server.address()).await?;
+//! ```no_run
+//! # use std::net::SocketAddr;
+//! # use faststate_core::endpoint::Endpoint;
+//! # async fn serve(_: Endpoint) -> SocketAddr { unimplemented!() }
+//! # async fn proves() -> Result<(), Box<dyn std::error::Error>> {
+//! use faststate_core::conformance::{adapter, fixture};
+//!
+//! let address = serve(fixture::endpoint(fixture::registry()?)).await;
+//! adapter::all(address).await?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! The suite speaks raw HTTP/1.1 and knows of the server what a client can know, so that nobody else may talk

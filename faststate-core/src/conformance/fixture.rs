@@ -90,7 +90,6 @@ pub fn endpoint(registry: Arc<dyn Registry>) -> Endpoint {
 }
 
 /// Tells user and roles from `x-user` and `x-roles`.
-#[must_use]
 pub fn identify(parts: &Parts) -> Ready<Identity> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let user = header("x-user").map_or_else(Identity::nobody, Identity::user);

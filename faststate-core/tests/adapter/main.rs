@@ -1,5 +1,6 @@
 //! `conformance::adapter` for the thinnest adapter there can be, and for mutants of it: deliberately broken
 //! ones that the suite must catch.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod flaw;
 mod incoming;

@@ -2,8 +2,10 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
+use tokio::time::timeout;
+
 use super::{Client, Failure, count, ensure, health, problem, tool};
-use crate::conformance::client::Connection;
+use crate::conformance::{client::Connection, failure::PATIENCE};
 
 const EVENT: &str = "/faststate/counter/increment";
 const LIMIT: usize = 64 * 1024;
@@ -83,7 +85,7 @@ pub async fn half_a_body_is_no_event(address: SocketAddr) -> Result<(), Failure>
         let mut connection = client.connect().await?;
         connection.write(format!("{head}{rest}").as_bytes()).await?;
         connection.half_close().await?;
-        let answered = answered(connection).await?;
+        let answered = answered(connection, PROMISE).await?;
         ensure!(answered.is_none_or(|status| status >= 400), PROMISE, "{rest:?} was answered {answered:?}");
 
         let mut connection = client.connect().await?;
@@ -95,9 +97,12 @@ pub async fn half_a_body_is_no_event(address: SocketAddr) -> Result<(), Failure>
     Ok(())
 }
 
-/// The status, if the server did not hang up instead.
-async fn answered(connection: Connection) -> Result<Option<u16>, Failure> {
-    Ok(connection.answer().await.ok().map(|answer| answer.status()))
+/// The status, if the server did not hang up instead; it does one or the other.
+async fn answered(connection: Connection, promise: &str) -> Result<Option<u16>, Failure> {
+    match timeout(PATIENCE / 2, connection.answer()).await {
+        Ok(answer) => Ok(answer.ok().map(|answer| answer.status())),
+        Err(_) => Err(Failure::new(promise, "it was not answered at all")),
+    }
 }
 
 /// A request that comes in small pieces is a request like any other.

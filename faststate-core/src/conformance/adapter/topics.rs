@@ -94,7 +94,7 @@ pub async fn what_is_not_yours_is_not_followed(address: SocketAddr) -> Result<()
             .lines()
             .find_map(|line| line.strip_prefix("data: signals ").filter(|l| l.contains("\"gone\"")));
         let Some(mark) = mark else { return Err(Failure::new(PROMISE, format!("{topic} was told {text}"))) };
-        ensure!(!text.contains("77"), PROMISE, "{topic} showed {text}");
+        ensure!(!text.contains("gold"), PROMISE, "{topic} showed {text}");
         let mark: String = mark.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let mut answer = page.get(&format!("{target}&datastar={mark}")).await?;
         let (status, text) = (answer.status(), answer.text().await?);
@@ -106,7 +106,7 @@ pub async fn what_is_not_yours_is_not_followed(address: SocketAddr) -> Result<()
 
     let mut stream = Stream::open(&mut keeper, "/faststate/sse?states=vault:v1").await?;
     stream.until(|page| page.signals().contains_key("vault")).await?;
-    ensure!(stream.text.contains("77"), PROMISE, "a keeper follows {}", stream.text);
+    ensure!(stream.text.contains("gold"), PROMISE, "a keeper follows {}", stream.text);
     drop(stream);
 
     // Read as text: the page of this suite knows no notices.
@@ -119,7 +119,7 @@ pub async fn what_is_not_yours_is_not_followed(address: SocketAddr) -> Result<()
         };
         text.push_str(&String::from_utf8_lossy(&piece));
     }
-    ensure!(text.contains("gone") && !text.contains("77"), PROMISE, "it was told {text}");
+    ensure!(text.contains("gone") && !text.contains("gold"), PROMISE, "it was told {text}");
     drop(answer);
     nobody_follows(address).await
 }
