@@ -12,6 +12,7 @@ pub mod http;
 mod page;
 mod proxy;
 mod random;
+pub mod servers;
 mod site;
 mod wait;
 
