@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::{Future, IntoFuture},
-    path::Path,
     pin::Pin,
     time::Duration,
 };
@@ -56,11 +55,31 @@ impl DieselStore {
     /// Awaited, [`StoreError::Unavailable`] when the file cannot be opened, or its tables are newer
     /// than this crate.
     #[cfg(feature = "sqlite")]
-    pub fn sqlite(path: impl AsRef<Path>) -> Setup {
+    pub fn sqlite(path: impl AsRef<std::path::Path>) -> Setup {
         let path = path.as_ref();
         let bare = path.to_str().and_then(|text| text.strip_prefix("sqlite:"));
         let bare = bare.map(|text| text.strip_prefix("//").unwrap_or(text));
-        Setup::new(Address::Sqlite(bare.map_or(path, Path::new).to_owned()), 2)
+        Setup::new(Address::Sqlite(bare.map_or(path, std::path::Path::new).to_owned()), 2)
+    }
+
+    /// A store in a PostgreSQL database, at `postgres://user:password@host:port/database`.
+    ///
+    /// # Errors
+    /// Awaited, [`StoreError::Unavailable`] when the server does not answer or its tables are newer
+    /// than this crate.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(url: impl Into<String>) -> Setup {
+        Setup::new(Address::Postgres(url.into()), 16)
+    }
+
+    /// A store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database`.
+    ///
+    /// # Errors
+    /// Awaited, [`StoreError::Unavailable`] when the server does not answer or its tables are newer
+    /// than this crate.
+    #[cfg(feature = "mysql")]
+    pub fn mysql(url: impl Into<String>) -> Setup {
+        Setup::new(Address::Mysql(url.into()), 16)
     }
 }
 
@@ -88,6 +107,16 @@ impl Setup {
             #[cfg(feature = "sqlite")]
             Address::Sqlite(path) => {
                 let backend = crate::sqlite::Sqlite::open(path, settings).await?;
+                Ok(DieselStore::new(backend, settings.timeout))
+            }
+            #[cfg(feature = "postgres")]
+            Address::Postgres(url) => {
+                let backend = crate::postgres::Postgres::open(&url, settings).await?;
+                Ok(DieselStore::new(backend, settings.timeout))
+            }
+            #[cfg(feature = "mysql")]
+            Address::Mysql(url) => {
+                let backend = crate::mysql::Mysql::open(&url, settings).await?;
                 Ok(DieselStore::new(backend, settings.timeout))
             }
         }

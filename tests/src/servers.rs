@@ -1,10 +1,12 @@
 //! Database servers in temporary folders, on free ports, killed with their tests.
 
 mod folder;
+mod mariadb;
+mod postgres;
 
 use std::{net::TcpListener, path::PathBuf};
 
-pub use self::folder::Folder;
+pub use self::{folder::Folder, mariadb::MariaDb, postgres::Postgres};
 
 /// A port of 127.0.0.1 that nobody listens on.
 #[must_use]
