@@ -24,7 +24,7 @@ use crate::{
     pool::Pool,
     row::{Columns, Row, Stored, loaded, millis},
     setup::Settings,
-    statement::{Bind, Statement},
+    statement::{Bind, Statement, only},
 };
 
 /// Records in a MySQL database.
@@ -69,7 +69,7 @@ impl Backend for Mysql {
         ];
         let mut lease = self.pool.lease().await?;
         let statement = Statement::<Columns>::returning(sql::LOAD, &binds);
-        let outcome = statement.get_result::<Row>(lease.connection()).await;
+        let outcome = statement.load::<Row>(lease.connection()).await.and_then(only);
         loaded(lease.end(outcome.map_err(Error::from), is_answer)?)
     }
 
@@ -201,7 +201,7 @@ async fn count(
     text: &'static str,
     binds: &[Bind<'_>],
 ) -> QueryResult<i64> {
-    Statement::<BigInt>::returning(text, binds).get_result(connection).await
+    Statement::<BigInt>::returning(text, binds).load(connection).await.and_then(only)
 }
 
 /// Whether a row of this key is there.

@@ -23,7 +23,7 @@ use crate::{
     pool::Pool,
     row::{Columns, Row, Stored, loaded, millis},
     setup::Settings,
-    statement::{Bind, Statement},
+    statement::{Bind, Statement, only},
 };
 
 /// Records in a PostgreSQL database.
@@ -62,7 +62,7 @@ impl Backend for Postgres {
         ];
         let mut lease = self.pool.lease().await?;
         let statement = Statement::<Columns>::returning(sql::LOAD, &binds);
-        let outcome = statement.get_result::<Row>(lease.connection()).await;
+        let outcome = statement.load::<Row>(lease.connection()).await.and_then(only);
         loaded(lease.end(outcome.map_err(Error::from), is_answer)?)
     }
 
@@ -96,7 +96,7 @@ impl Backend for Postgres {
         binds.extend([digest, kept, digest]);
         let mut lease = self.pool.lease().await?;
         let statement = Statement::<BigInt>::returning(text, &binds);
-        let outcome = match statement.get_result::<i64>(lease.connection()).await {
+        let outcome = match statement.load::<i64>(lease.connection()).await.and_then(only) {
             Ok(0) => Ok(Saving::Conflict),
             Ok(1) => Ok(Saving::Saved),
             Ok(_) => Ok(Saving::Duplicate),

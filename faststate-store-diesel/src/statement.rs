@@ -43,6 +43,15 @@ impl<'a, T> Statement<'a, T> {
     }
 }
 
+/// The only row of a statement that was loaded to its end.
+///
+/// `get_result` would give the row as soon as it comes, and PostgreSQL may send it before it has
+/// committed: a server that dies just then sends it as its last words, and what it says is not so.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn only<T>(mut rows: Vec<T>) -> QueryResult<T> {
+    rows.pop().ok_or(diesel::result::Error::NotFound)
+}
+
 impl<T, DB> QueryFragment<DB> for Statement<'_, T>
 where
     DB: Backend + HasSqlType<BigInt> + HasSqlType<Binary>,

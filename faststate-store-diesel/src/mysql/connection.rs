@@ -9,7 +9,7 @@ use mysql_async::{Conn, Opts, OptsBuilder};
 use crate::{
     error::Error,
     migrations,
-    statement::{Bind, Statement},
+    statement::{Bind, Statement, only},
 };
 
 /// The steps to the tables of today. MySQL commits each statement of a step by itself, so each can be
@@ -107,7 +107,7 @@ async fn version(connection: &mut AsyncMysqlConnection) -> Result<Option<i64>, E
 }
 
 async fn number(connection: &mut AsyncMysqlConnection, text: &'static str) -> Result<Option<i64>, Error> {
-    Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).get_result(connection).await?)
+    Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
 impl fmt::Debug for Opener {

@@ -9,7 +9,7 @@ use tokio_postgres::{Config, NoTls};
 use crate::{
     error::Error,
     migrations,
-    statement::{Bind, Statement},
+    statement::{Bind, Statement, only},
 };
 
 /// The steps to the tables of today.
@@ -106,11 +106,11 @@ async fn migrate(connection: &mut AsyncPgConnection) -> Result<(), Error> {
 
 async fn version(connection: &mut AsyncPgConnection) -> Result<Option<i64>, Error> {
     let text = "SELECT max(version) FROM faststate_schema";
-    Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).get_result(connection).await?)
+    Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
 async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result<i64, Error> {
-    Ok(Statement::<BigInt>::returning(text, &[]).get_result(connection).await?)
+    Ok(Statement::<BigInt>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
 fn connecting(error: tokio_postgres::Error) -> Error {
