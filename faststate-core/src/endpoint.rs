@@ -51,10 +51,10 @@ use self::{
     event::Target,
     identity::Identify,
     route::{Found, Routes},
-    session::{Carried, Cookie},
+    session::Cookie,
     streams::Streams,
 };
-use crate::{BoxError, Registry, Viewer};
+use crate::{BoxError, Error, Registry, Viewer};
 
 /// Everything under `/faststate`, and the events that have paths of their own.
 ///
@@ -129,7 +129,8 @@ impl Endpoint {
     /// Tells user and roles from a request's head; its extensions carry the [`SessionId`](crate::SessionId).
     ///
     /// Asked for each request, and again at least every 5 minutes for each open stream (law 8), with the
-    /// head that opened it. Without it nobody is signed in. An answer that takes over 10 s ends a stream.
+    /// head that opened it. Without it nobody is signed in. An answer that takes over 2 s fails the
+    /// request, or ends the stream, which then reconnects.
     #[must_use]
     pub fn identity<I, F>(self, identify: I) -> Self
     where
@@ -227,13 +228,19 @@ impl Endpoint {
     }
 
     /// Who a request comes from, for application code outside pages. Put its cookie on the answer.
-    pub async fn visitor(&self, parts: &Parts) -> Visitor {
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the identity closure takes over 2 s.
+    pub async fn visitor(&self, parts: &Parts) -> Result<Visitor, Error> {
         Visitor::of(parts, &self.settings).await
     }
 
     /// The page that answers this request. Put its cookie on the answer.
-    pub async fn page(&self, parts: &Parts) -> Page {
-        Page::new(self.clone(), self.visitor(parts).await)
+    ///
+    /// # Errors
+    /// As [`visitor`](Self::visitor).
+    pub async fn page(&self, parts: &Parts) -> Result<Page, Error> {
+        Ok(Page::new(self.clone(), self.visitor(parts).await?))
     }
 
     /// The registry.
@@ -284,7 +291,7 @@ impl Endpoint {
     }
 
     fn admits(&self, parts: &Parts) -> bool {
-        let carried = self.settings.cookie.read(&parts.headers) != Carried::Nothing;
+        let carried = self.settings.cookie.is_carried(&parts.headers);
         // The application may tell a user by a cookie of its own.
         let foreign = self.settings.identify.is_some() && parts.headers.contains_key(header::COOKIE);
         guard::admits(parts, carried || foreign)

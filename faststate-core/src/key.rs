@@ -214,16 +214,32 @@ pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
     if legal { Ok(()) } else { Err(KeyError::Name) }
 }
 
-/// Whether JavaScript gives this property name a meaning that would pollute a prototype.
+/// Whether every JavaScript object has or inherits something under this name, which Datastar would find
+/// in place of a signal and write to.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    matches!(name, "__proto__" | "constructor" | "prototype")
+    matches!(
+        name,
+        "__proto__"
+            | "constructor"
+            | "prototype"
+            | "toString"
+            | "toLocaleString"
+            | "valueOf"
+            | "hasOwnProperty"
+            | "isPrototypeOf"
+            | "propertyIsEnumerable"
+            | "__defineGetter__"
+            | "__defineSetter__"
+            | "__lookupGetter__"
+            | "__lookupSetter__"
+    )
 }
 
 /// Whether Datastar would write to a prototype when it meets this property name: it also splits names
 /// at their dots when it reports a change, so `a.__proto__.b` is as bad as `__proto__`.
 pub(crate) fn pollutes(name: &str) -> bool {
-    // The shortest reserved name has nine bytes. This runs for each key of each change.
-    name.len() >= 9 && (is_reserved(name) || (name.contains('.') && name.split('.').any(is_reserved)))
+    // The shortest reserved name has seven bytes. This runs for each key of each change.
+    name.len() >= 7 && (is_reserved(name) || (name.contains('.') && name.split('.').any(is_reserved)))
 }
 
 /// An id as one segment of a signal's path: `[a-z][a-z0-9_]*` without `__`, injective.

@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod follow;
 mod instance;
+mod nodes;
 mod read_only;
 mod shared;
 mod state_registry;

@@ -1,6 +1,9 @@
 //! Where states are saved.
 
+mod cached;
+mod guarded;
 mod memory;
+mod write_behind;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,7 +11,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-pub use self::memory::MemoryStore;
+pub use self::{
+    cached::Cached,
+    guarded::{Guarded, Resting},
+    memory::MemoryStore,
+    write_behind::WriteBehind,
+};
 use crate::{BoxError, EventId, Key, Version};
 
 /// How long a store keeps a caller's receipt, by its own clock.
@@ -84,6 +92,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When it does not.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Writes what was acknowledged and is not durable yet. Only stores that break promise 4 on purpose
+    /// have something to do.
+    ///
+    /// # Errors
+    /// When not all of it could be written; it is tried again.
+    async fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -116,6 +133,10 @@ impl<T: Store + ?Sized> Store for Arc<T> {
 
     async fn ping(&self) -> Result<(), StoreError> {
         (**self).ping().await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        (**self).flush().await
     }
 }
 

@@ -35,9 +35,9 @@ impl Policy {
     /// Nothing but our own. `unsafe-eval` is there because Datastar compiles the expressions in `data-*`
     /// attributes, which are all ours: what people write is escaped, and never gets to be an attribute.
     pub(crate) fn new(bundle: &Bundle) -> Self {
-        let cdn = if bundle.script().contains(DATASTAR_CDN) { DATASTAR_CDN } else { "" };
+        let datastar = if bundle.script().contains(DATASTAR_CDN) { DATASTAR_CDN } else { "'self'" };
         let content = format!(
-            "default-src 'none'; script-src 'self' 'unsafe-eval' {cdn}; style-src 'self'; img-src 'self'; \
+            "default-src 'none'; script-src {datastar} 'unsafe-eval'; style-src 'self'; img-src 'self'; \
              connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         );
         let content = HeaderValue::try_from(content);

@@ -10,25 +10,30 @@ use faststate::endpoint::{Limits, Secret};
 #[command(version, after_help = "A flag goes before its variable. RUST_LOG sets what is logged (info).")]
 pub(crate) struct Options {
     /// The address and port to listen on; port 0 takes a free one
-    #[arg(long, env = "FASTSTATE_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    #[arg(long, env = "FASTSTATE_LISTEN", value_name = "ADDRESS:PORT", value_parser = address)]
+    #[arg(default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
 
     /// What session cookies are signed with: at least 32 bytes in hexadecimal, as `openssl rand -hex 32`
     /// prints them. Other users of this machine can see a flag: prefer the variable. Without one the
     /// sessions end with the process
-    #[arg(long, env = "FASTSTATE_SECRET", value_name = "HEX", hide_env_values = true, value_parser = Secret::from_hex)]
+    #[arg(long, env = "FASTSTATE_SECRET", value_name = "HEX", value_parser = Secret::from_hex)]
+    #[arg(hide_env_values = true)]
     pub(crate) secret: Option<Secret>,
 
     /// How many streams this server serves at a time; 0 for no limit
-    #[arg(long, env = "FASTSTATE_MAX_STREAMS", value_name = "STREAMS", default_value_t = Limits::default().streams)]
+    #[arg(long, env = "FASTSTATE_MAX_STREAMS", value_name = "STREAMS", value_parser = limit)]
+    #[arg(default_value_t = Limits::default().streams, allow_negative_numbers = true)]
     pub(crate) max_streams: usize,
 
     /// How many streams one address may have (an IPv6 network of 64 bits counts as one); 0 for no limit
-    #[arg(long, env = "FASTSTATE_MAX_STREAMS_PER_ADDRESS", value_name = "STREAMS", default_value_t = Limits::default().streams_per_address)]
+    #[arg(long, env = "FASTSTATE_MAX_STREAMS_PER_ADDRESS", value_name = "STREAMS", value_parser = limit)]
+    #[arg(default_value_t = Limits::default().streams_per_address, allow_negative_numbers = true)]
     pub(crate) max_streams_per_address: usize,
 
     /// How many streams one browser session may have; 0 for no limit
-    #[arg(long, env = "FASTSTATE_MAX_STREAMS_PER_SESSION", value_name = "STREAMS", default_value_t = Limits::default().streams_per_session)]
+    #[arg(long, env = "FASTSTATE_MAX_STREAMS_PER_SESSION", value_name = "STREAMS", value_parser = limit)]
+    #[arg(default_value_t = Limits::default().streams_per_session, allow_negative_numbers = true)]
     pub(crate) max_streams_per_session: usize,
 
     /// A copy of Datastar 1.0.4 to serve instead of the one that was built in; its hash is checked
@@ -43,6 +48,40 @@ impl Options {
             streams_per_address: self.max_streams_per_address,
             streams_per_session: self.max_streams_per_session,
             ..Limits::default()
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "an address and a port are written as 127.0.0.1:5000 or [::1]:5000")
+}
+
+fn limit(text: &str) -> Result<usize, &'static str> {
+    text.parse().map_err(|_| "a limit is a whole number, and 0 stands for no limit")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_with_what_would() {
+        let complaint = |flag, value| match Options::try_parse_from(["demo", flag, value]) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert!(complaint("--listen", "localhost").contains("127.0.0.1:5000"));
+        assert!(complaint("--secret", "abcd").contains("openssl rand -hex 32"));
+        for flag in ["--max-streams", "--max-streams-per-address", "--max-streams-per-session"] {
+            assert!(complaint(flag, "-1").contains("whole number"));
+            assert_eq!(complaint(flag, "0"), "");
         }
     }
 }

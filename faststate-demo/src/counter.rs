@@ -149,3 +149,51 @@ pub(crate) async fn show(
     let page = CounterPage { layout: Layout::of(&page, "/counter"), counter: &counter, host };
     Ok(Text::Html(page.render()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use faststate::{BoxError, Error};
+
+    use super::*;
+
+    fn counter() -> Result<Handle<Counter>, BoxError> {
+        let registry = StateRegistry::builder()
+            .state::<Counter>(StateConfig::global().access(Access::public()), |state| {
+                state.event::<Increment>()
+            })
+            .build()?;
+        Ok(Handle::of(registry, &Viewer::application(), None)?)
+    }
+
+    fn fields(refused: Result<impl Sized, Error>) -> Vec<String> {
+        let Err(Error::Rejected(rejection)) = refused else { return Vec::new() };
+        rejection.fields().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn each_mistake_is_beside_its_field() -> Result<(), BoxError> {
+        let counter = counter()?;
+        for amount in [0, -1, 1001] {
+            let refused = counter.send(Increment { amount, user: "x".repeat(41) }).await;
+            assert_eq!(fields(refused), ["amount", "user"]);
+        }
+        assert_eq!(counter.read().await?.update_count, 0);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_count_does_not_overflow() -> Result<(), BoxError> {
+        let counter = counter()?;
+        counter
+            .update(|counter| {
+                counter.count = i64::MAX - 1;
+                Ok(())
+            })
+            .await?;
+        counter.send(Increment { amount: 1, user: " ".into() }).await?;
+        assert_eq!(fields(counter.send(Increment { amount: 1, user: String::new() }).await), ["amount"]);
+        let now = counter.read().await?;
+        assert_eq!((now.count, &*now.last_updated_by, now.update_count), (i64::MAX, ANONYMOUS, 1));
+        Ok(())
+    }
+}

@@ -16,12 +16,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// The layout of a page that has collected everything it shows.
     pub(crate) fn of(page: &Page, path: &'static str) -> Self {
-        Self {
-            signals: page.signals(),
-            follow: page.follow_action(),
-            datastar: page.datastar_script(),
-            path,
-        }
+        Self { signals: page.signals(), follow: page.follow_action(), datastar: page.datastar_script(), path }
     }
 
     pub(crate) const PAGES: &'static [(&'static str, &'static str)] =

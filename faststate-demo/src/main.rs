@@ -12,7 +12,11 @@ mod layout;
 mod not_found;
 mod problem;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::Parser;
 use faststate::{
@@ -31,7 +35,7 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     // Salvo says where it listens, and so do we.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,salvo_core=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stdout().is_terminal()).init();
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -48,18 +52,20 @@ async fn run(options: Options) -> Result<(), BoxError> {
         Secret::random()
     });
     let bundle = match &options.datastar_js {
-        Some(file) => Bundle::file(file).map_err(|error| format!("{}: {}", file.display(), causes(&error)))?,
+        Some(file) => {
+            Bundle::file(file).map_err(|error| format!("{}: {}", file.display(), causes(&error)))?
+        }
         None => bundle()?,
     };
 
-    let pages = Router::new()
+    let pages = Router::with_filter_fn(|request, _| request.method().is_safe())
         .hoop(Policy::new(&bundle))
-        .get(home::show)
-        .push(Router::with_path("counter").get(counter::show))
-        .push(Router::with_path("chat").get(chat::show))
-        .push(Router::with_path("style.css").get(assets::style))
-        .push(Router::with_path("favicon.svg").get(assets::icon))
-        .push(Router::with_path("{**path}").get(not_found::show));
+        .goal(home::show)
+        .push(Router::with_path("counter").goal(counter::show))
+        .push(Router::with_path("chat").goal(chat::show))
+        .push(Router::with_path("style.css").goal(assets::style))
+        .push(Router::with_path("favicon.svg").goal(assets::icon))
+        .push(Router::with_path("{*+path}").goal(not_found::show));
 
     FastState::new(registry()?)
         .secret(secret)

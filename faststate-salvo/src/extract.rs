@@ -85,7 +85,7 @@ async fn page(request: &Request, depot: &mut Depot) -> Result<Page, PageError> {
         return Ok(page.clone());
     }
     let endpoint = making.endpoint.clone();
-    let page = Page(endpoint.page(&parts(request)).await);
+    let page = Page(endpoint.page(&parts(request)).await?);
     making.page = Some(page.clone());
     Ok(page)
 }

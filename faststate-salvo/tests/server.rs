@@ -1,4 +1,5 @@
 //! The adapter over real loopback sockets.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::{
     net::SocketAddr,
@@ -135,7 +136,7 @@ impl Running {
     async fn ask(&self, head: &str, body: &str) -> String {
         let mut client = self.connect().await;
         client.send(head, body).await;
-        client.to_end().await
+        client.rest().await
     }
 
     fn stop(&mut self) {
@@ -176,7 +177,7 @@ impl Client {
         tokio::time::timeout(DEADLINE, reading).await.unwrap()
     }
 
-    async fn to_end(&mut self) -> String {
+    async fn rest(&mut self) -> String {
         let reading = self.socket.read_to_end(&mut self.received);
         tokio::time::timeout(DEADLINE, reading).await.unwrap().unwrap();
         String::from_utf8(std::mem::take(&mut self.received)).unwrap()
@@ -252,6 +253,8 @@ async fn bodies_are_capped_over_sockets() {
     let head = "POST /faststate/counter/increment HTTP/1.1\r\ncontent-type: application/json";
     let answer = running.ask(head, &format!("{{\"amount\":1{}}}", " ".repeat(100))).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let answer = running.ask(head, &" ".repeat(1_000_000)).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "an answer instead of a reset: {answer}");
     let answer = running.ask(head, "{\"amount\":1}").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
@@ -291,7 +294,7 @@ async fn law_15_a_shutdown_ends_streams_and_finishes_events() {
     event.socket.write_all(b"ount\":1}").await.unwrap();
     let answer = event.until("}}").await;
     assert!(answer.contains("{\"counter\":{\"count\":2}}"), "{answer}");
-    let rest = stream.to_end().await;
+    let rest = stream.rest().await;
     assert!(rest.ends_with("0\r\n\r\n"), "a clean end: {rest:?}");
     let registry = Arc::clone(&running.registry);
     running.stopped().await;

@@ -9,22 +9,25 @@ use faststate_core::{Key, store::StoreError};
 pub(crate) enum Error {
     #[error("no answer within {0:?}")]
     Late(Duration),
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     #[error("no connection within {within:?}")]
     NoConnection {
         within: Duration,
         /// Why the last attempt to connect failed.
         #[source]
-        source: Option<Arc<Error>>,
+        source: Option<Arc<Self>>,
     },
     #[error("cannot connect")]
     Connect(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Query(Arc<diesel::result::Error>),
     /// Whether the transaction is there after all is unknown.
+    #[cfg(any(feature = "sqlite", feature = "mysql"))]
     #[error("the commit failed")]
     Commit(#[source] Arc<diesel::result::Error>),
     #[error("the thread of the database has ended")]
     Gone,
+    #[cfg(any(feature = "sqlite", feature = "mysql"))]
     #[error("cannot use this database: {0}")]
     Unfit(String),
     #[error(

@@ -5,6 +5,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a harness fails by panicking")]
 
 mod browser;
+mod cable;
 mod console;
 mod demo;
 mod devtools;
@@ -12,16 +13,18 @@ pub mod http;
 mod page;
 mod proxy;
 mod random;
-pub mod servers;
+mod servers;
 mod site;
 mod wait;
 
 pub use self::{
     browser::{Browser, Session},
+    cable::Cable,
     demo::Demo,
     page::Page,
     proxy::Proxy,
     random::Random,
+    servers::{Folder, MariaDb, Postgres, RedisServer, RedisSnapshot},
     site::{Answer, Request, Site},
     wait::{DEADLINE, until},
 };

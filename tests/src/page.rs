@@ -200,6 +200,7 @@ impl Page {
     pub fn picture(&self, width: u32, scheme: &str, file: &Path) {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", &metrics);
+        self.call("Emulation.setScrollbarsHidden", &json!({ "hidden": true }));
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.call("Emulation.setEmulatedMedia", &features);
         let whole = json!({ "format": "png", "captureBeyondViewport": true });

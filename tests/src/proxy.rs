@@ -20,10 +20,15 @@ pub struct Proxy {
     wire: Arc<Wire>,
 }
 
+/// No cut is asked for.
+const NEVER: usize = usize::MAX;
+
 #[derive(Debug)]
 struct Wire {
     server: SocketAddr,
     to_lose: AtomicUsize,
+    /// How many more bytes of answers pass before every connection is cut.
+    until_cut: AtomicUsize,
     ids: Mutex<Vec<String>>,
 }
 
@@ -33,7 +38,12 @@ impl Proxy {
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let wire = Arc::new(Wire { server, to_lose: AtomicUsize::new(0), ids: Mutex::default() });
+        let wire = Arc::new(Wire {
+            server,
+            to_lose: AtomicUsize::new(0),
+            until_cut: AtomicUsize::new(NEVER),
+            ids: Mutex::default(),
+        });
         let accepting = Arc::clone(&wire);
         thread::spawn(move || {
             for browser in listener.incoming().map_while(Result::ok) {
@@ -55,6 +65,18 @@ impl Proxy {
         self.wire.to_lose.store(count, Ordering::SeqCst);
     }
 
+    /// Cuts the connection that passes the answers' next byte after so many, in the middle of whatever it
+    /// says; once.
+    pub fn cut_after(&self, bytes: usize) {
+        self.wire.until_cut.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Whether the connection has been cut.
+    #[must_use]
+    pub fn has_cut(&self) -> bool {
+        self.wire.until_cut.load(Ordering::SeqCst) == NEVER
+    }
+
     /// The event ids of the POSTs so far, repeats included.
     #[must_use]
     pub fn event_ids(&self) -> Vec<String> {
@@ -67,8 +89,8 @@ impl Wire {
         let Ok(server) = TcpStream::connect(self.server) else { return };
         let losing = Arc::new(AtomicUsize::new(0));
         let (Ok(from), Ok(to)) = (server.try_clone(), browser.try_clone()) else { return };
-        let lost = Arc::clone(&losing);
-        thread::spawn(move || answers(from, to, &lost));
+        let (wire, lost) = (Arc::clone(self), Arc::clone(&losing));
+        thread::spawn(move || wire.answers(from, to, &lost));
         self.requests(browser, &server, &losing);
         let _ = server.shutdown(Shutdown::Both);
     }
@@ -90,16 +112,30 @@ impl Wire {
             }
         }
     }
-}
 
-/// Passes on what the server says, unless it is to be lost: then both sides are cut off.
-fn answers(mut server: TcpStream, mut browser: TcpStream, losing: &AtomicUsize) {
-    let mut buffer = [0; 64 * 1024];
-    while let Ok(length @ 1..) = server.read(&mut buffer) {
-        if losing.load(Ordering::SeqCst) > 0 || browser.write_all(&buffer[..length]).is_err() {
-            break;
+    /// Passes on what the server says, unless it is to be lost or cut: then both sides are cut off.
+    fn answers(&self, mut server: TcpStream, mut browser: TcpStream, losing: &AtomicUsize) {
+        let mut buffer = [0; 64 * 1024];
+        while let Ok(length @ 1..) = server.read(&mut buffer) {
+            if losing.load(Ordering::SeqCst) > 0 {
+                break;
+            }
+            let passes = self.passes(length);
+            if browser.write_all(&buffer[..passes]).is_err() || passes < length {
+                break;
+            }
+        }
+        let _ = browser.shutdown(Shutdown::Both);
+        let _ = server.shutdown(Shutdown::Both);
+    }
+
+    /// How many of these bytes pass before the cut.
+    fn passes(&self, length: usize) -> usize {
+        let count =
+            |left: usize| if left == NEVER { None } else { Some(left.checked_sub(length).unwrap_or(NEVER)) };
+        match self.until_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count) {
+            Ok(left) => length.min(left),
+            Err(_) => length,
         }
     }
-    let _ = browser.shutdown(Shutdown::Both);
-    let _ = server.shutdown(Shutdown::Both);
 }

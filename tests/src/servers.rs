@@ -1,23 +1,37 @@
-//! Database servers in temporary folders, on free ports, killed with their tests.
+//! Real servers, each with its data in a folder of its own, killed when dropped.
 
 mod folder;
 mod mariadb;
 mod postgres;
+mod redis;
 
-use std::{net::TcpListener, path::PathBuf};
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Command,
+};
 
-pub use self::{folder::Folder, mariadb::MariaDb, postgres::Postgres};
+pub use self::{
+    folder::Folder,
+    mariadb::MariaDb,
+    postgres::Postgres,
+    redis::{RedisServer, RedisSnapshot},
+};
 
-/// A port of 127.0.0.1 that nobody listens on.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+/// An address that nobody listens at.
+fn free_address() -> SocketAddr {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    port.local_addr().expect("a bound socket has an address")
+}
+
+/// Sends a signal (`STOP`, `CONT`, `TERM`) to a process of ours.
+fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "a signal {name} to a process that runs");
 }
 
 /// Where a program is: in the `PATH`, or in one of `folders`. Panics with the Debian package to install.
-#[must_use]
-pub fn program(name: &str, folders: &[PathBuf], package: &str) -> PathBuf {
+fn program(name: &str, folders: &[PathBuf], package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(folders.iter().cloned())

@@ -136,6 +136,24 @@ mod tests {
     }
 
     #[test]
+    fn a_served_bundle_is_cached_by_its_hash() {
+        let bundle = Bundle(Some(Bytes::from_static(b"js")));
+        let ask = |uri: &str, known: &str| {
+            let request = http::Request::builder().uri(uri).header("if-none-match", known).body(());
+            bundle.respond(&request.unwrap().into_parts().0).unwrap()
+        };
+        let source = bundle.script().split('"').find(|part| part.starts_with(BUNDLE)).unwrap().to_owned();
+        let first = ask(&source, "");
+        assert_eq!(first.headers()["cache-control"], "public, max-age=31536000, immutable");
+        assert_eq!(first.headers()["content-type"], "text/javascript; charset=utf-8");
+        let again = ask(BUNDLE, first.headers()["etag"].to_str().unwrap());
+        assert_eq!(
+            (again.status().as_u16(), &again.headers()["cache-control"]),
+            (304, &"no-cache".parse().unwrap())
+        );
+    }
+
+    #[test]
     fn the_cdn_is_checked_by_the_browser() {
         let script = Bundle::cdn().script();
         assert!(script.contains("cdn.jsdelivr.net") && script.contains(DATASTAR_INTEGRITY));

@@ -1,11 +1,14 @@
 //! An event over HTTP.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{Response, StatusCode, header, request::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 
 use super::{Endpoint, Problem, Visitor, guard, limits::limit, reply, reply::ReplyBody};
 use crate::{
@@ -16,6 +19,9 @@ use crate::{
 
 /// How long the body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(15);
+
+/// How much of a body that is too long is read nevertheless.
+const DROPPED: usize = 1024 * 1024;
 
 /// The event that a path names.
 #[derive(Clone, Copy)]
@@ -42,13 +48,16 @@ where
     if !endpoint.admits(parts) {
         return refuse(Problem::cross_site());
     }
-    let visitor = endpoint.visitor(parts).await;
+    let visitor = match endpoint.visitor(parts).await {
+        Ok(visitor) => visitor,
+        Err(error) => return refuse(Problem::of(&error)),
+    };
     if visitor.is_renewed() {
         return visitor.marked(refuse(Problem::session()));
     }
     let answer = match dispatch(endpoint, target, parts, body, &visitor).await {
         Ok(response) => response,
-        Err(problem) => refuse(problem),
+        Err(problem) => refuse(*problem),
     };
     visitor.marked(answer)
 }
@@ -59,7 +68,7 @@ async fn dispatch<B>(
     parts: &Parts,
     body: B,
     visitor: &Visitor,
-) -> Result<Response<ReplyBody>, Problem>
+) -> Result<Response<ReplyBody>, Box<Problem>>
 where
     B: Body + Send,
     B::Data: Send,
@@ -67,18 +76,18 @@ where
 {
     let Target { state, event, id } = target;
     let registry = endpoint.registry();
-    let failed = |error| Problem::of(&error);
+    let failed = |error| Box::new(Problem::of(&error));
     let viewer = visitor.viewer();
     let key = registry.key(state, viewer, id).map_err(failed)?;
     if !registry.allows(&key, viewer) {
-        return Err(Problem::unknown());
+        return Err(Problem::unknown().into());
     }
     let id = event_id(parts)?;
     let body = read(body, endpoint.settings().limits.body_bytes).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str());
     let content_type = content_type.transpose().map_err(|_| bad_request("the content type is not ASCII"))?;
     let input = Input::parse(parts.uri.query(), content_type, &body)
-        .map_err(|error| Problem::input(&error, StatusCode::BAD_REQUEST))?;
+        .map_err(|error| Box::new(Problem::input(&error, StatusCode::BAD_REQUEST)))?;
     let wants_view = !follows(parts, &key);
     let call =
         Call { key: key.clone(), event: event.to_owned(), viewer: viewer.clone(), input, id, wants_view };
@@ -87,7 +96,7 @@ where
 }
 
 /// The caller's id of the event.
-fn event_id(parts: &Parts) -> Result<Option<EventId>, Problem> {
+fn event_id(parts: &Parts) -> Result<Option<EventId>, Box<Problem>> {
     let Some(value) = parts.headers.get("faststate-event") else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok());
     id.map(Some).ok_or_else(|| bad_request("the header `Faststate-Event` is 1 to 64 bytes of visible ASCII"))
@@ -103,26 +112,54 @@ fn follows(parts: &Parts, key: &Key) -> bool {
     })
 }
 
-async fn read<B>(body: B, bytes: usize) -> Result<Bytes, Problem>
+async fn read<B>(body: B, bytes: usize) -> Result<Bytes, Box<Problem>>
 where
     B: Body + Send,
+    B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let body = pin!(Limited::new(body, limit(bytes)));
-    match tokio::time::timeout(BODY_TIME, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+    match tokio::time::timeout(BODY_TIME, collect(pin!(body), limit(bytes))).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => {
             let detail = format!("an event has at most {bytes} bytes");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail))
+            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail))
         }
         Ok(Err(_)) => Err(bad_request("the body broke off")),
         Err(_) => {
             let detail = "the body took too long to arrive";
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "Took too long", detail))
+            Err(refusal(StatusCode::REQUEST_TIMEOUT, "timed_out", "Took too long", detail))
         }
     }
 }
 
-fn bad_request(detail: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+/// The body, or nothing if it is longer than `most`.
+///
+/// Of a longer one some more is read and dropped: a connection that is closed before the client has sent
+/// everything is reset, and the client never sees the answer.
+async fn collect<B: Body>(mut body: Pin<&mut B>, most: usize) -> Result<Option<Bytes>, B::Error> {
+    let mut collected = BytesMut::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length = length.saturating_add(data.remaining());
+        if length <= most {
+            collected.put(data);
+        } else if length - most > DROPPED {
+            break;
+        }
+    }
+    Ok((length <= most).then(|| collected.freeze()))
+}
+
+fn bad_request(detail: &str) -> Box<Problem> {
+    refusal(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+}
+
+fn refusal(
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: impl Into<String>,
+) -> Box<Problem> {
+    Box::new(Problem::new(status, kind, title, detail))
 }

@@ -15,7 +15,12 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
-use super::{Identity, Problem, ProblemView, identity::Identify, nest, streams::Permit};
+use super::{
+    Identity, Problem, ProblemView,
+    identity::{Identify, PATIENCE},
+    nest,
+    streams::Permit,
+};
 use crate::{
     Key, Registry, SessionId, Viewer,
     registry::TopicName,
@@ -25,8 +30,6 @@ use crate::{
 
 /// The cursor of a topic that this page may not follow: it reconnects, and says so.
 pub(super) const GONE: &str = "gone";
-/// How long the application may take to say who a stream's viewer is by now.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a stream asks again while it is open.
 pub(super) struct Recheck {

@@ -1,11 +1,14 @@
 //! Who a request comes from, as the application tells.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::request::Parts;
 
 use crate::{SessionId, Viewer};
+
+/// How long the application may take to answer (law 13).
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The user and roles behind a request, as the application's identity closure tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,9 +48,11 @@ impl Identity {
     }
 }
 
+type Closure = dyn Fn(&Parts) -> BoxFuture<'static, Identity> + Send + Sync;
+
 /// The application's closure.
 #[derive(Clone)]
-pub(super) struct Identify(Arc<dyn Fn(&Parts) -> BoxFuture<'static, Identity> + Send + Sync>);
+pub(super) struct Identify(Arc<Closure>);
 
 impl Identify {
     pub(super) fn new<I, F>(identify: I) -> Self

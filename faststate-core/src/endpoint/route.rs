@@ -40,9 +40,12 @@ enum Goal {
     Bundle,
 }
 
+/// What one path leads to, by method.
+type Goals = Vec<(Method, Goal)>;
+
 /// Every path that the endpoint answers.
 #[derive(Clone, Debug)]
-pub(super) struct Routes(matchit::Router<Vec<(Method, Goal)>>);
+pub(super) struct Routes(matchit::Router<Goals>);
 
 impl Routes {
     pub(super) fn new(events: Vec<Route>) -> Self {
@@ -52,7 +55,7 @@ impl Routes {
         });
         let own = [(STREAM, Goal::Stream), (HEALTH, Goal::Health), (BUNDLE, Goal::Bundle)];
         let own = own.map(|(path, goal)| (Cow::Borrowed(path), Method::GET, goal));
-        let mut paths: Vec<(Cow<'static, str>, Vec<(Method, Goal)>)> = Vec::new();
+        let mut paths: Vec<(Cow<'static, str>, Goals)> = Vec::new();
         for (path, method, goal) in own.into_iter().chain(events) {
             match paths.iter_mut().find(|(known, _)| *known == path) {
                 Some((_, goals)) => goals.push((method, goal)),

@@ -87,6 +87,8 @@ pub(super) enum Carried {
 #[derive(Clone, Debug)]
 pub(super) struct Cookie {
     secret: Secret,
+    /// Keyed for this name: what it signs is no cookie of another name.
+    signer: Hmac<Sha256>,
     name: Cow<'static, str>,
     secure: bool,
     max_age: Duration,
@@ -94,9 +96,11 @@ pub(super) struct Cookie {
 
 impl Cookie {
     pub(super) fn new() -> Self {
+        let (secret, name) = (Secret::random(), Cow::Borrowed("faststate"));
         Self {
-            secret: Secret::random(),
-            name: Cow::Borrowed("faststate"),
+            signer: signer(&secret, &name),
+            secret,
+            name,
             secure: false,
             max_age: Duration::from_hours(365 * 24),
         }
@@ -104,6 +108,7 @@ impl Cookie {
 
     pub(super) fn sign_with(&mut self, secret: Secret) {
         self.secret = secret;
+        self.signer = signer(&self.secret, &self.name);
     }
 
     pub(super) fn secure(&mut self, secure: bool) {
@@ -116,6 +121,7 @@ impl Cookie {
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
         if legal {
             self.name = name;
+            self.signer = signer(&self.secret, &self.name);
         } else {
             tracing::error!(%name, "a cookie's name has letters, digits, `_`, `-` and `.`; keeping the old one");
         }
@@ -123,6 +129,11 @@ impl Cookie {
 
     pub(super) fn max_age(&mut self, max_age: Duration) {
         self.max_age = max_age;
+    }
+
+    /// Whether the request carries a session cookie, valid or not.
+    pub(super) fn is_carried(&self, headers: &HeaderMap) -> bool {
+        values(headers, &self.name).next().is_some()
     }
 
     /// The request's session: of several cookies of this name, the first that is valid.
@@ -162,12 +173,14 @@ impl Cookie {
         Some(SessionId::from_bytes(*id))
     }
 
-    /// The key depends on the name, so that a cookie of another name is no cookie of this one.
     fn mac(&self, id: &[u8]) -> Hmac<Sha256> {
-        let derived =
-            keyed(&self.secret.0).chain_update("faststate session cookie\0").chain_update(&*self.name);
-        keyed(&derived.finalize().into_bytes().into()).chain_update(id)
+        self.signer.clone().chain_update(id)
     }
+}
+
+fn signer(secret: &Secret, name: &str) -> Hmac<Sha256> {
+    let derived = keyed(&secret.0).chain_update("faststate session cookie\0").chain_update(name);
+    keyed(&derived.finalize().into_bytes().into())
 }
 
 /// HMAC with a key of 32 bytes; zeros up to a block change nothing.

@@ -85,7 +85,10 @@ async fn follow(
         return reply::status(&full("this server is about to restart", StatusCode::SERVICE_UNAVAILABLE));
     }
     let closings = streams.closings();
-    let visitor = endpoint.visitor(&parts).await;
+    let visitor = match endpoint.visitor(&parts).await {
+        Ok(visitor) => visitor,
+        Err(error) => return reply::status(&Problem::of(&error)),
+    };
     let viewer = visitor.viewer();
     let address = endpoint.address(&parts.headers, peer);
     let permit = match streams.enter(&settings.limits, viewer.clone(), address) {

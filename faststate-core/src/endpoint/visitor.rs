@@ -2,8 +2,10 @@
 
 use http::{HeaderValue, Response, header, request::Parts};
 
-use super::{Settings, session::Carried};
-use crate::{SessionId, Viewer};
+use tokio::time::timeout;
+
+use super::{Settings, identity::PATIENCE, session::Carried};
+use crate::{Error, SessionId, Viewer};
 
 /// Who a request comes from: the session of its cookie, or a new one, and what the identity closure told.
 #[derive(Clone, Debug)]
@@ -15,7 +17,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    pub(super) async fn of(parts: &Parts, settings: &Settings) -> Self {
+    pub(super) async fn of(parts: &Parts, settings: &Settings) -> Result<Self, Error> {
         let carried = settings.cookie.read(&parts.headers);
         let (session, cookie) = match carried {
             Carried::Session(session) => (session, None),
@@ -29,10 +31,14 @@ impl Visitor {
             Some(identify) => {
                 let mut parts = parts.clone();
                 parts.extensions.insert(session);
-                identify.ask(&parts).await.viewer(session)
+                let Ok(identity) = timeout(PATIENCE, identify.ask(&parts)).await else {
+                    tracing::error!("the identity closure took over {PATIENCE:?}: the request fails");
+                    return Err(Error::TimedOut);
+                };
+                identity.viewer(session)
             }
         };
-        Self { viewer, session, cookie, renewed: carried == Carried::Invalid }
+        Ok(Self { viewer, session, cookie, renewed: carried == Carried::Invalid })
     }
 
     /// Who looks.

@@ -109,7 +109,7 @@ pub enum ImageError {
     Name(String),
     /// A key inside a field that would pollute a prototype in the browser.
     #[error(
-        "`{0}` cannot be a key: JavaScript reserves `__proto__`, `constructor` and `prototype`, between dots too"
+        "`{0}` cannot be a key: every JavaScript object inherits something of this name, and dots separate names"
     )]
     Reserved(String),
     /// A name that a map gives twice.

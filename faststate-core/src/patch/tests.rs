@@ -99,7 +99,9 @@ fn law_12_names_cannot_pollute_a_prototype() {
         assert!(message.contains("cannot name a signal") || message.contains("cannot be a key"), "{message}");
     }
     // Datastar splits names at their dots when it reports a change.
-    for key in ["__proto__", "constructor", "prototype", "a.__proto__.b", "a.constructor"] {
+    for key in
+        ["__proto__", "constructor", "prototype", "toString", "a.__proto__.b", "a.constructor", "valueOf.a"]
+    {
         let message = refusal(&json!({ "a": [{ "b": { key: 1 } }] }));
         assert!(message.starts_with("in `a`: ") && message.contains("cannot be a key"), "{message}");
     }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
 
 use super::{
     Access, BuildError, Route, StateConfig, StateRegistry,
@@ -19,13 +18,13 @@ use super::{
     shared::Shared,
     state_registry::Ear,
     states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Initial, Presence, States},
-    upkeep::keep_house,
+    upkeep::{keep_instances, sweep},
 };
 use crate::{
     BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, View,
     event::Resources,
     key::check_name,
-    store::Store,
+    store::{Guarded, Store, WriteBehind},
     wire::{Decoded, Input, InputError},
 };
 
@@ -116,7 +115,7 @@ impl RegistryBuilder {
         if name != MEMORY && self.stores.contains_key(&name) {
             self.mistakes.push(format!("the store `{name}` is given twice: give each a name of its own"));
         }
-        self.stores.insert(name, Arc::new(store));
+        self.stores.insert(name, Arc::new(Guarded::new(store)));
         self
     }
 
@@ -134,10 +133,10 @@ impl RegistryBuilder {
         self
     }
 
-    /// How long a call may take from its arrival (2 s).
+    /// How long a call may take from its arrival (2 s, at most an hour).
     #[must_use]
-    pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline.min(Duration::from_hours(1));
         self
     }
 
@@ -167,8 +166,6 @@ impl RegistryBuilder {
         if !self.mistakes.is_empty() {
             return Err(BuildError(self.mistakes));
         }
-        let ttls = self.states.iter().filter_map(|declared| declared.config.ttl);
-        let shortest_ttl = ttls.min();
         let shared = Arc::new(Shared::new(
             self.resources,
             self.deadline,
@@ -179,8 +176,15 @@ impl RegistryBuilder {
         let mut states = HashMap::new();
         for Declared { name, config, finish, .. } in self.states {
             let Some(store) = self.stores.get(store_name(&config)) else { continue };
-            states.insert(name, finish(Arc::clone(store), Arc::clone(&shared)));
+            let mut store = Arc::clone(store);
+            if let Some(interval) = config.every {
+                store = WriteBehind::new(store, interval);
+                self.stores.insert(format!("{} of {name}", store_name(&config)), Arc::clone(&store));
+            }
+            states.insert(name, finish(store, Arc::clone(&shared)));
         }
+        // Set once, here.
+        let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
         let registry = Arc::new(StateRegistry { states, stores: self.stores, shared });
         let weak = Arc::downgrade(&registry);
         // Set once, here.
@@ -188,7 +192,12 @@ impl RegistryBuilder {
         if let Some(broadcaster) = self.broadcaster {
             broadcaster.attach(Arc::new(Ear(Weak::clone(&weak))));
         }
-        tokio::spawn(keep_house(weak, shortest_ttl));
+        for states in registry.states.values() {
+            tokio::spawn(keep_instances(Arc::downgrade(states), states.config().ttl));
+        }
+        for name in registry.stores.keys() {
+            tokio::spawn(sweep(name.clone(), Arc::downgrade(&registry)));
+        }
         Ok(registry)
     }
 
@@ -211,6 +220,16 @@ impl RegistryBuilder {
             if self.broadcaster.is_some() && config.store == Saved::Memory {
                 mistakes.push(format!(
                     "the state `{name}` is not saved in a store that all nodes share: add `persist()`, or leave out the broadcaster"
+                ));
+            }
+            if config.every.is_some() && config.store == Saved::Memory {
+                mistakes.push(format!(
+                    "the state `{name}` is saved every now and then, but nowhere: add `persist()` or `persist_in`"
+                ));
+            }
+            if self.broadcaster.is_some() && config.every.is_some() {
+                mistakes.push(format!(
+                    "the state `{name}` is acknowledged before it is saved, so other nodes could not see it: leave out `persist_every`, or the broadcaster"
                 ));
             }
             for Route { method, path, event, .. } in routes {
@@ -339,7 +358,6 @@ impl<S: ReactiveState> StateBuilder<S> {
             presence: self.presence,
             shared,
             instances: DashMap::new(),
-            crowded: Mutex::new(None),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Error,
     instance::{Instance, Slot},
+    shared::guard,
     states::{Arriving, States},
 };
 use crate::{
@@ -26,26 +27,32 @@ impl<S: ReactiveState> States<S> {
         cursor: Option<Version>,
         stream: u64,
     ) -> Result<Follower, Error> {
-        let (mut instance, current) = self.current(key).await?;
-        let interest = match &self.shared.nodes {
-            Some(nodes) if instance.topics.lock().interest.is_none() => {
-                let joined = nodes.broadcaster.join(key).await;
-                Some(joined.map_err(|error| {
-                    Error::Unavailable(crate::store::StoreError::Unavailable(error.into()))
-                })?)
-            }
-            _ => None,
-        };
-        // Changes between the look at the store and the interest were not heard; and a cursor that is
-        // not from this node's past may be from another's present.
+        let deadline = self.deadline();
+        let (mut instance, current) = self.current(key, deadline).await?;
+        // A cursor that is not from this node's past may be from another's present, and so may be what a
+        // page shows that comes without one.
         let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
-        if interest.is_some() || !cursor.is_none_or(is_past) {
-            (instance, _) = self.refreshed(instance).await?;
-        }
-        let follower = {
+        let mut behind = cursor.map_or(self.shared.nodes.is_some(), |cursor| !is_past(cursor));
+        let mut interest = None;
+        let follower = loop {
+            if let Some(nodes) = &self.shared.nodes
+                && interest.is_none()
+                && instance.topics.lock().interest.is_none()
+            {
+                interest = Some(nodes.join(key, deadline).await?);
+                // Changes between the look at the store and the interest were not heard.
+                behind = true;
+            }
+            if std::mem::take(&mut behind) {
+                (instance, _) = self.refreshed(instance, deadline).await?;
+            }
             let mut topics = instance.topics.lock();
             if topics.interest.is_none() {
-                topics.interest = interest;
+                topics.interest = interest.take();
+            }
+            // The last follower may have left meanwhile, and taken the node's interest along.
+            if topics.interest.is_none() && self.shared.nodes.is_some() {
+                continue;
             }
             let open = topics.open.iter().find(|(open, _)| *open == slot).map(|(_, topic)| Arc::clone(topic));
             let topic = match open {
@@ -57,7 +64,7 @@ impl<S: ReactiveState> States<S> {
                 }
             };
             *topics.streams.entry(stream).or_default() += 1;
-            topic.join(cursor, stream)
+            break topic.join(cursor, stream);
         };
         self.count_followers(&instance);
         Ok(follower)
@@ -96,10 +103,14 @@ impl<S: ReactiveState> States<S> {
 
     /// Tells the state how many follow it, soon and once for all who come and go until then.
     fn count_followers(&self, instance: &Arc<Instance<S>>) {
-        if self.presence.is_none() || std::mem::replace(&mut instance.topics.lock().presence_due, true) {
+        // A follower may be dropped anywhere, also after the runtime.
+        if self.presence.is_none() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let Ok(me) = self.me() else { return };
+        if std::mem::replace(&mut instance.topics.lock().presence_due, true) {
+            return;
+        }
         let instance = Arc::clone(instance);
         self.shared.detach(async move {
             tokio::time::sleep(PRESENCE_DELAY).await;
@@ -113,13 +124,12 @@ impl<S: ReactiveState> States<S> {
                 count
             };
             let Some(presence) = &me.presence else { return };
-            let arriving = Arriving {
-                attempt: presence(count),
-                fields: &[],
-                viewer: Viewer::application(),
-                id: None,
-                wants_view: false,
+            let Ok(attempt) = guard("`presence` panicked", || presence(count)) else {
+                instance.topics.lock().presence_told = None;
+                return;
             };
+            let arriving =
+                Arriving { attempt, fields: &[], viewer: Viewer::application(), id: None, wants_view: false };
             if let Err(error) = me.send(&instance.key, arriving).await {
                 tracing::warn!(key = ?instance.key, %error, "the number of followers was not told");
                 instance.topics.lock().presence_told = None;

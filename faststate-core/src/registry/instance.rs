@@ -60,8 +60,19 @@ pub(super) struct Upkeep {
     pub(super) verified: Option<Instant>,
     /// When the record expires, as far as this node knows.
     pub(super) expires: Option<Instant>,
-    /// Whether the instance must be loaded again before it is used: a save with an unknown outcome.
+    /// Whether the instance must be loaded again before it is used.
     pub(super) suspect: bool,
+    /// Whether the store may hold a change of this node that the other nodes have not been told.
+    pub(super) untold: bool,
+    /// Whether somebody looks again and again until the instance is not suspect any more.
+    pub(super) looking: bool,
+}
+
+impl Upkeep {
+    /// What became of a change is not known: the store must be asked, and the other nodes told.
+    pub(super) const fn doubt(&mut self) {
+        (self.suspect, self.untold) = (true, true);
+    }
 }
 
 /// A state at one version.
@@ -73,6 +84,8 @@ pub(super) struct Current<S> {
     pub(super) stored: bool,
     /// Written by a newer version of the application: not to be overwritten.
     pub(super) read_only: bool,
+    /// What is shown of an instance that does not exist any more.
+    pub(super) gone: bool,
     image: OnceLock<Result<Image, Arc<str>>>,
 }
 
@@ -89,6 +102,8 @@ impl<S: ReactiveState> Instance<S> {
                 verified: None,
                 expires: None,
                 suspect: false,
+                untold: false,
+                looking: false,
             }),
         }
     }
@@ -122,6 +137,11 @@ impl<S: ReactiveState> Current<S> {
         Ok(Self::new(state, data, Version::start(), false))
     }
 
+    /// What is left for those who follow an instance that does not exist any more.
+    pub(super) fn gone() -> Result<Self, Error> {
+        Ok(Self { gone: true, ..Self::start(S::default())? })
+    }
+
     pub(super) fn next(&self, state: S, data: Bytes) -> Self {
         Self::new(state, data, self.version.next(), true)
     }
@@ -131,7 +151,15 @@ impl<S: ReactiveState> Current<S> {
     }
 
     fn new(state: S, data: Bytes, version: Version, stored: bool) -> Self {
-        Self { state: Arc::new(state), data, version, stored, read_only: false, image: OnceLock::new() }
+        Self {
+            state: Arc::new(state),
+            data,
+            version,
+            stored,
+            read_only: false,
+            gone: false,
+            image: OnceLock::new(),
+        }
     }
 
     /// The signals, encoded once.

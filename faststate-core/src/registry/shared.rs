@@ -11,21 +11,23 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Registry};
+use super::{Error, Registry, nodes::Nodes, states::AnyStates};
 use crate::{
     Handle, Key, ReactiveState,
     broadcast::{Broadcaster, Change},
     event::Resources,
 };
 
-/// How many changes may wait for the broadcaster.
-const OUTBOX: usize = 4096;
+/// How often a full registry looks for instances to let go.
+const CROWDED: Duration = Duration::from_millis(100);
 
 /// What all states of a registry share. No lock in here is on an event's way.
 pub(super) struct Shared {
@@ -41,12 +43,10 @@ pub(super) struct Shared {
     background: Arc<Semaphore>,
     instances: AtomicUsize,
     max_instances: usize,
-}
-
-/// The way to the other nodes.
-pub(super) struct Nodes {
-    pub(super) broadcaster: Arc<dyn Broadcaster>,
-    outbox: mpsc::Sender<Change>,
+    /// Every state, to make room in.
+    pub(super) states: OnceLock<Vec<Weak<dyn AnyStates>>>,
+    /// When room was made last.
+    crowded: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -69,6 +69,8 @@ impl Shared {
             background: Arc::new(Semaphore::new(background.min(Semaphore::MAX_PERMITS))),
             instances: AtomicUsize::new(0),
             max_instances,
+            states: OnceLock::new(),
+            crowded: Mutex::new(None),
         }
     }
 
@@ -97,14 +99,18 @@ impl Shared {
     }
 
     /// Runs work that an event left behind.
-    pub(super) fn background(
+    pub(super) fn background<W: Future<Output = ()> + Send>(
         &self,
         permit: OwnedSemaphorePermit,
-        work: impl Future<Output = ()> + Send + 'static,
+        work: impl FnOnce() -> W + Send + 'static,
     ) {
         self.tasks.spawn(async move {
             let _permit = permit;
-            work.await;
+            // It begins in here too: the event is committed, and is not to fail for its sake.
+            let worked = std::panic::AssertUnwindSafe(async { work().await }).catch_unwind().await;
+            if let Err(panic) = worked {
+                tracing::error!(error = %panic_text(&*panic), "work after a commit panicked");
+            }
         });
     }
 
@@ -135,6 +141,20 @@ impl Shared {
             .is_ok()
     }
 
+    /// Lets idle instances of every state go, at most every 100 ms.
+    pub(super) fn make_room(&self) {
+        let now = Instant::now();
+        {
+            let mut crowded = self.crowded.lock();
+            if crowded.is_some_and(|at| now - at < CROWDED) {
+                return;
+            }
+            *crowded = Some(now);
+        }
+        let states = self.states.get().into_iter().flatten();
+        states.filter_map(Weak::upgrade).for_each(|states| states.let_go());
+    }
+
     pub(super) fn instances_leave(&self, count: usize) {
         self.instances.fetch_sub(count, Ordering::Relaxed);
     }
@@ -145,26 +165,9 @@ impl Shared {
 
     /// Tells the other nodes of a change, if there are any.
     pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
-        if let Some(nodes) = &self.nodes
-            && nodes.outbox.try_send(change()).is_err()
-        {
-            tracing::warn!("the broadcaster does not keep up: other nodes notice the gap and read the store");
+        if let Some(nodes) = &self.nodes {
+            nodes.publish(change(), &self.tasks);
         }
-    }
-}
-
-impl Nodes {
-    fn new(broadcaster: Arc<dyn Broadcaster>) -> Self {
-        let (outbox, mut waiting) = mpsc::channel::<Change>(OUTBOX);
-        let transport = Arc::clone(&broadcaster);
-        tokio::spawn(async move {
-            while let Some(change) = waiting.recv().await {
-                if let Err(error) = transport.publish(&change).await {
-                    tracing::warn!(key = ?change.key, error = &error as &dyn std::error::Error, "not broadcast");
-                }
-            }
-        });
-        Self { broadcaster, outbox }
     }
 }
 

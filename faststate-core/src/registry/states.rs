@@ -4,17 +4,17 @@ use std::{
     collections::HashMap,
     sync::{Arc, Weak},
     task::Poll,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use dashmap::{DashMap, Entry};
 use futures::{FutureExt as _, future::BoxFuture};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
     Access, Attempt, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
+    attempt::Refused,
     instance::{Current, Instance, Slot},
     shared::{Shared, guard, panic_text, poll_once},
     turn::{Attempting, Work},
@@ -26,6 +26,9 @@ use crate::{
     topics::Follower,
     wire::{Input, InputError, Nest},
 };
+
+/// How long to wait before looking again for what a dead store has.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// How a state begins; `None` if there is no such instance.
 pub(super) type Initial<S> =
@@ -53,7 +56,6 @@ pub(super) struct States<S: ReactiveState> {
     pub(super) presence: Option<Presence<S>>,
     pub(super) shared: Arc<Shared>,
     pub(super) instances: DashMap<Key, Arc<Instance<S>>>,
-    pub(super) crowded: Mutex<Option<Instant>>,
 }
 
 /// A view whose name is data.
@@ -104,6 +106,8 @@ pub(super) trait AnyStates: Send + Sync {
     fn lost(&self);
     /// Keeps followed and used records alive, and lets idle instances go.
     async fn upkeep(&self);
+    /// Lets every idle instance go.
+    fn let_go(&self);
 }
 
 #[async_trait]
@@ -137,7 +141,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 
     async fn read(&self, key: &Key) -> Result<Reading, Error> {
-        let (_, current) = self.current(key).await?;
+        let (_, current) = self.current(key, self.deadline()).await?;
         Ok(Reading { state: Arc::clone(&current.state) as _, version: current.version })
     }
 
@@ -148,7 +152,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
 
     async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Visible, Error> {
         let slot = self.slot(view)?;
-        let (instance, current) = self.current(key).await?;
+        let (instance, current) = self.current(key, self.deadline()).await?;
         match slot {
             Slot::Signals => {
                 Ok(Visible::Signals(instance.nest.json(Some(current.image()?), Some(current.version))))
@@ -206,6 +210,10 @@ impl<S: ReactiveState> AnyStates for States<S> {
     async fn upkeep(&self) {
         self.keep().await;
     }
+
+    fn let_go(&self) {
+        self.let_go_idle(Duration::ZERO);
+    }
 }
 
 /// An event that has arrived and waits for its turn.
@@ -228,9 +236,13 @@ impl<S: ReactiveState> States<S> {
             Scene { key: key.clone(), viewer: viewer.clone(), resources: Arc::clone(&self.shared.resources) };
         let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, attempt.name(), id));
         let mut preparing = Box::pin(async move {
-            let prepared = std::panic::AssertUnwindSafe(attempt.prepare(&scene)).catch_unwind().await;
-            match prepared {
-                Ok(prepared) => prepared.map(|()| attempt).map_err(Error::Rejected),
+            let prepared = std::panic::AssertUnwindSafe(async { attempt.prepare(&scene).await });
+            match prepared.catch_unwind().await {
+                Ok(Ok(())) => Ok(attempt),
+                Ok(Err(rejection)) if receipt.is_minted() => Err(Error::Rejected(rejection)),
+                Ok(Err(rejection)) => {
+                    Ok(Box::new(Refused { name: attempt.name(), rejection }) as Box<dyn Attempt<S>>)
+                }
                 Err(panic) => Err(Error::internal("`prepare` panicked", &panic_text(&*panic))),
             }
         });
@@ -259,21 +271,26 @@ impl<S: ReactiveState> States<S> {
     }
 
     /// The present state, loaded or confirmed first if need be.
-    pub(super) async fn current(&self, key: &Key) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+    pub(super) async fn current(
+        &self,
+        key: &Key,
+        deadline: Instant,
+    ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
         let instance = self.instance(key)?;
         let alone = self.shared.nodes.is_none() || instance.topics.lock().interest.is_some();
         if let Some(current) = instance.usable().filter(|_| alone) {
             return Ok((instance, current));
         }
-        self.refreshed(instance).await
+        self.refreshed(instance, deadline).await
     }
 
     /// The present state as the store has it now.
     pub(super) async fn refreshed(
         &self,
         instance: Arc<Instance<S>>,
+        deadline: Instant,
     ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
-        let outcome = self.me()?.take_turn(&instance, Work::Refresh, self.deadline()).await;
+        let outcome = self.me()?.take_turn(&instance, Work::Refresh, deadline).await;
         let current = instance.current.read().clone();
         match (outcome, current) {
             (Ok(_), Some(current)) => Ok((instance, current)),
@@ -294,15 +311,53 @@ impl<S: ReactiveState> States<S> {
         self.shared.detach(async move {
             if let Err(error) = me.take_turn(&instance, work, deadline).await {
                 tracing::debug!(key = ?instance.key, %error, "not looked up");
+                instance.upkeep.lock().suspect = true;
+                me.clear_up(&instance);
+            }
+        });
+    }
+
+    /// Looks again and again until a suspect instance is confirmed, if somebody follows it or other nodes
+    /// must be told of it; whoever else uses it looks himself.
+    pub(super) fn clear_up(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
+        let concerns = move |me: &Self, instance: &Instance<S>| {
+            let untold = me.shared.nodes.is_some() && instance.upkeep.lock().untold;
+            untold || instance.followers() > 0
+        };
+        {
+            let concerned = concerns(self, instance);
+            let mut upkeep = instance.upkeep.lock();
+            if !upkeep.suspect || !concerned || std::mem::replace(&mut upkeep.looking, true) {
+                return;
+            }
+        }
+        let (me, instance) = (Weak::clone(&self.me), Arc::clone(instance));
+        // Not among the tasks that `settle` waits for: it may take as long as the store is dead.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(AGAIN).await;
+                let Some(me) = me.upgrade() else { return };
+                let gone = instance.upkeep.lock().suspect
+                    && concerns(&me, &instance)
+                    && matches!(
+                        me.take_turn(&instance, Work::Refresh, me.deadline()).await,
+                        Err(Error::Unknown)
+                    );
+                let concerned = concerns(&me, &instance);
+                let mut upkeep = instance.upkeep.lock();
+                if gone || !upkeep.suspect || !concerned {
+                    upkeep.looking = false;
+                    return;
+                }
             }
         });
     }
 
     /// How an instance begins that the store does not have.
-    pub(super) async fn first(&self, key: &Key) -> Result<S, Error> {
+    pub(super) async fn first(&self, key: &Key, deadline: Instant) -> Result<S, Error> {
         let Some(initial) = &self.initial else { return Ok(S::default()) };
-        let first = std::panic::AssertUnwindSafe(initial(key.clone())).catch_unwind().await;
-        match first {
+        let first = std::panic::AssertUnwindSafe(async { initial(key.clone()).await }).catch_unwind();
+        match tokio::time::timeout_at(deadline, first).await.map_err(|_| Error::TimedOut)? {
             Ok(Ok(Some(state))) => Ok(state),
             Ok(Ok(None)) => Err(Error::Unknown),
             Ok(Err(source)) => Err(Error::Unavailable(crate::store::StoreError::Unavailable(source))),
@@ -316,7 +371,7 @@ impl<S: ReactiveState> States<S> {
             return Ok(instance);
         }
         if !self.shared.instance_enters() {
-            self.make_room();
+            self.shared.make_room();
             if !self.shared.instance_enters() {
                 return Err(Error::Busy("too many instances in memory"));
             }

@@ -5,37 +5,49 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{instance::Instance, state_registry::StateRegistry, states::States, turn::Work};
+use super::{
+    instance::Instance,
+    state_registry::StateRegistry,
+    states::{AnyStates, States},
+    turn::Work,
+};
 use crate::ReactiveState;
 
 /// How long an unused instance stays in memory.
 const IDLE: Duration = Duration::from_secs(60);
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_secs(15);
+/// How many records are touched at a time.
+const TOUCHES: usize = 32;
 /// How many expired records and receipts a store removes at a time.
 const SWEEP: usize = 10_000;
-/// How often a full registry looks for instances to let go.
-const CROWDED: Duration = Duration::from_millis(100);
 
-/// Runs for as long as the registry lives.
-pub(super) async fn keep_house(registry: Weak<StateRegistry>, shortest_ttl: Option<Duration>) {
-    let pause = shortest_ttl.map_or(LOOK, |ttl| (ttl / 4).clamp(Duration::from_millis(10), LOOK));
-    let mut swept = Instant::now();
+/// Keeps one state's instances, for as long as the registry lives. Each state has its own keeper, so that
+/// one whose store is dead holds up no other.
+pub(super) async fn keep_instances(states: Weak<dyn AnyStates>, ttl: Option<Duration>) {
+    let pause = ttl.map_or(LOOK, |ttl| (ttl / 4).clamp(Duration::from_millis(10), LOOK));
     loop {
         tokio::time::sleep(pause).await;
-        let Some(registry) = registry.upgrade() else { return };
-        for states in registry.states.values() {
-            states.upkeep().await;
-        }
-        if swept.elapsed() >= LOOK {
-            swept = Instant::now();
-            for (name, store) in &registry.stores {
-                if let Err(error) = store.sweep(SWEEP).await {
-                    tracing::warn!(store = name, error = &error as &dyn std::error::Error, "not swept");
-                }
+        let Some(states) = states.upgrade() else { return };
+        states.upkeep().await;
+    }
+}
+
+/// Removes what has expired in one store, for as long as the registry lives.
+pub(super) async fn sweep(name: String, registry: Weak<StateRegistry>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let store = registry.upgrade().and_then(|registry| registry.stores.get(&name).map(Arc::clone));
+        let Some(store) = store else { return };
+        match tokio::time::timeout(LOOK, store.sweep(SWEEP)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(store = name, error = &error as &dyn std::error::Error, "not swept");
             }
+            Err(_) => tracing::warn!(store = name, "not swept: the store does not answer"),
         }
     }
 }
@@ -43,27 +55,18 @@ pub(super) async fn keep_house(registry: Weak<StateRegistry>, shortest_ttl: Opti
 impl<S: ReactiveState> States<S> {
     pub(super) async fn keep(&self) {
         if let Some(ttl) = self.config.ttl {
-            let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
-            for instance in loaded {
-                self.keep_alive(&instance, ttl).await;
-            }
+            let due = self.instances.iter().filter(|instance| is_due(instance, ttl));
+            let due: Vec<_> = due.map(|instance| Arc::clone(&instance)).collect();
+            let touch = |instance| async move { self.keep_alive(&instance, ttl).await };
+            stream::iter(due).for_each_concurrent(TOUCHES, touch).await;
         }
-        self.let_go(IDLE);
+        self.let_go_idle(IDLE);
     }
 
-    /// Extends the life of a record that is followed or was used, once a quarter of it has passed.
+    /// Extends the life of a record.
     async fn keep_alive(&self, instance: &Arc<Instance<S>>, ttl: Duration) {
         let now = Instant::now();
         let followed = instance.followers() > 0;
-        let due = {
-            let upkeep = instance.upkeep.lock();
-            let Some(expires) = upkeep.expires else { return };
-            let touched = expires - ttl;
-            expires <= now + ttl * 3 / 4 && (followed || upkeep.used > touched)
-        };
-        if !due || !instance.current.read().as_ref().is_some_and(|current| current.stored) {
-            return;
-        }
         match tokio::time::timeout(self.shared.deadline, self.store.touch(&instance.key, ttl)).await {
             Ok(Ok(true)) => instance.upkeep.lock().expires = Some(now + ttl),
             // It is gone: whoever follows it sees how it starts over.
@@ -76,19 +79,8 @@ impl<S: ReactiveState> States<S> {
         }
     }
 
-    /// Makes room when the registry is full, at most every 100 ms.
-    pub(super) fn make_room(&self) {
-        let now = Instant::now();
-        let looked = self.crowded.lock().replace(now);
-        if looked.is_none_or(|at| now - at >= CROWDED) {
-            self.let_go(Duration::ZERO);
-        } else {
-            *self.crowded.lock() = looked;
-        }
-    }
-
     /// Drops the instances that nobody follows, uses or waits for.
-    fn let_go(&self, idle: Duration) {
+    pub(super) fn let_go_idle(&self, idle: Duration) {
         let now = Instant::now();
         let mut gone = 0;
         self.instances.retain(|_, instance| {
@@ -110,4 +102,19 @@ impl<S: ReactiveState> States<S> {
             .remove_if(&key, |_, instance| Arc::strong_count(instance) == 1 && instance.is_idle());
         self.shared.instances_leave(usize::from(removed.is_some()));
     }
+}
+
+/// Whether the life of an instance's record is to be extended: it is followed or was used, and a quarter
+/// of its time has passed, or nobody here looks after it from now on.
+fn is_due<S: ReactiveState>(instance: &Instance<S>, ttl: Duration) -> bool {
+    let now = Instant::now();
+    let followed = instance.followers() > 0;
+    let due = {
+        let upkeep = instance.upkeep.lock();
+        let leaves = !followed && upkeep.used + IDLE <= now;
+        upkeep.expires.is_some_and(|expires| {
+            (leaves || expires <= now + ttl * 3 / 4) && (followed || upkeep.used + ttl > expires)
+        })
+    };
+    due && instance.current.read().as_ref().is_some_and(|current| current.stored)
 }

@@ -19,7 +19,7 @@ use crate::{
     Context, ReactiveState, Reply,
     broadcast::Change,
     event::{Aftermath, Effects},
-    store::{Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Receipt, Record, Resting, Saving, StoreError},
     version::Version,
 };
 
@@ -28,10 +28,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What became of one try on a copy.
 struct Tried<S> {
-    /// The state after it, if it differs.
+    /// What is to be saved, if anything is.
     next: Option<Current<S>>,
+    answer: Answer,
     effects: Effects,
     aftermath: Aftermath<S>,
+}
+
+/// An event that is accepted once it is saved: its answer, and what it wants done then.
+struct Accepted<S> {
+    answer: Outcome,
+    effects: Effects,
+    aftermath: Aftermath<S>,
+    permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl<S: ReactiveState> States<S> {
@@ -45,7 +54,7 @@ impl<S: ReactiveState> States<S> {
         match work {
             Work::Attempt(attempting) => self.attempt(instance, *attempting, deadline).await,
             Work::Refresh => {
-                let known = instance.upkeep.lock().verified.is_some_and(|at| at >= arrived);
+                let known = instance.upkeep.lock().verified.is_some_and(|at| at > arrived);
                 let current = match instance.usable().filter(|_| known) {
                     Some(current) => current,
                     None => self.refresh(instance, None, deadline).await?.0,
@@ -68,7 +77,10 @@ impl<S: ReactiveState> States<S> {
         let receipt = &attempting.receipt;
         // Whether the store has confirmed, within this turn, the version that is looked at.
         let mut verified = false;
+        let mut conflicts = 0;
+        // Whether a save of this turn has an unknown outcome, and what is to be done if it succeeded.
         let mut unknown = false;
+        let mut doubtful = None;
         loop {
             if Instant::now() >= deadline {
                 return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
@@ -76,7 +88,7 @@ impl<S: ReactiveState> States<S> {
             let current = match instance.usable() {
                 Some(current) => current,
                 None => match self.refresh(instance, Some(receipt), deadline).await {
-                    Ok((current, true)) => return self.repeated(instance, &current, &attempting),
+                    Ok((current, true)) => return self.applied(instance, &current, &attempting, doubtful),
                     Ok((current, false)) => {
                         verified = true;
                         current
@@ -96,27 +108,30 @@ impl<S: ReactiveState> States<S> {
             if saves_nothing && must_confirm && !verified {
                 let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
                 if repeated {
-                    return self.repeated(instance, &confirmed, &attempting);
+                    return self.applied(instance, &confirmed, &attempting, doubtful);
                 }
                 verified = true;
                 if confirmed.version != current.version {
                     continue;
                 }
             }
-            let Tried { next, effects, aftermath } = tried?;
+            let Tried { next, answer, effects, aftermath } = tried?;
             let permits = self.shared.room_for(aftermath.pieces())?;
             let Some(next) = next else {
                 self.send_ephemeral(instance, &effects.followers);
                 let answer = Outcome {
                     view: self.reply_view(instance, &current, attempting.wants_view)?,
-                    ..Outcome::quiet(Answer::Unchanged, current.version)
+                    ..Outcome::quiet(answer, current.version)
                 };
-                return Ok(self.finish(instance, &attempting, answer, effects, aftermath, permits));
+                let accepted = Accepted { answer, effects, aftermath, permits };
+                return Ok(self.finish(instance, &attempting, accepted));
             };
             let next = Arc::new(next);
             let step = self.step(instance, &current, &next, &effects.followers)?;
             let view = self.reply_view(instance, &next, attempting.wants_view)?;
             let record = next.record(self.config.ttl);
+            let answer = Outcome { view, ..Outcome::quiet(answer, next.version) };
+            let accepted = Accepted { answer, effects, aftermath, permits };
             match within(deadline, self.store.save(&instance.key, &record, current.expect(), Some(receipt)))
                 .await
             {
@@ -124,22 +139,24 @@ impl<S: ReactiveState> States<S> {
                     self.confirmed(instance, self.config.ttl);
                     self.commit(instance, step);
                     self.publish(instance, current.version, &next);
-                    let answer = Outcome { view, ..Outcome::quiet(Answer::Changed, next.version) };
-                    return Ok(self.finish(instance, &attempting, answer, effects, aftermath, permits));
+                    return Ok(self.finish(instance, &attempting, accepted));
                 }
                 Ok(Saving::Conflict) => {
                     self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     instance.upkeep.lock().suspect = true;
                     verified = false;
+                    conflicts += 1;
+                    back_off(conflicts).await;
                 }
                 Ok(Saving::Duplicate) => {
                     let (current, _) = self.refresh(instance, None, deadline).await?;
-                    return self.repeated(instance, &current, &attempting);
+                    return self.applied(instance, &current, &attempting, doubtful);
                 }
-                Err(StoreError::Unavailable(error)) => {
+                Err(StoreError::Unavailable(error)) if unknown || !error.is::<Resting>() => {
                     tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
-                    instance.upkeep.lock().suspect = true;
+                    instance.upkeep.lock().doubt();
                     (verified, unknown) = (false, true);
+                    doubtful = Some(accepted);
                 }
                 Err(error) => return Err(Error::Unavailable(error)),
             }
@@ -156,7 +173,7 @@ impl<S: ReactiveState> States<S> {
         if current.read_only {
             return Err(Error::Busy("a newer version of the application wrote this state"));
         }
-        let Attempting { attempt, viewer, id, now, .. } = attempting;
+        let Attempting { attempt, viewer, id, receipt, now, .. } = attempting;
         let mut context = Context::new(instance.key.clone(), viewer.clone(), id.clone(), *now);
         let state = guard("an event panicked", || {
             attempt.authorize(&current.state, viewer)?;
@@ -164,17 +181,27 @@ impl<S: ReactiveState> States<S> {
             attempt.apply(&mut copy, &mut context).map(|()| copy)
         })??;
         let data = encode(&state)?;
-        let next = (data != current.data).then(|| current.next(state, data));
-        Ok(Tried { next, effects: context.effects, aftermath: context.aftermath })
+        let Context { effects, aftermath, .. } = context;
+        let answer = if data == current.data { Answer::Unchanged } else { Answer::Changed };
+        // What others notice is done once per event (law 3), so its receipt is saved whatever changed.
+        let is_noticed = aftermath.pieces() > 0 || !effects.followers.is_empty();
+        let is_saved = answer == Answer::Changed || (is_noticed && !receipt.is_minted());
+        let next = is_saved.then(|| current.next(state, data));
+        Ok(Tried { next, answer, effects, aftermath })
     }
 
-    /// The answer to an event that was applied before: the present view, and nothing done again.
-    fn repeated(
+    /// The answer to an event whose receipt is there. If it was this turn's own save that nobody knew
+    /// of, it has only just been accepted; else it is a repeat: the present view, and nothing done again.
+    fn applied(
         &self,
         instance: &Instance<S>,
         current: &Arc<Current<S>>,
         attempting: &Attempting<S>,
+        doubtful: Option<Accepted<S>>,
     ) -> Result<Outcome, Error> {
+        if let Some(accepted) = doubtful.filter(|accepted| accepted.answer.version == current.version) {
+            return Ok(self.finish(instance, attempting, accepted));
+        }
         Ok(Outcome {
             view: self.reply_view(instance, current, attempting.wants_view)?,
             fields: attempting.fields,
@@ -183,30 +210,26 @@ impl<S: ReactiveState> States<S> {
     }
 
     /// Starts the work that an accepted event left behind, and completes its answer.
-    fn finish(
-        &self,
-        instance: &Instance<S>,
-        attempting: &Attempting<S>,
-        answer: Outcome,
-        effects: Effects,
-        aftermath: Aftermath<S>,
-        permits: Vec<OwnedSemaphorePermit>,
-    ) -> Outcome {
+    fn finish(&self, instance: &Instance<S>, attempting: &Attempting<S>, accepted: Accepted<S>) -> Outcome {
+        let Accepted { answer, effects, aftermath, permits } = accepted;
         self.shared.events.fetch_add(1, Ordering::Relaxed);
         let mut outcome = Outcome { elements: effects.caller, fields: attempting.fields, ..answer };
-        let Some(handle) = self.shared.handle(&instance.key).filter(|_| !permits.is_empty()) else {
+        if permits.is_empty() {
             return outcome;
-        };
+        }
+        let Some(handle) = self.shared.handle(&instance.key) else { return outcome };
         let mut permits = permits.into_iter();
         if let Some(streaming) = aftermath.streaming
             && let Some(permit) = permits.next()
         {
             let (reply, pieces) = Reply::channel();
             outcome.stream = Some(pieces);
-            self.shared.background(permit, streaming(handle.clone(), reply));
+            let handle = handle.clone();
+            self.shared.background(permit, move || streaming(handle, reply));
         }
         for (work, permit) in aftermath.background.into_iter().zip(permits) {
-            self.shared.background(permit, work(handle.clone()));
+            let handle = handle.clone();
+            self.shared.background(permit, move || work(handle));
         }
         outcome
     }
@@ -225,23 +248,51 @@ impl<S: ReactiveState> States<S> {
         let ttl = record.as_ref().and_then(|record| record.ttl);
         let current = match (&before, record) {
             (Some(before), Some(record)) if before.version == record.version => Arc::clone(before),
-            (Some(before), None) if !before.stored => Arc::clone(before),
+            (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
             (before, Some(record))
                 if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
             {
                 self.start_over(instance, record, deadline).await?
             }
             (_, Some(record)) => Arc::new(self.decode(instance, record)?),
-            (_, None) => Arc::new(Current::start(self.first(&instance.key).await?)?),
+            (before, None) => match self.first(&instance.key, deadline).await {
+                Err(Error::Unknown) => {
+                    if let Some(before) = before {
+                        self.vanish(instance, before)?;
+                    }
+                    return Err(Error::Unknown);
+                }
+                first => Arc::new(Current::start(first?)?),
+            },
         };
+        let untold = instance.upkeep.lock().untold;
         match &before {
             Some(before) if Arc::ptr_eq(before, &current) => {}
-            Some(before) => self.take_over(instance, before, &current),
+            Some(before) => {
+                self.take_over(instance, before, &current);
+                if untold {
+                    self.publish(instance, before.version, &current);
+                }
+            }
             None => *instance.current.write() = Some(Arc::clone(&current)),
         }
         self.confirmed(instance, ttl);
         instance.upkeep.lock().verified = Some(asked);
         Ok((current, receipt))
+    }
+
+    /// There is no such instance any more: who follows it sees the default, who asks is told.
+    fn vanish(&self, instance: &Instance<S>, before: &Arc<Current<S>>) -> Result<Version, Error> {
+        instance.upkeep.lock().suspect = true;
+        if before.gone {
+            return Ok(before.version);
+        }
+        let next = Arc::new(Current::gone()?);
+        self.take_over(instance, before, &next);
+        if std::mem::take(&mut instance.upkeep.lock().untold) {
+            self.publish(instance, before.version, &next);
+        }
+        Ok(next.version)
     }
 
     /// The store went back in time: what it has becomes the start of a new epoch (law 10).
@@ -255,7 +306,10 @@ impl<S: ReactiveState> States<S> {
         let expect = crate::store::Expect::Version(record.version);
         let renewed = Record { version: Version::start(), ..record };
         match within(deadline, self.store.save(&instance.key, &renewed, expect, None)).await? {
-            Saving::Saved => Ok(Arc::new(self.decode(instance, renewed)?)),
+            Saving::Saved => {
+                instance.upkeep.lock().untold = true;
+                Ok(Arc::new(self.decode(instance, renewed)?))
+            }
             Saving::Conflict | Saving::Duplicate => Err(Error::Busy("the store changed meanwhile")),
         }
     }
@@ -274,9 +328,10 @@ impl<S: ReactiveState> States<S> {
         if before.version == change.to || change.to.is_before(before.version) {
             return Ok(Outcome::quiet(Answer::Unchanged, before.version));
         }
-        let carried = change.data.filter(|_| before.version == change.from).and_then(|data| {
+        let fits = before.version == change.from && change.schema == S::SCHEMA;
+        let carried = change.data.filter(|_| fits).and_then(|data| {
             let state = serde_json::from_slice(&data).ok()?;
-            Some(Arc::new(Current::stored(state, data, change.to, before.read_only)))
+            Some(Arc::new(Current::stored(state, data, change.to, false)))
         });
         let current = match carried {
             Some(current) => {
@@ -291,23 +346,41 @@ impl<S: ReactiveState> States<S> {
 
     /// Deletes the record; followers see the first state again, under a new epoch.
     async fn delete(&self, instance: &Arc<Instance<S>>, deadline: Instant) -> Result<Outcome, Error> {
+        let mut conflicts = 0;
         loop {
             let (current, _) = self.refresh(instance, None, deadline).await?;
-            let deleted = !current.stored
-                || within(deadline, self.store.delete(&instance.key, current.version)).await?;
-            if !deleted && Instant::now() < deadline {
-                continue;
+            let deletion = async {
+                if current.stored {
+                    self.store.delete(&instance.key, current.version).await
+                } else {
+                    Ok(true)
+                }
+            };
+            match within(deadline, deletion).await {
+                Ok(true) => {}
+                Ok(false) if Instant::now() < deadline => {
+                    conflicts += 1;
+                    back_off(conflicts).await;
+                    continue;
+                }
+                Ok(false) => return Err(Error::TimedOut),
+                Err(error) => {
+                    instance.upkeep.lock().doubt();
+                    return Err(Error::Unavailable(error));
+                }
             }
-            let first = match self.first(&instance.key).await {
+            // The record is gone, whatever comes of the rest.
+            instance.upkeep.lock().doubt();
+            let first = match self.first(&instance.key, deadline).await {
                 Err(Error::Unknown) => {
-                    // Nothing starts here any more; who asks next is told so.
-                    instance.upkeep.lock().suspect = true;
-                    S::default()
+                    let version = self.vanish(instance, &current)?;
+                    return Ok(Outcome::quiet(Answer::Changed, version));
                 }
                 first => first?,
             };
             let next = Arc::new(Current::start(first)?);
             self.take_over(instance, &current, &next);
+            self.confirmed(instance, None);
             self.publish(instance, current.version, &next);
             return Ok(Outcome::quiet(Answer::Changed, next.version));
         }
@@ -316,7 +389,7 @@ impl<S: ReactiveState> States<S> {
     /// The store has just confirmed the current version.
     fn confirmed(&self, instance: &Instance<S>, ttl: Option<Duration>) {
         let mut upkeep = instance.upkeep.lock();
-        upkeep.suspect = false;
+        (upkeep.suspect, upkeep.untold) = (false, false);
         upkeep.expires = ttl.map(|ttl| Instant::now() + ttl);
     }
 
@@ -325,6 +398,7 @@ impl<S: ReactiveState> States<S> {
             key: instance.key.clone(),
             from,
             to: next.version,
+            schema: S::SCHEMA,
             data: next.stored.then(|| next.data.clone()),
         });
     }
@@ -357,6 +431,14 @@ impl<S> Current<S> {
 impl Outcome {
     const fn quiet(answer: Answer, version: Version) -> Self {
         Self { answer, version, view: None, elements: Vec::new(), stream: None, fields: &[] }
+    }
+}
+
+/// Lets others have their way before the next try: not after one conflict, at most 20 ms after many.
+async fn back_off(conflicts: u32) {
+    if conflicts > 1 {
+        let longest = 20_000.min(50 << conflicts.min(10));
+        tokio::time::sleep(Duration::from_micros(rand::random_range(0..longest))).await;
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Log {
     entries: VecDeque<Entry>,
     bytes: usize,
     limit: usize,
+    /// The version before the oldest entry.
+    before: Version,
     /// The position after the newest entry.
     end: u64,
     runs: Vec<Run>,
@@ -35,8 +37,9 @@ struct Run {
 }
 
 impl Log {
-    pub(super) const fn new(limit: usize) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, limit, end: 0, runs: Vec::new() }
+    /// An empty log that begins at `version`.
+    pub(super) const fn new(version: Version, limit: usize) -> Self {
+        Self { entries: VecDeque::new(), bytes: 0, limit, before: version, end: 0, runs: Vec::new() }
     }
 
     pub(super) const fn end(&self) -> u64 {
@@ -52,11 +55,13 @@ impl Log {
         while self.bytes > self.limit {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.frame.cost();
+            self.before = oldest.to;
         }
     }
 
     /// Forgets every frame: whoever is behind gets the snapshot.
-    pub(super) fn reset(&mut self) {
+    pub(super) fn reset(&mut self, version: Version) {
+        self.before = version;
         self.entries.clear();
         self.runs.clear();
         self.bytes = 0;
@@ -65,16 +70,20 @@ impl Log {
 
     /// The position right after this version, if the log still has the frames from there on.
     pub(super) fn position(&self, version: Version) -> Option<u64> {
-        let at = self.entries.iter().rposition(|entry| entry.to == version)?;
-        Some(self.start() + at as u64 + 1)
+        match self.entries.iter().rposition(|entry| entry.to == version) {
+            Some(at) => Some(self.start() + at as u64 + 1),
+            None => (version == self.before).then(|| self.start()),
+        }
     }
 
     /// The frames from a position to the end in one piece, or nothing if the log has lost some.
     pub(super) fn since(&mut self, from: u64, ids: bool) -> Option<Bytes> {
         let skip = usize::try_from(from.checked_sub(self.start())?).ok()?;
         let missed = self.entries.iter().skip(skip);
-        if let [only] = &*missed.clone().take(2).collect::<Vec<_>>() {
-            return Some(if ids { only.frame.with_id() } else { only.frame.plain() });
+        if missed.len() == 1
+            && let Some(Entry { frame, .. }) = self.entries.back()
+        {
+            return Some(if ids { frame.with_id() } else { frame.plain() });
         }
         if let Some(run) = self.runs.iter().find(|run| run.from == from && run.ids == ids) {
             return Some(run.bytes.clone());
@@ -95,5 +104,51 @@ impl Log {
 
     fn start(&self) -> u64 {
         self.end - self.entries.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Elements;
+
+    fn frame(text: &str) -> Frame {
+        Frame::default().with_elements(&[Elements::outer(text)])
+    }
+
+    fn text(bytes: Option<Bytes>) -> Option<String> {
+        bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn law_04_a_cursor_resumes_from_where_the_log_begins_to_its_end() {
+        let versions: Vec<_> =
+            std::iter::successors(Some(Version::start()), |v| Some(v.next())).take(4).collect();
+        let mut log = Log::new(versions[0], 10_000);
+        for version in &versions[1..] {
+            log.push(*version, frame(&version.to_string()));
+        }
+        for (at, version) in versions.iter().enumerate() {
+            assert_eq!(log.position(*version), Some(at as u64));
+        }
+        let missed = text(log.since(1, false)).unwrap();
+        assert!(!missed.contains(&versions[1].to_string()) && missed.contains(&versions[2].to_string()));
+        assert!(missed.ends_with(&text(Some(frame(&versions[3].to_string()).plain())).unwrap()));
+        assert_eq!(log.position(Version::start()), None);
+    }
+
+    #[test]
+    fn law_06_a_log_is_bounded_in_bytes_and_shares_what_several_missed() {
+        let mut version = Version::start();
+        let mut log = Log::new(version, 2_000);
+        for at in 0..1_000 {
+            version = version.next();
+            log.push(version, frame(&"x".repeat(at % 50)));
+            assert!(log.bytes <= 2_000);
+        }
+        assert!(log.position(log.before).is_some() && log.since(0, false).is_none());
+        let oldest = log.start();
+        let (one, other) = (log.since(oldest, true).unwrap(), log.since(oldest, true).unwrap());
+        assert_eq!(one.as_ptr(), other.as_ptr(), "one concatenation for all");
     }
 }

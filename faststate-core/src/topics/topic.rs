@@ -59,7 +59,7 @@ impl Topic {
         left: impl Fn(u64) + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner { log: Log::new(log_bytes), content }),
+            inner: Mutex::new(Inner { log: Log::new(content.version, log_bytes), content }),
             end: AtomicU64::new(0),
             wakers: Wakers::default(),
             left: Box::new(left),
@@ -77,7 +77,7 @@ impl Topic {
     /// A step without a frame: every follower gets the snapshot.
     pub(crate) fn reset(&self, content: Arc<Content>) {
         let mut inner = self.inner.lock();
-        inner.log.reset();
+        inner.log.reset(content.version);
         inner.content = content;
         self.end.store(inner.log.end(), Ordering::Release);
     }

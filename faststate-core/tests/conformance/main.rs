@@ -1,8 +1,12 @@
 //! The suites, called for the stores and broadcasters of this crate, and for mutants: deliberately
 //! broken implementations that a suite must catch.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod broadcaster;
+mod cached;
+mod guarded;
 mod store;
+mod write_behind;
 
 use faststate_core::conformance::Failure;
 

@@ -88,7 +88,7 @@ struct Memory {
 }
 
 impl Mutant {
-    fn new(flaw: Flaw) -> Arc<dyn Store> {
+    fn store(flaw: Flaw) -> Arc<dyn Store> {
         Arc::new(Self { inner: MemoryStore::new(), flaw, memory: Mutex::default() })
     }
 
@@ -303,7 +303,7 @@ async fn every_mutant_is_caught() {
     let mut running = Vec::new();
     for (flaw, promise) in mutants {
         running.push(tokio::spawn(async move {
-            let store = Mutant::new(flaw);
+            let store = Mutant::store(flaw);
             (flaw, promise, conformance::store::all(&store, &store).await)
         }));
     }

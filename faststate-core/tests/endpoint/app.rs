@@ -18,6 +18,7 @@ use http::{Method, Request, Response, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Counter {
@@ -242,7 +243,7 @@ impl Client {
         if let Some(set) = response.headers().get("set-cookie") {
             self.cookie = Some(set.to_str().unwrap().split(';').next().unwrap().to_owned());
         }
-        Answer { response }
+        Answer { response, deadline: Instant::now() + Duration::from_secs(20) }
     }
 
     pub(crate) async fn post(&mut self, uri: &str, body: impl Into<Bytes>) -> Answer {
@@ -263,9 +264,15 @@ impl Client {
 
 pub(crate) struct Answer {
     pub(crate) response: Response<ReplyBody>,
+    deadline: Instant,
 }
 
 impl Answer {
+    /// For a test whose time is paused: it may take as long as a stream's longest silence.
+    pub(crate) fn patient(self) -> Self {
+        Self { deadline: Instant::now() + Duration::from_secs(1_000), ..self }
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
@@ -276,7 +283,7 @@ impl Answer {
 
     /// The next piece of the body; `None` at its end.
     pub(crate) async fn piece(&mut self) -> Option<String> {
-        let frame = tokio::time::timeout(Duration::from_secs(600), self.response.body_mut().frame()).await;
+        let frame = tokio::time::timeout_at(self.deadline, self.response.body_mut().frame()).await;
         let frame = frame.expect("a piece within the deadline")?;
         Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
     }

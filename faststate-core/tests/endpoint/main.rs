@@ -1,4 +1,5 @@
 //! The endpoint over the real engine, without a socket.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod app;
 mod events;

@@ -23,7 +23,7 @@ fn head(cookie: Option<&str>) -> http::request::Parts {
 async fn a_page_carries_what_it_shows_and_follows_it() {
     let (registry, mut client) = start();
     client.increment(7).await;
-    let page = client.endpoint.page(&head(None)).await;
+    let page = client.endpoint.page(&head(None)).await.unwrap();
     assert!(page.set_cookie().is_some());
     assert_eq!(page.follow::<Counter>().await.unwrap().count, 7);
     assert_eq!(page.follow::<Note>().await.unwrap().text, "");
@@ -46,7 +46,7 @@ async fn ids_survive_the_follow_url() {
     let endpoint = endpoint(&registry, &Doorman::default());
     let mut parts = head(None);
     parts.headers.insert("x-user", "ann".parse().unwrap());
-    let page = endpoint.page(&parts).await;
+    let page = endpoint.page(&parts).await.unwrap();
     let id = "a/b,c:d.e %&'\"+\u{e9}";
     page.follow_id::<Vault>(id).await.unwrap();
     let action = page.follow_action();
@@ -60,7 +60,7 @@ async fn ids_survive_the_follow_url() {
 #[tokio::test]
 async fn law_08_a_page_does_not_show_what_is_forbidden() {
     let (_, client) = start();
-    let page = client.endpoint.page(&head(None)).await;
+    let page = client.endpoint.page(&head(None)).await.unwrap();
     assert!(matches!(page.follow_id::<Vault>("v1").await, Err(Error::Unknown)));
     assert!(matches!(page.follow_id::<Counter>("v1").await, Err(Error::Unknown)));
     assert_eq!(page.follow_action(), "0", "nothing is followed");
@@ -71,9 +71,9 @@ async fn law_08_a_page_does_not_show_what_is_forbidden() {
 async fn a_page_keeps_a_valid_session_and_renews_an_invalid_one() {
     let (_, mut client) = start();
     client.increment(1).await;
-    let page = client.endpoint.page(&head(client.cookie.as_deref())).await;
+    let page = client.endpoint.page(&head(client.cookie.as_deref())).await.unwrap();
     assert!(page.set_cookie().is_none());
-    let page = client.endpoint.page(&head(Some("faststate=garbage"))).await;
+    let page = client.endpoint.page(&head(Some("faststate=garbage"))).await.unwrap();
     assert!(page.set_cookie().is_some());
 }
 

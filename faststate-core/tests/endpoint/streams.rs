@@ -1,10 +1,17 @@
 //! Streams: cursors, refusals, access while they are open, limits, and their end.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use faststate_core::endpoint::Limits;
+use faststate_core::endpoint::{Endpoint, Identity, Limits};
 use http::Method;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::app::{
     Client, Counter, Doorman, Increment, cursors, endpoint, last_signals, registry, start, viewer_of,
@@ -31,7 +38,11 @@ async fn a_stream_begins_with_a_snapshot_and_goes_on_with_changes() {
 async fn law_04_cursors_resume() {
     let (_, client) = start();
     let mut page = client.datastar();
-    let first = last_signals(&page.get(COUNTER).await.until("_v").await);
+    // A topic keeps its frames as long as somebody follows it.
+    let mut other = page.get(COUNTER).await;
+    other.until("_v").await;
+    page.increment(7).await;
+    let first = last_signals(&other.until("\"count\":7").await);
     page.increment(1).await;
     page.increment(1).await;
     let resumed = |cursors: Value| {
@@ -40,28 +51,32 @@ async fn law_04_cursors_resume() {
         async move { page.get(&uri).await }
     };
     let version = first["counter"]["_v"].clone();
-    let behind = resumed(json!({"counter": {"_v": version}})).await.until("\"count\":2").await;
-    assert!(!behind.contains("\"counter\":\"\""), "frames, not a snapshot: {behind}");
+    let behind = resumed(json!({"counter": {"_v": version}})).await.until("\"count\":9").await;
+    assert!(behind.contains("\"count\":8"), "frames, not a snapshot: {behind}");
     let current = last_signals(&behind)["counter"]["_v"].clone();
     let mut current = resumed(json!({"counter": {"_v": current}})).await;
     let retry = current.piece().await.unwrap();
     assert!(retry.starts_with("retry: ") && !retry.contains("counter"), "nothing to tell: {retry}");
     for garbage in [json!({"counter": {"_v": "garbage"}}), json!({"counter": "x"}), json!([1])] {
         let snapshot = resumed(garbage).await.until("_v").await;
-        assert_eq!(last_signals(&snapshot)["counter"]["count"], 2);
+        assert_eq!(last_signals(&snapshot)["counter"]["count"], 9);
     }
 }
 
 #[tokio::test]
 async fn law_04_other_clients_resume_by_last_event_id() {
     let (_, mut client) = start();
-    let first = client.get(COUNTER).await.until("\nid: ").await;
+    let mut other = client.get(COUNTER).await;
+    other.until("\nid: ").await;
+    client.clone().datastar().increment(7).await;
+    let first = other.until("\nid: ").await;
     let id = first.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
     client = client.with("sec-fetch-site", "same-origin");
     client.increment(4).await;
+    client.increment(5).await;
     let mut resumed = client.clone().with("last-event-id", &*id).get(COUNTER).await;
     let text = resumed.until("\nid: ").await;
-    assert_eq!(last_signals(&text)["counter"]["count"], 4);
+    assert!(text.contains("\"count\":11") && text.contains("\"count\":16"), "frames, not a snapshot: {text}");
     let two =
         client.with("last-event-id", id).get("/faststate/sse?states=counter,note").await.until("note").await;
     assert!(!two.contains("\nid: "), "an id cannot stand for two topics: {two}");
@@ -162,7 +177,7 @@ async fn law_08_access_is_checked_again_while_a_stream_is_open() {
     let (registry, doorman) = (registry(), Doorman::default());
     let mut keeper = Client::of(endpoint(&registry, &doorman)).datastar().with("x-user", "ann");
     let uri = "/faststate/sse?states=vault:v1,counter";
-    let mut stream = keeper.get(uri).await;
+    let mut stream = keeper.get(uri).await.patient();
     stream.until("\"count\":0").await;
     doorman.close();
     let start = tokio::time::Instant::now();
@@ -192,6 +207,37 @@ async fn law_08_closing_streams_ends_them_at_once() {
 }
 
 #[tokio::test]
+async fn law_08_closing_streams_reaches_one_that_is_just_opening() {
+    let registry = registry();
+    let (asked, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (asks, may_answer, signed_out) =
+        (Arc::clone(&asked), Arc::clone(&answer), Arc::new(AtomicBool::new(false)));
+    let logout = Arc::clone(&signed_out);
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(move |_| {
+        let identity = match signed_out.load(Ordering::SeqCst) {
+            false => Identity::user("ann").with_role("keeper"),
+            true => Identity::nobody(),
+        };
+        asks.notify_one();
+        let may_answer = Arc::clone(&may_answer);
+        async move {
+            may_answer.notified().await;
+            identity
+        }
+    });
+    let mut client = Client::of(endpoint.clone()).datastar();
+    let opening = tokio::spawn(async move { client.get("/faststate/sse?states=vault:v1").await });
+    asked.notified().await;
+    logout.store(true, Ordering::SeqCst);
+    assert_eq!(endpoint.close_streams(|_| true), 0, "it is not open yet");
+    answer.notify_one();
+    let mut stream = opening.await.unwrap();
+    answer.notify_one();
+    let text = stream.until("gone").await;
+    assert!(!text.contains("gold"), "{text}");
+}
+
+#[tokio::test]
 async fn a_stream_that_was_closed_but_still_is_allowed_resumes() {
     let (_, client) = start();
     let mut page = client.datastar();
@@ -207,7 +253,7 @@ async fn a_stream_that_was_closed_but_still_is_allowed_resumes() {
 #[tokio::test(start_paused = true)]
 async fn law_14_silence_is_a_ping_every_15_seconds() {
     let (_, mut client) = start();
-    let mut stream = client.get(COUNTER).await;
+    let mut stream = client.get(COUNTER).await.patient();
     stream.until("\nid: ").await;
     for _ in 0..50 {
         let start = tokio::time::Instant::now();
@@ -260,7 +306,7 @@ async fn law_15_a_drain_ends_streams_over_its_window() {
     let (_, client) = start();
     let mut streams = Vec::new();
     for _ in 0..50 {
-        let mut stream = client.clone().get(COUNTER).await;
+        let mut stream = client.clone().get(COUNTER).await.patient();
         stream.until("\nid: ").await;
         streams.push(stream);
     }
@@ -288,4 +334,32 @@ async fn law_15_a_drain_ends_streams_over_its_window() {
     assert_eq!(client.clone().get("/faststate/health").await.status(), 503);
     let answer = client.clone().send(Method::POST, "/faststate/counter/increment?amount=1", "").await;
     assert_eq!(answer.status(), 200, "what still arrives is answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_an_identity_that_does_not_answer_is_an_error() {
+    let registry = registry();
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(|_| std::future::pending());
+    let mut client = Client::of(endpoint);
+    let start = tokio::time::Instant::now();
+    assert_eq!(client.increment(1).await.status(), 503);
+    assert_eq!(client.clone().get(COUNTER).await.status(), 503);
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_08_a_stream_whose_viewer_cannot_be_told_any_more_ends() {
+    let registry = registry();
+    let hangs = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&hangs);
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(move |_| {
+        let hangs = asked.load(Ordering::SeqCst);
+        async move { if hangs { std::future::pending().await } else { Identity::nobody() } }
+    });
+    let mut stream = Client::of(endpoint).datastar().get(COUNTER).await.patient();
+    stream.until("_v").await;
+    hangs.store(true, Ordering::SeqCst);
+    let start = tokio::time::Instant::now();
+    let rest = stream.text().await;
+    assert!(start.elapsed() < Duration::from_secs(310) && !rest.contains("gone"), "it may come back: {rest}");
 }

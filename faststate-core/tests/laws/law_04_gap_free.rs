@@ -4,8 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use faststate_core::{
-    Access, Elements, Registry, SessionId, StateConfig, StateRegistry, Version, Viewer,
-    conformance::page::Page,
+    Access, Elements, SessionId, StateConfig, StateRegistry, Version, Viewer, conformance::page::Page,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -244,7 +243,6 @@ async fn law_04_a_session_that_expires_behind_a_page_starts_over_on_it() {
     // Followed, it lives on without a single event.
     tokio::time::sleep(ttl * 10).await;
     let truth = board.read().await.unwrap();
-    assert_eq!(truth.count, 30 + truth.count - 30);
     assert!(truth.count >= 30, "it expired under a follower");
     tab.read();
     tab.shows(&truth).unwrap();

@@ -1,1 +1,128 @@
+//! Law 10: versions are never reused, whatever becomes of an instance.
 
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use faststate_core::{
+    Handle, MemoryStore, StateRegistry, Store, Version, Viewer,
+    store::{Expect, Record},
+};
+
+use crate::{
+    board::{Add, Board, board, with},
+    tab::Tab,
+};
+
+/// Every version that was seen, and what the state was then.
+#[derive(Default)]
+struct Seen(HashMap<Version, i64>);
+
+impl Seen {
+    async fn look(&mut self, board: &Handle<Board>) -> (Version, i64) {
+        let state = board.read().await.unwrap();
+        let known = *self.0.entry(state.version()).or_insert(state.count);
+        assert_eq!(known, state.count, "{} has been something else", state.version());
+        (state.version(), state.count)
+    }
+
+    /// An instance that has started over: the default, under an epoch that nobody has seen.
+    async fn starts_over(&mut self, board: &Handle<Board>) {
+        let epochs: Vec<_> = self.0.keys().map(|version| version.epoch).collect();
+        let (version, count) = self.look(board).await;
+        assert_eq!(count, 0);
+        assert!(!epochs.contains(&version.epoch), "an epoch came back");
+    }
+}
+
+fn registry(memory: &Arc<dyn Store>, ttl: Option<Duration>) -> Arc<StateRegistry> {
+    let store = Arc::clone(memory);
+    with(
+        |builder| builder.store(store),
+        |config| match ttl {
+            Some(ttl) => config.persist().ttl(ttl),
+            None => config.persist(),
+        },
+    )
+}
+
+async fn count_to(board: &Handle<Board>, count: i64, seen: &mut Seen) {
+    for _ in 0..count {
+        let outcome = board.send(Add { amount: 1 }).await.unwrap();
+        assert!(!seen.0.contains_key(&outcome.version), "{} was used before", outcome.version);
+        assert_eq!(seen.look(board).await.0, outcome.version);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_10_after_deletion_and_expiry_a_new_epoch_begins() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let ttl = Duration::from_secs(5);
+    let registry = registry(&memory, Some(ttl));
+    let board = board(&registry);
+    let mut seen = Seen::default();
+    seen.look(&board).await;
+    for round in 0..6 {
+        count_to(&board, 5, &mut seen).await;
+        if round % 2 == 0 {
+            board.delete().await.unwrap();
+        } else {
+            tokio::time::sleep(ttl * 10).await;
+        }
+        seen.starts_over(&board).await;
+    }
+}
+
+#[tokio::test]
+async fn law_10_a_deletion_of_what_was_never_saved_starts_over_too() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let board = board(&registry(&memory, None));
+    let mut seen = Seen::default();
+    for _ in 0..5 {
+        seen.starts_over(&board).await;
+        board.delete().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn law_10_a_restart_goes_on_where_the_store_is() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let mut seen = Seen::default();
+    for restart in 0..5 {
+        let registry = registry(&memory, None);
+        let board = board(&registry);
+        assert_eq!(seen.look(&board).await.1, restart * 5);
+        count_to(&board, 5, &mut seen).await;
+    }
+}
+
+#[tokio::test]
+async fn law_10_a_store_that_went_back_in_time_starts_a_new_epoch() {
+    for restarted in [false, true] {
+        let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let mut running = registry(&memory, None);
+        let mut seen = Seen::default();
+        let mut tab = Tab::open(&running, &Viewer::application(), &["board", "board.lines"]).await;
+        count_to(&board(&running), 3, &mut seen).await;
+        let key = board(&running).key().clone();
+        let backup = memory.load(&key, None).await.unwrap().record.unwrap();
+        count_to(&board(&running), 3, &mut seen).await;
+        tab.read();
+
+        // The store is restored from a backup.
+        let present = memory.load(&key, None).await.unwrap().record.unwrap();
+        memory.delete(&key, present.version).await.unwrap();
+        memory.save(&key, &Record { ttl: None, ..backup.clone() }, Expect::Absent, None).await.unwrap();
+        if restarted {
+            running = registry(&memory, None);
+            tab.connect(&running).await;
+        }
+        let board = board(&running);
+        let outcome = board.send(Add { amount: 10 }).await.unwrap();
+        assert!(!seen.0.contains_key(&outcome.version));
+        assert_eq!(seen.look(&board).await.1, 13, "restarted: {restarted}");
+        count_to(&board, 5, &mut seen).await;
+        // A page that has seen what is lost now sees the truth.
+        tab.page.forget_versions();
+        tab.read();
+        tab.shows(&board.read().await.unwrap()).unwrap();
+    }
+}

@@ -1,1 +1,273 @@
+//! Law 13: a dead store is an error within 2 s and never a hang, other states go on, and once it answers
+//! again everybody who follows sees what it has.
 
+use std::{future::pending, sync::Arc, time::Duration};
+
+use faststate_core::{
+    Access, Context, Error, Event, Handle, MemoryStore, ReactiveState, Registry, Rejection, Scene, SessionId,
+    StateConfig, StateRegistry, Store, Viewer,
+    conformance::faults::{FaultyStore, StoreFault},
+    registry::TopicName,
+};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    board::{Add, Board, board},
+    tab::Tab,
+};
+
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// A state in a store that lives.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Alive {
+    beats: u64,
+}
+
+impl ReactiveState for Alive {
+    const NAME: &'static str = "alive";
+}
+
+#[derive(Serialize, Deserialize)]
+struct Beat;
+
+impl Event for Beat {
+    type State = Alive;
+    const NAME: &'static str = "beat";
+
+    fn apply(&self, alive: &mut Alive, _: &mut Context<Alive>) -> Result<(), Rejection> {
+        alive.beats += 1;
+        Ok(())
+    }
+}
+
+struct World {
+    registry: Arc<StateRegistry>,
+    board: Handle<Board>,
+    alive: Handle<Alive>,
+    memory: Arc<dyn Store>,
+    store: Arc<FaultyStore>,
+}
+
+fn world(ttl: Option<Duration>) -> World {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let store = FaultyStore::new(Arc::clone(&memory));
+    let config = |config: StateConfig| match ttl {
+        Some(ttl) => config.access(Access::public()).ttl(ttl),
+        None => config.access(Access::public()),
+    };
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&store))
+        .state::<Board>(config(StateConfig::global()).persist(), |state| {
+            state.event::<Add>().view(crate::board::Lines)
+        })
+        .state::<Alive>(config(StateConfig::global()), |state| state.event::<Beat>())
+        .build()
+        .unwrap();
+    let (board, alive) = (board(&registry), registry.global::<Alive>().unwrap());
+    World { registry, board, alive, memory, store }
+}
+
+/// Runs it and checks that it answers in time.
+async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let asked = Instant::now();
+    let answer = tokio::time::timeout(Duration::from_secs(60), work).await;
+    let answer = answer.unwrap_or_else(|_| panic!("{what} hangs"));
+    assert!(asked.elapsed() <= DEADLINE, "{what} took {:?}", asked.elapsed());
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_every_call_fails_within_two_seconds_whatever_the_queue() {
+    let world = world(None);
+    for fault in [StoreFault::Hang, StoreFault::HangAfter, StoreFault::Slow(Duration::from_secs(30))] {
+        for loaded in [true, false] {
+            let World { registry, board, alive, store, .. } = &world;
+            store.set(StoreFault::None);
+            // One that failed several times in a row is asked again after a moment.
+            sleep(Duration::from_secs(3)).await;
+            if loaded {
+                board.send(Add { amount: 1 }).await.unwrap();
+            } else {
+                // Out of memory after a minute, so that the next call must load.
+                sleep(Duration::from_secs(120)).await;
+            }
+            store.set(fault);
+            let events = (0..50).map(|_| in_time("an event", board.send(Add { amount: 1 })));
+            for outcome in join_all(events).await {
+                let error = outcome.unwrap_err();
+                let is_clear =
+                    matches!(error, Error::TimedOut | Error::OutcomeUnknown | Error::Unavailable(_));
+                assert!(is_clear, "{fault:?}: {error:?}");
+            }
+            let viewer = Viewer::application();
+            let topic = TopicName::signals("board");
+            in_time("a read", board.read()).await.unwrap_err();
+            in_time("a deletion", board.delete()).await.unwrap_err();
+            in_time("a page", registry.visible(&topic, &viewer)).await.unwrap_err();
+            in_time("a stream", registry.follow(&topic, &viewer, None, 1)).await.unwrap_err();
+            let health = in_time("the status page", registry.health()).await;
+            assert!(!health.is_healthy());
+
+            // Meanwhile another state does not notice.
+            let asked = Instant::now();
+            alive.send(Beat).await.unwrap();
+            alive.read().await.unwrap();
+            assert_eq!(asked.elapsed(), Duration::ZERO);
+        }
+    }
+    world.store.set(StoreFault::None);
+    sleep(Duration::from_secs(3)).await;
+    let before = in_time("the first read after it", world.board.read()).await.unwrap().count;
+    world.board.send(Add { amount: 1 }).await.unwrap();
+    assert_eq!(world.board.read().await.unwrap().count, before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_look_up_that_hangs_is_given_up() {
+    /// Waits for ever before its turn, or in it.
+    #[derive(Serialize, Deserialize)]
+    struct Wait;
+
+    impl Event for Wait {
+        type State = Alive;
+        const NAME: &'static str = "wait";
+
+        async fn prepare(&mut self, _: &Scene) -> Result<(), Rejection> {
+            pending().await
+        }
+
+        fn apply(&self, _: &mut Alive, _: &mut Context<Alive>) -> Result<(), Rejection> {
+            Ok(())
+        }
+    }
+
+    let registry = StateRegistry::builder()
+        .state::<Alive>(StateConfig::global().access(Access::public()), |state| {
+            state.event::<Wait>().event::<Beat>()
+        })
+        .state::<Board>(StateConfig::record().access(Access::public()), |state| {
+            state.event::<Add>().initial(|key| async move {
+                if key.id().as_deref() == Some("slow") {
+                    static ASKED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+                    if !ASKED.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                        pending::<()>().await;
+                    }
+                }
+                Some(Board::default())
+            })
+        })
+        .build()
+        .unwrap();
+    let alive = registry.global::<Alive>().unwrap();
+    assert!(matches!(in_time("prepare", alive.send(Wait)).await, Err(Error::TimedOut)));
+    alive.send(Beat).await.unwrap();
+
+    let slow = registry.record::<Board>("slow").unwrap();
+    in_time("a beginning", slow.send(Add { amount: 1 })).await.unwrap_err();
+    // Whoever asks next is not stuck behind it.
+    let outcome = in_time("the next one", slow.send(Add { amount: 1 })).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    registry.record::<Board>("quick").unwrap().send(Add { amount: 1 }).await.unwrap();
+}
+
+// In real time on one thread: what spins keeps the others from running.
+#[tokio::test]
+async fn law_13_a_store_that_always_conflicts_holds_up_nobody_else() {
+    let World { board, alive, store, .. } = world(None);
+    board.send(Add { amount: 1 }).await.unwrap();
+    store.set(StoreFault::Conflict);
+    let asked = std::time::Instant::now();
+    let stuck = tokio::spawn(async move { board.send(Add { amount: 1 }).await });
+    let mut beats = 0;
+    while !stuck.is_finished() {
+        let asked = std::time::Instant::now();
+        alive.send(Beat).await.unwrap();
+        assert!(asked.elapsed() < Duration::from_millis(500), "another state waited {:?}", asked.elapsed());
+        beats += 1;
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(matches!(stuck.await.unwrap(), Err(Error::TimedOut)));
+    assert!(asked.elapsed() < DEADLINE + Duration::from_millis(500));
+    assert!(beats > 100 && store.saves() < 10_000, "{beats} beats, {} saves", store.saves());
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_followers_see_within_five_seconds_what_a_store_has_that_answers_again() {
+    for fault in [StoreFault::Hang, StoreFault::HangAfter, StoreFault::Fail, StoreFault::FailAfter] {
+        let World { registry, board, memory, store, .. } = world(None);
+        board.send(Add { amount: 1 }).await.unwrap();
+        let mut tab = Tab::open(&registry, &Viewer::application(), &["board", "board.lines"]).await;
+        store.set(fault);
+        board.send(Add { amount: 1 }).await.unwrap_err();
+        sleep(Duration::from_secs(30)).await;
+        store.set(StoreFault::None);
+        sleep(Duration::from_secs(5)).await;
+        tab.read();
+        let data = memory.load(&tab.key, None).await.unwrap().record.unwrap().data;
+        let stored: Board = serde_json::from_slice(&data).unwrap();
+        tab.shows(&stored).unwrap_or_else(|failure| panic!("after {fault:?}: {failure}"));
+        assert_eq!(board.read().await.unwrap().count, stored.count);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_deletion_of_unknown_outcome_is_looked_up() {
+    for fault in [StoreFault::HangAfter, StoreFault::FailAfter, StoreFault::Hang, StoreFault::Fail] {
+        let World { registry, board, memory, store, .. } = world(None);
+        board.send(Add { amount: 1 }).await.unwrap();
+        let mut tab = Tab::open(&registry, &Viewer::application(), &["board"]).await;
+        store.set_deletes(fault);
+        board.delete().await.unwrap_err();
+        store.set_deletes(StoreFault::None);
+        sleep(Duration::from_secs(5)).await;
+        let stored = memory.load(&tab.key, None).await.unwrap().record;
+        let count = stored.map_or(0, |record| serde_json::from_slice::<Board>(&record.data).unwrap().count);
+        assert_eq!(board.read().await.unwrap().count, count, "after {fault:?}");
+        tab.read();
+        tab.shows(&board.read().await.unwrap())
+            .unwrap_or_else(|failure| panic!("after {fault:?}: {failure}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_what_is_followed_in_a_living_store_does_not_expire_because_another_is_dead() {
+    let ttl = Duration::from_secs(60);
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let dead = FaultyStore::new(Arc::clone(&memory));
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&dead))
+        .state::<Board>(StateConfig::session().access(Access::public()).ttl(ttl).persist(), |state| {
+            state.event::<Add>()
+        })
+        .state::<Alive>(StateConfig::global().access(Access::public()).ttl(ttl), |state| {
+            state.event::<Beat>()
+        })
+        .build()
+        .unwrap();
+    // Many records of the dead store are in use, too.
+    let mut tabs = Vec::new();
+    for session in 0..100 {
+        let viewer = Viewer::session(SessionId::from_bytes([session; 16]));
+        registry.handle::<Board>(&viewer, None).unwrap().send(Add { amount: 1 }).await.unwrap();
+        tabs.push(Tab::open(&registry, &viewer, &["board"]).await);
+    }
+    let alive = registry.global::<Alive>().unwrap();
+    alive.send(Beat).await.unwrap();
+    let mut tab = Tab::open(&registry, &Viewer::application(), &["alive"]).await;
+    dead.set(StoreFault::Hang);
+    sleep(ttl * 20).await;
+    assert_eq!(alive.read().await.unwrap().beats, 1, "it expired");
+    assert_eq!(tab.read(), 0);
+    tab.follows(&*alive.read().await.unwrap());
+
+    // What expired in the dead store meanwhile starts over for those who follow, once it answers.
+    dead.set(StoreFault::None);
+    sleep(Duration::from_secs(40)).await;
+    for tab in &mut tabs {
+        tab.read();
+        tab.shows(&Board::default()).unwrap();
+    }
+}

@@ -1,1 +1,383 @@
+//! Laws 2 to 5 and 13 between two nodes of one process: two registries over one store, connected by a
+//! broadcaster that may lose, repeat, delay and strip what it carries.
 
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use faststate_core::{
+    Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Version, Viewer,
+    broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
+    conformance::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
+    registry::Answer,
+};
+use futures::future::{join_all, try_join_all};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::sleep;
+
+use crate::{
+    board::{Add, Board, Lines, Title, add, board, poll_once, until},
+    tab::Tab,
+};
+
+struct Node {
+    registry: Arc<StateRegistry>,
+    broadcaster: Arc<FaultyBroadcaster>,
+}
+
+fn node(
+    store: &Arc<FaultyStore>,
+    broadcaster: impl Broadcaster,
+    config: impl Fn(StateConfig) -> StateConfig,
+) -> Node {
+    let broadcaster = FaultyBroadcaster::new(Arc::new(broadcaster));
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(store))
+        .broadcaster(Arc::clone(&broadcaster))
+        .state::<Board>(config(StateConfig::global().access(Access::public()).persist()), |state| {
+            state.event::<Add>().view(Lines).view(Title)
+        })
+        .build()
+        .unwrap();
+    Node { registry, broadcaster }
+}
+
+fn store() -> Arc<FaultyStore> {
+    FaultyStore::new(Arc::new(MemoryStore::new()))
+}
+
+fn nodes(store: &Arc<FaultyStore>) -> [Node; 2] {
+    let first = LocalBroadcaster::new();
+    let second = first.peer();
+    [node(store, first, |config| config), node(store, second, |config| config)]
+}
+
+const TOPICS: [&str; 3] = ["board", "board.lines", "board.title"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_02_two_nodes_lose_no_update() {
+    let store = store();
+    let nodes = nodes(&store);
+    let mut tabs = Vec::new();
+    for node in &nodes {
+        tabs.push(Tab::open(&node.registry, &Viewer::application(), &TOPICS).await);
+    }
+    let tasks = (0..16).map(|task| {
+        let board = board(&nodes[task % 2].registry);
+        tokio::spawn(async move {
+            let mut versions = Vec::new();
+            for _ in 0..100 {
+                versions.push(board.send(Add { amount: 1 }).await.unwrap().version.seq);
+            }
+            versions
+        })
+    });
+    let seqs: BTreeSet<_> = try_join_all(tasks).await.unwrap().into_iter().flatten().collect();
+    assert_eq!(seqs, (1..=1_600).collect(), "versions have no gap");
+    for (node, tab) in nodes.iter().zip(&mut tabs) {
+        tab.catches_up(&store).await;
+        assert_eq!(board(&node.registry).read().await.unwrap().count, 1_600, "once the stream is quiet");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_03_an_event_sent_to_both_nodes_at_once_applies_once() {
+    let store = store();
+    let nodes = nodes(&store);
+    let key = nodes[0].registry.key("board", &Viewer::application(), None).unwrap();
+    for round in 0..50 {
+        let id = format!("click-{round}");
+        let calls = (0..10).map(|at| {
+            let (registry, call) = (Arc::clone(&nodes[at % 2].registry), add(&key, 1, Some(&id)));
+            tokio::spawn(async move { registry.dispatch(call).await.unwrap().answer })
+        });
+        let answers = try_join_all(calls).await.unwrap();
+        assert_eq!(answers.iter().filter(|answer| **answer == Answer::Changed).count(), 1, "{answers:?}");
+    }
+    for node in &nodes {
+        assert_eq!(board(&node.registry).read().await.unwrap().count, 50);
+    }
+}
+
+#[tokio::test]
+async fn law_03_a_node_that_is_behind_confirms_before_it_refuses() {
+    let store = store();
+    let nodes = nodes(&store);
+    let boards = nodes.each_ref().map(|node| board(&node.registry));
+    boards[0].read().await.unwrap();
+    boards[1].send(Add { amount: 5 }).await.unwrap();
+    // The first node still thinks that there is nothing to take.
+    let outcome = boards[0].send(Add { amount: -3 }).await.unwrap();
+    assert_eq!(outcome.answer, Answer::Changed);
+    boards[1].send(Add { amount: -2 }).await.unwrap();
+    assert!(boards[0].send(Add { amount: -1 }).await.is_err(), "now there is nothing to take");
+    assert_eq!(boards[0].read().await.unwrap().count, 0);
+}
+
+/// Tabs hop between nodes while both write and the transport does its worst.
+async fn storm(seed: u64, deletes: bool) {
+    let store = store();
+    let nodes = nodes(&store);
+    let mut dice = StdRng::seed_from_u64(seed);
+    for (at, node) in (0..).zip(&nodes) {
+        let mut dice = StdRng::seed_from_u64(seed * 100 + at);
+        node.broadcaster.set(move |_| match dice.random_range(0..8) {
+            0 => BroadcastFault::Lose,
+            1 => BroadcastFault::Repeat,
+            2 => BroadcastFault::Delay,
+            3 => BroadcastFault::Strip,
+            _ => BroadcastFault::None,
+        });
+    }
+    let mut tabs = Vec::new();
+    for node in &nodes {
+        tabs.push(Tab::open(&node.registry, &Viewer::application(), &TOPICS).await);
+        tabs.push(Tab::open(&node.registry, &Viewer::application(), &["board.lines"]).await);
+    }
+    for round in 0..300 {
+        for _ in 0..dice.random_range(1..5) {
+            let seed = dice.random();
+            let board = board(&nodes[dice.random_range(0..2)].registry);
+            board
+                .update(move |board: &mut Board| {
+                    board.shake(&mut StdRng::seed_from_u64(seed));
+                    Ok(())
+                })
+                .await
+                .unwrap();
+            tokio::task::yield_now().await;
+        }
+        if deletes && dice.random_range(0..30) == 0 {
+            board(&nodes[dice.random_range(0..2)].registry).delete().await.unwrap();
+        }
+        for tab in &mut tabs {
+            if let Some(piece) = tab.piece() {
+                let cut = if dice.random_range(0..10) == 0 {
+                    dice.random_range(0..=piece.len())
+                } else {
+                    piece.len()
+                };
+                tab.page
+                    .feed(&piece[..cut])
+                    .unwrap_or_else(|failure| panic!("seed {seed}, round {round}: {failure}"));
+                if cut < piece.len() || dice.random_range(0..10) == 0 {
+                    tab.connect(&nodes[dice.random_range(0..2)].registry).await;
+                }
+            }
+        }
+        if dice.random_range(0..20) == 0 {
+            // What the transport owes: whoever has lost something is told.
+            for node in &nodes {
+                node.broadcaster.release();
+                node.broadcaster.announce_loss();
+            }
+            for tab in &mut tabs {
+                tab.catches_up(&store).await;
+            }
+        }
+    }
+    for node in &nodes {
+        node.broadcaster.release();
+        node.broadcaster.announce_loss();
+    }
+    for tab in &mut tabs {
+        tab.catches_up(&store).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_tabs_hop_between_nodes_over_a_transport_that_loses_and_repeats() {
+    for seed in 0..5 {
+        storm(seed, false).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_with_deletions_too() {
+    for seed in 10..15 {
+        storm(seed, true).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_a_deletion_is_seen_on_the_other_node() {
+    let store = store();
+    let nodes = nodes(&store);
+    board(&nodes[0].registry).send(Add { amount: 3 }).await.unwrap();
+    let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
+    board(&nodes[0].registry).delete().await.unwrap();
+    tab.catches_up(&store).await;
+    tab.shows(&Board::default()).unwrap();
+    board(&nodes[1].registry).send(Add { amount: 4 }).await.unwrap();
+    tab.catches_up(&store).await;
+    assert_eq!(board(&nodes[0].registry).read().await.unwrap().count, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_a_change_of_unknown_outcome_reaches_the_other_node() {
+    for fault in [StoreFault::FailAfter, StoreFault::HangAfter] {
+        let store = store();
+        let nodes = nodes(&store);
+        let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
+        let mut own = Tab::open(&nodes[0].registry, &Viewer::application(), &TOPICS).await;
+        store.next_saves([fault]);
+        let _ = board(&nodes[0].registry).send(Add { amount: 3 }).await;
+        sleep(Duration::from_secs(5)).await;
+        for tab in [&mut own, &mut tab] {
+            tab.read();
+            tab.shows(&Board { count: 3, ..Board::default() })
+                .unwrap_or_else(|failure| panic!("after {fault:?}: {failure}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_a_flood_of_changes_ends_at_the_truth_on_the_other_node() {
+    for seed in 0..4 {
+        let store = store();
+        let first = LocalBroadcaster::new();
+        let second = first.peer();
+        let nodes = [
+            // The transport is slower than the writer,
+            node(&store, Slow(first, Duration::from_micros(100 * seed)), |config| config),
+            // and the reader's queue is short.
+            node(&store, second, |config| config.queue(4)),
+        ];
+        let mut dice = StdRng::seed_from_u64(seed);
+        nodes[1].broadcaster.set(move |_| match dice.random_range(0..4) {
+            0 => BroadcastFault::Strip,
+            1 => BroadcastFault::Repeat,
+            _ => BroadcastFault::None,
+        });
+        let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
+        let writer = board(&nodes[0].registry);
+        for _ in 0..10_000 {
+            writer.send(Add { amount: 1 }).await.unwrap();
+        }
+        store.set(StoreFault::Slow(Duration::from_millis(3)));
+        for _ in 0..100 {
+            writer.send(Add { amount: 1 }).await.unwrap();
+        }
+        sleep(Duration::from_secs(30)).await;
+        tab.read();
+        tab.shows(&Board { count: 10_100, ..Board::default() }).unwrap();
+    }
+}
+
+/// Takes its time to publish.
+#[derive(Debug)]
+struct Slow(LocalBroadcaster, Duration);
+
+#[async_trait::async_trait]
+impl Broadcaster for Slow {
+    async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
+        sleep(self.1).await;
+        self.0.publish(change).await
+    }
+
+    async fn join(&self, key: &faststate_core::Key) -> Result<Interest, BroadcastError> {
+        sleep(self.1).await;
+        self.0.join(key).await
+    }
+
+    fn attach(&self, inbox: Arc<dyn Inbox>) {
+        self.0.attach(inbox);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_04_a_node_hears_of_what_is_followed_however_followers_come_and_go() {
+    let store = store();
+    let nodes = nodes(&store);
+    let writer = board(&nodes[0].registry);
+    for round in 1..=200 {
+        let comers = (0..8).map(|_| {
+            let registry = Arc::clone(&nodes[1].registry);
+            tokio::spawn(async move {
+                let viewer = Viewer::application();
+                for _ in 0..5 {
+                    drop(Tab::open(&registry, &viewer, &["board"]).await);
+                }
+                Tab::open(&registry, &viewer, &["board"]).await
+            })
+        });
+        let mut tabs: Vec<_> = join_all(comers).await.into_iter().map(Result::unwrap).collect();
+        // All but one leave while that one has just come.
+        let mut stays = tabs.pop().unwrap();
+        drop(tabs);
+        writer.send(Add { amount: 1 }).await.unwrap();
+        until(&format!("the change of round {round} arrives"), async || {
+            stays.read();
+            stays.shows(&Board { count: round, ..Board::default() }).is_ok()
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_a_follower_that_joins_while_the_last_one_leaves_hears_of_changes() {
+    let store = store();
+    let nodes = nodes(&store);
+    let viewer = Viewer::application();
+    board(&nodes[0].registry).send(Add { amount: 1 }).await.unwrap();
+    let last = Tab::open(&nodes[1].registry, &viewer, &["board"]).await;
+    // A cursor from the future sends the joining follower to the store, which takes its time.
+    let mut joins = Tab::rendered(&nodes[1].registry, &viewer, &["board"]).await;
+    store.set(StoreFault::Slow(Duration::from_millis(50)));
+    {
+        let future = joins.cursor(None).map(|held| Version { seq: held.seq + 5, ..held });
+        let mut joining = Box::pin(joins.connect_at(&nodes[1].registry, move |_, _| future));
+        assert!(poll_once(&mut joining).is_pending());
+        drop(last);
+        joining.await;
+    }
+    store.set(StoreFault::None);
+    joins.read();
+    board(&nodes[0].registry).send(Add { amount: 1 }).await.unwrap();
+    joins.catches_up(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_a_page_without_a_cursor_is_not_led_back_by_a_node_that_is_behind() {
+    let store = store();
+    let nodes = nodes(&store);
+    let viewer = Viewer::application();
+    // Somebody follows on the second node, which hears nothing of what happens on the first.
+    let _other = Tab::open(&nodes[1].registry, &viewer, &["board"]).await;
+    nodes[1].broadcaster.set(|_| BroadcastFault::Lose);
+    let mut tab = Tab::open(&nodes[0].registry, &viewer, &["board"]).await;
+    board(&nodes[0].registry).send(Add { amount: 1 }).await.unwrap();
+    tab.read();
+    tab.connect_at(&nodes[1].registry, |_, _| None).await;
+    tab.catches_up(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_loss_that_is_announced_while_the_store_is_dead_is_made_good() {
+    for fault in [StoreFault::Hang, StoreFault::Fail] {
+        let store = store();
+        let nodes = nodes(&store);
+        let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
+        let lost = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&lost);
+        nodes[1].broadcaster.set(move |_| {
+            told.store(true, SeqCst);
+            BroadcastFault::Lose
+        });
+        board(&nodes[0].registry).send(Add { amount: 3 }).await.unwrap();
+        until("the change is lost", async || lost.load(SeqCst)).await;
+        store.set(fault);
+        nodes[1].broadcaster.announce_loss();
+        sleep(Duration::from_secs(20)).await;
+        store.set(StoreFault::None);
+        sleep(Duration::from_secs(5)).await;
+        tab.read();
+        tab.shows(&Board { count: 3, ..Board::default() })
+            .unwrap_or_else(|failure| panic!("after {fault:?}: {failure}"));
+    }
+}

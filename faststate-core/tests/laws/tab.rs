@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use faststate_core::{
-    Key, ReactiveState, Registry, StateRegistry, Version, View, Viewer,
+    Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer,
     conformance::{Failure, page::Page},
     registry::TopicName,
     topics::Follower,
@@ -26,7 +26,6 @@ pub(crate) struct Tab {
     pub(crate) key: Key,
     pub(crate) topics: Vec<TopicName>,
     followers: Vec<Follower>,
-    registry: Arc<StateRegistry>,
 }
 
 impl Tab {
@@ -45,8 +44,7 @@ impl Tab {
             page.show(&registry.visible(topic, viewer).await.unwrap()).unwrap();
         }
         let key = registry.key(&topics[0].state, viewer, topics[0].id.as_deref()).unwrap();
-        let (viewer, registry) = (viewer.clone(), Arc::clone(registry));
-        Self { page, viewer, key, topics, followers: Vec::new(), registry }
+        Self { page, viewer: viewer.clone(), key, topics, followers: Vec::new() }
     }
 
     /// Follows from where the page is.
@@ -62,7 +60,6 @@ impl Tab {
     ) {
         static STREAM: AtomicU64 = AtomicU64::new(0);
         self.disconnect();
-        self.registry = Arc::clone(registry);
         let stream = STREAM.fetch_add(1, Ordering::Relaxed);
         for topic in self.topics.clone() {
             let cursor = cursor(self, topic.view.as_deref());
@@ -136,12 +133,14 @@ impl Tab {
         Ok(())
     }
 
-    /// Merges what comes until the page shows the truth.
-    pub(crate) async fn catches_up(&mut self) {
+    /// Merges what comes until the page shows what the store has.
+    pub(crate) async fn catches_up(&mut self, store: &impl Store) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         loop {
             self.read();
-            let truth = self.registry.handle::<Board>(&self.viewer, None).unwrap().read().await.unwrap();
+            let record = store.load(&self.key, None).await.unwrap().record;
+            let truth =
+                record.map(|record| serde_json::from_slice(&record.data).unwrap()).unwrap_or_default();
             let Err(failure) = self.shows(&truth) else { return };
             assert!(tokio::time::Instant::now() < deadline, "{failure}");
             tokio::time::sleep(Duration::from_millis(5)).await;

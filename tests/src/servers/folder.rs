@@ -1,53 +1,60 @@
-//! Folders that go away.
+//! A folder that is there for as long as a test.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// A new, empty folder, removed when dropped.
+/// A new folder, removed when dropped.
 #[derive(Debug)]
-pub struct Folder {
-    path: PathBuf,
-}
+pub struct Folder(PathBuf);
 
 impl Folder {
-    /// A new folder in the system's temporary folder.
+    /// A new folder in the system's temporary folder, with `name` in its name.
     #[must_use]
-    pub fn new() -> Self {
-        use std::{
-            sync::atomic::{AtomicU32, Ordering},
-            time::SystemTime,
-        };
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(format!("faststate-{process}-{number}-{now:x}"));
-        fs::create_dir(&path).expect("the temporary folder takes a folder");
-        Self { path }
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let unique = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("faststate-{name}-{}-{unique}", process::id()));
+        fs::create_dir_all(&path).expect("a folder for temporary files");
+        Self(path)
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0
     }
 
     /// Where something in it is.
     #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.0.join(name)
+    }
+
+    /// Makes `to` a copy of this folder.
+    pub(super) fn copy_to(&self, to: &Self) {
+        copy(&self.0, &to.0);
     }
 }
 
-impl Default for Folder {
-    fn default() -> Self {
-        Self::new()
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).expect("a folder for temporary files");
+    for entry in fs::read_dir(from).expect("a folder of ours").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).expect("files of ours can be copied");
+        }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

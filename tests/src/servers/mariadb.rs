@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Folder, free_port, program};
+use super::{Folder, free_address, program};
 use crate::wait::until;
 
 /// Makes the database and the user that the tests use, at each start.
@@ -29,7 +29,7 @@ impl MariaDb {
     /// Makes a database and starts a server on it.
     #[must_use]
     pub fn start() -> Self {
-        let folder = Folder::new();
+        let folder = Folder::new("mariadb");
         fs::write(folder.join("init.sql"), INIT).expect("a new folder takes a file");
         let made = Command::new(program("mariadb-install-db", &[], "mariadb-server"))
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
@@ -38,7 +38,7 @@ impl MariaDb {
             .output()
             .expect("mariadb-install-db runs");
         assert!(made.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&made.stderr));
-        let port = free_port();
+        let port = free_address().port();
         let child = run(&folder, port);
         let mut server = Self { folder, port, child };
         server.ready();

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{Folder, free_port, program};
+use super::{Folder, free_address, program, signal};
 use crate::wait::until;
 
 /// A PostgreSQL of its own, killed when dropped.
@@ -21,7 +21,7 @@ impl Postgres {
     /// Makes a database and starts a server on it.
     #[must_use]
     pub fn start() -> Self {
-        let folder = Folder::new();
+        let folder = Folder::new("postgres");
         if let Some((user, group)) = other_user() {
             chown(folder.path(), Some(user), Some(group)).expect("root gives folders away");
         }
@@ -32,7 +32,7 @@ impl Postgres {
             .output()
             .expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let port = free_port();
+        let port = free_address().port();
         let child = run(&folder, port);
         let mut server = Self { folder, port, child };
         server.ready();
@@ -45,16 +45,9 @@ impl Postgres {
         format!("postgres://faststate:secret@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Its port.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Stops it at once, as a crash does: nothing is written that was not.
     pub fn crash(&mut self) {
-        let asked = Command::new("kill").args(["-QUIT", &self.child.id().to_string()]).status();
-        assert!(asked.is_ok_and(|status| status.success()), "PostgreSQL was running");
+        signal(self.child.id(), "QUIT");
         self.child.wait().expect("PostgreSQL is ours");
     }
 
@@ -81,7 +74,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = Command::new("kill").args(["-QUIT", &self.child.id().to_string()]).status();
+            signal(self.child.id(), "QUIT");
             let _ = self.child.wait();
         }
     }

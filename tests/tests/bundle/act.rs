@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use faststate_core::{Context, Event, ReactiveState, Rejection};
+use faststate::{Context, Event, ReactiveState, Rejection};
 use faststate_tests::{Answer, Page, Request, Session, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! What a page is rendered with comes back as it went in, whatever it says (law 12).
 
-use faststate_core::{Action, Context, Event, ReactiveState, Rejection, wire};
+use faststate::{Action, Context, Event, ReactiveState, Rejection, wire};
 use faststate_tests::{Answer, Random, Session, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};

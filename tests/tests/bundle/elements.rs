@@ -1,6 +1,6 @@
 //! How elements meet the page.
 
-use faststate_tests::{Answer, Page, Site};
+use faststate_tests::{Answer, Page, Site, until};
 
 use crate::{LISTEN, site, visit};
 
@@ -46,7 +46,7 @@ fn each_mode_puts_elements_where_its_name_says() {
             &site,
             &[&format!("mode {mode}"), &format!("selector {selector}"), &format!("elements {html}")],
         );
-        faststate_tests::until(mode, || list(&page), |seen| seen == expected);
+        until(mode, || list(&page), |seen| seen == expected);
     }
 }
 
@@ -80,6 +80,31 @@ fn an_append_that_removes_its_id_first_can_be_replayed() {
     assert_eq!(list(&page), "first second");
     // Removing what is not there makes Datastar say so, and nothing more.
     page.expect_complaints(&["PatchElementsNoTargetsFound"]);
+}
+
+#[test]
+fn an_append_with_a_marker_can_be_replayed_without_a_warning() {
+    // What is added brings a marker along. The second event takes the marker away, which is always there,
+    // and with it whatever else has the id: elsewhere on the page, or left by an append that was cut off.
+    let (site, page) = listening();
+    let append = |round: u32| {
+        let html =
+            format!("elements <li id=\"second\">second {round}</li><template id=\"added\"></template>");
+        patch(&site, &["mode append", "selector #list", &html]);
+    };
+    let remove = "selector #added,#second:not(:has(+ #added)),#second:has(~ #second)";
+    patch(&site, &["mode before", "selector #list", "elements <div><p id=\"second\">elsewhere</p></div>"]);
+    page.shows("#second", "elsewhere");
+    for round in 1..=3 {
+        append(round);
+        patch(&site, &["mode remove", remove]);
+        until("one of them", || list(&page), |seen| *seen == format!("first second {round}"));
+        assert_eq!((page.count("#second"), page.count("#added")), (1, 0));
+    }
+    append(4);
+    append(5);
+    patch(&site, &["mode remove", remove]);
+    until("one of them", || list(&page), |seen| *seen == "first second 5");
 }
 
 #[test]

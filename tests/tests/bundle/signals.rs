@@ -1,6 +1,7 @@
 //! How signals merge.
 
-use faststate_tests::{Answer, Page, Site, until};
+use faststate::patch::Image;
+use faststate_tests::{Answer, Page, Session, Site, until};
 use serde_json::json;
 
 use crate::{LISTEN, site, visit};
@@ -137,6 +138,19 @@ fn dots_in_a_key_make_a_path_that_reaches_prototypes() {
         site.patch("/stream", &format!(r#"{{"a":{{"x":{{"{key}":"yes"}}}}}}"#));
         settled(&site, &page, 1);
         assert_eq!(page.eval(polluted), "yes", "{key}");
+    }
+}
+
+/// A state's signals are encoded with these keys or not at all.
+#[test]
+fn law_12_keys_that_reach_prototypes_are_refused() {
+    let page = Session::new().window();
+    page.navigate("about:blank");
+    let inherited = page.eval("Object.getOwnPropertyNames(Object.prototype)");
+    for name in inherited.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
+        for key in [name.to_owned(), format!("{name}.a"), format!("a.{name}.b")] {
+            assert!(Image::of(&json!({ "map": { &*key: 1 } })).is_err(), "{key}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use faststate_tests::servers::{MariaDb, Postgres};
+use faststate_tests::{MariaDb, Postgres};
 use tokio::task::JoinSet;
 
 use crate::{ledger::Ledgers, open::open};

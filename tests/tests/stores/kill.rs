@@ -7,7 +7,7 @@ use std::{
 };
 
 use faststate_core::registry::Answer;
-use faststate_tests::servers::{Folder, MariaDb, Postgres};
+use faststate_tests::{Folder, MariaDb, Postgres, RedisServer};
 
 use crate::{ledger::Ledgers, open::open};
 
@@ -21,7 +21,7 @@ fn rounds() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_01_sqlite_keeps_what_was_acknowledged_before_a_kill() {
-    let folder = Folder::new();
+    let folder = Folder::new("sqlite");
     survive_kills(&format!("sqlite://{}", folder.join("kill.db").display())).await;
 }
 
@@ -37,8 +37,14 @@ async fn law_01_mysql_keeps_what_was_acknowledged_before_a_kill() {
     survive_kills(&server.url()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_01_redis_keeps_what_was_acknowledged_before_a_kill() {
+    let server = RedisServer::start();
+    survive_kills(&server.url()).await;
+}
+
 /// Kills the application over the store at `url`, as often as [`rounds`] says.
-pub(crate) async fn survive_kills(url: &str) {
+async fn survive_kills(url: &str) {
     let (mut acknowledged, mut repeated) = (0, 0);
     for round in 0..rounds() {
         let burst = Burst::until_killed(url, round);

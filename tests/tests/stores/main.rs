@@ -1,4 +1,4 @@
-//! The stores against real servers: the public suite, and what each promises beyond it.
+//! Every store against its real server: the public suite, and what each promises beyond it.
 
 mod faults;
 mod kill;
@@ -6,4 +6,5 @@ mod ledger;
 mod mysql;
 mod open;
 mod postgres;
+mod redis;
 mod sqlite;

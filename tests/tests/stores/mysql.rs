@@ -6,7 +6,7 @@ use faststate_core::conformance;
 use faststate_store_diesel::diesel_async::{
     AsyncConnection as _, AsyncMysqlConnection, SimpleAsyncConnection as _,
 };
-use faststate_tests::servers::MariaDb;
+use faststate_tests::MariaDb;
 
 use crate::open::open;
 

@@ -7,7 +7,7 @@ use faststate_store_diesel::{
     DieselStore,
     diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _},
 };
-use faststate_tests::servers::Postgres;
+use faststate_tests::Postgres;
 
 use crate::open::open;
 

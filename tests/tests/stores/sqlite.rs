@@ -16,7 +16,7 @@ use faststate_store_diesel::{
     DieselStore,
     diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _},
 };
-use faststate_tests::servers::Folder;
+use faststate_tests::Folder;
 
 /// Two seconds, and what a busy machine adds.
 const PROMPT: Duration = Duration::from_millis(2500);
@@ -40,7 +40,7 @@ fn record(data: impl Into<String>) -> Record {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sqlite_keeps_its_promises() {
-    let folder = Folder::new();
+    let folder = Folder::new("sqlite");
     let (a, b) = (open(&folder).await, open(&folder).await);
     conformance::store::all(&a, &a).await.unwrap();
     conformance::store::all(&a, &b).await.unwrap();
@@ -48,14 +48,14 @@ async fn sqlite_keeps_its_promises() {
 
 #[tokio::test]
 async fn sqlite_needs_no_threads_of_the_runtime() {
-    let folder = Folder::new();
+    let folder = Folder::new("sqlite");
     let store = open(&folder).await;
     conformance::store::all(&store, &store).await.unwrap();
 }
 
 #[tokio::test]
 async fn law_03_sqlite_keeps_receipts_ten_minutes() {
-    let folder = Folder::new();
+    let folder = Folder::new("sqlite");
     let store = open(&folder).await;
     let pass = async |time: Duration| {
         let sooner = format!("UPDATE faststate_receipts SET expires_at = expires_at - {}", time.as_millis());
@@ -66,7 +66,7 @@ async fn law_03_sqlite_keeps_receipts_ten_minutes() {
 
 #[tokio::test]
 async fn law_13_a_locked_file_is_an_error_in_time_and_then_forgotten() {
-    let folder = Folder::new();
+    let folder = Folder::new("sqlite");
     let store = open(&folder).await;
     let before = record("1");
     store.save(&key("before"), &before, Expect::Absent, None).await.unwrap();
@@ -142,7 +142,7 @@ async fn law_13_a_full_disk_is_an_error_in_time_and_then_forgotten() {
 
 #[tokio::test]
 async fn what_no_store_can_be_is_refused() {
-    let folder = Folder::new();
+    let folder = Folder::new("sqlite");
     for path in [":memory:", "", "file::memory:?cache=shared", "sqlite://:memory:"] {
         assert!(DieselStore::sqlite(path).await.is_err(), "{path}");
     }
@@ -165,7 +165,7 @@ struct Disk {
 
 impl Disk {
     fn new() -> Self {
-        let folder = Folder::new();
+        let folder = Folder::new("sqlite");
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=5m", "tmpfs"]).arg(folder.path()).status();
         assert!(mounted.is_ok_and(|status| status.success()), "a small disk needs root, to be mounted");

@@ -109,7 +109,7 @@ fn many_quick_clicks_all_count() {
 }
 
 #[test]
-fn law_3_a_request_whose_answer_was_lost_counts_once() {
+fn law_03_a_request_whose_answer_was_lost_counts_once() {
     let demo = Demo::start();
     let proxy = Proxy::to(demo.address());
     let page = Session::new().open(&proxy.url("/counter"));

@@ -26,7 +26,7 @@ fn increment(demo: &Demo, amount: u32) {
 }
 
 #[test]
-fn law_4_a_killed_server_is_followed_again_and_the_page_shows_the_truth() {
+fn law_04_a_killed_server_is_followed_again_and_the_page_shows_the_truth() {
     let mut demo = Demo::start();
     let pages = [(); 2].map(|()| visit(&demo, "/counter"));
     increment(&demo, 3);
@@ -46,7 +46,7 @@ fn law_4_a_killed_server_is_followed_again_and_the_page_shows_the_truth() {
 }
 
 #[test]
-fn law_4_what_happened_before_a_page_came_back_shows() {
+fn law_04_what_happened_before_a_page_came_back_shows() {
     let mut demo = Demo::start();
     let page = visit(&demo, "/counter");
     increment(&demo, 3);
@@ -60,7 +60,7 @@ fn law_4_what_happened_before_a_page_came_back_shows() {
 }
 
 #[test]
-fn law_4_messages_of_a_lost_room_go_and_new_ones_come() {
+fn law_04_messages_of_a_lost_room_go_and_new_ones_come() {
     let mut demo = Demo::start();
     let page = visit(&demo, "/chat");
     page.expect_complaints(APPEND);
@@ -98,7 +98,7 @@ fn a_session_lives_on_over_a_restart() {
 }
 
 #[test]
-fn law_3_an_event_sent_while_the_server_was_down_counts_once() {
+fn law_03_an_event_sent_while_the_server_was_down_counts_once() {
     let mut demo = Demo::start();
     let page = visit(&demo, "/counter");
     demo.kill();
@@ -124,4 +124,25 @@ fn law_15_a_server_that_is_asked_to_end_ends_its_streams_and_pages_come_back() {
         page.shows("#count", "6");
         was_not_reloaded(page);
     }
+}
+
+#[test]
+fn law_06_a_window_beyond_the_cap_follows_once_another_is_closed() {
+    let demo = Demo::with(&["--max-streams-per-session", "1"]);
+    let session = Session::new();
+    let first = session.open(&demo.url("/counter"));
+    streaming(&demo, 1);
+    let second = session.open(&demo.url("/counter"));
+    second.expect_complaints(&["429"]);
+    second.shows(".link [data-text]", "Reconnecting");
+    let other = Session::new().open(&demo.url("/counter"));
+    streaming(&demo, 2);
+    // It does not follow, but it acts.
+    second.click(ADD);
+    first.shows("#count", "1");
+    other.shows("#count", "1");
+    drop(first);
+    second.shows(".link [data-text]", "Connected");
+    second.shows("#count", "1");
+    streaming(&demo, 2);
 }

@@ -102,13 +102,29 @@ fn pictures_are_taken_when_asked_for() {
     let program = std::env::current_exe().expect("a test knows its program");
     let folder = program.ancestors().nth(3).unwrap_or(Path::new("target")).join("screenshots");
     fs::create_dir_all(&folder).expect("a folder for the pictures");
-    for (name, page) in every_page(&demo) {
-        page.until("document.querySelector('.link[data-link=connected]')");
+    let take = |name: &str, page: &Page| {
         for width in WIDTHS {
             for scheme in ["light", "dark"] {
                 page.picture(*width, scheme, &folder.join(format!("{name}-{width}-{scheme}.png")));
             }
         }
+    };
+    for (name, page) in every_page(&demo) {
+        page.until("document.querySelector('.link[data-link=connected]')");
+        take(name, &page);
     }
+    let page = Session::new().open(&demo.url("/counter"));
+    page.fill("#amount", "1001");
+    page.click("#decrement");
+    page.mentions("#amount-error", "1000");
+    take("counter-refused", &page);
+    page.expect_complaints(&["404"]);
+    page.navigate(&demo.url("/nowhere"));
+    take("nowhere", &page);
+    page.goto(&demo.url("/"));
+    page.expect_complaints(&["ERR_"]);
+    drop(demo);
+    page.until("document.querySelector('.link[data-link=reconnecting]')");
+    take("home-reconnecting", &page);
     println!("pictures are in {}", folder.display());
 }

@@ -13,7 +13,7 @@ fn field(page: &Page) -> String {
 }
 
 #[test]
-fn law_8_windows_of_a_session_share_a_playground_and_sessions_do_not() {
+fn law_08_windows_of_a_session_share_a_playground_and_sessions_do_not() {
     let demo = Demo::start();
     let (ada, ben) = (Session::new(), Session::new());
     let (first, second, other) = (visit(&ada, &demo), visit(&ada, &demo), visit(&ben, &demo));

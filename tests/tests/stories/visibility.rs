@@ -10,7 +10,7 @@ fn increment(demo: &Demo) {
 }
 
 #[test]
-fn law_4_hiding_and_showing_leaves_one_stream_and_the_truth() {
+fn law_04_hiding_and_showing_leaves_one_stream_and_the_truth() {
     let demo = Demo::start();
     let page = Session::new().open(&demo.url("/counter"));
     streaming(&demo, 1);

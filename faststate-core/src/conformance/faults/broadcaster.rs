@@ -32,10 +32,12 @@ pub struct FaultyBroadcaster {
     ear: Arc<Ear>,
 }
 
+type Decide = dyn FnMut(&Change) -> BroadcastFault + Send;
+
 /// Stands between the transport and the node's inbox.
 struct Ear {
     inbox: Mutex<Option<Arc<dyn Inbox>>>,
-    fault: Mutex<Box<dyn FnMut(&Change) -> BroadcastFault + Send>>,
+    fault: Mutex<Box<Decide>>,
     delayed: Mutex<Vec<Change>>,
 }
 

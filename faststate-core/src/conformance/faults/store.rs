@@ -54,6 +54,7 @@ pub struct FaultyStore {
 #[derive(Default)]
 struct Faults {
     always: StoreFault,
+    deletes: StoreFault,
     saves: VecDeque<StoreFault>,
     minted: HashSet<[u8; 16]>,
 }
@@ -74,6 +75,11 @@ impl FaultyStore {
     /// The next saves fail like these, one each; loads and later saves are as [`set`](Self::set) says.
     pub fn next_saves(&self, faults: impl IntoIterator<Item = StoreFault>) {
         self.faults.lock().saves.extend(faults);
+    }
+
+    /// Every delete fails like this from now on, where [`set`](Self::set) says nothing else.
+    pub fn set_deletes(&self, fault: StoreFault) {
+        self.faults.lock().deletes = fault;
     }
 
     /// Whether [`next_saves`](Self::next_saves) has faults left.
@@ -164,7 +170,11 @@ impl Store for FaultyStore {
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.with(self.fault(), self.inner.delete(key, version)).await
+        let fault = {
+            let faults = self.faults.lock();
+            if faults.always == StoreFault::None { faults.deletes } else { faults.always }
+        };
+        self.with(fault, self.inner.delete(key, version)).await
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {

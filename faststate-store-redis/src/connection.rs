@@ -1,0 +1,154 @@
+//! Connections to Redis, and how new ones are made.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bb8_redis::{
+    bb8::ManageConnection,
+    redis::{
+        AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion,
+        PushInfo, PushKind, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+    },
+};
+use parking_lot::Mutex;
+use tokio::time::{sleep, timeout};
+
+use crate::{error::says, order::Scripts};
+
+/// The longest extra pause after a connection was refused, so that many nodes do not come back at once.
+const JITTER: Duration = Duration::from_millis(200);
+
+/// Makes connections. bb8-redis' own manager asks PING at each check-out, notices no cut connection and
+/// sets no time-outs; this one hears of a cut at once, because Redis' third protocol tells it.
+pub(crate) struct Connector {
+    client: Client,
+    config: AsyncConnectionConfig,
+    patience: Duration,
+    failure: LastFailure,
+}
+
+/// Why the last attempt to connect failed, if it did: bb8 tells only that there is no connection.
+#[derive(Clone, Default)]
+pub(crate) struct LastFailure(Arc<Mutex<Option<RedisError>>>);
+
+impl LastFailure {
+    pub(crate) fn get(&self) -> Option<RedisError> {
+        self.0.lock().clone()
+    }
+
+    fn set(&self, failure: Option<RedisError>) {
+        *self.0.lock() = failure;
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(info: &ConnectionInfo, connect: Duration, answer: Duration) -> RedisResult<Self> {
+        let mut info = info
+            .clone()
+            .set_redis_settings(info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3));
+        if !matches!(info.addr(), ConnectionAddr::Unix(_)) {
+            // What could not be sent must not arrive later, when its caller has long been told that the
+            // outcome is unknown: a connection that is given up is reset.
+            let settings = info.tcp_settings().clone().set_linger_time(Duration::ZERO);
+            #[cfg(target_os = "linux")]
+            let settings = settings.set_user_timeout(answer);
+            info = info.set_tcp_settings(settings);
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(connect))
+            .set_response_timeout(Some(answer));
+        Ok(Self { client: Client::open(info)?, config, patience: connect, failure: LastFailure::default() })
+    }
+
+    pub(crate) fn failure(&self) -> LastFailure {
+        self.failure.clone()
+    }
+
+    async fn try_connect(&self) -> RedisResult<Connection> {
+        let cut = Arc::new(AtomicBool::new(false));
+        let notice = Arc::clone(&cut);
+        let config = self.config.clone().set_push_sender(move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                notice.store(true, Ordering::Relaxed);
+            }
+            Ok::<(), ()>(())
+        });
+        let mut redis = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let scripts = load_scripts(&mut redis).await?;
+        Ok(Connection { redis, scripts, cut })
+    }
+}
+
+impl ManageConnection for Connector {
+    type Connection = Connection;
+    type Error = RedisError;
+
+    async fn connect(&self) -> RedisResult<Connection> {
+        let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        match timeout(self.patience, self.try_connect()).await.unwrap_or_else(late) {
+            Ok(connection) => {
+                self.failure.set(None);
+                Ok(connection)
+            }
+            Err(error) => {
+                self.failure.set(Some(error.clone()));
+                sleep(JITTER.mul_f64(rand::random())).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks nothing: a cut has been heard of.
+    async fn is_valid(&self, connection: &mut Connection) -> RedisResult<()> {
+        if self.has_broken(connection) {
+            return Err((ErrorKind::Io, "the connection was cut").into());
+        }
+        Ok(())
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.cut.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection, with its scripts loaded.
+pub(crate) struct Connection {
+    redis: MultiplexedConnection,
+    scripts: Scripts,
+    cut: Arc<AtomicBool>,
+}
+
+impl Connection {
+    pub(crate) const fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// Sends the commands at once; gives an answer to each, or why there is none to any.
+    pub(crate) async fn exchange(&mut self, mut pipeline: Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
+        let answers: RedisResult<Vec<RedisResult<Value>>> =
+            pipeline.ignore_errors().query_async(&mut self.redis).await;
+        let replica =
+            |answer: &RedisResult<Value>| answer.as_ref().is_err_and(|error| says(error, "READONLY"));
+        // Late or cut, or it leads to what has become a replica: this connection is of no use any more.
+        if answers.as_ref().map_or(true, |answers| answers.iter().any(replica)) {
+            self.cut.store(true, Ordering::Relaxed);
+        }
+        answers
+    }
+
+    /// Loads the scripts again, after Redis was told to forget them.
+    pub(crate) async fn reload(&mut self) -> RedisResult<()> {
+        self.scripts = load_scripts(&mut self.redis).await?;
+        Ok(())
+    }
+}
+
+async fn load_scripts(redis: &mut MultiplexedConnection) -> RedisResult<Scripts> {
+    let names: [String; 3] = Scripts::load().query_async(redis).await?;
+    Ok(names.into())
+}

@@ -1,0 +1,226 @@
+//! One call of the store, as Redis is told and as it answers.
+
+use std::time::Duration;
+
+use bb8_redis::redis::{Cmd, FromRedisValue as _, ParsingError, Pipeline, RedisResult, Value, cmd};
+use bytes::Bytes;
+use faststate_core::{
+    Key, Version,
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+};
+
+use crate::{error::Problem, keys::Prefix};
+
+/// The longest time to live that is told to Redis, some 30,000 years: its arithmetic must not overflow.
+const LONGEST_MS: u128 = 1_000_000_000_000_000;
+
+/// Redis' names for the scripts, as it gave them when they were loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct Scripts {
+    pub(crate) load: String,
+    pub(crate) save: String,
+    pub(crate) delete: String,
+}
+
+impl Scripts {
+    /// Loads them; the answers make [`Scripts`].
+    pub(crate) fn load() -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(3);
+        for script in [
+            include_str!("scripts/load.lua"),
+            include_str!("scripts/save.lua"),
+            include_str!("scripts/delete.lua"),
+        ] {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(script);
+        }
+        pipeline
+    }
+}
+
+impl From<[String; 3]> for Scripts {
+    fn from([load, save, delete]: [String; 3]) -> Self {
+        Self { load, save, delete }
+    }
+}
+
+/// What Redis is asked to do.
+pub(crate) enum Order {
+    Load {
+        record: String,
+        receipt: Option<String>,
+    },
+    Save {
+        record: String,
+        receipt: Option<(String, Duration)>,
+        expect: String,
+        value: Vec<u8>,
+        ttl: Option<Duration>,
+    },
+    Delete {
+        record: String,
+        expect: String,
+    },
+    Touch {
+        record: String,
+        ttl: Duration,
+    },
+    Ping,
+}
+
+impl Order {
+    pub(crate) fn load(prefix: &Prefix, key: &Key, receipt: Option<&Receipt>) -> Self {
+        Self::Load {
+            record: prefix.record(key),
+            receipt: receipt.map(|receipt| prefix.receipt(key, receipt)),
+        }
+    }
+
+    pub(crate) fn save(
+        prefix: &Prefix,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Self {
+        Self::Save {
+            record: prefix.record(key),
+            receipt: receipt.map(|receipt| (prefix.receipt(key, receipt), receipt.lifetime())),
+            expect: match expect {
+                Expect::Absent => String::new(),
+                Expect::Version(version) => beginning(version),
+            },
+            value: write(record),
+            ttl: record.ttl,
+        }
+    }
+
+    pub(crate) fn delete(prefix: &Prefix, key: &Key, version: Version) -> Self {
+        Self::Delete { record: prefix.record(key), expect: beginning(version) }
+    }
+
+    pub(crate) fn touch(prefix: &Prefix, key: &Key, ttl: Duration) -> Self {
+        Self::Touch { record: prefix.record(key), ttl }
+    }
+
+    /// About how many bytes it sends.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Save { value, .. } => value.len() + 256,
+            Self::Load { .. } | Self::Delete { .. } | Self::Touch { .. } | Self::Ping => 256,
+        }
+    }
+
+    /// The command that does it.
+    pub(crate) fn command(&self, scripts: &Scripts) -> Cmd {
+        let mut command = Cmd::new();
+        match self {
+            Self::Load { record, receipt } => {
+                command.arg("EVALSHA").arg(&scripts.load).arg(1 + usize::from(receipt.is_some()));
+                command.arg(record).arg(receipt);
+            }
+            Self::Save { record, receipt, expect, value, ttl } => {
+                let (receipt, kept) =
+                    receipt.as_ref().map_or((None, 0), |(key, kept)| (Some(key), millis(*kept)));
+                command.arg("EVALSHA").arg(&scripts.save).arg(1 + usize::from(receipt.is_some()));
+                command.arg(record).arg(receipt);
+                command.arg(expect).arg(value).arg(ttl.map_or(0, millis)).arg(kept);
+            }
+            Self::Delete { record, expect } => {
+                command.arg("EVALSHA").arg(&scripts.delete).arg(1).arg(record).arg(expect);
+            }
+            Self::Touch { record, ttl } => {
+                command.arg("PEXPIRE").arg(record).arg(millis(*ttl));
+            }
+            Self::Ping => return cmd("PING"),
+        }
+        command
+    }
+}
+
+/// What `load` answered.
+pub(crate) fn loaded(key: &Key, answer: Value) -> Result<Loaded, StoreError> {
+    let (value, left, receipt) =
+        <(Option<Vec<u8>>, i64, bool)>::from_redis_value(answer).map_err(Problem::Answer)?;
+    let record = value.map(|value| {
+        let record = read(value.into()).ok_or_else(|| StoreError::Corrupt {
+            key: key.clone(),
+            source: "it does not begin with a version and a schema number".into(),
+        })?;
+        Ok::<_, StoreError>(Record { ttl: u64::try_from(left).ok().map(Duration::from_millis), ..record })
+    });
+    Ok(Loaded { record: record.transpose()?, receipt })
+}
+
+/// What `save` answered.
+pub(crate) fn saving(answer: Value) -> Result<Saving, StoreError> {
+    match number(answer)? {
+        0 => Ok(Saving::Saved),
+        1 => Ok(Saving::Conflict),
+        2 => Ok(Saving::Duplicate),
+        other => Err(Problem::Answer(ParsingError::from(format!("the script gave {other}"))).into()),
+    }
+}
+
+/// What `delete` and `touch` answered.
+pub(crate) fn whether(answer: Value) -> Result<bool, StoreError> {
+    Ok(number(answer)? == 1)
+}
+
+fn number(answer: Value) -> Result<i64, StoreError> {
+    Ok(i64::from_redis_value(answer).map_err(Problem::Answer)?)
+}
+
+/// Whether Redis has forgotten the script.
+pub(crate) fn lacks_script(answer: &RedisResult<Value>) -> bool {
+    answer.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT"))
+}
+
+/// A stored value is `version schema json`: one that begins with a version and a blank is at it.
+fn beginning(version: Version) -> String {
+    format!("{version} ")
+}
+
+fn write(record: &Record) -> Vec<u8> {
+    let mut value = format!("{} {} ", record.version, record.schema).into_bytes();
+    value.extend_from_slice(&record.data);
+    value
+}
+
+fn read(value: Bytes) -> Option<Record> {
+    let mut parts = value.splitn(3, |byte| *byte == b' ');
+    let version = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+    let schema = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+    let data = parts.next()?.len();
+    Some(Record { version, schema, data: value.slice(value.len() - data..), ttl: None })
+}
+
+/// In whole milliseconds, rounded up, at least one.
+fn millis(time: Duration) -> u64 {
+    let millis = time.as_nanos().div_ceil(1_000_000).clamp(1, LONGEST_MS);
+    u64::try_from(millis).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_read_as_it_was_written() {
+        for data in ["{}", "", " ", r#"{ "a": 1 }"#] {
+            let version = Version { epoch: 1, seq: u64::MAX, nonce: 0 };
+            let record = Record { schema: u32::MAX, version, data: data.into(), ttl: None };
+            let value = write(&record);
+            assert!(value.starts_with(beginning(version).as_bytes()));
+            assert_eq!(read(value.into()), Some(record));
+        }
+        for value in ["", "x", "0-0-0", "0-0-0 ", "0-0-0 1", "0-0-0 x {}", " 1 {}"] {
+            assert_eq!(read(value.into()), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn no_time_to_live_is_too_short_or_too_long_for_redis() {
+        let times = [Duration::ZERO, Duration::from_nanos(1_000_001), Duration::MAX];
+        assert_eq!(times.map(millis), [1, 2, 1_000_000_000_000_000]);
+    }
+}

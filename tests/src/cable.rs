@@ -1,0 +1,88 @@
+//! A network that can become a black hole.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+};
+
+use crate::devtools::lock;
+
+/// Stands between a client and any server. Cut, it takes connections and bytes and passes nothing on;
+/// mended, it passes on what it had taken, as a network does that was only slow.
+#[derive(Debug)]
+pub struct Cable {
+    address: SocketAddr,
+    wire: Arc<Wire>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    cut: Mutex<bool>,
+    mended: Condvar,
+}
+
+impl Cable {
+    /// A cable to `server`, from a free port.
+    #[must_use]
+    pub fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let wire = Arc::new(Wire { cut: Mutex::new(false), mended: Condvar::new() });
+        let accepting = Arc::clone(&wire);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let wire = Arc::clone(&accepting);
+                thread::spawn(move || wire.connect(client, server));
+            }
+        });
+        Self { address, wire }
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Passes nothing on from now on.
+    pub fn cut(&self) {
+        *lock(&self.wire.cut) = true;
+    }
+
+    /// Passes on again.
+    pub fn mend(&self) {
+        *lock(&self.wire.cut) = false;
+        self.wire.mended.notify_all();
+    }
+}
+
+impl Wire {
+    fn connect(self: Arc<Self>, client: TcpStream, server: SocketAddr) {
+        self.wait();
+        let Ok(server) = TcpStream::connect(server) else { return };
+        let (Ok(from), Ok(to)) = (server.try_clone(), client.try_clone()) else { return };
+        let back = Arc::clone(&self);
+        thread::spawn(move || back.pass(from, to));
+        self.pass(client, server);
+    }
+
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = [0; 64 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            self.wait();
+            if to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    }
+
+    /// Until it is not cut.
+    fn wait(&self) {
+        let cut = lock(&self.cut);
+        drop(self.mended.wait_while(cut, |cut| *cut));
+    }
+}

@@ -1,0 +1,147 @@
+//! `redis-server`.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use super::{folder::Folder, free_address, signal};
+use crate::wait::until;
+
+/// A `redis-server` of a test's own.
+#[derive(Debug)]
+pub struct RedisServer {
+    address: SocketAddr,
+    settings: Vec<String>,
+    folder: Folder,
+    child: Child,
+}
+
+/// A Redis' data as it was once.
+#[derive(Debug)]
+pub struct RedisSnapshot(Folder);
+
+impl RedisServer {
+    /// One that keeps what it has acknowledged: `appendfsync always`.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// One with these settings, and no snapshots of its own accord.
+    #[must_use]
+    pub fn with(settings: &[&str]) -> Self {
+        let settings: Vec<_> = settings.iter().copied().map(str::to_owned).collect();
+        let folder = Folder::new("redis");
+        // Somebody else may take a free port first.
+        for _ in 0..10 {
+            let address = free_address();
+            let mut child = run(address, &folder, &settings);
+            if ready(address, &mut child) {
+                return Self { address, settings, folder, child };
+            }
+        }
+        panic!("redis-server ends as soon as it is started");
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What to connect to.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Starts it again after a [`kill`](Self::kill), at the same address with the same data.
+    pub fn restart(&mut self) {
+        self.child = run(self.address, &self.folder, &self.settings);
+        assert!(ready(self.address, &mut self.child), "redis-server ends as soon as it is started again");
+    }
+
+    /// Stops it, as SIGSTOP does: connections stay, and nothing is answered.
+    pub fn pause(&self) {
+        signal(self.child.id(), "STOP");
+    }
+
+    /// Lets it go on after a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        signal(self.child.id(), "CONT");
+    }
+
+    /// What it has now. With `appendfsync always` that is what is on its disk.
+    #[must_use]
+    pub fn snapshot(&self) -> RedisSnapshot {
+        let copy = Folder::new("redis-snapshot");
+        self.pause();
+        self.folder.copy_to(&copy);
+        self.resume();
+        RedisSnapshot(copy)
+    }
+
+    /// Kills it and starts it with what it had then.
+    pub fn restore(&mut self, snapshot: &RedisSnapshot) {
+        self.kill();
+        snapshot.0.copy_to(&self.folder);
+        self.restart();
+    }
+
+    /// Sends one command, and gives what Redis answers, undigested.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> String {
+        ask(self.address, words).expect("redis-server answers")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(address: SocketAddr, folder: &Folder, settings: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
+        .args(["--save", "", "--loglevel", "warning", "--dir"])
+        .arg(folder.path())
+        .args(settings)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("redis-server: {error}: apt-get install redis-server"))
+}
+
+/// Waits until it answers; not if it ends.
+fn ready(address: SocketAddr, child: &mut Child) -> bool {
+    let look = || {
+        let ended = child.try_wait().expect("a child of ours").is_some();
+        (ended, ask(address, &["PING"]).is_ok_and(|answer| answer.starts_with("+PONG")))
+    };
+    let (ended, _) = until("redis-server to answer", look, |(ended, ready)| *ended || *ready);
+    !ended
+}
+
+fn ask(address: SocketAddr, words: &[&str]) -> std::io::Result<String> {
+    let mut command = format!("*{}\r\n", words.len());
+    for word in words {
+        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(Duration::from_secs(1)))?;
+    connection.write_all(command.as_bytes())?;
+    let mut answer = vec![0; 64 * 1024];
+    let length = connection.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
