@@ -1,3 +1,5 @@
 //! Every store against its real server.
 
+mod killed;
+mod ledger;
 mod redis;
