@@ -72,6 +72,8 @@ pub struct Change {
     pub from: Version,
     /// The version after.
     pub to: Version,
+    /// The `SCHEMA` of the state that wrote it: a node of another one reads the store.
+    pub schema: u32,
     /// The stored JSON after it, if the transport carries it; without it a node reads the store.
     pub data: Option<Bytes>,
 }

@@ -16,13 +16,18 @@
 //! # }
 //! ```
 //!
+//! An adapter's suite needs no more than the address of a server that serves the [`fixture`].
+//!
 //! Besides: [`faults`] wraps a store or a broadcaster so that it hangs, fails or loses, and
 //! [`page`] is a browser's page without the browser, for tests of streams.
 
+pub mod adapter;
 pub mod broadcaster;
+pub mod client;
 mod dom;
 mod failure;
 pub mod faults;
+pub mod fixture;
 pub mod page;
 pub mod sse;
 pub mod store;

@@ -16,6 +16,7 @@ const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2
 #[derive(Debug)]
 pub struct Demo {
     address: SocketAddr,
+    options: Vec<&'static str>,
     child: Child,
 }
 
@@ -23,10 +24,16 @@ impl Demo {
     /// Starts the demo and waits until it answers.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts the demo with options of its own.
+    #[must_use]
+    pub fn with(options: &[&'static str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = port.local_addr().expect("a bound socket has an address");
         drop(port);
-        let mut demo = Self { address, child: run(address) };
+        let mut demo = Self { address, options: options.to_vec(), child: run(address, options) };
         demo.ready();
         demo
     }
@@ -51,7 +58,7 @@ impl Demo {
 
     /// Starts it again after a [`kill`](Self::kill) or [`terminate`](Self::terminate), on the same port.
     pub fn restart(&mut self) {
-        self.child = run(self.address);
+        self.child = run(self.address, &self.options);
         self.ready();
     }
 
@@ -101,10 +108,11 @@ impl Drop for Demo {
     }
 }
 
-fn run(address: SocketAddr) -> Child {
+fn run(address: SocketAddr, options: &[&str]) -> Child {
     let program = program();
     Command::new(&program)
         .args(["--listen", &address.to_string(), "--secret", SECRET])
+        .args(options)
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

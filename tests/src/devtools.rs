@@ -59,11 +59,12 @@ struct Inbox {
 impl Devtools {
     /// Starts a browser with a profile of its own.
     pub(crate) fn launch() -> Self {
+        let program = program();
         let profile = fresh_folder();
         let mut child = Command::new("sh")
             .args(["-c", LAUNCH, "sh"])
             .arg(&profile)
-            .arg(program())
+            .arg(program)
             .args(FLAGS)
             .arg(format!("--user-data-dir={}", profile.display()))
             .stdin(Stdio::piped())

@@ -148,8 +148,9 @@ impl Site {
         self.push(path, &format!("event: datastar-patch-signals\ndata: signals {signals}\n\n"));
     }
 
-    /// Ends every open stream of a path.
+    /// Ends every open stream of a path, once there is one.
     pub fn end(&self, path: &str) {
+        until(&format!("an open stream of {path}"), || self.streams(path), |open| *open > 0);
         for (name, stream) in lock(&self.shared.inner).streams.values() {
             if name == path {
                 let _ = stream.shutdown(Shutdown::Both);

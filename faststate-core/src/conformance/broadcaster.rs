@@ -120,6 +120,7 @@ pub async fn a_change_arrives_as_it_was_sent(nodes: &Nodes, ears: &[Arc<Ear>; 3]
                 key: key.clone(),
                 from: last,
                 to: Version::start(),
+                schema: u32::MAX,
                 data: data.map(|text| text.to_owned().into()),
             })
             .collect();
@@ -256,7 +257,7 @@ fn history(key: &Key, length: usize) -> Vec<Change> {
     let mut changes = Vec::with_capacity(length);
     for _ in 0..length {
         let to = from.next();
-        changes.push(Change { key: key.clone(), from, to, data: Some("{}".into()) });
+        changes.push(Change { key: key.clone(), from, to, schema: 1, data: Some("{}".into()) });
         from = to;
     }
     changes

@@ -32,6 +32,31 @@ impl<E: Event> Attempt<E::State> for E {
     }
 }
 
+/// An event that its `prepare` refused: it may be the repeat of one that was applied before, so it takes
+/// its turn all the same.
+pub(super) struct Refused {
+    pub(super) name: &'static str,
+    pub(super) rejection: Rejection,
+}
+
+impl<S: ReactiveState> Attempt<S> for Refused {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn prepare<'a>(&'a mut self, _: &'a Scene) -> BoxFuture<'a, Result<(), Rejection>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {
+        Err(self.rejection.clone())
+    }
+
+    fn apply(&self, _: &mut S, _: &mut Context<S>) -> Result<(), Rejection> {
+        Err(self.rejection.clone())
+    }
+}
+
 /// A closure that changes a state.
 pub(crate) struct Update<F>(F);
 

@@ -133,10 +133,10 @@ impl RegistryBuilder {
         self
     }
 
-    /// How long a call may take from its arrival (2 s).
+    /// How long a call may take from its arrival (2 s, at most an hour).
     #[must_use]
-    pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline.min(Duration::from_hours(1));
         self
     }
 

@@ -90,17 +90,17 @@ impl StateConfig {
     }
 
     /// How long an instance is kept after its last use or follower, by the store's clock; a
-    /// resolution of a millisecond, at least 50 ms.
+    /// resolution of a millisecond, from 50 ms to a hundred years.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl.max(Duration::from_millis(50)));
+        self.ttl = Some(ttl.clamp(Duration::from_millis(50), Duration::from_hours(24 * 365 * 100)));
         self
     }
 
-    /// How many events may wait for one instance's turn (1,024); one more is refused.
+    /// How many events may wait for one instance's turn (1,024, at least one); one more is refused.
     #[must_use]
     pub const fn queue(mut self, events: usize) -> Self {
-        self.queue = events;
+        self.queue = if events == 0 { 1 } else { events };
         self
     }
 

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Error,
     instance::{Instance, Slot},
+    shared::guard,
     states::{Arriving, States},
 };
 use crate::{
@@ -27,7 +28,7 @@ impl<S: ReactiveState> States<S> {
         stream: u64,
     ) -> Result<Follower, Error> {
         let deadline = self.deadline();
-        let (mut instance, current) = self.current(key).await?;
+        let (mut instance, current) = self.current(key, deadline).await?;
         // A cursor that is not from this node's past may be from another's present, and so may be what a
         // page shows that comes without one.
         let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
@@ -43,7 +44,7 @@ impl<S: ReactiveState> States<S> {
                 behind = true;
             }
             if std::mem::take(&mut behind) {
-                (instance, _) = self.refreshed(instance).await?;
+                (instance, _) = self.refreshed(instance, deadline).await?;
             }
             let mut topics = instance.topics.lock();
             if topics.interest.is_none() {
@@ -102,10 +103,14 @@ impl<S: ReactiveState> States<S> {
 
     /// Tells the state how many follow it, soon and once for all who come and go until then.
     fn count_followers(&self, instance: &Arc<Instance<S>>) {
-        if self.presence.is_none() || std::mem::replace(&mut instance.topics.lock().presence_due, true) {
+        // A follower may be dropped anywhere, also after the runtime.
+        if self.presence.is_none() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let Ok(me) = self.me() else { return };
+        if std::mem::replace(&mut instance.topics.lock().presence_due, true) {
+            return;
+        }
         let instance = Arc::clone(instance);
         self.shared.detach(async move {
             tokio::time::sleep(PRESENCE_DELAY).await;
@@ -119,13 +124,12 @@ impl<S: ReactiveState> States<S> {
                 count
             };
             let Some(presence) = &me.presence else { return };
-            let arriving = Arriving {
-                attempt: presence(count),
-                fields: &[],
-                viewer: Viewer::application(),
-                id: None,
-                wants_view: false,
+            let Ok(attempt) = guard("`presence` panicked", || presence(count)) else {
+                instance.topics.lock().presence_told = None;
+                return;
             };
+            let arriving =
+                Arriving { attempt, fields: &[], viewer: Viewer::application(), id: None, wants_view: false };
             if let Err(error) = me.send(&instance.key, arriving).await {
                 tracing::warn!(key = ?instance.key, %error, "the number of followers was not told");
                 instance.topics.lock().presence_told = None;

@@ -84,6 +84,8 @@ pub(super) struct Current<S> {
     pub(super) stored: bool,
     /// Written by a newer version of the application: not to be overwritten.
     pub(super) read_only: bool,
+    /// What is shown of an instance that does not exist any more.
+    pub(super) gone: bool,
     image: OnceLock<Result<Image, Arc<str>>>,
 }
 
@@ -135,6 +137,11 @@ impl<S: ReactiveState> Current<S> {
         Ok(Self::new(state, data, Version::start(), false))
     }
 
+    /// What is left for those who follow an instance that does not exist any more.
+    pub(super) fn gone() -> Result<Self, Error> {
+        Ok(Self { gone: true, ..Self::start(S::default())? })
+    }
+
     pub(super) fn next(&self, state: S, data: Bytes) -> Self {
         Self::new(state, data, self.version.next(), true)
     }
@@ -144,7 +151,15 @@ impl<S: ReactiveState> Current<S> {
     }
 
     fn new(state: S, data: Bytes, version: Version, stored: bool) -> Self {
-        Self { state: Arc::new(state), data, version, stored, read_only: false, image: OnceLock::new() }
+        Self {
+            state: Arc::new(state),
+            data,
+            version,
+            stored,
+            read_only: false,
+            gone: false,
+            image: OnceLock::new(),
+        }
     }
 
     /// The signals, encoded once.

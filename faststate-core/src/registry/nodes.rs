@@ -7,7 +7,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::Error;
 use crate::{
@@ -27,7 +28,6 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(super) struct Nodes {
     broadcaster: Arc<dyn Broadcaster>,
     outbox: Arc<Mutex<Outbox>>,
-    bell: mpsc::Sender<()>,
 }
 
 /// Changes that wait for the broadcaster, at most one per key.
@@ -39,27 +39,25 @@ pub(super) struct Nodes {
 struct Outbox {
     order: VecDeque<Key>,
     changes: HashMap<Key, Change>,
+    /// Whether somebody publishes.
+    running: bool,
 }
 
 impl Nodes {
-    /// Starts to publish, for as long as this lives.
     pub(super) fn new(broadcaster: Arc<dyn Broadcaster>) -> Self {
-        let (bell, mut rung) = mpsc::channel(1);
-        let outbox = Arc::new(Mutex::new(Outbox::default()));
-        let (transport, waiting) = (Arc::clone(&broadcaster), Arc::clone(&outbox));
-        tokio::spawn(async move {
-            while rung.recv().await.is_some() {
-                publish_all(&*transport, &waiting).await;
-            }
-        });
-        Self { broadcaster, outbox, bell }
+        Self { broadcaster, outbox: Arc::default() }
     }
 
-    /// Publishes a change when its turn comes.
-    pub(super) fn publish(&self, change: Change) {
-        self.outbox.lock().push(change);
-        // Rung already is as good.
-        let _ = self.bell.try_send(());
+    /// Publishes a change when its turn comes, in one of these tasks.
+    pub(super) fn publish(&self, change: Change, tasks: &TaskTracker) {
+        let running = {
+            let mut outbox = self.outbox.lock();
+            outbox.push(change);
+            std::mem::replace(&mut outbox.running, true)
+        };
+        if !running {
+            tasks.spawn(publish_all(Arc::clone(&self.broadcaster), Arc::clone(&self.outbox)));
+        }
     }
 
     /// Asks for the changes of a key.
@@ -72,14 +70,18 @@ impl Nodes {
     }
 }
 
-async fn publish_all(transport: &dyn Broadcaster, waiting: &Mutex<Outbox>) {
-    while let Some(change) = pop(waiting) {
+/// Publishes until nothing waits, or nothing is left of the registry but a transport that refuses.
+async fn publish_all(transport: Arc<dyn Broadcaster>, waiting: Arc<Mutex<Outbox>>) {
+    while let Some(change) = pop(&waiting) {
         let refusal: BoxError = match tokio::time::timeout(PATIENCE, transport.publish(&change)).await {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.into(),
             Err(elapsed) => elapsed.into(),
         };
         tracing::warn!(key = ?change.key, error = &*refusal as &dyn std::error::Error, "not broadcast yet");
+        if Arc::strong_count(&waiting) == 1 {
+            return;
+        }
         waiting.lock().push_back(change);
         tokio::time::sleep(AGAIN).await;
     }
@@ -87,7 +89,10 @@ async fn publish_all(transport: &dyn Broadcaster, waiting: &Mutex<Outbox>) {
 
 fn pop(waiting: &Mutex<Outbox>) -> Option<Change> {
     let mut waiting = waiting.lock();
-    let key = waiting.order.pop_front()?;
+    let Some(key) = waiting.order.pop_front() else {
+        waiting.running = false;
+        return None;
+    };
     waiting.changes.remove(&key)
 }
 
@@ -96,7 +101,7 @@ impl Outbox {
         let crowded = self.order.len() >= WITH_DATA;
         match self.changes.get_mut(&change.key) {
             Some(waiting) => {
-                waiting.to = change.to;
+                (waiting.to, waiting.schema) = (change.to, change.schema);
                 waiting.data = change.data.filter(|_| waiting.data.is_some());
             }
             None => {
@@ -123,7 +128,7 @@ mod tests {
 
     fn change(id: &str, from: Version, to: Version, data: &'static str) -> Change {
         let key = Key::new("a", Scope::Record, None, Some(id)).unwrap();
-        Change { key, from, to, data: Some(data.into()) }
+        Change { key, from, to, schema: 1, data: Some(data.into()) }
     }
 
     #[test]

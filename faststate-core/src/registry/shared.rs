@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -98,14 +99,18 @@ impl Shared {
     }
 
     /// Runs work that an event left behind.
-    pub(super) fn background(
+    pub(super) fn background<W: Future<Output = ()> + Send>(
         &self,
         permit: OwnedSemaphorePermit,
-        work: impl Future<Output = ()> + Send + 'static,
+        work: impl FnOnce() -> W + Send + 'static,
     ) {
         self.tasks.spawn(async move {
             let _permit = permit;
-            work.await;
+            // It begins in here too: the event is committed, and is not to fail for its sake.
+            let worked = std::panic::AssertUnwindSafe(async { work().await }).catch_unwind().await;
+            if let Err(panic) = worked {
+                tracing::error!(error = %panic_text(&*panic), "work after a commit panicked");
+            }
         });
     }
 
@@ -161,7 +166,7 @@ impl Shared {
     /// Tells the other nodes of a change, if there are any.
     pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
         if let Some(nodes) = &self.nodes {
-            nodes.publish(change());
+            nodes.publish(change(), &self.tasks);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
@@ -133,12 +134,15 @@ impl Registry for StateRegistry {
     }
 
     async fn health(&self) -> Health {
-        let mut stores = Vec::with_capacity(self.stores.len());
-        for (name, store) in &self.stores {
-            let asked = Instant::now();
-            let answer = tokio::time::timeout(self.shared.deadline, store.ping()).await;
-            stores.push(StoreHealth::new(name, matches!(answer, Ok(Ok(()))), asked.elapsed()));
-        }
+        let ask = |(name, store): (&String, &Arc<dyn Store>)| {
+            let (name, store) = (name.clone(), Arc::clone(store));
+            async move {
+                let asked = Instant::now();
+                let answer = tokio::time::timeout(self.shared.deadline, store.ping()).await;
+                StoreHealth::new(&name, matches!(answer, Ok(Ok(()))), asked.elapsed())
+            }
+        };
+        let stores = join_all(self.stores.iter().map(ask)).await;
         let count = |(topics, followers), states: &Arc<dyn AnyStates>| {
             let (more_topics, more) = states.topics();
             (topics + more_topics, followers + more)
@@ -157,11 +161,16 @@ impl Registry for StateRegistry {
 
     async fn settle(&self) {
         self.shared.settle().await;
-        for (name, store) in &self.stores {
-            if let Err(error) = store.flush().await {
-                tracing::error!(store = name, error = &error as &dyn std::error::Error, "not flushed");
+        let flush = |(name, store): (&String, &Arc<dyn Store>)| {
+            let (name, store) = (name.clone(), Arc::clone(store));
+            async move {
+                if let Err(error) = store.flush().await {
+                    tracing::error!(store = name, error = &error as &dyn std::error::Error, "not flushed");
+                }
             }
-        }
+        };
+        // One that hangs keeps no other from it.
+        join_all(self.stores.iter().map(flush)).await;
     }
 }
 

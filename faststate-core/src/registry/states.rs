@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     Access, Attempt, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
+    attempt::Refused,
     instance::{Current, Instance, Slot},
     shared::{Shared, guard, panic_text, poll_once},
     turn::{Attempting, Work},
@@ -140,7 +141,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 
     async fn read(&self, key: &Key) -> Result<Reading, Error> {
-        let (_, current) = self.current(key).await?;
+        let (_, current) = self.current(key, self.deadline()).await?;
         Ok(Reading { state: Arc::clone(&current.state) as _, version: current.version })
     }
 
@@ -151,7 +152,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
 
     async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Visible, Error> {
         let slot = self.slot(view)?;
-        let (instance, current) = self.current(key).await?;
+        let (instance, current) = self.current(key, self.deadline()).await?;
         match slot {
             Slot::Signals => {
                 Ok(Visible::Signals(instance.nest.json(Some(current.image()?), Some(current.version))))
@@ -235,9 +236,13 @@ impl<S: ReactiveState> States<S> {
             Scene { key: key.clone(), viewer: viewer.clone(), resources: Arc::clone(&self.shared.resources) };
         let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, attempt.name(), id));
         let mut preparing = Box::pin(async move {
-            let prepared = std::panic::AssertUnwindSafe(attempt.prepare(&scene)).catch_unwind().await;
-            match prepared {
-                Ok(prepared) => prepared.map(|()| attempt).map_err(Error::Rejected),
+            let prepared = std::panic::AssertUnwindSafe(async { attempt.prepare(&scene).await });
+            match prepared.catch_unwind().await {
+                Ok(Ok(())) => Ok(attempt),
+                Ok(Err(rejection)) if receipt.is_minted() => Err(Error::Rejected(rejection)),
+                Ok(Err(rejection)) => {
+                    Ok(Box::new(Refused { name: attempt.name(), rejection }) as Box<dyn Attempt<S>>)
+                }
                 Err(panic) => Err(Error::internal("`prepare` panicked", &panic_text(&*panic))),
             }
         });
@@ -266,21 +271,26 @@ impl<S: ReactiveState> States<S> {
     }
 
     /// The present state, loaded or confirmed first if need be.
-    pub(super) async fn current(&self, key: &Key) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+    pub(super) async fn current(
+        &self,
+        key: &Key,
+        deadline: Instant,
+    ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
         let instance = self.instance(key)?;
         let alone = self.shared.nodes.is_none() || instance.topics.lock().interest.is_some();
         if let Some(current) = instance.usable().filter(|_| alone) {
             return Ok((instance, current));
         }
-        self.refreshed(instance).await
+        self.refreshed(instance, deadline).await
     }
 
     /// The present state as the store has it now.
     pub(super) async fn refreshed(
         &self,
         instance: Arc<Instance<S>>,
+        deadline: Instant,
     ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
-        let outcome = self.me()?.take_turn(&instance, Work::Refresh, self.deadline()).await;
+        let outcome = self.me()?.take_turn(&instance, Work::Refresh, deadline).await;
         let current = instance.current.read().clone();
         match (outcome, current) {
             (Ok(_), Some(current)) => Ok((instance, current)),

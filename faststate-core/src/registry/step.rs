@@ -41,15 +41,20 @@ impl<S: ReactiveState> States<S> {
         let encode = |(slot, topic): (Slot, Arc<Topic>)| {
             let (frame, shown) = match slot {
                 Slot::Signals => {
-                    let frame = instance.nest.change(before.image()?, next.image()?, next.version);
+                    // What could not be shown before is shown whole: an event may repair a state.
+                    let Ok(shown) = before.image() else {
+                        return next.image().map(|_| None);
+                    };
+                    let frame = instance.nest.change(shown, next.image()?, next.version);
                     (frame.with_elements(broadcast), None)
                 }
                 Slot::View(at) => self.view_change(instance, at, &topic, before, next)?,
             };
             let content = self.content(instance, slot, next, shown);
-            Ok((topic, frame, content))
+            Ok(Some((topic, frame, content)))
         };
-        let encoded = followed.into_iter().map(encode).collect::<Result<_, Error>>()?;
+        let encoded = followed.into_iter().filter_map(|topic| encode(topic).transpose());
+        let encoded = encoded.collect::<Result<_, Error>>()?;
         Ok(Step { next: Arc::clone(next), encoded })
     }
 
@@ -109,7 +114,7 @@ impl<S: ReactiveState> States<S> {
         instance: &Instance<S>,
         slot: Slot,
         current: &Arc<Current<S>>,
-        shown: Option<Elements>,
+        shown: Option<Arc<Elements>>,
     ) -> Arc<Content> {
         let current = Arc::clone(current);
         let version = current.version;
@@ -139,17 +144,15 @@ impl<S: ReactiveState> States<S> {
         topic: &Topic,
         before: &Current<S>,
         next: &Current<S>,
-    ) -> Result<(Frame, Option<Elements>), Error> {
+    ) -> Result<(Frame, Option<Arc<Elements>>), Error> {
         let view = &self.views[at];
         let elements = guard("a view panicked", || view.update(&before.state, &next.state))?;
         let shown = topic.shown();
-        if elements.is_empty()
-            || (shown.is_some() && elements.first() == shown.as_ref() && elements.len() == 1)
-        {
+        if elements.is_empty() || matches!(&*elements, [only] if shown.as_deref() == Some(only)) {
             return Ok((Frame::default(), shown));
         }
         let whole = match &*elements {
-            [only] if only.is_whole() => Some(only.clone()),
+            [only] if only.is_whole() => Some(Arc::new(only.clone())),
             _ => None,
         };
         Ok((Nest::of(&instance.key, Some(view.name())).elements(&elements, next.version), whole))

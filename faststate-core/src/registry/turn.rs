@@ -107,7 +107,9 @@ impl<S: ReactiveState> States<S> {
     fn enqueue(self: &Arc<Self>, instance: &Arc<Instance<S>>, turn: Turn<S>) -> Result<(), Error> {
         {
             let mut queue = instance.queue.lock();
-            if queue.waiting.len() >= self.config.queue {
+            // A look costs no more than whoever waits for it, and one look at the store serves them all.
+            let is_look = matches!(turn.work, Work::Refresh);
+            if queue.waiting.len() >= self.config.queue && !is_look {
                 return Err(Error::Busy("too many events wait for this instance"));
             }
             queue.waiting.push_back(turn);
@@ -121,11 +123,14 @@ impl<S: ReactiveState> States<S> {
 
     /// Takes turns until none is left.
     async fn take_turns(self: Arc<Self>, instance: Arc<Instance<S>>) {
+        // Whatever ends this, a runtime that shuts down included, the next event finds the queue open.
+        let mut running = Running { instance: &instance, ended: false };
         for taken in 0_u64.. {
             let turn = {
                 let mut queue = instance.queue.lock();
                 let Some(turn) = queue.waiting.pop_front() else {
                     queue.running = false;
+                    running.ended = true;
                     return;
                 };
                 turn
@@ -136,17 +141,36 @@ impl<S: ReactiveState> States<S> {
                 1 => tokio::task::yield_now().await,
                 _ => tokio::task::coop::consume_budget().await,
             }
-            if turn.claimed.swap(true, Ordering::AcqRel) {
-                continue;
-            }
-            let work = AssertUnwindSafe(self.work(&instance, turn.work, turn.arrived, turn.deadline));
-            let answer = work
+            let Turn { work, arrived, deadline, claimed, reply } = turn;
+            let work = async {
+                if claimed.swap(true, Ordering::AcqRel) {
+                    // Nobody waits for it any more. What is dropped is the application's, and may panic.
+                    drop(work);
+                    return Err(Error::TimedOut);
+                }
+                self.work(&instance, work, arrived, deadline).await
+            };
+            let answer = AssertUnwindSafe(work)
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| Err(Error::internal("the engine panicked", &panic_text(&*panic))));
             // Nobody listens any more if the caller hung up.
-            let _ = turn.reply.send(answer);
+            let _ = reply.send(answer);
             self.clear_up(&instance);
+        }
+    }
+}
+
+/// Says that somebody takes an instance's turns, until it is dropped.
+struct Running<'a, S> {
+    instance: &'a Instance<S>,
+    ended: bool,
+}
+
+impl<S> Drop for Running<'_, S> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.instance.queue.lock().running = false;
         }
     }
 }

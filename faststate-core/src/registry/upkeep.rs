@@ -14,7 +14,7 @@ use super::{
     states::{AnyStates, States},
     turn::Work,
 };
-use crate::{ReactiveState, store::StoreError};
+use crate::ReactiveState;
 
 /// How long an unused instance stays in memory.
 const IDLE: Duration = Duration::from_secs(60);
@@ -52,38 +52,21 @@ pub(super) async fn sweep(name: String, registry: Weak<StateRegistry>) {
     }
 }
 
-/// The store does not answer: nothing else needs to be tried in this round.
-struct Dead;
-
 impl<S: ReactiveState> States<S> {
     pub(super) async fn keep(&self) {
         if let Some(ttl) = self.config.ttl {
-            let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
-            let touches =
-                loaded.into_iter().map(|instance| async move { self.keep_alive(&instance, ttl).await });
-            let mut touches = stream::iter(touches).buffer_unordered(TOUCHES);
-            while let Some(touched) = touches.next().await {
-                if touched.is_err() {
-                    break;
-                }
-            }
+            let due = self.instances.iter().filter(|instance| is_due(instance, ttl));
+            let due: Vec<_> = due.map(|instance| Arc::clone(&instance)).collect();
+            let touch = |instance| async move { self.keep_alive(&instance, ttl).await };
+            stream::iter(due).for_each_concurrent(TOUCHES, touch).await;
         }
         self.let_go_idle(IDLE);
     }
 
-    /// Extends the life of a record that is followed or was used, once a quarter of it has passed.
-    async fn keep_alive(&self, instance: &Arc<Instance<S>>, ttl: Duration) -> Result<(), Dead> {
+    /// Extends the life of a record.
+    async fn keep_alive(&self, instance: &Arc<Instance<S>>, ttl: Duration) {
         let now = Instant::now();
         let followed = instance.followers() > 0;
-        let due = {
-            let upkeep = instance.upkeep.lock();
-            let Some(expires) = upkeep.expires else { return Ok(()) };
-            let touched = expires - ttl;
-            expires <= now + ttl * 3 / 4 && (followed || upkeep.used > touched)
-        };
-        if !due || !instance.current.read().as_ref().is_some_and(|current| current.stored) {
-            return Ok(());
-        }
         match tokio::time::timeout(self.shared.deadline, self.store.touch(&instance.key, ttl)).await {
             Ok(Ok(true)) => instance.upkeep.lock().expires = Some(now + ttl),
             // It is gone: whoever follows it sees how it starts over.
@@ -91,16 +74,9 @@ impl<S: ReactiveState> States<S> {
             Ok(Ok(false)) => instance.upkeep.lock().suspect = true,
             Ok(Err(error)) => {
                 tracing::warn!(key = ?instance.key, error = &error as &dyn std::error::Error, "not kept alive");
-                if matches!(error, StoreError::Unavailable(_)) {
-                    return Err(Dead);
-                }
             }
-            Err(_) => {
-                tracing::warn!(key = ?instance.key, "not kept alive: the store does not answer");
-                return Err(Dead);
-            }
+            Err(_) => tracing::warn!(key = ?instance.key, "not kept alive: the store does not answer"),
         }
-        Ok(())
     }
 
     /// Drops the instances that nobody follows, uses or waits for.
@@ -126,4 +102,19 @@ impl<S: ReactiveState> States<S> {
             .remove_if(&key, |_, instance| Arc::strong_count(instance) == 1 && instance.is_idle());
         self.shared.instances_leave(usize::from(removed.is_some()));
     }
+}
+
+/// Whether the life of an instance's record is to be extended: it is followed or was used, and a quarter
+/// of its time has passed, or nobody here looks after it from now on.
+fn is_due<S: ReactiveState>(instance: &Instance<S>, ttl: Duration) -> bool {
+    let now = Instant::now();
+    let followed = instance.followers() > 0;
+    let due = {
+        let upkeep = instance.upkeep.lock();
+        let leaves = !followed && upkeep.used + IDLE <= now;
+        upkeep.expires.is_some_and(|expires| {
+            (leaves || expires <= now + ttl * 3 / 4) && (followed || upkeep.used + ttl > expires)
+        })
+    };
+    due && instance.current.read().as_ref().is_some_and(|current| current.stored)
 }

@@ -28,8 +28,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What became of one try on a copy.
 struct Tried<S> {
-    /// The state after it, if it differs.
+    /// What is to be saved, if anything is.
     next: Option<Current<S>>,
+    answer: Answer,
     effects: Effects,
     aftermath: Aftermath<S>,
 }
@@ -114,13 +115,13 @@ impl<S: ReactiveState> States<S> {
                     continue;
                 }
             }
-            let Tried { next, effects, aftermath } = tried?;
+            let Tried { next, answer, effects, aftermath } = tried?;
             let permits = self.shared.room_for(aftermath.pieces())?;
             let Some(next) = next else {
                 self.send_ephemeral(instance, &effects.followers);
                 let answer = Outcome {
                     view: self.reply_view(instance, &current, attempting.wants_view)?,
-                    ..Outcome::quiet(Answer::Unchanged, current.version)
+                    ..Outcome::quiet(answer, current.version)
                 };
                 let accepted = Accepted { answer, effects, aftermath, permits };
                 return Ok(self.finish(instance, &attempting, accepted));
@@ -129,7 +130,7 @@ impl<S: ReactiveState> States<S> {
             let step = self.step(instance, &current, &next, &effects.followers)?;
             let view = self.reply_view(instance, &next, attempting.wants_view)?;
             let record = next.record(self.config.ttl);
-            let answer = Outcome { view, ..Outcome::quiet(Answer::Changed, next.version) };
+            let answer = Outcome { view, ..Outcome::quiet(answer, next.version) };
             let accepted = Accepted { answer, effects, aftermath, permits };
             match within(deadline, self.store.save(&instance.key, &record, current.expect(), Some(receipt)))
                 .await
@@ -172,7 +173,7 @@ impl<S: ReactiveState> States<S> {
         if current.read_only {
             return Err(Error::Busy("a newer version of the application wrote this state"));
         }
-        let Attempting { attempt, viewer, id, now, .. } = attempting;
+        let Attempting { attempt, viewer, id, receipt, now, .. } = attempting;
         let mut context = Context::new(instance.key.clone(), viewer.clone(), id.clone(), *now);
         let state = guard("an event panicked", || {
             attempt.authorize(&current.state, viewer)?;
@@ -180,8 +181,13 @@ impl<S: ReactiveState> States<S> {
             attempt.apply(&mut copy, &mut context).map(|()| copy)
         })??;
         let data = encode(&state)?;
-        let next = (data != current.data).then(|| current.next(state, data));
-        Ok(Tried { next, effects: context.effects, aftermath: context.aftermath })
+        let Context { effects, aftermath, .. } = context;
+        let answer = if data == current.data { Answer::Unchanged } else { Answer::Changed };
+        // What others notice is done once per event (law 3), so its receipt is saved whatever changed.
+        let is_noticed = aftermath.pieces() > 0 || !effects.followers.is_empty();
+        let is_saved = answer == Answer::Changed || (is_noticed && !receipt.is_minted());
+        let next = is_saved.then(|| current.next(state, data));
+        Ok(Tried { next, answer, effects, aftermath })
     }
 
     /// The answer to an event whose receipt is there. If it was this turn's own save that nobody knew
@@ -208,19 +214,22 @@ impl<S: ReactiveState> States<S> {
         let Accepted { answer, effects, aftermath, permits } = accepted;
         self.shared.events.fetch_add(1, Ordering::Relaxed);
         let mut outcome = Outcome { elements: effects.caller, fields: attempting.fields, ..answer };
-        let Some(handle) = self.shared.handle(&instance.key).filter(|_| !permits.is_empty()) else {
+        if permits.is_empty() {
             return outcome;
-        };
+        }
+        let Some(handle) = self.shared.handle(&instance.key) else { return outcome };
         let mut permits = permits.into_iter();
         if let Some(streaming) = aftermath.streaming
             && let Some(permit) = permits.next()
         {
             let (reply, pieces) = Reply::channel();
             outcome.stream = Some(pieces);
-            self.shared.background(permit, streaming(handle.clone(), reply));
+            let handle = handle.clone();
+            self.shared.background(permit, move || streaming(handle, reply));
         }
         for (work, permit) in aftermath.background.into_iter().zip(permits) {
-            self.shared.background(permit, work(handle.clone()));
+            let handle = handle.clone();
+            self.shared.background(permit, move || work(handle));
         }
         outcome
     }
@@ -239,14 +248,22 @@ impl<S: ReactiveState> States<S> {
         let ttl = record.as_ref().and_then(|record| record.ttl);
         let current = match (&before, record) {
             (Some(before), Some(record)) if before.version == record.version => Arc::clone(before),
-            (Some(before), None) if !before.stored => Arc::clone(before),
+            (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
             (before, Some(record))
                 if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
             {
                 self.start_over(instance, record, deadline).await?
             }
             (_, Some(record)) => Arc::new(self.decode(instance, record)?),
-            (_, None) => Arc::new(Current::start(self.first(&instance.key, deadline).await?)?),
+            (before, None) => match self.first(&instance.key, deadline).await {
+                Err(Error::Unknown) => {
+                    if let Some(before) = before {
+                        self.vanish(instance, before)?;
+                    }
+                    return Err(Error::Unknown);
+                }
+                first => Arc::new(Current::start(first?)?),
+            },
         };
         let untold = instance.upkeep.lock().untold;
         match &before {
@@ -262,6 +279,20 @@ impl<S: ReactiveState> States<S> {
         self.confirmed(instance, ttl);
         instance.upkeep.lock().verified = Some(asked);
         Ok((current, receipt))
+    }
+
+    /// There is no such instance any more: who follows it sees the default, who asks is told.
+    fn vanish(&self, instance: &Instance<S>, before: &Arc<Current<S>>) -> Result<Version, Error> {
+        instance.upkeep.lock().suspect = true;
+        if before.gone {
+            return Ok(before.version);
+        }
+        let next = Arc::new(Current::gone()?);
+        self.take_over(instance, before, &next);
+        if std::mem::take(&mut instance.upkeep.lock().untold) {
+            self.publish(instance, before.version, &next);
+        }
+        Ok(next.version)
     }
 
     /// The store went back in time: what it has becomes the start of a new epoch (law 10).
@@ -297,9 +328,10 @@ impl<S: ReactiveState> States<S> {
         if before.version == change.to || change.to.is_before(before.version) {
             return Ok(Outcome::quiet(Answer::Unchanged, before.version));
         }
-        let carried = change.data.filter(|_| before.version == change.from).and_then(|data| {
+        let fits = before.version == change.from && change.schema == S::SCHEMA;
+        let carried = change.data.filter(|_| fits).and_then(|data| {
             let state = serde_json::from_slice(&data).ok()?;
-            Some(Arc::new(Current::stored(state, data, change.to, before.read_only)))
+            Some(Arc::new(Current::stored(state, data, change.to, false)))
         });
         let current = match carried {
             Some(current) => {
@@ -337,20 +369,18 @@ impl<S: ReactiveState> States<S> {
                     return Err(Error::Unavailable(error));
                 }
             }
+            // The record is gone, whatever comes of the rest.
+            instance.upkeep.lock().doubt();
             let first = match self.first(&instance.key, deadline).await {
-                Ok(first) => first,
-                Err(error) => {
-                    // The record is gone, whatever comes of this: who asks next is told how it starts now,
-                    // or that nothing does.
-                    instance.upkeep.lock().doubt();
-                    if !matches!(error, Error::Unknown) {
-                        return Err(error);
-                    }
-                    S::default()
+                Err(Error::Unknown) => {
+                    let version = self.vanish(instance, &current)?;
+                    return Ok(Outcome::quiet(Answer::Changed, version));
                 }
+                first => first?,
             };
             let next = Arc::new(Current::start(first)?);
             self.take_over(instance, &current, &next);
+            self.confirmed(instance, None);
             self.publish(instance, current.version, &next);
             return Ok(Outcome::quiet(Answer::Changed, next.version));
         }
@@ -368,6 +398,7 @@ impl<S: ReactiveState> States<S> {
             key: instance.key.clone(),
             from,
             to: next.version,
+            schema: S::SCHEMA,
             data: next.stored.then(|| next.data.clone()),
         });
     }

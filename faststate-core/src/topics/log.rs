@@ -46,13 +46,14 @@ impl Log {
         self.end
     }
 
-    /// Adds a frame and drops the oldest that no longer fit.
+    /// Adds a frame and drops the oldest that no longer fit. The newest stays, however large: who follows
+    /// right now must get what is in no snapshot.
     pub(super) fn push(&mut self, to: Version, frame: Frame) {
         self.bytes += frame.cost();
         self.entries.push_back(Entry { to, frame });
         self.end += 1;
         self.runs.clear();
-        while self.bytes > self.limit {
+        while self.bytes > self.limit && self.entries.len() > 1 {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.frame.cost();
             self.before = oldest.to;

@@ -32,7 +32,7 @@ struct Inner {
 pub(crate) struct Content {
     version: Version,
     /// The elements that show all of it, if the newest change sent just those.
-    shown: Option<Elements>,
+    shown: Option<Arc<Elements>>,
     encode: Box<dyn Fn() -> Option<Frame> + Send + Sync>,
     snapshot: OnceLock<Option<Frame>>,
 }
@@ -41,7 +41,7 @@ impl Content {
     /// `encode` gives nothing if it cannot: it has logged why.
     pub(crate) fn new(
         version: Version,
-        shown: Option<Elements>,
+        shown: Option<Arc<Elements>>,
         encode: impl Fn() -> Option<Frame> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { version, shown, encode: Box::new(encode), snapshot: OnceLock::new() })
@@ -96,7 +96,7 @@ impl Topic {
     }
 
     /// The elements that show the topic's whole content, if the newest change sent just those.
-    pub(crate) fn shown(&self) -> Option<Elements> {
+    pub(crate) fn shown(&self) -> Option<Arc<Elements>> {
         self.inner.lock().content.shown.clone()
     }
 

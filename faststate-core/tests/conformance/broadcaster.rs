@@ -60,17 +60,17 @@ struct Ear(Arc<dyn Inbox>, Flaw, Mutex<u32>);
 
 impl Inbox for Ear {
     fn change(&self, change: Change) {
-        let Change { key, from, to, data } = change;
+        let Change { key, from, to, schema, data } = change;
         let mut heard = self.2.lock();
         *heard += 1;
         self.0.change(match self.1 {
             Flaw::LosesUnderLoad if heard.is_multiple_of(100) => return,
-            Flaw::SwapsVersions => Change { key, from: to, to, data },
+            Flaw::SwapsVersions => Change { key, from: to, to, schema, data },
             Flaw::CutsData => {
                 let data = data.map(|data| Bytes::slice(&data, ..data.len().min(8000)));
-                Change { key, from, to, data }
+                Change { key, from, to, schema, data }
             }
-            _ => Change { key, from, to, data },
+            _ => Change { key, from, to, schema, data },
         });
     }
 

@@ -5,6 +5,7 @@
 mod board;
 mod tab;
 
+mod edges;
 mod law_02_no_lost_update;
 mod law_03_applied_once;
 mod law_04_gap_free;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use faststate_core::{
-    Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Viewer,
+    Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Version, Viewer,
     broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
     conformance::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
     registry::Answer,
@@ -21,7 +21,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::sleep;
 
 use crate::{
-    board::{Add, Board, Lines, Title, add, board, until},
+    board::{Add, Board, Lines, Title, add, board, poll_once, until},
     tab::Tab,
 };
 
@@ -317,6 +317,44 @@ async fn law_04_a_node_hears_of_what_is_followed_however_followers_come_and_go()
         })
         .await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_a_follower_that_joins_while_the_last_one_leaves_hears_of_changes() {
+    let store = store();
+    let nodes = nodes(&store);
+    let viewer = Viewer::application();
+    board(&nodes[0].registry).send(Add { amount: 1 }).await.unwrap();
+    let last = Tab::open(&nodes[1].registry, &viewer, &["board"]).await;
+    // A cursor from the future sends the joining follower to the store, which takes its time.
+    let mut joins = Tab::rendered(&nodes[1].registry, &viewer, &["board"]).await;
+    store.set(StoreFault::Slow(Duration::from_millis(50)));
+    {
+        let future = joins.cursor(None).map(|held| Version { seq: held.seq + 5, ..held });
+        let mut joining = Box::pin(joins.connect_at(&nodes[1].registry, move |_, _| future));
+        assert!(poll_once(&mut joining).is_pending());
+        drop(last);
+        joining.await;
+    }
+    store.set(StoreFault::None);
+    joins.read();
+    board(&nodes[0].registry).send(Add { amount: 1 }).await.unwrap();
+    joins.catches_up(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_a_page_without_a_cursor_is_not_led_back_by_a_node_that_is_behind() {
+    let store = store();
+    let nodes = nodes(&store);
+    let viewer = Viewer::application();
+    // Somebody follows on the second node, which hears nothing of what happens on the first.
+    let _other = Tab::open(&nodes[1].registry, &viewer, &["board"]).await;
+    nodes[1].broadcaster.set(|_| BroadcastFault::Lose);
+    let mut tab = Tab::open(&nodes[0].registry, &viewer, &["board"]).await;
+    board(&nodes[0].registry).send(Add { amount: 1 }).await.unwrap();
+    tab.read();
+    tab.connect_at(&nodes[1].registry, |_, _| None).await;
+    tab.catches_up(&store).await;
 }
 
 #[tokio::test(start_paused = true)]

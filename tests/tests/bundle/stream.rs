@@ -111,15 +111,14 @@ fn always_comes_back_after_a_clean_end_and_every_4xx_and_5xx() {
 }
 
 #[test]
-fn a_204_stops_for_good() {
-    let site = follows(
-        &FOLLOW,
-        [Answer::Brief("retry: 10\n\n"), Answer::Whole(204, "", String::new()), Answer::Stream("")],
-    );
-    let page = visit(&site);
-    page.until("fetches.includes('finished')");
-    assert_eq!(site.requests("/stream").len(), 2);
-    assert_eq!(site.streams("/stream"), 0);
+fn a_204_stops_for_good_and_so_does_a_304() {
+    for status in [204, 304] {
+        let stop = Answer::Whole(status, "", String::new());
+        let site = follows(&FOLLOW, [Answer::Brief("retry: 10\n\n"), stop, Answer::Stream("")]);
+        let page = visit(&site);
+        page.until("fetches.includes('finished')");
+        assert_eq!((site.requests("/stream").len(), site.streams("/stream")), (2, 0), "{status}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use faststate::{
-    endpoint::{Bundle, Secret},
+    endpoint::{Bundle, Endpoint, Secret},
     prelude::*,
     salvo::{Current, FastState, Page, PageError},
 };
@@ -65,6 +65,7 @@ pub(crate) struct App {
     runtime: Runtime,
     address: SocketAddr,
     registry: Arc<StateRegistry>,
+    endpoint: Endpoint,
 }
 
 impl App {
@@ -84,8 +85,9 @@ impl App {
         let server = FastState::new(Arc::clone(&registry) as _)
             .secret(Secret::from_bytes(&[7; 32]).unwrap())
             .datastar(Bundle::bytes(Demo::bundle()).unwrap());
+        let endpoint = server.endpoint().clone();
         runtime.spawn(server.serve_until(listener, router, std::future::pending()));
-        Self { runtime, address, registry }
+        Self { runtime, address, registry, endpoint }
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -94,6 +96,11 @@ impl App {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}/", self.address)
+    }
+
+    /// What answers, for those who close streams.
+    pub(crate) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Changes the state as application code does.

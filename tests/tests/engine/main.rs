@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod app;
+mod refusals;
 mod scopes;
 mod shapes;
 mod texts;

@@ -125,3 +125,24 @@ fn law_15_a_server_that_is_asked_to_end_ends_its_streams_and_pages_come_back() {
         was_not_reloaded(page);
     }
 }
+
+#[test]
+fn law_06_a_window_beyond_the_cap_follows_once_another_is_closed() {
+    let demo = Demo::with(&["--max-streams-per-session", "1"]);
+    let session = Session::new();
+    let first = session.open(&demo.url("/counter"));
+    streaming(&demo, 1);
+    let second = session.open(&demo.url("/counter"));
+    second.expect_complaints(&["429"]);
+    second.shows(".link [data-text]", "Reconnecting");
+    let other = Session::new().open(&demo.url("/counter"));
+    streaming(&demo, 2);
+    // It does not follow, but it acts.
+    second.click(ADD);
+    first.shows("#count", "1");
+    other.shows("#count", "1");
+    drop(first);
+    second.shows(".link [data-text]", "Connected");
+    second.shows("#count", "1");
+    streaming(&demo, 2);
+}

@@ -1,0 +1,102 @@
+//! Whose site a request comes from.
+
+use std::net::SocketAddr;
+
+use super::{Client, Failure, count, ensure, nobody_follows, page};
+
+const PROMISE: &str = "another site's requests are refused and change nothing (law 8)";
+
+/// What a browser, or a tool, says of where a request comes from; and who gets in: POST and GET.
+struct Row {
+    cookie: bool,
+    headers: &'static [(&'static str, &'static str)],
+    post: bool,
+    get: bool,
+}
+
+const fn row(cookie: bool, headers: &'static [(&'static str, &'static str)], post: bool, get: bool) -> Row {
+    Row { cookie, headers, post, get }
+}
+
+/// `HERE` stands for the server's own address.
+const ROWS: [Row; 22] = [
+    row(false, &[], true, true),
+    row(false, &[("sec-fetch-site", "same-origin")], true, true),
+    row(false, &[("sec-fetch-site", "cross-site")], false, false),
+    row(false, &[("origin", "http://HERE")], true, true),
+    row(false, &[("origin", "http://evil.example")], false, false),
+    row(true, &[], false, false),
+    row(true, &[("datastar-request", "true")], true, true),
+    row(true, &[("datastar-request", "false")], false, false),
+    row(true, &[("sec-fetch-site", "same-origin")], true, true),
+    row(true, &[("sec-fetch-site", "none")], false, true),
+    row(true, &[("sec-fetch-site", "same-site")], false, false),
+    row(true, &[("sec-fetch-site", "cross-site")], false, false),
+    row(true, &[("sec-fetch-site", "cross-site"), ("datastar-request", "true")], false, false),
+    row(true, &[("sec-fetch-site", "cross-site"), ("origin", "http://HERE")], false, false),
+    row(true, &[("sec-fetch-site", "Same-Origin")], false, false),
+    row(true, &[("sec-fetch-site", "")], false, false),
+    row(true, &[("origin", "http://HERE")], true, true),
+    row(true, &[("origin", "null")], false, false),
+    row(true, &[("origin", "null"), ("datastar-request", "true")], false, false),
+    row(true, &[("origin", "http://evil.example")], false, false),
+    row(true, &[("origin", "http://HERE.evil.example")], false, false),
+    row(true, &[("origin", "http://127.0.0.1:1")], false, false),
+];
+
+/// Every row of the guard, for an event, a declared GET and a stream.
+///
+/// # Errors
+/// If one is not kept.
+pub async fn another_site_is_refused(address: SocketAddr) -> Result<(), Failure> {
+    let mut visitor = page(address, PROMISE);
+    visitor.post("/faststate/note/write", r#"{"text":"mine"}"#).await?;
+    let cookie = visitor.cookie().unwrap_or_default().to_owned();
+    let mut expected = count(address).await?;
+    for Row { cookie: carries, headers, post, get } in ROWS {
+        let mut client = Client::new(address, PROMISE);
+        for (name, value) in headers {
+            client = client.with(name, value.replace("HERE", &address.to_string()));
+        }
+        if carries {
+            client = client.with_cookie(&*cookie);
+        }
+        for (method, target, admitted) in [
+            ("POST", "/faststate/counter/increment?amount=1", post),
+            ("GET", "/visit", get),
+            ("GET", "/faststate/sse?states=note", get),
+        ] {
+            let what = format!("{method} {target} with {headers:?}, cookie: {carries},");
+            expected += i64::from(admitted && !target.contains("sse"));
+            let told = told(&mut client, method, target).await?;
+            ensure!(told == admitted, PROMISE, "{what} was admitted: {told}");
+            let now = count(address).await?;
+            ensure!(now == expected, PROMISE, "{what} led to {now}, not {expected}");
+        }
+    }
+    nobody_follows(address).await
+}
+
+/// Whether the request was let in; a stream that was is left again.
+async fn told(client: &mut Client, method: &str, target: &str) -> Result<bool, Failure> {
+    let address = client.address();
+    let mut answer = client.send(method, target, "").await?;
+    match answer.status() {
+        403 => {
+            ensure!(answer.header("set-cookie").is_none(), PROMISE, "{target} was refused and sets a cookie");
+            Ok(false)
+        }
+        200 if target.contains("sse") => {
+            let mut text = String::new();
+            while !text.contains("\"note\"") && !text.contains("faststate-problem") {
+                let Some(piece) = answer.piece().await? else { break };
+                text.push_str(&String::from_utf8_lossy(&piece));
+            }
+            drop(answer);
+            nobody_follows(address).await?;
+            Ok(text.contains("\"note\""))
+        }
+        200 => Ok(!answer.text().await?.contains("faststate-problem")),
+        status => Err(Failure::new(PROMISE, format!("{target} was answered {status}"))),
+    }
+}

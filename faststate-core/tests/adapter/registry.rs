@@ -1,0 +1,72 @@
+//! A registry that lets everybody in.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use faststate_core::{
+    Error, Health, Key, Registry, StateRegistry, Version, Viewer,
+    registry::{Call, Job, Outcome, Reading, Route, TopicName, Visible},
+    topics::Follower,
+};
+
+/// Follows for anybody: it asks who may only where events come in.
+#[derive(Debug)]
+pub(crate) struct Doorless(pub(crate) Arc<StateRegistry>);
+
+#[async_trait]
+impl Registry for Doorless {
+    fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
+        self.0.key(state, viewer, id)
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        self.0.routes()
+    }
+
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
+        self.0.dispatch(call).await
+    }
+
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        self.0.run(key, job).await
+    }
+
+    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+        self.0.read(key).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.0.delete(key).await
+    }
+
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        self.0.allows(key, viewer)
+    }
+
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error> {
+        self.0.visible(topic, viewer).await
+    }
+
+    async fn follow(
+        &self,
+        topic: &TopicName,
+        viewer: &Viewer,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error> {
+        let keeper = viewer.clone().with_role("keeper");
+        self.0.follow(topic, &keeper, cursor, stream).await
+    }
+
+    fn followers(&self, key: &Key) -> usize {
+        self.0.followers(key)
+    }
+
+    async fn health(&self) -> Health {
+        self.0.health().await
+    }
+
+    async fn settle(&self) {
+        self.0.settle().await;
+    }
+}

@@ -1,0 +1,41 @@
+//! The adapter's promises, over real loopback sockets.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use faststate_core::conformance::{adapter, fixture};
+use faststate_salvo::FastState;
+use salvo::Router;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+/// A server of the fixture, and what stops it.
+fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let endpoint = fixture::endpoint(fixture::registry().unwrap());
+    let server = FastState::over(endpoint).drain_window(Duration::from_millis(500));
+    let (stop, stopped) = oneshot::channel();
+    let serving = tokio::spawn(server.serve_until(listener, Router::new(), async {
+        let _ = stopped.await;
+    }));
+    (address, stop, serving)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_adapter_keeps_its_promises() {
+    let (address, _stop, _serving) = serve();
+    adapter::all(address).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_15_a_shutdown_drops_nothing() {
+    let (address, stop, serving) = serve();
+    adapter::a_drain_drops_nothing(address, || {
+        stop.send(()).unwrap();
+        async {
+            serving.await.unwrap().unwrap();
+        }
+    })
+    .await
+    .unwrap();
+}
