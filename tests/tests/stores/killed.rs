@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashSet,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -37,7 +37,8 @@ pub(crate) async fn law_01_kill(store: &str, test: &str, open: Open, rounds: usi
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let first = lines.find_map(acknowledgement).expect("the application starts and acknowledges");
+        let first =
+            lines.find_map(|line| acknowledgement(&line)).expect("the application starts and acknowledges");
         acknowledged.insert(first);
         let patience = Duration::from_millis(random.below(200).try_into().unwrap());
         let killer = std::thread::spawn(move || {
@@ -45,7 +46,7 @@ pub(crate) async fn law_01_kill(store: &str, test: &str, open: Open, rounds: usi
             child.kill().unwrap();
             child.wait().unwrap();
         });
-        acknowledged.extend(lines.filter_map(acknowledgement));
+        acknowledged.extend(lines.filter_map(|line| acknowledgement(&line)));
         killer.join().unwrap();
 
         let registry = application(open(store.to_owned()).await);
@@ -82,7 +83,8 @@ pub(crate) async fn run(open: Open) {
             for event in 0.. {
                 let id = format!("{}-{round}-{client}-{event}", client % 8);
                 if enter(&ledger, &id).await.is_ok() {
-                    println!("acknowledged {id}");
+                    // One write per line, so that none is cut in two.
+                    std::io::stdout().write_all(format!("acknowledged {id}\n").as_bytes()).unwrap();
                 }
             }
         })
@@ -95,7 +97,7 @@ fn client(id: &str) -> &str {
     id.split('-').next().unwrap_or_default()
 }
 
-fn acknowledgement(line: String) -> Option<String> {
+fn acknowledgement(line: &str) -> Option<String> {
     // The test harness may write before it on the same line.
     Some(line.split_once("acknowledged ")?.1.to_owned())
 }
