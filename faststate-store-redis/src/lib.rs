@@ -37,22 +37,22 @@
 //! # What it costs
 //!
 //! Concurrent calls share pipelines over at most two connections (settable), and with `appendfsync
-//! always` a pipeline's saves share the sync. A save is one script call, a load too. A receipt is a Redis key of
-//! its own for ten minutes, some 200 bytes; one that the engine minted, for one minute.
+//! always` a pipeline's saves share the sync. A save is one script call, a load too. A receipt is a Redis
+//! key of its own for ten minutes, some 200 bytes; one that the engine minted, for one minute.
 //!
 //! # Keys
 //!
 //! A record is at `prefix:v1:{key}`, as `version schema json`; its receipts are at
 //! `prefix:v1:{key}:digest`. Give each application its own prefix. An ACL needs `~prefix:*` and
-//! `+eval +evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`, and for the check of the
-//! settings `+config|get`.
+//! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`, and
+//! `+config|get` for the look at the settings.
 //!
 //! # When Redis is away
 //!
 //! A call fails within two seconds (settable) as [`StoreError::Unavailable`], and the outcome of a save
 //! is then unknown: the engine asks again, with the receipt. A connection that is cut is replaced, with
-//! jitter; nothing that was sent is sent again. [`StoreError::Full`] means that Redis refuses writes for now (`OOM`, `MISCONF`) and that nothing
-//! changed.
+//! jitter; nothing that was sent is sent again. [`StoreError::Full`] means that Redis refuses writes for
+//! now (`OOM`, `MISCONF`, `NOREPLICAS`) and that nothing changed.
 //!
 //! [`StoreError::Unavailable`]: faststate_core::store::StoreError::Unavailable
 //! [`StoreError::Full`]: faststate_core::store::StoreError::Full

@@ -142,7 +142,7 @@ pub(crate) fn loaded(key: &Key, answer: Value) -> Result<Loaded, StoreError> {
     let (value, left, receipt) =
         <(Option<Vec<u8>>, i64, bool)>::from_redis_value(answer).map_err(Problem::Answer)?;
     let record = value.map(|value| {
-        let record = read(&Bytes::from(value)).ok_or_else(|| StoreError::Corrupt {
+        let record = read(&value.into()).ok_or_else(|| StoreError::Corrupt {
             key: key.clone(),
             source: "it does not begin with a version and a schema number".into(),
         })?;
@@ -211,10 +211,10 @@ mod tests {
             let record = Record { schema: u32::MAX, version, data: data.into(), ttl: None };
             let value = write(&record);
             assert!(value.starts_with(beginning(version).as_bytes()));
-            assert_eq!(read(&Bytes::from(value)), Some(record));
+            assert_eq!(read(&value.into()), Some(record));
         }
         for value in ["", "x", "0-0-0", "0-0-0 ", "0-0-0 1", "0-0-0 x {}", " 1 {}"] {
-            assert_eq!(read(&Bytes::from(value)), None, "{value:?}");
+            assert_eq!(read(&value.into()), None, "{value:?}");
         }
     }
 

@@ -185,6 +185,21 @@ async fn a_save_of_unknown_outcome_is_never_hidden_by_what_is_cached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_touch_that_happens_late_shortens_what_was_saved_meanwhile() {
+    let World { durable, cached, present, .. } = world().await;
+    let short = Duration::from_millis(50);
+    durable.set(StoreFault::Hang);
+    tokio::time::timeout(Duration::from_secs(2), cached.touch(&key(), short)).await.unwrap_err();
+    durable.set(StoreFault::None);
+    let next = Record { ttl: Some(Duration::from_secs(60)), ..record(present.version.next()) };
+    cached.save(&key(), &next, Expect::Version(present.version), None).await.unwrap();
+    // Its caller is long gone, and now it arrives.
+    assert!(durable.touch(&key(), short).await.unwrap());
+    sleep(short).await;
+    assert_eq!(version(&cached).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_fast_store_is_dead_reads_go_on_and_nothing_is_saved_behind_its_back() {
     for fault in [StoreFault::Fail, StoreFault::Hang] {
         let World { fast, durable, cached, present } = world().await;

@@ -33,14 +33,15 @@ impl RedisServer {
     /// One with these settings, and no snapshots of its own accord.
     #[must_use]
     pub fn with(settings: &[&str]) -> Self {
-        let settings: Vec<_> = settings.iter().copied().map(str::to_owned).collect();
-        let folder = Folder::new("redis");
         // Somebody else may take a free port first.
         for _ in 0..10 {
             let address = free_address();
-            let mut child = run(address, &folder, &settings);
-            if ready(address, &mut child) {
-                return Self { address, settings, folder, child };
+            let settings: Vec<_> = settings.iter().copied().map(str::to_owned).collect();
+            let folder = Folder::new("redis");
+            let child = run(address, &folder, &settings);
+            let mut server = Self { address, settings, folder, child };
+            if server.is_ready() {
+                return server;
             }
         }
         panic!("redis-server ends as soon as it is started");
@@ -67,7 +68,7 @@ impl RedisServer {
     /// Starts it again after a [`kill`](Self::kill), at the same address with the same data.
     pub fn restart(&mut self) {
         self.child = run(self.address, &self.folder, &self.settings);
-        assert!(ready(self.address, &mut self.child), "redis-server ends as soon as it is started again");
+        assert!(self.is_ready(), "redis-server ends as soon as it is started again");
     }
 
     /// Stops it, as SIGSTOP does: connections stay, and nothing is answered.
@@ -102,6 +103,17 @@ impl RedisServer {
     pub fn command(&self, words: &[&str]) -> String {
         ask(self.address, words).expect("redis-server answers")
     }
+
+    /// Waits until it answers, if only that it wants a password; not if it ends.
+    fn is_ready(&mut self) -> bool {
+        let look = || {
+            let ended = self.child.try_wait().expect("a child of ours").is_some();
+            let answer = ask(self.address, &["PING"]).unwrap_or_default();
+            (ended, answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
+        };
+        let (ended, _) = until("redis-server to answer", look, |(ended, ready)| *ended || *ready);
+        !ended
+    }
 }
 
 impl Drop for RedisServer {
@@ -121,16 +133,6 @@ fn run(address: SocketAddr, folder: &Folder, settings: &[String]) -> Child {
         .stdout(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("redis-server: {error}: apt-get install redis-server"))
-}
-
-/// Waits until it answers; not if it ends.
-fn ready(address: SocketAddr, child: &mut Child) -> bool {
-    let look = || {
-        let ended = child.try_wait().expect("a child of ours").is_some();
-        (ended, ask(address, &["PING"]).is_ok_and(|answer| answer.starts_with("+PONG")))
-    };
-    let (ended, _) = until("redis-server to answer", look, |(ended, ready)| *ended || *ready);
-    !ended
 }
 
 fn ask(address: SocketAddr, words: &[&str]) -> std::io::Result<String> {

@@ -29,7 +29,7 @@ pub(super) struct Moody {
 }
 
 impl Moody {
-    pub(super) fn new(seed: u64, forgets: bool) -> Shared {
+    pub(super) fn store(seed: u64, forgets: bool) -> Shared {
         Arc::new(Self { inner: MemoryStore::new(), dice: Mutex::new(StdRng::seed_from_u64(seed)), forgets })
     }
 
@@ -153,7 +153,7 @@ async fn write(store: &dyn Store, acknowledged: &AtomicU64, mut dice: StdRng) ->
 #[tokio::test(start_paused = true)]
 async fn no_read_is_older_than_what_was_acknowledged_before_it() {
     for seed in 0..100 {
-        let (fast, durable) = (Moody::new(seed, seed % 2 == 1), Moody::new(seed + 1, false));
+        let (fast, durable) = (Moody::store(seed, seed % 2 == 1), Moody::store(seed + 1, false));
         let node = || -> Shared { Arc::new(Cached::new(Arc::clone(&fast), Arc::clone(&durable))) };
         run(node(), node(), seed).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }

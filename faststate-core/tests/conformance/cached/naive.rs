@@ -163,7 +163,7 @@ async fn chaos_catches_caches_that_are_wrong_when_things_are_slow() {
     for flaw in [Flaw::FillsLate, Flaw::SavesDurableFirst, Flaw::SavesFastFirst] {
         let mut caught = false;
         for seed in 0..20 {
-            let (fast, durable) = (Moody::new(seed, false), Moody::new(seed + 1, false));
+            let (fast, durable) = (Moody::store(seed, false), Moody::store(seed + 1, false));
             let node = || Naive::node(&fast, &durable, flaw);
             caught |= run(node(), node(), seed).await.is_err();
         }
