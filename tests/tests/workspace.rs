@@ -84,3 +84,30 @@ fn dependencies_between_crates_point_one_way() {
     }
     assert!(packages.iter().any(|package| package["name"] == "faststate-core"));
 }
+
+#[test]
+fn each_database_alone_pulls_in_only_its_own_driver() {
+    const DRIVERS: [(&str, &str); 3] =
+        [("sqlite", "libsqlite3-sys "), ("postgres", "tokio-postgres "), ("mysql", "mysql_async ")];
+    for (feature, driver) in DRIVERS {
+        let tree = [
+            "tree",
+            "--package",
+            "faststate-store-diesel",
+            "--no-default-features",
+            "--features",
+            feature,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ];
+        let tree = cargo(&tree);
+        let drivers: Vec<_> = DRIVERS
+            .iter()
+            .map(|(_, driver)| *driver)
+            .filter(|driver| tree.lines().any(|line| line.starts_with(driver)))
+            .collect();
+        assert_eq!(drivers, [driver], "{feature}");
+    }
+}
