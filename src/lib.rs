@@ -114,6 +114,10 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `salvo` (default) | the adapter for [Salvo](https://salvo.rs), as [`faststate::salvo`](crate::salvo) |
+//! | `store-diesel` | a store in SQLite, built in, as `faststate::store_diesel` |
+//! | `store-postgres` | a store in PostgreSQL, in the same module |
+//! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
+//! | `store-redis` | a store in Redis, as `faststate::store_redis` |
 //!
 //! Without features there is the engine alone, and the [`endpoint`] for an adapter of your own.
 #![cfg_attr(not(feature = "salvo"), allow(rustdoc::broken_intra_doc_links))]
@@ -124,6 +128,12 @@ pub use faststate_core::*;
 #[cfg(feature = "salvo")]
 #[doc(inline)]
 pub use faststate_salvo as salvo;
+#[cfg(any(feature = "store-diesel", feature = "store-postgres", feature = "store-mysql"))]
+#[doc(inline)]
+pub use faststate_store_diesel as store_diesel;
+#[cfg(feature = "store-redis")]
+#[doc(inline)]
+pub use faststate_store_redis as store_redis;
 
 /// What applications import: `use faststate::prelude::*`.
 pub mod prelude {

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use faststate::endpoint::{Limits, Secret};
 
+use crate::store::Address;
+
 /// FastState's demo: a playground, a counter and a chat, live in every window.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "A flag goes before its variable. RUST_LOG sets what is logged (info).")]
@@ -20,6 +22,13 @@ pub(crate) struct Options {
     #[arg(long, env = "FASTSTATE_SECRET", value_name = "HEX", value_parser = Secret::from_hex)]
     #[arg(hide_env_values = true)]
     pub(crate) secret: Option<Secret>,
+
+    /// Where the counter and the chat are kept: sqlite://FILE, postgres://.., mysql://.., redis://.. or
+    /// memory:, which ends with the process. Other users of this machine can see a flag: prefer the
+    /// variable for an address with a password
+    #[arg(long, env = "FASTSTATE_STORE", value_name = "ADDRESS", default_value = "sqlite://faststate.db")]
+    #[arg(hide_env_values = true)]
+    pub(crate) store: Address,
 
     /// How many streams this server serves at a time; 0 for no limit
     #[arg(long, env = "FASTSTATE_MAX_STREAMS", value_name = "STREAMS", value_parser = limit)]

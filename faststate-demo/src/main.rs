@@ -11,6 +11,7 @@ mod home;
 mod layout;
 mod not_found;
 mod problem;
+mod store;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -20,7 +21,7 @@ use std::{
 
 use clap::Parser;
 use faststate::{
-    BoxError,
+    BoxError, Store,
     endpoint::{Bundle, BundleError, Secret},
     prelude::*,
     salvo::FastState,
@@ -67,7 +68,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
         .push(Router::with_path("favicon.svg").goal(assets::icon))
         .push(Router::with_path("{*+path}").goal(not_found::show));
 
-    FastState::new(registry()?)
+    FastState::new(registry(options.store.open().await?)?)
         .secret(secret)
         .limits(limits)
         .datastar(bundle)
@@ -78,9 +79,10 @@ async fn run(options: Options) -> Result<(), BoxError> {
 }
 
 /// Everything that there is to see, and everything that can happen to it.
-fn registry() -> Result<Arc<StateRegistry>, BoxError> {
-    let everybody = || StateConfig::global().access(Access::public());
+fn registry(store: Arc<dyn Store>) -> Result<Arc<StateRegistry>, BoxError> {
+    let everybody = || StateConfig::global().access(Access::public()).persist();
     let registry = StateRegistry::builder()
+        .store(store)
         .state::<home::Playground>(StateConfig::session(), |state| {
             state
                 .event::<home::Increment>()

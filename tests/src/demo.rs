@@ -16,7 +16,7 @@ const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2
 #[derive(Debug)]
 pub struct Demo {
     address: SocketAddr,
-    options: Vec<&'static str>,
+    options: Vec<String>,
     child: Child,
 }
 
@@ -29,11 +29,13 @@ impl Demo {
 
     /// Starts the demo with options of its own.
     #[must_use]
-    pub fn with(options: &[&'static str]) -> Self {
+    pub fn with(options: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = port.local_addr().expect("a bound socket has an address");
         drop(port);
-        let mut demo = Self { address, options: options.to_vec(), child: run(address, options) };
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = run(address, &options);
+        let mut demo = Self { address, options, child };
         demo.ready();
         demo
     }
@@ -108,11 +110,13 @@ impl Drop for Demo {
     }
 }
 
-fn run(address: SocketAddr, options: &[&str]) -> Child {
+fn run(address: SocketAddr, options: &[String]) -> Child {
     let program = program();
     Command::new(&program)
         .args(["--listen", &address.to_string(), "--secret", SECRET])
         .args(options)
+        // A flag goes before it.
+        .env("FASTSTATE_STORE", "memory:")
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

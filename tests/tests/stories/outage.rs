@@ -83,6 +83,27 @@ fn law_04_messages_of_a_lost_room_go_and_new_ones_come() {
 }
 
 #[test]
+fn law_01_counter_and_chat_survive_a_kill() {
+    let folder = Folder::new();
+    let store = format!("sqlite://{}", folder.path().join("demo.db").display());
+    let mut demo = Demo::with(&["--store", &store]);
+    let pages = ["/counter", "/chat"].map(|path| visit(&demo, path));
+    increment(&demo, 3);
+    pages[0].shows("#count", "3");
+    pages[1].expect_complaints(APPEND);
+    let said = http::post(demo.address(), "/faststate/chat/send_message", r#"{"username":"Ada","message":"kept"}"#);
+    assert_eq!(said.expect("the demo answers").status, 200);
+    demo.kill();
+    pages[0].shows(".link [data-text]", "Reconnecting");
+    demo.restart();
+    increment(&demo, 4);
+    pages[0].shows("#count", "7");
+    pages[1].shows("#messages .said", "kept");
+    assert_eq!(pages[1].count("#messages li"), 1);
+    pages.iter().for_each(was_not_reloaded);
+}
+
+#[test]
 fn a_session_lives_on_over_a_restart() {
     let mut demo = Demo::start();
     let session = Session::new();

@@ -1,0 +1,83 @@
+//! Where the counter and the chat are kept.
+
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+
+use faststate::{
+    BoxError, MemoryStore, Store, store::StoreError, store_diesel::DieselStore, store_redis::RedisStore,
+};
+
+/// A store by its address. Its `Debug` shows no password.
+#[derive(Clone)]
+pub(crate) enum Address {
+    Memory,
+    Sqlite(PathBuf),
+    Postgres(String),
+    Mysql(String),
+    Redis(String),
+}
+
+impl Address {
+    pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, BoxError> {
+        let opened: Result<Arc<dyn Store>, StoreError> = match self {
+            Self::Memory => Ok(Arc::new(MemoryStore::new())),
+            Self::Sqlite(file) => DieselStore::sqlite(file).await.map(|store| Arc::new(store) as _),
+            Self::Postgres(url) => DieselStore::postgres(url).await.map(|store| Arc::new(store) as _),
+            Self::Mysql(url) => DieselStore::mysql(url).await.map(|store| Arc::new(store) as _),
+            Self::Redis(url) => RedisStore::connect(url.as_str()).await.map(|store| Arc::new(store) as _),
+        };
+        opened.map_err(|error| format!("cannot open the store {self:?}: {}", crate::causes(&error)).into())
+    }
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = || text.to_owned();
+        match text.split_once(':') {
+            Some(("memory", "")) => Ok(Self::Memory),
+            Some(("sqlite", file)) => {
+                let file = file.strip_prefix("//").unwrap_or(file);
+                if file.is_empty() { Err("name the file: sqlite://faststate.db") } else { Ok(Self::Sqlite(file.into())) }
+            }
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url())),
+            Some(("mysql", _)) => Ok(Self::Mysql(url())),
+            Some(("redis" | "rediss", _)) => Ok(Self::Redis(url())),
+            _ => Err("a store is sqlite://FILE, postgres://.., mysql://.., redis://.. or memory:"),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+            Self::Sqlite(file) => write!(f, "sqlite://{}", file.display()),
+            Self::Postgres(_) => f.write_str("postgres://.."),
+            Self::Mysql(_) => f.write_str("mysql://.."),
+            Self::Redis(_) => f.write_str("redis://.."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_apart_and_shown_without_passwords() {
+        for (text, shown) in [
+            ("memory:", "memory:"),
+            ("sqlite://faststate.db", "sqlite://faststate.db"),
+            ("sqlite:/tmp/a.db", "sqlite:///tmp/a.db"),
+            ("postgres://me:secret@host/db", "postgres://.."),
+            ("mysql://me:secret@host/db", "mysql://.."),
+            ("redis://:secret@host", "redis://.."),
+        ] {
+            assert_eq!(format!("{:?}", text.parse::<Address>().unwrap()), shown);
+        }
+        for text in ["", "memory", "memory:x", "sqlite:", "mongodb://x", "faststate.db"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}
