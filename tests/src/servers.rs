@@ -1,14 +1,22 @@
 //! Real servers, each with its data in a folder of its own, killed when dropped.
 
 mod folder;
+mod mariadb;
+mod postgres;
 mod redis;
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     process::Command,
 };
 
-pub use self::redis::{RedisServer, RedisSnapshot};
+pub use self::{
+    folder::Folder,
+    mariadb::MariaDb,
+    postgres::Postgres,
+    redis::{RedisServer, RedisSnapshot},
+};
 
 /// An address that nobody listens at.
 fn free_address() -> SocketAddr {
@@ -20,4 +28,14 @@ fn free_address() -> SocketAddr {
 fn signal(process: u32, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()), "a signal {name} to a process that runs");
+}
+
+/// Where a program is: in the `PATH`, or in one of `folders`. Panics with the Debian package to install.
+fn program(name: &str, folders: &[PathBuf], package: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(folders.iter().cloned())
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("`{name}` is missing: apt-get install {package}"))
 }

@@ -9,10 +9,12 @@ use std::{
 
 /// A new folder, removed when dropped.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn new(name: &str) -> Self {
+    /// A new folder in the system's temporary folder, with `name` in its name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let unique = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("faststate-{name}-{}-{unique}", process::id()));
@@ -20,8 +22,16 @@ impl Folder {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Where something in it is.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
     /// Makes `to` a copy of this folder.

@@ -1,6 +1,11 @@
-//! Every store against its real server.
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+//! Every store against its real server: the public suite, and what each promises beyond it.
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
-mod killed;
+mod faults;
+mod kill;
 mod ledger;
+mod mysql;
+mod open;
+mod postgres;
 mod redis;
+mod sqlite;

@@ -1,5 +1,6 @@
 //! Redis.
 
+mod ledger;
 mod outage;
 
 use std::sync::Arc;
@@ -10,9 +11,7 @@ use faststate_core::{
 };
 use faststate_store_redis::{Durability, RedisStore};
 use faststate_tests::RedisServer;
-use futures::{FutureExt as _, future::join_all};
-
-use crate::{killed, ledger};
+use futures::future::join_all;
 
 async fn connect(url: String) -> Arc<dyn Store> {
     Arc::new(RedisStore::builder(url).prefix("test").connect().await.unwrap())
@@ -31,19 +30,6 @@ async fn redis_keeps_a_stores_promises() {
     let server = RedisServer::start();
     let (a, b) = (connect(server.url()).await, connect(server.url()).await);
     conformance::store::all(&a, &b).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_01_what_is_acknowledged_survives_that_the_application_is_killed() {
-    let server = RedisServer::start();
-    let application = "redis::the_application_that_is_killed";
-    killed::law_01_kill(&server.url(), application, |url| connect(url).boxed(), 20).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "started and killed by another test"]
-async fn the_application_that_is_killed() {
-    killed::run(|url| connect(url).boxed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,8 +10,8 @@ use faststate_store_redis::RedisStore;
 use faststate_tests::{Cable, RedisServer};
 use tokio::{task::block_in_place, time::sleep};
 
+use super::ledger::{Burst, application, enter, ledger};
 use super::{connect, key};
-use crate::ledger::{Burst, application, enter, ledger};
 
 /// How long a burst runs before something happens.
 const SOON: Duration = Duration::from_millis(150);

@@ -1,0 +1,34 @@
+//! What the databases have in common, below the time-out.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Key, Version,
+    store::{Expect, Loaded, Receipt, Record, Saving},
+};
+
+use crate::error::Error;
+
+/// A [`Store`](faststate_core::Store) without time-outs and limits. Its calls may be dropped at any
+/// point: the database then has done the whole of it or nothing.
+#[async_trait]
+pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error>;
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, Error>;
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error>;
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, Error>;
+
+    async fn sweep(&self, limit: usize) -> Result<usize, Error>;
+
+    async fn ping(&self) -> Result<(), Error>;
+}

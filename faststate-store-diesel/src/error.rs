@@ -1,0 +1,90 @@
+//! What can go wrong in a backend, and which [`StoreError`] that is.
+
+use std::{sync::Arc, time::Duration};
+
+use faststate_core::{Key, store::StoreError};
+
+/// Why a backend did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    #[error("no connection within {within:?}")]
+    NoConnection {
+        within: Duration,
+        /// Why the last attempt to connect failed.
+        #[source]
+        source: Option<Arc<Self>>,
+    },
+    #[error("cannot connect")]
+    Connect(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Query(Arc<diesel::result::Error>),
+    /// Whether the transaction is there after all is unknown.
+    #[cfg(any(feature = "sqlite", feature = "mysql"))]
+    #[error("the commit failed")]
+    Commit(#[source] Arc<diesel::result::Error>),
+    #[error("the thread of the database has ended")]
+    Gone,
+    #[cfg(any(feature = "sqlite", feature = "mysql"))]
+    #[error("cannot use this database: {0}")]
+    Unfit(String),
+    #[error(
+        "its tables are of version {found}, made by a newer faststate-store-diesel: this one knows {known}"
+    )]
+    Newer { found: i64, known: i64 },
+    #[error("a record has at most {most} bytes, this one has {bytes}")]
+    TooLarge { bytes: usize, most: usize },
+    #[error("{0} is not a schema number")]
+    Schema(i64),
+    #[error("{0} is not a nonce")]
+    Nonce(i64),
+}
+
+impl Error {
+    /// What it is to whoever asked about `key`.
+    pub(crate) fn about(self, key: &Key) -> StoreError {
+        match self {
+            Self::Schema(_) | Self::Nonce(_) => StoreError::Corrupt { key: key.clone(), source: self.into() },
+            other => other.into(),
+        }
+    }
+
+    /// Whether it says nothing about the connection: the same one may do it in a moment.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn is_of_the_moment(&self) -> bool {
+        let (Self::Query(error) | Self::Commit(error)) = self else { return false };
+        self.is_full() || error.to_string().contains("database is locked")
+    }
+
+    /// Whether the database said that it has no room, in a statement that was rolled back.
+    fn is_full(&self) -> bool {
+        // SQLite; PostgreSQL and the operating system; MySQL.
+        const FULL: [&str; 4] =
+            ["database or disk is full", "No space left on device", "Disk full", "is full"];
+        matches!(self, Self::Query(error) if FULL.iter().any(|text| error.to_string().contains(text)))
+    }
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::TooLarge { .. } => Self::Refused(error.into()),
+            _ if error.is_full() => Self::Full("no room left in the database"),
+            _ => Self::Unavailable(error.into()),
+        }
+    }
+}
+
+impl From<diesel::result::Error> for Error {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Query(Arc::new(error))
+    }
+}
+
+impl From<diesel::ConnectionError> for Error {
+    fn from(error: diesel::ConnectionError) -> Self {
+        Self::Connect(Arc::new(error))
+    }
+}

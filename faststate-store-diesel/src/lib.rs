@@ -1,0 +1,100 @@
+//! FastState's stores in SQLite, PostgreSQL and MySQL, through [diesel](https://diesel.rs).
+//!
+//! ```no_run
+//! # async fn open() -> Result<(), faststate_core::store::StoreError> {
+//! use faststate_store_diesel::DieselStore;
+//!
+//! let store = DieselStore::sqlite("counter.db").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | feature | database | driver |
+//! | --- | --- | --- |
+//! | `sqlite` (default) | SQLite, built in | `libsqlite3-sys` |
+//! | `postgres` | PostgreSQL 12 and later | `tokio-postgres` |
+//! | `mysql` | MySQL 8, MariaDB 10.5 and later | `mysql_async` |
+//!
+//! Each alone pulls in only its own driver, and none needs a system library. The drivers are
+//! re-exported. Connections to a server are not encrypted: put a proxy between where the network is not
+//! yours.
+//!
+//! # What each promises
+//!
+//! All keep the numbered promises of [`Store`](faststate_core::Store), as the suite
+//! `faststate_core::conformance::store` checks them. What survives a crash (law 1) is a matter of
+//! settings, too:
+//!
+//! | database | what was acknowledged survives | settings | set by |
+//! | --- | --- | --- | --- |
+//! | SQLite | `kill -9`, and a power failure | `journal_mode = WAL`, `synchronous = FULL`, on macOS `fullfsync`; a disk of this machine that does not lie about fsync | this crate |
+//! | PostgreSQL | `kill -9`, a power failure | `synchronous_commit` not `off` | this crate |
+//! | | | `fsync = on`, `full_page_writes = on` (the defaults) | the server; a warning when connecting |
+//! | | also the loss of the server | a standby in `synchronous_standby_names` | the server |
+//! | MySQL, MariaDB | `kill -9`, a power failure | `innodb_flush_log_at_trx_commit = 1` (the default) | the server; a warning when connecting |
+//!
+//! # What a call costs
+//!
+//! | database | load | save | a conflict or a repeat |
+//! | --- | --- | --- | --- |
+//! | SQLite | one statement on one of the reading threads | a share of one transaction: saves that wait for the disk at the same time are written together, at most 256 | the same |
+//! | PostgreSQL | one round trip | one round trip: record and receipt are one statement | one round trip |
+//! | MySQL | one round trip | four (begin, record, receipt, commit), one without a receipt | up to five |
+//!
+//! Statements are prepared once for each connection, and no query asks a connection whether it still
+//! lives: the first call that finds it dead has all of its age replaced.
+//!
+//! # Time-outs
+//!
+//! A call takes at most 2 seconds ([`Setup::with_timeout`]), waiting for a connection included, and then
+//! fails with [`StoreError::Unavailable`](faststate_core::store::StoreError::Unavailable); whether a
+//! save was done is then unknown, and its receipt tells. A connection whose call did not come to its end
+//! is closed. After the database has come back, the next calls succeed.
+//!
+//! # Tables
+//!
+//! `faststate_records` has a row for each key: the key's text as bytes, so that no collation merges two;
+//! schema number and version as integers of 64 bits; the data as bytes, as JSON may contain what a
+//! database's text may not; and the end of its life in milliseconds since 1970 by the database's clock
+//! (SQLite's is this machine's). `faststate_receipts` has a row for each receipt, which outlives its
+//! record. `faststate_schema` says which steps of the tables' making are done: opening a store does the
+//! missing ones, one node at a time, and refuses tables that are newer than it knows. Nothing here needs
+//! more than one thread of the runtime.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod backend;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod error;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod migrations;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod row;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod setup;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod statement;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod store;
+
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod pool;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use self::{setup::Setup, store::DieselStore};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use diesel;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use diesel_async;
+#[cfg(feature = "sqlite")]
+pub use libsqlite3_sys;
+#[cfg(feature = "mysql")]
+pub use mysql_async;
+#[cfg(feature = "postgres")]
+pub use tokio_postgres;

@@ -1,0 +1,34 @@
+//! Which steps a database still needs.
+//!
+//! Each backend has its steps embedded: step 1 makes the tables, each later one changes them, and the
+//! table `faststate_schema` has a row for each that is done. Steps are only ever added.
+
+use crate::error::Error;
+
+/// The steps after `found`, each with its number.
+pub(crate) fn missing(
+    found: Option<i64>,
+    steps: &'static [&'static str],
+) -> Result<impl Iterator<Item = (i64, &'static str)>, Error> {
+    let found = found.unwrap_or(0);
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(Error::Newer { found, known });
+    }
+    Ok((1..).zip(steps.iter().copied()).filter(move |(number, _)| *number > found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_is_run() {
+        const STEPS: &[&str] = &["one", "two"];
+        let run = |found| missing(found, STEPS).map(Iterator::collect::<Vec<_>>);
+        assert_eq!(run(None).unwrap(), [(1, "one"), (2, "two")]);
+        assert_eq!(run(Some(1)).unwrap(), [(2, "two")]);
+        assert_eq!(run(Some(2)).unwrap(), []);
+        assert!(matches!(run(Some(3)), Err(Error::Newer { found: 3, known: 2 })));
+    }
+}

@@ -1,0 +1,121 @@
+//! Connecting, and making the tables.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use diesel::sql_types::{BigInt, Nullable};
+use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+use mysql_async::{Conn, Opts, OptsBuilder};
+
+use crate::{
+    error::Error,
+    migrations,
+    statement::{Bind, Statement, only},
+};
+
+/// The steps to the tables of today. MySQL commits each statement of a step by itself, so each can be
+/// run again after a step was cut short.
+const STEPS: &[&str] = &["
+CREATE TABLE IF NOT EXISTS faststate_records (
+    record_key VARBINARY(2048) NOT NULL PRIMARY KEY,
+    state_schema BIGINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    nonce BIGINT NOT NULL,
+    data LONGBLOB NOT NULL,
+    expires_at BIGINT,
+    KEY faststate_records_expire (expires_at)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
+CREATE TABLE IF NOT EXISTS faststate_receipts (
+    digest VARBINARY(16) NOT NULL PRIMARY KEY,
+    expires_at BIGINT NOT NULL,
+    KEY faststate_receipts_expire (expires_at)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC
+"];
+
+/// Opens connections to one database.
+pub(super) struct Opener {
+    opts: Opts,
+}
+
+impl Opener {
+    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
+        let opts = Opts::from_url(url).map_err(|error| Error::Connect(Arc::new(error)))?;
+        // The server too gives up in time, so that nothing is done long after the caller has gone.
+        let wait = timeout.as_secs().max(1);
+        let setup = [
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
+            format!("SET SESSION innodb_lock_wait_timeout = {wait}"),
+            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')".to_owned(),
+        ];
+        let opts = OptsBuilder::from_opts(opts)
+            .init(setup.to_vec())
+            // Diesel has a cache of its own.
+            .stmt_cache_size(0)
+            // A touch that changes nothing still found its record.
+            .client_found_rows(true)
+            .prefer_socket(false);
+        Ok(Self { opts: opts.into() })
+    }
+
+    /// A connection with the settings that the promises need.
+    pub(super) async fn open(&self) -> Result<AsyncMysqlConnection, Error> {
+        let connection =
+            Conn::new(self.opts.clone()).await.map_err(|error| Error::Connect(Arc::new(error)))?;
+        Ok(AsyncMysqlConnection::try_from(connection).await?)
+    }
+
+    /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms.
+    pub(super) async fn prepare_database(&self) -> Result<(), Error> {
+        let mut connection = self.open().await?;
+        // A user that may not make tables can use those that are there.
+        let table = "SELECT count(*) FROM information_schema.tables
+            WHERE table_schema = DATABASE() AND table_name = 'faststate_schema'";
+        let exists = number(&mut connection, table).await?.unwrap_or_default() > 0;
+        let found = if exists { version(&mut connection).await? } else { None };
+        if migrations::missing(found, STEPS)?.next().is_some() {
+            migrate(&mut connection).await?;
+        }
+        let flush = "SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED)";
+        if number(&mut connection, flush).await? != Some(1) {
+            tracing::warn!("innodb_flush_log_at_trx_commit is not 1 on this server: a crash loses data");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the missing steps, one node at a time. The lock goes with the connection.
+async fn migrate(connection: &mut AsyncMysqlConnection) -> Result<(), Error> {
+    if number(connection, "SELECT GET_LOCK('faststate_schema', 10)").await? != Some(1) {
+        return Err(Error::Unfit("another node is busy upgrading its tables".to_owned()));
+    }
+    connection
+        .batch_execute(
+            "CREATE TABLE IF NOT EXISTS faststate_schema (version BIGINT NOT NULL PRIMARY KEY) ENGINE = InnoDB",
+        )
+        .await?;
+    let found = version(connection).await?;
+    for (number, step) in migrations::missing(found, STEPS)? {
+        connection.batch_execute(step).await?;
+        let binds = [Bind::Number(number)];
+        Statement::new("INSERT INTO faststate_schema VALUES (?)", &binds).execute(connection).await?;
+    }
+    Ok(())
+}
+
+async fn version(connection: &mut AsyncMysqlConnection) -> Result<Option<i64>, Error> {
+    number(connection, "SELECT max(version) FROM faststate_schema").await
+}
+
+async fn number(connection: &mut AsyncMysqlConnection, text: &'static str) -> Result<Option<i64>, Error> {
+    Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).load(connection).await.and_then(only)?)
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("host", &self.opts.ip_or_hostname())
+            .field("port", &self.opts.tcp_port())
+            .field("database", &self.opts.db_name())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! The statements.
+
+/// The server's clock in milliseconds: the time of reading it, not of the statement's start, so that a
+/// statement that waited for a row judges the row by the time it got it.
+macro_rules! now {
+    () => {
+        "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
+    };
+}
+
+/// The same at the statement's start: a constant, so that an index can be used.
+macro_rules! started {
+    () => {
+        "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+    };
+}
+
+macro_rules! is_alive {
+    () => {
+        concat!("(expires_at IS NULL OR expires_at > ", now!(), ")")
+    };
+}
+
+/// One statement, so that record and receipt are of one moment.
+pub(super) const LOAD: &str = concat!(
+    "SELECT r.state_schema, r.epoch, r.seq, r.nonce, r.data, r.expires_at - ",
+    now!(),
+    ", (SELECT count(*) FROM faststate_receipts WHERE digest = ? AND expires_at > ",
+    now!(),
+    ") FROM (SELECT 1) AS always LEFT JOIN faststate_records AS r
+        ON r.record_key = ? AND (r.expires_at IS NULL OR r.expires_at > ",
+    now!(),
+    ")"
+);
+
+pub(super) const INSERT: &str = concat!(
+    "INSERT INTO faststate_records (state_schema, epoch, seq, nonce, data, expires_at, record_key)
+    VALUES (?, ?, ?, ?, ?, ",
+    now!(),
+    " + ?, ?)"
+);
+
+pub(super) const IS_EXPIRED: &str =
+    concat!("SELECT count(*) FROM faststate_records WHERE record_key = ? AND NOT ", is_alive!());
+
+/// Takes the place of an expired record.
+pub(super) const REPLACE: &str = concat!(
+    "UPDATE faststate_records
+    SET state_schema = ?, epoch = ?, seq = ?, nonce = ?, data = ?, expires_at = ",
+    now!(),
+    " + ? WHERE record_key = ? AND NOT ",
+    is_alive!()
+);
+
+/// MySQL assigns from left to right, but compares what was there before.
+pub(super) const UPDATE: &str = concat!(
+    "UPDATE faststate_records
+    SET state_schema = ?, epoch = ?, seq = ?, nonce = ?, data = ?, expires_at = ",
+    now!(),
+    " + ? WHERE record_key = ? AND ",
+    is_alive!(),
+    " AND epoch = ? AND seq = ? AND nonce = ?"
+);
+
+pub(super) const HAS_RECEIPT: &str =
+    concat!("SELECT count(*) FROM faststate_receipts WHERE digest = ? AND expires_at > ", now!());
+
+pub(super) const INSERT_RECEIPT: &str =
+    concat!("INSERT INTO faststate_receipts (expires_at, digest) VALUES (", now!(), " + ?, ?)");
+
+/// Takes the place of an expired receipt.
+pub(super) const REPLACE_RECEIPT: &str = concat!(
+    "UPDATE faststate_receipts SET expires_at = ",
+    now!(),
+    " + ? WHERE digest = ? AND expires_at <= ",
+    now!()
+);
+
+pub(super) const DELETE: &str = concat!(
+    "DELETE FROM faststate_records WHERE record_key = ? AND ",
+    is_alive!(),
+    " AND epoch = ? AND seq = ? AND nonce = ?"
+);
+
+pub(super) const TOUCH: &str = concat!(
+    "UPDATE faststate_records SET expires_at = ",
+    now!(),
+    " + ? WHERE record_key = ? AND ",
+    is_alive!()
+);
+
+pub(super) const SWEEP_RECORDS: &str =
+    concat!("DELETE FROM faststate_records WHERE expires_at <= ", started!(), " ORDER BY expires_at LIMIT ?");
+
+pub(super) const SWEEP_RECEIPTS: &str = concat!(
+    "DELETE FROM faststate_receipts WHERE expires_at <= ",
+    started!(),
+    " ORDER BY expires_at LIMIT ?"
+);

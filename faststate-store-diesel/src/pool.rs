@@ -1,0 +1,143 @@
+//! Connections to a server.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::timeout;
+
+use crate::{error::Error, setup::Settings};
+
+type Connecting<C> = Pin<Box<dyn Future<Output = Result<C, Error>> + Send>>;
+
+/// A pool that asks no connection whether it still lives: a call finds out, and then all connections as
+/// old as its own are replaced.
+///
+/// Only a connection whose last call came to its end goes back: what a dropped or failed one would still
+/// answer, nobody knows.
+pub(crate) struct Pool<C: Send + 'static> {
+    pool: bb8::Pool<Manager<C>>,
+    shared: Arc<Shared>,
+    within: Duration,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Which connections are good: those of this generation.
+    generation: AtomicU64,
+    /// Why the last attempt to connect failed.
+    failure: Mutex<Option<Error>>,
+}
+
+struct Manager<C> {
+    connect: Box<dyn Fn() -> Connecting<C> + Send + Sync>,
+    /// How long it may take: an attempt that hangs would hold its place in the pool.
+    within: Duration,
+    shared: Arc<Shared>,
+}
+
+struct Connection<C> {
+    inner: C,
+    generation: u64,
+    /// Whether a call has begun and not come to its end.
+    busy: bool,
+}
+
+/// A connection for one call.
+pub(crate) struct Lease<'a, C: Send + 'static> {
+    connection: bb8::PooledConnection<'a, Manager<C>>,
+    shared: &'a Shared,
+}
+
+impl<C: Send + 'static> Pool<C> {
+    pub(crate) fn new(
+        settings: Settings,
+        connect: impl Fn() -> Connecting<C> + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        // Somewhat less than a whole call may take, so that it can say why.
+        let within = settings.timeout.mul_f32(0.95);
+        let manager = Manager { connect: Box::new(connect), within, shared: Arc::clone(&shared) };
+        let pool = bb8::Pool::builder()
+            .max_size(settings.connections)
+            .connection_timeout(within)
+            .build_unchecked(manager);
+        Self { pool, shared, within }
+    }
+
+    /// A connection for one call, which then must [`end`](Lease::end).
+    pub(crate) async fn lease(&self) -> Result<Lease<'_, C>, Error> {
+        let mut connection = self.pool.get().await.map_err(|error| match error {
+            bb8::RunError::User(error) => error,
+            bb8::RunError::TimedOut => {
+                let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Error::NoConnection { within: self.within, source: failure.map(Arc::new) }
+            }
+        })?;
+        connection.busy = true;
+        Ok(Lease { connection, shared: &self.shared })
+    }
+}
+
+impl<C: Send + 'static> Lease<'_, C> {
+    pub(crate) fn connection(&mut self) -> &mut C {
+        &mut self.connection.inner
+    }
+
+    /// Gives the connection back and the call's outcome on. `is_answer` tells whether an error came from
+    /// the server as an answer, so that the connection is as good as before.
+    pub(crate) fn end<T>(
+        mut self,
+        outcome: Result<T, Error>,
+        is_answer: fn(&diesel::result::Error) -> bool,
+    ) -> Result<T, Error> {
+        match &outcome {
+            Ok(_) => self.connection.busy = false,
+            Err(Error::Query(error)) if is_answer(error) => self.connection.busy = false,
+            Err(_) => {
+                // Others of its age most likely are dead too, and each would cost somebody a call.
+                let (old, order) = (self.connection.generation, Ordering::Relaxed);
+                let _ = self.shared.generation.compare_exchange(old, old + 1, order, order);
+            }
+        }
+        outcome
+    }
+}
+
+impl<C: Send + 'static> bb8::ManageConnection for Manager<C> {
+    type Connection = Connection<C>;
+    type Error = Error;
+
+    async fn connect(&self) -> Result<Connection<C>, Error> {
+        let generation = self.shared.generation.load(Ordering::Relaxed);
+        let outcome = timeout(self.within, (self.connect)()).await;
+        let outcome = outcome.unwrap_or(Err(Error::Late(self.within)));
+        let mut failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *failure = outcome.as_ref().err().cloned();
+        Ok(Connection { inner: outcome?, generation, busy: false })
+    }
+
+    async fn is_valid(&self, connection: &mut Connection<C>) -> Result<(), Error> {
+        if connection.generation < self.shared.generation.load(Ordering::Relaxed) {
+            return Err(Error::Gone);
+        }
+        Ok(())
+    }
+
+    fn has_broken(&self, connection: &mut Connection<C>) -> bool {
+        connection.busy
+    }
+}
+
+impl<C: Send + 'static> fmt::Debug for Pool<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("state", &self.pool.state()).finish_non_exhaustive()
+    }
+}

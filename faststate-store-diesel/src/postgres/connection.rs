@@ -1,0 +1,128 @@
+//! Connecting, and making the tables.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use diesel::sql_types::{BigInt, Nullable};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+use tokio_postgres::{Config, NoTls};
+
+use crate::{
+    error::Error,
+    migrations,
+    statement::{Bind, Statement, only},
+};
+
+/// The steps to the tables of today.
+const STEPS: &[&str] = &["
+CREATE TABLE faststate_records (
+    record_key bytea NOT NULL PRIMARY KEY,
+    state_schema bigint NOT NULL,
+    epoch bigint NOT NULL,
+    seq bigint NOT NULL,
+    nonce bigint NOT NULL,
+    data bytea NOT NULL,
+    expires_at bigint
+);
+CREATE INDEX faststate_records_expire ON faststate_records (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE faststate_receipts (
+    digest bytea NOT NULL PRIMARY KEY,
+    expires_at bigint NOT NULL
+);
+CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
+"];
+
+/// Opens connections to one database.
+pub(super) struct Opener {
+    config: Config,
+    timeout: Duration,
+}
+
+impl Opener {
+    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
+        let mut config: Config = url.parse().map_err(connecting)?;
+        config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
+        if config.get_application_name().is_none() {
+            config.application_name("faststate");
+        }
+        Ok(Self { config, timeout })
+    }
+
+    /// A connection with the settings that the promises need.
+    pub(super) async fn open(&self) -> Result<AsyncPgConnection, Error> {
+        let mut connection = self.connect().await?;
+        // The server too gives up in time, so that nothing is done long after the caller has gone.
+        // Weaker levels of `synchronous_commit` than `off` concern standbys only.
+        let settings = format!(
+            "SET statement_timeout = {};
+             SET default_transaction_isolation = 'read committed';
+             SELECT set_config('synchronous_commit', 'on', false)
+                WHERE current_setting('synchronous_commit') = 'off'",
+            self.timeout.as_millis()
+        );
+        connection.batch_execute(&settings).await?;
+        Ok(connection)
+    }
+
+    async fn connect(&self) -> Result<AsyncPgConnection, Error> {
+        let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
+        Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
+    }
+
+    /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms.
+    pub(super) async fn prepare_database(&self) -> Result<(), Error> {
+        let mut connection = self.connect().await?;
+        // A role that may not make tables can use those that are there.
+        let exists = count(&mut connection, "SELECT count(to_regclass('faststate_schema'))").await? > 0;
+        let found = if exists { version(&mut connection).await? } else { None };
+        if migrations::missing(found, STEPS)?.next().is_some() {
+            migrate(&mut connection).await?;
+        }
+        let unsafe_settings = "SELECT count(*) FROM pg_settings
+            WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'";
+        if count(&mut connection, unsafe_settings).await? > 0 {
+            tracing::warn!("this PostgreSQL runs without fsync or full_page_writes: a crash loses data");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the missing steps in one transaction, one node at a time. Dropped, the connection rolls back.
+async fn migrate(connection: &mut AsyncPgConnection) -> Result<(), Error> {
+    connection
+        .batch_execute(
+            "BEGIN;
+             SELECT pg_advisory_xact_lock(6120119);
+             CREATE TABLE IF NOT EXISTS faststate_schema (version bigint NOT NULL PRIMARY KEY)",
+        )
+        .await?;
+    let found = version(connection).await?;
+    for (number, step) in migrations::missing(found, STEPS)? {
+        connection.batch_execute(step).await?;
+        let binds = [Bind::Number(number)];
+        Statement::new("INSERT INTO faststate_schema VALUES (?)", &binds).execute(connection).await?;
+    }
+    Ok(connection.batch_execute("COMMIT").await?)
+}
+
+async fn version(connection: &mut AsyncPgConnection) -> Result<Option<i64>, Error> {
+    let text = "SELECT max(version) FROM faststate_schema";
+    Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).load(connection).await.and_then(only)?)
+}
+
+async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result<i64, Error> {
+    Ok(Statement::<BigInt>::returning(text, &[]).load(connection).await.and_then(only)?)
+}
+
+fn connecting(error: tokio_postgres::Error) -> Error {
+    Error::Connect(Arc::new(error))
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("hosts", &self.config.get_hosts())
+            .field("ports", &self.config.get_ports())
+            .field("database", &self.config.get_dbname())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! The statements.
+
+/// The server's clock in milliseconds: the time of reading it, not of the statement's start, so that a
+/// statement that waited for a row judges the row by the time it got it.
+macro_rules! now {
+    () => {
+        "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    };
+}
+
+macro_rules! is_alive {
+    () => {
+        concat!("(r.expires_at IS NULL OR r.expires_at > ", now!(), ")")
+    };
+}
+
+/// Receipt first: it is bound before the record's values.
+macro_rules! given {
+    () => {
+        concat!(
+            "WITH present AS MATERIALIZED (
+                SELECT FROM faststate_receipts WHERE digest = ? AND expires_at > ",
+            now!(),
+            ")"
+        )
+    };
+}
+
+/// The receipt follows the record, in the same statement. One that came in after this statement began
+/// must not be overwritten, nor may the record then be saved: a NULL where none is allowed undoes both.
+macro_rules! noted {
+    () => {
+        concat!(
+            ", noted AS (
+                INSERT INTO faststate_receipts AS t (digest, expires_at)
+                SELECT ?, ",
+            now!(),
+            " + ? FROM saved WHERE ?::bytea IS NOT NULL
+                ON CONFLICT (digest) DO UPDATE SET
+                    expires_at = CASE WHEN t.expires_at <= ",
+            now!(),
+            " THEN excluded.expires_at END
+            )
+            SELECT CASE WHEN EXISTS (SELECT FROM present) THEN 2
+                WHEN EXISTS (SELECT FROM saved) THEN 1 ELSE 0 END::bigint"
+        )
+    };
+}
+
+/// One statement, so that record and receipt are of one moment.
+pub(super) const LOAD: &str = concat!(
+    "SELECT r.state_schema, r.epoch, r.seq, r.nonce, r.data, r.expires_at - ",
+    now!(),
+    ", (SELECT count(*) FROM faststate_receipts WHERE digest = ? AND expires_at > ",
+    now!(),
+    ") FROM (SELECT 1) AS always LEFT JOIN faststate_records AS r ON r.record_key = ? AND ",
+    is_alive!()
+);
+
+/// Saves where there is no record, or an expired one. Whoever comes second waits for the first, and then
+/// finds its record.
+pub(super) const SAVE_ABSENT: &str = concat!(
+    given!(),
+    ", saved AS (
+        INSERT INTO faststate_records AS r
+            (state_schema, epoch, seq, nonce, data, expires_at, record_key)
+        SELECT ?, ?, ?, ?, ?, ",
+    now!(),
+    " + ?, ? WHERE NOT EXISTS (SELECT FROM present)
+        ON CONFLICT (record_key) DO UPDATE SET
+            state_schema = excluded.state_schema, epoch = excluded.epoch, seq = excluded.seq,
+            nonce = excluded.nonce, data = excluded.data, expires_at = excluded.expires_at
+        WHERE NOT ",
+    is_alive!(),
+    " RETURNING 1)",
+    noted!()
+);
+
+/// Saves over the version expected. Whoever comes second waits for the first, and then looks again, at
+/// the row as the first has left it.
+pub(super) const SAVE_VERSION: &str = concat!(
+    given!(),
+    ", saved AS (
+        UPDATE faststate_records AS r SET
+            state_schema = ?, epoch = ?, seq = ?, nonce = ?, data = ?, expires_at = ",
+    now!(),
+    " + ?
+        WHERE r.record_key = ? AND ",
+    is_alive!(),
+    " AND r.epoch = ? AND r.seq = ? AND r.nonce = ? AND NOT EXISTS (SELECT FROM present)
+        RETURNING 1)",
+    noted!()
+);
+
+pub(super) const DELETE: &str = concat!(
+    "DELETE FROM faststate_records AS r WHERE r.record_key = ? AND ",
+    is_alive!(),
+    " AND r.epoch = ? AND r.seq = ? AND r.nonce = ?"
+);
+
+pub(super) const TOUCH: &str = concat!(
+    "UPDATE faststate_records AS r SET expires_at = ",
+    now!(),
+    " + ? WHERE r.record_key = ? AND ",
+    is_alive!()
+);
+
+/// What somebody else has locked is not waited for: a later sweep gets it.
+pub(super) const SWEEP_RECORDS: &str = concat!(
+    "DELETE FROM faststate_records WHERE record_key IN (
+        SELECT record_key FROM faststate_records
+        WHERE expires_at <= (SELECT ",
+    now!(),
+    ") ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED)"
+);
+
+pub(super) const SWEEP_RECEIPTS: &str = concat!(
+    "DELETE FROM faststate_receipts WHERE digest IN (
+        SELECT digest FROM faststate_receipts
+        WHERE expires_at <= (SELECT ",
+    now!(),
+    ") ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED)"
+);

@@ -1,0 +1,147 @@
+//! How a store is opened.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+use faststate_core::store::StoreError;
+
+use crate::{DieselStore, error::Error};
+
+/// A store to be opened: awaiting it makes or upgrades the tables and gives the [`DieselStore`].
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use faststate_store_diesel::DieselStore;
+/// # async fn open() -> Result<(), faststate_core::store::StoreError> {
+/// let store = DieselStore::sqlite("counter.db").with_timeout(Duration::from_secs(1)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a store is opened when this is awaited"]
+pub struct Setup {
+    address: Address,
+    settings: Settings,
+}
+
+enum Address {
+    #[cfg(feature = "sqlite")]
+    Sqlite(std::path::PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres(String),
+    #[cfg(feature = "mysql")]
+    Mysql(String),
+}
+
+/// What can be set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// How long a call may take.
+    pub(crate) timeout: Duration,
+    /// How many connections there are; for SQLite, how many for reading.
+    pub(crate) connections: u32,
+}
+
+impl DieselStore {
+    /// A store in the SQLite database at this path, or at `sqlite://path`; made if there is none.
+    ///
+    /// The folder must be on a disk of this machine. A database in memory is refused: that is
+    /// [`MemoryStore`](faststate_core::MemoryStore).
+    ///
+    /// # Errors
+    /// Awaited, [`StoreError::Unavailable`] when the file cannot be opened, or its tables are newer
+    /// than this crate.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite(path: impl AsRef<std::path::Path>) -> Setup {
+        let path = path.as_ref();
+        let bare = path.to_str().and_then(|text| text.strip_prefix("sqlite:"));
+        let bare = bare.map(|text| text.strip_prefix("//").unwrap_or(text));
+        Setup::new(Address::Sqlite(bare.map_or(path, std::path::Path::new).to_owned()), 2)
+    }
+
+    /// A store in a PostgreSQL database, at `postgres://user:password@host:port/database`.
+    ///
+    /// # Errors
+    /// Awaited, [`StoreError::Unavailable`] when the server does not answer or its tables are newer
+    /// than this crate.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(url: impl Into<String>) -> Setup {
+        Setup::new(Address::Postgres(url.into()), 16)
+    }
+
+    /// A store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database`.
+    ///
+    /// # Errors
+    /// Awaited, [`StoreError::Unavailable`] when the server does not answer or its tables are newer
+    /// than this crate.
+    #[cfg(feature = "mysql")]
+    pub fn mysql(url: impl Into<String>) -> Setup {
+        Setup::new(Address::Mysql(url.into()), 16)
+    }
+}
+
+impl Setup {
+    fn new(address: Address, connections: u32) -> Self {
+        Self { address, settings: Settings { timeout: Duration::from_secs(2), connections } }
+    }
+
+    /// How long a call may take before it fails, waiting for a connection included: 2 s unless set.
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// How many connections there are: 16 unless set. For SQLite, how many for reading, besides the
+    /// one that writes: 2 unless set.
+    pub const fn with_connections(mut self, connections: u32) -> Self {
+        self.settings.connections = if connections == 0 { 1 } else { connections };
+        self
+    }
+
+    async fn open(self) -> Result<DieselStore, Error> {
+        let settings = self.settings;
+        match self.address {
+            #[cfg(feature = "sqlite")]
+            Address::Sqlite(path) => {
+                let backend = crate::sqlite::Sqlite::open(path, settings).await?;
+                Ok(DieselStore::new(backend, settings.timeout))
+            }
+            #[cfg(feature = "postgres")]
+            Address::Postgres(url) => {
+                let backend = crate::postgres::Postgres::open(&url, settings).await?;
+                Ok(DieselStore::new(backend, settings.timeout))
+            }
+            #[cfg(feature = "mysql")]
+            Address::Mysql(url) => {
+                let backend = crate::mysql::Mysql::open(&url, settings).await?;
+                Ok(DieselStore::new(backend, settings.timeout))
+            }
+        }
+    }
+}
+
+impl IntoFuture for Setup {
+    type Output = Result<DieselStore, StoreError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { Ok(self.open().await?) })
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let backend = match self.address {
+            #[cfg(feature = "sqlite")]
+            Address::Sqlite(_) => "sqlite",
+            #[cfg(feature = "postgres")]
+            Address::Postgres(_) => "postgres",
+            #[cfg(feature = "mysql")]
+            Address::Mysql(_) => "mysql",
+        };
+        f.debug_struct("Setup").field("backend", &backend).field("settings", &self.settings).finish()
+    }
+}

@@ -1,0 +1,89 @@
+//! SQL whose text is fixed.
+
+use std::marker::PhantomData;
+
+use diesel::{
+    QueryResult,
+    backend::Backend,
+    query_builder::{AstPass, Query, QueryFragment, QueryId},
+    serialize::ToSql,
+    sql_types::{BigInt, Binary, HasSqlType, Nullable},
+};
+
+/// A statement with a value for each `?` in its text, that gives rows of `T`.
+///
+/// Diesel prepares it once for each connection, as it is known by its text; a
+/// [`sql_query`](diesel::sql_query) would be prepared each time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statement<'a, T = ()> {
+    text: &'static str,
+    binds: &'a [Bind<'a>],
+    columns: PhantomData<T>,
+}
+
+/// A value in a [`Statement`]. Whatever is kept in a table is a number or bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bind<'a> {
+    Bytes(&'a [u8]),
+    MaybeBytes(Option<&'a [u8]>),
+    Number(i64),
+    MaybeNumber(Option<i64>),
+}
+
+impl<'a> Statement<'a> {
+    /// A statement that gives no rows.
+    pub(crate) const fn new(text: &'static str, binds: &'a [Bind<'a>]) -> Self {
+        Self::returning(text, binds)
+    }
+}
+
+impl<'a, T> Statement<'a, T> {
+    pub(crate) const fn returning(text: &'static str, binds: &'a [Bind<'a>]) -> Self {
+        Self { text, binds, columns: PhantomData }
+    }
+}
+
+/// The only row of a statement that was loaded to its end.
+///
+/// `get_result` would give the row as soon as it comes, and PostgreSQL may send it before it has
+/// committed: a server that dies just then sends it as its last words, and what it says is not so.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn only<T>(mut rows: Vec<T>) -> QueryResult<T> {
+    rows.pop().ok_or(diesel::result::Error::NotFound)
+}
+
+impl<T, DB> QueryFragment<DB> for Statement<'_, T>
+where
+    DB: Backend + HasSqlType<BigInt> + HasSqlType<Binary>,
+    i64: ToSql<BigInt, DB>,
+    [u8]: ToSql<Binary, DB>,
+    Option<i64>: ToSql<Nullable<BigInt>, DB>,
+    for<'b> Option<&'b [u8]>: ToSql<Nullable<Binary>, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        let mut pieces = self.text.split('?');
+        out.push_sql(pieces.next().unwrap_or_default());
+        for (bind, piece) in self.binds.iter().zip(pieces) {
+            match bind {
+                Bind::Bytes(bytes) => out.push_bind_param::<Binary, [u8]>(bytes)?,
+                Bind::MaybeBytes(bytes) => out.push_bind_param::<Nullable<Binary>, _>(bytes)?,
+                Bind::Number(number) => out.push_bind_param::<BigInt, _>(number)?,
+                Bind::MaybeNumber(number) => out.push_bind_param::<Nullable<BigInt>, _>(number)?,
+            }
+            out.push_sql(piece);
+        }
+        Ok(())
+    }
+}
+
+impl<T> QueryId for Statement<'_, T> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<T> Query for Statement<'_, T> {
+    type SqlType = T;
+}
+
+#[cfg(feature = "sqlite")]
+impl<T> diesel::RunQueryDsl<diesel::SqliteConnection> for Statement<'_, T> {}

@@ -1,0 +1,77 @@
+//! The store that applications hold.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Key, Store, Version,
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+};
+
+use crate::{backend::Backend, error::Error};
+
+/// The most bytes of JSON in a record.
+const LARGEST: usize = 1 << 20;
+
+/// A store in a database. Cheap to clone; the connections are shared.
+///
+/// Made by [`sqlite`](Self::sqlite), [`postgres`](Self::postgres) or [`mysql`](Self::mysql).
+#[derive(Clone)]
+pub struct DieselStore {
+    backend: Arc<dyn Backend>,
+    timeout: Duration,
+}
+
+impl DieselStore {
+    pub(crate) fn new(backend: impl Backend, timeout: Duration) -> Self {
+        Self { backend: Arc::new(backend), timeout }
+    }
+
+    /// What the call gives, unless that takes too long.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout(self.timeout, call).await.unwrap_or(Err(Error::Late(self.timeout)))
+    }
+}
+
+#[async_trait]
+impl Store for DieselStore {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        self.in_time(self.backend.load(key, receipt)).await.map_err(|error| error.about(key))
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        let bytes = record.data.len();
+        if bytes > LARGEST {
+            return Err(Error::TooLarge { bytes, most: LARGEST }.into());
+        }
+        Ok(self.in_time(self.backend.save(key, record, expect, receipt)).await?)
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        Ok(self.in_time(self.backend.delete(key, version)).await?)
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        Ok(self.in_time(self.backend.touch(key, ttl)).await?)
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        Ok(self.in_time(self.backend.sweep(limit)).await?)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.in_time(self.backend.ping()).await?)
+    }
+}
+
+impl fmt::Debug for DieselStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DieselStore").field("backend", &self.backend).field("timeout", &self.timeout).finish()
+    }
+}

@@ -1,0 +1,110 @@
+//! MariaDB.
+
+use std::{
+    fs,
+    io::Read as _,
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use super::{Folder, free_address, program};
+use crate::wait::until;
+
+/// Makes the database and the user that the tests use, at each start.
+const INIT: &str = "CREATE DATABASE IF NOT EXISTS faststate;
+CREATE USER IF NOT EXISTS 'faststate'@'%' IDENTIFIED BY 'secret';
+GRANT ALL ON faststate.* TO 'faststate'@'%';
+";
+
+/// A MariaDB of its own, killed when dropped.
+#[derive(Debug)]
+pub struct MariaDb {
+    folder: Folder,
+    port: u16,
+    child: Child,
+}
+
+impl MariaDb {
+    /// Makes a database and starts a server on it.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = Folder::new("mariadb");
+        fs::write(folder.join("init.sql"), INIT).expect("a new folder takes a file");
+        let made = Command::new(program("mariadb-install-db", &[], "mariadb-server"))
+            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .arg(format!("--datadir={}", folder.join("data").display()))
+            .args(as_root())
+            .output()
+            .expect("mariadb-install-db runs");
+        assert!(made.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&made.stderr));
+        let port = free_address().port();
+        let child = run(&folder, port);
+        let mut server = Self { folder, port, child };
+        server.ready();
+        server
+    }
+
+    /// Where it is, as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("mysql://faststate:secret@127.0.0.1:{}/faststate", self.port)
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn crash(&mut self) {
+        self.child.kill().expect("MariaDB was running");
+        self.child.wait().expect("MariaDB is ours");
+    }
+
+    /// Starts it again after a [`crash`](Self::crash), on the same port.
+    pub fn restart(&mut self) {
+        self.child = run(&self.folder, self.port);
+        self.ready();
+    }
+
+    fn ready(&mut self) {
+        let look = || {
+            assert!(self.child.try_wait().is_ok_and(|ended| ended.is_none()), "MariaDB ended at once");
+            greets(self.port)
+        };
+        until("MariaDB to answer", look, |ready| *ready);
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(folder: &Folder, port: u16) -> Child {
+    Command::new(program("mariadbd", &["/usr/sbin".into()], "mariadb-server"))
+        .arg("--no-defaults")
+        .arg(format!("--datadir={}", folder.join("data").display()))
+        .arg(format!("--socket={}", folder.join("socket").display()))
+        .arg(format!("--init-file={}", folder.join("init.sql").display()))
+        .arg(format!("--port={port}"))
+        .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=32M"])
+        .args(as_root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(folder.join("log")).expect("a log"))
+        .spawn()
+        .expect("mariadbd runs")
+}
+
+/// Root has to say that it means it; anybody else is ignored.
+fn as_root() -> Option<&'static str> {
+    let output = Command::new("id").arg("-u").output().expect("id runs");
+    (output.stdout.trim_ascii() == b"0").then_some("--user=root")
+}
+
+/// Whether a server speaks first, as MariaDB does once it is ready.
+fn greets(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok_and(|mut stream| {
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        stream.read(&mut [0]).is_ok_and(|bytes| bytes == 1)
+    })
+}

@@ -1,0 +1,127 @@
+//! PostgreSQL.
+
+use std::{
+    os::unix::{fs::chown, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use super::{Folder, free_address, program, signal};
+use crate::wait::until;
+
+/// A PostgreSQL of its own, killed when dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    folder: Folder,
+    port: u16,
+    child: Child,
+}
+
+impl Postgres {
+    /// Makes a database and starts a server on it.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = Folder::new("postgres");
+        if let Some((user, group)) = other_user() {
+            chown(folder.path(), Some(user), Some(group)).expect("root gives folders away");
+        }
+        let made = command("initdb", folder.path())
+            .args(["--auth=trust", "--username=faststate", "--encoding=UTF8", "--locale=C", "--no-sync"])
+            .arg("--pgdata")
+            .arg(folder.join("data"))
+            .output()
+            .expect("initdb runs");
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let port = free_address().port();
+        let child = run(&folder, port);
+        let mut server = Self { folder, port, child };
+        server.ready();
+        server
+    }
+
+    /// Where it is, as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://faststate:secret@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Stops it at once, as a crash does: nothing is written that was not.
+    pub fn crash(&mut self) {
+        signal(self.child.id(), "QUIT");
+        self.child.wait().expect("PostgreSQL is ours");
+    }
+
+    /// Starts it again after a [`crash`](Self::crash), on the same port.
+    pub fn restart(&mut self) {
+        self.child = run(&self.folder, self.port);
+        self.ready();
+    }
+
+    fn ready(&mut self) {
+        let (folder, port) = (self.folder.path(), self.port.to_string());
+        let look = || {
+            assert!(self.child.try_wait().is_ok_and(|ended| ended.is_none()), "PostgreSQL ended at once");
+            let asked = command("pg_isready", folder)
+                .args(["--quiet", "--host=127.0.0.1", "--port", &port])
+                .status()
+                .expect("pg_isready runs");
+            asked.success()
+        };
+        until("PostgreSQL to answer", look, |ready| *ready);
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            signal(self.child.id(), "QUIT");
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn run(folder: &Folder, port: u16) -> Child {
+    command("postgres", folder.path())
+        .arg("-D")
+        .arg(folder.join("data"))
+        .args(["-p", &port.to_string()])
+        .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(folder.join("log")).expect("a log"))
+        .spawn()
+        .expect("postgres runs")
+}
+
+/// One of PostgreSQL's programs, run by whom it accepts: it refuses root.
+fn command(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program(name, &folders(), "postgresql"));
+    command.current_dir(folder);
+    if let Some((user, group)) = other_user() {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
+/// Where Debian keeps the programs, the newest first.
+fn folders() -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir("/usr/lib/postgresql") else { return Vec::new() };
+    let mut folders: Vec<_> = entries.flatten().map(|entry| entry.path().join("bin")).collect();
+    folders.sort();
+    folders.reverse();
+    folders
+}
+
+/// The user and group `postgres`, when this is root.
+fn other_user() -> Option<(u32, u32)> {
+    if id(&["-u"]) != 0 {
+        return None;
+    }
+    Some((id(&["-u", "postgres"]), id(&["-g", "postgres"])))
+}
+
+fn id(arguments: &[&str]) -> u32 {
+    let output = Command::new("id").args(arguments).output().expect("id runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim().parse().unwrap_or_else(|_| panic!("no user `postgres`: apt-get install postgresql"))
+}

@@ -1,0 +1,23 @@
+//! A store by its address.
+
+use std::sync::Arc;
+
+use faststate_core::Store;
+use faststate_store_diesel::DieselStore;
+use faststate_store_redis::RedisStore;
+
+/// Opens the store at a URL; panics with the reason where it cannot.
+pub(crate) async fn open(url: &str) -> Arc<dyn Store> {
+    let opened = match url.split_once(':') {
+        Some(("sqlite", _)) => DieselStore::sqlite(url).await.map(shared),
+        Some(("postgres", _)) => DieselStore::postgres(url).await.map(shared),
+        Some(("mysql", _)) => DieselStore::mysql(url).await.map(shared),
+        Some(("redis", _)) => RedisStore::builder(url).prefix("test").connect().await.map(shared),
+        _ => panic!("no store for {url}"),
+    };
+    opened.unwrap_or_else(|error| panic!("{url}: {error:?}"))
+}
+
+fn shared(store: impl Store) -> Arc<dyn Store> {
+    Arc::new(store)
+}

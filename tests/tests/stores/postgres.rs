@@ -1,0 +1,52 @@
+//! PostgreSQL.
+
+use std::time::Duration;
+
+use faststate_core::conformance;
+use faststate_store_diesel::{
+    DieselStore,
+    diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _},
+};
+use faststate_tests::Postgres;
+
+use crate::open::open;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_keeps_its_promises() {
+    let server = Postgres::start();
+    let url = server.url();
+    let (a, b) = tokio::join!(open(&url), open(&url));
+    conformance::store::all(&a, &b).await.unwrap();
+    let pass = async |time: Duration| {
+        let sooner = format!("UPDATE faststate_receipts SET expires_at = expires_at - {}", time.as_millis());
+        AsyncPgConnection::establish(&url).await.unwrap().batch_execute(&sooner).await.unwrap();
+    };
+    conformance::store::receipts_are_kept_ten_minutes(&a, pass).await.unwrap();
+    let shown = format!("{a:?}");
+    assert!(shown.contains("127.0.0.1") && !shown.contains("secret"), "{shown}");
+}
+
+#[tokio::test]
+async fn postgres_needs_no_threads_of_the_runtime() {
+    let server = Postgres::start();
+    let store = open(&server.url()).await;
+    conformance::store::all(&store, &store).await.unwrap();
+}
+
+#[tokio::test]
+async fn law_13_no_server_is_an_error_that_says_why() {
+    let mut server = Postgres::start();
+    let store = open(&server.url()).await;
+    server.crash();
+    for _ in 0..2 {
+        let asked = tokio::time::Instant::now();
+        let error = store.ping().await.unwrap_err();
+        assert!(asked.elapsed() <= Duration::from_millis(2500), "the answer took {:?}", asked.elapsed());
+        let shown = format!("{error:?}");
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+    let error = format!("{:?}", store.ping().await.unwrap_err());
+    assert!(error.contains("ConnectionRefused"), "{error}");
+    let error = DieselStore::postgres(server.url()).await.unwrap_err();
+    assert!(format!("{error:?}").contains("ConnectionRefused"), "{error:?}");
+}
