@@ -63,21 +63,22 @@ fn is_permanent(error: &RedisError) -> bool {
                 | ServerErrorKind::CrossSlot
                 | ServerErrorKind::NoPerm
         ),
-        ErrorKind::Extension => matches!(error.code(), Some("WRONGTYPE" | "NOAUTH")),
+        ErrorKind::Extension if error.code() == Some("WRONGTYPE") => true,
         _ => is_of_config(error),
     }
 }
 
 /// Whether the address or the password is wrong.
 fn is_of_config(error: &RedisError) -> bool {
-    matches!(
+    let kind = matches!(
         error.kind(),
         ErrorKind::AuthenticationFailed
             | ErrorKind::InvalidClientConfig
             | ErrorKind::UnexpectedReturnType
             | ErrorKind::Client
             | ErrorKind::RESP3NotSupported
-    )
+    );
+    kind || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
 }
 
 impl From<PrefixError> for StoreError {
