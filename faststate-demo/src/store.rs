@@ -38,7 +38,11 @@ impl FromStr for Address {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("sqlite", file)) => {
                 let file = file.strip_prefix("//").unwrap_or(file);
-                if file.is_empty() { Err("name the file: sqlite://faststate.db") } else { Ok(Self::Sqlite(file.into())) }
+                if file.is_empty() {
+                    Err("name the file: sqlite://faststate.db")
+                } else {
+                    Ok(Self::Sqlite(file.into()))
+                }
             }
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url())),
             Some(("mysql", _)) => Ok(Self::Mysql(url())),

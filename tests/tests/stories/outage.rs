@@ -1,6 +1,6 @@
 //! Servers that go away and come back.
 
-use faststate_tests::{Demo, Page, Session, http};
+use faststate_tests::{Demo, Folder, Page, Session, http};
 
 use crate::{ADD, APPEND, streaming};
 
@@ -84,14 +84,15 @@ fn law_04_messages_of_a_lost_room_go_and_new_ones_come() {
 
 #[test]
 fn law_01_counter_and_chat_survive_a_kill() {
-    let folder = Folder::new();
-    let store = format!("sqlite://{}", folder.path().join("demo.db").display());
+    let folder = Folder::new("demo");
+    let store = format!("sqlite://{}", folder.join("demo.db").display());
     let mut demo = Demo::with(&["--store", &store]);
     let pages = ["/counter", "/chat"].map(|path| visit(&demo, path));
     increment(&demo, 3);
     pages[0].shows("#count", "3");
     pages[1].expect_complaints(APPEND);
-    let said = http::post(demo.address(), "/faststate/chat/send_message", r#"{"username":"Ada","message":"kept"}"#);
+    let said =
+        http::post(demo.address(), "/faststate/chat/send_message", r#"{"username":"Ada","message":"kept"}"#);
     assert_eq!(said.expect("the demo answers").status, 200);
     demo.kill();
     pages[0].shows(".link [data-text]", "Reconnecting");
