@@ -54,7 +54,7 @@ impl<T: Broadcaster + ?Sized> Broadcaster for Arc<T> {
     }
 }
 
-/// A node's ear.
+/// A node's ear. Called inside the tokio runtime of its registry.
 pub trait Inbox: Send + Sync + 'static {
     /// A change of another node. Must not block.
     fn change(&self, change: Change);

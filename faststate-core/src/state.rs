@@ -43,7 +43,8 @@ pub trait ReactiveState: Clone + Default + Serialize + DeserializeOwned + Send +
     /// What browsers see; by default all of it.
     ///
     /// Everybody who may follow an instance sees the same signals: leave out what they must not know. A
-    /// panic in here fails the event that led to it and changes nothing (law 7).
+    /// panic in here fails the event that led to it and changes nothing (law 7); where nobody follows, nobody
+    /// asks (law 14), and it fails whoever asks first.
     fn signals(&self) -> impl Serialize {
         self
     }

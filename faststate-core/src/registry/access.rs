@@ -31,7 +31,7 @@ impl Access {
         Self::when(move |viewer, _| viewer.has_role(&role))
     }
 
-    /// Whoever the policy lets in. It is asked often: no I/O.
+    /// Whoever the policy lets in. It is asked often: no I/O, no panics.
     #[must_use]
     pub fn when(policy: impl Fn(&Viewer, &Key) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(policy))

@@ -105,7 +105,8 @@ impl StateConfig {
     }
 
     /// How many bytes of frames a topic keeps for followers that lag (64 KiB); beyond it they get a
-    /// snapshot.
+    /// snapshot. The newest frame stays, however large; and what several followers missed is put together
+    /// once for all of them, at most eight times.
     #[must_use]
     pub const fn log_bytes(mut self, bytes: usize) -> Self {
         self.log_bytes = bytes;
