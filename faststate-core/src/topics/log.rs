@@ -152,4 +152,15 @@ mod tests {
         let (one, other) = (log.since(oldest, true).unwrap(), log.since(oldest, true).unwrap());
         assert_eq!(one.as_ptr(), other.as_ptr(), "one concatenation for all");
     }
+
+    #[test]
+    fn the_newest_frame_reaches_who_follows_now_however_large_it_is() {
+        let start = Version::start();
+        let mut log = Log::new(start, 2_000);
+        for text in ["small", &"x".repeat(5_000)] {
+            log.push(start.next(), frame(text));
+        }
+        assert!(text(log.since(1, false)).is_some_and(|missed| missed.contains("xxxxx")));
+        assert_eq!(log.entries.len(), 1, "and what is older makes room");
+    }
 }

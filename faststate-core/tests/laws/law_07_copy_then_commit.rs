@@ -317,3 +317,22 @@ async fn law_07_a_closure_that_panics_or_rejects_changes_nothing() {
     assert_eq!(patient.stored().await, before);
     assert_eq!(patient.fragile.read().await.unwrap().value, 1);
 }
+
+#[tokio::test]
+async fn law_07_an_event_may_repair_a_state_that_cannot_be_shown() {
+    let patient = Patient::new().await;
+    let mut tab = Tab::rendered(&patient.registry, &Viewer::application(), &["fragile"]).await;
+    let sore = |sore| {
+        move |fragile: &mut Fragile| {
+            fragile.sore = sore;
+            fragile.value += 1;
+            Ok(())
+        }
+    };
+    patient.fragile.update(sore(Sore::Signals)).await.unwrap();
+    tab.connect(&patient.registry).await;
+    patient.fragile.update(sore(Sore::default())).await.unwrap();
+    tab.read();
+    let value = patient.fragile.read().await.unwrap().value;
+    tab.page.follows(&tab.key, &serde_json::json!({ "value": value })).unwrap();
+}
