@@ -43,6 +43,12 @@ impl<S: ReactiveState> Handle<S> {
         &self.key
     }
 
+    /// The registry, for work that concerns other instances too.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        &self.registry
+    }
+
     /// The present state.
     ///
     /// # Errors

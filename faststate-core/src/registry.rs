@@ -9,6 +9,7 @@ mod error;
 mod follow;
 mod instance;
 mod nodes;
+mod present;
 mod read_only;
 mod shared;
 mod state_registry;
@@ -27,6 +28,7 @@ pub use self::{
     call::{Answer, Call, Job, Outcome, Reading, ReplyView, Route, TopicName, TopicNameError, Visible},
     config::StateConfig,
     error::{BuildError, Error},
+    present::Present,
     read_only::ReadOnly,
     state_registry::StateRegistry,
 };

@@ -22,7 +22,7 @@ use super::{
     streams::Permit,
 };
 use crate::{
-    Key, Registry, SessionId, Viewer,
+    Error, Key, Registry, SessionId, Viewer,
     registry::TopicName,
     topics::Follower,
     wire::frame::{self, PING},
@@ -63,7 +63,7 @@ pub(super) struct Following {
     recheck_at: Instant,
     /// The application's answer that is awaited, and until when. The mutex is never locked: it makes the
     /// body `Sync`, as some adapters want it.
-    asked: Option<(Mutex<BoxFuture<'static, Identity>>, Instant)>,
+    asked: Option<(Mutex<BoxFuture<'static, Result<Identity, Error>>>, Instant)>,
     /// Nothing is sent before access has been checked once more.
     held: bool,
     end_at: Option<Instant>,
@@ -186,7 +186,11 @@ impl Following {
         }
         let Some((answer, until)) = &mut self.asked else { return Check::Unchanged };
         match answer.get_mut().as_mut().poll(cx) {
-            Poll::Ready(identity) => {
+            Poll::Ready(Err(error)) => {
+                tracing::warn!(%error, "the identity closure failed: the stream ends, and comes back");
+                Check::Unanswered
+            }
+            Poll::Ready(Ok(identity)) => {
                 self.asked = None;
                 let viewer = identity.viewer(self.recheck.session);
                 self.permit.is(viewer.clone());
@@ -222,10 +226,11 @@ impl Following {
         if self.datastar { gone(refused, &*self.recheck.view) } else { Bytes::new() }
     }
 
-    /// The viewer's streams were closed: what may go on does so after a reconnect.
+    /// The viewer's streams were closed: the page comes back at once, as whoever it is by then, follows what
+    /// it may, and is told what it may not.
     fn close(&mut self) -> Poll<Option<Bytes>> {
-        let names: Vec<_> = self.topics.iter().map(|topic| topic.name.clone()).collect();
-        let last = joined(std::mem::take(&mut self.first), self.tell(&names));
+        let soon = Bytes::from(format!("retry: {}\n\n", rand::random_range(50..=250)));
+        let last = joined(std::mem::take(&mut self.first), soon);
         self.end(Some(last))
     }
 

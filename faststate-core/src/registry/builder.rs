@@ -12,7 +12,7 @@ use std::{
 use dashmap::DashMap;
 
 use super::{
-    Access, BuildError, Route, StateConfig, StateRegistry,
+    Access, BuildError, Present, Route, StateConfig, StateRegistry,
     config::Saved,
     instance::Current,
     shared::Shared,
@@ -303,7 +303,19 @@ impl<S: ReactiveState> StateBuilder<S> {
         mut self,
         event: impl Fn(usize) -> E + Send + Sync + 'static,
     ) -> Self {
-        self.presence = Some(Box::new(move |count| Box::new(event(count))));
+        let event = move |present: Present| Box::new(event(present.streams)) as _;
+        self.presence = Some(Presence { who: false, event: Box::new(event) });
+        self
+    }
+
+    /// Like [`presence`](Self::presence), and tells who they are.
+    #[must_use]
+    pub fn presence_of<E: Event<State = S>>(
+        mut self,
+        event: impl Fn(Present) -> E + Send + Sync + 'static,
+    ) -> Self {
+        let event = move |present| Box::new(event(present)) as _;
+        self.presence = Some(Presence { who: true, event: Box::new(event) });
         self
     }
 

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    Error,
+    Error, Present,
     instance::{Instance, Slot},
     shared::guard,
-    states::{Arriving, States},
+    states::{Arriving, Presence, States},
 };
 use crate::{
     Key, ReactiveState, Version, Viewer,
@@ -26,6 +26,7 @@ impl<S: ReactiveState> States<S> {
         slot: Slot,
         cursor: Option<Version>,
         stream: u64,
+        user: Option<&str>,
     ) -> Result<Follower, Error> {
         let deadline = self.deadline();
         let (mut instance, current) = self.current(key, deadline).await?;
@@ -63,7 +64,9 @@ impl<S: ReactiveState> States<S> {
                     topic
                 }
             };
-            *topics.streams.entry(stream).or_default() += 1;
+            let entry = topics.streams.entry(stream).or_default();
+            entry.topics += 1;
+            entry.user = user.filter(|_| self.presence.as_ref().is_some_and(|told| told.who)).map(Box::from);
             break topic.join(cursor, stream);
         };
         self.count_followers(&instance);
@@ -86,9 +89,9 @@ impl<S: ReactiveState> States<S> {
     fn leave(&self, instance: &Arc<Instance<S>>, stream: u64) {
         let gone = {
             let mut topics = instance.topics.lock();
-            if let Some(count) = topics.streams.get_mut(&stream) {
-                *count -= 1;
-                if *count == 0 {
+            if let Some(left) = topics.streams.get_mut(&stream) {
+                left.topics -= 1;
+                if left.topics == 0 {
                     topics.streams.remove(&stream);
                 }
             }
@@ -103,8 +106,9 @@ impl<S: ReactiveState> States<S> {
 
     /// Tells the state how many follow it, soon and once for all who come and go until then.
     fn count_followers(&self, instance: &Arc<Instance<S>>) {
+        let Some(&Presence { who, .. }) = self.presence.as_ref() else { return };
         // A follower may be dropped anywhere, also after the runtime.
-        if self.presence.is_none() || tokio::runtime::Handle::try_current().is_err() {
+        if tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let Ok(me) = self.me() else { return };
@@ -114,17 +118,18 @@ impl<S: ReactiveState> States<S> {
         let instance = Arc::clone(instance);
         self.shared.detach(async move {
             tokio::time::sleep(PRESENCE_DELAY).await;
-            let count = {
+            let present = {
                 let mut topics = instance.topics.lock();
                 topics.presence_due = false;
-                let count = topics.streams.len();
-                if topics.presence_told.replace(count) == Some(count) {
+                let present = Present::of(topics.streams.values(), who);
+                if topics.presence_told.as_ref() == Some(&present) {
                     return;
                 }
-                count
+                topics.presence_told = Some(present.clone());
+                present
             };
             let Some(presence) = &me.presence else { return };
-            let Ok(attempt) = guard("`presence` panicked", || presence(count)) else {
+            let Ok(attempt) = guard("`presence` panicked", || (presence.event)(present)) else {
                 instance.topics.lock().presence_told = None;
                 return;
             };

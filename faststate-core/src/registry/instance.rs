@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::{Error, shared::guard, turn::Queue};
+use super::{Error, Present, shared::guard, turn::Queue};
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
@@ -36,14 +36,23 @@ pub(super) struct Instance<S> {
 #[derive(Default)]
 pub(super) struct Topics {
     pub(super) open: Vec<(Slot, Arc<Topic>)>,
-    /// How many topics each stream follows.
-    pub(super) streams: HashMap<u64, u32>,
+    /// Each stream that follows some of them.
+    pub(super) streams: HashMap<u64, Stream>,
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
     /// Whether a count of the followers is on its way to the state.
     pub(super) presence_due: bool,
-    /// The count that the state was told last.
-    pub(super) presence_told: Option<usize>,
+    /// What the state was told last.
+    pub(super) presence_told: Option<Present>,
+}
+
+/// A stream that follows an instance.
+#[derive(Default)]
+pub(super) struct Stream {
+    /// How many of its topics.
+    pub(super) topics: u32,
+    /// Whose it is, if that is asked for.
+    pub(super) user: Option<Box<str>>,
 }
 
 /// Which topic of an instance: the signals, or the view at this place.

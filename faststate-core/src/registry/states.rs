@@ -13,7 +13,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 
 use super::{
-    Access, Attempt, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
+    Access, Attempt, Call, Error, Job, Outcome, Present, Reading, Route, StateConfig, Visible,
     attempt::Refused,
     instance::{Current, Instance, Slot},
     shared::{Shared, guard, panic_text, poll_once},
@@ -33,8 +33,12 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// How a state begins; `None` if there is no such instance.
 pub(super) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
-/// The event that tells a state how many streams follow it.
-pub(super) type Presence<S> = Box<dyn Fn(usize) -> Box<dyn Attempt<S>> + Send + Sync>;
+/// The event that tells a state what follows it.
+pub(super) struct Presence<S> {
+    /// Whether it wants to know who they are.
+    pub(super) who: bool,
+    pub(super) event: Box<dyn Fn(Present) -> Box<dyn Attempt<S>> + Send + Sync>,
+}
 
 /// An event as it is known by name.
 pub(super) struct EventEntry<S> {
@@ -96,6 +100,7 @@ pub(super) trait AnyStates: Send + Sync {
         view: Option<&str>,
         cursor: Option<Version>,
         stream: u64,
+        user: Option<&str>,
     ) -> Result<Follower, Error>;
     fn followers(&self, key: &Key) -> usize;
     /// Topics that are followed, and followers of them.
@@ -174,9 +179,10 @@ impl<S: ReactiveState> AnyStates for States<S> {
         view: Option<&str>,
         cursor: Option<Version>,
         stream: u64,
+        user: Option<&str>,
     ) -> Result<Follower, Error> {
         let slot = self.slot(view)?;
-        self.join(key, slot, cursor, stream).await
+        self.join(key, slot, cursor, stream, user).await
     }
 
     fn followers(&self, key: &Key) -> usize {

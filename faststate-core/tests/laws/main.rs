@@ -18,3 +18,5 @@ mod law_14_quiet;
 mod law_15_drained;
 mod nodes;
 mod order;
+mod presence;
+mod read_only;
