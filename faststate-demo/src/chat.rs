@@ -1,20 +1,18 @@
 //! The chat: one room for everybody, whose messages are HTML that follows the state.
 
-use std::{
-    collections::VecDeque,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use askama::Template;
 use faststate::{
     Reply,
     prelude::*,
+    registry::{Present, RegistryBuilder},
     salvo::{Current, Page, PageError},
 };
 use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::layout::Layout;
+use crate::{account::USERS, layout::Layout, timer::milliseconds};
 
 const HISTORY: usize = 100;
 const LONGEST_NAME: usize = 30;
@@ -26,7 +24,16 @@ pub(crate) struct Chat {
     messages: VecDeque<Message>,
     /// How many messages there have ever been; the next one's number.
     sent: u64,
-    present: usize,
+    /// Who is here, by the node that they look from.
+    #[serde(default)]
+    here: BTreeMap<String, Here>,
+}
+
+/// Who looks from one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Here {
+    users: Vec<String>,
+    guests: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +43,9 @@ struct Message {
     at: u64,
     username: String,
     text: String,
+    /// Whether the name was theirs to give.
+    #[serde(default)]
+    member: bool,
 }
 
 impl Message {
@@ -50,6 +60,7 @@ impl Message {
 struct Signals {
     sent: u64,
     present: usize,
+    names: String,
 }
 
 impl ReactiveState for Chat {
@@ -57,8 +68,45 @@ impl ReactiveState for Chat {
 
     /// The messages are a [`View`]: as a signal, the whole list would go out with each of them.
     fn signals(&self) -> impl Serialize {
-        Signals { sent: self.sent, present: self.present }
+        Signals { sent: self.sent, present: self.present(), names: self.names() }
     }
+}
+
+impl Chat {
+    /// The users who are here, each once.
+    fn users(&self) -> Vec<&str> {
+        let mut users: Vec<_> =
+            self.here.values().flat_map(|here| here.users.iter().map(String::as_str)).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    fn present(&self) -> usize {
+        self.users().len() + self.here.values().map(|here| here.guests).sum::<usize>()
+    }
+
+    /// Who is here, for people to read.
+    fn names(&self) -> String {
+        let users = self.users();
+        let guests = match self.present() - users.len() {
+            0 => None,
+            1 => Some("1 guest".to_owned()),
+            guests => Some(format!("{guests} guests")),
+        };
+        users.into_iter().map(str::to_owned).chain(guests).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `node` names this process among those that share a store.
+pub(crate) fn register(builder: RegistryBuilder, node: &str) -> RegistryBuilder {
+    let node = node.to_owned();
+    builder.state::<Chat>(StateConfig::global().access(Access::public()).persist(), |state| {
+        state
+            .event::<SendMessage>()
+            .view(Messages)
+            .presence_of(move |present| PresenceChanged::on(&node, present))
+    })
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,9 +120,13 @@ impl Event for SendMessage {
     const NAME: &'static str = "send_message";
 
     fn apply(&self, chat: &mut Chat, context: &mut Context<Chat>) -> Result<(), Rejection> {
-        let (username, text) = (self.username.trim(), self.message.trim());
+        // Who is signed in needs to give no name, and nobody else can give theirs.
+        let signed_in = context.viewer().user().map(str::to_owned);
+        let (username, text) = (signed_in.as_deref().unwrap_or(self.username.trim()), self.message.trim());
         let mut refused = Rejection::invalid("the message was not sent");
-        if !(1..=LONGEST_NAME).contains(&username.chars().count()) {
+        if signed_in.is_none() && USERS.iter().any(|user| user.name.eq_ignore_ascii_case(username)) {
+            refused = refused.and("username", "this name belongs to somebody who signs in with it");
+        } else if !(1..=LONGEST_NAME).contains(&username.chars().count()) {
             refused = refused.and("username", "1 to 30 characters");
         }
         if !(1..=LONGEST_MESSAGE).contains(&text.chars().count()) {
@@ -92,6 +144,7 @@ impl Event for SendMessage {
             at: milliseconds(context.now()),
             username: username.to_owned(),
             text: text.to_owned(),
+            member: signed_in.is_some(),
         });
         chat.sent += 1;
         context.stream(clear_draft);
@@ -113,7 +166,19 @@ async fn clear_draft(_: Handle<Chat>, reply: Reply) {
 /// Somebody came or went. The engine sends it; no request can, for it has no route.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PresenceChanged {
-    pub(crate) present: usize,
+    node: String,
+    here: Here,
+}
+
+impl PresenceChanged {
+    pub(crate) fn on(node: &str, present: Present) -> Self {
+        Self { node: node.to_owned(), here: Here { users: present.users, guests: present.guests } }
+    }
+
+    /// A node has just started: whoever looked from it before is gone.
+    pub(crate) fn nobody(node: &str) -> Self {
+        Self::on(node, Present::default())
+    }
 }
 
 impl Event for PresenceChanged {
@@ -121,7 +186,11 @@ impl Event for PresenceChanged {
     const NAME: &'static str = "presence_changed";
 
     fn apply(&self, chat: &mut Chat, _: &mut Context<Chat>) -> Result<(), Rejection> {
-        chat.present = self.present;
+        if self.here == Here::default() {
+            chat.here.remove(&self.node);
+        } else {
+            chat.here.insert(self.node.clone(), self.here.clone());
+        }
         Ok(())
     }
 }
@@ -186,16 +255,11 @@ impl ChatPage<'_> {
     }
 }
 
-fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[handler]
 pub(crate) async fn show(page: Page, chat: Current<Chat>) -> Result<Text<String>, PageError> {
     let messages = page.view::<Messages>().await?;
-    let page = ChatPage { layout: Layout::of(&page, "/chat"), chat: &chat, messages: &messages };
-    Ok(Text::Html(page.render()?))
+    let layout = Layout::of(&page, "/chat", "chat.rs").await?;
+    Ok(Text::Html(ChatPage { layout, chat: &chat, messages: &messages }.render()?))
 }
 
 #[cfg(test)]
@@ -205,8 +269,9 @@ mod tests {
     use super::*;
 
     fn room(numbers: std::ops::Range<u64>, text: &str) -> Chat {
-        let message = |number| Message { number, at: number, username: "Ada".into(), text: text.into() };
-        Chat { sent: numbers.end, messages: numbers.map(message).collect(), present: 0 }
+        let message =
+            |number| Message { number, at: number, username: "Ada".into(), text: text.into(), member: false };
+        Chat { sent: numbers.end, messages: numbers.map(message).collect(), ..Chat::default() }
     }
 
     fn items(chat: &Chat) -> Vec<(String, String)> {
@@ -268,6 +333,18 @@ mod tests {
         assert!(!html.contains("<script") && !html.contains("<img"), "{html}");
     }
 
+    #[test]
+    fn who_is_here_is_said_in_one_line() {
+        let here = |users: &[&str], guests| Here {
+            users: users.iter().map(|name| (*name).into()).collect(),
+            guests,
+        };
+        let mut chat = Chat::default();
+        assert_eq!((chat.present(), &*chat.names()), (0, ""));
+        chat.here = [("a".into(), here(&["bob"], 1)), ("b".into(), here(&["alice", "bob"], 1))].into();
+        assert_eq!((chat.present(), &*chat.names()), (4, "alice, bob, 2 guests"));
+    }
+
     #[tokio::test]
     async fn a_message_is_trimmed_checked_and_kept_within_bounds() -> Result<(), faststate::BoxError> {
         let registry = StateRegistry::builder()
@@ -279,9 +356,13 @@ mod tests {
         let send = |username: &str, message: &str| {
             chat.send(SendMessage { username: username.into(), message: message.into() })
         };
-        for (username, message) in
-            [(" ", "hello"), ("Ada", "\n"), (&*"x".repeat(31), "hello"), ("Ada", &"x".repeat(501))]
-        {
+        for (username, message) in [
+            (" ", "hello"),
+            ("Ada", "\n"),
+            (&*"x".repeat(31), "hello"),
+            ("Admin", "hello"),
+            ("Ada", &"x".repeat(501)),
+        ] {
             assert!(send(username, message).await.is_err(), "{username:?} {message:?}");
         }
         for number in 0..HISTORY + 3 {
