@@ -196,16 +196,32 @@ impl Page {
         self.until("!document.hidden");
     }
 
-    /// Makes the window this wide, the page as light or dark as asked, and takes a picture of all of it.
+    /// Takes a picture of all of the page, looked at [like this](Self::look).
     pub fn picture(&self, width: u32, scheme: &str, file: &Path) {
+        self.look(width, scheme);
+        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        let picture = STANDARD.decode(text_of(&self.call("Page.captureScreenshot", &whole)["data"]));
+        fs::write(file, picture.expect("a picture in base64")).expect("the picture is written");
+    }
+
+    /// What axe-core finds wrong with the page as it is shown now: each rule, and the elements that break it.
+    #[must_use]
+    pub fn barriers(&self) -> Vec<String> {
+        self.eval(&format!("window.axe || ({{}}, eval({})), !!window.axe", json!(crate::axe::script())));
+        let found = self.eval(
+            "axe.run().then(found => found.violations.map(rule => rule.id + ': ' + rule.help + ': '
+                + rule.nodes.slice(0, 3).map(node => node.html.slice(0, 160) + ' ' + node.failureSummary).join(' | ')))",
+        );
+        serde_json::from_value(found).expect("a list of texts")
+    }
+
+    /// Makes the window this wide, and the page as light or dark as asked.
+    pub fn look(&self, width: u32, scheme: &str) {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", &metrics);
         self.call("Emulation.setScrollbarsHidden", &json!({ "hidden": true }));
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.call("Emulation.setEmulatedMedia", &features);
-        let whole = json!({ "format": "png", "captureBeyondViewport": true });
-        let picture = STANDARD.decode(text_of(&self.call("Page.captureScreenshot", &whole)["data"]));
-        fs::write(file, picture.expect("a picture in base64")).expect("the picture is written");
     }
 
     /// From here on, complaints on the console that contain one of these are no failure.
