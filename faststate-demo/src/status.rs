@@ -265,4 +265,28 @@ mod tests {
         let bars = figures.bars();
         assert_eq!((bars[0].0, bars[59]), (0, (295, 2, 38)));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_14_figures_are_taken_once_a_second_and_only_while_somebody_looks()
+    -> Result<(), faststate::BoxError> {
+        let (watched, watching) = watch::channel(0);
+        let registry = register(StateRegistry::builder(), watched.clone()).build()?;
+        let status = registry.global::<Status>()?;
+        tokio::spawn(keep("a".into(), status.clone(), Endpoint::new(registry), watching));
+        let taken = async |seconds| {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            status.read().await.map(|status| status.nodes.get("a").map_or(0, |node| node.events.len()))
+        };
+        assert_eq!(taken(20).await?, 0);
+        watched.send_replace(2);
+        let first = taken(5).await?;
+        assert!((5..=6).contains(&first), "{first}");
+        watched.send_replace(0);
+        let last = taken(2).await?;
+        assert!(last <= first + 1);
+        assert_eq!(taken(20).await?, last, "nobody looks");
+        watched.send_replace(1);
+        assert!(taken(3).await? > last);
+        Ok(())
+    }
 }

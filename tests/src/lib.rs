@@ -10,6 +10,7 @@ mod cable;
 mod console;
 mod demo;
 mod devtools;
+mod example;
 pub mod http;
 mod listening;
 mod page;
@@ -23,6 +24,7 @@ pub use self::{
     browser::{Browser, Session},
     cable::Cable,
     demo::Demo,
+    example::Example,
     listening::Listening,
     page::Page,
     proxy::Proxy,

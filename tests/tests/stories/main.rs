@@ -15,6 +15,7 @@ mod profile;
 mod restart;
 mod status;
 mod timers;
+mod todo;
 mod visibility;
 
 use faststate_tests::{Demo, Page, Session, http, until};

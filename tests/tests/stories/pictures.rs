@@ -64,6 +64,7 @@ fn pictures_are_taken_when_asked_for() {
                     page.mentions("#preferences", value);
                 }
             }
+            "chat" => page.shows("#present", "1 person here"),
             "status" => drop(page.until("document.querySelectorAll('.bars rect').length > 4")),
             _ => {}
         }
