@@ -9,20 +9,19 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures::future::BoxFuture;
 use http::request::Parts;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Identity, Problem, ProblemView,
-    identity::{Identify, PATIENCE},
+    Problem, ProblemView,
+    identity::{Asking, Identify, PATIENCE},
     nest,
     streams::Permit,
 };
 use crate::{
-    Error, Key, Registry, SessionId, Viewer,
+    Key, Registry, SessionId, Viewer,
     registry::TopicName,
     topics::Follower,
     wire::frame::{self, PING},
@@ -63,7 +62,7 @@ pub(super) struct Following {
     recheck_at: Instant,
     /// The application's answer that is awaited, and until when. The mutex is never locked: it makes the
     /// body `Sync`, as some adapters want it.
-    asked: Option<(Mutex<BoxFuture<'static, Result<Identity, Error>>>, Instant)>,
+    asked: Option<(Mutex<Asking>, Instant)>,
     /// Nothing is sent before access has been checked once more.
     held: bool,
     end_at: Option<Instant>,

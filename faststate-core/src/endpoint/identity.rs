@@ -72,7 +72,10 @@ impl IntoIdentity for Result<Identity, Error> {
     }
 }
 
-type Closure = dyn Fn(&Parts) -> BoxFuture<'static, Result<Identity, Error>> + Send + Sync;
+/// The application's answer, once it is there.
+pub(super) type Asking = BoxFuture<'static, Result<Identity, Error>>;
+
+type Closure = dyn Fn(&Parts) -> Asking + Send + Sync;
 
 /// The application's closure.
 #[derive(Clone)]
@@ -90,7 +93,7 @@ impl Identify {
         }))
     }
 
-    pub(super) fn ask(&self, parts: &Parts) -> BoxFuture<'static, Result<Identity, Error>> {
+    pub(super) fn ask(&self, parts: &Parts) -> Asking {
         (self.0)(parts)
     }
 }
