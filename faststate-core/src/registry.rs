@@ -2,6 +2,7 @@
 
 mod access;
 mod attempt;
+mod audience;
 mod builder;
 mod call;
 mod config;
@@ -9,7 +10,6 @@ mod error;
 mod follow;
 mod instance;
 mod nodes;
-mod present;
 mod read_only;
 mod shared;
 mod state_registry;
@@ -24,11 +24,11 @@ use async_trait::async_trait;
 pub(crate) use self::attempt::{Attempt, Update};
 pub use self::{
     access::Access,
+    audience::Audience,
     builder::{RegistryBuilder, StateBuilder},
     call::{Answer, Call, Job, Outcome, Reading, ReplyView, Route, TopicName, TopicNameError, Visible},
     config::StateConfig,
     error::{BuildError, Error},
-    present::Present,
     read_only::ReadOnly,
     state_registry::StateRegistry,
 };

@@ -6,7 +6,7 @@ use askama::Template;
 use faststate::{
     Reply,
     prelude::*,
-    registry::{Present, RegistryBuilder},
+    registry::{Audience, RegistryBuilder},
     salvo::{Current, Page, PageError},
 };
 use salvo::prelude::*;
@@ -105,7 +105,7 @@ pub(crate) fn register(builder: RegistryBuilder, node: &str) -> RegistryBuilder 
         state
             .event::<SendMessage>()
             .view(Messages)
-            .presence_of(move |present| PresenceChanged::on(&node, present))
+            .audience(move |audience| AudienceChanged::on(&node, audience))
     })
 }
 
@@ -165,25 +165,25 @@ async fn clear_draft(_: Handle<Chat>, reply: Reply) {
 
 /// Somebody came or went. The engine sends it; no request can, for it has no route.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct PresenceChanged {
+pub(crate) struct AudienceChanged {
     node: String,
     here: Here,
 }
 
-impl PresenceChanged {
-    pub(crate) fn on(node: &str, present: Present) -> Self {
-        Self { node: node.to_owned(), here: Here { users: present.users, guests: present.guests } }
+impl AudienceChanged {
+    pub(crate) fn on(node: &str, audience: Audience) -> Self {
+        Self { node: node.to_owned(), here: Here { users: audience.users, guests: audience.guests } }
     }
 
     /// A node has just started: whoever looked from it before is gone.
     pub(crate) fn nobody(node: &str) -> Self {
-        Self::on(node, Present::default())
+        Self::on(node, Audience::default())
     }
 }
 
-impl Event for PresenceChanged {
+impl Event for AudienceChanged {
     type State = Chat;
-    const NAME: &'static str = "presence_changed";
+    const NAME: &'static str = "audience_changed";
 
     fn apply(&self, chat: &mut Chat, _: &mut Context<Chat>) -> Result<(), Rejection> {
         if self.here == Here::default() {

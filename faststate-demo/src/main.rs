@@ -94,7 +94,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let node = options.listen.to_string();
     let (doors, (watched, watching)) = (Doors::default(), watch::channel(0));
     let registry = registry(options.store.open().await?, &node, doors.clone(), watched)?;
-    registry.global::<chat::Chat>()?.send(chat::PresenceChanged::nobody(&node)).await?;
+    registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
 
     let settings = registry.global::<admin::Settings>()?;
     let registry: Arc<dyn Registry> = registry;

@@ -12,12 +12,12 @@ use std::{
 use dashmap::DashMap;
 
 use super::{
-    Access, BuildError, Present, Route, StateConfig, StateRegistry,
+    Access, Audience, BuildError, Route, StateConfig, StateRegistry,
     config::Saved,
     instance::Current,
     shared::Shared,
     state_registry::Ear,
-    states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Initial, Presence, States},
+    states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Initial, Presence, States, Tell},
     upkeep::{keep_instances, sweep},
 };
 use crate::{
@@ -63,6 +63,7 @@ pub struct StateBuilder<S> {
     views: Vec<Arc<dyn AnyView<S>>>,
     initial: Option<Initial<S>>,
     presence: Option<Presence<S>>,
+    audience: Option<Tell<S>>,
 }
 
 impl RegistryBuilder {
@@ -93,6 +94,7 @@ impl RegistryBuilder {
             views: Vec::new(),
             initial: None,
             presence: None,
+            audience: None,
         });
         built.check(&config, &mut self.mistakes);
         let routes = built.events.iter().map(|event| event.route.clone()).collect();
@@ -303,19 +305,18 @@ impl<S: ReactiveState> StateBuilder<S> {
         mut self,
         event: impl Fn(usize) -> E + Send + Sync + 'static,
     ) -> Self {
-        let event = move |present: Present| Box::new(event(present.streams)) as _;
-        self.presence = Some(Presence { who: false, event: Box::new(event) });
+        self.presence = Some(Box::new(move |count| Box::new(event(count))));
         self
     }
 
-    /// Like [`presence`](Self::presence), and tells who they are.
+    /// The event that tells an instance who follows it on this node, sent by the engine some 200 ms after
+    /// that has changed, once for all who came and went until then. Each node tells of its own.
     #[must_use]
-    pub fn presence_of<E: Event<State = S>>(
+    pub fn audience<E: Event<State = S>>(
         mut self,
-        event: impl Fn(Present) -> E + Send + Sync + 'static,
+        event: impl Fn(Audience) -> E + Send + Sync + 'static,
     ) -> Self {
-        let event = move |present| Box::new(event(present)) as _;
-        self.presence = Some(Presence { who: true, event: Box::new(event) });
+        self.audience = Some(Box::new(move |audience| Box::new(event(audience))));
         self
     }
 
@@ -368,6 +369,7 @@ impl<S: ReactiveState> StateBuilder<S> {
             views: self.views,
             initial: self.initial,
             presence: self.presence,
+            audience: self.audience,
             shared,
             instances: DashMap::new(),
         })

@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::{
-    Error, Present,
+    Error,
     instance::{Instance, Slot},
     shared::guard,
-    states::{Arriving, Presence, States},
+    states::{Arriving, Present, States},
+    turn::Work,
 };
 use crate::{
     Key, ReactiveState, Version, Viewer,
@@ -29,7 +30,7 @@ impl<S: ReactiveState> States<S> {
         user: Option<&str>,
     ) -> Result<Follower, Error> {
         let deadline = self.deadline();
-        let (mut instance, current) = self.current(key, deadline).await?;
+        let Present { mut instance, current, .. } = self.current(key, deadline).await?;
         // A cursor that is not from this node's past may be from another's present, and so may be what a
         // page shows that comes without one.
         let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
@@ -45,7 +46,11 @@ impl<S: ReactiveState> States<S> {
                 behind = true;
             }
             if std::mem::take(&mut behind) {
-                (instance, _) = self.refreshed(instance, deadline).await?;
+                // From memory it might go back.
+                let ahead =
+                    cursor.filter(|cursor| cursor.epoch == current.version.epoch && !is_past(*cursor));
+                let look = ahead.map_or(Work::Refresh, Work::Compare);
+                (instance, _) = self.looked_up(instance, look, deadline).await?;
             }
             let mut topics = instance.topics.lock();
             if topics.interest.is_none() {
@@ -64,12 +69,14 @@ impl<S: ReactiveState> States<S> {
                     topic
                 }
             };
-            let entry = topics.streams.entry(stream).or_default();
-            entry.topics += 1;
-            entry.user = user.filter(|_| self.presence.as_ref().is_some_and(|told| told.who)).map(Box::from);
+            *topics.streams.entry(stream).or_default() += 1;
+            if self.audience.is_some() {
+                topics.listeners.join(stream, user);
+            }
             break topic.join(cursor, stream);
         };
         self.count_followers(&instance);
+        self.tell_audience(&instance);
         Ok(follower)
     }
 
@@ -82,17 +89,20 @@ impl<S: ReactiveState> States<S> {
                 states.leave(&instance, stream);
             }
         };
-        Ok(Topic::new(self.content(instance, slot, &current, None), self.config.log_bytes, left))
+        let topic = Topic::new(self.content(instance, slot, &current, None), self.config.log_bytes, left);
+        topic.mark(instance.is_stale());
+        Ok(topic)
     }
 
     /// A follower has left: a topic goes with its last follower, the node's interest with the last topic.
     fn leave(&self, instance: &Arc<Instance<S>>, stream: u64) {
         let gone = {
             let mut topics = instance.topics.lock();
-            if let Some(left) = topics.streams.get_mut(&stream) {
-                left.topics -= 1;
-                if left.topics == 0 {
+            if let Some(count) = topics.streams.get_mut(&stream) {
+                *count -= 1;
+                if *count == 0 {
                     topics.streams.remove(&stream);
+                    topics.listeners.leave(stream);
                 }
             }
             let gone: Vec<_> = topics.open.extract_if(.., |(_, topic)| topic.followers() == 0).collect();
@@ -102,13 +112,13 @@ impl<S: ReactiveState> States<S> {
         // Outside the lock: the interest's end is the broadcaster's code.
         drop(gone);
         self.count_followers(instance);
+        self.tell_audience(instance);
     }
 
     /// Tells the state how many follow it, soon and once for all who come and go until then.
     fn count_followers(&self, instance: &Arc<Instance<S>>) {
-        let Some(&Presence { who, .. }) = self.presence.as_ref() else { return };
         // A follower may be dropped anywhere, also after the runtime.
-        if tokio::runtime::Handle::try_current().is_err() {
+        if self.presence.is_none() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let Ok(me) = self.me() else { return };
@@ -118,18 +128,17 @@ impl<S: ReactiveState> States<S> {
         let instance = Arc::clone(instance);
         self.shared.detach(async move {
             tokio::time::sleep(PRESENCE_DELAY).await;
-            let present = {
+            let count = {
                 let mut topics = instance.topics.lock();
                 topics.presence_due = false;
-                let present = Present::of(topics.streams.values(), who);
-                if topics.presence_told.as_ref() == Some(&present) {
+                let count = topics.streams.len();
+                if topics.presence_told.replace(count) == Some(count) {
                     return;
                 }
-                topics.presence_told = Some(present.clone());
-                present
+                count
             };
             let Some(presence) = &me.presence else { return };
-            let Ok(attempt) = guard("`presence` panicked", || (presence.event)(present)) else {
+            let Ok(attempt) = guard("`presence` panicked", || presence(count)) else {
                 instance.topics.lock().presence_told = None;
                 return;
             };

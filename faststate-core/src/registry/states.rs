@@ -13,7 +13,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 
 use super::{
-    Access, Attempt, Call, Error, Job, Outcome, Present, Reading, Route, StateConfig, Visible,
+    Access, Attempt, Audience, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
     attempt::Refused,
     instance::{Current, Instance, Slot},
     shared::{Shared, guard, panic_text, poll_once},
@@ -33,12 +33,10 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// How a state begins; `None` if there is no such instance.
 pub(super) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
-/// The event that tells a state what follows it.
-pub(super) struct Presence<S> {
-    /// Whether it wants to know who they are.
-    pub(super) who: bool,
-    pub(super) event: Box<dyn Fn(Present) -> Box<dyn Attempt<S>> + Send + Sync>,
-}
+/// The event that tells a state how many streams follow it.
+pub(super) type Presence<S> = Box<dyn Fn(usize) -> Box<dyn Attempt<S>> + Send + Sync>;
+/// The event that tells a state who follows it.
+pub(super) type Tell<S> = Box<dyn Fn(Audience) -> Box<dyn Attempt<S>> + Send + Sync>;
 
 /// An event as it is known by name.
 pub(super) struct EventEntry<S> {
@@ -58,6 +56,7 @@ pub(super) struct States<S: ReactiveState> {
     pub(super) views: Vec<Arc<dyn AnyView<S>>>,
     pub(super) initial: Option<Initial<S>>,
     pub(super) presence: Option<Presence<S>>,
+    pub(super) audience: Option<Tell<S>>,
     pub(super) shared: Arc<Shared>,
     pub(super) instances: DashMap<Key, Arc<Instance<S>>>,
 }

@@ -36,8 +36,8 @@ impl Event for Here {
 async fn a_state_is_told_who_follows_it() {
     let registry = StateRegistry::builder()
         .state::<Room>(StateConfig::record().access(Access::public()), |state| {
-            state.presence_of(|present| Here {
-                here: format!("{}: {} +{}", present.streams, present.users.join(" "), present.guests),
+            state.audience(|audience| Here {
+                here: format!("{} +{}", audience.users.join(" "), audience.guests),
             })
         })
         .build()
@@ -52,10 +52,10 @@ async fn a_state_is_told_who_follows_it() {
     let _guest = follow(None, 1).await;
     let bob = follow(Some("bob"), 2).await;
     let (_ann, _again) = (follow(Some("ann"), 3).await, follow(Some("ann"), 4).await);
-    told("4: ann bob +1").await;
+    told("ann bob +1").await;
     drop(bob);
-    told("3: ann +1").await;
+    told("ann +1").await;
     // As many as before, and others.
     let _eve = follow(Some("eve"), 5).await;
-    told("4: ann eve +1").await;
+    told("ann eve +1").await;
 }
