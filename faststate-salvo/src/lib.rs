@@ -25,7 +25,7 @@
 //! This crate owns no behaviour: it translates requests, bodies and shutdown.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod acceptor;
+mod connection;
 mod error;
 mod extract;
 mod fast_state;

@@ -101,7 +101,7 @@ async fn follow(
         let name = permit.name();
         async move { endpoint.registry().follow(topic, viewer, cursor, name).await }
     });
-    let mut topics = Vec::new();
+    let mut topics = Vec::with_capacity(asked.len());
     let mut refused = Vec::new();
     for (name, joined) in asked.iter().zip(join_all(joining).await) {
         let key = endpoint.registry().key(&name.state, viewer, name.id.as_deref());
