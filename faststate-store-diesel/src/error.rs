@@ -22,7 +22,6 @@ pub(crate) enum Error {
     #[error(transparent)]
     Query(Arc<diesel::result::Error>),
     /// Whether the transaction is there after all is unknown.
-    #[cfg(any(feature = "sqlite", feature = "mysql"))]
     #[error("the commit failed")]
     Commit(#[source] Arc<diesel::result::Error>),
     #[error("the thread of the database has ended")]

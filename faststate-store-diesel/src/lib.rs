@@ -83,6 +83,8 @@ mod mysql;
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod queue;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
