@@ -132,12 +132,13 @@ impl Saves for Server {
         let begin = async { (&mut &*connection).batch_execute(&self.opener.begin).await };
         // The first of them is the first to be sent; what comes after an error is refused by the server.
         let (begun, outcomes) = join(begin, join_all(saves.iter().map(|save| put(connection, save)))).await;
-        // The lease is not given back: in what state it is, nobody knows.
-        begun?;
+        if let Err(error) = begun {
+            return lease.end(Err(Error::Transaction(error.into())), is_answer);
+        }
         let outcome = match outcomes.into_iter().collect::<QueryResult<Vec<_>>>() {
             Ok(savings) => match (&mut &*connection).batch_execute("COMMIT").await {
                 Ok(()) => Ok(Together::Done(savings)),
-                Err(error) => Err(Error::Commit(error.into())),
+                Err(error) => Err(Error::Transaction(error.into())),
             },
             // One waited too long for a lock, or its receipt came in meanwhile.
             Err(error) if is_answer(&error) => {

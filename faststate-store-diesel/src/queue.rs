@@ -10,7 +10,7 @@ use faststate_core::{
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
     task::yield_now,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use crate::{error::Error, setup::Settings};
@@ -53,13 +53,17 @@ pub(crate) enum Together {
 /// The saves that wait for one of a few lanes. A lane has one transaction on its way at a time, so that the
 /// busier the server is, the more saves share one.
 ///
-/// A save whose caller has left before its turn is not begun; one that is begun runs to its end.
+/// A save whose caller has left before its turn is not begun. One that is begun runs until the last caller of
+/// its transaction leaves, and then its connection is closed.
 pub(crate) struct Queue {
     saves: mpsc::Sender<Waiting>,
+    patience: Duration,
 }
 
 struct Waiting {
     save: Save,
+    /// When its caller leaves.
+    until: Instant,
     answer: oneshot::Sender<Result<Saving, Error>>,
 }
 
@@ -76,12 +80,13 @@ impl Queue {
                 }
             });
         }
-        Self { saves }
+        Self { saves, patience: settings.timeout }
     }
 
     pub(crate) async fn save(&self, save: Save) -> Result<Saving, Error> {
         let (answer, answered) = oneshot::channel();
-        self.saves.send(Waiting { save, answer }).await.map_err(|_| Error::Gone)?;
+        let until = Instant::now() + self.patience;
+        self.saves.send(Waiting { save, until, answer }).await.map_err(|_| Error::Gone)?;
         answered.await.unwrap_or(Err(Error::Gone))
     }
 }
@@ -116,7 +121,8 @@ async fn run(server: &Arc<impl Saves>, mut waiting: Vec<Waiting>, within: Durati
     // So that no two transactions, of this node or of another, wait for each other.
     waiting.sort_by(|a, b| a.save.key.as_str().cmp(b.save.key.as_str()));
     let saves: Vec<_> = waiting.iter().map(|waiting| &waiting.save).collect();
-    let outcome = timeout(within, server.together(&saves)).await;
+    let until = waiting.iter().map(|waiting| waiting.until).max().unwrap_or_else(Instant::now);
+    let outcome = timeout_at(until, server.together(&saves)).await;
     match outcome.unwrap_or(Err(Error::Late(within))) {
         Ok(Together::Done(savings)) => {
             for (waiting, saving) in waiting.into_iter().zip(savings) {
@@ -140,6 +146,6 @@ async fn run(server: &Arc<impl Saves>, mut waiting: Vec<Waiting>, within: Durati
 }
 
 async fn alone(server: &impl Saves, waiting: Waiting, within: Duration) {
-    let outcome = timeout(within, server.alone(&waiting.save)).await;
+    let outcome = timeout_at(waiting.until, server.alone(&waiting.save)).await;
     let _ = waiting.answer.send(outcome.unwrap_or(Err(Error::Late(within))));
 }

@@ -53,7 +53,7 @@ async fn transaction(connection: &mut AsyncMysqlConnection, saves: &[&Save]) -> 
         };
         savings.push(saving);
     }
-    connection.batch_execute("COMMIT").await.map_err(|error| Error::Commit(error.into()))?;
+    connection.batch_execute("COMMIT").await.map_err(|error| Error::Transaction(error.into()))?;
     Ok(Together::Done(savings))
 }
 
