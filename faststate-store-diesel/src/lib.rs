@@ -77,14 +77,14 @@ mod statement;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod store;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod group;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod queue;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

@@ -18,8 +18,8 @@ use self::connection::Opener;
 use crate::{
     backend::Backend,
     error::Error,
+    group::{Group, Save, Saves, Together},
     pool::Pool,
-    queue::{Queue, Save, Saves, Together},
     row::{Columns, Row, Stored, loaded, millis},
     setup::Settings,
     statement::{Bind, Statement, only},
@@ -28,7 +28,7 @@ use crate::{
 /// Records in a MySQL database.
 pub(crate) struct Mysql {
     server: Arc<Server>,
-    queue: Queue,
+    saves: Group,
 }
 
 struct Server {
@@ -49,8 +49,8 @@ impl Mysql {
         });
         let server = Arc::new(Server { opener, pool });
         // Half of the connections: the server works on each transaction step by step.
-        let queue = Queue::start(Arc::clone(&server), settings.connections / 2, settings);
-        Ok(Self { server, queue })
+        let saves = Group::start(Arc::clone(&server), settings.connections / 2, settings);
+        Ok(Self { server, saves })
     }
 }
 
@@ -88,8 +88,7 @@ impl Backend for Mysql {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, Error> {
-        let save = Save { key: key.clone(), record: record.clone(), expect, receipt: receipt.copied() };
-        self.queue.save(save).await
+        self.saves.save(key, record, expect, receipt).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error> {

@@ -22,8 +22,8 @@ use self::connection::Opener;
 use crate::{
     backend::Backend,
     error::Error,
+    group::{Group, Save, Saves, Together},
     pool::Pool,
-    queue::{Queue, Save, Saves, Together},
     row::{Columns, Row, Stored, loaded, millis},
     setup::Settings,
     statement::{Bind, Statement, only},
@@ -32,7 +32,7 @@ use crate::{
 /// Records in a PostgreSQL database.
 pub(crate) struct Postgres {
     server: Arc<Server>,
-    queue: Queue,
+    saves: Group,
 }
 
 struct Server {
@@ -53,8 +53,8 @@ impl Postgres {
         });
         let server = Arc::new(Server { opener, pool });
         // One connection in four: the fewer there are, the more saves share a commit.
-        let queue = Queue::start(Arc::clone(&server), settings.connections / 4, settings);
-        Ok(Self { server, queue })
+        let saves = Group::start(Arc::clone(&server), settings.connections / 4, settings);
+        Ok(Self { server, saves })
     }
 }
 
@@ -86,8 +86,7 @@ impl Backend for Postgres {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, Error> {
-        let save = Save { key: key.clone(), record: record.clone(), expect, receipt: receipt.copied() };
-        self.queue.save(save).await
+        self.saves.save(key, record, expect, receipt).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error> {
@@ -157,7 +156,7 @@ impl Saves for Server {
 
 /// Record and receipt in one statement, read to its end.
 async fn put(mut connection: &AsyncPgConnection, save: &Save) -> QueryResult<Saving> {
-    let Save { key, record, expect, receipt } = save;
+    let Save { key, record, expect, receipt, .. } = save;
     let [epoch, seq, nonce] = Stored::from(record.version).binds();
     let digest = Bind::MaybeBytes(receipt.as_ref().map(|receipt| &receipt.as_bytes()[..]));
     let kept = Bind::Number(receipt.map_or(0, |receipt| millis(receipt.lifetime())));

@@ -7,7 +7,7 @@ use faststate_core::store::{Expect, Receipt, Saving};
 use super::{is_restart, is_taken, sql};
 use crate::{
     error::Error,
-    queue::{Save, Together},
+    group::{Save, Together},
     row::{Stored, millis},
     statement::{Bind, Statement, only},
 };
