@@ -23,7 +23,8 @@ impl Sqlite {
         connection
             .batch_execute(
                 "PRAGMA busy_timeout = 2000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-                 PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; PRAGMA journal_size_limit = 67108864;",
+                 PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; PRAGMA wal_autocheckpoint = 8192;
+                 PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;",
             )
             .unwrap();
         Self(Arc::new(Mutex::new(connection)))

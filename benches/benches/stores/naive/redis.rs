@@ -26,7 +26,7 @@ impl Redis {
         // Otherwise it would send a PING before each save.
         let pool =
             Pool::builder().max_size(CONNECTIONS).test_on_check_out(false).build(manager).await.unwrap();
-        let text = include_str!("../../../faststate-store-redis/src/scripts/save.lua");
+        let text = include_str!("../../../../faststate-store-redis/src/scripts/save.lua");
         let mut connection = pool.get().await.unwrap();
         let script = cmd("SCRIPT").arg("LOAD").arg(text).query_async(&mut *connection).await.unwrap();
         drop(connection);
