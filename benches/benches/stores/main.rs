@@ -40,7 +40,7 @@ const DATA: &str = r#"{"count":1234567,"title":"a small state","open":true}"#;
 /// Whatever can save.
 #[async_trait]
 trait Way: Send + Sync {
-    /// What came of it; an error counts as nothing.
+    /// What came of it; none where that is unknown.
     async fn save(&self, key: &Key, record: &Record, expect: Expect, receipt: &Receipt) -> Option<Saving>;
 }
 
@@ -131,19 +131,33 @@ async fn main() {
 
 /// One turn of one way.
 async fn measure(way: &Arc<dyn Way>, keys: usize, server: Option<u32>, pace: &Pace) -> Turn {
-    let (saves, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let [saves, failures] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+    let over = Arc::new(AtomicBool::new(false));
     let tasks = (0..keys).map(|_| {
-        let (way, saves, over) = (Arc::clone(way), Arc::clone(&saves), Arc::clone(&over));
+        let (way, over) = (Arc::clone(way), Arc::clone(&over));
+        let (saves, failures) = (Arc::clone(&saves), Arc::clone(&failures));
         tokio::spawn(async move {
-            let id = format!("{:x}", Version::start().epoch);
-            let key = Key::new("bench", Scope::Record, None, Some(&id)).unwrap();
-            let (mut version, mut expect) = (Version::start(), Expect::Absent);
+            let fresh = || {
+                let version = Version::start();
+                let id = format!("{:x}", version.epoch);
+                (Key::new("bench", Scope::Record, None, Some(&id)).unwrap(), version, Expect::Absent)
+            };
+            let (mut key, mut version, mut expect) = fresh();
             while !over.load(Ordering::Relaxed) {
                 let record = Record { schema: 1, version, data: DATA.into(), ttl: None };
                 let saving = way.save(&key, &record, expect, &Receipt::minted()).await;
-                assert_eq!(saving, Some(Saving::Saved), "nothing is in its way");
-                saves.fetch_add(1, Ordering::Relaxed);
-                (expect, version) = (Expect::Version(version), version.next());
+                match saving {
+                    Some(saving) => {
+                        assert_eq!(saving, Saving::Saved, "nobody else saves this key");
+                        saves.fetch_add(1, Ordering::Relaxed);
+                        (expect, version) = (Expect::Version(version), version.next());
+                    }
+                    // What is stored now, nobody knows.
+                    None => {
+                        failures.fetch_add(1, Ordering::Relaxed);
+                        (key, version, expect) = fresh();
+                    }
+                }
             }
         })
     });
@@ -164,6 +178,7 @@ async fn measure(way: &Arc<dyn Way>, keys: usize, server: Option<u32>, pace: &Pa
     Turn {
         rate: count / (after.0 - before.0).as_secs_f64(),
         cpu: (after.2 - before.2) * 1e6 / count,
+        failed: failures.load(Ordering::Relaxed),
         server: after.3.zip(before.3).map(|(after, before)| (after - before) * 1e6 / count),
     }
 }

@@ -8,6 +8,8 @@ pub(crate) struct Turn {
     pub(crate) cpu: f64,
     /// The same of the server's.
     pub(crate) server: Option<f64>,
+    /// How many saves failed, as they took too long.
+    pub(crate) failed: u64,
 }
 
 pub(crate) fn head() {
@@ -30,6 +32,15 @@ pub(crate) fn row(name: &str, keys: usize, ours: &[Turn], naive: &[Turn]) {
         cpu(ours),
         cpu(naive)
     );
+    let failed = |turns: &[Turn]| turns.iter().map(|turn| turn.failed).sum::<u64>();
+    if failed(ours) + failed(naive) > 0 {
+        println!(
+            "{:15} {:>24} {:>24}",
+            "",
+            format!("{} failed", failed(ours)),
+            format!("{} failed", failed(naive))
+        );
+    }
 }
 
 fn rates(turns: &[Turn]) -> String {

@@ -32,7 +32,7 @@ impl Postgres {
 #[async_trait]
 impl Way for Postgres {
     async fn save(&self, key: &Key, record: &Record, expect: Expect, receipt: &Receipt) -> Option<Saving> {
-        let mut connection = self.0.get().await.unwrap();
+        let mut connection = self.0.get().await.ok()?;
         let outcome = connection
             .transaction(async |connection| save(connection, key, record, expect, receipt).await)
             .await;

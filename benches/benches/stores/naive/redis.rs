@@ -45,7 +45,7 @@ impl Way for Redis {
         };
         let mut value = format!("{} {} ", record.version, record.schema).into_bytes();
         value.extend_from_slice(&record.data);
-        let mut connection = self.pool.get().await.unwrap();
+        let mut connection = self.pool.get().await.ok()?;
         let answer: RedisResult<u8> = cmd("EVALSHA")
             .arg(&self.script)
             .arg(2)
@@ -57,7 +57,7 @@ impl Way for Redis {
             .arg(receipt.lifetime().as_millis())
             .query_async(&mut *connection)
             .await;
-        match answer.unwrap() {
+        match answer.ok()? {
             0 => Some(Saving::Saved),
             1 => Some(Saving::Conflict),
             _ => Some(Saving::Duplicate),

@@ -83,6 +83,9 @@ pub(super) fn saving(outcome: Result<(), Undone>) -> Option<faststate_core::stor
         Ok(()) => Some(Saving::Saved),
         Err(Undone::Conflict) => Some(Saving::Conflict),
         Err(Undone::Duplicate) => Some(Saving::Duplicate),
-        Err(Undone::Failed(error)) => panic!("a save of the naive way fails: {error}"),
+        Err(Undone::Failed(error)) => {
+            eprintln!("a save of the naive way fails: {error}");
+            None
+        }
     }
 }
