@@ -3,6 +3,7 @@
 mod cached;
 mod guarded;
 mod memory;
+mod queue;
 mod write_behind;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ pub use self::{
     cached::Cached,
     guarded::{Guarded, Resting},
     memory::MemoryStore,
+    queue::{Lanes, Queue, Waiting},
     write_behind::WriteBehind,
 };
 use crate::{BoxError, EventId, Key, Version};

@@ -21,10 +21,9 @@ pub(crate) enum Error {
     Connect(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Query(Arc<diesel::result::Error>),
-    /// Whether the transaction is there after all is unknown.
-    #[cfg(any(feature = "sqlite", feature = "mysql"))]
-    #[error("the commit failed")]
-    Commit(#[source] Arc<diesel::result::Error>),
+    /// Whether what was in it is there after all is unknown.
+    #[error("a transaction did not begin or did not end")]
+    Transaction(#[source] Arc<diesel::result::Error>),
     #[error("the thread of the database has ended")]
     Gone,
     #[cfg(any(feature = "sqlite", feature = "mysql"))]
@@ -54,7 +53,7 @@ impl Error {
     /// Whether it says nothing about the connection: the same one may do it in a moment.
     #[cfg(feature = "sqlite")]
     pub(crate) fn is_of_the_moment(&self) -> bool {
-        let (Self::Query(error) | Self::Commit(error)) = self else { return false };
+        let (Self::Query(error) | Self::Transaction(error)) = self else { return false };
         self.is_full() || error.to_string().contains("database is locked")
     }
 

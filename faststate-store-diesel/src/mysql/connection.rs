@@ -40,8 +40,9 @@ pub(super) struct Opener {
 impl Opener {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
         let opts = Opts::from_url(url).map_err(|error| Error::Connect(Arc::new(error)))?;
-        // The server too gives up in time, so that nothing is done long after the caller has gone.
-        let wait = timeout.as_secs().max(1);
+        // The server too gives up, so that nothing is done long after the caller has gone; and early enough
+        // that what was undone with others can be tried by itself.
+        let wait = (timeout / 2).as_secs().max(1);
         let setup = [
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
             format!("SET SESSION innodb_lock_wait_timeout = {wait}"),

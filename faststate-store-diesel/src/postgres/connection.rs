@@ -35,6 +35,9 @@ CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
 pub(super) struct Opener {
     config: Config,
     timeout: Duration,
+    /// What begins a transaction of many saves: they wait for a lock only so long that each still can be
+    /// tried by itself.
+    pub(super) begin: String,
 }
 
 impl Opener {
@@ -44,7 +47,8 @@ impl Opener {
         if config.get_application_name().is_none() {
             config.application_name("faststate");
         }
-        Ok(Self { config, timeout })
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", (timeout / 4).as_millis().max(1));
+        Ok(Self { config, timeout, begin })
     }
 
     /// A connection with the settings that the promises need.
@@ -53,7 +57,8 @@ impl Opener {
         // The server too gives up in time, so that nothing is done long after the caller has gone.
         // Weaker levels of `synchronous_commit` than `off` concern standbys only.
         let settings = format!(
-            "SET statement_timeout = {};
+            "SET statement_timeout = {0};
+             SET idle_in_transaction_session_timeout = {0};
              SET default_transaction_isolation = 'read committed';
              SELECT set_config('synchronous_commit', 'on', false)
                 WHERE current_setting('synchronous_commit') = 'off'",

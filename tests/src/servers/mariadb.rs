@@ -51,6 +51,12 @@ impl MariaDb {
         format!("mysql://faststate:secret@127.0.0.1:{}/faststate", self.port)
     }
 
+    /// The id of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it as `kill -9` does.
     pub fn crash(&mut self) {
         self.child.kill().expect("MariaDB was running");

@@ -45,6 +45,12 @@ impl Postgres {
         format!("postgres://faststate:secret@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// The id of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Stops it at once, as a crash does: nothing is written that was not.
     pub fn crash(&mut self) {
         signal(self.child.id(), "QUIT");

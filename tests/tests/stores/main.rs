@@ -9,3 +9,4 @@ mod open;
 mod postgres;
 mod redis;
 mod sqlite;
+mod together;
