@@ -243,7 +243,7 @@ pub enum StoreError {
     /// It does not answer: temporary, and the outcome of a save is unknown.
     #[error("the store does not answer")]
     Unavailable(#[source] BoxError),
-    /// It has no room for another record or receipt: nothing changed.
+    /// It has no room for another record or receipt: nothing changed; temporary, once somebody makes room.
     #[error("the store is full: {0}")]
     Full(&'static str),
     /// It refuses this key or record: permanent, nothing changed.
@@ -258,4 +258,15 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later, without anybody repairing the call or the record.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Full(_) => true,
+            Self::Refused(_) | Self::Corrupt { .. } => false,
+        }
+    }
 }
