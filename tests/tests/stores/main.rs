@@ -1,6 +1,7 @@
 //! Every store against its real server: the public suite, and what each promises beyond it.
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+mod burst;
 mod faults;
 mod kill;
 mod ledger;
