@@ -10,6 +10,7 @@ use super::{
     instance::{Instance, Slot},
     shared::guard,
     states::{Arriving, Present, States},
+    turn::Work,
 };
 use crate::{
     Key, ReactiveState, Version, Viewer,
@@ -45,7 +46,10 @@ impl<S: ReactiveState> States<S> {
             }
             if std::mem::take(&mut behind) {
                 // From memory it might go back.
-                (instance, _) = self.refreshed(instance, deadline).await?;
+                let ahead =
+                    cursor.filter(|cursor| cursor.epoch == current.version.epoch && !is_past(*cursor));
+                let look = ahead.map_or(Work::Refresh, Work::Compare);
+                (instance, _) = self.looked_up(instance, look, deadline).await?;
             }
             let mut topics = instance.topics.lock();
             if topics.interest.is_none() {

@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,6 +22,9 @@ use crate::{
     topics::Topic,
     wire::Nest,
 };
+
+/// How often what somebody has seen may start a new epoch.
+const RENEWAL: Duration = Duration::from_secs(60);
 
 /// One instance in memory. It can be dropped whenever nobody follows it and no event waits: the store
 /// has everything.
@@ -69,6 +73,8 @@ pub(super) struct Upkeep {
     pub(super) suspect: bool,
     /// Whether the store may hold a change of this node that the other nodes have not been told.
     pub(super) untold: bool,
+    /// When a new epoch was started because of what somebody had seen.
+    renewed: Option<Instant>,
     /// Whether a deletion may have succeeded: what is in memory is not to be shown.
     pub(super) perhaps_deleted: bool,
     /// Whether somebody looks again and again until the instance is not suspect any more.
@@ -79,6 +85,16 @@ impl Upkeep {
     /// What became of a change is not known: the store must be asked, and the other nodes told.
     pub(super) const fn doubt(&mut self) {
         (self.suspect, self.untold) = (true, true);
+    }
+
+    /// Whether a new epoch may be started because of what somebody has seen; then not again for a while.
+    pub(super) fn may_renew(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.renewed.is_none_or(|at| now - at >= RENEWAL);
+        if may {
+            self.renewed = Some(now);
+        }
+        may
     }
 
     /// What became of a deletion is not known.
@@ -116,6 +132,7 @@ impl<S: ReactiveState> Instance<S> {
                 expires: None,
                 suspect: false,
                 untold: false,
+                renewed: None,
                 perhaps_deleted: false,
                 looking: false,
             }),
@@ -222,7 +239,7 @@ impl<S: ReactiveState> Current<S> {
         if self.stored { Expect::Version(self.version) } else { Expect::Absent }
     }
 
-    pub(super) fn record(&self, ttl: Option<std::time::Duration>) -> Record {
+    pub(super) fn record(&self, ttl: Option<Duration>) -> Record {
         Record { schema: S::SCHEMA, version: self.version, data: self.data.clone(), ttl }
     }
 }

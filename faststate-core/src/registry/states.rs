@@ -363,7 +363,17 @@ impl<S: ReactiveState> States<S> {
         instance: Arc<Instance<S>>,
         deadline: Instant,
     ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
-        let outcome = self.me()?.take_turn(&instance, Work::Refresh, deadline).await;
+        self.looked_up(instance, Work::Refresh, deadline).await
+    }
+
+    /// The present state after a look at the store.
+    pub(super) async fn looked_up(
+        &self,
+        instance: Arc<Instance<S>>,
+        look: Work<S>,
+        deadline: Instant,
+    ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+        let outcome = self.me()?.take_turn(&instance, look, deadline).await;
         let current = instance.current.read().clone();
         match (outcome, current) {
             (Ok(_), Some(current)) => Ok((instance, current)),

@@ -61,6 +61,7 @@ impl<S: ReactiveState> States<S> {
                 };
                 current.map(|current| Outcome::quiet(Answer::Unchanged, current.version))
             }
+            Work::Compare(seen) => self.compare(instance, seen, deadline).await,
             Work::Adopt(change) => self.adopt(instance, change, deadline).await,
             Work::Delete => self.delete(instance, deadline).await,
         };
@@ -316,6 +317,31 @@ impl<S: ReactiveState> States<S> {
             }
             Saving::Conflict | Saving::Duplicate => Err(Error::Busy("the store changed meanwhile")),
         }
+    }
+
+    /// Starts a new epoch if the store has not come as far as somebody has seen: what he has seen is lost,
+    /// and is not to be mistaken for what comes instead (law 10). At most once a minute for each instance, as
+    /// cursors come from outside.
+    async fn compare(
+        &self,
+        instance: &Arc<Instance<S>>,
+        seen: Version,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let (before, _) = self.refresh(instance, None, deadline).await?;
+        let found = before.version;
+        let is_lost = seen.epoch == found.epoch && seen != found && !seen.is_before(found);
+        if before.stored && is_lost && instance.upkeep.lock().may_renew() {
+            let record = within(deadline, self.store.load(&instance.key, None)).await?.record;
+            if let Some(record) = record.filter(|record| record.version == found) {
+                let current = self.start_over(instance, record, deadline).await?;
+                self.take_over(instance, &before, &current);
+                self.publish(instance, found, &current);
+                instance.upkeep.lock().untold = false;
+                return Ok(Outcome::quiet(Answer::Changed, current.version));
+            }
+        }
+        Ok(Outcome::quiet(Answer::Unchanged, found))
     }
 
     /// Takes over another node's change, from what it carries or from the store.
