@@ -36,7 +36,7 @@ impl Event for Enter {
 /// The engine over a store, with ledgers by number.
 #[derive(Clone)]
 pub(crate) struct Ledgers {
-    registry: Arc<StateRegistry>,
+    pub(crate) registry: Arc<StateRegistry>,
 }
 
 impl Ledgers {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod burst;
+mod expiry;
 mod faults;
 mod kill;
 mod ledger;
@@ -9,4 +10,6 @@ mod mysql;
 mod open;
 mod postgres;
 mod redis;
+mod restored;
 mod sqlite;
+mod window;

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use faststate_core::store::StoreError;
 use faststate_store_redis::RedisStore;
 use faststate_tests::RedisServer;
-use tokio::{task::block_in_place, time::sleep};
+use tokio::task::block_in_place;
 
 use super::{connect, key};
-use crate::ledger::Ledgers;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_13_a_redis_that_is_not_there_is_an_error_in_time() {
@@ -47,25 +46,4 @@ async fn a_connection_that_was_cut_while_idle_is_not_used_again() {
         // Its end has been heard of by now, so that the first call already has a new one.
         store.load(&key("x"), None).await.unwrap();
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_10_a_redis_that_went_back_in_time_starts_a_new_epoch() {
-    let mut server = RedisServer::start();
-    let ledgers = Ledgers::new(connect(server.url()).await);
-    ledgers.enter("x", "one").await.unwrap();
-    let snapshot = server.snapshot();
-    ledgers.enter("x", "two").await.unwrap();
-    let lost = ledgers.handle("x").read().await.unwrap().version();
-    block_in_place(|| server.restore(&snapshot));
-    let mut tries = 0;
-    while ledgers.enter("x", "three").await.is_err() {
-        tries += 1;
-        assert!(tries < 100);
-        sleep(Duration::from_millis(50)).await;
-    }
-    let now = ledgers.handle("x").read().await.unwrap();
-    assert_eq!(now.entries, ["one", "three"]);
-    assert_ne!(now.version().epoch, lost.epoch);
-    assert!(!now.version().is_before(lost) && !lost.is_before(now.version()));
 }
