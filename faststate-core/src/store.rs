@@ -36,7 +36,8 @@ pub const RECEIPT_KEPT: Duration = Duration::from_secs(600);
 /// 6. Different keys are different records, byte for byte (law 11).
 /// 7. A receipt outlives its record: deletion or expiry of the record does not make room for a repeat.
 ///
-/// The suite `conformance::store` checks all of it.
+/// The suite `conformance::store` checks all of it but promise 4. `examples/custom_store.rs` in the repository
+/// is a whole one, written by hand.
 ///
 /// # Errors
 /// A call may take up to two seconds; then it fails. After an error of `save` the outcome is unknown:

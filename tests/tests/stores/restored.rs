@@ -1,6 +1,6 @@
 //! Stores that go back in time: nobody keeps what is lost.
 
-use std::{cell::RefCell, fs, sync::Arc, time::Duration};
+use std::{cell::RefCell, fs, time::Duration};
 
 use faststate_core::{Registry as _, registry::TopicName};
 use faststate_store_diesel::diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
@@ -27,8 +27,8 @@ async fn enter(ledgers: &Ledgers, id: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_a_redis_restored_under_a_running_application_starts_a_new_epoch() {
     let server = RefCell::new(RedisServer::start());
-    let store = open(&server.borrow().url()).await;
-    let ledgers = Ledgers::new(Arc::clone(&store));
+    let url = server.borrow().url();
+    let ledgers = Ledgers::new(open(&url).await);
     enter(&ledgers, "one").await;
     let snapshot = server.borrow().snapshot();
     enter(&ledgers, "two").await;
