@@ -50,3 +50,34 @@ async fn law_13_no_server_is_an_error_that_says_why() {
     let error = DieselStore::postgres(server.url()).await.unwrap_err();
     assert!(format!("{error:?}").contains("ConnectionRefused"), "{error:?}");
 }
+
+#[tokio::test]
+async fn no_address_that_is_wrong_shows_its_password() {
+    for wrong in [
+        "postgres://me:s3cret@host:port/db",
+        "postgres://me:s3cret@[::1/db",
+        "me:s3cret@host",
+        "postgres://me:s3cret%zz@127.0.0.1:1/db",
+    ] {
+        let setup = DieselStore::postgres(wrong);
+        assert!(!format!("{setup:?}").contains("s3cret"));
+        let error = setup.await.unwrap_err();
+        assert!(!format!("{error:?} {error} {}", chain(&error)).contains("s3cret"), "{error:?}");
+    }
+    for wrong in [
+        "mysql://me:s3cret@host:port/db",
+        "mysql://me:s3cret@[::1/db",
+        "me:s3cret@host",
+        "mysql://me:s3cret@127.0.0.1:1/db?nonsense=1",
+        "mysql://me:s3cret@127.0.0.1:1/db",
+    ] {
+        let setup = DieselStore::mysql(wrong);
+        assert!(!format!("{setup:?}").contains("s3cret"));
+        let error = setup.await.unwrap_err();
+        assert!(!format!("{error:?} {error} {}", chain(&error)).contains("s3cret"), "{error:?}");
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
+}
