@@ -19,6 +19,9 @@ pub(crate) enum Error {
     },
     #[error("cannot connect")]
     Connect(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    #[error("the server refuses this user, password or database")]
+    Denied(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Query(Arc<diesel::result::Error>),
     /// Whether what was in it is there after all is unknown.
@@ -69,7 +72,9 @@ impl Error {
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error {
-            Error::TooLarge { .. } => Self::Refused(error.into()),
+            Error::TooLarge { .. } | Error::Newer { .. } => Self::Refused(error.into()),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            Error::Denied(_) => Self::Refused(error.into()),
             _ if error.is_full() => Self::Full("no room left in the database"),
             _ => Self::Unavailable(error.into()),
         }

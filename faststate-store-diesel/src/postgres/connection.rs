@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls};
 
 use crate::{
@@ -68,9 +69,13 @@ impl Opener {
         Ok(connection)
     }
 
+    /// In time: a server that hangs takes a connection, too.
     async fn connect(&self) -> Result<AsyncPgConnection, Error> {
-        let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
-        Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
+        let connect = async {
+            let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
+            Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
+        };
+        timeout(self.timeout, connect).await.unwrap_or(Err(Error::Late(self.timeout)))
     }
 
     /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms.
@@ -119,7 +124,10 @@ async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result
 }
 
 fn connecting(error: tokio_postgres::Error) -> Error {
-    Error::Connect(Arc::new(error))
+    // Classes 28 and 3D: invalid authorization, invalid database.
+    let denied =
+        error.code().is_some_and(|code| code.code().starts_with("28") || code.code().starts_with("3D"));
+    if denied { Error::Denied(Arc::new(error)) } else { Error::Connect(Arc::new(error)) }
 }
 
 impl fmt::Debug for Opener {
