@@ -1,10 +1,10 @@
 //! One connection: HTTP/1.1 over a hardened socket.
 //!
-//! What is FastState's goes to the endpoint as hyper gives it; the rest goes through Salvo. A stream so costs
-//! what hyper and a follower cost, and none of what a framework keeps for a request.
+//! What is FastState's goes to the endpoint as hyper gives it, the rest through Salvo. A stream leaves hyper
+//! behind when it begins, and the 16 KB of buffers with it: see [`Stream`].
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use faststate_core::endpoint::{Endpoint, ReplyBody};
-use http::{Request, Response, uri::Scheme};
+use http::{Request, Response, Version, uri::Scheme};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -23,6 +23,7 @@ use hyper::{
     service::{Service as _, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use salvo::{
     Service,
     conn::{ConnCtrl, StraightStream},
@@ -30,6 +31,8 @@ use salvo::{
     http::ResBody,
 };
 use tokio::{net::TcpStream, sync::watch};
+
+use crate::stream::{Socket, Stream};
 
 /// For a request's head, and between requests.
 const HEADER_TIME: Duration = Duration::from_secs(30);
@@ -71,51 +74,76 @@ impl Server {
         socket: TcpStream,
         peer: SocketAddr,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (shared, mut stop) = (Arc::clone(&self.shared), self.stop.subscribe());
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
         async move {
-            let Ok(local) = socket.local_addr() else { return };
             // Frames are small, and each is written whole.
             let _ = socket.set_nodelay(true);
-            let control = ConnCtrl::new();
-            let stream = StraightStream::new(socket, Some(shared.fuse), control.clone(), None);
-            // In a box: hyper keeps room for this future as long as the connection, and a stream is done with it
-            // when it begins.
-            let service = service_fn(|request| Box::pin(shared.answer(request, local, peer, &control)));
-            let mut serving =
-                pin!(shared.http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-            let mut stopping = pin!(stop.wait_for(|stop| *stop));
-            let mut stopped = false;
-            poll_fn(|cx| {
-                if !stopped && stopping.as_mut().poll(cx).is_ready() {
-                    stopped = true;
-                    serving.as_mut().graceful_shutdown();
-                }
-                match serving.as_mut().poll(cx) {
-                    Poll::Ready(Err(error)) => {
-                        tracing::debug!(%error, "a connection broke");
-                        Poll::Ready(())
-                    }
-                    Poll::Ready(Ok(())) => Poll::Ready(()),
-                    // A handler may have given it up.
-                    Poll::Pending if control.is_aborted() => Poll::Ready(()),
-                    Poll::Pending => Poll::Pending,
-                }
-            })
-            .await;
+            if let Some((socket, response)) = shared.converse(socket, peer, stop).await
+                && let Err(error) = Stream::new(socket, response).await
+            {
+                tracing::debug!(%error, "a stream broke");
+            }
         }
     }
 }
 
 impl Shared {
+    /// Answers requests until the connection ends or a stream begins: that takes the socket over.
+    async fn converse(
+        self: Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        mut stop: watch::Receiver<bool>,
+    ) -> Option<(Socket, Response<ReplyBody>)> {
+        let local = socket.local_addr().ok()?;
+        let control = ConnCtrl::new();
+        let stream = Mutex::new(None);
+        // In a box: hyper keeps room for this future as long as the connection.
+        let service = service_fn(|request| Box::pin(self.answer(request, local, peer, &control, &stream)));
+        let socket = StraightStream::new(socket, Some(self.fuse), control.clone(), None);
+        let mut serving = Box::new(self.http.serve_connection(TokioIo::new(socket), service).with_upgrades());
+        let mut stopping = pin!(stop.wait_for(|stop| *stop));
+        let mut stopped = false;
+        let response = poll_fn(|cx| {
+            if !stopped && stopping.as_mut().poll(cx).is_ready() {
+                stopped = true;
+                Pin::new(&mut *serving).graceful_shutdown();
+            }
+            match Pin::new(&mut *serving).poll(cx) {
+                Poll::Ready(Ok(())) => Poll::Ready(None),
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "a connection broke");
+                    Poll::Ready(None)
+                }
+                // A handler may have given it up.
+                Poll::Pending if control.is_aborted() => Poll::Ready(None),
+                Poll::Pending => {
+                    stream.lock().take().map_or(Poll::Pending, |response| Poll::Ready(Some(response)))
+                }
+            }
+        })
+        .await?;
+        Some((serving.into_parts()?.io.into_inner(), response))
+    }
+
+    /// What is FastState's goes to the endpoint, the rest through Salvo. A stream is left in `stream`, and never
+    /// answered here.
     async fn answer(
         &self,
         request: Request<Incoming>,
         local: SocketAddr,
         peer: SocketAddr,
         control: &ConnCtrl,
+        stream: &Mutex<Option<Response<ReplyBody>>>,
     ) -> Result<Response<Answer>, hyper::Error> {
         if self.endpoint.answers(request.uri().path()) {
-            return Ok(self.endpoint.respond(request, Some(peer)).await.map(Answer::FastState));
+            let is_chunked = request.version() == Version::HTTP_11;
+            let response = self.endpoint.respond(request, Some(peer)).await;
+            if is_chunked && response.body().is_stream() {
+                *stream.lock() = Some(response);
+                return pending().await;
+            }
+            return Ok(response.map(Answer::FastState));
         }
         let salvo = self.service.hyper_handler(
             local.into(),

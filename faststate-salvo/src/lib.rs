@@ -31,6 +31,7 @@ mod extract;
 mod fast_state;
 mod routes;
 mod serve;
+mod stream;
 
 pub use self::{
     error::PageError,
