@@ -15,6 +15,7 @@ use faststate::{
     prelude::*,
     registry::RegistryBuilder,
 };
+use salvo::http::{HeaderValue, header, request::Parts};
 use serde::{Deserialize, Serialize};
 
 /// How many browsers one user is signed in with; one more signs out the oldest.
@@ -36,6 +37,20 @@ pub(crate) const USERS: &[User] = &[
 ];
 /// Everybody's, and shown on the login page.
 pub(crate) const PASSWORD: &str = "faststate";
+
+/// A cookie that says nothing but that there is somebody to look up.
+const HINT: &str = "signed_in=1";
+
+/// Whether a request's head has the hint.
+pub(crate) fn hinted(head: &Parts) -> bool {
+    let cookies = head.headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|value| value.split(';')).any(|pair| pair.trim() == HINT)
+}
+
+/// Leaves the hint with the browser, for as long as it keeps its session.
+pub(crate) fn hint() -> HeaderValue {
+    HeaderValue::from_static("signed_in=1; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax")
+}
 
 /// Whose a session claims to be.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -102,12 +117,14 @@ pub(crate) fn register(builder: RegistryBuilder, doors: Doors) -> RegistryBuilde
         .state::<Account>(StateConfig::user().persist(), |state| state.event::<LogOutEverywhere>())
 }
 
-/// Who a session belongs to. Both states are in memory as a rule: this is asked for every request.
+/// Who a request comes from. This is asked for every one of them, so guests, whose browsers have no hint, are
+/// not looked up: they cost nothing, and go on where the store does not answer.
 pub(crate) async fn identify(
     registry: Arc<dyn Registry>,
     session: Option<SessionId>,
+    hinted: bool,
 ) -> Result<Identity, Error> {
-    let Some(session) = session else { return Ok(Identity::nobody()) };
+    let Some(session) = session.filter(|_| hinted) else { return Ok(Identity::nobody()) };
     let login = login(&registry, session)?.read().await?;
     let Some(user) = USERS.iter().find(|user| user.name == login.user) else { return Ok(Identity::nobody()) };
     if !account(&registry, user.name)?.read().await?.sessions.contains(session.as_bytes()) {

@@ -5,7 +5,7 @@ use faststate::{
     prelude::*,
     salvo::{Page, PageError},
 };
-use salvo::prelude::*;
+use salvo::{http::header, prelude::*};
 
 use crate::{
     account::{self, LogOut, LogOutEverywhere, PASSWORD, USERS, User},
@@ -58,6 +58,7 @@ pub(crate) async fn sign_in(
         Some(user) => {
             let session = account::sign_in(&page, user).await?;
             home::move_to(&page, session).await?;
+            response.headers_mut().append(header::SET_COOKIE, account::hint());
             response.render(Redirect::other(next));
         }
         None => {

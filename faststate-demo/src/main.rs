@@ -107,7 +107,8 @@ async fn run(options: Options) -> Result<(), BoxError> {
         .datastar(bundle)
         .problem_view(problem::Notice)
         .identity(move |head| {
-            account::identify(Arc::clone(&known), head.extensions.get::<SessionId>().copied())
+            let session = head.extensions.get::<SessionId>().copied();
+            account::identify(Arc::clone(&known), session, account::hinted(head))
         });
     doors.lead_to(site.endpoint().clone());
     tokio::spawn(status::keep(

@@ -4,4 +4,5 @@
 mod app;
 mod events;
 mod pages;
+mod stale;
 mod streams;

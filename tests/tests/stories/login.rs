@@ -8,7 +8,9 @@ use crate::{cookie, fill_in, send, sign_in, streaming};
 
 fn session_cookie(page: &Page) -> String {
     let cookies = page.call("Network.getCookies", &serde_json::json!({}));
-    cookies["cookies"][0]["value"].as_str().expect("a session cookie").to_owned()
+    let cookies = cookies["cookies"].as_array().expect("cookies").iter();
+    let session = cookies.filter(|cookie| cookie["name"] == "faststate").next();
+    session.and_then(|cookie| cookie["value"].as_str()).expect("a session cookie").to_owned()
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod chat;
 mod counter;
+mod dead_store;
 mod journey;
 mod login;
 mod outage;
@@ -57,8 +58,11 @@ fn cookie(demo: &Demo, user: &str) -> String {
     let reply = http::exchange(demo.address(), "POST", "/login", headers, form.as_bytes());
     let reply = reply.expect("the demo answers");
     assert_eq!(reply.status, 303, "{}", reply.text());
-    let set = reply.header("set-cookie").expect("a new session").split(';').next().unwrap_or_default();
-    format!("Cookie: {set}\r\nDatastar-Request: true\r\n")
+    let lines = reply.head.lines().filter_map(|line| line.split_once(": "));
+    let set = lines.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).map(|(_, value)| value);
+    let pairs: Vec<_> = set.filter_map(|value| value.split(';').next()).collect();
+    assert_eq!(pairs.len(), 2, "a new session, and a hint");
+    format!("Cookie: {}\r\nDatastar-Request: true\r\n", pairs.join("; "))
 }
 
 /// Sends an event as whoever has this cookie.
