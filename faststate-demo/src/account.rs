@@ -139,7 +139,6 @@ pub(crate) async fn sign_in(page: &Page, user: &'static User) -> Result<SessionI
     let (left, session) = (page.viewer().session_id().copied(), page.renew_session());
     account(registry, user.name)?
         .update(move |account| {
-            account.sessions.retain(|known| left.is_none_or(|left| left.as_bytes() != known));
             if account.sessions.len() == SESSIONS {
                 account.sessions.pop_front();
             }
@@ -149,7 +148,12 @@ pub(crate) async fn sign_in(page: &Page, user: &'static User) -> Result<SessionI
         .await?;
     login(registry, session)?.update(|login| set(login, user.name)).await?;
     if let Some(left) = left {
-        login(registry, left)?.update(|login| set(login, "")).await?;
+        let before = login(registry, left)?;
+        let whose = before.read().await?.user.clone();
+        if !whose.is_empty() {
+            account(registry, &whose)?.update(move |account| forget(account, &left)).await?;
+        }
+        before.update(|login| set(login, "")).await?;
         // The browser's other windows come back with the new cookie, which it has once it has our answer.
         let endpoint = page.endpoint().clone();
         tokio::spawn(async move {
@@ -189,11 +193,7 @@ impl Event for LogOut {
         let Some(session) = context.viewer().session_id().copied() else { return Ok(()) };
         context.after(move |login| async move {
             let left = async {
-                let forget = move |account: &mut Account| {
-                    account.sessions.retain(|known| known != session.as_bytes());
-                    Ok(())
-                };
-                account(login.registry(), &user)?.update(forget).await
+                account(login.registry(), &user)?.update(move |account| forget(account, &session)).await
             };
             if let Err(error) = left.await {
                 tracing::warn!(%error, "a session that was left still is in its account");
@@ -241,6 +241,11 @@ impl Event for LogOutEverywhere {
         });
         Ok(())
     }
+}
+
+fn forget(account: &mut Account, session: &SessionId) -> Result<(), Rejection> {
+    account.sessions.retain(|known| known != session.as_bytes());
+    Ok(())
 }
 
 fn set(login: &mut Login, user: &str) -> Result<(), Rejection> {

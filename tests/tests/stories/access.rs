@@ -79,9 +79,11 @@ fn what_went_wrong_is_no_barrier_either() {
     page.mentions("#name-error", "1 to 60");
     no_barriers("a field's message", &page);
     page.goto(&demo.url("/product/chair"));
-    for _ in 0..5 {
+    for left in (0..4).rev() {
         page.click("#buy");
+        page.shows("#shown-stock", &format!("{left} in stock"));
     }
+    page.click("#buy");
     page.mentions("#problem", "the last one");
     no_barriers("a problem", &page);
 }

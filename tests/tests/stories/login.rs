@@ -127,6 +127,24 @@ fn law_08_logging_out_everywhere_closes_that_users_streams_at_once() {
 }
 
 #[test]
+fn who_signs_in_as_somebody_else_is_nobody_but_them() {
+    let demo = Demo::start();
+    let session = Session::new();
+    let page = sign_in(&session, &demo, "alice");
+    let elsewhere = sign_in(&Session::new(), &demo, "alice");
+    elsewhere.shows("#browsers", "2 browsers");
+    // From a form that was still open in another window.
+    let other = Session::new().open(&demo.url("/login"));
+    fill_in(&other, "bob");
+    page.eval("document.body.insertAdjacentHTML('beforeend', '<form id=again method=post action=/login><input name=name value=bob><input name=password value=faststate></form>')");
+    page.eval("window.before = true, document.querySelector('#again').submit()");
+    page.until("window.datastarReady && !window.before");
+    page.shows("#who", "bob");
+    page.shows("#browsers", "2 browsers");
+    elsewhere.shows("#browsers", "1 browser");
+}
+
+#[test]
 fn what_a_form_leads_to_is_a_page_of_ours() {
     let demo = Demo::start();
     let page = Session::new().open(&demo.url("/login?next=//evil.example/"));

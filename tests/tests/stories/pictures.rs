@@ -77,10 +77,12 @@ fn pictures_are_taken_when_asked_for() {
     page.click("#save");
     page.mentions("#price-error", "24.90");
     take(&folder, "product-refused", &page);
-    for _ in 0..2 {
-        page.goto(&demo.url("/product/chair"));
-        (0..3).for_each(|_| page.click("#buy"));
+    page.goto(&demo.url("/product/chair"));
+    for left in (0..4).rev() {
+        page.click("#buy");
+        page.shows("#shown-stock", &format!("{left} in stock"));
     }
+    page.click("#buy");
     page.mentions("#problem", "the last one");
     take(&folder, "problem", &page);
     let admin = sign_in(&Session::new(), &demo, "admin");

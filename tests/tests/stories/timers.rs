@@ -34,6 +34,13 @@ fn two_timers_run_independently_in_every_window_of_a_session() {
 }
 
 #[test]
+fn law_08_there_are_no_other_timers() {
+    let demo = Demo::start();
+    let answer = faststate_tests::http::post(demo.address(), "/faststate/timer/third/start", "{}");
+    assert_eq!(answer.expect("the demo answers").status, 404);
+}
+
+#[test]
 fn law_14_a_timer_that_runs_sends_nothing() {
     let demo = Demo::start();
     let page = Session::new().open(&demo.url("/"));
