@@ -86,6 +86,8 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresBroadcaster;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{setup::Setup, store::DieselStore};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

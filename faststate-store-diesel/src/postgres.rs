@@ -1,5 +1,6 @@
 //! PostgreSQL: each call is one statement.
 
+mod broadcaster;
 mod connection;
 mod sql;
 
@@ -16,6 +17,7 @@ use faststate_core::{
     store::{Expect, Loaded, Receipt, Record, Saving},
 };
 
+pub use self::broadcaster::PostgresBroadcaster;
 use self::connection::Opener;
 use crate::{
     backend::Backend,

@@ -58,6 +58,7 @@
 //! [`StoreError::Full`]: faststate_core::store::StoreError::Full
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod broadcaster;
 mod builder;
 mod connection;
 mod durability;
@@ -69,4 +70,9 @@ mod store;
 
 pub use bb8_redis::redis;
 
-pub use self::{builder::RedisStoreBuilder, durability::Durability, store::RedisStore};
+pub use self::{
+    broadcaster::{RedisBroadcaster, RedisBroadcasterBuilder},
+    builder::RedisStoreBuilder,
+    durability::Durability,
+    store::RedisStore,
+};

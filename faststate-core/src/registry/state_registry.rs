@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::Instant;
 
@@ -185,6 +186,8 @@ impl Inbox for Ear {
             states.changed(change);
         }
     }
+
+    fn told(&self, _: Option<Key>, _: Bytes) {}
 
     fn lost(&self) {
         if let Some(inner) = self.0.upgrade() {

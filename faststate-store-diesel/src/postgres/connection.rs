@@ -39,12 +39,7 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
-        let mut config: Config = url.parse().map_err(connecting)?;
-        config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
-        if config.get_application_name().is_none() {
-            config.application_name("faststate");
-        }
-        Ok(Self { config, timeout })
+        Ok(Self { config: config(url, timeout)?, timeout })
     }
 
     /// A connection with the settings that the promises need.
@@ -113,7 +108,17 @@ async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result
     Ok(Statement::<BigInt>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
-fn connecting(error: tokio_postgres::Error) -> Error {
+/// Where a URL leads, and for how long a connection may be silent.
+pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
+    let mut config: Config = url.parse().map_err(connecting)?;
+    config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
+    if config.get_application_name().is_none() {
+        config.application_name("faststate");
+    }
+    Ok(config)
+}
+
+pub(super) fn connecting(error: tokio_postgres::Error) -> Error {
     Error::Connect(Arc::new(error))
 }
 

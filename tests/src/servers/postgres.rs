@@ -1,6 +1,7 @@
 //! PostgreSQL.
 
 use std::{
+    net::SocketAddr,
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -37,6 +38,12 @@ impl Postgres {
         let mut server = Self { folder, port, child };
         server.ready();
         server
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Where it is, as a URL.
