@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::{Error, shared::guard, turn::Queue};
+use super::{Error, presence::Present, shared::guard, turn::Queue};
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
@@ -40,10 +40,7 @@ pub(super) struct Topics {
     pub(super) streams: HashMap<u64, u32>,
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
-    /// Whether a count of the followers is on its way to the state.
-    pub(super) presence_due: bool,
-    /// The count that the state was told last.
-    pub(super) presence_told: Option<usize>,
+    pub(super) present: Present,
 }
 
 /// Which topic of an instance: the signals, or the view at this place.
