@@ -58,8 +58,13 @@ impl Dom {
             return Ok(());
         }
         let id = id_of(selector)?;
+        if mode == "remove" {
+            // All that have the id; in a replay none may be left.
+            while put(&mut self.nodes, &id, mode, &new) {}
+            return Ok(());
+        }
         let found = put(&mut self.nodes, &id, mode, &new);
-        ensure!(found || mode == "remove", PROMISE, "nothing on the page has the id {id:?} for {mode}");
+        ensure!(found, PROMISE, "nothing on the page has the id {id:?} for {mode}");
         Ok(())
     }
 }
@@ -216,6 +221,13 @@ mod tests {
         for bad in ["<p>", "</p>", "<p></b>", "<p", "<"] {
             assert!(Dom::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn all_that_have_the_id_are_removed() {
+        let mut dom = Dom::parse(r#"<p id="one">1</p><ul><li id="one">2</li><li>3</li></ul>"#).unwrap();
+        dom.patch("remove", "#one", "").unwrap();
+        assert_eq!(dom.to_string(), "<ul><li>3</li></ul>");
     }
 
     #[test]

@@ -12,16 +12,22 @@ pub(super) fn push_signals<T>(out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>)
     pushed
 }
 
-/// Writes the event that patches these elements; before it, for elements that are added, the event that
-/// removes what has their id, so that a replay changes nothing.
+/// Writes the event that patches these elements; before it, for an element that is added, the events that
+/// remove whatever has its id, so that a replay changes nothing.
 pub(super) fn push_elements(out: &mut Vec<u8>, elements: &Elements) {
+    let (selector, mode) = (elements.selector(), elements.mode());
     if let Some(id) = &elements.added {
-        push_head(out, &id_selector(id), Mode::Remove);
-        out.push(b'\n');
+        // Datastar warns about a removal that finds nothing, so there is always something to find.
+        push_patch(out, selector, mode, &marker(id));
+        push_patch(out, &id_selector(id), Mode::Remove, "");
     }
-    push_head(out, elements.selector(), elements.mode());
-    if elements.mode() != Mode::Remove {
-        for line in lines(elements.html()) {
+    push_patch(out, selector, mode, elements.html());
+}
+
+fn push_patch(out: &mut Vec<u8>, selector: &str, mode: Mode, html: &str) {
+    push_head(out, selector, mode);
+    if mode != Mode::Remove {
+        for line in lines(html) {
             out.extend_from_slice(b"data: elements ");
             out.extend_from_slice(line.as_bytes());
             out.push(b'\n');
@@ -55,6 +61,20 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
         rest = Some(tail.strip_prefix("\r\n").unwrap_or(&tail[1..]));
         Some(line)
     })
+}
+
+/// An element that shows nothing, with the id escaped for an attribute.
+fn marker(id: &str) -> String {
+    let mut out = String::with_capacity(id.len() + 32);
+    out.push_str("<template id=\"");
+    for c in id.chars() {
+        let _ = match c {
+            '"' | '&' | '<' | '>' | '\r' | '\n' | '\0' => write!(out, "&#{};", u32::from(c)),
+            c => out.write_char(c),
+        };
+    }
+    out.push_str("\"></template>");
+    out
 }
 
 /// `#id`, with the id escaped as `CSS.escape` does.

@@ -21,6 +21,3 @@ fn streams(demo: &Demo) -> u64 {
 fn streaming(demo: &Demo, count: u64) {
     until(&format!("{count} open streams"), || streams(demo), |open| *open == count);
 }
-
-/// Datastar warns when an append first removes an element that is not there, which is the rule.
-const APPEND: &[&str] = &["PatchElementsNoTargetsFound"];

@@ -142,8 +142,9 @@ fn the_view_for_a_caller_carries_no_cursor() {
 #[test]
 fn adding_twice_leaves_one() {
     let events = parsed(elements(&[Elements::append("#list", "m1", "<li id=m1>")]));
-    assert_eq!(events[0].data, "selector #m1\nmode remove");
-    assert_eq!(events[1].data, "selector #list\nmode append\nelements <li id=m1>");
+    assert_eq!(events[0].data, "selector #list\nmode append\nelements <template id=\"m1\"></template>");
+    assert_eq!(events[1].data, "selector #m1\nmode remove");
+    assert_eq!(events[2].data, "selector #list\nmode append\nelements <li id=m1>");
 }
 
 #[test]
@@ -162,8 +163,17 @@ fn ids_are_escaped_as_css_escape_does() {
         ("x,body", "x\\,body"),
     ] {
         let events = parsed(elements(&[Elements::append("#list", id, "")]));
-        assert_eq!(argument(&events[0], "selector").unwrap(), format!("#{escaped}"), "{id:?}");
+        assert_eq!(argument(&events[1], "selector").unwrap(), format!("#{escaped}"), "{id:?}");
     }
+}
+
+#[test]
+fn law_12_an_id_does_not_leave_its_marker() {
+    let events = parsed(elements(&[Elements::append("#list", "a\"><script>&lt;\r\n\0", "")]));
+    assert_eq!(
+        argument(&events[0], "elements").unwrap(),
+        "<template id=\"a&#34;&#62;&#60;script&#62;&#38;lt;&#13;&#10;&#0;\"></template>"
+    );
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! What an event costs that nobody follows: `cargo bench --bench events`.
+
+use std::{io, process::ExitCode};
+
+use faststate_benches::{Child, Client, Column, Report, SLOTS, Server, Settings, bench};
+use futures::future::try_join_all;
+
+const COLUMNS: [Column; 1] = [Column { name: "CPU per event", unit: "us", digits: 2 }];
+
+const CONNECTIONS: u32 = 32;
+/// Events of each connection, of which the first part is not measured.
+const EVENTS: u32 = 4_000;
+const WARM_UP: u32 = 200;
+
+fn main() -> ExitCode {
+    bench(compare)
+}
+
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+async fn compare(settings: Settings) -> io::Result<()> {
+    let title = format!("Events that nobody follows, medians of {} interleaved rounds", settings.rounds);
+    let mut report = Report::new("events", title, &COLUMNS);
+    for round in 1..=settings.rounds {
+        for server in Server::ANSWERING.into_iter().filter(|server| settings.includes(server.slug())) {
+            let cpu = measure(server).await?;
+            println!("round {round}, {:30} {cpu:.2} us", server.name());
+            report.push(server.name(), &[cpu]);
+        }
+    }
+    report.finish()
+}
+
+/// Microseconds of CPU for each event.
+async fn measure(server: Server) -> io::Result<f64> {
+    let child = Child::start(server)?;
+    let mut posters = Vec::new();
+    for _ in 0..CONNECTIONS {
+        posters.push(Client::new(&child).await?.poster().await?);
+    }
+    let mut before = child.usage()?;
+    for (from, to) in [(0, WARM_UP), (WARM_UP, EVENTS)] {
+        before = child.usage()?;
+        let all = posters.iter_mut().zip(0_u32..).map(|(poster, at)| async move {
+            for event in from..to {
+                poster.set(at as usize % SLOTS, event * CONNECTIONS + at, false).await?;
+            }
+            io::Result::Ok(())
+        });
+        try_join_all(all).await?;
+    }
+    let used = child.usage()?.cpu - before.cpu;
+    Ok(used.as_secs_f64() * 1e6 / f64::from(CONNECTIONS * (EVENTS - WARM_UP)))
+}

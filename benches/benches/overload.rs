@@ -1,0 +1,93 @@
+//! What followers see while events arrive as fast as they can: `cargo bench --bench overload`.
+
+use std::{
+    io,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use faststate_benches::{Child, Client, Column, Followers, Report, SLOTS, Server, Settings, bench};
+use futures::future::try_join_all;
+
+const COLUMNS: [Column; 6] = [
+    Column { name: "staleness, 99th percentile", unit: "ms", digits: 0 },
+    Column { name: "staleness, median", unit: "ms", digits: 0 },
+    Column { name: "events per second", unit: "1/s", digits: 0 },
+    Column { name: "numbers that followers show right in the end", unit: "%", digits: 2 },
+    Column { name: "memory gained in the second half", unit: "MB", digits: 1 },
+    Column { name: "followers cut off", unit: "", digits: 0 },
+];
+
+const TIME: Duration = Duration::from_secs(10);
+/// More values than a slot gets in that time.
+const VALUES: usize = 200_000;
+
+fn main() -> ExitCode {
+    bench(compare)
+}
+
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+async fn compare(settings: Settings) -> io::Result<()> {
+    let followers = settings.followers.unwrap_or(10_000);
+    let title = format!(
+        "{followers} followers while events arrive as fast as they can for {TIME:?}, medians of {} interleaved rounds",
+        settings.rounds
+    );
+    let mut report = Report::new("overload", title, &COLUMNS);
+    for round in 1..=settings.rounds {
+        for server in Server::STREAMING.into_iter().filter(|server| settings.includes(server.slug())) {
+            if let Some(missing) = server.missing() {
+                println!("left out: {missing}");
+                continue;
+            }
+            let values = measure(server, followers).await?;
+            println!("round {round}, {:30} {values:.2?}", server.name());
+            report.push(server.name(), &values);
+        }
+    }
+    report.finish()
+}
+
+async fn measure(server: Server, count: usize) -> io::Result<[f64; 6]> {
+    let child = Child::start(server)?;
+    let followers = Followers::connect(&child, count, Some(VALUES)).await?;
+    let mut posters = Vec::new();
+    for _ in 0..SLOTS {
+        posters.push(Client::new(&child).await?.poster().await?);
+    }
+    let started = Instant::now();
+    let watching = async {
+        tokio::time::sleep(TIME / 2).await;
+        let half = child.usage()?.memory;
+        tokio::time::sleep(TIME / 2).await;
+        io::Result::Ok((half, child.usage()?.memory))
+    };
+    // Each connection has a number of its own, which only grows.
+    let sending = try_join_all(posters.into_iter().enumerate().map(|(slot, mut poster)| {
+        let followers = &followers;
+        async move {
+            let mut value = 0;
+            while started.elapsed() < TIME {
+                value += 1;
+                followers.sending(slot, value);
+                poster.set(slot, value, true).await?;
+            }
+            io::Result::Ok(value)
+        }
+    }));
+    let (sent, memory) = futures::future::try_join(sending, watching).await?;
+    let sent_in = started.elapsed();
+    followers.quiet().await;
+
+    let truth: [u32; SLOTS] = std::array::from_fn(|slot| sent[slot]);
+    let seen = followers.seen(&truth);
+    let total: u32 = sent.iter().sum();
+    Ok([
+        followers.age(0.99).as_secs_f64() * 1e3,
+        followers.age(0.5).as_secs_f64() * 1e3,
+        f64::from(total) / sent_in.as_secs_f64(),
+        seen.right * 100.0,
+        (memory.1 as f64 - memory.0 as f64) / 1e6,
+        seen.gone as f64,
+    ])
+}

@@ -1,0 +1,159 @@
+//! What it costs to see what changed, and to write it: `cargo bench --bench patch`.
+//!
+//! In one thread, without a socket. Beside FastState: serialising the state and nothing else, which is the
+//! least that anybody does; and comparing two `serde_json::Value`s, which is what one would write.
+
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    io,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use faststate::{Key, Scope, Version, patch::Image, wire::Nest};
+use faststate_benches::{Column, Report, Settings, bench};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+const COLUMNS: [Column; 3] = [
+    Column { name: "a change: encode, compare, write the frame", unit: "us", digits: 3 },
+    Column { name: "encode alone", unit: "us", digits: 3 },
+    Column { name: "a snapshot's frame, encoded state given", unit: "us", digits: 3 },
+];
+
+/// How long each figure is measured in each round.
+const TIME: Duration = Duration::from_millis(150);
+
+#[derive(Clone, Serialize)]
+struct Small {
+    count: i64,
+    title: String,
+    open: bool,
+    ratio: f64,
+    user: Option<String>,
+}
+
+/// Two hundred fields.
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+struct Wide(BTreeMap<String, u32>);
+
+#[derive(Clone, Serialize)]
+struct Long {
+    count: i64,
+    items: Vec<Item>,
+}
+
+#[derive(Clone, Serialize)]
+struct Item {
+    id: u64,
+    name: String,
+    done: bool,
+}
+
+fn main() -> ExitCode {
+    bench(|settings| async move {
+        let small = |count| Small {
+            count,
+            title: "What it costs".to_owned(),
+            open: true,
+            ratio: 0.25,
+            user: Some("alice".to_owned()),
+        };
+        compare(&settings, "patch-small", "A state of 5 fields, one of them changed", &small(1), &small(2))?;
+        let wide = |value| {
+            let mut fields: BTreeMap<_, _> = (0..200).map(|at| (format!("field_{at}"), at)).collect();
+            fields.insert("field_77".to_owned(), value);
+            Wide(fields)
+        };
+        compare(&settings, "patch-wide", "A state of 200 fields, one of them changed", &wide(1), &wide(2))?;
+        let long = |count| {
+            let items = (0..10_000).map(|id| Item { id, name: format!("item {id}"), done: id % 3 == 0 });
+            Long { count, items: items.collect() }
+        };
+        compare(&settings, "patch-long", "A count beside a list of 10,000 structs", &long(1), &long(2))
+    })
+}
+
+fn compare(
+    settings: &Settings,
+    name: &'static str,
+    title: &str,
+    before: &impl Serialize,
+    after: &impl Serialize,
+) -> io::Result<()> {
+    let key = Key::new("board", Scope::Global, None, None).map_err(io::Error::other)?;
+    let (nest, version) = (Nest::of(&key, None), Version::start());
+    let image = |state| Image::of(state).map_err(io::Error::other);
+    let (old, new) = (image(before)?, Image::of(after).map_err(io::Error::other)?);
+    let old_value = serde_json::to_value(before)?;
+    let new_value = serde_json::to_value(after)?;
+
+    let title = format!("{title}, medians of {} interleaved rounds", settings.rounds);
+    let mut report = Report::new(name, title, &COLUMNS);
+    for _ in 0..settings.rounds {
+        report.push(
+            "FastState",
+            &[
+                micros(|| Image::of(black_box(after)).map(|new| nest.change(&old, &new, version))),
+                micros(|| Image::of(black_box(after))),
+                micros(|| nest.snapshot(black_box(&new), version)),
+            ],
+        );
+        report.push(
+            "serde_json::to_vec, and no more",
+            &[
+                micros(|| serde_json::to_vec(black_box(after))),
+                micros(|| serde_json::to_vec(black_box(after))),
+                micros(|| framed(black_box(new.json()))),
+            ],
+        );
+        report.push(
+            "serde_json::Value, compared",
+            &[
+                micros(|| serde_json::to_value(black_box(after)).map(|new| difference(&old_value, &new))),
+                micros(|| serde_json::to_value(black_box(after))),
+                micros(|| snapshot(black_box(&new_value))),
+            ],
+        );
+    }
+    report.finish()
+}
+
+/// The fields that differ, as an event.
+fn difference(before: &Value, after: &Value) -> Vec<u8> {
+    let changed: serde_json::Map<_, _> = after
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, value)| before.get(name.as_str()) != Some(value))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    framed(json!({ "board": changed }).to_string().as_bytes())
+}
+
+fn snapshot(state: &Value) -> Vec<u8> {
+    framed(json!({ "board": state }).to_string().as_bytes())
+}
+
+fn framed(json: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(json.len() + 64);
+    frame.extend_from_slice(b"event: datastar-patch-signals\ndata: signals ");
+    frame.extend_from_slice(json);
+    frame.extend_from_slice(b"\n\n");
+    frame
+}
+
+/// Microseconds for each call.
+fn micros<T>(mut call: impl FnMut() -> T) -> f64 {
+    let started = Instant::now();
+    let mut calls = 0_u32;
+    while started.elapsed() < TIME {
+        for _ in 0..8 {
+            black_box(call());
+        }
+        calls += 8;
+    }
+    started.elapsed().as_secs_f64() * 1e6 / f64::from(calls)
+}

@@ -1,0 +1,308 @@
+//! Thousands of connections that follow the board.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify, task::JoinSet, time::timeout};
+
+use crate::{Child, Client, servers::SLOTS};
+
+/// How many connect at once.
+const CONNECTING: usize = 64;
+
+/// Connections that follow, and what each has seen. Dropping them hangs up.
+#[derive(Debug)]
+pub struct Followers {
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+/// What the followers have seen in the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Of all numbers on all followers' boards, the share that is right.
+    pub right: f64,
+    /// Followers whose connection has ended.
+    pub gone: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    boards: Vec<[AtomicU32; SLOTS]>,
+    /// The value that all are waited to show, and how many do.
+    target: AtomicU32,
+    arrived: AtomicUsize,
+    gone: AtomicUsize,
+    notify: Notify,
+    bytes: AtomicU64,
+    clock: Option<Clock>,
+}
+
+/// When each value was sent, and how old it was when it was shown.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+    /// Microseconds since the start, by slot and value.
+    sent: Vec<Vec<AtomicU32>>,
+    ages: Mutex<Histogram<u64>>,
+}
+
+impl Followers {
+    /// Connects followers and waits until each has the board.
+    ///
+    /// With `values` the age of each value is measured, from its sending to its showing, for values below that.
+    ///
+    /// # Errors
+    /// When one is turned away.
+    pub async fn connect(child: &Child, count: usize, values: Option<usize>) -> io::Result<Self> {
+        let clock = values.map(|values| Clock {
+            start: Instant::now(),
+            sent: (0..SLOTS).map(|_| (0..values).map(|_| AtomicU32::new(0)).collect()).collect(),
+            ages: Mutex::new(
+                Histogram::new_with_bounds(1, 120_000_000, 3).unwrap_or_else(|_| unreachable!()),
+            ),
+        });
+        let shared = Arc::new(Shared {
+            boards: (0..count).map(|_| std::array::from_fn(|_| AtomicU32::new(0))).collect(),
+            target: AtomicU32::new(u32::MAX),
+            arrived: AtomicUsize::new(0),
+            gone: AtomicUsize::new(0),
+            notify: Notify::new(),
+            bytes: AtomicU64::new(0),
+            clock,
+        });
+        let mut tasks = JoinSet::new();
+        let mut connecting: JoinSet<io::Result<(usize, TcpStream, Lines)>> = JoinSet::new();
+        for at in 0..count {
+            if connecting.len() >= CONNECTING
+                && let Some(connected) = connecting.join_next().await
+            {
+                follow(&mut tasks, &shared, connected??);
+            }
+            let client = Client::new(child).await?;
+            connecting.spawn(async move {
+                let mut socket = client.connect().await?;
+                socket.write_all(client.follow().as_bytes()).await?;
+                let mut lines = Lines::default();
+                // nchan sends nothing before the first event, not even its head; the others send the board.
+                let mut seen = client.sends_nothing_first();
+                while !seen {
+                    socket.readable().await?;
+                    lines.read(&socket, |_, _| seen = true)?;
+                }
+                Ok((at, socket, lines))
+            });
+        }
+        while let Some(connected) = connecting.join_next().await {
+            follow(&mut tasks, &shared, connected??);
+        }
+        Ok(Self { shared, _tasks: tasks })
+    }
+
+    /// Has [`arrived`](Self::arrived) wait for this value, or a newer one.
+    pub fn expect(&self, value: u32) {
+        self.shared.arrived.store(0, Relaxed);
+        self.shared.target.store(value, Relaxed);
+    }
+
+    /// Waits until every follower shows the expected value.
+    ///
+    /// # Errors
+    /// When it takes more than a minute.
+    pub async fn arrived(&self) -> io::Result<()> {
+        let all = self.shared.boards.len();
+        let waiting = async {
+            while self.shared.arrived.load(Relaxed) < all {
+                self.shared.notify.notified().await;
+            }
+        };
+        timeout(Duration::from_secs(60), waiting).await.map_err(|_| {
+            io::Error::other(format!("{} of {all} followers have it", self.shared.arrived.load(Relaxed)))
+        })
+    }
+
+    /// Waits until nothing has been received for a while.
+    pub async fn quiet(&self) {
+        let mut before = u64::MAX;
+        loop {
+            let bytes = self.shared.bytes.load(Relaxed);
+            if bytes == before {
+                return;
+            }
+            before = bytes;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Notes that a value is being sent.
+    pub fn sending(&self, slot: usize, value: u32) {
+        if let Some(clock) = &self.shared.clock
+            && let Some(sent) = clock.sent[slot].get(value as usize)
+        {
+            sent.store(clock.now(), Relaxed);
+        }
+    }
+
+    /// The age of the values when they were shown, at a quantile.
+    #[must_use]
+    pub fn age(&self, quantile: f64) -> Duration {
+        let micros = self.shared.clock.as_ref().map(|clock| clock.ages.lock().value_at_quantile(quantile));
+        Duration::from_micros(micros.unwrap_or_default())
+    }
+
+    /// Compares what they show with what it should be.
+    #[must_use]
+    pub fn seen(&self, truth: &[u32; SLOTS]) -> Seen {
+        let boards = &self.shared.boards;
+        let right = |board: &[AtomicU32; SLOTS]| {
+            board.iter().zip(truth).filter(|(a, b)| a.load(Relaxed) == **b).count()
+        };
+        let right: usize = boards.iter().map(right).sum();
+        Seen { right: right as f64 / (boards.len() * SLOTS) as f64, gone: self.shared.gone.load(Relaxed) }
+    }
+
+    /// Bytes received by all of them together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Relaxed)
+    }
+}
+
+fn follow(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, (at, socket, mut lines): (usize, TcpStream, Lines)) {
+    let shared = Arc::clone(shared);
+    tasks.spawn(async move {
+        let mut newest = 0;
+        loop {
+            let read = match socket.readable().await {
+                Ok(()) => lines.read(&socket, |slot, value| shared.shown(at, slot, value, &mut newest)),
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(bytes) => drop(shared.bytes.fetch_add(bytes as u64, Relaxed)),
+                Err(_) => break,
+            }
+        }
+        shared.gone.fetch_add(1, Relaxed);
+    });
+}
+
+impl Shared {
+    fn shown(&self, follower: usize, slot: usize, value: u32, newest: &mut u32) {
+        let before = self.boards[follower][slot].swap(value, Relaxed);
+        if let Some(clock) = &self.clock {
+            clock.shown(slot, before, value);
+        }
+        let target = self.target.load(Relaxed);
+        if *newest < target && value >= target && self.arrived.fetch_add(1, Relaxed) + 1 == self.boards.len()
+        {
+            self.notify.notify_one();
+        }
+        *newest = value.max(*newest);
+    }
+}
+
+impl Clock {
+    /// Every how many values one is measured.
+    const SAMPLE: u32 = 16;
+
+    fn now(&self) -> u32 {
+        u32::try_from(self.start.elapsed().as_micros()).unwrap_or(u32::MAX)
+    }
+
+    fn shown(&self, slot: usize, before: u32, value: u32) {
+        let mut sampled = (before / Self::SAMPLE + 1) * Self::SAMPLE;
+        if sampled > value {
+            return;
+        }
+        let (now, mut ages) = (self.now(), self.ages.lock());
+        while sampled <= value {
+            if let Some(sent) = self.sent[slot].get(sampled as usize) {
+                ages.saturating_record(now.saturating_sub(sent.load(Relaxed)).max(1).into());
+            }
+            sampled += Self::SAMPLE;
+        }
+    }
+}
+
+/// A connection's text, of which only the numbers are of interest.
+#[derive(Debug, Default)]
+struct Lines {
+    /// A line that has not ended yet.
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Reads what there is, and tells each number of the lines that have ended.
+    fn read(&mut self, socket: &TcpStream, mut shown: impl FnMut(usize, u32)) -> io::Result<usize> {
+        let mut buffer = [0; 64 * 1024];
+        let read = match socket.try_read(&mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let new = &buffer[..read];
+        let Some(end) = new.iter().rposition(|byte| *byte == b'\n') else {
+            self.rest.extend_from_slice(new);
+            return Ok(read);
+        };
+        let (whole, rest) = new.split_at(end + 1);
+        if self.rest.is_empty() {
+            numbers(whole, &mut shown);
+        } else {
+            self.rest.extend_from_slice(whole);
+            numbers(&self.rest, &mut shown);
+            self.rest.clear();
+        }
+        if !rest.is_empty() {
+            self.rest.extend_from_slice(rest);
+        }
+        Ok(read)
+    }
+}
+
+/// Finds `"s1":23`.
+fn numbers(mut text: &[u8], shown: &mut impl FnMut(usize, u32)) {
+    while let Some(at) = memchr::memmem::find(text, b"\"s") {
+        text = &text[at + 2..];
+        let (slot, after) = number(text);
+        if let (Some(slot), Some(after)) = (slot, after.strip_prefix(b"\":")) {
+            let (value, after) = number(after);
+            if let Some(value) = value {
+                shown(slot as usize % SLOTS, value);
+            }
+            text = after;
+        }
+    }
+}
+
+fn number(text: &[u8]) -> (Option<u32>, &[u8]) {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    let number = digits
+        .iter()
+        .fold(0_u32, |number, digit| number.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')));
+    ((!digits.is_empty()).then_some(number), rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_in_any_frame() {
+        let mut found = Vec::new();
+        let text =
+            b"2f\r\nevent: x\ndata: signals {\"board\":{\"s3\":19,\"_v\":\"s1-2\",\"s15\":4294967295}}\n\n";
+        numbers(text, &mut |slot, value| found.push((slot, value)));
+        assert_eq!(found, [(3, 19), (15, u32::MAX)]);
+    }
+}

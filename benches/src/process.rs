@@ -1,0 +1,168 @@
+//! Servers as processes of their own, each on one core, and what they cost.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, Read as _},
+    net::TcpListener,
+    process::{self, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
+
+use crate::servers::{Nginx, Server};
+
+/// Where the server runs; the load runs on the last core.
+const SERVER_CORE: usize = 0;
+
+/// A server's process; killed when dropped.
+#[derive(Debug)]
+pub struct Child {
+    server: Server,
+    port: u16,
+    running: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Own(process::Child),
+    Nginx(Nginx),
+}
+
+/// What a server has used since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// CPU time, user and system.
+    pub cpu: Duration,
+    /// Resident bytes.
+    pub memory: u64,
+}
+
+impl Child {
+    /// Starts a server and waits until it listens.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(server: Server) -> io::Result<Self> {
+        if server == Server::Nchan {
+            let nginx = Nginx::start(SERVER_CORE)?;
+            let port = nginx.port;
+            return Ok(Self { server, port, running: Running::Nginx(nginx) });
+        }
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["--serve", server.slug()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(stdout) = process.stdout.as_mut() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let port =
+            line.trim().parse().map_err(|_| io::Error::other(format!("{} does not start", server.name())))?;
+        Ok(Self { server, port, running: Running::Own(process) })
+    }
+
+    /// Which it is.
+    #[must_use]
+    pub const fn server(&self) -> Server {
+        self.server
+    }
+
+    /// Where it listens, on the loopback interface.
+    #[must_use]
+    pub const fn address(&self) -> (&'static str, u16) {
+        ("127.0.0.1", self.port)
+    }
+
+    /// What it has used so far, its own children included.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let id = match &self.running {
+            Running::Own(process) => process.id(),
+            Running::Nginx(nginx) => nginx.process.id(),
+        };
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+        let mut usage = Usage::default();
+        for id in std::iter::once(id).chain(children) {
+            let one = usage_of(id)?;
+            usage.cpu += one.cpu;
+            usage.memory += one.memory;
+        }
+        Ok(usage)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Running::Own(process) = &mut self.running {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Killed, it would leave its worker behind.
+        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn usage_of(id: u32) -> io::Result<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or_default();
+    let resident = ticks(21) * rustix::param::page_size() as u64;
+    let cpu = (ticks(11) + ticks(12)) as f64 / rustix::param::clock_ticks_per_second() as f64;
+    Ok(Usage { cpu: Duration::from_secs_f64(cpu), memory: resident })
+}
+
+/// What a child does: listens, says where, serves until its parent is gone.
+pub(crate) fn serve(slug: &str) -> io::Result<()> {
+    let all = Server::STREAMING.into_iter().chain(Server::ANSWERING);
+    let server = all.into_iter().find(|server| server.slug() == slug);
+    let server = server.ok_or_else(|| io::Error::other(format!("there is no server {slug}")))?;
+    pin(SERVER_CORE)?;
+    std::thread::spawn(|| {
+        // Its parent holds the other end: it is closed when the parent ends, however it does.
+        let _ = io::stdin().read(&mut [0]);
+        process::exit(0);
+    });
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    // Ten thousand connect within a moment.
+    rustix::net::listen(&listener, 4096)?;
+    say(listener.local_addr()?.port());
+    server.serve(listener)
+}
+
+#[expect(clippy::print_stdout, reason = "the parent reads it")]
+fn say(port: u16) {
+    println!("{port}");
+}
+
+/// Keeps the load off the server's core, where there are two.
+pub(crate) fn pin_load() -> io::Result<()> {
+    let cores = std::thread::available_parallelism()?.get();
+    pin(cores - 1)
+}
+
+fn pin(core: usize) -> io::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let mut set = CpuSet::new();
+    if allowed.is_set(core) {
+        set.set(core);
+        sched_setaffinity(None, &set)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The same board, as each would have it.
+
+mod axum_datastar;
+mod bare;
+mod board;
+mod faststate;
+mod hyper_shared;
+mod nchan;
+mod salvo_sse;
+
+use std::{io, net::TcpListener};
+
+pub use self::board::SLOTS;
+pub(crate) use self::nchan::Nginx;
+
+/// A way to keep a board that everybody follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Server {
+    /// FastState through its Salvo adapter, as its users run it.
+    FastState,
+    /// axum, the official `datastar` crate and tokio's `broadcast`.
+    AxumDatastar,
+    /// hyper, frames encoded once and shared, tokio's `broadcast`.
+    HyperShared,
+    /// Salvo's own `sse` and tokio's `broadcast`.
+    SalvoSse,
+    /// Sockets and a loop: what the kernel and tokio cost, and nothing else.
+    Bare,
+    /// nginx with nchan: frames only, no application behind them.
+    Nchan,
+    /// FastState with a state per session instead of one that all share.
+    FastStateSessions,
+    /// A Salvo handler that answers 204 and does nothing.
+    SalvoNothing,
+}
+
+impl Server {
+    /// Those that can stream.
+    pub const STREAMING: [Self; 6] =
+        [Self::FastState, Self::AxumDatastar, Self::HyperShared, Self::SalvoSse, Self::Nchan, Self::Bare];
+    /// Those whose answer to an event is measured.
+    pub const ANSWERING: [Self; 5] =
+        [Self::FastState, Self::FastStateSessions, Self::SalvoNothing, Self::AxumDatastar, Self::HyperShared];
+
+    /// How tables and charts call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FastState => "FastState",
+            Self::AxumDatastar => "axum + datastar + broadcast",
+            Self::HyperShared => "hyper + shared bytes",
+            Self::SalvoSse => "Salvo sse",
+            Self::Bare => "bare tokio writer",
+            Self::Nchan => "nginx + nchan",
+            Self::FastStateSessions => "FastState, one per session",
+            Self::SalvoNothing => "Salvo, 204 and nothing else",
+        }
+    }
+
+    /// Its name on a command line.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::FastState => "faststate",
+            Self::AxumDatastar => "axum",
+            Self::HyperShared => "hyper",
+            Self::SalvoSse => "salvo-sse",
+            Self::Bare => "bare",
+            Self::Nchan => "nchan",
+            Self::FastStateSessions => "faststate-sessions",
+            Self::SalvoNothing => "salvo-nothing",
+        }
+    }
+
+    /// What it needs that is not there.
+    #[must_use]
+    pub fn missing(self) -> Option<&'static str> {
+        (self == Self::Nchan && !Nginx::is_installed())
+            .then_some("nginx with nchan is not installed (apt-get install nginx-core libnginx-mod-nchan)")
+    }
+
+    /// Whether a client has a session's cookie, as a browser would.
+    pub(crate) const fn has_sessions(self) -> bool {
+        matches!(self, Self::FastState | Self::FastStateSessions)
+    }
+
+    /// The request that follows the board.
+    pub(crate) fn follow(self, cookie: &str) -> String {
+        let path = match self {
+            Self::FastState | Self::FastStateSessions => "/faststate/sse?states=board",
+            _ => "/follow",
+        };
+        format!(
+            "GET {path} HTTP/1.1\r\nhost: bench\r\naccept: text/event-stream\r\ndatastar-request: true\r\n{}\r\n",
+            cookie_header(cookie)
+        )
+    }
+
+    /// The request that sets one number; `follows` says that the caller's page follows the board.
+    pub(crate) fn set(self, cookie: &str, slot: usize, value: u32, follows: bool) -> String {
+        if self == Self::Nchan {
+            let frame = board::frame(slot, value);
+            let frame =
+                frame.strip_prefix("event: datastar-patch-signals\ndata: ").unwrap_or(&frame).trim_end();
+            return format!(
+                "POST /publish HTTP/1.1\r\nhost: bench\r\nx-eventsource-event: datastar-patch-signals\r\n\
+                 content-length: {}\r\n\r\n{frame}",
+                frame.len()
+            );
+        }
+        let path = match self {
+            Self::FastState => "/faststate/board/set",
+            Self::FastStateSessions => "/faststate/own_board/set_own",
+            _ => "/set",
+        };
+        let follows = if follows { "faststate-follows: board\r\n" } else { "" };
+        let body = format!("{{\"slot\":{slot},\"value\":{value}}}");
+        // The headers that Datastar sends with each event.
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ndatastar-request: true\r\n\
+             faststate-event: 1234567890-{slot}-{value}\r\n{follows}sec-fetch-site: same-origin\r\n{}content-length: {}\r\n\r\n{body}",
+            cookie_header(cookie),
+            body.len(),
+        )
+    }
+
+    /// Serves on the listener until the process ends.
+    ///
+    /// # Errors
+    /// When the runtime or the socket cannot be used.
+    pub(crate) fn serve(self, listener: TcpListener) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        listener.set_nonblocking(true)?;
+        runtime.block_on(async move {
+            // From a worker, as users run it: the thread of `block_on` is slower to be woken.
+            let serving = tokio::spawn(async move {
+                match self {
+                    Self::FastState | Self::FastStateSessions => faststate::serve(listener).await,
+                    Self::AxumDatastar => axum_datastar::serve(listener).await,
+                    Self::HyperShared => hyper_shared::serve(listener).await,
+                    Self::SalvoSse => salvo_sse::serve(listener).await,
+                    Self::SalvoNothing => salvo_sse::serve_nothing(listener).await,
+                    Self::Bare => bare::serve(listener).await,
+                    Self::Nchan => Err(io::Error::other("nchan is a process of its own")),
+                }
+            });
+            serving.await.map_err(io::Error::other)?
+        })
+    }
+}
+
+fn cookie_header(cookie: &str) -> String {
+    if cookie.is_empty() { String::new() } else { format!("cookie: {cookie}\r\n") }
+}

@@ -1,0 +1,51 @@
+//! The board, as a competent author without FastState would keep it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// How many numbers a board has.
+pub const SLOTS: usize = 16;
+
+/// What sets a number.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Set {
+    pub(crate) slot: usize,
+    pub(crate) value: u32,
+}
+
+/// The alternatives' board.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Board {
+    slots: [u32; SLOTS],
+}
+
+impl Board {
+    pub(crate) fn set(&mut self, set: Set) {
+        if let Some(slot) = self.slots.get_mut(set.slot) {
+            *slot = set.value;
+        }
+    }
+
+    /// All of it as signals.
+    pub(crate) fn signals(&self) -> String {
+        let slots = self.slots.iter().enumerate();
+        let slots: serde_json::Map<_, _> =
+            slots.map(|(at, value)| (format!("s{at}"), (*value).into())).collect();
+        json!({ "board": slots }).to_string()
+    }
+}
+
+/// One number as signals.
+pub(crate) fn signals(slot: usize, value: u32) -> String {
+    format!("{{\"board\":{{\"s{slot}\":{value}}}}}")
+}
+
+/// One number as an event, for those that write it by hand.
+pub(crate) fn frame(slot: usize, value: u32) -> String {
+    format!("event: datastar-patch-signals\ndata: signals {}\n\n", signals(slot, value))
+}
+
+/// All of it as an event.
+pub(crate) fn snapshot(board: &Board) -> String {
+    format!("event: datastar-patch-signals\ndata: signals {}\n\n", board.signals())
+}
