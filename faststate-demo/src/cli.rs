@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use faststate::endpoint::{Limits, Secret};
 
-use crate::store::Address;
+use crate::{broadcast, store::Address};
 
 /// FastState's demo: a playground, a counter and a chat, live in every window.
 #[derive(Debug, Parser)]
@@ -29,6 +29,15 @@ pub(crate) struct Options {
     #[arg(long, env = "FASTSTATE_STORE", value_name = "ADDRESS", default_value = "sqlite://faststate.db")]
     #[arg(hide_env_values = true)]
     pub(crate) store: Address,
+
+    /// How this node and others over the same store hear of each other's changes: redis://.. or postgres://..
+    /// Without it this is the only node. They all need one --secret
+    #[arg(long, env = "FASTSTATE_BROADCAST", value_name = "ADDRESS", hide_env_values = true)]
+    pub(crate) broadcast: Option<broadcast::Address>,
+
+    /// What this node is called where several are shown
+    #[arg(long, env = "FASTSTATE_NODE", value_name = "NAME")]
+    pub(crate) node: Option<String>,
 
     /// How many streams this server serves at a time; 0 for no limit
     #[arg(long, env = "FASTSTATE_MAX_STREAMS", value_name = "STREAMS", value_parser = limit)]

@@ -4,6 +4,7 @@
 //! [`home`], [`counter`], [`chat`].
 
 mod assets;
+mod broadcast;
 mod chat;
 mod cli;
 mod counter;
@@ -21,7 +22,7 @@ use std::{
 
 use clap::Parser;
 use faststate::{
-    BoxError, Store,
+    BoxError, Broadcaster, Store,
     endpoint::{Bundle, BundleError, Secret},
     prelude::*,
     salvo::FastState,
@@ -68,7 +69,14 @@ async fn run(options: Options) -> Result<(), BoxError> {
         .push(Router::with_path("favicon.svg").goal(assets::icon))
         .push(Router::with_path("{*+path}").goal(not_found::show));
 
-    FastState::new(registry(options.store.open().await?)?)
+    let nodes = match &options.broadcast {
+        Some(_) if matches!(options.store, store::Address::Memory) => {
+            return Err("--broadcast is for nodes that share a store: memory: is not shared".into());
+        }
+        Some(address) => Some(address.open().await?),
+        None => None,
+    };
+    FastState::new(registry(options.store.open().await?, nodes, options.node)?)
         .secret(secret)
         .limits(limits)
         .datastar(bundle)
@@ -79,11 +87,24 @@ async fn run(options: Options) -> Result<(), BoxError> {
 }
 
 /// Everything that there is to see, and everything that can happen to it.
-fn registry(store: Arc<dyn Store>) -> Result<Arc<StateRegistry>, BoxError> {
+fn registry(
+    store: Arc<dyn Store>,
+    nodes: Option<Arc<dyn Broadcaster>>,
+    name: Option<String>,
+) -> Result<Arc<StateRegistry>, BoxError> {
     let everybody = || StateConfig::global().access(Access::public()).persist();
-    let registry = StateRegistry::builder()
-        .store(store)
-        .state::<home::Playground>(StateConfig::session(), |state| {
+    let mut builder = StateRegistry::builder().store(store);
+    // A visitor's own state is kept in memory, unless the next request may come to another node.
+    let mut visitors = StateConfig::session();
+    if let Some(nodes) = nodes {
+        builder = builder.broadcaster(nodes);
+        visitors = visitors.persist();
+    }
+    if let Some(name) = name {
+        builder = builder.node(name);
+    }
+    let registry = builder
+        .state::<home::Playground>(visitors, |state| {
             state
                 .event::<home::Increment>()
                 .event::<home::Decrement>()
