@@ -1,4 +1,9 @@
-//! Several nodes over one server: the broadcasters, and the application on them.
+//! Several nodes over one server: the broadcasters, and the demo's real program, started several times.
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod broadcasters;
+mod cluster;
+mod counting;
+mod following;
+mod outages;
+mod user;
