@@ -11,6 +11,7 @@ mod instance;
 mod nodes;
 mod presence;
 mod read_only;
+mod run;
 mod shared;
 mod state_registry;
 mod states;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::{Error, presence::Present, shared::guard, turn::Queue};
+use super::{Error, presence::Present, run::Run, shared::guard, turn::Queue};
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
@@ -30,6 +30,8 @@ pub(super) struct Instance<S> {
     pub(super) current: RwLock<Option<Arc<Current<S>>>>,
     pub(super) topics: Mutex<Topics>,
     pub(super) upkeep: Mutex<Upkeep>,
+    /// This node's turn among the nodes that change the key.
+    pub(super) run: Mutex<Run>,
 }
 
 /// What is followed of an instance, and by whom.
@@ -94,6 +96,7 @@ impl<S: ReactiveState> Instance<S> {
             queue: Mutex::default(),
             current: RwLock::new(None),
             topics: Mutex::default(),
+            run: Mutex::new(Run::new(Instant::now())),
             upkeep: Mutex::new(Upkeep {
                 used: Instant::now(),
                 verified: None,

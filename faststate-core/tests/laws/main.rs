@@ -6,6 +6,7 @@ mod board;
 mod tab;
 
 mod edges;
+mod hot_key;
 mod law_02_no_lost_update;
 mod law_03_applied_once;
 mod law_04_gap_free;
