@@ -4,6 +4,7 @@
 mod broadcasters;
 mod cluster;
 mod counting;
+mod drain;
 mod following;
 mod outages;
 mod user;

@@ -95,7 +95,8 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Follows on the first node; `moves` on to another at random moments until [`rest`](Self::rest).
+    /// Follows on the first node, and on the next when that ends; `moves` on to another at random moments
+    /// until [`rest`](Self::rest).
     pub(crate) fn start(nodes: Vec<SocketAddr>, moves: bool) -> Self {
         let (shown, stop, reconnects) =
             (Arc::<Mutex<Page>>::default(), Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
@@ -162,9 +163,7 @@ async fn follow(
         }
         shown.lock().cut();
         reconnects.fetch_add(1, Ordering::SeqCst);
-        if moves {
-            at = rand::random_range(0..nodes.len());
-        }
+        at = if moves { rand::random_range(0..nodes.len()) } else { at + 1 };
         sleep(Duration::from_millis(rand::random_range(1..50))).await;
     }
 }
