@@ -77,7 +77,7 @@ impl<S: ReactiveState> States<S> {
 
     /// A follower has left: a topic goes with its last follower, the node's interest with the last topic.
     fn leave(&self, instance: &Arc<Instance<S>>, stream: u64) {
-        let gone = {
+        let (gone, interest) = {
             let mut topics = instance.topics.lock();
             if let Some(count) = topics.streams.get_mut(&stream) {
                 *count -= 1;
@@ -91,6 +91,7 @@ impl<S: ReactiveState> States<S> {
         };
         // Outside the lock: the interest's end is the broadcaster's code.
         drop(gone);
+        drop(interest.and_then(|interest| self.linger(instance, interest)));
         self.count_followers(instance);
     }
 }

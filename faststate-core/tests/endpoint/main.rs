@@ -3,5 +3,6 @@
 
 mod app;
 mod events;
+mod nodes;
 mod pages;
 mod streams;
