@@ -60,6 +60,8 @@
 
 mod broadcaster;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod connection;
 mod durability;
 mod error;

@@ -15,7 +15,7 @@ pub use self::{
     folder::Folder,
     mariadb::MariaDb,
     postgres::Postgres,
-    redis::{RedisServer, RedisSnapshot},
+    redis::{RedisCluster, RedisServer, RedisSnapshot},
 };
 
 /// An address that nobody listens at.
