@@ -81,7 +81,7 @@ async fn a_redis_cluster_carries_changes_on_sharded_channels() {
         let channels = server.command(&["PUBSUB", "SHARDCHANNELS", "test:v1:key/*"]);
         channels.matches("test:v1:key").count()
     };
-    let counts: Vec<_> = cluster.nodes().iter().map(|server| count(server)).collect();
+    let counts: Vec<_> = cluster.nodes().iter().map(count).collect();
     assert!(counts.iter().all(|count| *count > 0) && counts.iter().sum::<usize>() == 30, "{counts:?}");
 
     // One shard falls silent: that is noticed, although the others go on.
