@@ -27,7 +27,7 @@ const LINGERS: Duration = Duration::from_millis(1500);
 
 /// What is known of an instance's followers.
 #[derive(Default)]
-pub(super) struct Present {
+pub(super) struct Counts {
     /// Whether a count is on its way to the state.
     due: bool,
     /// The count that the state was told last.
@@ -152,7 +152,7 @@ impl<S: ReactiveState> States<S> {
         self.count_again(|present| present.said = None);
     }
 
-    fn count_again(&self, change: impl Fn(&mut Present)) {
+    fn count_again(&self, change: impl Fn(&mut Counts)) {
         if self.presence.is_none() || self.shared.nodes.is_none() {
             return;
         }
@@ -170,7 +170,7 @@ impl<S: ReactiveState> States<S> {
     }
 }
 
-impl Present {
+impl Counts {
     /// How long this node waits before it tells the state: nodes before it wait less.
     fn delay(&self, me: u64) -> Duration {
         let before = self.others.keys().filter(|node| **node < me).count().min(STAGGERED);

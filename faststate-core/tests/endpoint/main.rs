@@ -5,4 +5,5 @@ mod app;
 mod events;
 mod nodes;
 mod pages;
+mod stale;
 mod streams;

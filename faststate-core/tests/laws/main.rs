@@ -20,3 +20,4 @@ mod law_15_drained;
 mod nodes;
 mod order;
 mod presence;
+mod stores;
