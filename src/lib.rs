@@ -139,7 +139,8 @@
 //! | `store-diesel` | a store in SQLite, built in, as `faststate::store_diesel` |
 //! | `store-postgres` | a store in PostgreSQL, in the same module |
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
-//! | `store-redis` | a store in Redis, as `faststate::store_redis` |
+//! | `store-redis` | a store in Redis, as `faststate::store_redis`, and a broadcaster |
+//! | `redis-cluster` | the broadcaster over a Redis cluster |
 //! | `conformance` | the suites for stores, broadcasters and adapters of your own, as `faststate::conformance` |
 //!
 //! Without features there is the engine alone, and the [`endpoint`] for an adapter of your own.

@@ -1,13 +1,17 @@
 //! Carries changes between nodes.
 
 mod local;
+mod relay;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::local::LocalBroadcaster;
+pub use self::{
+    local::LocalBroadcaster,
+    relay::{Channel, Ear, Line, Relay, Transport},
+};
 use crate::{BoxError, Key, Version};
 
 /// Carries changes between nodes, at most once and perhaps out of order.
@@ -18,6 +22,8 @@ use crate::{BoxError, Key, Version};
 /// 2. A node that may have missed changes (a connection broke, a buffer ran over) hears
 ///    [`Inbox::lost`].
 /// 3. A node that has not joined a key hears nothing of it, or little.
+/// 4. Words that one node tells reach every other attached node, or those that have joined the key that
+///    they are about, unless they are lost.
 ///
 /// Loss is fine: followers notice that a change does not start where they are, and read the store.
 /// The suite `conformance::broadcaster` checks it.
@@ -29,7 +35,16 @@ pub trait Broadcaster: fmt::Debug + Send + Sync + 'static {
     /// When the transport refuses; the engine logs it and goes on, since the change is saved.
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError>;
 
-    /// Asks for the changes of a key, until the interest is dropped.
+    /// Tells the other nodes something: those that have joined `key`, or all of them.
+    ///
+    /// # Limits
+    /// At most 1,024 bytes.
+    ///
+    /// # Errors
+    /// When the transport refuses.
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError>;
+
+    /// Asks for the changes of a key, and for what is told of it, until the interest is dropped.
     ///
     /// # Errors
     /// When the transport refuses; the follower is then turned away.
@@ -45,6 +60,10 @@ impl<T: Broadcaster + ?Sized> Broadcaster for Arc<T> {
         (**self).publish(change).await
     }
 
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+        (**self).tell(key, words).await
+    }
+
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
         (**self).join(key).await
     }
@@ -58,6 +77,9 @@ impl<T: Broadcaster + ?Sized> Broadcaster for Arc<T> {
 pub trait Inbox: Send + Sync + 'static {
     /// A change of another node. Must not block.
     fn change(&self, change: Change);
+
+    /// What another node told: of a key that was joined here, or all nodes. Must not block.
+    fn told(&self, key: Option<Key>, words: Bytes);
 
     /// Changes may have been lost: whatever is followed here must be read again. Must not block.
     fn lost(&self);

@@ -54,7 +54,7 @@ use self::{
     session::Cookie,
     streams::Streams,
 };
-use crate::{BoxError, Error, Registry, Viewer};
+use crate::{BoxError, Error, Registry, Revocation, Viewer};
 
 /// Everything under `/faststate`, and the events that have paths of their own.
 ///
@@ -94,10 +94,13 @@ impl Endpoint {
             heartbeat: Some(Duration::from_secs(15)),
             recheck: Duration::from_secs(300),
         };
+        let streams = Arc::<Streams>::default();
+        let gatekeeper = Arc::downgrade(&streams);
+        registry.guard(gatekeeper);
         Self {
             routes: Arc::new(Routes::new(registry.routes())),
             registry,
-            streams: Arc::default(),
+            streams,
             settings: Arc::new(settings),
         }
     }
@@ -257,10 +260,22 @@ impl Endpoint {
 
     /// Ends at once the streams of every viewer that `ends` picks, on this node; says how many.
     ///
-    /// For sign-in, logout and revocation (law 8): make the identity closure or the access policy answer anew
-    /// first, then close. Browsers come back at once, follow what they may, and are told what they may not.
+    /// For sign-in on this node (law 8): make the identity closure or the access policy answer anew first, then
+    /// close. Browsers come back at once, follow what they may, and are told what they may not. For logout and
+    /// revocation see [`revoke`](Self::revoke), which reaches every node.
     pub fn close_streams(&self, ends: impl Fn(&Viewer) -> bool) -> usize {
         self.streams.close(ends)
+    }
+
+    /// Ends the streams of a session or a user at once, on every node: for logout and revocation (law 8).
+    ///
+    /// Make the identity closure or the access policy refuse first, then revoke. Browsers reconnect, follow
+    /// what they still may, and are told what they may not.
+    ///
+    /// # Errors
+    /// As [`Registry::revoke`]: this node's streams are closed in any case.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        self.registry.revoke(revocation).await
     }
 
     /// Ends every stream at a random moment of `window`, and refuses new ones; returns when all have

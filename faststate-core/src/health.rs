@@ -7,6 +7,10 @@ use serde::Serialize;
 /// Figures of one node.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Health {
+    /// This node's name, as the registry's builder was told; random otherwise.
+    pub node: String,
+    /// The names of the other nodes that were heard of within the last 4 seconds.
+    pub nodes: Vec<String>,
     /// Seconds since the registry was built.
     pub uptime: u64,
     /// Topics that somebody follows.

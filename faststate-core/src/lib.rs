@@ -8,6 +8,7 @@ mod elements;
 mod key;
 mod literal;
 mod rejection;
+mod revocation;
 mod version;
 mod viewer;
 
@@ -37,6 +38,7 @@ pub use health::{Health, StoreHealth};
 pub use key::{Key, KeyError, Scope};
 pub use registry::{Access, Error, Registry, StateConfig, StateRegistry};
 pub use rejection::{Rejection, RejectionKind};
+pub use revocation::Revocation;
 pub use state::ReactiveState;
 pub use store::{MemoryStore, Store};
 pub use version::Version;

@@ -10,7 +10,9 @@ mod error;
 mod follow;
 mod instance;
 mod nodes;
+mod presence;
 mod read_only;
+mod run;
 mod shared;
 mod state_registry;
 mod states;
@@ -18,6 +20,8 @@ mod step;
 mod turn;
 mod upkeep;
 mod work;
+
+use std::sync::Weak;
 
 use async_trait::async_trait;
 
@@ -32,7 +36,7 @@ pub use self::{
     read_only::ReadOnly,
     state_registry::StateRegistry,
 };
-use crate::{Health, Key, Version, Viewer, topics::Follower};
+use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
 
 /// What adapters, handles and application code ask of the engine.
 ///
@@ -111,6 +115,20 @@ pub trait Registry: Send + Sync + 'static {
     /// How many streams follow the key here, whichever of its topics.
     fn followers(&self, key: &Key) -> usize;
 
+    /// Closes a viewer's streams on every node, for logout and revocation (law 8).
+    ///
+    /// # Contract
+    /// Every endpoint of this registry has been told when this returns. Another node that cannot be told
+    /// is told later, for as long as 5 minutes: by then each stream has been checked again anyway. One
+    /// that was cut off checks its streams when it is back.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the other nodes have not been told yet within the deadline.
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Error>;
+
+    /// Has a gatekeeper told of revocations, here or on another node, for as long as it lives.
+    fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>);
+
     /// Whether the store did not answer when it was asked last about the key, so that what this node shows
     /// of it may be stale.
     fn is_stale(&self, key: &Key) -> bool;
@@ -122,4 +140,13 @@ pub trait Registry: Send + Sync + 'static {
     ///
     /// Does not refuse new ones: stop the listener first. Bounded by the caller.
     async fn settle(&self);
+}
+
+/// What holds open streams, and closes them when it is told: an endpoint.
+pub trait Gatekeeper: Send + Sync + 'static {
+    /// Ends the streams that the revocation concerns. Must not block.
+    fn revoked(&self, revocation: &Revocation);
+
+    /// Revocations may have been missed: each stream's access is to be checked soon. Must not block.
+    fn doubt(&self);
 }

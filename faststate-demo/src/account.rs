@@ -3,15 +3,11 @@
 //! A session says whose it claims to be, and the user's account says which sessions it believes. So signing
 //! out everywhere is one change of one state, and a session that is not in it is nobody's from then on.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use faststate::{
-    Error, Scene, SessionId,
-    endpoint::{Endpoint, Identity, Page},
+    Error, Revocation, SessionId,
+    endpoint::{Identity, Page},
     prelude::*,
     registry::RegistryBuilder,
 };
@@ -90,29 +86,8 @@ impl Account {
     }
 }
 
-/// Where streams are closed; there once the server is.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Doors(Arc<OnceLock<Endpoint>>);
-
-impl Doors {
-    pub(crate) fn lead_to(&self, endpoint: Endpoint) {
-        // Once, when the server starts.
-        let _ = self.0.set(endpoint);
-    }
-
-    fn close(&self, whose: impl Fn(&Viewer) -> bool) {
-        self.0.get().map(|endpoint| endpoint.close_streams(whose));
-    }
-
-    /// What an event's `prepare` finds.
-    fn of(scene: &Scene) -> Self {
-        scene.resource::<Self>().cloned().unwrap_or_default()
-    }
-}
-
-pub(crate) fn register(builder: RegistryBuilder, doors: Doors) -> RegistryBuilder {
+pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     builder
-        .resource(doors)
         .state::<Login>(StateConfig::session().persist().ttl(UNUSED), |state| state.event::<LogOut>())
         .state::<Account>(StateConfig::user().persist(), |state| state.event::<LogOutEverywhere>())
 }
@@ -168,28 +143,14 @@ pub(crate) async fn sign_in(page: &Page, user: &'static User) -> Result<SessionI
 
 /// Signs this browser out.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LogOut {
-    #[serde(skip)]
-    doors: Doors,
-}
-
-impl LogOut {
-    pub(crate) fn new() -> Self {
-        Self { doors: Doors::default() }
-    }
-}
+pub(crate) struct LogOut {}
 
 impl Event for LogOut {
     type State = Login;
     const NAME: &'static str = "log_out";
 
-    async fn prepare(&mut self, scene: &Scene) -> Result<(), Rejection> {
-        self.doors = Doors::of(scene);
-        Ok(())
-    }
-
     fn apply(&self, login: &mut Login, context: &mut Context<Login>) -> Result<(), Rejection> {
-        let (user, doors) = (std::mem::take(&mut login.user), self.doors.clone());
+        let user = std::mem::take(&mut login.user);
         let Some(session) = context.viewer().session_id().copied() else { return Ok(()) };
         context.after(move |login| async move {
             let left = async {
@@ -198,7 +159,7 @@ impl Event for LogOut {
             if let Err(error) = left.await {
                 tracing::warn!(%error, "a session that was left still is in its account");
             }
-            doors.close(|viewer| viewer.session_id() == Some(&session));
+            revoke(login.registry(), Revocation::session(&session)).await;
         });
         Ok(())
     }
@@ -206,32 +167,19 @@ impl Event for LogOut {
 
 /// Signs every browser of this user out.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LogOutEverywhere {
-    #[serde(skip)]
-    doors: Doors,
-}
-
-impl LogOutEverywhere {
-    pub(crate) fn new() -> Self {
-        Self { doors: Doors::default() }
-    }
-}
+pub(crate) struct LogOutEverywhere {}
 
 impl Event for LogOutEverywhere {
     type State = Account;
     const NAME: &'static str = "log_out_everywhere";
 
-    async fn prepare(&mut self, scene: &Scene) -> Result<(), Rejection> {
-        self.doors = Doors::of(scene);
-        Ok(())
-    }
-
     /// From the commit on none of the sessions is theirs; then their streams end, and their pages are told.
     fn apply(&self, account: &mut Account, context: &mut Context<Account>) -> Result<(), Rejection> {
-        let (sessions, doors) = (std::mem::take(&mut account.sessions), self.doors.clone());
+        let sessions = std::mem::take(&mut account.sessions);
         context.after(move |account| async move {
-            let user = account.key().owner().map(std::borrow::Cow::into_owned);
-            doors.close(|viewer| viewer.user() == user.as_deref());
+            if let Some(user) = account.key().owner() {
+                revoke(account.registry(), Revocation::user(&user)).await;
+            }
             for session in sessions.into_iter().map(SessionId::from_bytes) {
                 let told = async { login(account.registry(), session)?.update(|login| set(login, "")).await };
                 if let Err(error) = told.await {
@@ -240,6 +188,13 @@ impl Event for LogOutEverywhere {
             }
         });
         Ok(())
+    }
+}
+
+/// Ends streams, whichever node they are on.
+async fn revoke(registry: &Arc<dyn Registry>, revocation: Revocation) {
+    if let Err(error) = registry.revoke(revocation).await {
+        tracing::warn!(%error, "another node may find out a little later who was signed out");
     }
 }
 

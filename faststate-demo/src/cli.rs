@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
-use faststate::endpoint::{Limits, Secret};
+use faststate::endpoint::{Limits, Secret, SecretError};
 
-use crate::store::Address;
+use crate::{broadcast, store::Address};
 
 /// FastState's demo: a small site, live in every window.
 #[derive(Debug, Parser)]
@@ -17,9 +17,10 @@ pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
 
     /// What session cookies are signed with: at least 32 bytes in hexadecimal, as `openssl rand -hex 32`
-    /// prints them. Other users of this machine can see a flag: prefer the variable. Without one the
-    /// sessions end with the process
-    #[arg(long, env = "FASTSTATE_SECRET", value_name = "HEX", value_parser = Secret::from_hex)]
+    /// prints them. More of them, separated by commas, are accepted but not signed with, so that all nodes
+    /// can go over to a new one. Other users of this machine can see a flag: prefer the variable. Without
+    /// one the sessions end with the process
+    #[arg(long, env = "FASTSTATE_SECRET", value_name = "HEX", value_parser = secret)]
     #[arg(hide_env_values = true)]
     pub(crate) secret: Option<Secret>,
 
@@ -29,6 +30,15 @@ pub(crate) struct Options {
     #[arg(long, env = "FASTSTATE_STORE", value_name = "ADDRESS", default_value = "sqlite://faststate.db")]
     #[arg(hide_env_values = true)]
     pub(crate) store: Address,
+
+    /// How this node and others over the same store hear of each other's changes: redis://.. or postgres://..
+    /// Without it this is the only node. They all need one --secret
+    #[arg(long, env = "FASTSTATE_BROADCAST", value_name = "ADDRESS", hide_env_values = true)]
+    pub(crate) broadcast: Option<broadcast::Address>,
+
+    /// What this node is called where several are shown
+    #[arg(long, env = "FASTSTATE_NODE", value_name = "NAME")]
+    pub(crate) node: Option<String>,
 
     /// How many streams this server serves at a time; 0 for no limit
     #[arg(long, env = "FASTSTATE_MAX_STREAMS", value_name = "STREAMS", value_parser = limit)]
@@ -65,6 +75,12 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "an address and a port are written as 127.0.0.1:5000 or [::1]:5000")
 }
 
+fn secret(text: &str) -> Result<Secret, SecretError> {
+    let mut secrets = text.split(',').map(Secret::from_hex);
+    let first = secrets.next().unwrap_or(Err(SecretError::Short))?;
+    secrets.try_fold(first, |secret, other| Ok(secret.or(other?)))
+}
+
 fn limit(text: &str) -> Result<usize, &'static str> {
     text.parse().map_err(|_| "a limit is a whole number, and 0 stands for no limit")
 }
@@ -88,6 +104,10 @@ mod tests {
         };
         assert!(complaint("--listen", "localhost").contains("127.0.0.1:5000"));
         assert!(complaint("--secret", "abcd").contains("openssl rand -hex 32"));
+        let (one, other) = ("0a".repeat(32), "b0".repeat(32));
+        let (both, half) = (format!("{one},{other}"), format!("{one},"));
+        assert_eq!(complaint("--secret", &both), "");
+        assert!(complaint("--secret", &half).contains("openssl rand -hex 32"));
         for flag in ["--max-streams", "--max-streams-per-address", "--max-streams-per-session"] {
             assert!(complaint(flag, "-1").contains("whole number"));
             assert_eq!(complaint(flag, "0"), "");

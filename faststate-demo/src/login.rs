@@ -27,11 +27,11 @@ struct LoginPage<'a> {
 
 impl LoginPage<'_> {
     fn log_out(&self) -> Action {
-        LogOut::new().action()
+        LogOut {}.action()
     }
 
     fn log_out_everywhere(&self) -> Action {
-        LogOutEverywhere::new().action()
+        LogOutEverywhere {}.action()
     }
 }
 

@@ -7,6 +7,7 @@
 mod account;
 mod admin;
 mod assets;
+mod broadcast;
 mod chat;
 mod cli;
 mod counter;
@@ -31,7 +32,7 @@ use std::{
 
 use clap::Parser;
 use faststate::{
-    BoxError, SessionId, Store,
+    BoxError, Broadcaster, SessionId, Store,
     endpoint::{Bundle, BundleError, Secret},
     prelude::*,
     registry::ReadOnly,
@@ -41,7 +42,7 @@ use salvo::prelude::*;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::{account::Doors, assets::Policy, cli::Options};
+use crate::{assets::Policy, cli::Options};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -90,10 +91,17 @@ async fn run(options: Options) -> Result<(), BoxError> {
         .push(Router::with_path("login").post(login::sign_in))
         .push(pages);
 
+    let nodes = match &options.broadcast {
+        Some(_) if matches!(options.store, store::Address::Memory) => {
+            return Err("--broadcast is for nodes that share a store: memory: is not shared".into());
+        }
+        Some(address) => Some(address.open().await?),
+        None => None,
+    };
     // Names this process among those that share a store.
-    let node = options.listen.to_string();
-    let (doors, (watched, watching)) = (Doors::default(), watch::channel(0));
-    let registry = registry(options.store.open().await?, &node, doors.clone(), watched)?;
+    let node = options.node.unwrap_or_else(|| options.listen.to_string());
+    let (watched, watching) = watch::channel(0);
+    let registry = registry(options.store.open().await?, nodes, &node, watched)?;
     registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
 
     let settings = registry.global::<admin::Settings>()?;
@@ -110,7 +118,6 @@ async fn run(options: Options) -> Result<(), BoxError> {
             let session = head.extensions.get::<SessionId>().copied();
             account::identify(Arc::clone(&known), session, account::hinted(head))
         });
-    doors.lead_to(site.endpoint().clone());
     tokio::spawn(status::keep(
         node,
         status::of(site.endpoint().registry())?,
@@ -125,11 +132,15 @@ async fn run(options: Options) -> Result<(), BoxError> {
 /// Everything that there is to see, and everything that can happen to it.
 fn registry(
     store: Arc<dyn Store>,
+    nodes: Option<Arc<dyn Broadcaster>>,
     node: &str,
-    doors: Doors,
     watched: watch::Sender<usize>,
 ) -> Result<Arc<StateRegistry>, BoxError> {
-    let mut builder = StateRegistry::builder().store(store);
+    let several = nodes.is_some();
+    let mut builder = StateRegistry::builder().store(store).node(node);
+    if let Some(nodes) = nodes {
+        builder = builder.broadcaster(nodes);
+    }
     builder = home::register(builder);
     builder = timer::register(builder);
     builder = counter::register(builder);
@@ -137,8 +148,8 @@ fn registry(
     builder = chat::register(builder, node);
     builder = profile::register(builder);
     builder = admin::register(builder);
-    builder = status::register(builder, watched);
-    builder = account::register(builder, doors);
+    builder = status::register(builder, several, watched);
+    builder = account::register(builder);
     Ok(builder.build()?)
 }
 

@@ -60,6 +60,11 @@
 //! save was done is then unknown, and its receipt tells. A connection whose call did not come to its end
 //! is closed. After the database has come back, the next calls succeed.
 //!
+//! # Many nodes
+//!
+//! `PostgresBroadcaster` (feature `postgres`) carries changes between nodes over LISTEN and NOTIFY: give it to the
+//! registry's `broadcaster`. Nodes over MySQL use a Redis for that; SQLite is for the processes of one machine.
+//!
 //! # Tables
 //!
 //! `faststate_records` has a row for each key: the key's text as bytes, so that no collation merges two;
@@ -97,6 +102,8 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresBroadcaster;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{setup::Setup, store::DieselStore};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

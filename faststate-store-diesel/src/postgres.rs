@@ -1,5 +1,6 @@
 //! PostgreSQL: each call is one statement, and saves that come together are sent together, as one transaction.
 
+mod broadcaster;
 mod connection;
 mod sql;
 
@@ -18,6 +19,7 @@ use faststate_core::{
 };
 use futures::future::{join, join_all};
 
+pub use self::broadcaster::PostgresBroadcaster;
 use self::connection::Opener;
 use crate::{
     backend::Backend,

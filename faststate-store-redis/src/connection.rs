@@ -48,17 +48,7 @@ impl LastFailure {
 
 impl Connector {
     pub(crate) fn new(info: &ConnectionInfo, connect: Duration, answer: Duration) -> RedisResult<Self> {
-        let mut info = info
-            .clone()
-            .set_redis_settings(info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3));
-        if !matches!(info.addr(), ConnectionAddr::Unix(_)) {
-            // What could not be sent must not arrive later, when its caller has long been told that the
-            // outcome is unknown: a connection that is given up is reset.
-            let settings = info.tcp_settings().clone().set_linger_time(Duration::ZERO);
-            #[cfg(target_os = "linux")]
-            let settings = settings.set_user_timeout(answer);
-            info = info.set_tcp_settings(settings);
-        }
+        let info = tuned(info, answer);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(connect))
             .set_response_timeout(Some(answer));
@@ -114,6 +104,21 @@ impl ManageConnection for Connector {
     fn has_broken(&self, connection: &mut Connection) -> bool {
         connection.cut.load(Ordering::Relaxed)
     }
+}
+
+/// How every connection is made: with Redis' third protocol, which tells of its end.
+pub(crate) fn tuned(info: &ConnectionInfo, answer: Duration) -> ConnectionInfo {
+    let info =
+        info.clone().set_redis_settings(info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3));
+    if matches!(info.addr(), ConnectionAddr::Unix(_)) {
+        return info;
+    }
+    // What could not be sent must not arrive later, when its caller has long been told that the outcome is
+    // unknown: a connection that is given up is reset.
+    let settings = info.tcp_settings().clone().set_linger_time(Duration::ZERO);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(answer);
+    info.set_tcp_settings(settings)
 }
 
 /// One connection, with its scripts loaded.

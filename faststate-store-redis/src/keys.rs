@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use faststate_core::{Key, store::Receipt};
+use faststate_core::{Key, broadcast::Channel, store::Receipt};
 
 /// The longest prefix, in bytes.
 const LONGEST: usize = 64;
@@ -10,7 +10,8 @@ const LONGEST: usize = 64;
 /// What every Redis key of one application begins with, and the version of how it is stored.
 ///
 /// A record is at `prefix:v1:{key}`, its receipts at `prefix:v1:{key}:digest`. A cluster hashes what is
-/// in the braces, so that both are in one slot and one script may touch both. Neither a prefix nor a
+/// in the braces, so that both are in one slot and one script may touch both. Changes are published on
+/// `prefix:v1:key/{key}`. Neither a prefix nor a
 /// key's text can hold a brace, so no two different things share a Redis key (law 11).
 #[derive(Clone)]
 pub(crate) struct Prefix(String);
@@ -31,6 +32,14 @@ impl Prefix {
 
     pub(crate) fn receipt(&self, key: &Key, receipt: &Receipt) -> String {
         format!("{}{{{key}}}:{:032x}", self.0, u128::from_be_bytes(*receipt.as_bytes()))
+    }
+
+    /// A channel to publish on; in a cluster a key's changes are in the slot of its record.
+    pub(crate) fn channel(&self, channel: &Channel) -> String {
+        match channel {
+            Channel::Key(key) => format!("{}key/{{{key}}}", self.0),
+            Channel::All | Channel::Node(..) => format!("{}{channel}", self.0),
+        }
     }
 }
 

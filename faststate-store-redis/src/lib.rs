@@ -1,4 +1,4 @@
-//! Redis and Valkey for FastState: a store that keeps what was acknowledged.
+//! Redis and Valkey for FastState: a store that keeps what was acknowledged, and a broadcaster.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,6 +48,23 @@
 //! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`, and
 //! `+config|get` for the look at the settings.
 //!
+//! # Many nodes
+//!
+//! [`RedisBroadcaster`] carries changes between nodes, whatever store they share:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # use faststate_core::StateRegistry;
+//! use faststate_store_redis::{RedisBroadcaster, RedisStore};
+//!
+//! let registry = StateRegistry::builder()
+//!     .store(RedisStore::connect("redis://127.0.0.1/").await?)
+//!     .broadcaster(RedisBroadcaster::connect("redis://127.0.0.1/").await?)
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # When Redis is away
 //!
 //! A call fails within two seconds (settable) as [`StoreError::Unavailable`], and the outcome of a save
@@ -59,7 +76,10 @@
 //! [`StoreError::Full`]: faststate_core::store::StoreError::Full
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod broadcaster;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod connection;
 mod durability;
 mod error;
@@ -70,4 +90,9 @@ mod store;
 
 pub use bb8_redis::redis;
 
-pub use self::{builder::RedisStoreBuilder, durability::Durability, store::RedisStore};
+pub use self::{
+    broadcaster::{RedisBroadcaster, RedisBroadcasterBuilder},
+    builder::RedisStoreBuilder,
+    durability::Durability,
+    store::RedisStore,
+};

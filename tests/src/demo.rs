@@ -7,7 +7,7 @@ use std::{
     sync::LazyLock,
 };
 
-use crate::{http, wait::until};
+use crate::{http, servers::signal, wait::until};
 
 /// The same secret after a restart, so that sessions live on.
 const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2";
@@ -66,10 +66,19 @@ impl Demo {
 
     /// Asks it to end, as a service manager does, and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(asked.is_ok_and(|status| status.success()), "the demo was running");
+        self.signal("TERM");
         let ended = || self.child.try_wait().expect("the demo is ours");
         until("the demo to end after SIGTERM", ended, Option::is_some).expect("it has ended")
+    }
+
+    /// Sends a signal: `TERM`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the demo is ours")
     }
 
     /// What `/faststate/health` says.

@@ -17,7 +17,7 @@ pub use self::{
     folder::Folder,
     mariadb::MariaDb,
     postgres::Postgres,
-    redis::{RedisServer, RedisSnapshot},
+    redis::{RedisCluster, RedisServer, RedisSnapshot},
 };
 
 /// An address that nobody listens at.
@@ -27,7 +27,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// Sends a signal (`STOP`, `CONT`, `TERM`) to a process of ours.
-fn signal(process: u32, name: &str) {
+pub(crate) fn signal(process: u32, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()), "a signal {name} to a process that runs");
 }

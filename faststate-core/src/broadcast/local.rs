@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{BroadcastError, Broadcaster, Change, Inbox, Interest};
@@ -54,18 +55,25 @@ impl LocalBroadcaster {
         };
         Self { hub, node }
     }
+
+    /// The other nodes, or those of them that have joined a key.
+    fn others(&self, key: Option<&Key>) -> Vec<Arc<dyn Inbox>> {
+        let hub = self.hub.lock();
+        let others = hub.nodes.iter().enumerate().filter(|(at, _)| *at != self.node);
+        let concerned = others.filter(|(_, node)| key.is_none_or(|key| node.joined.contains_key(key)));
+        concerned.filter_map(|(_, node)| node.inbox.clone()).collect()
+    }
 }
 
 #[async_trait]
 impl Broadcaster for LocalBroadcaster {
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
-        let inboxes: Vec<_> = {
-            let hub = self.hub.lock();
-            let others = hub.nodes.iter().enumerate().filter(|(at, _)| *at != self.node);
-            let joined = others.filter(|(_, node)| node.joined.contains_key(&change.key));
-            joined.filter_map(|(_, node)| node.inbox.clone()).collect()
-        };
-        inboxes.into_iter().for_each(|inbox| inbox.change(change.clone()));
+        self.others(Some(&change.key)).into_iter().for_each(|inbox| inbox.change(change.clone()));
+        Ok(())
+    }
+
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+        self.others(key).into_iter().for_each(|inbox| inbox.told(key.cloned(), words.clone()));
         Ok(())
     }
 

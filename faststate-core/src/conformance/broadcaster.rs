@@ -13,6 +13,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::spawn;
@@ -30,6 +31,7 @@ pub type Nodes = [Arc<dyn Broadcaster>; 3];
 #[derive(Debug, Default)]
 pub struct Ear {
     heard: Mutex<HashMap<Key, Vec<Change>>>,
+    told: Mutex<Vec<(Option<Key>, Bytes)>>,
     lost: AtomicUsize,
 }
 
@@ -48,6 +50,12 @@ impl Ear {
         self.heard.lock().get(key).cloned().unwrap_or_default()
     }
 
+    /// What it was told so far.
+    #[must_use]
+    pub fn told(&self) -> Vec<(Option<Key>, Bytes)> {
+        self.told.lock().clone()
+    }
+
     /// How often it has heard that changes may be lost.
     #[must_use]
     pub fn lost(&self) -> usize {
@@ -58,6 +66,10 @@ impl Ear {
 impl Inbox for Ear {
     fn change(&self, change: Change) {
         self.heard.lock().entry(change.key.clone()).or_default().push(change);
+    }
+
+    fn told(&self, key: Option<Key>, words: Bytes) {
+        self.told.lock().push((key, words));
     }
 
     fn lost(&self) {
@@ -75,7 +87,8 @@ pub async fn all(nodes: &Nodes) -> Result<(), Failure> {
     a_change_arrives_as_it_was_sent(nodes, &ears).await?;
     who_has_left_hears_little(nodes, &ears).await?;
     many_keys_do_not_mix(nodes, &ears).await?;
-    many_tasks_publish(nodes, &ears).await
+    many_tasks_publish(nodes, &ears).await?;
+    words_reach_whom_they_concern(nodes, &ears).await
 }
 
 /// Promises 1 and 3: a change reaches the nodes that have joined its key; others hear little of it.
@@ -209,6 +222,40 @@ pub async fn many_tasks_publish(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(
     for changes in try_join_all(tasks).await? {
         arrived(&ears[2], lost, &changes?, "nothing is lost without a word when many tasks publish").await?;
     }
+    Ok(())
+}
+
+/// Promise 4: what is told to all reaches every other node, what is told of a key those that have joined
+/// it.
+///
+/// # Errors
+/// If not.
+pub async fn words_reach_whom_they_concern(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(), Failure> {
+    let key = new_key(Scope::Record, "A b:c*?[a]/\0é🦀")?;
+    let _interest = nodes[2].join(&key).await?;
+    for (words, key, whom) in [
+        (Bytes::from_static(b"to all"), None, &[1, 2][..]),
+        (Bytes::from(vec![0xff; 1024]), None, &[1, 2]),
+        (Bytes::from_static(b"\0\r\n'"), Some(key.clone()), &[2]),
+        (Bytes::new(), Some(key), &[2]),
+    ] {
+        let lost: Vec<_> = ears.iter().map(|ear| ear.lost()).collect();
+        nodes[0].tell(key.as_ref(), words.clone()).await?;
+        for at in whom {
+            let wanted = (key.clone(), words.clone());
+            until("what one node tells reaches the nodes that it concerns", async || {
+                let heard = ears[*at].told().contains(&wanted);
+                Ok((heard || ears[*at].lost() > lost[*at]).then_some(()))
+            })
+            .await?;
+        }
+    }
+    let overheard = ears[1].told().iter().filter(|(key, _)| key.is_some()).count();
+    ensure!(
+        overheard < 2,
+        "a node hears little of what is told of a key that it has not joined",
+        "it heard {overheard} of 2"
+    );
     Ok(())
 }
 

@@ -30,6 +30,9 @@ use crate::{
 /// The cursor of a topic that this page may not follow: it reconnects, and says so.
 pub(super) const GONE: &str = "gone";
 
+/// Within how long every stream's access is checked when revocations may have been missed.
+const DOUBT: Duration = Duration::from_secs(2);
+
 /// What a stream asks again while it is open.
 pub(super) struct Recheck {
     pub(super) registry: Arc<dyn Registry>,
@@ -126,6 +129,9 @@ impl Following {
         }
         if self.end_at.is_some_and(|at| at <= now) {
             return self.end(None);
+        }
+        if self.permit.takes_doubt() {
+            self.recheck_at = self.recheck_at.min(now + DOUBT.mul_f64(rand::random()));
         }
         let mut news = std::mem::take(&mut self.first);
         match self.recheck(cx, now) {

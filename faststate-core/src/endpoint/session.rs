@@ -14,9 +14,18 @@ const ID: usize = 16;
 
 /// What the session cookies are signed with. Whoever knows it can be any session.
 ///
+/// All nodes need the same one, so that each accepts the cookies of all. To change it without ending
+/// sessions, take two steps, each a rolling restart: first every node gets `old.or(new)`, which signs with
+/// the old one and accepts both, then `new.or(old)`, which signs with the new one and gives whoever comes
+/// with an old cookie a new one. Leave the old one out once its cookies need not be accepted any more, and
+/// at once, in one step, when somebody else may know it.
+///
 /// Its `Debug` shows nothing of it.
 #[derive(Clone)]
-pub struct Secret([u8; 32]);
+pub struct Secret {
+    newest: [u8; 32],
+    others: Vec<[u8; 32]>,
+}
 
 /// The text or bytes are not a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +43,7 @@ impl Secret {
     /// A new random secret: sessions end with the process.
     #[must_use]
     pub fn random() -> Self {
-        Self(rand::random())
+        Self { newest: rand::random(), others: Vec::new() }
     }
 
     /// The secret written in hexadecimal, at least 32 bytes (64 digits).
@@ -62,7 +71,15 @@ impl Secret {
         if bytes.len() < 32 {
             return Err(SecretError::Short);
         }
-        Ok(Self(Sha256::digest(bytes).into()))
+        Ok(Self { newest: Sha256::digest(bytes).into(), others: Vec::new() })
+    }
+
+    /// This secret, which also accepts what the other one has signed.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.others.push(other.newest);
+        self.others.extend(other.others);
+        self
     }
 }
 
@@ -79,6 +96,8 @@ pub(super) enum Carried {
     Nothing,
     /// One that this secret signed for this name.
     Session(SessionId),
+    /// One that another secret signed that is still accepted.
+    Old(SessionId),
     /// One that is tampered with, foreign, or swapped from another name.
     Invalid,
 }
@@ -89,6 +108,8 @@ pub(super) struct Cookie {
     secret: Secret,
     /// Keyed for this name: what it signs is no cookie of another name.
     signer: Hmac<Sha256>,
+    /// Those of the other secrets that are accepted.
+    others: Vec<Hmac<Sha256>>,
     name: Cow<'static, str>,
     secure: bool,
     max_age: Duration,
@@ -98,7 +119,8 @@ impl Cookie {
     pub(super) fn new() -> Self {
         let (secret, name) = (Secret::random(), Cow::Borrowed("faststate"));
         Self {
-            signer: signer(&secret, &name),
+            signer: signer(&secret.newest, &name),
+            others: Vec::new(),
             secret,
             name,
             secure: false,
@@ -108,7 +130,12 @@ impl Cookie {
 
     pub(super) fn sign_with(&mut self, secret: Secret) {
         self.secret = secret;
-        self.signer = signer(&self.secret, &self.name);
+        self.derive();
+    }
+
+    fn derive(&mut self) {
+        self.signer = signer(&self.secret.newest, &self.name);
+        self.others = self.secret.others.iter().map(|other| signer(other, &self.name)).collect();
     }
 
     pub(super) fn secure(&mut self, secure: bool) {
@@ -121,7 +148,7 @@ impl Cookie {
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
         if legal {
             self.name = name;
-            self.signer = signer(&self.secret, &self.name);
+            self.derive();
         } else {
             tracing::error!(%name, "a cookie's name has letters, digits, `_`, `-` and `.`; keeping the old one");
         }
@@ -140,10 +167,13 @@ impl Cookie {
     pub(super) fn read(&self, headers: &HeaderMap) -> Carried {
         let mut found = Carried::Nothing;
         for value in values(headers, &self.name) {
-            match self.verify(value) {
-                Some(session) => return Carried::Session(session),
-                None => found = Carried::Invalid,
+            if let Some(session) = verify(&self.signer, value) {
+                return Carried::Session(session);
             }
+            if let Some(session) = self.others.iter().find_map(|other| verify(other, value)) {
+                return Carried::Old(session);
+            }
+            found = Carried::Invalid;
         }
         found
     }
@@ -154,10 +184,11 @@ impl Cookie {
         (session, self.set(session))
     }
 
-    fn set(&self, session: SessionId) -> HeaderValue {
+    /// The `Set-Cookie` that carries this session.
+    pub(super) fn set(&self, session: SessionId) -> HeaderValue {
         let mut bytes = [0; ID + 32];
         bytes[..ID].copy_from_slice(session.as_bytes());
-        bytes[ID..].copy_from_slice(&self.mac(session.as_bytes()).finalize().into_bytes());
+        bytes[ID..].copy_from_slice(&mac(&self.signer, session.as_bytes()).finalize().into_bytes());
         let (name, value, age) = (&self.name, URL_SAFE_NO_PAD.encode(bytes), self.max_age.as_secs());
         let secure = if self.secure { "; Secure" } else { "" };
         let text = format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
@@ -165,21 +196,22 @@ impl Cookie {
         header.set_sensitive(true);
         header
     }
-
-    fn verify(&self, value: &str) -> Option<SessionId> {
-        let bytes = URL_SAFE_NO_PAD.decode(value).ok()?;
-        let (id, tag) = bytes.split_first_chunk::<ID>()?;
-        self.mac(id).verify_slice(tag).ok()?;
-        Some(SessionId::from_bytes(*id))
-    }
-
-    fn mac(&self, id: &[u8]) -> Hmac<Sha256> {
-        self.signer.clone().chain_update(id)
-    }
 }
 
-fn signer(secret: &Secret, name: &str) -> Hmac<Sha256> {
-    let derived = keyed(&secret.0).chain_update("faststate session cookie\0").chain_update(name);
+/// The session of a cookie that this signer has signed.
+fn verify(signer: &Hmac<Sha256>, value: &str) -> Option<SessionId> {
+    let bytes = URL_SAFE_NO_PAD.decode(value).ok()?;
+    let (id, tag) = bytes.split_first_chunk::<ID>()?;
+    mac(signer, id).verify_slice(tag).ok()?;
+    Some(SessionId::from_bytes(*id))
+}
+
+fn mac(signer: &Hmac<Sha256>, id: &[u8]) -> Hmac<Sha256> {
+    signer.clone().chain_update(id)
+}
+
+fn signer(secret: &[u8; 32], name: &str) -> Hmac<Sha256> {
+    let derived = keyed(secret).chain_update("faststate session cookie\0").chain_update(name);
     keyed(&derived.finalize().into_bytes().into())
 }
 
@@ -263,6 +295,35 @@ mod tests {
             cookie.read(&carrying(&format!("faststate=x; {}", pair(&set)))),
             Carried::Session(session)
         );
+    }
+
+    #[test]
+    fn law_08_a_secret_can_be_changed_without_ending_sessions() {
+        let [old, new, foreign] = [Secret::random(), Secret::random(), Secret::random()];
+        let nodes = [
+            cookie("faststate", &old),
+            cookie("faststate", &old.clone().or(new.clone())),
+            cookie("faststate", &new.clone().or(old)),
+            cookie("faststate", &new),
+        ];
+        for (older, newer) in [(0, 1), (1, 2), (2, 3)] {
+            // While a restart rolls, each accepts what the other has signed.
+            for (signs, reads) in [(older, newer), (newer, older)] {
+                let (session, set) = nodes[signs].mint();
+                let read = nodes[reads].read(&carrying(&pair(&set)));
+                assert!(
+                    matches!(read, Carried::Session(s) | Carried::Old(s) if s == session),
+                    "{signs} {reads}"
+                );
+            }
+        }
+        let (session, set) = nodes[1].mint();
+        assert_eq!(nodes[2].read(&carrying(&pair(&set))), Carried::Old(session));
+        let renewed = carrying(&pair(&nodes[2].set(session)));
+        assert_eq!(nodes[3].read(&renewed), Carried::Session(session));
+        assert_eq!(nodes[3].read(&carrying(&pair(&set))), Carried::Invalid);
+        let (_, set) = cookie("faststate", &foreign).mint();
+        assert!(nodes.iter().all(|node| node.read(&carrying(&pair(&set))) == Carried::Invalid));
     }
 
     #[test]

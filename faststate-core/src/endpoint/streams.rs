@@ -18,7 +18,7 @@ use slab::Slab;
 use tokio::{sync::Notify, time::Instant};
 
 use super::limits::{Limits, limit};
-use crate::{SessionId, Viewer};
+use crate::{Revocation, SessionId, Viewer, registry::Gatekeeper};
 
 /// Every stream that is open on this node: counted against the limits, closed for a viewer, drained.
 #[derive(Debug, Default)]
@@ -44,6 +44,8 @@ struct Open {
 struct Stream {
     viewer: Mutex<Viewer>,
     closing: AtomicBool,
+    /// Whether its access is to be checked soon.
+    doubtful: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -90,6 +92,7 @@ impl Streams {
         let stream = Arc::new(Stream {
             viewer: Mutex::new(viewer),
             closing: AtomicBool::new(false),
+            doubtful: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
         let slot = open.streams.insert(Arc::clone(&stream));
@@ -146,6 +149,20 @@ impl Streams {
     }
 }
 
+impl Gatekeeper for Streams {
+    fn revoked(&self, revocation: &Revocation) {
+        self.close(|viewer| revocation.concerns(viewer));
+    }
+
+    fn doubt(&self) {
+        self.closings.fetch_add(1, Ordering::SeqCst);
+        for stream in self.all() {
+            stream.doubtful.store(true, Ordering::Release);
+            stream.waker.wake();
+        }
+    }
+}
+
 impl Permit {
     /// Names the stream within this process.
     pub(super) const fn name(&self) -> u64 {
@@ -159,6 +176,11 @@ impl Permit {
 
     pub(super) fn is_closing(&self) -> bool {
         self.stream.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether access is to be checked before its time; asked once.
+    pub(super) fn takes_doubt(&self) -> bool {
+        self.stream.doubtful.swap(false, Ordering::AcqRel)
     }
 
     /// How long this stream may go on, once the node drains.

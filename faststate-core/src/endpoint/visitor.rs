@@ -21,6 +21,7 @@ impl Visitor {
         let carried = settings.cookie.read(&parts.headers);
         let (session, cookie) = match carried {
             Carried::Session(session) => (session, None),
+            Carried::Old(session) => (session, Some(settings.cookie.set(session))),
             Carried::Nothing | Carried::Invalid => {
                 let (session, cookie) = settings.cookie.mint();
                 (session, Some(cookie))
@@ -53,7 +54,7 @@ impl Visitor {
         self.session
     }
 
-    /// The `Set-Cookie` that the answer must carry, if the session is new.
+    /// The `Set-Cookie` that the answer must carry, if the session is new or signed with an old secret.
     #[must_use]
     pub const fn set_cookie(&self) -> Option<&HeaderValue> {
         self.cookie.as_ref()
@@ -64,7 +65,7 @@ impl Visitor {
         self.renewed
     }
 
-    /// The answer, with the cookie of a new session.
+    /// The answer, with the cookie that it must carry.
     pub(super) fn marked<B>(&self, mut response: Response<B>) -> Response<B> {
         if let Some(cookie) = &self.cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie.clone());

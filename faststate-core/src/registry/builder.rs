@@ -15,6 +15,7 @@ use super::{
     Access, Audience, BuildError, Route, StateConfig, StateRegistry,
     config::Saved,
     instance::Current,
+    nodes::keep_members,
     shared::Shared,
     state_registry::Ear,
     states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Home, Initial, Presence, States, Tell},
@@ -39,6 +40,7 @@ pub struct RegistryBuilder {
     /// As they were given.
     stores: BTreeMap<String, Arc<dyn Store>>,
     broadcaster: Option<Arc<dyn Broadcaster>>,
+    node: Option<String>,
     resources: Resources,
     deadline: Duration,
     background: usize,
@@ -73,6 +75,7 @@ impl RegistryBuilder {
             states: Vec::new(),
             stores: BTreeMap::new(),
             broadcaster: None,
+            node: None,
             resources: Resources::default(),
             deadline: Duration::from_secs(2),
             background: 10_000,
@@ -129,6 +132,14 @@ impl RegistryBuilder {
         self
     }
 
+    /// What this node is called in [`Health`](crate::Health) and in the logs of the others (random). Names
+    /// are for people: two nodes of one name are two nodes.
+    #[must_use]
+    pub fn node(mut self, name: impl Into<String>) -> Self {
+        self.node = Some(name.into());
+        self
+    }
+
     /// A value that every event's `prepare` can reach by its type: a database pool, say.
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(mut self, value: T) -> Self {
@@ -175,6 +186,7 @@ impl RegistryBuilder {
             self.background,
             self.max_instances,
             self.broadcaster.clone(),
+            self.node.unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())).into(),
         ));
         let guarded = |store| Arc::new(Guarded::shared(store).deadline(self.deadline));
         let guards: BTreeMap<_, _> =
@@ -204,6 +216,7 @@ impl RegistryBuilder {
         let _ = registry.shared.registry.set(Weak::clone(&weak) as _);
         if let Some(broadcaster) = self.broadcaster {
             broadcaster.attach(Arc::new(Ear(Weak::clone(&weak))));
+            tokio::spawn(keep_members(Weak::clone(&weak)));
         }
         for states in registry.states.values() {
             tokio::spawn(keep_instances(Arc::downgrade(states), states.config().ttl));
@@ -312,8 +325,12 @@ impl<S: ReactiveState> StateBuilder<S> {
         self
     }
 
-    /// The event that tells an instance how many streams follow it on this node, sent by the engine
-    /// some 200 ms after that number has changed, once for all who came and went until then.
+    /// The event that tells an instance how many streams follow it, on all nodes, sent by the engine some
+    /// 200 ms after that number has changed, once for all who came and went until then.
+    ///
+    /// Each node that has followers tells it what it knows, so that an event that finds the number there
+    /// already should change nothing. The followers of a node that died are counted for 5 seconds more, and
+    /// those of one that was the last with any until somebody follows again.
     #[must_use]
     pub fn presence<E: Event<State = S>>(
         mut self,

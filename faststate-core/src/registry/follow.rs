@@ -1,24 +1,17 @@
 //! Joining and leaving an instance's topics.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
 
 use super::{
     Error,
     instance::{Instance, Slot},
-    shared::guard,
-    states::{Arriving, Present, States},
+    states::{Present, States},
     turn::Work,
 };
 use crate::{
-    Key, ReactiveState, Version, Viewer,
+    Key, ReactiveState, Version,
     topics::{Follower, Topic},
 };
-
-/// How long followers may come and go before the state is told their number.
-const PRESENCE_DELAY: Duration = Duration::from_millis(200);
 
 impl<S: ReactiveState> States<S> {
     pub(super) async fn join(
@@ -96,7 +89,7 @@ impl<S: ReactiveState> States<S> {
 
     /// A follower has left: a topic goes with its last follower, the node's interest with the last topic.
     fn leave(&self, instance: &Arc<Instance<S>>, stream: u64) {
-        let gone = {
+        let (gone, interest) = {
             let mut topics = instance.topics.lock();
             if let Some(count) = topics.streams.get_mut(&stream) {
                 *count -= 1;
@@ -111,43 +104,8 @@ impl<S: ReactiveState> States<S> {
         };
         // Outside the lock: the interest's end is the broadcaster's code.
         drop(gone);
+        drop(interest.and_then(|interest| self.linger(instance, interest)));
         self.count_followers(instance);
         self.tell_audience(instance);
-    }
-
-    /// Tells the state how many follow it, soon and once for all who come and go until then.
-    fn count_followers(&self, instance: &Arc<Instance<S>>) {
-        // A follower may be dropped anywhere, also after the runtime.
-        if self.presence.is_none() || tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        let Ok(me) = self.me() else { return };
-        if std::mem::replace(&mut instance.topics.lock().presence_due, true) {
-            return;
-        }
-        let instance = Arc::clone(instance);
-        self.shared.detach(async move {
-            tokio::time::sleep(PRESENCE_DELAY).await;
-            let count = {
-                let mut topics = instance.topics.lock();
-                topics.presence_due = false;
-                let count = topics.streams.len();
-                if topics.presence_told.replace(count) == Some(count) {
-                    return;
-                }
-                count
-            };
-            let Some(presence) = &me.presence else { return };
-            let Ok(attempt) = guard("`presence` panicked", || presence(count)) else {
-                instance.topics.lock().presence_told = None;
-                return;
-            };
-            let arriving =
-                Arriving { attempt, fields: &[], viewer: Viewer::application(), id: None, wants_view: false };
-            if let Err(error) = me.send(&instance.key, arriving).await {
-                tracing::warn!(key = ?instance.key, %error, "the number of followers was not told");
-                instance.topics.lock().presence_told = None;
-            }
-        });
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::{Error, audience::Listeners, shared::guard, turn::Queue};
+use super::{Error, audience::Listeners, presence::Counts, run::Run, shared::guard, turn::Queue};
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
@@ -37,6 +37,8 @@ pub(super) struct Instance<S> {
     pub(super) current: RwLock<Option<Arc<Current<S>>>>,
     pub(super) topics: Mutex<Topics>,
     pub(super) upkeep: Mutex<Upkeep>,
+    /// This node's turn among the nodes that change the key.
+    pub(super) run: Mutex<Run>,
     /// Whether the store did not answer when it was asked last.
     stale: AtomicBool,
 }
@@ -49,12 +51,9 @@ pub(super) struct Topics {
     pub(super) streams: HashMap<u64, u32>,
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
-    /// Whether a count of the followers is on its way to the state.
-    pub(super) presence_due: bool,
-    /// The count that the state was told last.
-    pub(super) presence_told: Option<usize>,
     /// Who follows, where the state is told.
     pub(super) listeners: Listeners,
+    pub(super) present: Counts,
 }
 
 /// Which topic of an instance: the signals, or the view at this place.
@@ -128,6 +127,7 @@ impl<S: ReactiveState> Instance<S> {
             queue: Mutex::default(),
             current: RwLock::new(None),
             topics: Mutex::default(),
+            run: Mutex::new(Run::new(Instant::now())),
             upkeep: Mutex::new(Upkeep {
                 used: Instant::now(),
                 verified: None,

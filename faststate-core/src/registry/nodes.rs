@@ -1,63 +1,55 @@
-//! The way to the other nodes.
+//! The way to the other nodes, and who they are.
+
+mod members;
+mod outbox;
+mod words;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::Error;
+pub(super) use self::words::Words;
+use self::{
+    members::Members,
+    outbox::{Outbox, publish},
+};
+use super::{Error, StateRegistry};
 use crate::{
     BoxError, Key,
     broadcast::{Broadcaster, Change, Interest},
     store::StoreError,
 };
 
-/// How many waiting changes carry their data; beyond it the other nodes read the store.
-const WITH_DATA: usize = 4096;
-/// How long a publication may take.
+/// How often a node says that it is there.
+const HERE: Duration = Duration::from_secs(1);
+/// How long what is told may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait before publishing again what the transport refused.
+/// How long to wait before telling again what the transport refused.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The way to the other nodes.
 pub(super) struct Nodes {
     broadcaster: Arc<dyn Broadcaster>,
     outbox: Arc<Mutex<Outbox>>,
-}
-
-/// Changes that wait for the broadcaster, at most one per key.
-///
-/// What happens to a key while its change waits becomes part of that change: the others need to hear of
-/// the newest version only. So nothing is dropped, and a slow transport costs no more than an entry per
-/// instance.
-#[derive(Default)]
-struct Outbox {
-    order: VecDeque<Key>,
-    changes: HashMap<Key, Change>,
-    /// Whether somebody publishes.
-    running: bool,
+    /// This node among the others: random, so that one that starts again is another.
+    pub(super) id: u64,
+    members: Mutex<Members>,
 }
 
 impl Nodes {
     pub(super) fn new(broadcaster: Arc<dyn Broadcaster>) -> Self {
-        Self { broadcaster, outbox: Arc::default() }
+        Self { broadcaster, outbox: Arc::default(), id: rand::random(), members: Mutex::default() }
     }
 
     /// Publishes a change when its turn comes, in one of these tasks.
     pub(super) fn publish(&self, change: Change, tasks: &TaskTracker) {
-        let running = {
-            let mut outbox = self.outbox.lock();
-            outbox.push(change);
-            std::mem::replace(&mut outbox.running, true)
-        };
-        if !running {
-            tasks.spawn(publish_all(Arc::clone(&self.broadcaster), Arc::clone(&self.outbox)));
-        }
+        publish(&self.broadcaster, &self.outbox, change, tasks);
     }
 
     /// Asks for the changes of a key.
@@ -68,96 +60,86 @@ impl Nodes {
         };
         joined.map_err(|error| Error::Unavailable(StoreError::Unavailable(error)))
     }
-}
 
-/// Publishes until nothing waits, or nothing is left of the registry but a transport that refuses.
-async fn publish_all(transport: Arc<dyn Broadcaster>, waiting: Arc<Mutex<Outbox>>) {
-    while let Some(change) = pop(&waiting) {
-        let refusal: BoxError = match tokio::time::timeout(PATIENCE, transport.publish(&change)).await {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error.into(),
-            Err(elapsed) => elapsed.into(),
-        };
-        tracing::warn!(key = ?change.key, error = &*refusal as &dyn std::error::Error, "not broadcast yet");
-        if Arc::strong_count(&waiting) == 1 {
-            return;
-        }
-        waiting.lock().push_back(change);
-        tokio::time::sleep(AGAIN).await;
+    /// Tells the other nodes, or those on which somebody follows the key; says whether that worked.
+    pub(super) async fn tell(&self, key: Option<&Key>, words: &Words) -> bool {
+        let told = self.broadcaster.tell(key, words.to_bytes());
+        matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(())))
     }
-}
 
-fn pop(waiting: &Mutex<Outbox>) -> Option<Change> {
-    let mut waiting = waiting.lock();
-    let Some(key) = waiting.order.pop_front() else {
-        waiting.running = false;
-        return None;
-    };
-    waiting.changes.remove(&key)
-}
-
-impl Outbox {
-    fn push(&mut self, change: Change) {
-        let crowded = self.order.len() >= WITH_DATA;
-        match self.changes.get_mut(&change.key) {
-            Some(waiting) => {
-                (waiting.to, waiting.schema) = (change.to, change.schema);
-                waiting.data = change.data.filter(|_| waiting.data.is_some());
+    /// Tells all other nodes, again and again until it works, for at most so long.
+    pub(super) async fn insist(&self, words: &Words, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while !self.tell(None, words).await {
+            if Instant::now() >= deadline {
+                return false;
             }
-            None => {
-                self.order.push_back(change.key.clone());
-                let data = change.data.filter(|_| !crowded);
-                self.changes.insert(change.key.clone(), Change { data, ..change });
-            }
+            tokio::time::sleep(AGAIN).await;
         }
+        true
     }
 
-    /// Takes back a change that the transport refused, perhaps because of its data.
-    fn push_back(&mut self, change: Change) {
-        match self.changes.get_mut(&change.key) {
-            Some(newer) => newer.from = change.from,
-            None => self.push(Change { data: None, ..change }),
-        }
+    /// A node says that it is there; says whether that is news.
+    pub(super) fn is_here(&self, node: u64, name: &str) -> bool {
+        self.members.lock().heard(node, name, Instant::now())
+    }
+
+    /// Nobody was heard of for a while, and that says nothing of the others.
+    pub(super) fn was_cut_off(&self) {
+        self.members.lock().give_time(Instant::now());
+    }
+
+    /// The other nodes' names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.members.lock().names()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Scope, Version};
-
-    fn change(id: &str, from: Version, to: Version, data: &'static str) -> Change {
-        let key = Key::new("a", Scope::Record, None, Some(id)).unwrap();
-        Change { key, from, to, schema: 1, data: Some(data.into()) }
-    }
-
-    #[test]
-    fn what_waits_for_one_key_becomes_one_change() {
-        let (mut outbox, first) = (Outbox::default(), Version::start());
-        let (second, third) = (first.next(), first.next().next());
-        outbox.push(change("x", first, second, "2"));
-        outbox.push(change("y", first, second, "y"));
-        outbox.push(change("x", second, third, "3"));
-        let outbox = Mutex::new(outbox);
-        assert_eq!(pop(&outbox), Some(change("x", first, third, "3")));
-        let refused = pop(&outbox).unwrap();
-        assert_eq!(refused, change("y", first, second, "y"));
-        outbox.lock().push_back(refused.clone());
-        outbox.lock().push(change("y", second, third, "3"));
-        assert_eq!(pop(&outbox), Some(Change { data: None, to: third, ..refused }));
-        assert_eq!(pop(&outbox), None);
-    }
-
-    #[test]
-    fn a_slow_transport_costs_an_entry_per_key() {
-        let (mut outbox, mut version) = (Outbox::default(), Version::start());
-        for at in 0..3 * WITH_DATA {
-            let next = version.next();
-            outbox.push(change(&(at % 5000).to_string(), version, next, "{}"));
-            version = next;
+/// Says that this node is there, and notices when another is not any more, for as long as the registry
+/// lives.
+///
+/// What a node that died had saved and not yet published, the others must read from the store: they would
+/// not hear of it before the key's next change.
+pub(super) async fn keep_members(registry: Weak<StateRegistry>) {
+    let mut hears = true;
+    loop {
+        {
+            let Some(registry) = registry.upgrade() else { return };
+            let Some(nodes) = &registry.shared.nodes else { return };
+            let here = Words::Here { node: nodes.id, name: registry.shared.node.to_string() };
+            // Who cannot say anything does not hear anything either.
+            let told = nodes.tell(None, &here).await;
+            if !(told && hears) {
+                nodes.was_cut_off();
+            }
+            hears = told;
+            let dead = nodes.members.lock().dead(Instant::now());
+            if !dead.is_empty() {
+                tracing::warn!(nodes = ?dead.iter().map(|(_, name)| name).collect::<Vec<_>>(), "gone");
+                let ids: Vec<_> = dead.into_iter().map(|(node, _)| node).collect();
+                registry.states.values().for_each(|states| states.nodes_died(&ids));
+            }
         }
-        assert_eq!(outbox.changes.len(), 5000);
-        let with_data = outbox.changes.values().filter(|change| change.data.is_some()).count();
-        assert_eq!(with_data, WITH_DATA);
+        tokio::time::sleep(HERE).await;
+    }
+}
+
+/// What another node told.
+pub(super) fn told(registry: &StateRegistry, key: Option<&Key>, words: &Bytes) {
+    let Some(nodes) = &registry.shared.nodes else { return };
+    match (Words::from_bytes(words), key) {
+        (Some(Words::Here { node, name }), None) => {
+            if nodes.is_here(node, &name) {
+                registry.states.values().for_each(|states| states.node_came());
+            }
+        }
+        (Some(Words::Present { node, count, asks }), Some(key)) => {
+            if let Some(states) = registry.states.get(key.state()) {
+                states.present_elsewhere(key, node, count, asks);
+            }
+        }
+        (Some(Words::Revoked { revocation }), None) => registry.shared.close_streams(&revocation),
+        // A newer node may say what this one does not know.
+        _ => tracing::debug!("another node told something unknown"),
     }
 }

@@ -4,15 +4,15 @@ use std::{
     borrow::Cow,
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use async_trait::async_trait;
 
-use super::{Call, Error, Job, Outcome, Reading, Registry, Route, TopicName, Visible};
-use crate::{Handle, Health, Key, ReactiveState, Rejection, Version, Viewer, topics::Follower};
+use super::{Call, Error, Gatekeeper, Job, Outcome, Reading, Registry, Route, TopicName, Visible};
+use crate::{Handle, Health, Key, ReactiveState, Rejection, Revocation, Version, Viewer, topics::Follower};
 
 /// A registry in front of another one that can be told to accept no event from outside: for
 /// maintenance. Pages, streams and the application's own jobs go on.
@@ -126,6 +126,14 @@ impl Registry for ReadOnly {
 
     fn followers(&self, key: &Key) -> usize {
         self.registry.followers(key)
+    }
+
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        self.registry.revoke(revocation).await
+    }
+
+    fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>) {
+        self.registry.guard(gatekeeper);
     }
 
     fn is_stale(&self, key: &Key) -> bool {

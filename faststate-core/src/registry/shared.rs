@@ -19,15 +19,24 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Registry, nodes::Nodes, states::AnyStates};
+use super::{
+    Error, Gatekeeper, Registry,
+    nodes::{Nodes, Words},
+    states::AnyStates,
+};
 use crate::{
-    Handle, Key, ReactiveState,
+    Handle, Key, ReactiveState, Revocation,
     broadcast::{Broadcaster, Change},
     event::Resources,
+    store::StoreError,
 };
 
 /// How often a full registry looks for instances to let go.
 const CROWDED: Duration = Duration::from_millis(100);
+
+/// For how long other nodes are told of a revocation that they could not be told: then each stream has been
+/// checked anyway.
+const INSISTS: Duration = Duration::from_mins(5);
 
 /// What all states of a registry share. No lock in here is on an event's way.
 pub(super) struct Shared {
@@ -37,6 +46,9 @@ pub(super) struct Shared {
     /// The registry itself, for handles.
     pub(super) registry: OnceLock<Weak<dyn Registry>>,
     pub(super) nodes: Option<Nodes>,
+    /// This node's name.
+    pub(super) node: Arc<str>,
+    gatekeepers: Mutex<Vec<Weak<dyn Gatekeeper>>>,
     pub(super) events: AtomicU64,
     pub(super) conflicts: AtomicU64,
     tasks: TaskTracker,
@@ -56,6 +68,7 @@ impl Shared {
         background: usize,
         max_instances: usize,
         broadcaster: Option<Arc<dyn Broadcaster>>,
+        node: Arc<str>,
     ) -> Self {
         Self {
             resources: Arc::new(resources),
@@ -63,6 +76,8 @@ impl Shared {
             started: Instant::now(),
             registry: OnceLock::new(),
             nodes: broadcaster.map(Nodes::new),
+            node,
+            gatekeepers: Mutex::default(),
             events: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             tasks: TaskTracker::new(),
@@ -161,6 +176,44 @@ impl Shared {
 
     pub(super) fn instances(&self) -> usize {
         self.instances.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn guard_streams(&self, gatekeeper: Weak<dyn Gatekeeper>) {
+        let mut gatekeepers = self.gatekeepers.lock();
+        gatekeepers.retain(|gatekeeper| gatekeeper.strong_count() > 0);
+        gatekeepers.push(gatekeeper);
+    }
+
+    /// Closes streams on this node.
+    pub(super) fn close_streams(&self, revocation: &Revocation) {
+        self.gatekeepers().iter().for_each(|gatekeeper| gatekeeper.revoked(revocation));
+    }
+
+    /// Has every stream's access on this node checked soon.
+    pub(super) fn doubt_streams(&self) {
+        self.gatekeepers().iter().for_each(|gatekeeper| gatekeeper.doubt());
+    }
+
+    fn gatekeepers(&self) -> Vec<Arc<dyn Gatekeeper>> {
+        self.gatekeepers.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Closes streams here, and has the other nodes close theirs.
+    pub(super) async fn revoke(self: &Arc<Self>, revocation: Revocation) -> Result<(), Error> {
+        self.close_streams(&revocation);
+        if self.nodes.is_none() {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        // Goes on without the caller; not among the tasks that `settle` waits for.
+        let telling = tokio::spawn(async move {
+            let Some(nodes) = &shared.nodes else { return true };
+            nodes.insist(&Words::Revoked { revocation }, INSISTS).await
+        });
+        match tokio::time::timeout(self.deadline, telling).await {
+            Ok(Ok(true)) => Ok(()),
+            _ => Err(Error::Unavailable(StoreError::Unavailable("the other nodes are not told yet".into()))),
+        }
     }
 
     /// Tells the other nodes of a change, if there are any.

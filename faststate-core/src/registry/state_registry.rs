@@ -7,15 +7,18 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    Call, Error, Job, Outcome, Reading, Registry, RegistryBuilder, Route, TopicName, Visible, shared::Shared,
+    Call, Error, Gatekeeper, Job, Outcome, Reading, Registry, RegistryBuilder, Route, TopicName, Visible,
+    nodes::{self, Nodes},
+    shared::Shared,
     states::AnyStates,
 };
 use crate::{
-    Handle, Health, Key, ReactiveState, Scope, StoreHealth, Version, Viewer,
+    Handle, Health, Key, ReactiveState, Revocation, Scope, StoreHealth, Version, Viewer,
     broadcast::{Change, Inbox},
     store::Store,
     topics::Follower,
@@ -153,6 +156,8 @@ impl Registry for StateRegistry {
         };
         let (topics, followers) = self.states.values().fold((0, 0), count);
         Health {
+            node: self.shared.node.to_string(),
+            nodes: self.shared.nodes.as_ref().map(Nodes::names).unwrap_or_default(),
             uptime: self.shared.started.elapsed().as_secs(),
             topics,
             followers,
@@ -161,6 +166,14 @@ impl Registry for StateRegistry {
             conflicts: self.shared.conflicts.load(Ordering::Relaxed),
             stores,
         }
+    }
+
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        self.shared.revoke(revocation).await
+    }
+
+    fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>) {
+        self.shared.guard_streams(gatekeeper);
     }
 
     async fn settle(&self) {
@@ -190,8 +203,18 @@ impl Inbox for Ear {
         }
     }
 
+    fn told(&self, key: Option<Key>, words: Bytes) {
+        if let Some(inner) = self.0.upgrade() {
+            nodes::told(&inner, key.as_ref(), &words);
+        }
+    }
+
     fn lost(&self) {
         if let Some(inner) = self.0.upgrade() {
+            if let Some(nodes) = &inner.shared.nodes {
+                nodes.was_cut_off();
+            }
+            inner.shared.doubt_streams();
             inner.states.values().for_each(|states| states.lost());
         }
     }

@@ -124,6 +124,12 @@ pub(super) trait AnyStates: Send + Sync {
     fn changed(&self, change: Change);
     /// Other nodes may have changed anything.
     fn lost(&self);
+    /// Another node has come.
+    fn node_came(&self);
+    /// Other nodes are gone, perhaps without having told of their last changes.
+    fn nodes_died(&self, nodes: &[u64]);
+    /// So many streams of another node follow this key; perhaps it asks how many do here.
+    fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool);
     /// Changes whenever the store answers again after a rest.
     fn returns(&self) -> Option<watch::Receiver<u64>>;
     /// The store answers again after a rest: it may hold anything.
@@ -232,6 +238,20 @@ impl<S: ReactiveState> AnyStates for States<S> {
         let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
         let followed: Vec<_> = loaded.filter(|instance| is_followed(instance)).collect();
         followed.into_iter().for_each(|instance| self.look(instance, Work::Refresh));
+        self.exchange_counts();
+    }
+
+    fn node_came(&self) {
+        self.exchange_counts();
+    }
+
+    fn nodes_died(&self, nodes: &[u64]) {
+        self.forget_nodes(nodes);
+        self.lost();
+    }
+
+    fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool) {
+        self.hear_count(key, node, count, asks);
     }
 
     fn returns(&self) -> Option<watch::Receiver<u64>> {

@@ -20,7 +20,9 @@ use crate::ReactiveState;
 const IDLE: Duration = Duration::from_secs(60);
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_secs(15);
-/// How many records are touched at a time.
+/// How long what is followed goes without a look at the store, where there are other nodes.
+const VERIFIED: Duration = Duration::from_secs(60);
+/// How many records are touched or looked at at a time.
 const TOUCHES: usize = 32;
 /// How many expired records and receipts a store removes at a time.
 const SWEEP: usize = 10_000;
@@ -68,7 +70,31 @@ impl<S: ReactiveState> States<S> {
             let touch = |instance| async move { self.keep_alive(&instance, ttl).await };
             stream::iter(due).for_each_concurrent(TOUCHES, touch).await;
         }
+        self.verify_followed().await;
         self.let_go_idle(IDLE);
+    }
+
+    /// Looks at the store for what is followed here and has not been looked at for a while: of a change
+    /// that was lost without a word, nothing else would tell.
+    async fn verify_followed(&self) {
+        if self.shared.nodes.is_none() {
+            return;
+        }
+        let Ok(me) = self.me() else { return };
+        let is_old = |instance: &Instance<S>| {
+            let verified = instance.upkeep.lock().verified;
+            instance.followers() > 0 && verified.is_none_or(|at| at.elapsed() >= VERIFIED)
+        };
+        let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
+        let look = |instance: Arc<Instance<S>>| {
+            let me = &me;
+            async move {
+                // What it cannot find out now, it looks up again by itself.
+                let _ = me.take_turn(&instance, Work::Refresh, me.deadline()).await;
+            }
+        };
+        let old = loaded.into_iter().filter(|instance| is_old(instance));
+        stream::iter(old).for_each_concurrent(TOUCHES, look).await;
     }
 
     /// Extends the life of a record.

@@ -86,6 +86,8 @@ impl<S: ReactiveState> States<S> {
         // Whether a save of this turn has an unknown outcome, and what is to be done if it succeeded.
         let mut unknown = false;
         let mut doubtful = None;
+        self.stand_back(instance, deadline).await;
+        let began = Instant::now();
         loop {
             if Instant::now() >= deadline {
                 return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
@@ -137,9 +139,11 @@ impl<S: ReactiveState> States<S> {
             let record = next.record(self.config.ttl);
             let answer = Outcome { view, ..Outcome::quiet(answer, next.version) };
             let accepted = Accepted { answer, effects, aftermath, permits };
+            let asked = Instant::now();
             let save = self.store.save(&instance.key, &record, current.expect(), Some(receipt));
             match within(deadline, save).await {
                 Ok(Saving::Saved) => {
+                    instance.run.lock().saved(asked, Instant::now());
                     self.confirmed(instance, self.config.ttl);
                     self.commit(instance, step);
                     self.publish(instance, current.version, &next);
@@ -150,7 +154,10 @@ impl<S: ReactiveState> States<S> {
                     instance.upkeep.lock().suspect = true;
                     verified = false;
                     conflicts += 1;
-                    back_off(conflicts).await;
+                    let wait = instance.run.lock().lost(Instant::now(), began.elapsed(), conflicts);
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
                 }
                 Ok(Saving::Duplicate) => {
                     let (current, _) = self.refresh(instance, None, deadline).await?;
@@ -164,6 +171,18 @@ impl<S: ReactiveState> States<S> {
                 }
                 Err(error) => return Err(Error::Unavailable(error)),
             }
+        }
+    }
+
+    /// Lets other nodes have the key for a moment, if this one has had it for long enough.
+    async fn stand_back(&self, instance: &Instance<S>, deadline: Instant) {
+        if self.shared.nodes.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let pause = instance.run.lock().stands_back(now);
+        if let Some(pause) = pause.filter(|pause| now + *pause < deadline) {
+            tokio::time::sleep(pause).await;
         }
     }
 

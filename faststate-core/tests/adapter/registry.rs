@@ -1,11 +1,11 @@
 //! A registry that lets everybody in.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use faststate_core::{
-    Error, Health, Key, Registry, StateRegistry, Version, Viewer,
-    registry::{Call, Job, Outcome, Reading, Route, TopicName, Visible},
+    Error, Health, Key, Registry, Revocation, StateRegistry, Version, Viewer,
+    registry::{Call, Gatekeeper, Job, Outcome, Reading, Route, TopicName, Visible},
     topics::Follower,
 };
 
@@ -60,6 +60,14 @@ impl Registry for Doorless {
 
     fn followers(&self, key: &Key) -> usize {
         self.0.followers(key)
+    }
+
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        self.0.revoke(revocation).await
+    }
+
+    fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>) {
+        self.0.guard(gatekeeper);
     }
 
     fn is_stale(&self, key: &Key) -> bool {

@@ -43,6 +43,8 @@ enum Flaw {
     SwapsVersions,
     CutsData,
     LosesUnderLoad,
+    IsMute,
+    TellsEverybody,
 }
 
 /// A local broadcaster with one flaw.
@@ -72,6 +74,10 @@ impl Inbox for Ear {
             }
             _ => Change { key, from, to, schema, data },
         });
+    }
+
+    fn told(&self, key: Option<Key>, words: Bytes) {
+        self.0.told(key, words);
     }
 
     fn lost(&self) {}
@@ -104,6 +110,18 @@ impl Broadcaster for Mutant {
         let mut change = change.clone();
         change.key = self.mapped(&change.key);
         self.inner.publish(&change).await
+    }
+
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+        match self.flaw {
+            Flaw::IsMute => Ok(()),
+            Flaw::TellsEverybody => {
+                let inboxes = self.inboxes.lock().clone();
+                inboxes.iter().for_each(|inbox| inbox.told(key.cloned(), words.clone()));
+                Ok(())
+            }
+            _ => self.inner.tell(key, words).await,
+        }
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
@@ -155,6 +173,8 @@ async fn every_mutant_is_caught() {
         (Flaw::CutsData, "as it was sent"),
         (Flaw::LosesUnderLoad, "reaches every node"),
         (Flaw::DeliversToAll, "hears little"),
+        (Flaw::IsMute, "what one node tells"),
+        (Flaw::TellsEverybody, "what is told of a key"),
     ] {
         let outcome = suite(flaw).await;
         caught(outcome, promise);

@@ -5,6 +5,7 @@
 mod broadcaster;
 mod cached;
 mod guarded;
+mod relay;
 mod store;
 mod write_behind;
 

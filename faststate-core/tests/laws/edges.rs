@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
     Access, Broadcaster, Context, Error, Event, EventId, Handle, Key, LocalBroadcaster, MemoryStore,
     ReactiveState, Registry, Rejection, Scene, StateConfig, StateRegistry, Store, Version, Viewer,
@@ -357,6 +358,10 @@ impl Broadcaster for Transport {
             return Err(BroadcastError("not now".into()));
         }
         self.inner.publish(change).await
+    }
+
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+        self.inner.tell(key, words).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {

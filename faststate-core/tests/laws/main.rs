@@ -7,6 +7,7 @@ mod board;
 mod tab;
 
 mod edges;
+mod hot_key;
 mod law_02_no_lost_update;
 mod law_03_applied_once;
 mod law_04_gap_free;
@@ -19,5 +20,6 @@ mod law_14_quiet;
 mod law_15_drained;
 mod nodes;
 mod order;
+mod presence;
 mod read_only;
 mod stores;

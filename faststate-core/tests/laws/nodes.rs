@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use faststate_core::{
     Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Version, Viewer,
     broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
@@ -278,6 +279,10 @@ impl Broadcaster for Slow {
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
         sleep(self.1).await;
         self.0.publish(change).await
+    }
+
+    async fn tell(&self, key: Option<&faststate_core::Key>, words: Bytes) -> Result<(), BroadcastError> {
+        self.0.tell(key, words).await
     }
 
     async fn join(&self, key: &faststate_core::Key) -> Result<Interest, BroadcastError> {

@@ -43,13 +43,8 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
-        let mut config: Config = url.parse().map_err(connecting)?;
-        config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
-        if config.get_application_name().is_none() {
-            config.application_name("faststate");
-        }
         let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", (timeout / 4).as_millis().max(1));
-        Ok(Self { config, timeout, begin })
+        Ok(Self { config: config(url, timeout)?, timeout, begin })
     }
 
     /// A connection with the settings that the promises need.
@@ -123,7 +118,17 @@ async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result
     Ok(Statement::<BigInt>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
-fn connecting(error: tokio_postgres::Error) -> Error {
+/// Where a URL leads, and for how long a connection may be silent.
+pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
+    let mut config: Config = url.parse().map_err(connecting)?;
+    config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
+    if config.get_application_name().is_none() {
+        config.application_name("faststate");
+    }
+    Ok(config)
+}
+
+pub(super) fn connecting(error: tokio_postgres::Error) -> Error {
     // Classes 28 and 3D: invalid authorization, invalid database.
     let denied =
         error.code().is_some_and(|code| code.code().starts_with("28") || code.code().starts_with("3D"));

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
@@ -101,6 +102,12 @@ impl Inbox for Ear {
         self.release();
     }
 
+    fn told(&self, key: Option<Key>, words: Bytes) {
+        if let Some(inbox) = self.inbox() {
+            inbox.told(key, words);
+        }
+    }
+
     fn lost(&self) {
         if let Some(inbox) = self.inbox() {
             inbox.lost();
@@ -112,6 +119,10 @@ impl Inbox for Ear {
 impl Broadcaster for FaultyBroadcaster {
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
         self.inner.publish(change).await
+    }
+
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+        self.inner.tell(key, words).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {

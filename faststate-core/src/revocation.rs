@@ -1,0 +1,61 @@
+//! Whose streams are to be closed.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{SessionId, Viewer};
+
+/// Whose streams are to be closed: a session's after a logout, a user's when rights are withdrawn.
+///
+/// It holds a hash, so that what nodes tell each other of it names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Revocation {
+    digest: (u64, u64),
+}
+
+impl Revocation {
+    /// The streams of a session.
+    #[must_use]
+    pub fn session(session: &SessionId) -> Self {
+        Self::of("session", session.as_bytes())
+    }
+
+    /// The streams of a user, in all of his sessions.
+    #[must_use]
+    pub fn user(user: &str) -> Self {
+        Self::of("user", user.as_bytes())
+    }
+
+    /// Whether this viewer's streams are among them.
+    #[must_use]
+    pub fn concerns(&self, viewer: &Viewer) -> bool {
+        viewer.session_id().is_some_and(|session| Self::session(session) == *self)
+            || viewer.user().is_some_and(|user| Self::user(user) == *self)
+    }
+
+    fn of(kind: &str, name: &[u8]) -> Self {
+        let digest = Sha256::new().chain_update("faststate revocation\0").chain_update(kind);
+        let digest = digest.chain_update("\0").chain_update(name).finalize();
+        let mut halves = digest
+            .chunks_exact(8)
+            .map(|half| half.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+        let mut half = || halves.next().unwrap_or_default();
+        Self { digest: (half(), half()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_08_a_revocation_concerns_its_own_session_or_user_and_nobody_else() {
+        let (one, other) = (SessionId::random(), SessionId::random());
+        let alice = Viewer::session(one).with_user("alice");
+        assert!(Revocation::session(&one).concerns(&alice) && Revocation::user("alice").concerns(&alice));
+        assert!(!Revocation::session(&other).concerns(&alice) && !Revocation::user("Alice").concerns(&alice));
+        let session = Revocation::session(&one);
+        assert!(!session.concerns(&Viewer::session(other).with_user(one.to_string())));
+        assert!(!session.concerns(&Viewer::application()));
+    }
+}

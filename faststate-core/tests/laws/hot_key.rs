@@ -1,0 +1,140 @@
+//! One key that several nodes change as fast as they can, in simulated time.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Access, Key, LocalBroadcaster, MemoryStore, StateConfig, StateRegistry, Store, Version,
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+};
+use futures::future::try_join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::board::{Add, Board, board};
+
+/// A store over a network: 1 to 3 ms there, and as much back.
+struct Distant {
+    inner: MemoryStore,
+    conflicts: AtomicUsize,
+}
+
+async fn way() {
+    sleep(Duration::from_millis(rand::random_range(1..=3))).await;
+}
+
+#[async_trait]
+impl Store for Distant {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        way().await;
+        let loaded = self.inner.load(key, receipt).await;
+        way().await;
+        loaded
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        way().await;
+        let saving = self.inner.save(key, record, expect, receipt).await?;
+        self.conflicts.fetch_add(usize::from(saving == Saving::Conflict), SeqCst);
+        way().await;
+        Ok(saving)
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.inner.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner.touch(key, ttl).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+}
+
+impl fmt::Debug for Distant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Distant")
+    }
+}
+
+/// What nodes with tasks that send one event after the other got done.
+#[derive(Debug)]
+struct Figures {
+    /// Events of each node.
+    shares: Vec<usize>,
+    refused: usize,
+    conflicts: usize,
+    slowest: Duration,
+}
+
+async fn contend(nodes: usize, tasks: usize, time: Duration) -> Figures {
+    let store = Arc::new(Distant { inner: MemoryStore::new(), conflicts: AtomicUsize::new(0) });
+    let hub = LocalBroadcaster::new();
+    let registries: Vec<_> = (0..nodes)
+        .map(|_| {
+            StateRegistry::builder()
+                .store(Arc::clone(&store))
+                .broadcaster(hub.peer())
+                .state::<Board>(StateConfig::global().access(Access::public()).persist(), |state| {
+                    state.event::<Add>()
+                })
+                .build()
+                .unwrap()
+        })
+        .collect();
+    let end = Instant::now() + time;
+    let tasks = (0..nodes * tasks).map(|task| {
+        let handle = board(&registries[task % nodes]);
+        tokio::spawn(async move {
+            let (mut done, mut refused, mut slowest) = (0, 0, Duration::ZERO);
+            while Instant::now() < end {
+                let asked = Instant::now();
+                match handle.send(Add { amount: 1 }).await {
+                    Ok(_) => done += 1,
+                    Err(_) => refused += 1,
+                }
+                slowest = slowest.max(asked.elapsed());
+            }
+            (task, done, refused, slowest)
+        })
+    });
+    let mut figures = Figures { shares: vec![0; nodes], refused: 0, conflicts: 0, slowest: Duration::ZERO };
+    for (task, done, refused, slowest) in try_join_all(tasks).await.unwrap() {
+        figures.shares[task % nodes] += done;
+        figures.refused += refused;
+        figures.slowest = figures.slowest.max(slowest);
+    }
+    figures.conflicts = store.conflicts.load(SeqCst);
+    figures
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_02_nodes_share_a_hot_key_fairly() {
+    let alone = contend(1, 8, Duration::from_secs(20)).await;
+    let three = contend(3, 8, Duration::from_secs(20)).await;
+    let total = |figures: &Figures| figures.shares.iter().sum::<usize>();
+    eprintln!("one node: {} {alone:?}\nthree nodes: {} {three:?}", total(&alone), total(&three));
+    let most = *three.shares.iter().max().unwrap();
+    assert_eq!((three.refused, alone.refused), (0, 0), "nobody starves");
+    assert!(three.shares.iter().all(|share| share * 3 > most), "{:?}", three.shares);
+    assert!(three.slowest < Duration::from_millis(1500), "{:?}", three.slowest);
+    assert!(total(&three) * 10 > total(&alone) * 9, "together they get as much done as one alone");
+}

@@ -1,0 +1,67 @@
+//! How this node hears of the others' changes.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use faststate::{
+    BoxError, Broadcaster, store::StoreError, store_diesel::PostgresBroadcaster,
+    store_redis::RedisBroadcaster,
+};
+
+/// A broadcaster by its address. Its `Debug` shows no password.
+#[derive(Clone)]
+pub(crate) enum Address {
+    Postgres(String),
+    Redis(String),
+}
+
+impl Address {
+    pub(crate) async fn open(&self) -> Result<Arc<dyn Broadcaster>, BoxError> {
+        let opened: Result<Arc<dyn Broadcaster>, StoreError> = match self {
+            Self::Postgres(url) => PostgresBroadcaster::connect(url).await.map(|nodes| Arc::new(nodes) as _),
+            Self::Redis(url) => {
+                RedisBroadcaster::connect(url.as_str()).await.map(|nodes| Arc::new(nodes) as _)
+            }
+        };
+        opened.map_err(|error| {
+            format!("cannot reach the other nodes through {self:?}: {}", crate::causes(&error)).into()
+        })
+    }
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
+            Some(("redis" | "rediss", _)) => Ok(Self::Redis(text.to_owned())),
+            _ => Err("nodes hear of each other through redis://.. or postgres://.."),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres(_) => "postgres://..",
+            Self::Redis(_) => "redis://..",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_apart_and_shown_without_passwords() {
+        for (text, shown) in
+            [("postgres://me:secret@host/db", "postgres://.."), ("redis://:secret@host", "redis://..")]
+        {
+            assert_eq!(format!("{:?}", text.parse::<Address>().unwrap()), shown);
+        }
+        for text in ["", "memory:", "sqlite://a.db", "nats://host"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}

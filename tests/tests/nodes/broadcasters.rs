@@ -1,0 +1,207 @@
+//! Every broadcaster against its real server: the public suite, and servers that go away.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use faststate_core::{
+    Broadcaster, Key, Scope, Version,
+    broadcast::Change,
+    conformance::{
+        self,
+        broadcaster::{Ear, Nodes},
+    },
+};
+use faststate_store_diesel::PostgresBroadcaster;
+use faststate_store_redis::RedisBroadcaster;
+use faststate_tests::{Cable, Postgres, RedisCluster, RedisServer};
+use tokio::{task::block_in_place, time::sleep};
+
+/// A silent death is noticed within 5 s; a busy machine adds to that.
+const NOTICED: Duration = Duration::from_secs(6);
+
+async fn redis(url: &str) -> Arc<dyn Broadcaster> {
+    Arc::new(RedisBroadcaster::builder(url).prefix("test").connect().await.unwrap())
+}
+
+async fn postgres(url: &str) -> Arc<dyn Broadcaster> {
+    Arc::new(PostgresBroadcaster::connect(url).await.unwrap())
+}
+
+async fn broadcaster(url: &str) -> Arc<dyn Broadcaster> {
+    if url.starts_with("redis") { redis(url).await } else { postgres(url).await }
+}
+
+async fn three(url: &str) -> Nodes {
+    [broadcaster(url).await, broadcaster(url).await, broadcaster(url).await]
+}
+
+fn key(id: &str) -> Key {
+    Key::new("test", Scope::Record, None, Some(id)).unwrap()
+}
+
+fn change(key: &Key) -> Change {
+    let from = Version::start();
+    Change { key: key.clone(), from, to: from.next(), schema: 1, data: Some("{}".into()) }
+}
+
+/// Waits until it is so, and says how long that took.
+async fn until(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
+    let asked = Instant::now();
+    while !is_so().await {
+        assert!(asked.elapsed() < within, "{what}: not within {within:?}");
+        sleep(Duration::from_millis(10)).await;
+    }
+    asked.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_carries_changes() {
+    let server = RedisServer::with(&[]);
+    conformance::broadcaster::all(&three(&server.url()).await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_redis_cluster_carries_changes_on_sharded_channels() {
+    let mut cluster = RedisCluster::start();
+    let urls = cluster.urls();
+    let node = async || Arc::new(RedisBroadcaster::cluster(urls.clone(), "test").await.unwrap()) as Arc<_>;
+    let nodes: Nodes = [node().await, node().await, node().await];
+    conformance::broadcaster::all(&nodes).await.unwrap();
+
+    // Every shard has its share, and a node of the cluster that does not know a channel hears nothing of it.
+    let keys: Vec<_> = (0..30).map(|id| key(&id.to_string())).collect();
+    let mut interests = Vec::new();
+    for key in &keys {
+        interests.push(nodes[1].join(key).await.unwrap());
+    }
+    let count = |server: &RedisServer| {
+        let channels = server.command(&["PUBSUB", "SHARDCHANNELS", "test:v1:key/*"]);
+        channels.matches("test:v1:key").count()
+    };
+    let counts: Vec<_> = cluster.nodes().iter().map(count).collect();
+    assert!(counts.iter().all(|count| *count > 0) && counts.iter().sum::<usize>() == 30, "{counts:?}");
+
+    // One shard falls silent: that is noticed, although the others go on.
+    cluster.nodes()[2].pause();
+    let noticed = async || nodes[0].publish(&change(&keys[0])).await.is_err();
+    until("the silence of one shard is noticed", NOTICED, noticed).await;
+    cluster.nodes()[2].resume();
+    let again = async || nodes[0].publish(&change(&keys[0])).await.is_ok();
+    until("it takes changes again", 2 * NOTICED, again).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_carries_changes() {
+    let server = Postgres::start();
+    conformance::broadcaster::all(&three(&server.url()).await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_13_redis_is_restarted_and_the_nodes_find_each_other_again() {
+    let mut server = RedisServer::with(&[]);
+    let nodes = three(&server.url()).await;
+    survives(&nodes, |up| if up { server.restart() } else { server.kill() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_13_postgres_is_restarted_and_the_nodes_find_each_other_again() {
+    let mut server = Postgres::start();
+    let nodes = three(&server.url()).await;
+    survives(&nodes, |up| if up { server.restart() } else { server.crash() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_13_a_network_that_swallows_what_redis_says_is_noticed() {
+    let server = RedisServer::with(&[]);
+    let address = server.address();
+    swallowed(&server.url(), address, |cable| format!("redis://{}", cable.address())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_13_a_network_that_swallows_what_postgres_says_is_noticed() {
+    let server = Postgres::start();
+    let url = server.url();
+    swallowed(&url, server.address(), |cable| {
+        format!("postgres://faststate:secret@{}/postgres", cable.address())
+    })
+    .await;
+}
+
+/// The server goes away and comes back: who listens hears of a loss, joins meanwhile hold, and then
+/// changes arrive again.
+async fn survives(nodes: &Nodes, mut turn: impl FnMut(bool)) {
+    let ears = nodes.each_ref().map(Ear::attached);
+    let (before, meanwhile) = (key("before"), key("meanwhile"));
+    let _before = nodes[1].join(&before).await.unwrap();
+    for round in 0..3 {
+        let lost = ears[1].lost();
+        block_in_place(|| turn(false));
+        until("it refuses", NOTICED, async || nodes[0].publish(&change(&before)).await.is_err()).await;
+        let _meanwhile = tokio::time::timeout(NOTICED, nodes[1].join(&meanwhile)).await.unwrap().unwrap();
+        block_in_place(|| turn(true));
+        until("it is told of a loss", NOTICED, async || ears[1].lost() > lost).await;
+        for key in [&before, &meanwhile] {
+            let change = change(key);
+            let published = async || nodes[0].publish(&change).await.is_ok();
+            until("it takes changes again", NOTICED, published).await;
+            let heard = async || ears[1].heard(key).iter().any(|heard| heard.to == change.to);
+            until(&format!("round {round}: {key} is heard of"), NOTICED, heard).await;
+        }
+    }
+}
+
+/// The connection of one node dies without a word, while the others go on.
+async fn swallowed(url: &str, server: SocketAddr, through: impl Fn(&Cable) -> String) {
+    let cable = Cable::to(server);
+    let nodes: Nodes = [broadcaster(url).await, broadcaster(&through(&cable)).await, broadcaster(url).await];
+    let ears = nodes.each_ref().map(Ear::attached);
+    let key = key("x");
+    let _interests = [nodes[1].join(&key).await.unwrap(), nodes[2].join(&key).await.unwrap()];
+    let heard = async |ear: &Ear, change: &Change| ear.heard(&key).iter().any(|heard| heard.to == change.to);
+    for _ in 0..2 {
+        let lost = ears[1].lost();
+        cable.cut();
+        let missed = change(&key);
+        nodes[0].publish(&missed).await.unwrap();
+        until("who is not cut off hears", NOTICED, async || heard(&ears[2], &missed).await).await;
+        // It says so itself: what it publishes is refused.
+        let noticed = async || nodes[1].publish(&change(&key)).await.is_err();
+        let noticed = until("the silence is noticed", NOTICED, noticed).await;
+        eprintln!("the silence was noticed after {noticed:?}");
+        sleep(Duration::from_secs(1)).await;
+        cable.mend();
+        let told = until("the loss is told", NOTICED, async || ears[1].lost() > lost).await;
+        eprintln!("the loss was told {told:?} after the network had come back");
+        let change = change(&key);
+        nodes[0].publish(&change).await.unwrap();
+        until("it hears again", NOTICED, async || heard(&ears[1], &change).await).await;
+        assert_eq!((ears[0].lost(), ears[2].lost()), (0, 0), "the others were never cut off");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_14_a_node_that_does_not_follow_a_key_gets_no_message_of_it() {
+    let server = RedisServer::with(&[]);
+    let (node, followed) = (redis(&server.url()).await, redis(&server.url()).await);
+    let ear = Ear::attached(&followed);
+    let (key, strange) = (key("followed"), key("strange"));
+    let _interest = followed.join(&key).await.unwrap();
+    // Redis says itself how many connections each publication went to.
+    let listeners = |key: &Key| {
+        let channel = format!("test:v1:key/{{{key}}}");
+        server.command(&["PUBSUB", "NUMSUB", &channel]).contains(":1\r\n")
+    };
+    assert!(listeners(&key) && !listeners(&strange));
+    for _ in 0..100 {
+        node.publish(&change(&strange)).await.unwrap();
+    }
+    let last = change(&key);
+    node.publish(&last).await.unwrap();
+    until("it hears", NOTICED, async || ear.heard(&key).len() == 1).await;
+    assert!(ear.heard(&strange).is_empty());
+    drop(_interest);
+    until("it is left", NOTICED, async || !listeners(&key)).await;
+}

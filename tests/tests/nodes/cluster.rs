@@ -1,0 +1,123 @@
+//! Several demo processes over one server, each behind cables of its own.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use faststate_core::{Key, Scope, Store, Version};
+use faststate_store_diesel::DieselStore;
+use faststate_store_redis::RedisStore;
+use faststate_tests::{Cable, Demo, Postgres, RedisServer};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+/// What the nodes share.
+#[derive(Debug)]
+pub(crate) enum Server {
+    Redis(RedisServer),
+    Postgres(Postgres),
+}
+
+impl Server {
+    pub(crate) fn redis() -> Self {
+        Self::Redis(RedisServer::start())
+    }
+
+    pub(crate) fn postgres() -> Self {
+        Self::Postgres(Postgres::start())
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Redis(server) => server.address(),
+            Self::Postgres(server) => server.address(),
+        }
+    }
+
+    /// How to reach it through an address.
+    fn at(&self, address: SocketAddr) -> String {
+        match self {
+            Self::Redis(_) => format!("redis://{address}"),
+            Self::Postgres(_) => format!("postgres://faststate:secret@{address}/postgres"),
+        }
+    }
+
+    /// As `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        match self {
+            Self::Redis(server) => server.kill(),
+            Self::Postgres(server) => server.crash(),
+        }
+    }
+
+    pub(crate) fn restart(&mut self) {
+        match self {
+            Self::Redis(server) => server.restart(),
+            Self::Postgres(server) => server.restart(),
+        }
+    }
+}
+
+/// One demo process, and its way to the server.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) demo: Demo,
+    pub(crate) store: Cable,
+    pub(crate) broadcast: Cable,
+}
+
+/// Demo processes over one server. The nodes come first, so that they end first.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) server: Server,
+}
+
+impl Cluster {
+    pub(crate) fn start(server: Server) -> Self {
+        let nodes = ["a", "b", "c"].map(|name| {
+            let (store, broadcast) = (Cable::to(server.address()), Cable::to(server.address()));
+            let (at_store, at_broadcast) = (server.at(store.address()), server.at(broadcast.address()));
+            let options = [
+                ["--store", &at_store],
+                ["--broadcast", &at_broadcast],
+                ["--node", name],
+                ["--max-streams-per-address", "0"],
+            ];
+            Node { demo: Demo::with(options.as_flattened()), store, broadcast }
+        });
+        Self { nodes: nodes.into(), server }
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.demo.address()).collect()
+    }
+
+    /// The counter as the store has it.
+    pub(crate) async fn counter(&self) -> (Version, Value) {
+        let url = self.server.at(self.server.address());
+        let store: Arc<dyn Store> = match &self.server {
+            Server::Redis(_) => Arc::new(RedisStore::connect(url).await.unwrap()),
+            Server::Postgres(_) => Arc::new(DieselStore::postgres(url).await.unwrap()),
+        };
+        let record = store.load(&counter_key(), None).await.unwrap().record.expect("somebody has counted");
+        (record.version, serde_json::from_slice(&record.data).unwrap())
+    }
+
+    /// Conflicts of all nodes, as they count them.
+    pub(crate) fn conflicts(&self) -> u64 {
+        self.nodes.iter().filter_map(|node| node.demo.health()["conflicts"].as_u64()).sum()
+    }
+}
+
+pub(crate) fn counter_key() -> Key {
+    Key::new("counter", Scope::Global, None, None).unwrap()
+}
+
+/// Waits until it is so, and says how long that took.
+pub(crate) async fn until(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
+    let asked = Instant::now();
+    while !is_so().await {
+        assert!(asked.elapsed() < within, "{what}: not within {within:?}");
+        sleep(Duration::from_millis(10)).await;
+    }
+    asked.elapsed()
+}

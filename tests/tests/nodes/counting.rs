@@ -1,0 +1,97 @@
+//! Every event counts exactly once, whichever node it came to.
+
+use std::time::Instant;
+
+use faststate_tests::Demo;
+use futures::future::join_all;
+
+use crate::{
+    cluster::{Cluster, Server},
+    user::Writer,
+};
+
+/// How many tasks send events to each node.
+const TASKS: usize = 8;
+
+/// How many events each of them sends: `FASTSTATE_NODES_EVENTS`, or few.
+fn events() -> usize {
+    let events = std::env::var("FASTSTATE_NODES_EVENTS").ok();
+    events.map_or(150, |events| events.parse().expect("FASTSTATE_NODES_EVENTS is a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_02_three_nodes_on_one_redis_count_exactly() {
+    count(Server::redis()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_02_three_nodes_on_one_postgres_count_exactly() {
+    count(Server::postgres()).await;
+}
+
+async fn count(server: Server) {
+    let cluster = Cluster::start(server);
+    let started = Instant::now();
+    let tasks = (0..3 * TASKS).map(|task| {
+        let node = cluster.addresses()[task % 3];
+        tokio::spawn(async move {
+            let mut writer = Writer::new(vec![node], 0);
+            for event in 0..events() {
+                writer.increment(&format!("{task}-{event}")).await;
+            }
+            (writer.tally, started.elapsed())
+        })
+    });
+    let tallies: Vec<_> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    let took = started.elapsed();
+    let all = 3 * TASKS * events();
+    let (version, counter) = cluster.counter().await;
+    let slowest = tallies.iter().map(|(tally, _)| tally.slowest).max().unwrap();
+    let first = tallies.iter().map(|(_, done)| *done).min().unwrap();
+    let failures: usize = tallies.iter().map(|(tally, _)| tally.failures).sum();
+    eprintln!(
+        "{all} events on one key from 3 nodes x {TASKS} tasks: {:.0} a second, {} conflicts, {failures} \
+         refused and sent again, the slowest answer {slowest:?}, the first task done after {first:?} of {took:?}",
+        all as f64 / took.as_secs_f64(),
+        cluster.conflicts(),
+    );
+    assert_eq!(counter["count"], all, "every event counts exactly once");
+    assert_eq!(version.seq, all as u64);
+    let mut versions: Vec<_> = tallies.into_iter().flat_map(|(tally, _)| tally.versions).collect();
+    versions.sort_by_key(|version| version.seq);
+    if failures == 0 {
+        let gaps = versions.iter().zip(1..).filter(|(version, seq)| version.seq != *seq).count();
+        assert_eq!(gaps, 0, "the versions are gap-free, and no two events share one");
+    }
+    assert!(versions.iter().all(|other| other.epoch == version.epoch), "nothing has started over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_03_an_event_sent_to_all_nodes_at_once_applies_once() {
+    for server in [Server::redis(), Server::postgres()] {
+        let cluster = Cluster::start(server);
+        for event in 0..30 {
+            let id = format!("the-same-{event}");
+            let mut writers: Vec<_> =
+                cluster.addresses().into_iter().map(|node| Writer::new(vec![node], 0)).collect();
+            join_all(writers.iter_mut().map(|writer| writer.increment(&id))).await;
+            assert!(writers.iter().all(|writer| writer.tally.versions.len() == 1));
+        }
+        let (version, counter) = cluster.counter().await;
+        assert_eq!((&counter["count"], version.seq), (&30.into(), 30));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_know_each_other_by_name() {
+    let cluster = Cluster::start(Server::redis());
+    let names = |demo: &Demo| (demo.health()["node"].clone(), demo.health()["nodes"].clone());
+    for node in &cluster.nodes {
+        faststate_tests::until(
+            "each to know the others",
+            || names(&node.demo).1,
+            |names| names.as_array().is_some_and(|names| names.len() == 2),
+        );
+    }
+    assert_eq!(names(&cluster.nodes[0].demo), ("a".into(), ["b", "c"].as_slice().into()));
+}

@@ -1,0 +1,10 @@
+//! Several nodes over one server: the broadcasters, and the demo's real program, started several times.
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+mod broadcasters;
+mod cluster;
+mod counting;
+mod drain;
+mod following;
+mod outages;
+mod user;
