@@ -142,11 +142,12 @@ impl Page {
         until(&format!("{selector} to mention {text:?}"), || self.text(selector), contains);
     }
 
-    /// The element's text without white space around it; nothing if there is no such element.
+    /// The element's text without white space around it; nothing if there is no such element, or no page
+    /// because the browser is on its way to another.
     #[must_use]
     pub fn text(&self, selector: &str) -> Option<String> {
-        let text = self.eval(&format!("document.querySelector({})?.textContent.trim()", json!(selector)));
-        text.as_str().map(str::to_owned)
+        let text = format!("document.querySelector({})?.textContent.trim()", json!(selector));
+        self.try_eval(&text).ok()?.as_str().map(str::to_owned)
     }
 
     /// How many elements match.

@@ -8,8 +8,8 @@ use crate::{cookie, fill_in, send, sign_in, streaming};
 
 fn session_cookie(page: &Page) -> String {
     let cookies = page.call("Network.getCookies", &serde_json::json!({}));
-    let cookies = cookies["cookies"].as_array().expect("cookies").iter();
-    let session = cookies.filter(|cookie| cookie["name"] == "faststate").next();
+    let mut cookies = cookies["cookies"].as_array().expect("cookies").iter();
+    let session = cookies.find(|cookie| cookie["name"] == "faststate");
     session.and_then(|cookie| cookie["value"].as_str()).expect("a session cookie").to_owned()
 }
 

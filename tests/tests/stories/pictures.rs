@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use faststate_tests::{Demo, Page, Session, http};
+use faststate_tests::{Demo, Page, Session, http, until};
 use serde_json::json;
 
 use crate::{pages::every_page, sign_in};
@@ -65,7 +65,25 @@ fn pictures_are_taken_when_asked_for() {
                 }
             }
             "chat" => page.shows("#present", "1 person here"),
-            "status" => drop(page.until("document.querySelectorAll('.bars rect').length > 4")),
+            "product" => {
+                page.fill("#price", "44.00");
+                page.fill(
+                    "#description",
+                    "A warm light that bends to wherever the book is. Now with a longer arm.",
+                );
+                page.shows("#touched", "Not saved yet: description, price");
+            }
+            "status" => drop(until(
+                "some seconds of events",
+                || {
+                    let bars = page.count(".bars rect");
+                    for _ in 0..(bars * bars) % 7 {
+                        let _ = http::post(demo.address(), "/faststate/counter/increment", "{}");
+                    }
+                    bars
+                },
+                |bars| *bars > 7,
+            )),
             _ => {}
         }
         take(&folder, name, &page);
