@@ -260,8 +260,7 @@ impl Endpoint {
 
     /// Ends at once the streams of every viewer that `ends` picks, on this node; says how many.
     ///
-    /// For sign-in on this node (law 8): make the identity closure or the access policy answer anew first, then
-    /// close. Browsers come back at once, follow what they may, and are told what they may not. For logout and
+    /// Browsers come back at once, follow what they may, and are told what they may not. For sign-in, logout and
     /// revocation see [`revoke`](Self::revoke), which reaches every node.
     pub fn close_streams(&self, ends: impl Fn(&Viewer) -> bool) -> usize {
         self.streams.close(ends)

@@ -136,7 +136,6 @@ fn registry(
     node: &str,
     watched: watch::Sender<usize>,
 ) -> Result<Arc<StateRegistry>, BoxError> {
-    let several = nodes.is_some();
     let mut builder = StateRegistry::builder().store(store).node(node);
     if let Some(nodes) = nodes {
         builder = builder.broadcaster(nodes);
@@ -148,7 +147,7 @@ fn registry(
     builder = chat::register(builder, node);
     builder = profile::register(builder);
     builder = admin::register(builder);
-    builder = status::register(builder, several, watched);
+    builder = status::register(builder, watched);
     builder = account::register(builder);
     Ok(builder.build()?)
 }

@@ -74,14 +74,9 @@ impl ReactiveState for Status {
 }
 
 /// Who looks from this node, as the engine tells; the other end is [`keep`]'s.
-/// Kept in memory, where it shows a store that is away; among several nodes it is saved for all of them to see.
-pub(crate) fn register(
-    builder: RegistryBuilder,
-    several: bool,
-    watched: watch::Sender<usize>,
-) -> RegistryBuilder {
-    let config = StateConfig::global().access(Access::public());
-    builder.state::<Status>(if several { config.persist() } else { config }, |state| {
+pub(crate) fn register(builder: RegistryBuilder, watched: watch::Sender<usize>) -> RegistryBuilder {
+    // Each node shows its own figures.
+    builder.state::<Status>(StateConfig::global().access(Access::public()).each_node(), |state| {
         state.view(Nodes).presence(move |followers| {
             watched.send_replace(followers);
             Watched {}

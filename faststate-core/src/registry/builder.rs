@@ -246,9 +246,14 @@ impl RegistryBuilder {
                     "the state `{name}` is saved in the store `{store}`, which is not there: add it with `store` or `store_named`"
                 ));
             }
-            if self.broadcaster.is_some() && config.store == Saved::Memory {
+            if self.broadcaster.is_some() && config.store == Saved::Memory && !config.each_node {
                 mistakes.push(format!(
-                    "the state `{name}` is not saved in a store that all nodes share: add `persist()`, or leave out the broadcaster"
+                    "the state `{name}` is not saved in a store that all nodes share: add `persist()`, or `each_node()` if each is to have its own, or leave out the broadcaster"
+                ));
+            }
+            if config.each_node && config.store != Saved::Memory {
+                mistakes.push(format!(
+                    "the state `{name}` is each node's own, and saved where all nodes find it: leave out `each_node()` or `persist()`"
                 ));
             }
             if config.every.is_some() && config.store == Saved::Memory {

@@ -27,10 +27,10 @@ impl<S: ReactiveState> States<S> {
         // A cursor that is not from this node's past may be from another's present, and so may be what a
         // page shows that comes without one.
         let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
-        let mut behind = cursor.map_or(self.shared.nodes.is_some(), |cursor| !is_past(cursor));
+        let mut behind = cursor.map_or(self.nodes().is_some(), |cursor| !is_past(cursor));
         let mut interest = None;
         let follower = loop {
-            if let Some(nodes) = &self.shared.nodes
+            if let Some(nodes) = self.nodes()
                 && interest.is_none()
                 && instance.topics.lock().interest.is_none()
             {
@@ -50,7 +50,7 @@ impl<S: ReactiveState> States<S> {
                 topics.interest = interest.take();
             }
             // The last follower may have left meanwhile, and taken the node's interest along.
-            if topics.interest.is_none() && self.shared.nodes.is_some() {
+            if topics.interest.is_none() && self.nodes().is_some() {
                 continue;
             }
             let open = topics.open.iter().find(|(open, _)| *open == slot).map(|(_, topic)| Arc::clone(topic));

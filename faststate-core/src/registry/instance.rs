@@ -51,9 +51,9 @@ pub(super) struct Topics {
     pub(super) streams: HashMap<u64, u32>,
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
+    pub(super) present: Counts,
     /// Who follows, where the state is told.
     pub(super) listeners: Listeners,
-    pub(super) present: Counts,
 }
 
 /// Which topic of an instance: the signals, or the view at this place.

@@ -16,6 +16,7 @@ use super::{
     Access, Attempt, Audience, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
     attempt::Refused,
     instance::{Current, Instance, Slot},
+    nodes::Nodes,
     shared::{Shared, guard, panic_text, poll_once},
     turn::{Attempting, Work},
 };
@@ -340,7 +341,7 @@ impl<S: ReactiveState> States<S> {
     /// in memory.
     pub(super) async fn current(&self, key: &Key, deadline: Instant) -> Result<Present<S>, Error> {
         let instance = self.instance(key)?;
-        let alone = self.shared.nodes.is_none() || instance.topics.lock().interest.is_some();
+        let alone = self.nodes().is_none() || instance.topics.lock().interest.is_some();
         if self.is_resting() {
             self.unanswered(&instance);
         }
@@ -429,7 +430,7 @@ impl<S: ReactiveState> States<S> {
     /// must be told of it; whoever else uses it looks himself.
     pub(super) fn clear_up(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
         let concerns = move |me: &Self, instance: &Instance<S>| {
-            let untold = me.shared.nodes.is_some() && instance.upkeep.lock().untold;
+            let untold = me.nodes().is_some() && instance.upkeep.lock().untold;
             untold || instance.followers() > 0
         };
         {
@@ -498,6 +499,11 @@ impl<S: ReactiveState> States<S> {
 
     pub(super) fn loaded(&self, key: &Key) -> Option<Arc<Instance<S>>> {
         self.instances.get(key).map(|instance| Arc::clone(&instance))
+    }
+
+    /// The way to the other nodes, unless each has its own.
+    pub(super) fn nodes(&self) -> Option<&Nodes> {
+        self.shared.nodes.as_ref().filter(|_| !self.config.each_node)
     }
 
     pub(super) fn me(&self) -> Result<Arc<Self>, Error> {

@@ -25,7 +25,7 @@ fn a_node_that_is_silent_is_left_out_and_history_is_bounded() {
 async fn law_14_figures_are_taken_once_a_second_and_only_while_somebody_looks()
 -> Result<(), faststate::BoxError> {
     let (watched, watching) = watch::channel(0);
-    let registry = register(StateRegistry::builder(), false, watched.clone()).build()?;
+    let registry = register(StateRegistry::builder(), watched.clone()).build()?;
     let status = registry.global::<Status>()?;
     tokio::spawn(keep("a".into(), status.clone(), Endpoint::new(registry), watching));
     let taken = async |seconds| {
