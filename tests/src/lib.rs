@@ -24,7 +24,7 @@ pub use self::{
     page::Page,
     proxy::Proxy,
     random::Random,
-    servers::{Folder, MariaDb, Postgres, RedisServer, RedisSnapshot},
+    servers::{Folder, MariaDb, Nginx, Postgres, RedisServer, RedisSnapshot},
     site::{Answer, Request, Site},
     wait::{DEADLINE, until},
 };

@@ -2,6 +2,7 @@
 
 mod folder;
 mod mariadb;
+mod nginx;
 mod postgres;
 mod redis;
 
@@ -14,6 +15,7 @@ use std::{
 pub use self::{
     folder::Folder,
     mariadb::MariaDb,
+    nginx::Nginx,
     postgres::Postgres,
     redis::{RedisServer, RedisSnapshot},
 };

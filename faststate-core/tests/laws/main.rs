@@ -19,3 +19,4 @@ mod law_14_quiet;
 mod law_15_drained;
 mod nodes;
 mod order;
+mod simulation;
