@@ -96,6 +96,17 @@
 //!
 //! Signals that begin with `_` are the browser's own: events do not send them.
 //!
+//! # Where states are saved
+//!
+//! In the process's memory, unless [`StateConfig::persist`] says: in the registry's store, before the event
+//! is acknowledged. [`StateConfig::persist_in`] names another store, [`StateConfig::persist_every`] trades
+//! the promise for speed, [`StateConfig::ttl`] lets an unused instance end. A [`Store`] of your own proves
+//! itself by `conformance::store`; `examples/custom_store.rs` is one.
+//!
+//! While a store does not answer, events that need it are refused within two seconds, and pages show what
+//! is remembered. `$_stale` is true then: `<p role="status" data-show="$_stale">This may be out of date.</p>`;
+//! application code asks [`Snapshot::is_stale`].
+//!
 //! # What an event wants done besides
 //!
 //! Its [`Context`] takes elements for the caller or for every follower, work for after the commit
@@ -117,7 +128,9 @@
 //! | `store-diesel` | a store in SQLite, built in, as `faststate::store_diesel` |
 //! | `store-postgres` | a store in PostgreSQL, in the same module |
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
-//! | `store-redis` | a store in Redis, as `faststate::store_redis` |
+//! | `store-redis` | a store in Redis, as `faststate::store_redis`, and a broadcaster |
+//! | `redis-cluster` | the broadcaster over a Redis cluster |
+//! | `conformance` | the suites for stores, broadcasters and adapters of your own, as `faststate::conformance` |
 //!
 //! Without features there is the engine alone, and the [`endpoint`] for an adapter of your own.
 #![cfg_attr(not(feature = "salvo"), allow(rustdoc::broken_intra_doc_links))]

@@ -6,7 +6,6 @@
 
 use std::{
     future::poll_fn,
-    io,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},

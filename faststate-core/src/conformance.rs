@@ -16,6 +16,8 @@
 //! # }
 //! ```
 //!
+//! A store written by hand, whole, is `examples/custom_store.rs` in the repository.
+//!
 //! An adapter's suite needs no more than the address of a server that serves the [`fixture`].
 //!
 //! Besides: [`faults`] wraps a store or a broadcaster so that it hangs, fails or loses, and

@@ -21,6 +21,7 @@ pub struct Handle<S> {
 pub struct Snapshot<S> {
     state: Arc<S>,
     version: Version,
+    stale: bool,
 }
 
 impl<S: ReactiveState> Handle<S> {
@@ -43,14 +44,15 @@ impl<S: ReactiveState> Handle<S> {
         &self.key
     }
 
-    /// The present state.
+    /// The present state; where the store does not answer, [what this node remembers of
+    /// it](Snapshot::is_stale).
     ///
     /// # Errors
     /// As [`Registry::read`].
     pub async fn read(&self) -> Result<Snapshot<S>, Error> {
         let reading = self.registry.read(&self.key).await?;
         let state = reading.state.downcast().map_err(|_| Error::Unknown)?;
-        Ok(Snapshot { state, version: reading.version })
+        Ok(Snapshot { state, version: reading.version, stale: reading.stale })
     }
 
     /// Changes the state in its turn, by a closure that may run again after a conflict.
@@ -126,6 +128,13 @@ impl<S> Snapshot<S> {
     #[must_use]
     pub const fn version(&self) -> Version {
         self.version
+    }
+
+    /// Whether the store did not answer when it was asked, so that this is from memory and there may be
+    /// something newer.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.stale
     }
 }
 

@@ -34,7 +34,7 @@ pub struct StoreHealth {
     pub name: String,
     /// Whether it answers.
     pub healthy: bool,
-    /// How long the answer took, in milliseconds.
+    /// How long the answer took, in milliseconds; or how long there was none.
     pub latency_ms: f64,
 }
 

@@ -344,6 +344,7 @@ mod tests {
         assert_eq!(Key::new("a", Scope::Record, None, None), Err(KeyError::Parts(Scope::Record)));
         assert_eq!(Key::new("a", Scope::Record, None, Some("")), Err(KeyError::Length));
         assert_eq!(Key::new("a", Scope::Record, None, Some(&"x".repeat(256))), Err(KeyError::Length));
+        assert_eq!(Key::new("a", Scope::User, Some(&"x".repeat(10_240)), None), Err(KeyError::Length));
         for name in ["", "A", "1a", "a__b", "constructor", "_a", "a.b", &"a".repeat(65)] {
             assert_eq!(Key::new(name, Scope::Global, None, None), Err(KeyError::Name), "{name}");
         }

@@ -72,11 +72,12 @@ pub trait Registry: Send + Sync + 'static {
     /// [`Handle`](crate::Handle) is made of. Same contract, errors and cancellation as `dispatch`.
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
 
-    /// The present state of an instance, loaded if it is not in memory.
+    /// The present state of an instance, loaded if it is not in memory. Where the store does not answer, it
+    /// is what this node remembers, and marked as [stale](Reading::stale) (law 13).
     ///
     /// # Errors
     /// [`Error::Unknown`] for a record that does not exist, [`Error::Busy`] at the cap,
-    /// [`Error::Unavailable`] when the store does not answer.
+    /// [`Error::Unavailable`] when the store does not answer and nothing is remembered.
     async fn read(&self, key: &Key) -> Result<Reading, Error>;
 
     /// Deletes an instance: its followers see the default under a new epoch. No access checks.
@@ -125,6 +126,10 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Has a gatekeeper told of revocations, here or on another node, for as long as it lives.
     fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>);
+
+    /// Whether the store did not answer when it was asked last about the key, so that what this node shows
+    /// of it may be stale.
+    fn is_stale(&self, key: &Key) -> bool;
 
     /// Figures for the status page and the probes. Asks each store once.
     async fn health(&self) -> Health;

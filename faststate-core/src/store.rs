@@ -3,6 +3,7 @@
 mod cached;
 mod guarded;
 mod memory;
+mod queue;
 mod write_behind;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ pub use self::{
     cached::Cached,
     guarded::{Guarded, Resting},
     memory::MemoryStore,
+    queue::{Lanes, Queue, Waiting},
     write_behind::WriteBehind,
 };
 use crate::{BoxError, EventId, Key, Version};
@@ -36,7 +38,8 @@ pub const RECEIPT_KEPT: Duration = Duration::from_secs(600);
 /// 6. Different keys are different records, byte for byte (law 11).
 /// 7. A receipt outlives its record: deletion or expiry of the record does not make room for a repeat.
 ///
-/// The suite `conformance::store` checks all of it.
+/// The suite `conformance::store` checks all of it but promise 4. `examples/custom_store.rs` in the repository
+/// is a whole one, written by hand.
 ///
 /// # Errors
 /// A call may take up to two seconds; then it fails. After an error of `save` the outcome is unknown:
@@ -243,7 +246,7 @@ pub enum StoreError {
     /// It does not answer: temporary, and the outcome of a save is unknown.
     #[error("the store does not answer")]
     Unavailable(#[source] BoxError),
-    /// It has no room for another record or receipt: nothing changed.
+    /// It has no room for another record or receipt: nothing changed; temporary, once somebody makes room.
     #[error("the store is full: {0}")]
     Full(&'static str),
     /// It refuses this key or record: permanent, nothing changed.
@@ -258,4 +261,15 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later, without anybody repairing the call or the record.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Full(_) => true,
+            Self::Refused(_) | Self::Corrupt { .. } => false,
+        }
+    }
 }

@@ -25,12 +25,13 @@
 //! This crate owns no behaviour: it translates requests, bodies and shutdown.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod acceptor;
+mod connection;
 mod error;
 mod extract;
 mod fast_state;
 mod routes;
 mod serve;
+mod stream;
 
 pub use self::{
     error::PageError,

@@ -1,25 +1,23 @@
-//! A whole server: hardened sockets, and a shutdown that drops nothing.
+//! A whole server, and a shutdown that drops nothing.
 
-use std::{future::Future, io, net, pin::pin, time::Duration};
+use std::{future::Future, io, net, sync::Arc, time::Duration};
 
-use salvo::{Router, Server, Service, fuse::FuseConfig};
+use salvo::{Router, Service};
 use tokio::{
     net::{TcpListener, ToSocketAddrs},
+    sync::Semaphore,
+    task::JoinSet,
     time::timeout,
 };
 
-use crate::{FastState, acceptor::Closable};
+use crate::{FastState, connection::Server};
 
-/// For a request's head, and between requests.
-const HEADER_TIME: Duration = Duration::from_secs(30);
-/// Between pieces of a request's body.
-const BODY_TIME: Duration = Duration::from_secs(10);
-/// For a client to read something of what waits for it.
-const WRITE_TIME: Duration = Duration::from_secs(60);
 /// For accepted events and the work they leave behind.
 const SETTLE_TIME: Duration = Duration::from_secs(10);
 /// For connections to close once nothing goes on any more.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
+/// After a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 impl FastState {
     /// Serves `router` and FastState's own routes until SIGTERM or Ctrl-C, then drains and returns.
@@ -58,54 +56,71 @@ impl FastState {
     }
 
     async fn run(self, listener: TcpListener, router: Router, mut stop: impl Stop) -> io::Result<()> {
-        let address = listener.local_addr()?;
-        let (acceptor, listening) = Closable::new(listener)?;
-        let mut server = Server::new(acceptor).fuse_config(
-            FuseConfig::default()
-                .with_http1_header_timeout(HEADER_TIME)
-                .with_request_body_timeout(BODY_TIME)
-                .with_write_stall_timeout(WRITE_TIME),
-        );
-        if self.max_connections > 0 {
-            server = server.max_connections(self.max_connections);
-        }
-        let handle = server.handle();
-        let all = Router::new().push(self.router()).push(router);
-        let mut serving = pin!(server.try_serve(Service::new(all).hoop(self.hoop())));
-        tracing::info!("listening on http://{address}");
+        let slots = match self.max_connections {
+            0 => Semaphore::MAX_PERMITS,
+            most => most.min(Semaphore::MAX_PERMITS),
+        };
+        let slots = Arc::new(Semaphore::new(slots));
+        let service = Service::new(router).hoop(self.hoop());
+        let server = Server::new(self.endpoint.clone(), service);
+        let mut connections = JoinSet::new();
+        tracing::info!("listening on http://{}", listener.local_addr()?);
 
         tokio::select! {
-            ended = &mut serving => return ended,
+            () = accept(&listener, &server, &slots, &mut connections) => {}
             () = stop.asked() => {}
         }
         tracing::info!("stopping: accepted events finish, streams end within {:?}", self.drain_window);
-        tokio::select! {
-            ended = &mut serving => return ended,
-            () = listening.close() => handle.stop_graceful(None),
-        }
-        let settled = async {
+        // Closed at once: browsers that reconnect find another node instead of waiting in its queue.
+        drop(listener);
+        server.stop();
+        let ending = async {
             self.endpoint.drain(self.drain_window).await;
             if timeout(SETTLE_TIME, self.endpoint.registry().settle()).await.is_err() {
                 tracing::warn!("work that events left behind is cut off");
             }
-        };
-        let ending = async {
-            let mut settled = pin!(settled);
-            // Callers may have gone before their events are done, and events be done before callers go.
-            tokio::select! {
-                ended = &mut serving => {
-                    settled.await;
-                    ended
-                }
-                () = &mut settled => timeout(CLOSE_TIME, &mut serving).await.unwrap_or(Ok(())),
+            let closed = async { while connections.join_next().await.is_some() {} };
+            if timeout(CLOSE_TIME, closed).await.is_err() {
+                tracing::warn!("connections that do not end are cut off");
             }
         };
         tokio::select! {
-            ended = ending => ended,
-            () = stop.asked() => {
-                tracing::warn!("asked to stop a second time: what goes on is cut off");
-                Ok(())
-            }
+            () = ending => {}
+            () = stop.asked() => tracing::warn!("asked to stop a second time: what goes on is cut off"),
+        }
+        Ok(())
+    }
+}
+
+/// Accepts for ever, as many at a time as there are slots.
+async fn accept(
+    listener: &TcpListener,
+    server: &Server,
+    slots: &Arc<Semaphore>,
+    connections: &mut JoinSet<()>,
+) {
+    loop {
+        let accepted = async {
+            // The semaphore is never closed.
+            let slot = Arc::clone(slots).acquire_owned().await.ok();
+            (slot, listener.accept().await)
+        };
+        tokio::select! {
+            (slot, accepted) = accepted => match accepted {
+                Ok((socket, peer)) => {
+                    let serving = server.serve(socket, peer);
+                    connections.spawn(async move {
+                        serving.await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a connection cannot be accepted");
+                    // Without file descriptors it fails again at once.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use faststate_core::conformance::{adapter, fixture};
 use faststate_salvo::FastState;
-use salvo::Router;
+use salvo::{Router, Server, conn::tcp::TcpAcceptor};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// A server of the fixture, and what stops it.
@@ -24,6 +24,17 @@ fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_adapter_keeps_its_promises() {
     let (address, _stop, _serving) = serve();
+    adapter::all(address).await.unwrap();
+}
+
+/// Through Salvo's own server and router, as in a bigger application.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_router_keeps_the_same_promises() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let endpoint = fixture::endpoint(fixture::registry().unwrap());
+    let router = FastState::over(endpoint).router();
+    tokio::spawn(Server::new(TcpAcceptor::try_from(listener).unwrap()).serve(router));
     adapter::all(address).await.unwrap();
 }
 

@@ -19,12 +19,14 @@ pub(crate) enum Error {
     },
     #[error("cannot connect")]
     Connect(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    #[error("the server refuses this user, password or database")]
+    Denied(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Query(Arc<diesel::result::Error>),
-    /// Whether the transaction is there after all is unknown.
-    #[cfg(any(feature = "sqlite", feature = "mysql"))]
-    #[error("the commit failed")]
-    Commit(#[source] Arc<diesel::result::Error>),
+    /// Whether what was in it is there after all is unknown.
+    #[error("a transaction did not begin or did not end")]
+    Transaction(#[source] Arc<diesel::result::Error>),
     #[error("the thread of the database has ended")]
     Gone,
     #[cfg(any(feature = "sqlite", feature = "mysql"))]
@@ -54,7 +56,7 @@ impl Error {
     /// Whether it says nothing about the connection: the same one may do it in a moment.
     #[cfg(feature = "sqlite")]
     pub(crate) fn is_of_the_moment(&self) -> bool {
-        let (Self::Query(error) | Self::Commit(error)) = self else { return false };
+        let (Self::Query(error) | Self::Transaction(error)) = self else { return false };
         self.is_full() || error.to_string().contains("database is locked")
     }
 
@@ -70,7 +72,9 @@ impl Error {
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error {
-            Error::TooLarge { .. } => Self::Refused(error.into()),
+            Error::TooLarge { .. } | Error::Newer { .. } => Self::Refused(error.into()),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            Error::Denied(_) => Self::Refused(error.into()),
             _ if error.is_full() => Self::Full("no room left in the database"),
             _ => Self::Unavailable(error.into()),
         }

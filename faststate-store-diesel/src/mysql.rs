@@ -1,17 +1,14 @@
-//! MySQL and MariaDB: a save is a transaction of four round trips, or of one without a receipt.
+//! MySQL and MariaDB: saves that come together share a transaction, as MySQL sends nothing ahead.
 
 mod connection;
+mod saving;
 mod sql;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use diesel::{
-    QueryResult,
-    result::{DatabaseErrorKind, Error as DieselError},
-    sql_types::BigInt,
-};
-use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _};
 use faststate_core::{
     Key, Version,
     store::{Expect, Loaded, Receipt, Record, Saving},
@@ -21,6 +18,7 @@ use self::connection::Opener;
 use crate::{
     backend::Backend,
     error::Error,
+    group::{Group, Save, Saves, Together},
     pool::Pool,
     row::{Columns, Row, Stored, loaded, millis},
     setup::Settings,
@@ -29,6 +27,11 @@ use crate::{
 
 /// Records in a MySQL database.
 pub(crate) struct Mysql {
+    server: Arc<Server>,
+    saves: Group,
+}
+
+struct Server {
     opener: Arc<Opener>,
     pool: Pool<AsyncMysqlConnection>,
 }
@@ -44,11 +47,16 @@ impl Mysql {
                 Box::pin(async move { opener.open().await })
             }
         });
-        Ok(Self { opener, pool })
+        let server = Arc::new(Server { opener, pool });
+        // Half of the connections: the server works on each transaction step by step.
+        let saves = Group::start(Arc::clone(&server), settings.connections / 2, settings);
+        Ok(Self { server, saves })
     }
+}
 
+impl Server {
     /// Runs a statement, again where the server has chosen it as a deadlock's victim.
-    async fn execute(&self, statement: Statement<'_>) -> Result<usize, Error> {
+    async fn run(&self, statement: Statement<'_>) -> Result<usize, Error> {
         loop {
             let mut lease = self.pool.lease().await?;
             let outcome = statement.execute(lease.connection()).await;
@@ -67,7 +75,7 @@ impl Backend for Mysql {
             Bind::MaybeBytes(receipt.map(|receipt| &receipt.as_bytes()[..])),
             Bind::Bytes(key.as_str().as_bytes()),
         ];
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.server.pool.lease().await?;
         let statement = Statement::<Columns>::returning(sql::LOAD, &binds);
         let outcome = statement.load::<Row>(lease.connection()).await.and_then(only);
         loaded(lease.end(outcome.map_err(Error::from), is_answer)?)
@@ -80,18 +88,39 @@ impl Backend for Mysql {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, Error> {
-        let save = Save { key, record, expect };
+        self.saves.save(key, record, expect, receipt).await
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error> {
+        let [epoch, seq, nonce] = Stored::from(version).binds();
+        let binds = [Bind::Bytes(key.as_str().as_bytes()), epoch, seq, nonce];
+        Ok(self.server.run(Statement::new(sql::DELETE, &binds)).await? > 0)
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, Error> {
+        let binds = [Bind::Number(millis(ttl)), Bind::Bytes(key.as_str().as_bytes())];
+        Ok(self.server.run(Statement::new(sql::TOUCH, &binds)).await? > 0)
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, Error> {
+        let binds = [Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
+        let records = self.server.run(Statement::new(sql::SWEEP_RECORDS, &binds)).await?;
+        let receipts = self.server.run(Statement::new(sql::SWEEP_RECEIPTS, &binds)).await?;
+        Ok(records + receipts)
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.server.run(Statement::new("DO 1", &[])).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl Saves for Server {
+    /// Four round trips (begin, record, receipt, commit), or one without a receipt.
+    async fn alone(&self, save: &Save) -> Result<Saving, Error> {
         loop {
             let mut lease = self.pool.lease().await?;
-            let connection = lease.connection();
-            let mut outcome = match receipt {
-                None => save.alone(connection).await,
-                Some(receipt) => save.with_receipt(connection, receipt).await,
-            };
-            // What is left of a transaction must not be there for the next call.
-            if receipt.is_some() && outcome.as_ref().is_err_and(is_restart) {
-                outcome = connection.batch_execute("ROLLBACK").await.map_err(Error::from).and(outcome);
-            }
+            let outcome = saving::alone(lease.connection(), save).await;
             match lease.end(outcome, is_answer) {
                 Err(error) if is_deadlock(&error) => {}
                 outcome => return outcome,
@@ -99,109 +128,12 @@ impl Backend for Mysql {
         }
     }
 
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error> {
-        let [epoch, seq, nonce] = Stored::from(version).binds();
-        let binds = [Bind::Bytes(key.as_str().as_bytes()), epoch, seq, nonce];
-        Ok(self.execute(Statement::new(sql::DELETE, &binds)).await? > 0)
+    /// Two round trips for each (record, receipt), and two for all (begin, commit).
+    async fn together(&self, saves: &[&Save]) -> Result<Together, Error> {
+        let mut lease = self.pool.lease().await?;
+        let outcome = saving::together(lease.connection(), saves).await;
+        lease.end(outcome, is_answer)
     }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, Error> {
-        let binds = [Bind::Number(millis(ttl)), Bind::Bytes(key.as_str().as_bytes())];
-        Ok(self.execute(Statement::new(sql::TOUCH, &binds)).await? > 0)
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, Error> {
-        let binds = [Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
-        let records = self.execute(Statement::new(sql::SWEEP_RECORDS, &binds)).await?;
-        let receipts = self.execute(Statement::new(sql::SWEEP_RECEIPTS, &binds)).await?;
-        Ok(records + receipts)
-    }
-
-    async fn ping(&self) -> Result<(), Error> {
-        self.execute(Statement::new("DO 1", &[])).await.map(|_| ())
-    }
-}
-
-struct Save<'a> {
-    key: &'a Key,
-    record: &'a Record,
-    expect: Expect,
-}
-
-impl Save<'_> {
-    /// Saves in one statement, or three where an expired record is in the way.
-    async fn alone(&self, connection: &mut AsyncMysqlConnection) -> Result<Saving, Error> {
-        Ok(if self.put(connection).await? { Saving::Saved } else { Saving::Conflict })
-    }
-
-    /// Saves the record and then the receipt, so that whoever wants the same key waits at the record and
-    /// no two wait for each other.
-    async fn with_receipt(
-        &self,
-        connection: &mut AsyncMysqlConnection,
-        receipt: &Receipt,
-    ) -> Result<Saving, Error> {
-        connection.batch_execute("START TRANSACTION").await?;
-        let saved = self.put(connection).await?;
-        if saved && put_receipt(connection, receipt).await? {
-            connection.batch_execute("COMMIT").await.map_err(|error| Error::Commit(error.into()))?;
-            return Ok(Saving::Saved);
-        }
-        connection.batch_execute("ROLLBACK").await?;
-        if saved {
-            return Ok(Saving::Duplicate);
-        }
-        let digest = [Bind::Bytes(receipt.as_bytes())];
-        let found = count(connection, sql::HAS_RECEIPT, &digest).await?;
-        Ok(if found > 0 { Saving::Duplicate } else { Saving::Conflict })
-    }
-
-    /// Writes the record, if what is there is what was expected.
-    async fn put(&self, connection: &mut AsyncMysqlConnection) -> QueryResult<bool> {
-        let [epoch, seq, nonce] = Stored::from(self.record.version).binds();
-        let key = Bind::Bytes(self.key.as_str().as_bytes());
-        let (schema, data) = (Bind::Number(i64::from(self.record.schema)), Bind::Bytes(&self.record.data));
-        let ttl = Bind::MaybeNumber(self.record.ttl.map(millis));
-        let new = [schema, epoch, seq, nonce, data, ttl, key];
-        let changed = match self.expect {
-            Expect::Version(version) => {
-                let [epoch, seq, nonce] = Stored::from(version).binds();
-                let [a, b, c, d, e, f, g] = new;
-                Statement::new(sql::UPDATE, &[a, b, c, d, e, f, g, epoch, seq, nonce])
-                    .execute(connection)
-                    .await?
-            }
-            Expect::Absent => match Statement::new(sql::INSERT, &new).execute(connection).await {
-                // A look before the update: everybody who was refused holds a lock that would be in the
-                // way of everybody else's update.
-                Err(error) if is_taken(&error) => match count(connection, sql::IS_EXPIRED, &[key]).await? {
-                    0 => 0,
-                    _ => Statement::new(sql::REPLACE, &new).execute(connection).await?,
-                },
-                outcome => outcome?,
-            },
-        };
-        Ok(changed > 0)
-    }
-}
-
-/// Writes a receipt, unless it is there.
-async fn put_receipt(connection: &mut AsyncMysqlConnection, receipt: &Receipt) -> QueryResult<bool> {
-    let binds = [Bind::Number(millis(receipt.lifetime())), Bind::Bytes(receipt.as_bytes())];
-    match Statement::new(sql::INSERT_RECEIPT, &binds).execute(connection).await {
-        Err(error) if is_taken(&error) => {
-            Ok(Statement::new(sql::REPLACE_RECEIPT, &binds).execute(connection).await? > 0)
-        }
-        outcome => outcome.map(|_| true),
-    }
-}
-
-async fn count(
-    connection: &mut AsyncMysqlConnection,
-    text: &'static str,
-    binds: &[Bind<'_>],
-) -> QueryResult<i64> {
-    Statement::<BigInt>::returning(text, binds).load(connection).await.and_then(only)
 }
 
 /// Whether a row of this key is there.
@@ -227,6 +159,6 @@ fn is_deadlock(error: &Error) -> bool {
 
 impl fmt::Debug for Mysql {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mysql").field("server", &self.opener).field("pool", &self.pool).finish()
+        f.debug_struct("Mysql").field("server", &self.server.opener).field("pool", &self.server.pool).finish()
     }
 }

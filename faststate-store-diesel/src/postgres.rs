@@ -1,4 +1,4 @@
-//! PostgreSQL: each call is one statement.
+//! PostgreSQL: each call is one statement, and saves that come together are sent together, as one transaction.
 
 mod broadcaster;
 mod connection;
@@ -8,20 +8,23 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use diesel::{
+    QueryResult,
     result::{DatabaseErrorKind, Error as DieselError},
     sql_types::BigInt,
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use faststate_core::{
     Key, Version,
     store::{Expect, Loaded, Receipt, Record, Saving},
 };
+use futures::future::{join, join_all};
 
 pub use self::broadcaster::PostgresBroadcaster;
 use self::connection::Opener;
 use crate::{
     backend::Backend,
     error::Error,
+    group::{Group, Save, Saves, Together},
     pool::Pool,
     row::{Columns, Row, Stored, loaded, millis},
     setup::Settings,
@@ -30,6 +33,11 @@ use crate::{
 
 /// Records in a PostgreSQL database.
 pub(crate) struct Postgres {
+    server: Arc<Server>,
+    saves: Group,
+}
+
+struct Server {
     opener: Arc<Opener>,
     pool: Pool<AsyncPgConnection>,
 }
@@ -45,10 +53,15 @@ impl Postgres {
                 Box::pin(async move { opener.open().await })
             }
         });
-        Ok(Self { opener, pool })
+        let server = Arc::new(Server { opener, pool });
+        // One connection in four: the fewer there are, the more saves share a commit.
+        let saves = Group::start(Arc::clone(&server), settings.connections / 4, settings);
+        Ok(Self { server, saves })
     }
+}
 
-    async fn execute(&self, statement: Statement<'_>) -> Result<usize, Error> {
+impl Server {
+    async fn run(&self, statement: Statement<'_>) -> Result<usize, Error> {
         let mut lease = self.pool.lease().await?;
         let outcome = statement.execute(lease.connection()).await;
         lease.end(outcome.map_err(Error::from), is_answer)
@@ -62,7 +75,7 @@ impl Backend for Postgres {
             Bind::MaybeBytes(receipt.map(|receipt| &receipt.as_bytes()[..])),
             Bind::Bytes(key.as_str().as_bytes()),
         ];
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.server.pool.lease().await?;
         let statement = Statement::<Columns>::returning(sql::LOAD, &binds);
         let outcome = statement.load::<Row>(lease.connection()).await.and_then(only);
         loaded(lease.end(outcome.map_err(Error::from), is_answer)?)
@@ -75,66 +88,112 @@ impl Backend for Postgres {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, Error> {
-        let [epoch, seq, nonce] = Stored::from(record.version).binds();
-        let digest = Bind::MaybeBytes(receipt.map(|receipt| &receipt.as_bytes()[..]));
-        let kept = Bind::Number(receipt.map_or(0, |receipt| millis(receipt.lifetime())));
-        let mut binds = vec![
-            digest,
-            Bind::Number(i64::from(record.schema)),
-            epoch,
-            seq,
-            nonce,
-            Bind::Bytes(&record.data),
-            Bind::MaybeNumber(record.ttl.map(millis)),
-            Bind::Bytes(key.as_str().as_bytes()),
-        ];
-        let text = match expect {
-            Expect::Absent => sql::SAVE_ABSENT,
-            Expect::Version(version) => {
-                binds.extend(Stored::from(version).binds());
-                sql::SAVE_VERSION
-            }
-        };
-        binds.extend([digest, kept, digest]);
-        let mut lease = self.pool.lease().await?;
-        let statement = Statement::<BigInt>::returning(text, &binds);
-        let outcome = match statement.load::<i64>(lease.connection()).await.and_then(only) {
-            Ok(0) => Ok(Saving::Conflict),
-            Ok(1) => Ok(Saving::Saved),
-            Ok(_) => Ok(Saving::Duplicate),
-            // The receipt came in meanwhile, and refused to be overwritten: nothing is saved.
-            Err(DieselError::DatabaseError(DatabaseErrorKind::NotNullViolation, _)) => Ok(Saving::Duplicate),
-            Err(error) => Err(error.into()),
-        };
-        lease.end(outcome, is_answer)
+        self.saves.save(key, record, expect, receipt).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error> {
         let [epoch, seq, nonce] = Stored::from(version).binds();
         let binds = [Bind::Bytes(key.as_str().as_bytes()), epoch, seq, nonce];
-        Ok(self.execute(Statement::new(sql::DELETE, &binds)).await? > 0)
+        Ok(self.server.run(Statement::new(sql::DELETE, &binds)).await? > 0)
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, Error> {
         let binds = [Bind::Number(millis(ttl)), Bind::Bytes(key.as_str().as_bytes())];
-        Ok(self.execute(Statement::new(sql::TOUCH, &binds)).await? > 0)
+        Ok(self.server.run(Statement::new(sql::TOUCH, &binds)).await? > 0)
     }
 
     async fn sweep(&self, limit: usize) -> Result<usize, Error> {
         let binds = [Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
-        let records = self.execute(Statement::new(sql::SWEEP_RECORDS, &binds)).await?;
-        let receipts = self.execute(Statement::new(sql::SWEEP_RECEIPTS, &binds)).await?;
+        let records = self.server.run(Statement::new(sql::SWEEP_RECORDS, &binds)).await?;
+        let receipts = self.server.run(Statement::new(sql::SWEEP_RECEIPTS, &binds)).await?;
         Ok(records + receipts)
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        self.execute(Statement::new("SELECT 1", &[])).await.map(|_| ())
+        self.server.run(Statement::new("SELECT 1", &[])).await.map(|_| ())
     }
+}
+
+#[async_trait]
+impl Saves for Server {
+    async fn alone(&self, save: &Save) -> Result<Saving, Error> {
+        let mut lease = self.pool.lease().await?;
+        let outcome = match put(&*lease.connection(), save).await {
+            // The receipt came in meanwhile, and refused to be overwritten: nothing is saved.
+            Err(DieselError::DatabaseError(DatabaseErrorKind::NotNullViolation, _)) => Ok(Saving::Duplicate),
+            outcome => outcome.map_err(Error::from),
+        };
+        lease.end(outcome, is_answer)
+    }
+
+    /// Two round trips: all statements are sent before the first is answered, and then the commit.
+    async fn together(&self, saves: &[&Save]) -> Result<Together, Error> {
+        let mut lease = self.pool.lease().await?;
+        let connection = &*lease.connection();
+        let begin = async { (&mut &*connection).batch_execute(&self.opener.begin).await };
+        // The first of them is the first to be sent; what comes after an error is refused by the server.
+        let (begun, outcomes) = join(begin, join_all(saves.iter().map(|save| put(connection, save)))).await;
+        if let Err(error) = begun {
+            return lease.end(Err(Error::Transaction(error.into())), is_answer);
+        }
+        let outcome = match outcomes.into_iter().collect::<QueryResult<Vec<_>>>() {
+            Ok(savings) => match (&mut &*connection).batch_execute("COMMIT").await {
+                Ok(()) => Ok(Together::Done(savings)),
+                Err(error) => Err(Error::Transaction(error.into())),
+            },
+            // One waited too long for a lock, or its receipt came in meanwhile.
+            Err(error) if is_answer(&error) => {
+                tracing::debug!(%error, "saves are undone together, and tried one by one");
+                (&mut &*connection)
+                    .batch_execute("ROLLBACK")
+                    .await
+                    .map(|()| Together::Undone)
+                    .map_err(Error::from)
+            }
+            Err(error) => Err(error.into()),
+        };
+        lease.end(outcome, is_answer)
+    }
+}
+
+/// Record and receipt in one statement, read to its end.
+async fn put(mut connection: &AsyncPgConnection, save: &Save) -> QueryResult<Saving> {
+    let Save { key, record, expect, receipt, .. } = save;
+    let [epoch, seq, nonce] = Stored::from(record.version).binds();
+    let digest = Bind::MaybeBytes(receipt.as_ref().map(|receipt| &receipt.as_bytes()[..]));
+    let kept = Bind::Number(receipt.map_or(0, |receipt| millis(receipt.lifetime())));
+    let mut binds = vec![
+        digest,
+        Bind::Number(i64::from(record.schema)),
+        epoch,
+        seq,
+        nonce,
+        Bind::Bytes(&record.data),
+        Bind::MaybeNumber(record.ttl.map(millis)),
+        Bind::Bytes(key.as_str().as_bytes()),
+    ];
+    let text = match expect {
+        Expect::Absent => sql::SAVE_ABSENT,
+        Expect::Version(version) => {
+            binds.extend(Stored::from(*version).binds());
+            sql::SAVE_VERSION
+        }
+    };
+    binds.extend([digest, kept, digest]);
+    let statement = Statement::<BigInt>::returning(text, &binds);
+    Ok(match statement.load::<i64>(&mut connection).await.and_then(only)? {
+        0 => Saving::Conflict,
+        1 => Saving::Saved,
+        _ => Saving::Duplicate,
+    })
 }
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Postgres").field("server", &self.opener).field("pool", &self.pool).finish()
+        f.debug_struct("Postgres")
+            .field("server", &self.server.opener)
+            .field("pool", &self.server.pool)
+            .finish()
     }
 }
 

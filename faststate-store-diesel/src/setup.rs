@@ -11,6 +11,9 @@ use faststate_core::store::StoreError;
 
 use crate::{DieselStore, error::Error};
 
+/// How long it may take to open a store: another node may be upgrading its tables.
+const OPENING: Duration = Duration::from_secs(30);
+
 /// A store to be opened: awaiting it makes or upgrades the tables and gives the [`DieselStore`].
 ///
 /// ```no_run
@@ -52,8 +55,8 @@ impl DieselStore {
     /// [`MemoryStore`](faststate_core::MemoryStore).
     ///
     /// # Errors
-    /// Awaited, [`StoreError::Unavailable`] when the file cannot be opened, or its tables are newer
-    /// than this crate.
+    /// Awaited, [`StoreError::Unavailable`] when the file cannot be opened, [`StoreError::Refused`] when its
+    /// tables are newer than this crate.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(path: impl AsRef<std::path::Path>) -> Setup {
         let path = path.as_ref();
@@ -65,8 +68,8 @@ impl DieselStore {
     /// A store in a PostgreSQL database, at `postgres://user:password@host:port/database`.
     ///
     /// # Errors
-    /// Awaited, [`StoreError::Unavailable`] when the server does not answer or its tables are newer
-    /// than this crate.
+    /// Awaited, [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Refused`] when it
+    /// refuses the user, the password or the database, or its tables are newer than this crate.
     #[cfg(feature = "postgres")]
     pub fn postgres(url: impl Into<String>) -> Setup {
         Setup::new(Address::Postgres(url.into()), 16)
@@ -75,8 +78,8 @@ impl DieselStore {
     /// A store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database`.
     ///
     /// # Errors
-    /// Awaited, [`StoreError::Unavailable`] when the server does not answer or its tables are newer
-    /// than this crate.
+    /// Awaited, [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Refused`] when it
+    /// refuses the user, the password or the database, or its tables are newer than this crate.
     #[cfg(feature = "mysql")]
     pub fn mysql(url: impl Into<String>) -> Setup {
         Setup::new(Address::Mysql(url.into()), 16)
@@ -128,7 +131,10 @@ impl IntoFuture for Setup {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { Ok(self.open().await?) })
+        Box::pin(async move {
+            let opened = tokio::time::timeout(OPENING, self.open()).await;
+            Ok(opened.unwrap_or(Err(Error::Late(OPENING)))?)
+        })
     }
 }
 

@@ -17,9 +17,9 @@ use faststate_core::{
 use crate::{connection::tuned, error::Problem, keys::Prefix};
 
 /// How long Redis may take for a call.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest payload: the data of a record that is larger is read from the store by who follows it.
-const LONGEST: usize = 256 * 1024;
+pub(crate) const LONGEST: usize = 256 * 1024;
 
 /// Carries changes between nodes over one Redis' publish and subscribe.
 ///
@@ -58,6 +58,39 @@ impl RedisBroadcaster {
         RedisBroadcasterBuilder { info: info.into_connection_info(), prefix: "faststate".to_owned() }
     }
 
+    /// Connects to a cluster of Redis 7 or later, through any of its nodes, with sharded channels: a key's
+    /// changes pass through the one shard that holds the key's slot. The prefix is as in
+    /// [`RedisStoreBuilder::prefix`](crate::RedisStoreBuilder::prefix).
+    ///
+    /// Each shard is probed. While slots move from one shard to another, changes can be lost until the
+    /// engine's slow look at the store, a minute later at most. An ACL needs `+spublish +ssubscribe
+    /// +sunsubscribe +cluster|slots` in the place of their plain likes.
+    ///
+    /// # Errors
+    /// As [`RedisBroadcasterBuilder::connect`].
+    #[cfg(feature = "cluster")]
+    pub async fn cluster<T: IntoConnectionInfo>(
+        nodes: impl IntoIterator<Item = T>,
+        prefix: &str,
+    ) -> Result<Self, StoreError> {
+        let infos: RedisResult<Vec<_>> =
+            nodes.into_iter().map(IntoConnectionInfo::into_connection_info).collect();
+        let infos = infos.map_err(Problem::Redis)?;
+        let address = infos.iter().map(|info| info.addr().to_string()).collect::<Vec<_>>().join(", ");
+        let transport = crate::cluster::Cluster::new(infos, Prefix::new(prefix)?);
+        Self::over(transport, address).await
+    }
+
+    async fn over(transport: impl Transport, address: String) -> Result<Self, StoreError> {
+        match Relay::start(transport).await {
+            Ok(relay) => Ok(Self { relay, address }),
+            Err(error) => Err(match error.downcast() {
+                Ok(error) => Problem::Redis(*error).into(),
+                Err(error) => StoreError::Unavailable(error),
+            }),
+        }
+    }
+
     /// Whether there is a connection at the moment.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -85,13 +118,7 @@ impl RedisBroadcasterBuilder {
         let address = info.addr().to_string();
         let client = Client::open(info).map_err(Problem::Redis)?;
         let transport = Server { client, prefix: Arc::new(prefix), address: address.clone() };
-        match Relay::start(transport).await {
-            Ok(relay) => Ok(RedisBroadcaster { relay, address }),
-            Err(error) => Err(match error.downcast() {
-                Ok(error) => Problem::Redis(*error).into(),
-                Err(error) => StoreError::Unavailable(error),
-            }),
-        }
+        RedisBroadcaster::over(transport, address).await
     }
 }
 
@@ -140,9 +167,10 @@ impl Transport for Server {
     }
 }
 
-fn hear(ear: &Ear, mut push: PushInfo) {
+/// Takes what Redis says of its own accord.
+pub(crate) fn hear(ear: &Ear, mut push: PushInfo) {
     match push.kind {
-        PushKind::Message => {
+        PushKind::Message | PushKind::SMessage => {
             if let Some(Value::BulkString(payload)) = push.data.pop() {
                 ear.hear(payload.into());
             }

@@ -1,4 +1,4 @@
-//! Redis and Valkey for FastState: a store that keeps what was acknowledged.
+//! Redis and Valkey for FastState: a store that keeps what was acknowledged, and a broadcaster.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,7 +11,8 @@
 //! # }
 //! ```
 //!
-//! Needs Redis 6.2 or later, or Valkey; one server (or what looks like one), not a cluster's client. For
+//! Needs Redis 6.2 or later, or Valkey (its commands are of 6.2: the suite has passed on Redis 6.2.14 and 7.0.15, and
+//! on Valkey 9.1.2); one server (or what looks like one), not a cluster's client. For
 //! `rediss://` add the crate `redis` with its feature `tokio-rustls-comp` to the application.
 //!
 //! # What it promises
@@ -47,6 +48,23 @@
 //! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`, and
 //! `+config|get` for the look at the settings.
 //!
+//! # Many nodes
+//!
+//! [`RedisBroadcaster`] carries changes between nodes, whatever store they share:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # use faststate_core::StateRegistry;
+//! use faststate_store_redis::{RedisBroadcaster, RedisStore};
+//!
+//! let registry = StateRegistry::builder()
+//!     .store(RedisStore::connect("redis://127.0.0.1/").await?)
+//!     .broadcaster(RedisBroadcaster::connect("redis://127.0.0.1/").await?)
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # When Redis is away
 //!
 //! A call fails within two seconds (settable) as [`StoreError::Unavailable`], and the outcome of a save
@@ -60,6 +78,8 @@
 
 mod broadcaster;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod connection;
 mod durability;
 mod error;

@@ -24,7 +24,7 @@ pub use self::{
     page::Page,
     proxy::Proxy,
     random::Random,
-    servers::{Folder, MariaDb, Nginx, Postgres, RedisServer, RedisSnapshot},
+    servers::{Disk, Folder, MariaDb, Nginx, Postgres, RedisCluster, RedisServer, RedisSnapshot},
     site::{Answer, Request, Site},
     wait::{DEADLINE, until},
 };

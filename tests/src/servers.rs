@@ -1,5 +1,6 @@
 //! Real servers, each with its data in a folder of its own, killed when dropped.
 
+mod disk;
 mod folder;
 mod mariadb;
 mod nginx;
@@ -13,11 +14,12 @@ use std::{
 };
 
 pub use self::{
+    disk::Disk,
     folder::Folder,
     mariadb::MariaDb,
     nginx::Nginx,
     postgres::Postgres,
-    redis::{RedisServer, RedisSnapshot},
+    redis::{RedisCluster, RedisServer, RedisSnapshot},
 };
 
 /// An address that nobody listens at.
@@ -30,6 +32,22 @@ fn free_address() -> SocketAddr {
 pub(crate) fn signal(process: u32, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()), "a signal {name} to a process that runs");
+}
+
+/// Sends a signal to a process of ours and to those it has started.
+fn signal_all(process: u32, name: &str) {
+    signal(process, name);
+    for entry in std::fs::read_dir("/proc").expect("Linux tells its processes").flatten() {
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        if parent.is_some_and(|parent| parent.trim() == process.to_string()) {
+            // It may end just now.
+            let _ = Command::new("kill").args([format!("-{name}"), child.to_string()]).status();
+        }
+    }
 }
 
 /// Where a program is: in the `PATH`, or in one of `folders`. Panics with the Debian package to install.

@@ -17,8 +17,8 @@ use bytes::Bytes;
 pub use self::{
     keys::different_keys_are_different_records,
     lifetime::{
-        a_sweep_takes_only_what_has_expired, an_expired_record_is_gone, receipts_are_kept_ten_minutes,
-        touch_extends_a_life,
+        a_record_at_its_expiry_has_one_winner, a_sweep_takes_only_what_has_expired,
+        an_expired_record_is_gone, receipts_are_kept_ten_minutes, touch_extends_a_life,
     },
     receipts::{
         a_dropped_save_is_whole_or_nothing, a_receipt_outlives_its_record, a_repeat_is_a_duplicate,
@@ -55,6 +55,7 @@ pub async fn all(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> 
     a_dropped_save_is_whole_or_nothing(a, b).await?;
     different_keys_are_different_records(a, b).await?;
     an_expired_record_is_gone(a, b).await?;
+    a_record_at_its_expiry_has_one_winner(a, b).await?;
     touch_extends_a_life(a, b).await?;
     a_sweep_takes_only_what_has_expired(a, b).await
 }

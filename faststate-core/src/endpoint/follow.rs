@@ -69,6 +69,8 @@ pub(super) struct Following {
     asked: Option<(Mutex<BoxFuture<'static, Identity>>, Instant)>,
     /// Nothing is sent before access has been checked once more.
     held: bool,
+    /// Whether the client was told that what it sees may be stale.
+    stale: bool,
     end_at: Option<Instant>,
     ended: bool,
     timer: Pin<Box<Sleep>>,
@@ -99,6 +101,7 @@ impl Following {
             recheck_at,
             asked: None,
             held: false,
+            stale: false,
             end_at: None,
             timer: Box::pin(tokio::time::sleep_until(
                 heartbeat.map_or(recheck_at, |h| recheck_at.min(now + h)),
@@ -151,6 +154,10 @@ impl Following {
                 Poll::Ready(Err(_)) => return self.end(Some(news)),
                 Poll::Pending => {}
             }
+        }
+        let is_stale = self.topics.iter().any(|topic| topic.follower.is_stale());
+        if std::mem::replace(&mut self.stale, is_stale) != is_stale {
+            news = joined(news, stale(is_stale));
         }
         if news.is_empty() {
             if self.heartbeat.is_none_or(|heartbeat| now < self.spoke + heartbeat) {
@@ -255,6 +262,11 @@ pub(super) fn gone(topics: &[TopicName], view: &dyn ProblemView) -> Bytes {
         nest::merge(&mut signals, nest::object(&cursor_path(topic), GONE.into()));
     }
     joined(frame::signals(signals.to_string().as_bytes()), Problem::unknown().frames(view))
+}
+
+/// The event that tells a page whether what it shows may be stale, because a store does not answer.
+pub(super) fn stale(stale: bool) -> Bytes {
+    frame::signals(if stale { br#"{"_stale":true}"# } else { br#"{"_stale":false}"# })
 }
 
 /// Where a topic's cursor is among the signals.

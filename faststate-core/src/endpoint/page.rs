@@ -26,7 +26,8 @@ const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').ad
 /// ```
 ///
 /// Its signals carry the cursors of the moment of rendering, so that nothing falls between rendering and
-/// following. Cheap to clone; clones are the same page. Ask for [`signals`](Self::signals) and
+/// following. The signal `$_stale` is true while a store does not answer, and the page shows what this node
+/// remembers: `<p role="status" data-show="$_stale">This may be out of date.</p>`. Cheap to clone; clones are the same page. Ask for [`signals`](Self::signals) and
 /// [`follow_action`](Self::follow_action) once everything is collected.
 #[derive(Clone)]
 pub struct Page {
@@ -46,7 +47,10 @@ struct Collected {
 
 impl Page {
     pub(super) fn new(endpoint: Endpoint, visitor: Visitor) -> Self {
-        let collected = Collected { topics: Vec::new(), signals: json!({ "_errors": {}, "_problem": "" }) };
+        let collected = Collected {
+            topics: Vec::new(),
+            signals: json!({ "_errors": {}, "_problem": "", "_stale": false }),
+        };
         Self { inner: Arc::new(Inner { endpoint, visitor, collected: Mutex::new(collected) }) }
     }
 
@@ -156,8 +160,14 @@ impl Page {
     fn collect(&self, topic: TopicName, json: &Bytes) -> Result<(), Error> {
         let signals: Value = serde_json::from_slice(json)
             .map_err(|error| Error::internal("a topic's signals are not JSON", &error.into()))?;
+        let registry = self.inner.endpoint.registry();
+        let stale = registry.key(&topic.state, self.viewer(), topic.id.as_deref());
+        let stale = stale.is_ok_and(|key| registry.is_stale(&key));
         let mut collected = self.inner.collected.lock();
         nest::merge(&mut collected.signals, signals);
+        if stale {
+            nest::merge(&mut collected.signals, json!({ "_stale": true }));
+        }
         // So that `$_errors.counter.amount` reads as nothing before there is an error.
         nest::merge(
             &mut collected.signals,

@@ -86,9 +86,14 @@ impl Problem {
             Error::Unknown => Self::unknown(),
             Error::SignIn => new(StatusCode::UNAUTHORIZED, "sign_in", "Not signed in"),
             Error::Busy(_) => new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too busy").retry(1),
-            Error::Unavailable(source) => {
+            Error::Unavailable(source) if source.is_temporary() => {
                 let problem = new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available").retry(1);
                 tracing::warn!(id = %problem.token, error = %chain(source), "a store is not available");
+                Self { id: Some(problem.token.clone()), ..problem }
+            }
+            Error::Unavailable(source) => {
+                let problem = new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error");
+                tracing::error!(id = %problem.token, error = %chain(source), "a store refuses a record");
                 Self { id: Some(problem.token.clone()), ..problem }
             }
             Error::TimedOut => new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long").retry(1),
@@ -263,6 +268,11 @@ mod tests {
         let source: BoxError = "postgres://user:password@host refused".into();
         let problem = Problem::of(&Error::Unavailable(StoreError::Unavailable(source)));
         assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!problem.json().contains("password") && problem.id.is_some());
+        assert_eq!(problem.retry_after, Some(1));
+        let source: BoxError = "a record of user:password".into();
+        let problem = Problem::of(&Error::Unavailable(StoreError::Refused(source)));
+        assert_eq!((problem.status, problem.retry_after), (StatusCode::INTERNAL_SERVER_ERROR, None));
         assert!(!problem.json().contains("password") && problem.id.is_some());
         let problem = Problem::of(&Error::Internal { id: "ab12".to_owned() });
         assert!(problem.json().contains("ab12"));

@@ -38,6 +38,14 @@ impl ReplyBody {
     }
 }
 
+impl ReplyBody {
+    /// Whether this is a stream that follows states: it goes on until either side ends it.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self.0, Kind::Following(_))
+    }
+}
+
 impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Infallible;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     Endpoint, Problem,
-    follow::{Following, GONE, Recheck, Topic, cursor_path, gone},
+    follow::{Following, GONE, Recheck, Topic, cursor_path, gone, stale},
     guard,
     limits::limit,
     nest,
@@ -101,7 +101,7 @@ async fn follow(
         let name = permit.name();
         async move { endpoint.registry().follow(topic, viewer, cursor, name).await }
     });
-    let mut topics = Vec::new();
+    let mut topics = Vec::with_capacity(asked.len());
     let mut refused = Vec::new();
     for (name, joined) in asked.iter().zip(join_all(joining).await) {
         let key = endpoint.registry().key(&name.state, viewer, name.id.as_deref());
@@ -122,8 +122,8 @@ async fn follow(
 
     let mut first = retry();
     if datastar {
-        // Datastar tells a page what it merges and nothing else: an empty patch says that the stream is open.
-        first.extend_from_slice(&frame::signals(b"{}"));
+        // Datastar tells a page what it merges and nothing else: this patch also says that the stream is open.
+        first.extend_from_slice(&stale(false));
     }
     if cursors.has_gone(&WHOLE) {
         first.extend_from_slice(&frame::signals(nest::object(&WHOLE, "".into()).to_string().as_bytes()));

@@ -18,8 +18,8 @@ use super::{
     nodes::keep_members,
     shared::Shared,
     state_registry::Ear,
-    states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Initial, Presence, States},
-    upkeep::{keep_instances, sweep},
+    states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Home, Initial, Presence, States},
+    upkeep::{keep_instances, look_again, sweep},
 };
 use crate::{
     BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, View,
@@ -37,6 +37,7 @@ const DEFAULT: &str = "default";
 /// What a [`StateRegistry`] is made of.
 pub struct RegistryBuilder {
     states: Vec<Declared>,
+    /// As they were given.
     stores: BTreeMap<String, Arc<dyn Store>>,
     broadcaster: Option<Arc<dyn Broadcaster>>,
     node: Option<String>,
@@ -55,7 +56,7 @@ struct Declared {
     finish: Box<Finish>,
 }
 
-type Finish = dyn FnOnce(Arc<dyn Store>, Arc<Shared>) -> Arc<dyn AnyStates>;
+type Finish = dyn FnOnce(Home, Arc<Shared>) -> Arc<dyn AnyStates>;
 
 /// What one state is made of: its events, views and beginnings.
 pub struct StateBuilder<S> {
@@ -71,7 +72,7 @@ impl RegistryBuilder {
     pub(super) fn new() -> Self {
         Self {
             states: Vec::new(),
-            stores: BTreeMap::from([(MEMORY.to_owned(), Arc::new(MemoryStore::new()) as _)]),
+            stores: BTreeMap::new(),
             broadcaster: None,
             node: None,
             resources: Resources::default(),
@@ -100,7 +101,7 @@ impl RegistryBuilder {
         built.check(&config, &mut self.mistakes);
         let routes = built.events.iter().map(|event| event.route.clone()).collect();
         let declared = config.clone();
-        let finish = move |store, shared| built.finish(declared, store, shared) as Arc<dyn AnyStates>;
+        let finish = move |home, shared| built.finish(declared, home, shared) as Arc<dyn AnyStates>;
         self.states.push(Declared { name: S::NAME, config, routes, finish: Box::new(finish) });
         self
     }
@@ -115,10 +116,10 @@ impl RegistryBuilder {
     #[must_use]
     pub fn store_named(mut self, name: impl Into<String>, store: impl Store) -> Self {
         let name = name.into();
-        if name != MEMORY && self.stores.contains_key(&name) {
+        if self.stores.contains_key(&name) {
             self.mistakes.push(format!("the store `{name}` is given twice: give each a name of its own"));
         }
-        self.stores.insert(name, Arc::new(Guarded::new(store)));
+        self.stores.insert(name, Arc::new(store));
         self
     }
 
@@ -144,7 +145,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// How long a call may take from its arrival (2 s, at most an hour).
+    /// How long a call may take from its arrival, and a call of a store (2 s, at most an hour).
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline.min(Duration::from_hours(1));
@@ -185,19 +186,29 @@ impl RegistryBuilder {
             self.broadcaster.clone(),
             self.node.unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())).into(),
         ));
+        let guarded = |store| Arc::new(Guarded::shared(store).deadline(self.deadline));
+        let guards: BTreeMap<_, _> =
+            self.stores.into_iter().map(|(name, store)| (name, guarded(store))).collect();
+        let mut stores: BTreeMap<_, Arc<dyn Store>> =
+            guards.iter().map(|(name, guard)| (name.clone(), Arc::clone(guard) as _)).collect();
+        stores.entry(MEMORY.to_owned()).or_insert_with(|| Arc::new(MemoryStore::new()));
         let mut states = HashMap::new();
         for Declared { name, config, finish, .. } in self.states {
-            let Some(store) = self.stores.get(store_name(&config)) else { continue };
-            let mut store = Arc::clone(store);
-            if let Some(interval) = config.every {
-                store = WriteBehind::new(store, interval);
-                self.stores.insert(format!("{} of {name}", store_name(&config)), Arc::clone(&store));
-            }
-            states.insert(name, finish(store, Arc::clone(&shared)));
+            let named = store_name(&config);
+            let Some(store) = stores.get(named).map(Arc::clone) else { continue };
+            let home = match config.every {
+                None => Home { store, guard: guards.get(named).map(Arc::clone) },
+                Some(interval) => {
+                    let store: Arc<dyn Store> = WriteBehind::new(store, interval);
+                    stores.insert(format!("{named} of {name}"), Arc::clone(&store));
+                    Home { store, guard: None }
+                }
+            };
+            states.insert(name, finish(home, Arc::clone(&shared)));
         }
         // Set once, here.
         let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
-        let registry = Arc::new(StateRegistry { states, stores: self.stores, shared });
+        let registry = Arc::new(StateRegistry { states, stores, shared });
         let weak = Arc::downgrade(&registry);
         // Set once, here.
         let _ = registry.shared.registry.set(Weak::clone(&weak) as _);
@@ -207,6 +218,9 @@ impl RegistryBuilder {
         }
         for states in registry.states.values() {
             tokio::spawn(keep_instances(Arc::downgrade(states), states.config().ttl));
+            if let Some(returns) = states.returns() {
+                tokio::spawn(look_again(Arc::downgrade(states), returns));
+            }
         }
         for name in registry.stores.keys() {
             tokio::spawn(sweep(name.clone(), Arc::downgrade(&registry)));
@@ -225,7 +239,7 @@ impl RegistryBuilder {
                 mistakes.push(format!("two states are named `{name}`: rename one"));
             }
             let store = store_name(config);
-            if !self.stores.contains_key(store) {
+            if store != MEMORY && !self.stores.contains_key(store) {
                 mistakes.push(format!(
                     "the state `{name}` is saved in the store `{store}`, which is not there: add it with `store` or `store_named`"
                 ));
@@ -363,12 +377,13 @@ impl<S: ReactiveState> StateBuilder<S> {
         }
     }
 
-    fn finish(self, config: StateConfig, store: Arc<dyn Store>, shared: Arc<Shared>) -> Arc<States<S>> {
+    fn finish(self, config: StateConfig, home: Home, shared: Arc<Shared>) -> Arc<States<S>> {
         Arc::new_cyclic(|me| States {
             me: Weak::clone(me),
             access: config.access.clone().unwrap_or_else(Access::public),
             config,
-            store,
+            store: home.store,
+            guard: home.guard,
             events: self.events.into_iter().map(|event| (event.route.event, event)).collect(),
             views: self.views,
             initial: self.initial,

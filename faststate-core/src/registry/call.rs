@@ -104,11 +104,16 @@ pub struct Reading {
     pub state: Arc<dyn Any + Send + Sync>,
     /// Its version.
     pub version: Version,
+    /// Whether the store did not answer when it was asked, so that there may be something newer.
+    pub stale: bool,
 }
 
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reading").field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Reading")
+            .field("version", &self.version)
+            .field("stale", &self.stale)
+            .finish_non_exhaustive()
     }
 }
 

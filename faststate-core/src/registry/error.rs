@@ -22,8 +22,9 @@ pub enum Error {
     /// A cap is reached: see the text; try again later.
     #[error("too busy: {0}; try again")]
     Busy(&'static str),
-    /// The store does not answer or refuses: temporary.
-    #[error("the store is not available; try again")]
+    /// The store does not answer or refuses; whether trying again may help,
+    /// [it tells](StoreError::is_temporary).
+    #[error("{}", unavailable(.0))]
     Unavailable(#[source] StoreError),
     /// The deadline passed before the event's turn came: it was not applied.
     #[error("it took too long and was not applied; try again")]
@@ -41,6 +42,15 @@ pub enum Error {
         /// What the log entry carries too.
         id: String,
     },
+}
+
+/// What a person is told; the source tells the rest.
+const fn unavailable(error: &StoreError) -> &'static str {
+    if error.is_temporary() {
+        "the store is not available; try again"
+    } else {
+        "the store refuses this, or what it holds cannot be read"
+    }
 }
 
 impl Error {

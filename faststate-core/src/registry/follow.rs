@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 use super::{
     Error,
     instance::{Instance, Slot},
-    states::States,
+    states::{Present, States},
+    turn::Work,
 };
 use crate::{
     Key, ReactiveState, Version,
@@ -21,7 +22,7 @@ impl<S: ReactiveState> States<S> {
         stream: u64,
     ) -> Result<Follower, Error> {
         let deadline = self.deadline();
-        let (mut instance, current) = self.current(key, deadline).await?;
+        let Present { mut instance, current, .. } = self.current(key, deadline).await?;
         // A cursor that is not from this node's past may be from another's present, and so may be what a
         // page shows that comes without one.
         let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
@@ -37,7 +38,11 @@ impl<S: ReactiveState> States<S> {
                 behind = true;
             }
             if std::mem::take(&mut behind) {
-                (instance, _) = self.refreshed(instance, deadline).await?;
+                // From memory it might go back.
+                let ahead =
+                    cursor.filter(|cursor| cursor.epoch == current.version.epoch && !is_past(*cursor));
+                let look = ahead.map_or(Work::Refresh, Work::Compare);
+                (instance, _) = self.looked_up(instance, look, deadline).await?;
             }
             let mut topics = instance.topics.lock();
             if topics.interest.is_none() {
@@ -72,12 +77,14 @@ impl<S: ReactiveState> States<S> {
                 states.leave(&instance, stream);
             }
         };
-        Ok(Topic::new(self.content(instance, slot, &current, None), self.config.log_bytes, left))
+        let topic = Topic::new(self.content(instance, slot, &current, None), self.config.log_bytes, left);
+        topic.mark(instance.is_stale());
+        Ok(topic)
     }
 
     /// A follower has left: a topic goes with its last follower, the node's interest with the last topic.
     fn leave(&self, instance: &Arc<Instance<S>>, stream: u64) {
-        let gone = {
+        let (gone, interest) = {
             let mut topics = instance.topics.lock();
             if let Some(count) = topics.streams.get_mut(&stream) {
                 *count -= 1;
@@ -91,6 +98,7 @@ impl<S: ReactiveState> States<S> {
         };
         // Outside the lock: the interest's end is the broadcaster's code.
         drop(gone);
+        drop(interest.and_then(|interest| self.linger(instance, interest)));
         self.count_followers(instance);
     }
 }

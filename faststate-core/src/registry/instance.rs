@@ -2,14 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::{Error, presence::Present, run::Run, shared::guard, turn::Queue};
+use super::{Error, presence::Counts, run::Run, shared::guard, turn::Queue};
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
@@ -18,6 +22,9 @@ use crate::{
     topics::Topic,
     wire::Nest,
 };
+
+/// How often what somebody has seen may start a new epoch.
+const RENEWAL: Duration = Duration::from_secs(60);
 
 /// One instance in memory. It can be dropped whenever nobody follows it and no event waits: the store
 /// has everything.
@@ -32,6 +39,8 @@ pub(super) struct Instance<S> {
     pub(super) upkeep: Mutex<Upkeep>,
     /// This node's turn among the nodes that change the key.
     pub(super) run: Mutex<Run>,
+    /// Whether the store did not answer when it was asked last.
+    stale: AtomicBool,
 }
 
 /// What is followed of an instance, and by whom.
@@ -42,7 +51,7 @@ pub(super) struct Topics {
     pub(super) streams: HashMap<u64, u32>,
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
-    pub(super) present: Present,
+    pub(super) present: Counts,
 }
 
 /// Which topic of an instance: the signals, or the view at this place.
@@ -63,6 +72,10 @@ pub(super) struct Upkeep {
     pub(super) suspect: bool,
     /// Whether the store may hold a change of this node that the other nodes have not been told.
     pub(super) untold: bool,
+    /// When a new epoch was started because of what somebody had seen.
+    renewed: Option<Instant>,
+    /// Whether a deletion may have succeeded: what is in memory is not to be shown.
+    pub(super) perhaps_deleted: bool,
     /// Whether somebody looks again and again until the instance is not suspect any more.
     pub(super) looking: bool,
 }
@@ -71,6 +84,22 @@ impl Upkeep {
     /// What became of a change is not known: the store must be asked, and the other nodes told.
     pub(super) const fn doubt(&mut self) {
         (self.suspect, self.untold) = (true, true);
+    }
+
+    /// Whether a new epoch may be started because of what somebody has seen; then not again for a while.
+    pub(super) fn may_renew(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.renewed.is_none_or(|at| now - at >= RENEWAL);
+        if may {
+            self.renewed = Some(now);
+        }
+        may
+    }
+
+    /// What became of a deletion is not known.
+    pub(super) const fn doubt_deletion(&mut self) {
+        self.doubt();
+        self.perhaps_deleted = true;
     }
 }
 
@@ -103,8 +132,11 @@ impl<S: ReactiveState> Instance<S> {
                 expires: None,
                 suspect: false,
                 untold: false,
+                renewed: None,
+                perhaps_deleted: false,
                 looking: false,
             }),
+            stale: AtomicBool::new(false),
         }
     }
 
@@ -119,6 +151,36 @@ impl<S: ReactiveState> Instance<S> {
             }
         }
         self.current.read().clone()
+    }
+
+    /// The state in memory, however doubtful; not one that has expired or may have been deleted.
+    pub(super) fn remembered(&self) -> Option<Arc<Current<S>>> {
+        let now = Instant::now();
+        {
+            let upkeep = self.upkeep.lock();
+            if upkeep.perhaps_deleted || upkeep.expires.is_some_and(|at| at <= now) {
+                return None;
+            }
+        }
+        self.current.read().clone().filter(|current| !current.gone)
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+
+    /// Tells those who follow whether what they see may be stale.
+    pub(super) fn mark(&self, stale: bool) {
+        if self.is_stale() == stale {
+            return;
+        }
+        let topics = {
+            let topics = self.topics.lock();
+            self.stale.store(stale, Ordering::Release);
+            topics.open.iter().for_each(|(_, topic)| topic.mark(stale));
+            topics.open.clone()
+        };
+        topics.iter().for_each(|(_, topic)| topic.wake());
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -177,7 +239,7 @@ impl<S: ReactiveState> Current<S> {
         if self.stored { Expect::Version(self.version) } else { Expect::Absent }
     }
 
-    pub(super) fn record(&self, ttl: Option<std::time::Duration>) -> Record {
+    pub(super) fn record(&self, ttl: Option<Duration>) -> Record {
         Record { schema: S::SCHEMA, version: self.version, data: self.data.clone(), ttl }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
     instance::Instance,
     nodes::Words,
     shared::guard,
     states::{Arriving, States},
 };
-use crate::{Key, ReactiveState, Viewer};
+use crate::{Key, ReactiveState, Viewer, broadcast::Interest};
 
 /// How long followers may come and go before the state is told their number.
 const DELAY: Duration = Duration::from_millis(200);
@@ -19,9 +21,13 @@ const STAGGERED: usize = 8;
 /// How long to wait before telling the state again what it could not be told.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a node hears of the others after its last follower has left: when all leave at once, each
+/// hears that it is not alone in that.
+const LINGERS: Duration = Duration::from_millis(1500);
+
 /// What is known of an instance's followers.
 #[derive(Default)]
-pub(super) struct Present {
+pub(super) struct Counts {
     /// Whether a count is on its way to the state.
     due: bool,
     /// The count that the state was told last.
@@ -30,8 +36,10 @@ pub(super) struct Present {
     said: Option<usize>,
     /// Whether another node has asked.
     asked: bool,
-    /// How many streams follow on each other node. Known only while somebody follows here.
+    /// How many streams follow on each other node, as long as this one hears of it.
     others: HashMap<u64, usize>,
+    /// What lets this node hear of the others for a little longer than it has followers, and how long.
+    lingers: Option<(Interest, Instant)>,
 }
 
 /// What a node has to say once its followers have been counted.
@@ -63,6 +71,27 @@ impl<S: ReactiveState> States<S> {
             tokio::time::sleep(delay).await;
             me.tell_count(&instance).await;
         });
+    }
+
+    /// The last follower here has left: gives back the interest that is not needed any more.
+    pub(super) fn linger(&self, instance: &Arc<Instance<S>>, interest: Interest) -> Option<Interest> {
+        if self.presence.is_none() || tokio::runtime::Handle::try_current().is_err() {
+            return Some(interest);
+        }
+        let before = instance.topics.lock().present.lingers.replace((interest, Instant::now() + LINGERS));
+        let instance = Arc::downgrade(instance);
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGERS).await;
+            let Some(instance) = instance.upgrade() else { return };
+            let over = {
+                let mut topics = instance.topics.lock();
+                let has_followers = !topics.streams.is_empty();
+                topics.present.stop_lingering(has_followers)
+            };
+            // Outside the lock: its end is the broadcaster's code.
+            drop(over);
+        });
+        before.map(|(interest, _)| interest)
     }
 
     async fn tell_count(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
@@ -105,7 +134,7 @@ impl<S: ReactiveState> States<S> {
         let Some(instance) = self.loaded(key).filter(|_| self.presence.is_some()) else { return };
         {
             let mut topics = instance.topics.lock();
-            if topics.streams.is_empty() {
+            if topics.streams.is_empty() && topics.present.lingers.is_none() {
                 return;
             }
             topics.present.hear(node, count, asks);
@@ -123,7 +152,7 @@ impl<S: ReactiveState> States<S> {
         self.count_again(|present| present.said = None);
     }
 
-    fn count_again(&self, change: impl Fn(&mut Present)) {
+    fn count_again(&self, change: impl Fn(&mut Counts)) {
         if self.presence.is_none() || self.shared.nodes.is_none() {
             return;
         }
@@ -141,7 +170,7 @@ impl<S: ReactiveState> States<S> {
     }
 }
 
-impl Present {
+impl Counts {
     /// How long this node waits before it tells the state: nodes before it wait less.
     fn delay(&self, me: u64) -> Duration {
         let before = self.others.keys().filter(|node| **node < me).count().min(STAGGERED);
@@ -158,16 +187,24 @@ impl Present {
         let says = (is_news || owes).then_some(asks);
         let elsewhere: usize = self.others.values().sum();
         let total = here + elsewhere;
-        if here == 0 {
-            // Nothing is heard of the others from now on; who is there tells the state.
-            self.others.clear();
-            if elsewhere > 0 {
-                self.told = None;
-                return Counted { here, says, tells: None };
-            }
+        if here == 0 && elsewhere > 0 {
+            // Who is there tells the state.
+            self.told = None;
+            return Counted { here, says, tells: None };
         }
         let tells = (self.told.replace(total) != Some(total)).then_some(total);
         Counted { here, says, tells }
+    }
+
+    fn stop_lingering(&mut self, has_followers: bool) -> Option<Interest> {
+        let (_, until) = self.lingers.as_ref()?;
+        if *until > Instant::now() {
+            return None;
+        }
+        if !has_followers {
+            self.others.clear();
+        }
+        self.lingers.take().map(|(interest, _)| interest)
     }
 
     fn hear(&mut self, node: u64, count: usize, asks: bool) {

@@ -99,6 +99,10 @@ impl Registry for ReadOnly {
         self.registry.guard(gatekeeper);
     }
 
+    fn is_stale(&self, key: &Key) -> bool {
+        self.registry.is_stale(key)
+    }
+
     async fn health(&self) -> Health {
         self.registry.health().await
     }

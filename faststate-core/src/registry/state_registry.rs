@@ -136,6 +136,10 @@ impl Registry for StateRegistry {
         self.states(key.state()).map_or(0, |states| states.followers(key))
     }
 
+    fn is_stale(&self, key: &Key) -> bool {
+        self.states(key.state()).is_ok_and(|states| states.is_stale(key))
+    }
+
     async fn health(&self) -> Health {
         let ask = |(name, store): (&String, &Arc<dyn Store>)| {
             let (name, store) = (name.clone(), Arc::clone(store));

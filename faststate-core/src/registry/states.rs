@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use dashmap::{DashMap, Entry};
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Access, Attempt, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     BoxError, Elements, EventId, Key, ReactiveState, Scene, Version, View, Viewer,
     broadcast::Change,
-    store::{Receipt, Store},
+    store::{Guarded, Receipt, Store, StoreError},
     topics::Follower,
     wire::{Input, InputError, Nest},
 };
@@ -44,12 +44,28 @@ pub(super) struct EventEntry<S> {
 
 pub(super) type DecodedAttempt<S> = (Box<dyn Attempt<S>>, &'static [&'static str]);
 
+/// Where a state is saved.
+pub(super) struct Home {
+    pub(super) store: Arc<dyn Store>,
+    /// The same store, unless it is this process's memory.
+    pub(super) guard: Option<Arc<Guarded<dyn Store>>>,
+}
+
+/// A state as this node has it.
+pub(super) struct Present<S> {
+    pub(super) instance: Arc<Instance<S>>,
+    pub(super) current: Arc<Current<S>>,
+    /// Whether the store did not answer when it was asked whether this is the newest.
+    pub(super) stale: bool,
+}
+
 /// All instances of one state.
 pub(super) struct States<S: ReactiveState> {
     pub(super) me: Weak<Self>,
     pub(super) config: StateConfig,
     pub(super) access: Access,
     pub(super) store: Arc<dyn Store>,
+    pub(super) guard: Option<Arc<Guarded<dyn Store>>>,
     pub(super) events: HashMap<&'static str, EventEntry<S>>,
     pub(super) views: Vec<Arc<dyn AnyView<S>>>,
     pub(super) initial: Option<Initial<S>>,
@@ -110,6 +126,12 @@ pub(super) trait AnyStates: Send + Sync {
     fn nodes_died(&self, nodes: &[u64]);
     /// So many streams of another node follow this key; perhaps it asks how many do here.
     fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool);
+    /// Changes whenever the store answers again after a rest.
+    fn returns(&self) -> Option<watch::Receiver<u64>>;
+    /// The store answers again after a rest: it may hold anything.
+    fn returned(&self);
+    /// Whether what is in memory of an instance may be stale.
+    fn is_stale(&self, key: &Key) -> bool;
     /// Keeps followed and used records alive, and lets idle instances go.
     async fn upkeep(&self);
     /// Lets every idle instance go.
@@ -147,8 +169,8 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 
     async fn read(&self, key: &Key) -> Result<Reading, Error> {
-        let (_, current) = self.current(key, self.deadline()).await?;
-        Ok(Reading { state: Arc::clone(&current.state) as _, version: current.version })
+        let Present { current, stale, .. } = self.current(key, self.deadline()).await?;
+        Ok(Reading { state: Arc::clone(&current.state) as _, version: current.version, stale })
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
@@ -158,7 +180,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
 
     async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Visible, Error> {
         let slot = self.slot(view)?;
-        let (instance, current) = self.current(key, self.deadline()).await?;
+        let Present { instance, current, .. } = self.current(key, self.deadline()).await?;
         match slot {
             Slot::Signals => {
                 Ok(Visible::Signals(instance.nest.json(Some(current.image()?), Some(current.version))))
@@ -227,6 +249,25 @@ impl<S: ReactiveState> AnyStates for States<S> {
         self.hear_count(key, node, count, asks);
     }
 
+    fn returns(&self) -> Option<watch::Receiver<u64>> {
+        self.guard.as_ref().map(|guard| guard.returns())
+    }
+
+    fn returned(&self) {
+        let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
+        for instance in loaded {
+            if instance.followers() > 0 {
+                self.look(instance, Work::Refresh);
+            } else {
+                instance.upkeep.lock().suspect = true;
+            }
+        }
+    }
+
+    fn is_stale(&self, key: &Key) -> bool {
+        self.loaded(key).is_some_and(|instance| instance.is_stale())
+    }
+
     async fn upkeep(&self) {
         self.keep().await;
     }
@@ -290,18 +331,50 @@ impl<S: ReactiveState> States<S> {
         outcome
     }
 
-    /// The present state, loaded or confirmed first if need be.
-    pub(super) async fn current(
-        &self,
-        key: &Key,
-        deadline: Instant,
-    ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+    /// The present state, loaded or confirmed first if need be; where the store does not answer, what is
+    /// in memory.
+    pub(super) async fn current(&self, key: &Key, deadline: Instant) -> Result<Present<S>, Error> {
         let instance = self.instance(key)?;
         let alone = self.shared.nodes.is_none() || instance.topics.lock().interest.is_some();
-        if let Some(current) = instance.usable().filter(|_| alone) {
-            return Ok((instance, current));
+        if self.is_resting() {
+            self.unanswered(&instance);
         }
-        self.refreshed(instance, deadline).await
+        if let Some(current) = instance.usable().filter(|_| alone) {
+            return Ok(Present { instance, current, stale: false });
+        }
+        // With something to show, a page does not wait to the end; and not again and again.
+        let patience = match (instance.remembered(), instance.is_stale()) {
+            (None, _) => self.shared.deadline,
+            (Some(_), false) => self.shared.deadline / 2,
+            (Some(_), true) => self.shared.deadline / 8,
+        };
+        let patience = deadline.min(Instant::now() + patience);
+        match self.refreshed(Arc::clone(&instance), patience).await {
+            Ok((instance, current)) => Ok(Present { instance, current, stale: false }),
+            Err(error) => {
+                let unanswered = matches!(
+                    error,
+                    Error::Unavailable(StoreError::Unavailable(_)) | Error::TimedOut | Error::OutcomeUnknown
+                );
+                let current = instance.remembered().filter(|_| unanswered).ok_or(error)?;
+                self.unanswered(&instance);
+                Ok(Present { instance, current, stale: true })
+            }
+        }
+    }
+
+    /// Whether the store is not asked at the moment.
+    pub(super) fn is_resting(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_resting())
+    }
+
+    /// The store did not answer: what is in memory may be stale, and must be confirmed.
+    pub(super) fn unanswered(&self, instance: &Arc<Instance<S>>) {
+        instance.upkeep.lock().suspect = true;
+        instance.mark(true);
+        if let Ok(me) = self.me() {
+            me.clear_up(instance);
+        }
     }
 
     /// The present state as the store has it now.
@@ -310,7 +383,17 @@ impl<S: ReactiveState> States<S> {
         instance: Arc<Instance<S>>,
         deadline: Instant,
     ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
-        let outcome = self.me()?.take_turn(&instance, Work::Refresh, deadline).await;
+        self.looked_up(instance, Work::Refresh, deadline).await
+    }
+
+    /// The present state after a look at the store.
+    pub(super) async fn looked_up(
+        &self,
+        instance: Arc<Instance<S>>,
+        look: Work<S>,
+        deadline: Instant,
+    ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+        let outcome = self.me()?.take_turn(&instance, look, deadline).await;
         let current = instance.current.read().clone();
         match (outcome, current) {
             (Ok(_), Some(current)) => Ok((instance, current)),
@@ -357,6 +440,9 @@ impl<S: ReactiveState> States<S> {
             loop {
                 tokio::time::sleep(AGAIN).await;
                 let Some(me) = me.upgrade() else { return };
+                if me.is_resting() {
+                    continue;
+                }
                 let gone = instance.upkeep.lock().suspect
                     && concerns(&me, &instance)
                     && matches!(

@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Attempt, Error, Outcome, instance::Instance, shared::panic_text, states::States};
-use crate::{EventId, ReactiveState, Viewer, broadcast::Change, store::Receipt};
+use crate::{EventId, ReactiveState, Version, Viewer, broadcast::Change, store::Receipt};
 
 /// How much sooner than its caller a turn gives up, so that the caller hears what happened.
 const GRACE: Duration = Duration::from_millis(50);
@@ -42,6 +42,8 @@ pub(super) enum Work<S> {
     Attempt(Box<Attempting<S>>),
     /// Look whether the store has something newer, unless that was done since the turn was asked for.
     Refresh,
+    /// Somebody has seen this version. If the store has not come so far, it went back in time.
+    Compare(Version),
     /// Take over another node's change.
     Adopt(Change),
     /// Start over.
@@ -108,7 +110,7 @@ impl<S: ReactiveState> States<S> {
         {
             let mut queue = instance.queue.lock();
             // A look costs no more than whoever waits for it, and one look at the store serves them all.
-            let is_look = matches!(turn.work, Work::Refresh);
+            let is_look = matches!(turn.work, Work::Refresh | Work::Compare(_));
             if queue.waiting.len() >= self.config.queue && !is_look {
                 return Err(Error::Busy("too many events wait for this instance"));
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     instance::Instance,
@@ -35,6 +35,14 @@ pub(super) async fn keep_instances(states: Weak<dyn AnyStates>, ttl: Option<Dura
         tokio::time::sleep(pause).await;
         let Some(states) = states.upgrade() else { return };
         states.upkeep().await;
+    }
+}
+
+/// Looks again at what is in memory whenever the store answers after a rest: it may have gone back in time.
+pub(super) async fn look_again(states: Weak<dyn AnyStates>, mut returns: watch::Receiver<u64>) {
+    while returns.changed().await.is_ok() {
+        let Some(states) = states.upgrade() else { return };
+        states.returned();
     }
 }
 
@@ -100,8 +108,12 @@ impl<S: ReactiveState> States<S> {
             Ok(Ok(false)) => instance.upkeep.lock().suspect = true,
             Ok(Err(error)) => {
                 tracing::warn!(key = ?instance.key, error = &error as &dyn std::error::Error, "not kept alive");
+                self.unanswered(instance);
             }
-            Err(_) => tracing::warn!(key = ?instance.key, "not kept alive: the store does not answer"),
+            Err(_) => {
+                tracing::warn!(key = ?instance.key, "not kept alive: the store does not answer");
+                self.unanswered(instance);
+            }
         }
     }
 

@@ -51,19 +51,24 @@ impl<S: ReactiveState> States<S> {
         arrived: Instant,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
-        match work {
+        let outcome = match work {
             Work::Attempt(attempting) => self.attempt(instance, *attempting, deadline).await,
             Work::Refresh => {
                 let known = instance.upkeep.lock().verified.is_some_and(|at| at > arrived);
                 let current = match instance.usable().filter(|_| known) {
-                    Some(current) => current,
-                    None => self.refresh(instance, None, deadline).await?.0,
+                    Some(current) => Ok(current),
+                    None => self.refresh(instance, None, deadline).await.map(|(current, _)| current),
                 };
-                Ok(Outcome::quiet(Answer::Unchanged, current.version))
+                current.map(|current| Outcome::quiet(Answer::Unchanged, current.version))
             }
+            Work::Compare(seen) => self.compare(instance, seen, deadline).await,
             Work::Adopt(change) => self.adopt(instance, change, deadline).await,
             Work::Delete => self.delete(instance, deadline).await,
+        };
+        if matches!(outcome, Err(Error::Unavailable(StoreError::Unavailable(_)) | Error::OutcomeUnknown)) {
+            self.unanswered(instance);
         }
+        outcome
     }
 
     /// Receipt, authorize, apply on a copy, compare, save, commit; again from the receipt on after a
@@ -134,9 +139,8 @@ impl<S: ReactiveState> States<S> {
             let answer = Outcome { view, ..Outcome::quiet(answer, next.version) };
             let accepted = Accepted { answer, effects, aftermath, permits };
             let asked = Instant::now();
-            match within(deadline, self.store.save(&instance.key, &record, current.expect(), Some(receipt)))
-                .await
-            {
+            let save = self.store.save(&instance.key, &record, current.expect(), Some(receipt));
+            match within(deadline, save).await {
                 Ok(Saving::Saved) => {
                     instance.run.lock().saved(asked, Instant::now());
                     self.confirmed(instance, self.config.ttl);
@@ -323,13 +327,39 @@ impl<S: ReactiveState> States<S> {
         tracing::warn!(key = ?instance.key, "the store went back in time: a new epoch starts");
         let expect = crate::store::Expect::Version(record.version);
         let renewed = Record { version: Version::start(), ..record };
-        match within(deadline, self.store.save(&instance.key, &renewed, expect, None)).await? {
+        let save = self.store.save(&instance.key, &renewed, expect, None);
+        match within(deadline, save).await? {
             Saving::Saved => {
                 instance.upkeep.lock().untold = true;
                 Ok(Arc::new(self.decode(instance, renewed)?))
             }
             Saving::Conflict | Saving::Duplicate => Err(Error::Busy("the store changed meanwhile")),
         }
+    }
+
+    /// Starts a new epoch if the store has not come as far as somebody has seen: what he has seen is lost,
+    /// and is not to be mistaken for what comes instead (law 10). At most once a minute for each instance, as
+    /// cursors come from outside.
+    async fn compare(
+        &self,
+        instance: &Arc<Instance<S>>,
+        seen: Version,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let (before, _) = self.refresh(instance, None, deadline).await?;
+        let found = before.version;
+        let is_lost = seen.epoch == found.epoch && seen != found && !seen.is_before(found);
+        if before.stored && is_lost && instance.upkeep.lock().may_renew() {
+            let record = within(deadline, self.store.load(&instance.key, None)).await?.record;
+            if let Some(record) = record.filter(|record| record.version == found) {
+                let current = self.start_over(instance, record, deadline).await?;
+                self.take_over(instance, &before, &current);
+                self.publish(instance, found, &current);
+                instance.upkeep.lock().untold = false;
+                return Ok(Outcome::quiet(Answer::Changed, current.version));
+            }
+        }
+        Ok(Outcome::quiet(Answer::Unchanged, found))
     }
 
     /// Takes over another node's change, from what it carries or from the store.
@@ -366,12 +396,22 @@ impl<S: ReactiveState> States<S> {
     async fn delete(&self, instance: &Arc<Instance<S>>, deadline: Instant) -> Result<Outcome, Error> {
         let mut conflicts = 0;
         loop {
-            let (current, _) = self.refresh(instance, None, deadline).await?;
+            let (before, stored) = match self.refresh(instance, None, deadline).await {
+                Ok((current, _)) => {
+                    let stored = current.stored.then_some(current.version);
+                    (Some(current), stored)
+                }
+                // What cannot be read can go all the same, if the store tells its version.
+                Err(Error::Unavailable(StoreError::Corrupt { .. })) => {
+                    let record = within(deadline, self.store.load(&instance.key, None)).await?.record;
+                    (instance.current.read().clone(), record.map(|record| record.version))
+                }
+                Err(error) => return Err(error),
+            };
             let deletion = async {
-                if current.stored {
-                    self.store.delete(&instance.key, current.version).await
-                } else {
-                    Ok(true)
+                match stored {
+                    Some(version) => self.store.delete(&instance.key, version).await,
+                    None => Ok(true),
                 }
             };
             match within(deadline, deletion).await {
@@ -383,32 +423,39 @@ impl<S: ReactiveState> States<S> {
                 }
                 Ok(false) => return Err(Error::TimedOut),
                 Err(error) => {
-                    instance.upkeep.lock().doubt();
+                    instance.upkeep.lock().doubt_deletion();
                     return Err(Error::Unavailable(error));
                 }
             }
             // The record is gone, whatever comes of the rest.
-            instance.upkeep.lock().doubt();
+            instance.upkeep.lock().doubt_deletion();
             let first = match self.first(&instance.key, deadline).await {
                 Err(Error::Unknown) => {
-                    let version = self.vanish(instance, &current)?;
+                    let Some(before) = before else { return Err(Error::Unknown) };
+                    let version = self.vanish(instance, &before)?;
                     return Ok(Outcome::quiet(Answer::Changed, version));
                 }
                 first => first?,
             };
             let next = Arc::new(Current::start(first)?);
-            self.take_over(instance, &current, &next);
+            match &before {
+                Some(before) => self.take_over(instance, before, &next),
+                None => *instance.current.write() = Some(Arc::clone(&next)),
+            }
             self.confirmed(instance, None);
-            self.publish(instance, current.version, &next);
+            self.publish(instance, before.map_or(next.version, |before| before.version), &next);
             return Ok(Outcome::quiet(Answer::Changed, next.version));
         }
     }
 
     /// The store has just confirmed the current version.
     fn confirmed(&self, instance: &Instance<S>, ttl: Option<Duration>) {
-        let mut upkeep = instance.upkeep.lock();
-        (upkeep.suspect, upkeep.untold) = (false, false);
-        upkeep.expires = ttl.map(|ttl| Instant::now() + ttl);
+        {
+            let mut upkeep = instance.upkeep.lock();
+            (upkeep.suspect, upkeep.untold, upkeep.perhaps_deleted) = (false, false, false);
+            upkeep.expires = ttl.map(|ttl| Instant::now() + ttl);
+        }
+        instance.mark(false);
     }
 
     fn publish(&self, instance: &Instance<S>, from: Version, next: &Current<S>) {

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,6 +14,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
@@ -28,8 +32,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// [`Resting`]. A ping asks after 100 ms, then less and less often up to about once a second, whether it
 /// answers again; then all goes on (law 13).
 ///
-/// Any answer counts, a refusal too. The registry wraps each of its stores in one.
-pub struct Guarded<S> {
+/// Any answer counts, a refusal too. The registry wraps each of its stores in one, with its own deadline.
+pub struct Guarded<S: ?Sized> {
     store: Arc<S>,
     deadline: Duration,
     circuit: Arc<Circuit>,
@@ -41,7 +45,13 @@ pub struct Guarded<S> {
 pub struct Resting;
 
 #[derive(Default)]
-struct Circuit(Mutex<State>);
+struct Circuit {
+    state: Mutex<State>,
+    /// The state's, for those who only look.
+    resting: AtomicBool,
+    /// Tells each new life.
+    lives: watch::Sender<u64>,
+}
 
 #[derive(Default)]
 struct State {
@@ -51,11 +61,16 @@ struct State {
     resting: bool,
 }
 
-impl<S> Guarded<S> {
+impl<S: ?Sized> Guarded<S> {
     /// Whether calls fail at once at the moment.
     #[must_use]
     pub fn is_resting(&self) -> bool {
-        self.circuit.0.lock().resting
+        self.circuit.resting.load(Ordering::Relaxed)
+    }
+
+    /// Changes whenever the store answers again after a rest.
+    pub(crate) fn returns(&self) -> watch::Receiver<u64> {
+        self.circuit.lives.subscribe()
     }
 }
 
@@ -63,7 +78,13 @@ impl<S: Store> Guarded<S> {
     /// Guards `store`.
     #[must_use]
     pub fn new(store: S) -> Self {
-        Self { store: Arc::new(store), deadline: Duration::from_secs(2), circuit: Arc::default() }
+        Self::shared(Arc::new(store))
+    }
+}
+
+impl<S: Store + ?Sized> Guarded<S> {
+    pub(crate) fn shared(store: Arc<S>) -> Self {
+        Self { store, deadline: Duration::from_secs(2), circuit: Arc::default() }
     }
 
     /// How long a call may take (2 s).
@@ -75,7 +96,7 @@ impl<S: Store> Guarded<S> {
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let life = {
-            let state = self.circuit.0.lock();
+            let state = self.circuit.state.lock();
             if state.resting {
                 return Err(StoreError::Unavailable(Resting.into()));
             }
@@ -95,14 +116,14 @@ impl<S: Store> Guarded<S> {
     }
 
     fn answered(&self, life: u64) {
-        let mut state = self.circuit.0.lock();
+        let mut state = self.circuit.state.lock();
         if state.life == life {
             state.failures = 0;
         }
     }
 
     fn failed(&self, life: u64, error: &(dyn std::error::Error + 'static)) {
-        let mut state = self.circuit.0.lock();
+        let mut state = self.circuit.state.lock();
         if state.life != life || state.resting {
             return;
         }
@@ -113,6 +134,7 @@ impl<S: Store> Guarded<S> {
             return;
         }
         state.resting = true;
+        self.circuit.resting.store(true, Ordering::Relaxed);
         drop(state);
         tracing::warn!(store = ?self.store, error, "a store rests until it answers again");
         runtime.spawn(probe(Arc::downgrade(&self.store), Arc::downgrade(&self.circuit), self.deadline));
@@ -120,7 +142,7 @@ impl<S: Store> Guarded<S> {
 }
 
 /// Asks until there is an answer, or nobody wants it any more.
-async fn probe<S: Store>(store: Weak<S>, circuit: Weak<Circuit>, deadline: Duration) {
+async fn probe<S: Store + ?Sized>(store: Weak<S>, circuit: Weak<Circuit>, deadline: Duration) {
     let (mut pause, longest) = PAUSES;
     loop {
         sleep(pause.mul_f64(1.0 + rand::random::<f64>() / 2.0)).await;
@@ -128,9 +150,12 @@ async fn probe<S: Store>(store: Weak<S>, circuit: Weak<Circuit>, deadline: Durat
         let (Some(store), Some(circuit)) = (store.upgrade(), circuit.upgrade()) else { return };
         // Not for the whole deadline: it may have come back right after it was asked.
         if matches!(timeout(deadline / 2, store.ping()).await, Ok(Ok(()))) {
-            let mut state = circuit.0.lock();
+            let mut state = circuit.state.lock();
             *state = State { life: state.life + 1, ..State::default() };
+            circuit.resting.store(false, Ordering::Relaxed);
+            let life = state.life;
             drop(state);
+            circuit.lives.send_replace(life);
             tracing::info!(?store, "a store answers again");
             return;
         }
@@ -138,14 +163,14 @@ async fn probe<S: Store>(store: Weak<S>, circuit: Weak<Circuit>, deadline: Durat
 }
 
 /// A caller with a deadline of its own drops the call: that tells something too, if it has waited long.
-struct Watch<'a, S: Store> {
+struct Watch<'a, S: Store + ?Sized> {
     guarded: &'a Guarded<S>,
     life: u64,
     asked: Instant,
     answered: bool,
 }
 
-impl<S: Store> Drop for Watch<'_, S> {
+impl<S: Store + ?Sized> Drop for Watch<'_, S> {
     fn drop(&mut self) {
         if !self.answered && self.asked.elapsed() >= self.guarded.deadline / 2 {
             self.guarded.failed(self.life, &Abandoned);
@@ -158,7 +183,7 @@ impl<S: Store> Drop for Watch<'_, S> {
 struct Abandoned;
 
 #[async_trait]
-impl<S: Store> Store for Guarded<S> {
+impl<S: Store + ?Sized> Store for Guarded<S> {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         self.call(self.store.load(key, receipt)).await
     }
@@ -195,10 +220,10 @@ impl<S: Store> Store for Guarded<S> {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for Guarded<S> {
+impl<S: fmt::Debug + ?Sized> fmt::Debug for Guarded<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guarded")
-            .field("store", &self.store)
+            .field("store", &&*self.store)
             .field("resting", &self.is_resting())
             .finish_non_exhaustive()
     }

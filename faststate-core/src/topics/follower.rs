@@ -65,6 +65,13 @@ impl Follower {
         Poll::Pending
     }
 
+    /// Whether the store did not answer when it was asked last, so that what this shows may be stale. A
+    /// change of it wakes whoever waits for frames.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.topic.is_stale()
+    }
+
     fn is_current(&self) -> bool {
         self.position == Position::After(self.topic.end())
     }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,6 +18,7 @@ pub(crate) struct Topic {
     inner: Mutex<Inner>,
     /// The log's end, readable without the lock.
     end: AtomicU64,
+    stale: AtomicBool,
     pub(super) wakers: Wakers,
     /// What happens when a follower leaves: the instance takes a topic without followers away.
     pub(super) left: Box<dyn Fn(u64) + Send + Sync>,
@@ -61,6 +62,7 @@ impl Topic {
         Arc::new(Self {
             inner: Mutex::new(Inner { log: Log::new(content.version, log_bytes), content }),
             end: AtomicU64::new(0),
+            stale: AtomicBool::new(false),
             wakers: Wakers::default(),
             left: Box::new(left),
         })
@@ -88,6 +90,15 @@ impl Topic {
         let version = inner.content.version;
         inner.log.push(version, frame);
         self.end.store(inner.log.end(), Ordering::Release);
+    }
+
+    /// Says whether the content may be stale. Call [`wake`](Self::wake) then.
+    pub(crate) fn mark(&self, stale: bool) {
+        self.stale.store(stale, Ordering::Release);
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
     }
 
     /// Wakes the followers that wait.

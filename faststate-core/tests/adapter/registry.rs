@@ -70,6 +70,10 @@ impl Registry for Doorless {
         self.0.guard(gatekeeper);
     }
 
+    fn is_stale(&self, key: &Key) -> bool {
+        self.0.is_stale(key)
+    }
+
     async fn health(&self) -> Health {
         self.0.health().await
     }

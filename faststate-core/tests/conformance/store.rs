@@ -13,6 +13,7 @@ use faststate_core::{
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
 };
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::caught;
 
@@ -49,6 +50,9 @@ async fn two_stores_are_not_one() {
 enum Flaw {
     IgnoresExpect,
     IgnoresNonce,
+    AnswersBeforeCommit,
+    ReusesVersions,
+    IsLenientAtExpiry,
     TellsConflictBeforeDuplicate,
     DropsReceipts,
     SavesReceiptsLater,
@@ -75,7 +79,7 @@ enum Flaw {
 /// A memory store with one flaw.
 #[derive(Debug)]
 struct Mutant {
-    inner: MemoryStore,
+    inner: Arc<MemoryStore>,
     flaw: Flaw,
     memory: Mutex<Memory>,
 }
@@ -85,11 +89,13 @@ struct Mutant {
 struct Memory {
     receipts: HashMap<Key, HashSet<[u8; 16]>>,
     records: HashMap<Key, Record>,
+    deleted: HashMap<Key, Version>,
+    ends: HashMap<Key, (Version, Instant)>,
 }
 
 impl Mutant {
     fn store(flaw: Flaw) -> Arc<dyn Store> {
-        Arc::new(Self { inner: MemoryStore::new(), flaw, memory: Mutex::default() })
+        Arc::new(Self { inner: Arc::new(MemoryStore::new()), flaw, memory: Mutex::default() })
     }
 
     fn is(&self, flaw: Flaw) -> bool {
@@ -181,6 +187,20 @@ impl Store for Mutant {
     ) -> Result<Saving, StoreError> {
         let key = self.mapped(key);
         let mut record = self.written(record);
+        if self.is(Flaw::AnswersBeforeCommit) {
+            let (inner, record, receipt) = (Arc::clone(&self.inner), record.clone(), receipt.copied());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                inner.save(&key, &record, expect, receipt.as_ref()).await
+            });
+            return Ok(Saving::Saved);
+        }
+        if self.is(Flaw::ReusesVersions)
+            && expect == Expect::Absent
+            && let Some(version) = self.memory.lock().deleted.get(&key).copied()
+        {
+            record.version = version;
+        }
         let found = self.inner.load(&key, None).await?.record;
         let mut expect = expect;
         match (self.flaw, expect, &found) {
@@ -193,6 +213,14 @@ impl Store for Mutant {
             }
             (Flaw::SavesOverExpired, Expect::Version(version), None)
                 if self.memory.lock().records.get(&key).is_some_and(|last| last.version == version) =>
+            {
+                expect = Expect::Absent;
+            }
+            // It judges by a clock that is a little behind.
+            (Flaw::IsLenientAtExpiry, Expect::Version(version), None)
+                if self.memory.lock().ends.get(&key).is_some_and(|(last, ends)| {
+                    *last == version && Instant::now() < *ends + Duration::from_millis(25)
+                }) =>
             {
                 expect = Expect::Absent;
             }
@@ -209,6 +237,13 @@ impl Store for Mutant {
             _ => {}
         }
         self.memory.lock().records.insert(key.clone(), record.clone());
+        if self.is(Flaw::IsLenientAtExpiry) {
+            let saving = self.inner.save(&key, &record, expect, receipt).await?;
+            if let (Saving::Saved, Some(ttl)) = (saving, record.ttl) {
+                self.memory.lock().ends.insert(key, (record.version, Instant::now() + ttl));
+            }
+            return Ok(saving);
+        }
         if self.is(Flaw::DropsReceipts) {
             return self.inner.save(&key, &record, expect, None).await;
         }
@@ -239,6 +274,7 @@ impl Store for Mutant {
         if deleted {
             let mut memory = self.memory.lock();
             memory.records.remove(&key);
+            memory.deleted.insert(key.clone(), version);
             if self.is(Flaw::ForgetsReceiptsOnDelete) {
                 memory.receipts.remove(&key);
             }
@@ -278,6 +314,9 @@ async fn every_mutant_is_caught() {
     let mutants = [
         (Flaw::IgnoresExpect, "expects something else"),
         (Flaw::IgnoresNonce, "expects something else"),
+        (Flaw::AnswersBeforeCommit, "what is saved is loaded"),
+        (Flaw::ReusesVersions, "has its own version"),
+        (Flaw::IsLenientAtExpiry, "an expired record is gone|does not come back"),
         (Flaw::TellsConflictBeforeDuplicate, "is a duplicate"),
         (Flaw::DropsReceipts, "is a duplicate"),
         // Which of them sees it first is a race.
@@ -292,7 +331,7 @@ async fn every_mutant_is_caught() {
         (Flaw::NeverExpires, "expires"),
         (Flaw::RoundsToSeconds, "a loaded record says how much longer it lives"),
         (Flaw::TouchNeverShortens, "touched with a shorter"),
-        (Flaw::KeepsOldLifetime, "saved without a time to live"),
+        (Flaw::KeepsOldLifetime, "saved without a time to live|exactly one save succeeds"),
         (Flaw::MergesCase, "different keys"),
         (Flaw::TrimsKeys, "different keys"),
         (Flaw::CutsKeys, "different keys"),
@@ -313,6 +352,15 @@ async fn every_mutant_is_caught() {
         println!("{flaw:?}");
         caught(outcome, promise);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_lenient_at_expiry_is_caught() {
+    let store = Mutant::store(Flaw::IsLenientAtExpiry);
+    caught(
+        conformance::store::a_record_at_its_expiry_has_one_winner(&store, &store).await,
+        "does not come back",
+    );
 }
 
 #[tokio::test(start_paused = true)]

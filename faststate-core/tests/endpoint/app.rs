@@ -13,6 +13,7 @@ use bytes::Bytes;
 use faststate_core::{
     Access, Context, Elements, Event, ReactiveState, Rejection, StateConfig, StateRegistry, View, Viewer,
     endpoint::{Endpoint, Identity, ReplyBody},
+    registry::RegistryBuilder,
 };
 use http::{Method, Request, Response, request::Parts};
 use http_body_util::{BodyExt as _, Full};
@@ -174,17 +175,25 @@ impl Doorman {
 }
 
 pub(crate) fn registry() -> Arc<StateRegistry> {
-    StateRegistry::builder()
-        .state::<Counter>(StateConfig::global().access(Access::public()), |state| {
+    registry_with(StateRegistry::builder(), |config| config)
+}
+
+/// The application over what the builder has already, with every state's configuration changed.
+pub(crate) fn registry_with(
+    builder: RegistryBuilder,
+    config: impl Fn(StateConfig) -> StateConfig,
+) -> Arc<StateRegistry> {
+    builder
+        .state::<Counter>(config(StateConfig::global().access(Access::public())), |state| {
             state.event::<Increment>().event::<Visit>().event::<Tick>().view(Shown)
         })
-        .state::<Note>(StateConfig::session(), |state| state.event::<Write>())
-        .state::<Vault>(StateConfig::record().access(Access::role("keeper")), |state| {
+        .state::<Note>(config(StateConfig::session()), |state| state.event::<Write>())
+        .state::<Vault>(config(StateConfig::record().access(Access::role("keeper"))), |state| {
             state
                 .event::<Deposit>()
                 .initial(|key| async move { (key.id().as_deref() != Some("none")).then(Vault::default) })
         })
-        .state::<Profile>(StateConfig::user(), |state| state)
+        .state::<Profile>(config(StateConfig::user()), |state| state)
         .build()
         .unwrap()
 }

@@ -3,5 +3,7 @@
 
 mod app;
 mod events;
+mod nodes;
 mod pages;
+mod stale;
 mod streams;

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use faststate_core::{
-    Handle, MemoryStore, StateRegistry, Store, Version, Viewer,
+    Handle, MemoryStore, Registry as _, StateRegistry, Store, Version, Viewer,
+    registry::TopicName,
     store::{Expect, Record},
 };
 
@@ -120,9 +121,34 @@ async fn law_10_a_store_that_went_back_in_time_starts_a_new_epoch() {
         assert!(!seen.0.contains_key(&outcome.version));
         assert_eq!(seen.look(&board).await.1, 13, "restarted: {restarted}");
         count_to(&board, 5, &mut seen).await;
-        // A page that has seen what is lost now sees the truth.
-        tab.page.forget_versions();
+        // A page that has seen what is lost sees the truth, and that it is no continuation: law 5 holds.
         tab.read();
         tab.shows(&board.read().await.unwrap()).unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_10_who_claims_to_have_seen_the_future_starts_an_epoch_once_a_minute_at_most() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let registry = registry(&memory, None);
+    let board = board(&registry);
+    let mut seen = Seen::default();
+    count_to(&board, 3, &mut seen).await;
+    let mut epochs = std::collections::HashSet::new();
+    for _ in 0..100 {
+        let present = board.read().await.unwrap();
+        assert_eq!(present.count, 3);
+        epochs.insert(present.version().epoch);
+        let future = Version { seq: 1000, ..present.version() };
+        let topic = TopicName::signals("board");
+        registry.follow(&topic, &Viewer::application(), Some(future), 1).await.unwrap();
+    }
+    assert_eq!(epochs.len(), 2);
+    // Another epoch's future says nothing.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let present = board.read().await.unwrap().version();
+    let topic = TopicName::signals("board");
+    let other = Version { seq: 1000, ..Version::start() };
+    registry.follow(&topic, &Viewer::application(), Some(other), 1).await.unwrap();
+    assert_eq!(board.read().await.unwrap().version(), present);
 }

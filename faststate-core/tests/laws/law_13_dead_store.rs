@@ -5,9 +5,10 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use faststate_core::{
     Access, Context, Error, Event, Handle, MemoryStore, ReactiveState, Registry, Rejection, Scene, SessionId,
-    StateConfig, StateRegistry, Store, Viewer,
+    StateConfig, StateRegistry, Store, Version, Viewer,
     conformance::faults::{FaultyStore, StoreFault},
     registry::TopicName,
+    store::{Expect, Record, StoreError},
 };
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -104,10 +105,16 @@ async fn law_13_every_call_fails_within_two_seconds_whatever_the_queue() {
             }
             let viewer = Viewer::application();
             let topic = TopicName::signals("board");
-            in_time("a read", board.read()).await.unwrap_err();
+            let read = in_time("a read", board.read()).await;
+            let page = in_time("a page", registry.visible(&topic, &viewer)).await;
+            let stream = in_time("a stream", registry.follow(&topic, &viewer, None, 1)).await;
+            if loaded {
+                assert!(read.unwrap().is_stale() && stream.unwrap().is_stale() && page.is_ok());
+                assert!(registry.is_stale(board.key()));
+            } else {
+                assert!(read.is_err() && page.is_err() && stream.is_err());
+            }
             in_time("a deletion", board.delete()).await.unwrap_err();
-            in_time("a page", registry.visible(&topic, &viewer)).await.unwrap_err();
-            in_time("a stream", registry.follow(&topic, &viewer, None, 1)).await.unwrap_err();
             let health = in_time("the status page", registry.health()).await;
             assert!(!health.is_healthy());
 
@@ -171,6 +178,108 @@ async fn law_13_a_look_up_that_hangs_is_given_up() {
     let outcome = in_time("the next one", slow.send(Add { amount: 1 })).await;
     assert!(outcome.is_ok(), "{outcome:?}");
     registry.record::<Board>("quick").unwrap().send(Add { amount: 1 }).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_what_is_remembered_is_shown_and_marked_until_the_store_answers() {
+    for fault in [StoreFault::Hang, StoreFault::HangAfter, StoreFault::Fail, StoreFault::FailAfter] {
+        let World { registry, board, alive, memory, store } = world(None);
+        board.send(Add { amount: 1 }).await.unwrap();
+        let topic = TopicName::signals("board");
+        let viewer = Viewer::application();
+        let follower = registry.follow(&topic, &viewer, None, 1).await.unwrap();
+        assert!(!board.read().await.unwrap().is_stale() && !follower.is_stale());
+
+        store.set(fault);
+        in_time("an event", board.send(Add { amount: 1 })).await.unwrap_err();
+        assert!(follower.is_stale(), "after {fault:?} who follows is not told");
+        // However often one asks, and whether or not the store is asked at all.
+        for _ in 0..20 {
+            let remembered = in_time("a read", board.read()).await.unwrap();
+            assert!(remembered.is_stale() && remembered.count == 1, "after {fault:?}: {remembered:?}");
+        }
+        let late = in_time("a stream", registry.follow(&topic, &viewer, None, 2)).await.unwrap();
+        assert!(late.is_stale() && !registry.is_stale(alive.key()));
+        // Who has seen more than this node remembers is not led back.
+        let ahead = board.read().await.unwrap().version().next();
+        in_time("a stream", registry.follow(&topic, &viewer, Some(ahead), 3)).await.unwrap_err();
+
+        store.set(StoreFault::None);
+        sleep(Duration::from_secs(5)).await;
+        assert!(!follower.is_stale() && !late.is_stale(), "after {fault:?} it stays marked");
+        let now = board.read().await.unwrap();
+        let data = memory.load(board.key(), None).await.unwrap().record.unwrap().data;
+        let stored: Board = serde_json::from_slice(&data).unwrap();
+        assert!(!now.is_stale() && now.count == stored.count, "after {fault:?}: {now:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_what_has_expired_is_not_shown_from_memory() {
+    let ttl = Duration::from_secs(10);
+    let World { board, store, .. } = world(Some(ttl));
+    board.send(Add { amount: 1 }).await.unwrap();
+    store.set(StoreFault::Hang);
+    board.send(Add { amount: 1 }).await.unwrap_err();
+    assert!(board.read().await.unwrap().is_stale());
+    sleep(ttl).await;
+    in_time("a read", board.read()).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_what_is_followed_agrees_with_a_store_that_comes_back_as_another() {
+    let World { registry, board, memory, store, .. } = world(None);
+    board.send(Add { amount: 1 }).await.unwrap();
+    let mut tab = Tab::open(&registry, &Viewer::application(), &["board", "board.lines"]).await;
+    // Nobody sends anything; the probes notice that the store is away.
+    store.set(StoreFault::Fail);
+    for _ in 0..3 {
+        assert!(!registry.health().await.is_healthy());
+    }
+    let lost = board.read().await.unwrap();
+    assert!(lost.is_stale());
+    memory.delete(&tab.key, lost.version()).await.unwrap();
+    store.set(StoreFault::None);
+    sleep(Duration::from_secs(5)).await;
+    tab.read();
+    tab.shows(&Board::default()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_registry_with_another_deadline_lets_its_stores_rest_by_it() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&store))
+        .state::<Board>(StateConfig::global().access(Access::public()).persist(), |state| {
+            state.event::<Add>()
+        })
+        .deadline(Duration::from_millis(400))
+        .build()
+        .unwrap();
+    store.set(StoreFault::Hang);
+    for _ in 0..3 {
+        let asked = Instant::now();
+        board(&registry).send(Add { amount: 1 }).await.unwrap_err();
+        assert!(asked.elapsed() <= Duration::from_millis(400), "it took {:?}", asked.elapsed());
+    }
+    let asked = Instant::now();
+    board(&registry).send(Add { amount: 1 }).await.unwrap_err();
+    assert_eq!(asked.elapsed(), Duration::ZERO, "the store does not rest");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_can_be_deleted() {
+    let World { board, memory, .. } = world(None);
+    let version = Version::start();
+    let broken = Record { schema: 1, version, data: "[broken".into(), ttl: None };
+    memory.save(board.key(), &broken, Expect::Absent, None).await.unwrap();
+    let error = board.read().await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable(StoreError::Corrupt { .. })), "{error:?}");
+    assert!(board.send(Add { amount: 1 }).await.is_err());
+    board.delete().await.unwrap();
+    assert_eq!(board.read().await.unwrap().count, 0);
+    board.send(Add { amount: 1 }).await.unwrap();
+    assert_ne!(board.read().await.unwrap().version().epoch, version.epoch);
 }
 
 // In real time on one thread: what spins keeps the others from running.

@@ -19,4 +19,6 @@ mod law_14_quiet;
 mod law_15_drained;
 mod nodes;
 mod order;
+mod presence;
 mod simulation;
+mod stores;

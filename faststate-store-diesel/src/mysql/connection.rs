@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use mysql_async::{Conn, Opts, OptsBuilder};
+use tokio::time::timeout;
 
 use crate::{
     error::Error,
@@ -35,13 +36,15 @@ CREATE TABLE IF NOT EXISTS faststate_receipts (
 /// Opens connections to one database.
 pub(super) struct Opener {
     opts: Opts,
+    timeout: Duration,
 }
 
 impl Opener {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
         let opts = Opts::from_url(url).map_err(|error| Error::Connect(Arc::new(error)))?;
-        // The server too gives up in time, so that nothing is done long after the caller has gone.
-        let wait = timeout.as_secs().max(1);
+        // The server too gives up, so that nothing is done long after the caller has gone; and early enough
+        // that what was undone with others can be tried by itself.
+        let wait = (timeout / 2).as_secs().max(1);
         let setup = [
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
             format!("SET SESSION innodb_lock_wait_timeout = {wait}"),
@@ -54,14 +57,16 @@ impl Opener {
             // A touch that changes nothing still found its record.
             .client_found_rows(true)
             .prefer_socket(false);
-        Ok(Self { opts: opts.into() })
+        Ok(Self { opts: opts.into(), timeout })
     }
 
-    /// A connection with the settings that the promises need.
+    /// A connection with the settings that the promises need; in time, as a server that hangs takes one, too.
     pub(super) async fn open(&self) -> Result<AsyncMysqlConnection, Error> {
-        let connection =
-            Conn::new(self.opts.clone()).await.map_err(|error| Error::Connect(Arc::new(error)))?;
-        Ok(AsyncMysqlConnection::try_from(connection).await?)
+        let connect = async {
+            let connection = Conn::new(self.opts.clone()).await.map_err(connecting)?;
+            Ok(AsyncMysqlConnection::try_from(connection).await?)
+        };
+        timeout(self.timeout, connect).await.unwrap_or(Err(Error::Late(self.timeout)))
     }
 
     /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms.
@@ -108,6 +113,13 @@ async fn version(connection: &mut AsyncMysqlConnection) -> Result<Option<i64>, E
 
 async fn number(connection: &mut AsyncMysqlConnection, text: &'static str) -> Result<Option<i64>, Error> {
     Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).load(connection).await.and_then(only)?)
+}
+
+fn connecting(error: mysql_async::Error) -> Error {
+    // Access denied, to the server or to the database, and an unknown database.
+    let denied =
+        matches!(&error, mysql_async::Error::Server(answer) if matches!(answer.code, 1044 | 1045 | 1049));
+    if denied { Error::Denied(Arc::new(error)) } else { Error::Connect(Arc::new(error)) }
 }
 
 impl fmt::Debug for Opener {

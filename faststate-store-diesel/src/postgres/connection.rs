@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls};
 
 use crate::{
@@ -35,11 +36,15 @@ CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
 pub(super) struct Opener {
     config: Config,
     timeout: Duration,
+    /// What begins a transaction of many saves: they wait for a lock only so long that each still can be
+    /// tried by itself.
+    pub(super) begin: String,
 }
 
 impl Opener {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
-        Ok(Self { config: config(url, timeout)?, timeout })
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", (timeout / 4).as_millis().max(1));
+        Ok(Self { config: config(url, timeout)?, timeout, begin })
     }
 
     /// A connection with the settings that the promises need.
@@ -48,7 +53,8 @@ impl Opener {
         // The server too gives up in time, so that nothing is done long after the caller has gone.
         // Weaker levels of `synchronous_commit` than `off` concern standbys only.
         let settings = format!(
-            "SET statement_timeout = {};
+            "SET statement_timeout = {0};
+             SET idle_in_transaction_session_timeout = {0};
              SET default_transaction_isolation = 'read committed';
              SELECT set_config('synchronous_commit', 'on', false)
                 WHERE current_setting('synchronous_commit') = 'off'",
@@ -58,9 +64,13 @@ impl Opener {
         Ok(connection)
     }
 
+    /// In time: a server that hangs takes a connection, too.
     async fn connect(&self) -> Result<AsyncPgConnection, Error> {
-        let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
-        Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
+        let connect = async {
+            let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
+            Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
+        };
+        timeout(self.timeout, connect).await.unwrap_or(Err(Error::Late(self.timeout)))
     }
 
     /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms.
@@ -119,7 +129,10 @@ pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
 }
 
 pub(super) fn connecting(error: tokio_postgres::Error) -> Error {
-    Error::Connect(Arc::new(error))
+    // Classes 28 and 3D: invalid authorization, invalid database.
+    let denied =
+        error.code().is_some_and(|code| code.code().starts_with("28") || code.code().starts_with("3D"));
+    if denied { Error::Denied(Arc::new(error)) } else { Error::Connect(Arc::new(error)) }
 }
 
 impl fmt::Debug for Opener {

@@ -154,7 +154,7 @@ fn transaction(sqlite: &mut SqliteConnection, calls: &mut [Box<dyn Call>]) -> Re
     let outcome = calls
         .iter_mut()
         .try_for_each(|call| call.run(sqlite, now))
-        .and_then(|()| sqlite.batch_execute("COMMIT").map_err(|error| Error::Commit(error.into())));
+        .and_then(|()| sqlite.batch_execute("COMMIT").map_err(|error| Error::Transaction(error.into())));
     if outcome.is_err() {
         // An error here says that SQLite has done it already.
         let _ = sqlite.batch_execute("ROLLBACK");

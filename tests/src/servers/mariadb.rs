@@ -3,12 +3,12 @@
 use std::{
     fs,
     io::Read as _,
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use super::{Folder, free_address, program};
+use super::{Folder, free_address, program, signal};
 use crate::wait::until;
 
 /// Makes the database and the user that the tests use, at each start.
@@ -45,10 +45,38 @@ impl MariaDb {
         server
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     /// Where it is, as a URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("mysql://faststate:secret@127.0.0.1:{}/faststate", self.port)
+        Self::url_at(self.address())
+    }
+
+    /// Its URL by another way.
+    #[must_use]
+    pub fn url_at(address: SocketAddr) -> String {
+        format!("mysql://faststate:secret@{address}/faststate")
+    }
+
+    /// Stops it where it is, as a machine does that hangs.
+    pub fn pause(&self) {
+        signal(self.child.id(), "STOP");
+    }
+
+    /// Lets it go on after a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        signal(self.child.id(), "CONT");
+    }
+
+    /// The id of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it as `kill -9` does.

@@ -1,13 +1,13 @@
 //! PostgreSQL.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use super::{Folder, free_address, program, signal};
+use super::{Folder, free_address, program, signal, signal_all};
 use crate::wait::until;
 
 /// A PostgreSQL of its own, killed when dropped.
@@ -43,13 +43,35 @@ impl Postgres {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// Where it is, as a URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://faststate:secret@127.0.0.1:{}/postgres", self.port)
+        Self::url_at(self.address())
+    }
+
+    /// Its URL by another way.
+    #[must_use]
+    pub fn url_at(address: SocketAddr) -> String {
+        format!("postgres://faststate:secret@{address}/postgres")
+    }
+
+    /// Stops it where it is, its processes with it, as a machine does that hangs.
+    pub fn pause(&self) {
+        signal_all(self.child.id(), "STOP");
+    }
+
+    /// Lets it go on after a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        signal_all(self.child.id(), "CONT");
+    }
+
+    /// The id of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Stops it at once, as a crash does: nothing is written that was not.

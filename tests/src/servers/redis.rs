@@ -59,6 +59,12 @@ impl RedisServer {
         format!("redis://{}", self.address)
     }
 
+    /// The id of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it as `kill -9` does.
     pub fn kill(&mut self) {
         self.child.kill().expect("it was running");
@@ -113,6 +119,51 @@ impl RedisServer {
         };
         let (ended, _) = until("redis-server to answer", look, |(ended, ready)| *ended || *ready);
         !ended
+    }
+}
+
+/// Three `redis-server`s as one cluster, each with a third of the slots.
+#[derive(Debug)]
+pub struct RedisCluster(Vec<RedisServer>);
+
+impl RedisCluster {
+    /// Starts it, and waits until every node knows the others.
+    #[must_use]
+    pub fn start() -> Self {
+        let servers: Vec<_> = (0..3)
+            .map(|_| {
+                // Of its own, since a port of tens of thousands more may not exist.
+                let bus = free_address().port().to_string();
+                let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+                (RedisServer::with(&settings), bus)
+            })
+            .collect();
+        let (first, bus) = &servers[0];
+        for ((server, _), slots) in servers.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
+            let slots: Vec<_> = slots.split(' ').collect();
+            let _ = server.command(&[&["CLUSTER", "ADDSLOTSRANGE"], &*slots].concat());
+            let (ip, port) = (first.address.ip().to_string(), first.address.port().to_string());
+            let _ = server.command(&["CLUSTER", "MEET", &ip, &port, bus]);
+        }
+        let cluster = Self(servers.into_iter().map(|(server, _)| server).collect());
+        let states =
+            || cluster.0.iter().map(|server| server.command(&["CLUSTER", "INFO"])).collect::<Vec<_>>();
+        let knows =
+            |info: &String| info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3");
+        until("the cluster to be one", states, |infos| infos.iter().all(knows));
+        cluster
+    }
+
+    /// What to connect to: all of its nodes.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.0.iter().map(RedisServer::url).collect()
+    }
+
+    /// Its nodes.
+    #[must_use]
+    pub fn nodes(&mut self) -> &mut [RedisServer] {
+        &mut self.0
     }
 }
 

@@ -16,7 +16,7 @@ use faststate_core::{
 };
 use faststate_store_diesel::PostgresBroadcaster;
 use faststate_store_redis::RedisBroadcaster;
-use faststate_tests::{Cable, Postgres, RedisServer};
+use faststate_tests::{Cable, Postgres, RedisCluster, RedisServer};
 use tokio::{task::block_in_place, time::sleep};
 
 /// A silent death is noticed within 5 s; a busy machine adds to that.
@@ -61,6 +61,36 @@ async fn until(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> boo
 async fn redis_carries_changes() {
     let server = RedisServer::with(&[]);
     conformance::broadcaster::all(&three(&server.url()).await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_redis_cluster_carries_changes_on_sharded_channels() {
+    let mut cluster = RedisCluster::start();
+    let urls = cluster.urls();
+    let node = async || Arc::new(RedisBroadcaster::cluster(urls.clone(), "test").await.unwrap()) as Arc<_>;
+    let nodes: Nodes = [node().await, node().await, node().await];
+    conformance::broadcaster::all(&nodes).await.unwrap();
+
+    // Every shard has its share, and a node of the cluster that does not know a channel hears nothing of it.
+    let keys: Vec<_> = (0..30).map(|id| key(&id.to_string())).collect();
+    let mut interests = Vec::new();
+    for key in &keys {
+        interests.push(nodes[1].join(key).await.unwrap());
+    }
+    let count = |server: &RedisServer| {
+        let channels = server.command(&["PUBSUB", "SHARDCHANNELS", "test:v1:key/*"]);
+        channels.matches("test:v1:key").count()
+    };
+    let counts: Vec<_> = cluster.nodes().iter().map(count).collect();
+    assert!(counts.iter().all(|count| *count > 0) && counts.iter().sum::<usize>() == 30, "{counts:?}");
+
+    // One shard falls silent: that is noticed, although the others go on.
+    cluster.nodes()[2].pause();
+    let noticed = async || nodes[0].publish(&change(&keys[0])).await.is_err();
+    until("the silence of one shard is noticed", NOTICED, noticed).await;
+    cluster.nodes()[2].resume();
+    let again = async || nodes[0].publish(&change(&keys[0])).await.is_ok();
+    until("it takes changes again", 2 * NOTICED, again).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -115,16 +115,32 @@ async fn law_13_the_shared_server_restarted_in_the_middle_of_a_burst() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_13_one_node_is_cut_off_for_ten_seconds() {
     for server in [Server::redis(), Server::postgres()] {
-        let cluster = Cluster::start(server);
-        let burst = Burst::start(&cluster);
-        sleep(SOON).await;
-        cluster.nodes[1].store.cut();
-        cluster.nodes[1].broadcast.cut();
-        sleep(Duration::from_secs(10)).await;
-        cluster.nodes[1].store.mend();
-        cluster.nodes[1].broadcast.mend();
-        burst.settle(&cluster, "one node cut off").await;
+        cut_off(server, &[1], "one node cut off").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_13_all_nodes_are_cut_off_for_ten_seconds() {
+    for server in [Server::redis(), Server::postgres()] {
+        cut_off(server, &[0, 1, 2], "all nodes cut off").await;
+    }
+}
+
+/// Nothing passes between these nodes and the server, neither events nor what is told.
+async fn cut_off(server: Server, nodes: &[usize], what: &str) {
+    let cluster = Cluster::start(server);
+    let burst = Burst::start(&cluster);
+    sleep(SOON).await;
+    for node in nodes.iter().map(|node| &cluster.nodes[*node]) {
+        node.store.cut();
+        node.broadcast.cut();
+    }
+    sleep(Duration::from_secs(10)).await;
+    for node in nodes.iter().map(|node| &cluster.nodes[*node]) {
+        node.store.mend();
+        node.broadcast.mend();
+    }
+    burst.settle(&cluster, what).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,76 +1,179 @@
-//! A server that crashes in the middle of a burst, and comes back.
+//! A store that goes away in the middle of a burst, in every way it can, and comes back: nothing
+//! acknowledged is lost, each answer comes in time, all recovers by itself, and each event counts once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use faststate_tests::{MariaDb, Postgres};
-use tokio::task::JoinSet;
+use faststate_store_diesel::diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+use faststate_tests::{Cable, Disk, Folder, MariaDb, Postgres, RedisServer};
+use tokio::{task::block_in_place, time::sleep};
 
-use crate::{ledger::Ledgers, open::open};
+use crate::{burst::Burst, ledger::Ledgers, open::open};
 
-const CLIENTS: usize = 16;
-const EVENTS: usize = 60;
-/// Two seconds, and what a busy machine adds.
-const PROMPT: Duration = Duration::from_millis(2500);
+const CLIENTS: usize = 32;
+/// How many events of each client: enough for the burst to outlast what happens.
+const EVENTS: usize = 150;
+/// How many events are acknowledged before something happens.
+const MIDWAY: usize = 200;
+/// How long something is away that does not answer.
+const AWAY: Duration = Duration::from_secs(5);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn law_13_postgres_stopped_at_once_loses_nothing_and_is_found_again() {
+/// A burst through one address while `outage` happens, and a look at what is there through another.
+async fn outlives(through: &str, at: &str, outage: impl AsyncFnOnce(&Burst)) {
+    let ledgers = Ledgers::new(open(through).await);
+    let burst = Burst::start(&ledgers, CLIENTS, EVENTS);
+    burst.goes_on(MIDWAY).await;
+    outage(&burst).await;
+    recovers(&ledgers).await;
+    burst.settle(open(at).await).await;
+}
+
+/// Within five seconds the application answers again.
+async fn recovers(ledgers: &Ledgers) {
+    let back = Instant::now();
+    for number in 0.. {
+        if ledgers.enter("probe", &format!("probe-{number}")).await.is_ok() {
+            return;
+        }
+        assert!(back.elapsed() < Duration::from_secs(5), "it is still away");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Killed and started again, three times.
+async fn is_killed(burst: &Burst, mut kill: impl FnMut(), mut restart: impl FnMut()) {
+    for _ in 0..3 {
+        block_in_place(&mut kill);
+        burst.fails().await;
+        block_in_place(&mut restart);
+        burst.goes_on(MIDWAY).await;
+    }
+}
+
+/// Stopped where it is.
+async fn hangs(burst: &Burst, pause: impl FnOnce(), resume: impl FnOnce()) {
+    let since = Instant::now();
+    block_in_place(pause);
+    burst.fails().await;
+    sleep(AWAY.saturating_sub(since.elapsed())).await;
+    block_in_place(resume);
+}
+
+/// Cut off twice, for one second and for five.
+async fn is_cut_off(burst: &Burst, cable: &Cable) {
+    for away in [Duration::from_secs(1), AWAY] {
+        cable.cut();
+        sleep(away).await;
+        cable.mend();
+        burst.goes_on(MIDWAY).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_postgres_is_stopped_at_once_in_the_middle_of_a_burst() {
+    let server = std::cell::RefCell::new(Postgres::start());
+    let url = server.borrow().url();
+    let outage = async |burst: &Burst| {
+        is_killed(burst, || server.borrow_mut().crash(), || server.borrow_mut().restart()).await;
+    };
+    outlives(&url, &url, outage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_mysql_is_killed_in_the_middle_of_a_burst() {
+    let server = std::cell::RefCell::new(MariaDb::start());
+    let url = server.borrow().url();
+    let outage = async |burst: &Burst| {
+        is_killed(burst, || server.borrow_mut().crash(), || server.borrow_mut().restart()).await;
+    };
+    outlives(&url, &url, outage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_redis_is_restarted_in_the_middle_of_a_burst() {
+    let server = std::cell::RefCell::new(RedisServer::start());
+    let url = server.borrow().url();
+    let outage = async |burst: &Burst| {
+        is_killed(burst, || server.borrow_mut().kill(), || server.borrow_mut().restart()).await;
+    };
+    outlives(&url, &url, outage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_postgres_hangs_for_five_seconds_in_the_middle_of_a_burst() {
     let server = Postgres::start();
-    let url = server.url();
-    crash_midway(&url, server, |server, up| if up { server.restart() } else { server.crash() }).await;
+    let outage = async |burst: &Burst| hangs(burst, || server.pause(), || server.resume()).await;
+    outlives(&server.url(), &server.url(), outage).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn law_13_mysql_killed_loses_nothing_and_is_found_again() {
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_mysql_hangs_for_five_seconds_in_the_middle_of_a_burst() {
     let server = MariaDb::start();
-    let url = server.url();
-    crash_midway(&url, server, |server, up| if up { server.restart() } else { server.crash() }).await;
+    let outage = async |burst: &Burst| hangs(burst, || server.pause(), || server.resume()).await;
+    outlives(&server.url(), &server.url(), outage).await;
 }
 
-/// Clients that retry each event until it is acknowledged, while the server crashes and comes back:
-/// each answer comes in time, and each event counts once.
-async fn crash_midway<T: Send + 'static>(
-    url: &str,
-    mut server: T,
-    mut turn: impl FnMut(&mut T, bool) + Send + 'static,
-) {
-    let ledgers = Ledgers::new(open(url).await);
-    let mut clients = JoinSet::new();
-    let (halfway, mut reached) = tokio::sync::mpsc::channel(CLIENTS);
-    for client in 0..CLIENTS {
-        let (ledgers, halfway) = (ledgers.clone(), halfway.clone());
-        clients.spawn(async move {
-            let mut slowest = Duration::ZERO;
-            for number in 0..EVENTS {
-                if number == EVENTS / 3 {
-                    halfway.send(()).await.unwrap();
-                }
-                let id = format!("{client}.{number}");
-                slowest = slowest.max(ledgers.enter_at_last(&format!("l{}", client % 4), &id).await);
-            }
-            slowest
-        });
-    }
-    reached.recv().await.unwrap();
-    let outage = tokio::task::spawn_blocking(move || {
-        turn(&mut server, false);
-        turn(&mut server, true);
-        server
-    });
-    while let Some(slowest) = clients.join_next().await {
-        let slowest = slowest.unwrap();
-        assert!(slowest <= PROMPT, "an answer took {slowest:?}");
-    }
-    let _server = outage.await.unwrap();
-    let again = Ledgers::new(open(url).await);
-    let mut entries = Vec::new();
-    for number in 0..4 {
-        entries.extend(again.entries(&format!("l{number}")).await);
-    }
-    let count = entries.len();
-    entries.sort();
-    entries.dedup();
-    let all = (0..CLIENTS).flat_map(|client| (0..EVENTS).map(move |number| format!("{client}.{number}")));
-    let lost: Vec<_> = all.filter(|id| !entries.contains(id)).collect();
-    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-    assert_eq!(count, entries.len(), "something is entered twice");
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_redis_hangs_for_five_seconds_in_the_middle_of_a_burst() {
+    let server = RedisServer::start();
+    let outage = async |burst: &Burst| hangs(burst, || server.pause(), || server.resume()).await;
+    outlives(&server.url(), &server.url(), outage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_the_network_to_postgres_swallows_everything_in_the_middle_of_a_burst() {
+    let server = Postgres::start();
+    let cable = Cable::to(server.address());
+    let through = Postgres::url_at(cable.address());
+    outlives(&through, &server.url(), async |burst| is_cut_off(burst, &cable).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_the_network_to_mysql_swallows_everything_in_the_middle_of_a_burst() {
+    let server = MariaDb::start();
+    let cable = Cable::to(server.address());
+    let through = MariaDb::url_at(cable.address());
+    outlives(&through, &server.url(), async |burst| is_cut_off(burst, &cable).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_the_network_to_redis_swallows_everything_in_the_middle_of_a_burst() {
+    let server = RedisServer::start();
+    let cable = Cable::to(server.address());
+    let through = format!("redis://{}", cable.address());
+    outlives(&through, &server.url(), async |burst| is_cut_off(burst, &cable).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_somebody_locks_sqlites_file_in_the_middle_of_a_burst() {
+    let folder = Folder::new("sqlite");
+    let file = folder.join("burst.db");
+    let url = format!("sqlite://{}", file.display());
+    let mut locker = None;
+    let outage = async |burst: &Burst| {
+        let lock = || {
+            let mut other = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+            other.batch_execute("PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE").unwrap();
+            locker = Some(other);
+        };
+        block_in_place(lock);
+        burst.fails().await;
+        sleep(AWAY).await;
+        locker.take();
+    };
+    outlives(&url, &url, outage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_sqlites_disk_is_full_in_the_middle_of_a_burst() {
+    let disk = Disk::new();
+    let url = format!("sqlite://{}", disk.path().join("burst.db").display());
+    let outage = async |burst: &Burst| {
+        let ballast = disk.path().join("ballast");
+        // As much as fits.
+        let _ = std::fs::write(&ballast, vec![0; Disk::BYTES]);
+        burst.fails().await;
+        sleep(Duration::from_secs(2)).await;
+        std::fs::remove_file(&ballast).unwrap();
+    };
+    outlives(&url, &url, outage).await;
 }

@@ -1,13 +1,12 @@
 //! A state that remembers every event it was changed by.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use faststate_core::{
-    Access, Context, Error, Event, ReactiveState, Rejection, StateConfig, StateRegistry, Store, Viewer,
-    registry::Outcome,
+    Access, Context, Error, Event, Handle, ReactiveState, Rejection, StateConfig, StateRegistry, Store,
+    Viewer, registry::Outcome,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
 
 /// The ids of the events that changed it, in order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -37,7 +36,7 @@ impl Event for Enter {
 /// The engine over a store, with ledgers by number.
 #[derive(Clone)]
 pub(crate) struct Ledgers {
-    registry: Arc<StateRegistry>,
+    pub(crate) registry: Arc<StateRegistry>,
 }
 
 impl Ledgers {
@@ -53,31 +52,19 @@ impl Ledgers {
         Self { registry }
     }
 
+    pub(crate) fn handle(&self, ledger: &str) -> Handle<Ledger> {
+        self.registry.record(ledger).unwrap()
+    }
+
     /// Enters an id, once.
     pub(crate) async fn enter(&self, ledger: &str, id: &str) -> Result<Outcome, Error> {
-        let handle = self.registry.record::<Ledger>(ledger)?;
+        let handle = self.handle(ledger);
         let event = Enter { id: id.to_owned() };
         handle.send_as(event, Viewer::application(), id.parse().unwrap()).await
     }
 
-    /// Enters an id, again and again until that succeeds; says how long the slowest answer took.
-    pub(crate) async fn enter_at_last(&self, ledger: &str, id: &str) -> Duration {
-        let mut slowest = Duration::ZERO;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let asked = Instant::now();
-            let outcome = self.enter(ledger, id).await;
-            slowest = slowest.max(asked.elapsed());
-            match outcome {
-                Ok(_) => return slowest,
-                Err(error) => assert!(Instant::now() < deadline, "{id} is still refused: {error:?}"),
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-
     /// What is entered.
     pub(crate) async fn entries(&self, ledger: &str) -> Vec<String> {
-        self.registry.record::<Ledger>(ledger).unwrap().read().await.unwrap().entries.clone()
+        self.handle(ledger).read().await.unwrap().entries.clone()
     }
 }

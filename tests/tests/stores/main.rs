@@ -1,6 +1,8 @@
 //! Every store against its real server: the public suite, and what each promises beyond it.
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+mod burst;
+mod expiry;
 mod faults;
 mod kill;
 mod ledger;
@@ -8,4 +10,7 @@ mod mysql;
 mod open;
 mod postgres;
 mod redis;
+mod restored;
 mod sqlite;
+mod together;
+mod window;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use faststate_core::conformance;
+use faststate_core::{conformance, store::StoreError};
 use faststate_store_diesel::{
     DieselStore,
     diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _},
 };
-use faststate_tests::Postgres;
+use faststate_tests::{MariaDb, Postgres};
 
 use crate::open::open;
 
@@ -49,4 +49,60 @@ async fn law_13_no_server_is_an_error_that_says_why() {
     assert!(error.contains("ConnectionRefused"), "{error}");
     let error = DieselStore::postgres(server.url()).await.unwrap_err();
     assert!(format!("{error:?}").contains("ConnectionRefused"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_a_server_that_hangs_or_refuses_is_an_error_when_its_store_is_opened() {
+    let (postgres, mysql) = (Postgres::start(), MariaDb::start());
+    let refused = [
+        DieselStore::postgres(postgres.url().replace("/postgres", "/nothing")).await,
+        DieselStore::mysql(mysql.url().replace("secret", "wr0ng")).await,
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, StoreError::Refused(_)) && !error.is_temporary(), "{error:?}");
+        assert!(!format!("{error:?}").contains("wr0ng"), "{error:?}");
+    }
+    postgres.pause();
+    mysql.pause();
+    for setup in [DieselStore::postgres(postgres.url()), DieselStore::mysql(mysql.url())] {
+        let asked = tokio::time::Instant::now();
+        let error = setup.await.unwrap_err();
+        assert!(asked.elapsed() <= Duration::from_millis(2600), "the answer took {:?}", asked.elapsed());
+        assert!(matches!(error, StoreError::Unavailable(_)) && error.is_temporary(), "{error:?}");
+    }
+    // So that they can be ended.
+    postgres.resume();
+    mysql.resume();
+}
+
+#[tokio::test]
+async fn no_address_that_is_wrong_shows_its_password() {
+    for wrong in [
+        "postgres://me:s3cret@host:port/db",
+        "postgres://me:s3cret@[::1/db",
+        "me:s3cret@host",
+        "postgres://me:s3cret%zz@127.0.0.1:1/db",
+    ] {
+        let setup = DieselStore::postgres(wrong);
+        assert!(!format!("{setup:?}").contains("s3cret"));
+        let error = setup.await.unwrap_err();
+        assert!(!format!("{error:?} {error} {}", chain(&error)).contains("s3cret"), "{error:?}");
+    }
+    for wrong in [
+        "mysql://me:s3cret@host:port/db",
+        "mysql://me:s3cret@[::1/db",
+        "me:s3cret@host",
+        "mysql://me:s3cret@127.0.0.1:1/db?nonsense=1",
+        "mysql://me:s3cret@127.0.0.1:1/db",
+    ] {
+        let setup = DieselStore::mysql(wrong);
+        assert!(!format!("{setup:?}").contains("s3cret"));
+        let error = setup.await.unwrap_err();
+        assert!(!format!("{error:?} {error} {}", chain(&error)).contains("s3cret"), "{error:?}");
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
 }

@@ -1,6 +1,5 @@
 //! Redis.
 
-mod ledger;
 mod outage;
 
 use std::sync::Arc;
@@ -12,6 +11,11 @@ use faststate_core::{
 use faststate_store_redis::{Durability, RedisStore};
 use faststate_tests::RedisServer;
 use futures::future::join_all;
+
+use crate::{
+    burst::{Burst, once},
+    ledger::Ledgers,
+};
 
 async fn connect(url: String) -> Arc<dyn Store> {
     Arc::new(RedisStore::builder(url).prefix("test").connect().await.unwrap())
@@ -36,19 +40,18 @@ async fn redis_keeps_a_stores_promises() {
 async fn law_01_what_is_acknowledged_survives_that_redis_is_killed() {
     let mut server = RedisServer::start();
     for round in 0..5 {
-        let registry = ledger::application(connect(server.url()).await);
-        let burst = ledger::Burst::start(&registry, 16, 1_000_000);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let ledgers = Ledgers::new(connect(server.url()).await);
+        let burst = Burst::start(&ledgers, 16, 1_000_000);
+        burst.goes_on(100).await;
         tokio::task::block_in_place(|| server.kill());
         let acknowledged = burst.stop().await;
         tokio::task::block_in_place(|| server.restart());
-        let registry = ledger::application(connect(server.url()).await);
+        let ledgers = Ledgers::new(connect(server.url()).await);
         let mut stored = Vec::new();
         for id in 0..8 {
-            stored.extend(ledger::ledger(&registry, &id.to_string()).read().await.unwrap().ids.clone());
+            stored.extend(ledgers.entries(&id.to_string()).await);
         }
-        ledger::once(&stored);
-        assert!(!acknowledged.is_empty());
+        once(&stored);
         assert!(acknowledged.iter().all(|id| stored.contains(id)), "lost in round {round}");
         let _ = server.command(&["FLUSHALL"]);
     }

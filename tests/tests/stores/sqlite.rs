@@ -2,8 +2,6 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
-    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +14,7 @@ use faststate_store_diesel::{
     DieselStore,
     diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _},
 };
-use faststate_tests::Folder;
+use faststate_tests::{Disk, Folder};
 
 /// Two seconds, and what a busy machine adds.
 const PROMPT: Duration = Duration::from_millis(2500);
@@ -156,30 +154,4 @@ async fn what_no_store_can_be_is_refused() {
     other(&folder).batch_execute("INSERT INTO faststate_schema VALUES (1000)").unwrap();
     let newer = DieselStore::sqlite(folder.join("test.db")).await.unwrap_err();
     assert!(format!("{newer:?}").contains("Newer"), "{newer:?}");
-}
-
-/// A disk of 5 MB.
-struct Disk {
-    folder: Folder,
-}
-
-impl Disk {
-    fn new() -> Self {
-        let folder = Folder::new("sqlite");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=5m", "tmpfs"]).arg(folder.path()).status();
-        assert!(mounted.is_ok_and(|status| status.success()), "a small disk needs root, to be mounted");
-        Self { folder }
-    }
-
-    fn path(&self) -> PathBuf {
-        Path::new(self.folder.path()).to_owned()
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: the store's threads may not have closed the file yet.
-        let _ = Command::new("umount").arg("--lazy").arg(self.folder.path()).status();
-    }
 }

@@ -2,6 +2,7 @@
 
 mod chat;
 mod counter;
+mod dead_store;
 mod outage;
 mod pages;
 mod playground;

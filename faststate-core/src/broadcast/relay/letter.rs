@@ -20,8 +20,8 @@ const WORDS_OF_KEY: u8 = 4;
 /// What one node sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Letter {
-    /// To itself, to see whether anything arrives.
-    Probe,
+    /// To itself, to see whether anything arrives: which of its probes it is.
+    Probe(u32),
     Change(Change),
     Words(Option<Key>, Bytes),
 }
@@ -53,9 +53,10 @@ impl Letter {
         bytes.freeze()
     }
 
-    pub(super) fn probe(node: u64) -> Bytes {
+    pub(super) fn probe(node: u64, probe: u32) -> Bytes {
         let mut bytes = BytesMut::new();
         start(&mut bytes, PROBE, node);
+        bytes.put_u32(probe);
         bytes.freeze()
     }
 
@@ -67,7 +68,7 @@ impl Letter {
         let kind = bytes.try_get_u8().map_err(|_| Illegible)?;
         let node = bytes.try_get_u64().map_err(|_| Illegible)?;
         let letter = match kind {
-            PROBE => Self::Probe,
+            PROBE => Self::Probe(bytes.try_get_u32().map_err(|_| Illegible)?),
             WORDS => Self::Words(None, bytes),
             WORDS_OF_KEY => {
                 let key = get_key(&mut bytes)?;
@@ -143,7 +144,7 @@ mod tests {
             assert_eq!(Letter::read(words), Ok((8, read)));
         }
         assert_eq!(Letter::read(Letter::words(9, None, b"")), Ok((9, Letter::Words(None, Bytes::new()))));
-        assert_eq!(Letter::read(Letter::probe(1)), Ok((1, Letter::Probe)));
+        assert_eq!(Letter::read(Letter::probe(1, 2)), Ok((1, Letter::Probe(2))));
     }
 
     #[test]

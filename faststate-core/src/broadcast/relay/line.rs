@@ -41,7 +41,7 @@ pub(super) struct Outgoing {
 /// A line that is up.
 pub(super) struct Connected {
     line: Box<dyn Line>,
-    probes: Vec<Channel>,
+    probes: Vec<u32>,
     news: Arc<News>,
 }
 
@@ -52,8 +52,8 @@ impl Shared {
         let news = Arc::clone(&ear.news);
         let line = in_time(transport.connect(ear)).await?;
         let probes = line.probes(self.node);
-        let mut open = probes.clone();
-        open.push(Channel::All);
+        let mut open = vec![Channel::All];
+        open.extend(probes.iter().map(|probe| Channel::Node(self.node, *probe)));
         in_time(line.open(&open)).await?;
         loop {
             let missing = self.interests.missing();
@@ -149,16 +149,16 @@ async fn follow_interests(shared: &Shared, line: &dyn Line) -> Result<Infallible
 async fn probe(
     shared: &Shared,
     line: &dyn Line,
-    probes: &[Channel],
+    probes: &[u32],
     news: &News,
 ) -> Result<Infallible, BoxError> {
-    let letters: Vec<_> =
-        probes.iter().map(|channel| (channel.clone(), Letter::probe(shared.node))).collect();
-    *news.probed.lock() = Some(Instant::now());
+    let letter = |probe: &u32| (Channel::Node(shared.node, *probe), Letter::probe(shared.node, *probe));
+    let letters: Vec<_> = probes.iter().map(letter).collect();
+    *news.probed.lock() = probes.iter().map(|probe| (*probe, Instant::now())).collect();
     loop {
         in_time(line.send(&letters)).await?;
         sleep(PROBE).await;
-        if news.probed.lock().is_none_or(|at| at.elapsed() > SILENCE) {
+        if news.probed.lock().values().any(|at| at.elapsed() > SILENCE) {
             return Err("nothing arrives any more".into());
         }
         if news.illegible.swap(false, Ordering::Relaxed) {

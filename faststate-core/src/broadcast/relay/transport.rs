@@ -1,6 +1,7 @@
 //! What a relay asks of a publish/subscribe service.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -48,10 +49,11 @@ pub trait Line: Send + Sync + 'static {
     /// Sends payloads; returns when the service has all of them.
     async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError>;
 
-    /// The channels through which the relay sees whether anything arrives (one): of a service that is made
-    /// of several, one on each.
-    fn probes(&self, node: u64) -> Vec<Channel> {
-        vec![Channel::Node(node, 0)]
+    /// Which of the channels [`Channel::Node`] of this node the relay probes (the first): where the service
+    /// is made of several, one on each.
+    fn probes(&self, node: u64) -> Vec<u32> {
+        let _ = node;
+        vec![0]
     }
 }
 
@@ -88,8 +90,8 @@ pub struct Ear {
 #[derive(Default)]
 pub(super) struct News {
     pub(super) cut: Notify,
-    /// When a probe arrived last.
-    pub(super) probed: Mutex<Option<Instant>>,
+    /// When each probe arrived last.
+    pub(super) probed: Mutex<HashMap<u32, Instant>>,
     /// Whether something arrived that cannot be read.
     pub(super) illegible: AtomicBool,
 }
@@ -102,11 +104,11 @@ impl Ear {
     /// A payload has arrived. Does not block.
     pub fn hear(&self, payload: Bytes) {
         match Letter::read(payload) {
-            Ok((node, Letter::Probe)) if node == self.shared.node => {
-                *self.news.probed.lock() = Some(Instant::now());
+            Ok((node, Letter::Probe(probe))) if node == self.shared.node => {
+                self.news.probed.lock().insert(probe, Instant::now());
             }
             Ok((node, _)) if node == self.shared.node => {}
-            Ok((_, Letter::Probe)) => {}
+            Ok((_, Letter::Probe(_))) => {}
             Ok((_, Letter::Change(change))) => self.shared.tell_inbox(|inbox| inbox.change(change)),
             Ok((_, Letter::Words(key, words))) => self.shared.tell_inbox(|inbox| inbox.told(key, words)),
             Err(_) => self.news.illegible.store(true, Ordering::Relaxed),

@@ -1,8 +1,16 @@
 //! Promise 5: a record is gone once its time to live has passed by the store's clock; and sweeping.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use futures::future::try_join_all;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{first, new_key, receipts::new_receipt, record, saved};
 use crate::{
@@ -52,6 +60,77 @@ pub async fn an_expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -
     saved(a.save(&key, &next, Expect::Absent, None).await?, "an expired record makes room for a new one")?;
     let found = b.load(&key, None).await?.record;
     ensure!(found.as_ref() == Some(&next), PROMISE, "the new record came back as {found:?}");
+    Ok(())
+}
+
+/// Around the moment of a record's expiry, saves that expect it, saves that expect none and a touch race:
+/// exactly one save succeeds, and a record that somebody has seen gone does not come back.
+///
+/// # Errors
+/// If not.
+pub async fn a_record_at_its_expiry_has_one_winner(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "at a record's expiry exactly one save succeeds";
+    const COMES_BACK: &str = "a record that somebody has seen gone does not come back";
+    const LIFE: Duration = Duration::from_millis(60);
+    const RACERS: usize = 6;
+    let races = (0_u32..12).map(|race| async move {
+        let key = new_key()?;
+        let present = first(a, &key, Some(LIFE)).await?;
+        let expiry = Instant::now() + LIFE;
+        let until = expiry + Duration::from_millis(40);
+        // From some milliseconds before the expiry to some after it.
+        let start = expiry + Duration::from_millis(race.into()) - Duration::from_millis(6);
+        let touch = async {
+            sleep_until(start).await;
+            Ok::<_, Failure>(race % 2 == 0 && b.touch(&key, LONG).await?)
+        };
+        let gone = AtomicBool::new(false);
+        let watch = async {
+            while Instant::now() < until {
+                let version = b.load(&key, None).await?.record.map(|record| record.version);
+                let back = gone.load(Ordering::SeqCst) && version == Some(present.version);
+                ensure!(!back, COMES_BACK, "it was loaded");
+                gone.fetch_or(version.is_none(), Ordering::SeqCst);
+                sleep(Duration::from_millis(1)).await;
+            }
+            Ok::<_, Failure>(())
+        };
+        let racers = (0..RACERS).map(|racer| {
+            let (store, expect) =
+                if racer % 2 == 0 { (a, Expect::Version(present.version)) } else { (b, Expect::Absent) };
+            let (key, gone, next) =
+                (&key, &gone, record(Version::start(), format!(r#"{{"racer":{racer}}}"#)));
+            async move {
+                sleep_until(start).await;
+                while Instant::now() < until {
+                    let was_gone = gone.load(Ordering::SeqCst);
+                    if store.save(key, &next, expect, None).await? == Saving::Saved {
+                        let expected = expect != Expect::Absent;
+                        ensure!(!(was_gone && expected), COMES_BACK, "a save that expects it succeeded");
+                        return Ok(Some(next));
+                    }
+                    sleep(Duration::from_millis(1)).await;
+                }
+                Ok::<_, Failure>(None)
+            }
+        });
+        let (_, (), winners) = futures::future::try_join3(touch, watch, try_join_all(racers)).await?;
+        let winners: Vec<_> = winners.into_iter().flatten().collect();
+        // The touch may have found the winner.
+        let found = a.load(&key, None).await?.record.map(|found| Record { ttl: None, ..found });
+        ensure!(
+            winners.len() <= 1 && found.as_ref() == winners.first(),
+            PROMISE,
+            "{} did, and {found:?} is there",
+            winners.len()
+        );
+        Ok(winners.len())
+    });
+    let winners: usize = try_join_all(races).await?.into_iter().sum();
+    ensure!(winners > 0, PROMISE, "none did in any race");
     Ok(())
 }
 

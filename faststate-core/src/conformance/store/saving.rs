@@ -116,7 +116,10 @@ pub async fn a_delete_takes_the_version_it_names(
     let late = record(version.next(), "{}");
     let saving = a.save(&key, &late, Expect::Version(version), None).await?;
     ensure!(saving == Saving::Conflict, PROMISE, "a save that expected the deleted version gave {saving:?}");
-    saved(a.save(&key, &late, Expect::Absent, None).await?, "a deleted record makes room for a new one")
+    saved(a.save(&key, &late, Expect::Absent, None).await?, "a deleted record makes room for a new one")?;
+    let found = b.load(&key, None).await?.record;
+    ensure!(found == Some(late), "a new record has its own version (law 10)", "there was {found:?}");
+    Ok(())
 }
 
 /// Of 64 concurrent saves that expect the same, exactly one succeeds, and it is the one that is loaded

@@ -1,0 +1,77 @@
+//! MySQL: four round trips, through bb8 as diesel-async offers it.
+
+use async_trait::async_trait;
+use diesel::prelude::*;
+use diesel_async::{
+    AsyncConnection as _, AsyncMysqlConnection, RunQueryDsl,
+    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, bb8::Pool},
+};
+use faststate_core::{
+    Key,
+    store::{Expect, Receipt, Record, Saving},
+};
+
+use super::{
+    CONNECTIONS,
+    tables::{Row, Undone, columns, faststate_receipts, faststate_records, from_now, saving},
+};
+use crate::Way;
+
+pub(crate) struct Mysql(Pool<AsyncMysqlConnection>);
+
+impl Mysql {
+    /// Connects to the database, in which the tables are.
+    pub(crate) async fn open(url: &str) -> Self {
+        let mut config = ManagerConfig::default();
+        config.recycling_method = RecyclingMethod::Fast;
+        let manager = AsyncDieselConnectionManager::new_with_config(url, config);
+        Self(Pool::builder().max_size(CONNECTIONS).build(manager).await.unwrap())
+    }
+}
+
+#[async_trait]
+impl Way for Mysql {
+    async fn save(&self, key: &Key, record: &Record, expect: Expect, receipt: &Receipt) -> Option<Saving> {
+        let mut connection = self.0.get().await.ok()?;
+        let outcome = connection
+            .transaction(async |connection| save(connection, key, record, expect, receipt).await)
+            .await;
+        saving(outcome)
+    }
+}
+
+async fn save(
+    connection: &mut AsyncMysqlConnection,
+    key: &Key,
+    record: &Record,
+    expect: Expect,
+    receipt: &Receipt,
+) -> Result<(), Undone> {
+    use faststate_records::dsl;
+
+    let row = Row::new(key, record);
+    let written = match expect {
+        Expect::Absent => {
+            diesel::insert_or_ignore_into(dsl::faststate_records).values(row).execute(connection).await?
+        }
+        Expect::Version(version) => {
+            let (epoch, seq, nonce) = columns(version);
+            let found = dsl::faststate_records
+                .find(key.as_str().as_bytes())
+                .filter(dsl::epoch.eq(epoch).and(dsl::seq.eq(seq)).and(dsl::nonce.eq(nonce)))
+                .filter(dsl::expires_at.is_null().or(dsl::expires_at.gt(from_now(Default::default()))));
+            diesel::update(found).set(row).execute(connection).await?
+        }
+    };
+    if written == 0 {
+        return Err(Undone::Conflict);
+    }
+    let noted = diesel::insert_or_ignore_into(faststate_receipts::table)
+        .values((
+            faststate_receipts::digest.eq(&receipt.as_bytes()[..]),
+            faststate_receipts::expires_at.eq(from_now(receipt.lifetime())),
+        ))
+        .execute(connection)
+        .await?;
+    if noted == 0 { Err(Undone::Duplicate) } else { Ok(()) }
+}

@@ -1,0 +1,64 @@
+//! What is printed.
+
+/// What one turn gave.
+pub(crate) struct Turn {
+    /// Saves per second.
+    pub(crate) rate: f64,
+    /// Microseconds of this process's CPU for each save.
+    pub(crate) cpu: f64,
+    /// The same of the server's.
+    pub(crate) server: Option<f64>,
+    /// How many saves failed, as they took too long.
+    pub(crate) failed: u64,
+}
+
+pub(crate) fn head() {
+    println!(
+        "medians of the rounds (lowest to highest); CPU is microseconds for each save, in this process + the server's"
+    );
+    println!(
+        "{:10} {:>4} {:>24} {:>24} {:>6} {:>14} {:>14}",
+        "store", "keys", "saves/s", "naive, saves/s", "ratio", "CPU", "naive, CPU"
+    );
+}
+
+pub(crate) fn row(name: &str, keys: usize, ours: &[Turn], naive: &[Turn]) {
+    let rate = |turns: &[Turn]| median(turns, |turn| turn.rate);
+    println!(
+        "{name:10} {keys:4} {:>24} {:>24} {:>6.1} {:>14} {:>14}",
+        rates(ours),
+        rates(naive),
+        rate(ours) / rate(naive),
+        cpu(ours),
+        cpu(naive)
+    );
+    let failed = |turns: &[Turn]| turns.iter().map(|turn| turn.failed).sum::<u64>();
+    if failed(ours) + failed(naive) > 0 {
+        println!(
+            "{:15} {:>24} {:>24}",
+            "",
+            format!("{} failed", failed(ours)),
+            format!("{} failed", failed(naive))
+        );
+    }
+}
+
+fn rates(turns: &[Turn]) -> String {
+    let rates = || turns.iter().map(|turn| turn.rate);
+    let (lowest, highest) = (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
+    format!("{:.0} ({lowest:.0} - {highest:.0})", median(turns, |turn| turn.rate))
+}
+
+fn cpu(turns: &[Turn]) -> String {
+    let own = median(turns, |turn| turn.cpu);
+    if turns.iter().all(|turn| turn.server.is_none()) {
+        return format!("{own:.0}");
+    }
+    format!("{own:.0} + {:.0}", median(turns, |turn| turn.server.unwrap_or_default()))
+}
+
+fn median(turns: &[Turn], of: impl Fn(&Turn) -> f64) -> f64 {
+    let mut values: Vec<_> = turns.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

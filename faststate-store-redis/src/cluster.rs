@@ -1,0 +1,173 @@
+//! A cluster's sharded channels.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use faststate_core::{
+    BoxError,
+    broadcast::{Channel, Ear, Line, Transport},
+};
+use futures::future::try_join_all;
+use redis::{
+    ConnectionInfo, ProtocolVersion, PushInfo, cluster::ClusterClientBuilder,
+    cluster_async::ClusterConnection, cmd,
+};
+
+use crate::{
+    broadcaster::{LONGEST, PATIENCE, hear},
+    keys::Prefix,
+};
+
+/// How many slots a cluster has.
+const SLOTS: u16 = 16_384;
+
+/// A cluster, by some of its nodes.
+pub(crate) struct Cluster {
+    nodes: Vec<ConnectionInfo>,
+    prefix: Arc<Prefix>,
+}
+
+impl Cluster {
+    pub(crate) fn new(nodes: Vec<ConnectionInfo>, prefix: Prefix) -> Self {
+        Self { nodes, prefix: Arc::new(prefix) }
+    }
+}
+
+#[async_trait]
+impl Transport for Cluster {
+    async fn connect(&self, ear: Ear) -> Result<Box<dyn Line>, BoxError> {
+        let client = ClusterClientBuilder::new(self.nodes.iter().cloned())
+            .use_protocol(ProtocolVersion::RESP3)
+            .connection_timeout(PATIENCE / 2)
+            .response_timeout(PATIENCE)
+            .retries(1)
+            .push_sender(move |push: PushInfo| {
+                hear(&ear, push);
+                Ok::<(), ()>(())
+            })
+            .build()?;
+        let mut redis = client.get_async_connection().await?;
+        let slots: Vec<(u16, u16, Vec<redis::Value>)> = {
+            let rows: Vec<Vec<redis::Value>> = cmd("CLUSTER").arg("SLOTS").query_async(&mut redis).await?;
+            rows.into_iter().filter_map(range).collect()
+        };
+        // Ranges of one master share its probe.
+        let mut shards = BTreeMap::<String, Vec<(u16, u16)>>::new();
+        for (first, last, master) in slots {
+            shards.entry(format!("{master:?}")).or_default().push((first, last));
+        }
+        let shards = shards.into_values().collect();
+        Ok(Box::new(Shards { redis, prefix: Arc::clone(&self.prefix), shards }))
+    }
+
+    fn longest(&self) -> usize {
+        LONGEST
+    }
+}
+
+/// A range of slots, and its master as Redis describes it.
+fn range(row: Vec<redis::Value>) -> Option<(u16, u16, Vec<redis::Value>)> {
+    let mut row = row.into_iter();
+    let mut slot = || redis::from_redis_value(row.next()?).ok();
+    let (first, last) = (slot()?, slot()?);
+    let redis::Value::Array(master) = row.next()? else { return None };
+    Some((first, last, master.into_iter().take(3).collect()))
+}
+
+/// A connection to every shard.
+struct Shards {
+    redis: ClusterConnection,
+    prefix: Arc<Prefix>,
+    /// The slots of each.
+    shards: Vec<Vec<(u16, u16)>>,
+}
+
+impl Shards {
+    /// The channels' names, those of one slot together.
+    fn by_slot(&self, channels: &[Channel]) -> Vec<Vec<String>> {
+        let mut slots = BTreeMap::<u16, Vec<String>>::new();
+        for channel in channels {
+            let name = self.prefix.channel(channel);
+            slots.entry(slot(&name)).or_default().push(name);
+        }
+        slots.into_values().collect()
+    }
+}
+
+#[async_trait]
+impl Line for Shards {
+    async fn open(&self, channels: &[Channel]) -> Result<(), BoxError> {
+        let opening = self.by_slot(channels).into_iter().map(|names| {
+            let mut redis = self.redis.clone();
+            async move { redis.ssubscribe(names).await }
+        });
+        try_join_all(opening).await?;
+        Ok(())
+    }
+
+    async fn close(&self, channels: &[Channel]) -> Result<(), BoxError> {
+        let closing = self.by_slot(channels).into_iter().map(|names| {
+            let mut redis = self.redis.clone();
+            async move { redis.sunsubscribe(names).await }
+        });
+        try_join_all(closing).await?;
+        Ok(())
+    }
+
+    async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError> {
+        let sending = letters.iter().map(|(channel, payload)| {
+            let mut publish = cmd("SPUBLISH");
+            publish.arg(self.prefix.channel(channel)).arg(&**payload);
+            let mut redis = self.redis.clone();
+            async move { publish.query_async::<()>(&mut redis).await }
+        });
+        try_join_all(sending).await?;
+        Ok(())
+    }
+
+    fn probes(&self, node: u64) -> Vec<u32> {
+        let first_of = |shard: &Vec<(u16, u16)>| {
+            (0..u32::from(SLOTS)).find(|probe| {
+                let slot = slot(&self.prefix.channel(&Channel::Node(node, *probe)));
+                shard.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+            })
+        };
+        self.shards.iter().filter_map(first_of).collect()
+    }
+}
+
+/// The slot of a name: of what is in its first braces, if there is something (CRC16, XMODEM).
+fn slot(name: &str) -> u16 {
+    let tag = name.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(name);
+    let crc =
+        hashed.bytes().fold(0_u16, |crc, byte| {
+            (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
+                if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
+            })
+        });
+    crc % SLOTS
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<_> = self.nodes.iter().map(|info| info.addr().to_string()).collect();
+        f.debug_struct("Cluster").field("nodes", &nodes).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_as_redis_counts_them() {
+        // From `CLUSTER KEYSLOT`.
+        for (name, expected) in
+            [("123456789", 12_739), ("somekey", 11_058), ("foo{hash_tag}", 2_515), ("foo{}", 5_542)]
+        {
+            assert_eq!(slot(name), expected, "{name}");
+        }
+    }
+}

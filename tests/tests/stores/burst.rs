@@ -1,0 +1,136 @@
+//! Clients that do not give up, while something goes wrong.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use faststate_core::Store;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::ledger::Ledgers;
+
+/// How long an answer may take: two seconds, and a little for a busy machine.
+pub(crate) const PROMPT: Duration = Duration::from_millis(2_600);
+
+/// Over how many ledgers a burst goes.
+const LEDGERS: usize = 8;
+
+/// Clients that send their events over and over until each is acknowledged.
+pub(crate) struct Burst {
+    clients: Vec<tokio::task::JoinHandle<Tally>>,
+    ledgers: Ledgers,
+    seen: Arc<Seen>,
+}
+
+/// What all clients of a burst have seen.
+#[derive(Default)]
+struct Seen {
+    enough: AtomicBool,
+    acknowledged: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+/// What became of a client's events.
+#[derive(Default)]
+struct Tally {
+    ids: Vec<String>,
+    slowest: Duration,
+}
+
+impl Burst {
+    /// So many clients, each with so many events.
+    pub(crate) fn start(ledgers: &Ledgers, clients: usize, events: usize) -> Self {
+        let seen = Arc::new(Seen::default());
+        let client = |client: usize| {
+            let (seen, ledgers) = (Arc::clone(&seen), ledgers.clone());
+            tokio::spawn(async move {
+                let mut tally = Tally::default();
+                for event in 0..events {
+                    let id = format!("{client}-{event}");
+                    loop {
+                        let asked = Instant::now();
+                        let outcome = ledgers.enter(&(client % LEDGERS).to_string(), &id).await;
+                        tally.slowest = tally.slowest.max(asked.elapsed());
+                        if outcome.is_ok() {
+                            seen.acknowledged.fetch_add(1, Ordering::SeqCst);
+                            break;
+                        }
+                        if seen.enough.load(Ordering::SeqCst) {
+                            return tally;
+                        }
+                        seen.failed.fetch_add(1, Ordering::SeqCst);
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                    tally.ids.push(id);
+                }
+                tally
+            })
+        };
+        Self { clients: (0..clients).map(client).collect(), ledgers: ledgers.clone(), seen }
+    }
+
+    /// Waits until so many more events are acknowledged.
+    pub(crate) async fn goes_on(&self, events: usize) {
+        self.counts(&self.seen.acknowledged, events).await;
+    }
+
+    /// Waits until one more event is not.
+    pub(crate) async fn fails(&self) {
+        self.counts(&self.seen.failed, 1).await;
+    }
+
+    async fn counts(&self, what: &AtomicUsize, more: usize) {
+        let (before, began) = (what.load(Ordering::SeqCst), Instant::now());
+        while what.load(Ordering::SeqCst) < before + more {
+            assert!(began.elapsed() < Duration::from_secs(20), "the burst does not come to it");
+            assert!(!self.clients.iter().all(|client| client.is_finished()), "the burst is over too soon");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stops all clients; gives the ids that were acknowledged.
+    pub(crate) async fn stop(self) -> Vec<String> {
+        self.seen.enough.store(true, Ordering::SeqCst);
+        let mut acknowledged = Vec::new();
+        for client in self.clients {
+            let tally = timeout(Duration::from_secs(60), client).await.expect("it stops").unwrap();
+            acknowledged.extend(tally.ids);
+        }
+        acknowledged
+    }
+
+    /// Waits until all are acknowledged, and compares with what another application finds in `store`: each
+    /// once, and each answer was in time.
+    pub(crate) async fn settle(self, store: Arc<dyn Store>) {
+        let mut sent = Vec::new();
+        for client in self.clients {
+            let tally = timeout(Duration::from_secs(60), client).await.expect("it recovers").unwrap();
+            assert!(tally.slowest < PROMPT, "an answer took {:?}", tally.slowest);
+            sent.extend(tally.ids);
+        }
+        let other = Ledgers::new(store);
+        let mut stored = Vec::new();
+        for ledger in 0..LEDGERS {
+            let ledger = ledger.to_string();
+            let theirs = other.entries(&ledger).await;
+            assert_eq!(self.ledgers.entries(&ledger).await, theirs, "what is shown is not what is stored");
+            stored.extend(theirs);
+        }
+        once(&stored);
+        sent.sort();
+        stored.sort();
+        assert_eq!(sent, stored);
+    }
+}
+
+/// No event was applied twice.
+pub(crate) fn once(ids: &[String]) {
+    let mut seen = HashSet::new();
+    let twice: Vec<_> = ids.iter().filter(|id| !seen.insert(*id)).collect();
+    assert!(twice.is_empty(), "applied twice: {twice:?}");
+}

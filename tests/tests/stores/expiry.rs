@@ -1,0 +1,179 @@
+//! Records that end: by themselves, by deletion, on machines whose clocks differ.
+
+use std::{process::Command, sync::Arc, time::Duration};
+
+use faststate_core::{
+    Access, Handle, Key, ReactiveState, Registry as _, Scope, StateConfig, StateRegistry, Store, Version,
+    registry::TopicName,
+    store::{Expect, Record, Saving},
+};
+use faststate_tests::{Folder, MariaDb, Postgres, RedisServer};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::{open::open, window::Window};
+
+const TTL: Duration = Duration::from_millis(800);
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Tally {
+    count: u32,
+}
+
+impl ReactiveState for Tally {
+    const NAME: &'static str = "tally";
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_what_ends_in_sqlite_starts_over_for_who_follows() {
+    let folder = Folder::new("sqlite");
+    starts_over(open(&format!("sqlite://{}", folder.join("expiry.db").display())).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_what_ends_in_postgres_starts_over_for_who_follows() {
+    let server = Postgres::start();
+    starts_over(open(&server.url()).await).await;
+    clocks_do_not_matter(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_what_ends_in_mysql_starts_over_for_who_follows() {
+    let server = MariaDb::start();
+    starts_over(open(&server.url()).await).await;
+    clocks_do_not_matter(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_10_what_ends_in_redis_starts_over_for_who_follows() {
+    let server = RedisServer::start();
+    starts_over(open(&server.url()).await).await;
+    clocks_do_not_matter(&server.url()).await;
+}
+
+fn registry(store: &Arc<dyn Store>) -> Arc<StateRegistry> {
+    let config = StateConfig::global().access(Access::public()).persist().ttl(TTL);
+    StateRegistry::builder().store(Arc::clone(store)).state::<Tally>(config, |state| state).build().unwrap()
+}
+
+async fn add(tally: &Handle<Tally>) -> Version {
+    let one_more = |tally: &mut Tally| {
+        tally.count += 1;
+        Ok(())
+    };
+    tally.update(one_more).await.unwrap().version
+}
+
+/// Whether the record itself is in the store, whatever the engine remembers.
+async fn is_stored(store: &Arc<dyn Store>, tally: &Handle<Tally>) -> bool {
+    store.load(tally.key(), None).await.unwrap().record.is_some()
+}
+
+async fn starts_over(store: Arc<dyn Store>) {
+    let registry = registry(&store);
+    let tally = registry.global::<Tally>().unwrap();
+    let topic = TopicName::signals("tally");
+
+    // Followed, it lives on.
+    let mut epoch = add(&tally).await.epoch;
+    let mut window = Window::open(&registry, topic.clone()).await;
+    let began = Instant::now();
+    while began.elapsed() < 3 * TTL {
+        assert!(is_stored(&store, &tally).await, "it expired although it is followed");
+        sleep(TTL / 20).await;
+    }
+    assert_eq!(window.cursor().epoch, epoch);
+
+    // Not followed and not used, it ends; a page that comes back sees that, and what comes after it.
+    window.disconnect();
+    while is_stored(&store, &tally).await {
+        assert!(began.elapsed() < 20 * TTL, "it lives on although nobody uses it");
+        sleep(TTL / 20).await;
+    }
+    window.connect(&registry).await;
+    window.shows(&json!({ "count": 0 })).await;
+    assert_ne!(window.cursor().epoch, epoch);
+    epoch = window.cursor().epoch;
+    assert_eq!(add(&tally).await.epoch, epoch);
+    window.shows(&json!({ "count": 1 })).await;
+
+    // Deleted, or gone from the store behind the engine's back, it starts over on an open stream.
+    tally.delete().await.unwrap();
+    window.shows(&json!({ "count": 0 })).await;
+    assert_ne!(window.cursor().epoch, epoch);
+    let version = add(&tally).await;
+    window.shows(&json!({ "count": 1 })).await;
+    assert!(store.delete(tally.key(), version).await.unwrap());
+    window.shows(&json!({ "count": 0 })).await;
+    assert_ne!(window.cursor().epoch, version.epoch);
+    registry.settle().await;
+}
+
+/// Another process, whose clock is an hour ahead or behind, sees the same lives as this one.
+async fn clocks_do_not_matter(url: &str) {
+    let store = open(url).await;
+    for offset in ["+1h", "-1h"] {
+        let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(4 * TTL) };
+        let saving = store.save(&key("ours", offset), &record, Expect::Absent, None).await.unwrap();
+        assert_eq!(saving, Saving::Saved);
+        let other = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "expiry::an_application_in_another_time", "--nocapture"])
+            .env("FASTSTATE_CLOCK_URL", url)
+            .env("FASTSTATE_CLOCK_OFFSET", offset)
+            .env("LD_PRELOAD", faketime())
+            .env("FAKETIME", offset)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&other.stdout).into_owned();
+        assert!(other.status.success(), "{offset}: {said}{}", String::from_utf8_lossy(&other.stderr));
+        // What the other has saved, touched and let expire.
+        let left = async |id: &str| {
+            let record = store.load(&key(id, offset), None).await.unwrap().record;
+            record.and_then(|record| record.ttl)
+        };
+        assert!(left("theirs").await.is_some_and(|left| left <= Duration::from_secs(60)), "{offset}");
+        assert!(left("ours").await.is_some_and(|left| left > Duration::from_secs(30)), "{offset}");
+        assert_eq!(left("short").await, None, "{offset}");
+        while store.sweep(1000).await.unwrap() > 0 {}
+        assert!(left("theirs").await.is_some(), "{offset}");
+    }
+}
+
+fn key(id: &str, offset: &str) -> Key {
+    Key::new("clock", Scope::Record, None, Some(&format!("{id}{offset}"))).unwrap()
+}
+
+fn faketime() -> String {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let files = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    let file = files.into_iter().find(|file| file.is_file());
+    file.expect("`libfaketime.so.1` is missing: apt-get install libfaketime").display().to_string()
+}
+
+#[tokio::test]
+#[ignore = "it is what another test starts"]
+async fn an_application_in_another_time() {
+    let offset = std::env::var("FASTSTATE_CLOCK_OFFSET").expect("it is started by the other tests");
+    let ours = std::fs::metadata("/proc/self").unwrap().modified().unwrap();
+    let apart = std::time::SystemTime::now().duration_since(ours).unwrap_or_else(|early| early.duration());
+    assert!(apart > Duration::from_secs(3000), "this clock is right: {apart:?}");
+
+    let store = open(&std::env::var("FASTSTATE_CLOCK_URL").unwrap()).await;
+    let found = store.load(&key("ours", &offset), None).await.unwrap().record.expect("it still lives");
+    assert!(found.ttl.is_some_and(|left| left <= 4 * TTL), "{:?}", found.ttl);
+    assert!(store.touch(&key("ours", &offset), Duration::from_secs(60)).await.unwrap());
+    let new = |ttl| Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(ttl) };
+    for (id, ttl) in [("theirs", Duration::from_secs(60)), ("short", Duration::from_millis(50))] {
+        let saving = store.save(&key(id, &offset), &new(ttl), Expect::Absent, None).await.unwrap();
+        assert_eq!(saving, Saving::Saved);
+    }
+    while store.sweep(1000).await.unwrap() > 0 {}
+    let began = Instant::now();
+    while store.load(&key("short", &offset), None).await.unwrap().record.is_some() {
+        assert!(began.elapsed() < Duration::from_secs(5), "it does not expire");
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(store.load(&key("theirs", &offset), None).await.unwrap().record.is_some());
+}

@@ -1,0 +1,136 @@
+//! Saves that are made together, where one of them is in the way of the others.
+
+use std::time::{Duration, Instant};
+
+use faststate_core::{
+    Key, Scope, Store, Version,
+    store::{Expect, Receipt, Record, Saving, StoreError},
+};
+use faststate_store_diesel::diesel_async::{
+    AsyncConnection as _, AsyncMysqlConnection, AsyncPgConnection, SimpleAsyncConnection,
+};
+use faststate_tests::{MariaDb, Postgres};
+use futures::future::join_all;
+
+use crate::open::open;
+
+/// Two seconds, and what a busy machine adds.
+const PROMPT: Duration = Duration::from_millis(2500);
+const SAVES: usize = 32;
+/// The one that is in the way.
+const BLOCKED: usize = 7;
+
+#[tokio::test]
+async fn law_13_postgres_saves_the_others_where_one_row_is_locked() {
+    let server = Postgres::start();
+    let other = AsyncPgConnection::establish(&server.url()).await.unwrap();
+    one_row_is_locked(&server.url(), other).await;
+}
+
+#[tokio::test]
+async fn law_13_mysql_saves_the_others_where_one_row_is_locked() {
+    let server = MariaDb::start();
+    let other = AsyncMysqlConnection::establish(&server.url()).await.unwrap();
+    one_row_is_locked(&server.url(), other).await;
+}
+
+#[tokio::test]
+async fn law_03_postgres_saves_the_others_where_a_receipt_comes_in_meanwhile() {
+    let server = Postgres::start();
+    let other = AsyncPgConnection::establish(&server.url()).await.unwrap();
+    a_receipt_comes_in_meanwhile(&server.url(), other, r"'\x", "'").await;
+}
+
+#[tokio::test]
+async fn law_03_mysql_saves_the_others_where_a_receipt_comes_in_meanwhile() {
+    let server = MariaDb::start();
+    let other = AsyncMysqlConnection::establish(&server.url()).await.unwrap();
+    a_receipt_comes_in_meanwhile(&server.url(), other, "x'", "'").await;
+}
+
+async fn one_row_is_locked(url: &str, mut other: impl SimpleAsyncConnection) {
+    let store = open(url).await;
+    let version = Version::start();
+    let next = version.next();
+    let receipts: Vec<_> = (0..SAVES).map(|_| Receipt::minted()).collect();
+    for number in 0..SAVES {
+        let saving = store.save(&key(number), &record(version), Expect::Absent, None).await;
+        assert_eq!(saving.unwrap(), Saving::Saved);
+    }
+    let lock = format!(
+        "BEGIN; UPDATE faststate_records SET expires_at = NULL WHERE record_key = '{}'",
+        key(BLOCKED)
+    );
+    other.batch_execute(&lock).await.unwrap();
+    let saves = (0..SAVES).map(|number| {
+        let (store, receipt) = (&store, &receipts[number]);
+        async move {
+            let (asked, expect) = (Instant::now(), Expect::Version(version));
+            let saving = store.save(&key(number), &record(next), expect, Some(receipt)).await;
+            (number, saving, asked.elapsed())
+        }
+    });
+    for (number, saving, elapsed) in join_all(saves).await {
+        assert!(elapsed <= PROMPT, "{number}: the answer took {elapsed:?}");
+        if number == BLOCKED {
+            assert!(matches!(saving, Err(StoreError::Unavailable(_))), "{saving:?}");
+        } else {
+            assert_eq!(saving.unwrap(), Saving::Saved, "{number}");
+        }
+    }
+    other.batch_execute("ROLLBACK").await.unwrap();
+    // What became of the attempt is unknown, but not to who asks with its receipt.
+    let (expect, receipt) = (Expect::Version(version), &receipts[BLOCKED]);
+    let saving = store.save(&key(BLOCKED), &record(next), expect, Some(receipt)).await.unwrap();
+    assert_ne!(saving, Saving::Conflict);
+    let found = store.load(&key(BLOCKED), Some(receipt)).await.unwrap();
+    assert_eq!((found.record, found.receipt), (Some(record(next)), true));
+}
+
+async fn a_receipt_comes_in_meanwhile(
+    url: &str,
+    mut other: impl SimpleAsyncConnection,
+    before: &str,
+    after: &str,
+) {
+    let store = open(url).await;
+    let receipts: Vec<_> = (0..SAVES).map(|_| Receipt::minted()).collect();
+    let digest = u128::from_be_bytes(*receipts[BLOCKED].as_bytes());
+    // Not committed yet: whoever looks sees nothing, and whoever writes it waits.
+    let insert = format!(
+        "BEGIN; INSERT INTO faststate_receipts (digest, expires_at) VALUES ({before}{digest:032x}{after}, {})",
+        i64::MAX
+    );
+    other.batch_execute(&insert).await.unwrap();
+    let (others, mut saved) = tokio::sync::mpsc::unbounded_channel();
+    let saves = (0..SAVES).map(|number| {
+        let (store, receipt, others) = (&store, &receipts[number], others.clone());
+        async move {
+            let saving =
+                store.save(&key(number), &record(Version::start()), Expect::Absent, Some(receipt)).await;
+            others.send(()).unwrap();
+            saving
+        }
+    });
+    let commit = async {
+        for _ in 1..SAVES {
+            saved.recv().await.unwrap();
+        }
+        other.batch_execute("COMMIT").await.unwrap();
+    };
+    let (savings, ()) = tokio::join!(join_all(saves), commit);
+    for (number, saving) in savings.into_iter().enumerate() {
+        let expected = if number == BLOCKED { Saving::Duplicate } else { Saving::Saved };
+        assert_eq!(saving.unwrap(), expected, "{number}");
+    }
+    let found = store.load(&key(BLOCKED), None).await.unwrap().record;
+    assert_eq!(found, None, "a duplicate saves nothing");
+}
+
+fn key(number: usize) -> Key {
+    Key::new("thing", Scope::Record, None, Some(&number.to_string())).unwrap()
+}
+
+fn record(version: Version) -> Record {
+    Record { schema: 1, version, data: "1".into(), ttl: None }
+}

@@ -1,0 +1,61 @@
+//! A page that follows one topic, without a browser.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use faststate_core::{
+    Key, Registry, StateRegistry, Version, Viewer, conformance::page::Page, registry::TopicName,
+    topics::Follower,
+};
+use serde_json::Value;
+use tokio::time::timeout;
+
+/// How long what should come may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A page that follows one topic.
+pub(crate) struct Window {
+    page: Page,
+    topic: TopicName,
+    key: Key,
+    follower: Option<Follower>,
+}
+
+impl Window {
+    /// Shows a topic and follows it.
+    pub(crate) async fn open(registry: &Arc<StateRegistry>, topic: TopicName) -> Self {
+        let viewer = Viewer::application();
+        let mut page = Page::new();
+        page.show(&registry.visible(&topic, &viewer).await.unwrap()).unwrap();
+        let key = registry.key(&topic.state, &viewer, topic.id.as_deref()).unwrap();
+        let mut window = Self { page, topic, key, follower: None };
+        window.connect(registry).await;
+        window
+    }
+
+    /// Follows from where the page is.
+    pub(crate) async fn connect(&mut self, registry: &Arc<StateRegistry>) {
+        self.disconnect();
+        let follower = registry.follow(&self.topic, &Viewer::application(), Some(self.cursor()), 1).await;
+        self.follower = Some(follower.unwrap());
+    }
+
+    pub(crate) fn disconnect(&mut self) {
+        self.follower = None;
+        self.page.cut();
+    }
+
+    /// The version that it shows.
+    pub(crate) fn cursor(&self) -> Version {
+        self.page.cursor(&self.key, None).unwrap()
+    }
+
+    /// Merges what comes until it shows this state; never an older version after a newer one.
+    pub(crate) async fn shows(&mut self, state: &Value) {
+        let follower = self.follower.as_mut().expect("it follows");
+        while let Err(difference) = self.page.follows(&self.key, state) {
+            let frames = timeout(PATIENCE, poll_fn(|cx| follower.poll_frames(cx, false))).await;
+            let frames = frames.unwrap_or_else(|_| panic!("nothing more comes: {difference}"));
+            self.page.feed(&frames.unwrap()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What people see while the store is away.
+
+use std::time::{Duration, Instant};
+
+use faststate_tests::{Demo, Page, RedisServer, Session, http, until};
+
+use crate::ADD;
+
+/// Two seconds, and what a busy machine adds.
+const PROMPT: Duration = Duration::from_millis(2_600);
+/// What the page says of what it shows.
+const STALE: &str = ".stale";
+
+fn visit(demo: &Demo) -> Page {
+    let page = Session::new().open(&demo.url("/counter"));
+    page.eval("window.neverReloaded = true");
+    page
+}
+
+fn is_marked(page: &Page) {
+    page.until(&format!("document.querySelector('{STALE}').checkVisibility()"));
+}
+
+fn is_not_marked(page: &Page) {
+    page.until(&format!("!document.querySelector('{STALE}').checkVisibility()"));
+}
+
+/// Posts without Datastar, and gives the status, the body and how long it took.
+fn post(demo: &Demo) -> (u16, String, Duration) {
+    let asked = Instant::now();
+    let reply = http::post(demo.address(), "/faststate/counter/increment", r#"{"amount":1}"#);
+    let reply = reply.expect("the demo answers");
+    (reply.status, reply.text(), asked.elapsed())
+}
+
+#[test]
+fn law_13_a_store_that_hangs_is_told_and_what_is_remembered_is_marked() {
+    let server = RedisServer::start();
+    let demo = Demo::with(&["--store", &server.url()]);
+    let pages = [(); 2].map(|()| visit(&demo));
+    pages[0].click(ADD);
+    pages.iter().for_each(|page| page.shows("#count", "1"));
+    pages.iter().for_each(is_not_marked);
+
+    server.pause();
+    // A browser is told on the page, in a 200 that patches it: Datastar ignores the body of a 503.
+    let asked = Instant::now();
+    pages[0].click(ADD);
+    pages[0].until("document.querySelector('#problem .title')");
+    assert!(asked.elapsed() <= PROMPT, "the page is told after {:?}", asked.elapsed());
+    let told = pages[0].text("#problem .detail").expect("a detail");
+    assert!(told.contains("again"), "{told}");
+    assert!(pages[0].complaints().is_empty());
+    // Who only looks is told, too.
+    pages.iter().for_each(is_marked);
+
+    // Anybody else gets a status, in time, with a text that says what is wrong.
+    for _ in 0..4 {
+        let (status, body, took) = post(&demo);
+        assert!(matches!(status, 503 | 504) && took <= PROMPT, "{status} after {took:?}: {body}");
+        assert!(body.contains("again"), "{body}");
+    }
+    let (status, body, took) = post(&demo);
+    assert!(status == 503 && body.contains("the store is not available"), "{status} after {took:?}: {body}");
+    assert!(took < Duration::from_secs(1), "a store that rests is refused at once, not after {took:?}");
+    assert_eq!(demo.health()["status"], "unavailable");
+
+    // A page that comes now shows what is remembered, and says so; a state that is not in the store works.
+    let asked = Instant::now();
+    let late = visit(&demo);
+    late.shows("#count", "1");
+    is_marked(&late);
+    assert!(asked.elapsed() <= 2 * PROMPT, "a page takes {:?}", asked.elapsed());
+    let session = Session::new();
+    let home = session.open(&demo.url("/"));
+    home.click("button[aria-label=Increment]");
+    home.shows("#number", "1");
+
+    server.resume();
+    // Each click counted once or not at all, and everybody agrees with the store by themselves.
+    pages.iter().chain([&late]).for_each(is_not_marked);
+    until("the store to answer", || post(&demo).0, |status| *status == 200);
+    let stored = server.command(&["GET", "faststate:v1:{counter/g}"]);
+    let count = stored.split("\"count\":").nth(1).and_then(|rest| rest.split([',', '}']).next());
+    let count = count.unwrap_or_else(|| panic!("{stored}"));
+    for page in pages.iter().chain([&late]) {
+        page.shows("#count", count);
+        assert_eq!(page.eval("window.neverReloaded"), true);
+    }
+}
+
+#[test]
+fn law_13_a_store_that_is_gone_is_told_and_found_again() {
+    let mut server = RedisServer::start();
+    let demo = Demo::with(&["--store", &server.url()]);
+    let page = visit(&demo);
+    page.click(ADD);
+    page.shows("#count", "1");
+    server.kill();
+    let (status, body, took) = post(&demo);
+    assert!(matches!(status, 503 | 504) && took <= PROMPT, "{status} after {took:?}: {body}");
+    is_marked(&page);
+    page.click(ADD);
+    page.until("document.querySelector('#problem .title')");
+    server.restart();
+    is_not_marked(&page);
+    page.click(ADD);
+    page.until("!document.querySelector('#problem .title')");
+    until("the store to answer", || post(&demo).0, |status| *status == 200);
+    page.until("+document.querySelector('#count').textContent >= 3");
+    assert_eq!(page.eval("window.neverReloaded"), true);
+}
