@@ -20,8 +20,10 @@ const SOON: Duration = Duration::from_millis(250);
 const LATE: Duration = Duration::from_secs(1);
 /// How many times as long as a save a node stands back. Who has lost looks again within half of that.
 const STANDS_BACK: u32 = 16;
-/// How many times as long as a save a node waits at most that has lost.
+/// How many times as long as a save a node waits at most that has lost: half as long whenever
+/// [`IMPATIENT`] has passed, so that who has waited longest gets in first.
 const WAITS: u32 = 8;
+const IMPATIENT: Duration = Duration::from_millis(150);
 /// The longest that a save is taken to last.
 const SLOWEST: Duration = Duration::from_millis(4);
 
@@ -68,11 +70,17 @@ impl Run {
         self.events += 1;
     }
 
-    /// Another node was faster: how long to wait before the next try, after so many that failed.
-    pub(super) fn lost(&mut self, now: Instant, conflicts: u32) -> Duration {
+    /// Another node was faster: how long to wait before the next try, where the first was so long ago and so
+    /// many have failed.
+    pub(super) fn lost(&mut self, now: Instant, waited: Duration, conflicts: u32) -> Duration {
         (self.began, self.events, self.stood_back) = (now, 0, false);
         (self.longest, self.lasts) = (SHORTEST, SOON);
-        if conflicts > 1 { (self.save * WAITS).mul_f64(rand::random()) } else { Duration::ZERO }
+        if conflicts <= 1 {
+            return Duration::ZERO;
+        }
+        let halvings = waited.as_millis() / IMPATIENT.as_millis();
+        let waits = WAITS >> u32::try_from(halvings).unwrap_or(u32::MAX).min(WAITS.ilog2());
+        (self.save * waits).mul_f64(rand::random())
     }
 }
 
@@ -105,7 +113,7 @@ mod tests {
         assert_eq!(lengths[..4], [32, 64, 128, 256]);
         let (last, full) = lengths[5..].split_last().unwrap();
         assert!(full.iter().all(|length| *length == LONGEST) && *last <= LONGEST, "{lengths:?}");
-        run.lost(now, 1);
+        run.lost(now, Duration::ZERO, 1);
         assert_eq!(runs(&mut run, &mut now, 100)[..2], [32, 64]);
     }
 
@@ -123,7 +131,10 @@ mod tests {
     #[test]
     fn who_has_lost_looks_twice_while_another_stands_back() {
         let mut run = Run::new(Instant::now());
-        assert_eq!(run.lost(Instant::now(), 1), Duration::ZERO);
-        assert!((0..1000).all(|_| run.lost(Instant::now(), 2) <= run.save * STANDS_BACK / 2));
+        assert_eq!(run.lost(Instant::now(), Duration::ZERO, 1), Duration::ZERO);
+        let mut longest =
+            |waited| (0..1000).map(|_| run.lost(Instant::now(), waited, 2)).max().unwrap_or_default();
+        let (first, late) = (longest(Duration::ZERO), longest(Duration::from_secs(1)));
+        assert!(first <= SAVE * STANDS_BACK / 2 && late <= SAVE, "{first:?} {late:?}");
     }
 }

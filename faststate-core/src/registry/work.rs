@@ -87,6 +87,7 @@ impl<S: ReactiveState> States<S> {
         let mut unknown = false;
         let mut doubtful = None;
         self.stand_back(instance, deadline).await;
+        let began = Instant::now();
         loop {
             if Instant::now() >= deadline {
                 return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
@@ -153,7 +154,7 @@ impl<S: ReactiveState> States<S> {
                     instance.upkeep.lock().suspect = true;
                     verified = false;
                     conflicts += 1;
-                    let wait = instance.run.lock().lost(Instant::now(), conflicts);
+                    let wait = instance.run.lock().lost(Instant::now(), began.elapsed(), conflicts);
                     if !wait.is_zero() {
                         tokio::time::sleep(wait).await;
                     }
