@@ -93,7 +93,8 @@ async fn redis(rounds: usize) -> Outcome<()> {
         [RedisBroadcaster::connect(&*url).await?, RedisBroadcaster::connect(&*url).await?],
     )?;
     let bare = BareRedis::connect(&url).await?;
-    compare("nodes-redis", "Redis, publish and subscribe alone", rounds, pair, Bare::Redis(bare)).await
+    compare("nodes-redis", "Redis, publish and subscribe alone", rounds, pair, Bare::Redis(Box::new(bare)))
+        .await
 }
 
 async fn postgres(rounds: usize) -> Outcome<()> {
@@ -105,7 +106,14 @@ async fn postgres(rounds: usize) -> Outcome<()> {
         [PostgresBroadcaster::connect(&*url).await?, PostgresBroadcaster::connect(&*url).await?],
     )?;
     let bare = BarePostgres::connect(&url).await?;
-    compare("nodes-postgres", "PostgreSQL, notify and listen alone", rounds, pair, Bare::Postgres(bare)).await
+    compare(
+        "nodes-postgres",
+        "PostgreSQL, notify and listen alone",
+        rounds,
+        pair,
+        Bare::Postgres(Box::new(bare)),
+    )
+    .await
 }
 
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
@@ -149,7 +157,7 @@ fn summary(times: &[Duration]) -> Outcome<[f64; 2]> {
 struct Pair {
     counter: Handle<Counter>,
     acknowledged: Arc<Stamps>,
-    /// The versions and moments of the follower's frames.
+    /// Takes the events.
     _first: Arc<StateRegistry>,
     second: Arc<StateRegistry>,
 }
@@ -264,8 +272,8 @@ impl Store for Stamps {
 
 /// The service by itself: one connection publishes, another listens.
 enum Bare {
-    Redis(BareRedis),
-    Postgres(BarePostgres),
+    Redis(Box<BareRedis>),
+    Postgres(Box<BarePostgres>),
 }
 
 struct BareRedis {
