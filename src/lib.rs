@@ -107,6 +107,17 @@
 //! is remembered. `$_stale` is true then: `<p role="status" data-show="$_stale">This may be out of date.</p>`;
 //! application code asks [`Snapshot::is_stale`].
 //!
+//! A form sends only what was touched with `.bind_if("name", "draft.name", "touched.name")`, so that two people
+//! who edit one record at once overwrite nothing of each other's.
+//!
+//! # Who asks
+//!
+//! Without more, everybody is a session. The identity closure of the server tells users and roles from a
+//! request's head, which carries the [`SessionId`]: look it up in a state, or wherever logins are kept. Whoever
+//! signs in goes on with a new session ([`Page::renew_session`](endpoint::Page::renew_session)); whoever is
+//! signed out has their streams [closed](endpoint::Endpoint::close_streams). The demo's `account.rs` is a login
+//! made of two states.
+//!
 //! # What an event wants done besides
 //!
 //! Its [`Context`] takes elements for the caller or for every follower, work for after the commit

@@ -57,6 +57,8 @@ pub struct Action {
 enum Source {
     Event(Value),
     Signal(String),
+    /// A signal, left out unless the second one is true.
+    SignalIf(String, String),
 }
 
 impl Action {
@@ -108,6 +110,17 @@ impl Action {
         self.input.retain(|(name, _)| name != field);
         self.input.push((field.to_owned(), Source::Signal(signal.to_owned())));
         self
+    }
+
+    /// Like [`bind`](Self::bind), and leaves the field out unless the signal `condition` is true at that
+    /// moment: for a form that sends only what was touched.
+    #[must_use]
+    pub fn bind_if(self, field: &str, signal: &str, condition: &str) -> Self {
+        let mut bound = self.bind(field, signal).bind(field, condition);
+        if let Some((_, source)) = bound.input.last_mut() {
+            *source = Source::SignalIf(signal.to_owned(), condition.to_owned());
+        }
+        bound
     }
 
     /// For a page that does not follow the state: the reply carries the state's signals.
@@ -162,6 +175,10 @@ impl Action {
                 Source::Signal(signal) => {
                     out.push('$');
                     out.push_str(signal);
+                }
+                // JSON leaves out what is undefined.
+                Source::SignalIf(signal, condition) => {
+                    out.extend(["$", condition, "?$", signal, ":undefined"]);
                 }
             }
         });

@@ -39,7 +39,7 @@ use serde_json::{Value, json};
 
 pub use self::{
     bundle::{Bundle, BundleError, DATASTAR_CDN, DATASTAR_INTEGRITY, DATASTAR_SHA256},
-    identity::Identity,
+    identity::{Identity, IntoIdentity},
     limits::Limits,
     page::Page,
     problem::{Notice, Problem, ProblemView},
@@ -132,13 +132,13 @@ impl Endpoint {
     /// Tells user and roles from a request's head; its extensions carry the [`SessionId`](crate::SessionId).
     ///
     /// Asked for each request, and again at least every 5 minutes for each open stream (law 8), with the
-    /// head that opened it. Without it nobody is signed in. An answer that takes over 2 s fails the
-    /// request, or ends the stream, which then reconnects.
+    /// head that opened it. Without it nobody is signed in. An error, or an answer that takes over 2 s, fails
+    /// the request, or ends the stream, which then reconnects.
     #[must_use]
     pub fn identity<I, F>(self, identify: I) -> Self
     where
         I: Fn(&Parts) -> F + Send + Sync + 'static,
-        F: Future<Output = Identity> + Send + 'static,
+        F: Future<Output: IntoIdentity> + Send + 'static,
     {
         self.with(|settings| settings.identify = Some(Identify::new(identify)))
     }
@@ -233,7 +233,7 @@ impl Endpoint {
     /// Who a request comes from, for application code outside pages. Put its cookie on the answer.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the identity closure takes over 2 s.
+    /// The identity closure's, or [`Error::TimedOut`] when it takes over 2 s.
     pub async fn visitor(&self, parts: &Parts) -> Result<Visitor, Error> {
         Visitor::of(parts, &self.settings).await
     }
@@ -243,7 +243,7 @@ impl Endpoint {
     /// # Errors
     /// As [`visitor`](Self::visitor).
     pub async fn page(&self, parts: &Parts) -> Result<Page, Error> {
-        Ok(Page::new(self.clone(), self.visitor(parts).await?))
+        Ok(Page::new(self.clone(), self.visitor(parts).await?, self.admits(parts)))
     }
 
     /// The registry.
@@ -260,7 +260,7 @@ impl Endpoint {
 
     /// Ends at once the streams of every viewer that `ends` picks, on this node; says how many.
     ///
-    /// Browsers reconnect, follow what they still may, and are told what they may not. For logout and
+    /// Browsers come back at once, follow what they may, and are told what they may not. For sign-in, logout and
     /// revocation see [`revoke`](Self::revoke), which reaches every node.
     pub fn close_streams(&self, ends: impl Fn(&Viewer) -> bool) -> usize {
         self.streams.close(ends)

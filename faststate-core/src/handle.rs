@@ -44,6 +44,12 @@ impl<S: ReactiveState> Handle<S> {
         &self.key
     }
 
+    /// The registry, for work that concerns other instances too.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        &self.registry
+    }
+
     /// The present state; where the store does not answer, [what this node remembers of
     /// it](Snapshot::is_stale).
     ///

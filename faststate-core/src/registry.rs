@@ -2,6 +2,7 @@
 
 mod access;
 mod attempt;
+mod audience;
 mod builder;
 mod call;
 mod config;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 pub(crate) use self::attempt::{Attempt, Update};
 pub use self::{
     access::Access,
+    audience::Audience,
     builder::{RegistryBuilder, StateBuilder},
     call::{Answer, Call, Job, Outcome, Reading, ReplyView, Route, TopicName, TopicNameError, Visible},
     config::StateConfig,

@@ -1,20 +1,18 @@
 //! The chat: one room for everybody, whose messages are HTML that follows the state.
 
-use std::{
-    collections::VecDeque,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use askama::Template;
 use faststate::{
     Reply,
     prelude::*,
+    registry::{Audience, RegistryBuilder},
     salvo::{Current, Page, PageError},
 };
 use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::layout::Layout;
+use crate::{account::USERS, layout::Layout, timer::milliseconds};
 
 const HISTORY: usize = 100;
 const LONGEST_NAME: usize = 30;
@@ -26,7 +24,16 @@ pub(crate) struct Chat {
     messages: VecDeque<Message>,
     /// How many messages there have ever been; the next one's number.
     sent: u64,
-    present: usize,
+    /// Who is here, by the node that they look from.
+    #[serde(default)]
+    here: BTreeMap<String, Here>,
+}
+
+/// Who looks from one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Here {
+    users: Vec<String>,
+    guests: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +43,9 @@ struct Message {
     at: u64,
     username: String,
     text: String,
+    /// Whether the name was theirs to give.
+    #[serde(default)]
+    member: bool,
 }
 
 impl Message {
@@ -50,6 +60,7 @@ impl Message {
 struct Signals {
     sent: u64,
     present: usize,
+    names: String,
 }
 
 impl ReactiveState for Chat {
@@ -57,8 +68,45 @@ impl ReactiveState for Chat {
 
     /// The messages are a [`View`]: as a signal, the whole list would go out with each of them.
     fn signals(&self) -> impl Serialize {
-        Signals { sent: self.sent, present: self.present }
+        Signals { sent: self.sent, present: self.present(), names: self.names() }
     }
+}
+
+impl Chat {
+    /// The users who are here, each once.
+    fn users(&self) -> Vec<&str> {
+        let mut users: Vec<_> =
+            self.here.values().flat_map(|here| here.users.iter().map(String::as_str)).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    fn present(&self) -> usize {
+        self.users().len() + self.here.values().map(|here| here.guests).sum::<usize>()
+    }
+
+    /// Who is here, for people to read.
+    fn names(&self) -> String {
+        let users = self.users();
+        let guests = match self.present() - users.len() {
+            0 => None,
+            1 => Some("1 guest".to_owned()),
+            guests => Some(format!("{guests} guests")),
+        };
+        users.into_iter().map(str::to_owned).chain(guests).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `node` names this process among those that share a store.
+pub(crate) fn register(builder: RegistryBuilder, node: &str) -> RegistryBuilder {
+    let node = node.to_owned();
+    builder.state::<Chat>(StateConfig::global().access(Access::public()).persist(), |state| {
+        state
+            .event::<SendMessage>()
+            .view(Messages)
+            .audience(move |audience| AudienceChanged::on(&node, audience))
+    })
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,9 +120,13 @@ impl Event for SendMessage {
     const NAME: &'static str = "send_message";
 
     fn apply(&self, chat: &mut Chat, context: &mut Context<Chat>) -> Result<(), Rejection> {
-        let (username, text) = (self.username.trim(), self.message.trim());
+        // Who is signed in needs to give no name, and nobody else can give theirs.
+        let signed_in = context.viewer().user().map(str::to_owned);
+        let (username, text) = (signed_in.as_deref().unwrap_or(self.username.trim()), self.message.trim());
         let mut refused = Rejection::invalid("the message was not sent");
-        if !(1..=LONGEST_NAME).contains(&username.chars().count()) {
+        if signed_in.is_none() && USERS.iter().any(|user| user.name.eq_ignore_ascii_case(username)) {
+            refused = refused.and("username", "this name belongs to somebody who signs in with it");
+        } else if !(1..=LONGEST_NAME).contains(&username.chars().count()) {
             refused = refused.and("username", "1 to 30 characters");
         }
         if !(1..=LONGEST_MESSAGE).contains(&text.chars().count()) {
@@ -92,6 +144,7 @@ impl Event for SendMessage {
             at: milliseconds(context.now()),
             username: username.to_owned(),
             text: text.to_owned(),
+            member: signed_in.is_some(),
         });
         chat.sent += 1;
         context.stream(clear_draft);
@@ -112,16 +165,32 @@ async fn clear_draft(_: Handle<Chat>, reply: Reply) {
 
 /// Somebody came or went. The engine sends it; no request can, for it has no route.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct PresenceChanged {
-    pub(crate) present: usize,
+pub(crate) struct AudienceChanged {
+    node: String,
+    here: Here,
 }
 
-impl Event for PresenceChanged {
+impl AudienceChanged {
+    pub(crate) fn on(node: &str, audience: Audience) -> Self {
+        Self { node: node.to_owned(), here: Here { users: audience.users, guests: audience.guests } }
+    }
+
+    /// A node has just started: whoever looked from it before is gone.
+    pub(crate) fn nobody(node: &str) -> Self {
+        Self::on(node, Audience::default())
+    }
+}
+
+impl Event for AudienceChanged {
     type State = Chat;
-    const NAME: &'static str = "presence_changed";
+    const NAME: &'static str = "audience_changed";
 
     fn apply(&self, chat: &mut Chat, _: &mut Context<Chat>) -> Result<(), Rejection> {
-        chat.present = self.present;
+        if self.here == Here::default() {
+            chat.here.remove(&self.node);
+        } else {
+            chat.here.insert(self.node.clone(), self.here.clone());
+        }
         Ok(())
     }
 }
@@ -186,111 +255,12 @@ impl ChatPage<'_> {
     }
 }
 
-fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[handler]
 pub(crate) async fn show(page: Page, chat: Current<Chat>) -> Result<Text<String>, PageError> {
     let messages = page.view::<Messages>().await?;
-    let page = ChatPage { layout: Layout::of(&page, "/chat"), chat: &chat, messages: &messages };
-    Ok(Text::Html(page.render()?))
+    let layout = Layout::of(&page, "/chat", "chat.rs").await?;
+    Ok(Text::Html(ChatPage { layout, chat: &chat, messages: &messages }.render()?))
 }
 
 #[cfg(test)]
-mod tests {
-    use faststate::Mode;
-
-    use super::*;
-
-    fn room(numbers: std::ops::Range<u64>, text: &str) -> Chat {
-        let message = |number| Message { number, at: number, username: "Ada".into(), text: text.into() };
-        Chat { sent: numbers.end, messages: numbers.map(message).collect(), present: 0 }
-    }
-
-    fn items(chat: &Chat) -> Vec<(String, String)> {
-        let item = |message| MessageItem { message }.to_string();
-        chat.messages.iter().map(|message| (format!("message-{}", message.number), item(message))).collect()
-    }
-
-    /// What a page shows that showed `before` and merges what leads to `after`.
-    fn merged(before: &Chat, after: &Chat) -> Vec<(String, String)> {
-        let mut shown = items(before);
-        for elements in Messages.update(before, after) {
-            match elements.mode() {
-                Mode::Remove => shown.retain(|(id, _)| elements.selector() != format!("#{id}")),
-                Mode::Append => {
-                    let html = elements.html().to_owned();
-                    let id = html.split('"').nth(1).unwrap_or_default().to_owned();
-                    shown.push((id, html));
-                }
-                _ => {
-                    assert_eq!(elements, Messages.render(after));
-                    shown = items(after);
-                }
-            }
-        }
-        shown
-    }
-
-    #[test]
-    fn law_04_messages_merge_to_what_a_snapshot_shows() {
-        let steps = [
-            (0..0, 0..1),
-            (0..3, 0..3),
-            (0..3, 0..5),
-            (0..100, 1..101),
-            (0..3, 7..9),
-            (5..9, 0..0),
-            (5..9, 0..2),
-        ];
-        for (before, after) in steps {
-            let (before, after) = (room(before, "hello"), room(after, "hello"));
-            assert_eq!(merged(&before, &after), items(&after));
-        }
-        // Another history that happens to have the same numbers.
-        let (before, after) = (room(0..3, "hello"), room(0..4, "good bye"));
-        assert_eq!(merged(&before, &after), items(&after));
-    }
-
-    #[test]
-    fn a_message_costs_its_own_html() {
-        let updates = Messages.update(&room(0..100, "hello"), &room(1..101, "hello"));
-        assert_eq!(updates.len(), 2, "one leaves, one joins");
-    }
-
-    #[test]
-    fn law_12_what_people_write_stays_text() {
-        let mut chat = room(0..1, "<script>alert(1)</script>");
-        chat.messages[0].username = "\"><img src=x onerror=alert(1)>".into();
-        let html = Messages.render(&chat).html().to_owned();
-        assert!(!html.contains("<script") && !html.contains("<img"), "{html}");
-    }
-
-    #[tokio::test]
-    async fn a_message_is_trimmed_checked_and_kept_within_bounds() -> Result<(), faststate::BoxError> {
-        let registry = StateRegistry::builder()
-            .state::<Chat>(StateConfig::global().access(Access::public()), |state| {
-                state.event::<SendMessage>()
-            })
-            .build()?;
-        let chat = Handle::<Chat>::of(registry, &Viewer::application(), None)?;
-        let send = |username: &str, message: &str| {
-            chat.send(SendMessage { username: username.into(), message: message.into() })
-        };
-        for (username, message) in
-            [(" ", "hello"), ("Ada", "\n"), (&*"x".repeat(31), "hello"), ("Ada", &"x".repeat(501))]
-        {
-            assert!(send(username, message).await.is_err(), "{username:?} {message:?}");
-        }
-        for number in 0..HISTORY + 3 {
-            send(" Ada ", &format!(" {number}\n")).await?;
-        }
-        let room = chat.read().await?;
-        assert_eq!(room.messages.len(), HISTORY);
-        let last = &room.messages[HISTORY - 1];
-        assert_eq!((&*last.username, &*last.text), ("Ada", "102"));
-        Ok(())
-    }
-}
+mod tests;

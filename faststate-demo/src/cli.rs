@@ -7,7 +7,7 @@ use faststate::endpoint::{Limits, Secret, SecretError};
 
 use crate::{broadcast, store::Address};
 
-/// FastState's demo: a playground, a counter and a chat, live in every window.
+/// FastState's demo: a small site, live in every window.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "A flag goes before its variable. RUST_LOG sets what is logged (info).")]
 pub(crate) struct Options {
@@ -24,7 +24,7 @@ pub(crate) struct Options {
     #[arg(hide_env_values = true)]
     pub(crate) secret: Option<Secret>,
 
-    /// Where the counter and the chat are kept: sqlite://FILE, postgres://.., mysql://.., redis://.. or
+    /// Where what people do is kept: sqlite://FILE, postgres://.., mysql://.., redis://.. or
     /// memory:, which ends with the process. Other users of this machine can see a flag: prefer the
     /// variable for an address with a password
     #[arg(long, env = "FASTSTATE_STORE", value_name = "ADDRESS", default_value = "sqlite://faststate.db")]

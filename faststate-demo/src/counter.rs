@@ -1,8 +1,11 @@
 //! The counter: one for everybody.
 
+use std::collections::VecDeque;
+
 use askama::Template;
 use faststate::{
     prelude::*,
+    registry::RegistryBuilder,
     salvo::{Current, Page, PageError},
 };
 use salvo::prelude::*;
@@ -12,6 +15,7 @@ use crate::layout::Layout;
 
 const LARGEST_AMOUNT: i64 = 1000;
 const LONGEST_NAME: usize = 40;
+const HISTORY: usize = 60;
 const ANONYMOUS: &str = "Anonymous";
 
 /// The counter that everybody shares.
@@ -20,10 +24,32 @@ pub(crate) struct Counter {
     count: i64,
     last_updated_by: String,
     update_count: u64,
+    /// What the count was lately, the oldest first; at the end what it is.
+    #[serde(default)]
+    history: VecDeque<i64>,
+}
+
+/// The history is a [`View`]: a chart, drawn once for everybody.
+#[derive(Serialize)]
+struct Signals<'a> {
+    count: i64,
+    last_updated_by: &'a str,
+    update_count: u64,
 }
 
 impl ReactiveState for Counter {
     const NAME: &'static str = "counter";
+
+    fn signals(&self) -> impl Serialize {
+        let Self { count, last_updated_by, update_count, .. } = self;
+        Signals { count: *count, last_updated_by, update_count: *update_count }
+    }
+}
+
+pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
+    builder.state::<Counter>(StateConfig::global().access(Access::public()).persist(), |state| {
+        state.event::<Increment>().event::<Decrement>().event::<Reset>().view(Chart)
+    })
 }
 
 impl Counter {
@@ -39,6 +65,13 @@ impl Counter {
     fn updated_by(&mut self, user: &str) {
         user.clone_into(&mut self.last_updated_by);
         self.update_count = self.update_count.saturating_add(1);
+        if self.history.is_empty() {
+            self.history.push_back(0);
+        }
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(self.count);
     }
 }
 
@@ -54,8 +87,8 @@ impl Event for Increment {
     type State = Counter;
     const NAME: &'static str = "increment";
 
-    fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
-        let (amount, user) = check(self.amount, &self.user)?;
+    fn apply(&self, counter: &mut Counter, context: &mut Context<Counter>) -> Result<(), Rejection> {
+        let (amount, user) = check(self.amount, &self.user, context.viewer())?;
         counter.add(amount, user)
     }
 }
@@ -72,8 +105,8 @@ impl Event for Decrement {
     type State = Counter;
     const NAME: &'static str = "decrement";
 
-    fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
-        let (amount, user) = check(self.amount, &self.user)?;
+    fn apply(&self, counter: &mut Counter, context: &mut Context<Counter>) -> Result<(), Rejection> {
+        let (amount, user) = check(self.amount, &self.user, context.viewer())?;
         counter.add(-amount, user)
     }
 }
@@ -88,17 +121,18 @@ impl Event for Reset {
     type State = Counter;
     const NAME: &'static str = "reset";
 
-    fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
-        let (_, user) = check(one(), &self.user)?;
+    fn apply(&self, counter: &mut Counter, context: &mut Context<Counter>) -> Result<(), Rejection> {
+        let (_, user) = check(one(), &self.user, context.viewer())?;
         counter.count = 0;
         counter.updated_by(user);
         Ok(())
     }
 }
 
-/// The input by the rules of the domain, each mistake beside its own field.
-fn check(amount: i64, user: &str) -> Result<(i64, &str), Rejection> {
-    let user = user.trim();
+/// The input by the rules of the domain, each mistake beside its own field. Who is signed in needs to give
+/// no name, and can give no other.
+fn check<'a>(amount: i64, user: &'a str, viewer: &'a Viewer) -> Result<(i64, &'a str), Rejection> {
+    let user = viewer.user().unwrap_or(user.trim());
     let mut refused = Rejection::invalid("the counter was not changed");
     if !(1..=LARGEST_AMOUNT).contains(&amount) {
         refused = refused.and("amount", "from 1 to 1000");
@@ -116,11 +150,55 @@ const fn one() -> i64 {
     1
 }
 
+/// The recent history as a line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chart;
+
+impl View for Chart {
+    type State = Counter;
+    const NAME: &'static str = "chart";
+
+    fn render(&self, counter: &Counter) -> Elements {
+        Elements::outer(ChartSvg::of(&counter.history).to_string())
+    }
+}
+
+#[derive(Template)]
+#[template(path = "chart.html")]
+struct ChartSvg {
+    line: String,
+    lowest: i64,
+    highest: i64,
+    end: Option<(f64, f64)>,
+}
+
+impl ChartSvg {
+    /// In a box of 300 by 80, with a margin that the line's width and the last dot fit into.
+    fn of(history: &VecDeque<i64>) -> Self {
+        let (lowest, highest) = history
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(low, high), count| (low.min(*count), high.max(*count)));
+        // Only where on the screen: what a float cannot tell apart, an eye cannot either.
+        #[expect(clippy::cast_precision_loss)]
+        let up = |count: i64| match highest as f64 - lowest as f64 {
+            0.0 => 40.0,
+            span => 74.0 - 68.0 * (count as f64 - lowest as f64) / span,
+        };
+        #[expect(clippy::cast_precision_loss)]
+        let along = |at: usize| 6.0 + 288.0 * at as f64 / (history.len().max(2) - 1) as f64;
+        let points: Vec<_> = history.iter().enumerate().map(|(at, count)| (along(at), up(*count))).collect();
+        let line = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ");
+        let range = if points.is_empty() { (0, 0) } else { (lowest, highest) };
+        Self { line, lowest: range.0, highest: range.1, end: points.last().copied() }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "counter.html")]
 struct CounterPage<'a> {
     layout: Layout,
     counter: &'a Counter,
+    chart: Elements,
     /// As this visitor reaches it, for the lines to copy.
     host: &'a str,
 }
@@ -146,54 +224,10 @@ pub(crate) async fn show(
     request: &mut Request,
 ) -> Result<Text<String>, PageError> {
     let host = request.header("host").unwrap_or("127.0.0.1:5000");
-    let page = CounterPage { layout: Layout::of(&page, "/counter"), counter: &counter, host };
-    Ok(Text::Html(page.render()?))
+    let chart = page.view::<Chart>().await?;
+    let layout = Layout::of(&page, "/counter", "counter.rs").await?;
+    Ok(Text::Html(CounterPage { layout, counter: &counter, chart, host }.render()?))
 }
 
 #[cfg(test)]
-mod tests {
-    use faststate::{BoxError, Error};
-
-    use super::*;
-
-    fn counter() -> Result<Handle<Counter>, BoxError> {
-        let registry = StateRegistry::builder()
-            .state::<Counter>(StateConfig::global().access(Access::public()), |state| {
-                state.event::<Increment>()
-            })
-            .build()?;
-        Ok(Handle::of(registry, &Viewer::application(), None)?)
-    }
-
-    fn fields(refused: Result<impl Sized, Error>) -> Vec<String> {
-        let Err(Error::Rejected(rejection)) = refused else { return Vec::new() };
-        rejection.fields().map(|(name, _)| name.to_owned()).collect()
-    }
-
-    #[tokio::test]
-    async fn each_mistake_is_beside_its_field() -> Result<(), BoxError> {
-        let counter = counter()?;
-        for amount in [0, -1, 1001] {
-            let refused = counter.send(Increment { amount, user: "x".repeat(41) }).await;
-            assert_eq!(fields(refused), ["amount", "user"]);
-        }
-        assert_eq!(counter.read().await?.update_count, 0);
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn the_count_does_not_overflow() -> Result<(), BoxError> {
-        let counter = counter()?;
-        counter
-            .update(|counter| {
-                counter.count = i64::MAX - 1;
-                Ok(())
-            })
-            .await?;
-        counter.send(Increment { amount: 1, user: " ".into() }).await?;
-        assert_eq!(fields(counter.send(Increment { amount: 1, user: String::new() }).await), ["amount"]);
-        let now = counter.read().await?;
-        assert_eq!((now.count, &*now.last_updated_by, now.update_count), (i64::MAX, ANONYMOUS, 1));
-        Ok(())
-    }
-}
+mod tests;

@@ -1,18 +1,24 @@
 //! Home: the playground, which every browser session has to itself.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use askama::Template;
 use faststate::{
+    Error, SessionId,
     prelude::*,
+    registry::RegistryBuilder,
     salvo::{Current, Page, PageError},
 };
 use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::time;
 
-use crate::layout::Layout;
+use crate::{layout::Layout, source, timer};
 
+const LARGEST_NUMBER: u64 = 1_000_000;
 const LONGEST_TEXT: usize = 200;
 const TICKS: u8 = 10;
 const TICK: Duration = Duration::from_millis(400);
@@ -30,6 +36,38 @@ impl ReactiveState for Playground {
     const NAME: &'static str = "playground";
 }
 
+pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
+    builder.state::<Playground>(StateConfig::session().persist(), |state| {
+        state
+            .event::<SetNumber>()
+            .event::<Increment>()
+            .event::<Decrement>()
+            .event::<SetText>()
+            .event::<StartTicking>()
+            .event::<Cancel>()
+            .event::<Reset>()
+    })
+}
+
+/// A field that is left empty is no number, and says so.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetNumber {
+    number: i64,
+}
+
+impl Event for SetNumber {
+    type State = Playground;
+    const NAME: &'static str = "set_number";
+
+    fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
+        if self.number.unsigned_abs() > LARGEST_NUMBER {
+            return Err(Rejection::invalid("at most a million, above or below zero").field("number"));
+        }
+        playground.number = self.number;
+        Ok(())
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Increment {}
 
@@ -38,7 +76,7 @@ impl Event for Increment {
     const NAME: &'static str = "increment";
 
     fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
-        playground.number = playground.number.saturating_add(1);
+        playground.number = (playground.number + 1).min(LARGEST_NUMBER.cast_signed());
         Ok(())
     }
 }
@@ -51,12 +89,12 @@ impl Event for Decrement {
     const NAME: &'static str = "decrement";
 
     fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
-        playground.number = playground.number.saturating_sub(1);
+        playground.number = (playground.number - 1).max(-LARGEST_NUMBER.cast_signed());
         Ok(())
     }
 }
 
-/// Everything back to the beginning; a ticker that runs notices and stops.
+/// Everything back to the beginning.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Reset {}
 
@@ -106,8 +144,22 @@ impl Event for StartTicking {
     }
 }
 
+/// Stops the ticker where it is, and takes it back to its beginning.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Cancel {}
+
+impl Event for Cancel {
+    type State = Playground;
+    const NAME: &'static str = "cancel";
+
+    fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
+        playground.ticks = 0;
+        Ok(())
+    }
+}
+
 /// Each tick is a change like any other: saved, committed, followed. It goes on from the tick that this
-/// ticker left and from no other, so that a reset in between ends it, and a second one never runs.
+/// ticker left and from no other, so that a cancel in between ends it, and a second one never runs.
 async fn tick(playground: Handle<Playground>) {
     for last in 1..TICKS {
         time::sleep(TICK).await;
@@ -129,6 +181,10 @@ async fn tick(playground: Handle<Playground>) {
 struct HomePage<'a> {
     layout: Layout,
     playground: &'a Playground,
+    timers: [timer::Shown; 2],
+    /// As much of the session's id as is fit to be shown.
+    session: String,
+    clock: u64,
 }
 
 impl HomePage<'_> {
@@ -148,6 +204,19 @@ impl HomePage<'_> {
         StartTicking {}.action()
     }
 
+    fn cancel(&self) -> Action {
+        Cancel {}.action()
+    }
+
+    fn set_number(&self) -> Action {
+        SetNumber { number: 0 }.action().bind("number", "_number")
+    }
+
+    /// Where this file, or another one, says this.
+    fn source(&self, file: &str, text: &str) -> String {
+        source::place(file, text)
+    }
+
     /// The text goes out as it is in the field at that moment, not as it is in the state.
     fn set_text(&self) -> Action {
         SetText { text: String::new() }.action().bind("text", "_text")
@@ -156,57 +225,30 @@ impl HomePage<'_> {
 
 #[handler]
 pub(crate) async fn show(page: Page, playground: Current<Playground>) -> Result<Text<String>, PageError> {
-    let page = HomePage { layout: Layout::of(&page, "/"), playground: &playground };
+    let timers = [timer::shown(&page, "tea", "Tea").await?, timer::shown(&page, "eggs", "Eggs").await?];
+    let session = page.viewer().session_id().map(SessionId::to_string).unwrap_or_default();
+    let page = HomePage {
+        layout: Layout::of(&page, "/", "home.rs").await?,
+        playground: &playground,
+        timers,
+        session: session.chars().take(8).collect(),
+        clock: timer::milliseconds(SystemTime::now()),
+    };
     Ok(Text::Html(page.render()?))
 }
 
-#[cfg(test)]
-mod tests {
-    use faststate::{BoxError, SessionId};
-
-    use super::*;
-
-    fn playground() -> Result<Handle<Playground>, BoxError> {
-        let registry = StateRegistry::builder()
-            .state::<Playground>(StateConfig::session(), |state| {
-                state.event::<StartTicking>().event::<Reset>()
-            })
-            .build()?;
-        Ok(Handle::of(registry, &Viewer::session(SessionId::random()), None)?)
-    }
-
-    async fn ticks_after(playground: &Handle<Playground>, ticks: u32) -> Result<u8, BoxError> {
-        time::sleep(TICK * ticks + TICK / 2).await;
-        Ok(playground.read().await?.ticks)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_ticker_runs_to_its_end_and_only_once() -> Result<(), BoxError> {
-        let playground = playground()?;
-        playground.send(StartTicking {}).await?;
-        assert_eq!(ticks_after(&playground, 3).await?, 4);
-        assert!(playground.send(StartTicking {}).await.is_err(), "it is ticking already");
-        assert_eq!(ticks_after(&playground, 20).await?, TICKS);
-        playground.send(StartTicking {}).await?;
-        assert_eq!(ticks_after(&playground, 1).await?, 2);
+/// Takes the playground along when a visitor goes on with a new session.
+pub(crate) async fn move_to(page: &Page, session: SessionId) -> Result<(), Error> {
+    let registry = page.endpoint().registry();
+    let left = Handle::<Playground>::of(Arc::clone(registry), page.viewer(), None)?.read().await?;
+    let (number, text) = (left.number, left.text.clone());
+    let moved = Handle::<Playground>::of(Arc::clone(registry), &Viewer::session(session), None)?;
+    let take = move |playground: &mut Playground| {
+        (playground.number, playground.text) = (number, text.clone());
         Ok(())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reset_ends_a_ticker_and_leaves_one_that_starts_after_it() -> Result<(), BoxError> {
-        let playground = playground()?;
-        playground.send(StartTicking {}).await?;
-        assert_eq!(ticks_after(&playground, 3).await?, 4);
-        playground.send(Reset {}).await?;
-        playground.send(StartTicking {}).await?;
-        let mut seen = Vec::new();
-        for _ in 0..20 {
-            time::sleep(TICK / 8).await;
-            seen.push(playground.read().await?.ticks);
-        }
-        assert!(seen.is_sorted() && seen.last() == Some(&3), "the first one goes on: {seen:?}");
-        playground.send(Reset {}).await?;
-        assert_eq!(ticks_after(&playground, 4).await?, 0);
-        Ok(())
-    }
+    };
+    moved.update(take).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests;

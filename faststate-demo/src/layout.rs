@@ -1,6 +1,8 @@
-//! What every page has around its content.
+//! What every page has around its content, and follows besides it: the settings, and who is signed in.
 
-use faststate::endpoint::Page;
+use faststate::{Error, ReactiveState, endpoint::Page};
+
+use crate::{account::Login, admin::Settings};
 
 /// The page's signals, what it follows, and where it is.
 #[derive(Debug)]
@@ -10,22 +12,41 @@ pub(crate) struct Layout {
     pub(crate) follow: String,
     /// The `<script>` that loads Datastar, as HTML.
     pub(crate) datastar: String,
+    pub(crate) settings: Settings,
+    pub(crate) login: Login,
+    /// The place in the navigation.
     pub(crate) path: &'static str,
+    /// The file that the page is written in.
+    pub(crate) file: &'static str,
+}
+
+/// A state that every page shows, and no page is refused for: while the store is away, what a page begins
+/// with is its default.
+async fn known<S: ReactiveState>(page: &Page) -> Result<S, Error> {
+    match page.follow::<S>().await {
+        Ok(snapshot) => Ok(S::clone(&snapshot)),
+        Err(Error::Unavailable(_) | Error::TimedOut) => Ok(S::default()),
+        Err(error) => Err(error),
+    }
 }
 
 impl Layout {
     /// The layout of a page that has collected everything it shows.
-    pub(crate) fn of(page: &Page, path: &'static str) -> Self {
-        Self { signals: page.signals(), follow: page.follow_action(), datastar: page.datastar_script(), path }
+    pub(crate) async fn of(page: &Page, path: &'static str, file: &'static str) -> Result<Self, Error> {
+        let (settings, login) = (known(page).await?, known(page).await?);
+        let (signals, follow, datastar) = (page.signals(), page.follow_action(), page.datastar_script());
+        Ok(Self { signals, follow, datastar, settings, login, path, file })
     }
 
-    pub(crate) const PAGES: &'static [(&'static str, &'static str)] =
-        &[("/", "Home"), ("/counter", "Counter"), ("/chat", "Chat")];
+    pub(crate) const PAGES: &'static [(&'static str, &'static str)] = &[
+        ("/", "Home"),
+        ("/products", "Products"),
+        ("/profile", "Profile"),
+        ("/chat", "Chat"),
+        ("/counter", "Counter"),
+        ("/status", "Status"),
+        ("/admin", "Admin"),
+    ];
     /// The stylesheet's address, which changes with its content.
     pub(crate) const STYLE: &'static str = concat!("/style.css?v=", env!("FASTSTATE_STYLE_HASH"));
-
-    /// Whether the page follows anything, so that there is a connection to show.
-    pub(crate) fn follows(&self) -> bool {
-        self.follow.contains("@get")
-    }
 }

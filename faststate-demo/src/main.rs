@@ -1,18 +1,28 @@
-//! FastState's demo: a playground, a counter and a chat, live in every window.
+//! FastState's demo: a small site, live in every window.
 //!
 //! One file a page, each with its state, its events, its view and its handler, from the simplest on:
-//! [`home`], [`counter`], [`chat`].
+//! [`counter`], [`home`] and its [`timer`]s, [`products`], [`chat`], [`profile`], [`admin`], [`status`], and
+//! [`login`] over [`account`].
 
+mod account;
+mod admin;
 mod assets;
 mod broadcast;
 mod chat;
 mod cli;
 mod counter;
+mod draft;
 mod home;
 mod layout;
+mod login;
 mod not_found;
 mod problem;
+mod products;
+mod profile;
+mod source;
+mod status;
 mod store;
+mod timer;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -22,15 +32,17 @@ use std::{
 
 use clap::Parser;
 use faststate::{
-    BoxError, Broadcaster, Store,
+    BoxError, Broadcaster, SessionId, Store,
     endpoint::{Bundle, BundleError, Secret},
     prelude::*,
+    registry::ReadOnly,
     salvo::FastState,
 };
 use salvo::prelude::*;
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::{assets::Policy, cli::Options};
+use crate::{account::Doors, assets::Policy, cli::Options};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -61,13 +73,23 @@ async fn run(options: Options) -> Result<(), BoxError> {
     };
 
     let pages = Router::with_filter_fn(|request, _| request.method().is_safe())
-        .hoop(Policy::new(&bundle))
         .goal(home::show)
         .push(Router::with_path("counter").goal(counter::show))
+        .push(Router::with_path("products").goal(products::list))
+        .push(Router::with_path("product/{id}").goal(products::show))
         .push(Router::with_path("chat").goal(chat::show))
+        .push(Router::with_path("profile").goal(profile::show))
+        .push(Router::with_path("status").goal(status::show))
+        .push(Router::with_path("admin").goal(admin::show))
+        .push(Router::with_path("login").goal(login::show))
+        .push(Router::with_path("source/{file}").goal(source::show))
         .push(Router::with_path("style.css").goal(assets::style))
         .push(Router::with_path("favicon.svg").goal(assets::icon))
         .push(Router::with_path("{*+path}").goal(not_found::show));
+    let pages = Router::new()
+        .hoop(Policy::new(&bundle))
+        .push(Router::with_path("login").post(login::sign_in))
+        .push(pages);
 
     let nodes = match &options.broadcast {
         Some(_) if matches!(options.store, store::Address::Memory) => {
@@ -76,12 +98,34 @@ async fn run(options: Options) -> Result<(), BoxError> {
         Some(address) => Some(address.open().await?),
         None => None,
     };
-    FastState::new(registry(options.store.open().await?, nodes, options.node)?)
+    // Names this process among those that share a store.
+    let node = options.node.unwrap_or_else(|| options.listen.to_string());
+    let (doors, (watched, watching)) = (Doors::default(), watch::channel(0));
+    let registry = registry(options.store.open().await?, nodes, &node, doors.clone(), watched)?;
+    registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
+
+    let settings = registry.global::<admin::Settings>()?;
+    let registry: Arc<dyn Registry> = registry;
+    let known = Arc::clone(&registry);
+    let gate = ReadOnly::new(registry, "maintenance is going on: nothing can be changed right now")
+        .by(settings, admin::Settings::refuse);
+    let site = FastState::new(Arc::new(gate))
         .secret(secret)
         .limits(limits)
         .datastar(bundle)
         .problem_view(problem::Notice)
-        .serve(options.listen, pages)
+        .identity(move |head| {
+            let session = head.extensions.get::<SessionId>().copied();
+            account::identify(Arc::clone(&known), session, account::hinted(head))
+        });
+    doors.lead_to(site.endpoint().clone());
+    tokio::spawn(status::keep(
+        node,
+        status::of(site.endpoint().registry())?,
+        site.endpoint().clone(),
+        watching,
+    ));
+    site.serve(options.listen, pages)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", options.listen).into())
 }
@@ -90,39 +134,24 @@ async fn run(options: Options) -> Result<(), BoxError> {
 fn registry(
     store: Arc<dyn Store>,
     nodes: Option<Arc<dyn Broadcaster>>,
-    name: Option<String>,
+    node: &str,
+    doors: Doors,
+    watched: watch::Sender<usize>,
 ) -> Result<Arc<StateRegistry>, BoxError> {
-    let everybody = || StateConfig::global().access(Access::public()).persist();
-    let mut builder = StateRegistry::builder().store(store);
-    // A visitor's own state is kept in memory, unless the next request may come to another node.
-    let mut visitors = StateConfig::session();
+    let mut builder = StateRegistry::builder().store(store).node(node);
     if let Some(nodes) = nodes {
         builder = builder.broadcaster(nodes);
-        visitors = visitors.persist();
     }
-    if let Some(name) = name {
-        builder = builder.node(name);
-    }
-    let registry = builder
-        .state::<home::Playground>(visitors, |state| {
-            state
-                .event::<home::Increment>()
-                .event::<home::Decrement>()
-                .event::<home::Reset>()
-                .event::<home::SetText>()
-                .event::<home::StartTicking>()
-        })
-        .state::<counter::Counter>(everybody(), |state| {
-            state.event::<counter::Increment>().event::<counter::Decrement>().event::<counter::Reset>()
-        })
-        .state::<chat::Chat>(everybody(), |state| {
-            state
-                .event::<chat::SendMessage>()
-                .view(chat::Messages)
-                .presence(|present| chat::PresenceChanged { present })
-        })
-        .build()?;
-    Ok(registry)
+    builder = home::register(builder);
+    builder = timer::register(builder);
+    builder = counter::register(builder);
+    builder = products::register(builder);
+    builder = chat::register(builder, node);
+    builder = profile::register(builder);
+    builder = admin::register(builder);
+    builder = status::register(builder, watched);
+    builder = account::register(builder, doors);
+    Ok(builder.build()?)
 }
 
 /// The bundle that the build script found.

@@ -21,3 +21,15 @@ impl ProblemView for Notice {
 struct ProblemNotice<'a> {
     problem: &'a Problem,
 }
+
+impl ProblemNotice<'_> {
+    /// In words for whoever pressed the button.
+    fn title(&self) -> &'static str {
+        match self.problem.kind {
+            "rejected" | "input" => "That did not work",
+            "sign_in" => "Sign in first",
+            "unavailable" | "timed_out" | "busy" => "Not right now",
+            _ => self.problem.title,
+        }
+    }
+}

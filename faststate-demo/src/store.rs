@@ -1,4 +1,4 @@
-//! Where the counter and the chat are kept.
+//! Where what people do is kept.
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::Duration};
 
 use faststate_core::{
     Registry,
-    endpoint::{Bundle, Endpoint, Identity, Limits, ProblemView, Secret},
+    endpoint::{Bundle, Endpoint, IntoIdentity, Limits, ProblemView, Secret},
 };
 use http::{HeaderName, request::Parts};
 use salvo::Router;
@@ -65,7 +65,7 @@ impl FastState {
     pub fn identity<I, F>(self, identify: I) -> Self
     where
         I: Fn(&Parts) -> F + Send + Sync + 'static,
-        F: Future<Output = Identity> + Send + 'static,
+        F: Future<Output: IntoIdentity> + Send + 'static,
     {
         self.with(|endpoint| endpoint.identity(identify))
     }

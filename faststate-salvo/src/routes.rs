@@ -66,7 +66,7 @@ impl Handler for Pages {
         let Ok(Making { page: Some(page), .. }) = depot.get_typed() else { return };
         let headers = response.headers_mut();
         if let Some(cookie) = page.set_cookie() {
-            headers.append(header::SET_COOKIE, cookie.clone());
+            headers.append(header::SET_COOKIE, cookie);
         }
         // It shows one viewer's state.
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));

@@ -4,12 +4,15 @@
 //! panics rather than returns errors.
 #![allow(clippy::missing_panics_doc, reason = "a harness fails by panicking")]
 
+mod axe;
 mod browser;
 mod cable;
 mod console;
 mod demo;
 mod devtools;
+mod example;
 pub mod http;
+mod listening;
 mod page;
 mod proxy;
 mod random;
@@ -21,6 +24,8 @@ pub use self::{
     browser::{Browser, Session},
     cable::Cable,
     demo::Demo,
+    example::Example,
+    listening::Listening,
     page::Page,
     proxy::Proxy,
     random::Random,

@@ -75,6 +75,40 @@ impl Page {
         self.until("window.datastarReady");
     }
 
+    /// Goes to a page that gets Datastar from the CDN, and gives it the same bundle from here.
+    pub fn goto_without_cdn(&self, url: &str) {
+        let bundle = STANDARD.encode(crate::Demo::bundle());
+        self.call("Fetch.enable", &json!({ "patterns": [{ "urlPattern": "https://cdn.jsdelivr.net/*" }] }));
+        let answer = self.call("Page.navigate", &json!({ "url": url }));
+        assert!(answer.get("errorText").is_none(), "{url}: {answer}");
+        let headers = json!([
+            { "name": "Content-Type", "value": "text/javascript" },
+            { "name": "Access-Control-Allow-Origin", "value": "*" },
+            { "name": "Access-Control-Allow-Headers", "value": "authorization" },
+        ]);
+        let ready = || {
+            for id in self.paused() {
+                let answer = json!({ "requestId": id, "responseCode": 200, "responseHeaders": headers, "body": bundle });
+                self.call("Fetch.fulfillRequest", &answer);
+            }
+            self.try_eval("window.datastarReady").is_ok_and(|ready| ready == true)
+        };
+        until("Datastar", ready, |ready| *ready);
+    }
+
+    /// The requests that wait to be answered by the test.
+    fn paused(&self) -> Vec<Value> {
+        let mut complaints = lock(&self.complaints);
+        let mut paused = Vec::new();
+        for event in lock(&self.events).try_iter() {
+            if event["method"] == "Fetch.requestPaused" {
+                paused.push(event["params"]["requestId"].clone());
+            }
+            complaints.seen.extend(complaint(&event));
+        }
+        paused
+    }
+
     /// Goes to any page and waits until it has loaded.
     pub fn navigate(&self, url: &str) {
         let answer = self.call("Page.navigate", &json!({ "url": url }));
@@ -196,16 +230,33 @@ impl Page {
         self.until("!document.hidden");
     }
 
-    /// Makes the window this wide, the page as light or dark as asked, and takes a picture of all of it.
+    /// Takes a picture of all of the page, looked at [like this](Self::look).
     pub fn picture(&self, width: u32, scheme: &str, file: &Path) {
+        self.look(width, scheme);
+        self.eval("window.scrollTo(0, 0)");
+        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        let picture = STANDARD.decode(text_of(&self.call("Page.captureScreenshot", &whole)["data"]));
+        fs::write(file, picture.expect("a picture in base64")).expect("the picture is written");
+    }
+
+    /// What axe-core finds wrong with the page as it is shown now: each rule, and the elements that break it.
+    #[must_use]
+    pub fn barriers(&self) -> Vec<String> {
+        self.eval(&format!("window.axe || ({{}}, eval({})), !!window.axe", json!(crate::axe::script())));
+        let found = self.eval(
+            "axe.run().then(found => found.violations.map(rule => rule.id + ': ' + rule.help + ': '
+                + rule.nodes.slice(0, 3).map(node => node.html.slice(0, 160) + ' ' + node.failureSummary).join(' | ')))",
+        );
+        serde_json::from_value(found).expect("a list of texts")
+    }
+
+    /// Makes the window this wide, and the page as light or dark as asked.
+    pub fn look(&self, width: u32, scheme: &str) {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", &metrics);
         self.call("Emulation.setScrollbarsHidden", &json!({ "hidden": true }));
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.call("Emulation.setEmulatedMedia", &features);
-        let whole = json!({ "format": "png", "captureBeyondViewport": true });
-        let picture = STANDARD.decode(text_of(&self.call("Page.captureScreenshot", &whole)["data"]));
-        fs::write(file, picture.expect("a picture in base64")).expect("the picture is written");
     }
 
     /// From here on, complaints on the console that contain one of these are no failure.

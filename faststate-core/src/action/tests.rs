@@ -25,6 +25,18 @@ fn an_action_is_the_one_of_the_design() {
 }
 
 #[test]
+fn a_field_that_was_not_touched_is_left_out() {
+    let shown =
+        action(json!({"name": "x", "price": 1})).bind_if("name", "_draft.name", "_touched.name").to_string();
+    let payload = "{payload:{'price':1,'name':$_touched.name?$_draft.name:undefined}";
+    assert!(shown.contains(payload), "{shown}");
+    for (signal, condition) in [("a b", "c"), ("a", "b;c"), ("", "c")] {
+        let refused = action(json!({})).bind_if("name", signal, condition).to_string();
+        assert!(refused.starts_with("console.error('"), "{refused}");
+    }
+}
+
+#[test]
 fn ids_are_percent_encoded() {
     let shown = action(json!({})).on("it's a/b?\"&").to_string();
     assert!(shown.starts_with("@post('/faststate/product/it%27s%20a%2Fb%3F%22%26/rename',"), "{shown}");

@@ -1,6 +1,8 @@
 //! A problem as a whole page, for a request that asked for one.
 
-use http::Response;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderValue, Response, header};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Problem,
@@ -33,7 +35,7 @@ impl Problem {
         }
     }
 
-    /// The problem as a whole page: plain, styled, light and dark.
+    /// The problem as a whole page: plain, styled, light and dark, with a policy that allows its style alone.
     #[must_use]
     pub fn page(&self) -> Response<ReplyBody> {
         let Self { status, title, detail, id, .. } = self;
@@ -48,7 +50,13 @@ impl Problem {
              <style>{STYLE}</style></head><body><main><p class=\"status\">{code}</p><h1>{title}</h1>\
              <p class=\"detail\">{detail}</p>{id}<p><a href=\"/\">Back to the start</a></p></main></body></html>"
         );
-        answer(*status, "text/html; charset=utf-8", ReplyBody::full(html))
+        let mut response = answer(*status, "text/html; charset=utf-8", ReplyBody::full(html));
+        let style = STANDARD.encode(Sha256::digest(STYLE));
+        let policy = format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'");
+        if let Ok(policy) = HeaderValue::try_from(policy) {
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        response
     }
 }
 

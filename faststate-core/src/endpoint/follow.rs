@@ -9,15 +9,14 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures::future::BoxFuture;
 use http::request::Parts;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Identity, Problem, ProblemView,
-    identity::{Identify, PATIENCE},
+    Problem, ProblemView,
+    identity::{Asking, Identify, PATIENCE},
     nest,
     streams::Permit,
 };
@@ -66,7 +65,7 @@ pub(super) struct Following {
     recheck_at: Instant,
     /// The application's answer that is awaited, and until when. The mutex is never locked: it makes the
     /// body `Sync`, as some adapters want it.
-    asked: Option<(Mutex<BoxFuture<'static, Identity>>, Instant)>,
+    asked: Option<(Mutex<Asking>, Instant)>,
     /// Nothing is sent before access has been checked once more.
     held: bool,
     /// Whether the client was told that what it sees may be stale.
@@ -199,7 +198,11 @@ impl Following {
         }
         let Some((answer, until)) = &mut self.asked else { return Check::Unchanged };
         match answer.get_mut().as_mut().poll(cx) {
-            Poll::Ready(identity) => {
+            Poll::Ready(Err(error)) => {
+                tracing::warn!(%error, "the identity closure failed: the stream ends, and comes back");
+                Check::Unanswered
+            }
+            Poll::Ready(Ok(identity)) => {
                 self.asked = None;
                 let viewer = identity.viewer(self.recheck.session);
                 self.permit.is(viewer.clone());
@@ -235,10 +238,11 @@ impl Following {
         if self.datastar { gone(refused, &*self.recheck.view) } else { Bytes::new() }
     }
 
-    /// The viewer's streams were closed: what may go on does so after a reconnect.
+    /// The viewer's streams were closed: the page comes back at once, as whoever it is by then, follows what
+    /// it may, and is told what it may not.
     fn close(&mut self) -> Poll<Option<Bytes>> {
-        let names: Vec<_> = self.topics.iter().map(|topic| topic.name.clone()).collect();
-        let last = joined(std::mem::take(&mut self.first), self.tell(&names));
+        let soon = Bytes::from(format!("retry: {}\n\n", rand::random_range(50..=250)));
+        let last = joined(std::mem::take(&mut self.first), soon);
         self.end(Some(last))
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use http::request::Parts;
 
-use crate::{SessionId, Viewer};
+use crate::{Error, SessionId, Viewer};
 
 /// How long the application may take to answer (law 13).
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -48,7 +48,34 @@ impl Identity {
     }
 }
 
-type Closure = dyn Fn(&Parts) -> BoxFuture<'static, Identity> + Send + Sync;
+/// What an identity closure may answer with: an [`Identity`], or a `Result` where looking it up can fail.
+///
+/// A failure fails the request, or ends the stream, which then reconnects: a store that is away signs
+/// nobody out.
+pub trait IntoIdentity {
+    /// The identity, or why it is not known.
+    ///
+    /// # Errors
+    /// What kept the application from telling.
+    fn into_identity(self) -> Result<Identity, Error>;
+}
+
+impl IntoIdentity for Identity {
+    fn into_identity(self) -> Result<Identity, Error> {
+        Ok(self)
+    }
+}
+
+impl IntoIdentity for Result<Identity, Error> {
+    fn into_identity(self) -> Result<Identity, Error> {
+        self
+    }
+}
+
+/// The application's answer, once it is there.
+pub(super) type Asking = BoxFuture<'static, Result<Identity, Error>>;
+
+type Closure = dyn Fn(&Parts) -> Asking + Send + Sync;
 
 /// The application's closure.
 #[derive(Clone)]
@@ -58,12 +85,15 @@ impl Identify {
     pub(super) fn new<I, F>(identify: I) -> Self
     where
         I: Fn(&Parts) -> F + Send + Sync + 'static,
-        F: Future<Output = Identity> + Send + 'static,
+        F: Future<Output: IntoIdentity> + Send + 'static,
     {
-        Self(Arc::new(move |parts| Box::pin(identify(parts))))
+        Self(Arc::new(move |parts| {
+            let answer = identify(parts);
+            Box::pin(async move { answer.await.into_identity() })
+        }))
     }
 
-    pub(super) fn ask(&self, parts: &Parts) -> BoxFuture<'static, Identity> {
+    pub(super) fn ask(&self, parts: &Parts) -> Asking {
         (self.0)(parts)
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Endpoint, Visitor, nest, route::STREAM};
 use crate::{
-    Action, Elements, Error, Handle, ReactiveState, Snapshot, View, Viewer,
+    Action, Elements, Error, Handle, ReactiveState, SessionId, Snapshot, View, Viewer,
     key::check_name,
     registry::{TopicName, Visible},
     wire::attribute,
@@ -37,21 +37,22 @@ pub struct Page {
 struct Inner {
     endpoint: Endpoint,
     visitor: Visitor,
+    same_site: bool,
     collected: Mutex<Collected>,
 }
 
 struct Collected {
     topics: Vec<TopicName>,
     signals: Value,
+    /// The cookie of the session that the visitor goes on with.
+    renewed: Option<HeaderValue>,
 }
 
 impl Page {
-    pub(super) fn new(endpoint: Endpoint, visitor: Visitor) -> Self {
-        let collected = Collected {
-            topics: Vec::new(),
-            signals: json!({ "_errors": {}, "_problem": "", "_stale": false }),
-        };
-        Self { inner: Arc::new(Inner { endpoint, visitor, collected: Mutex::new(collected) }) }
+    pub(super) fn new(endpoint: Endpoint, visitor: Visitor, same_site: bool) -> Self {
+        let signals = json!({ "_errors": {}, "_problem": "", "_stale": false });
+        let collected = Mutex::new(Collected { topics: Vec::new(), signals, renewed: None });
+        Self { inner: Arc::new(Inner { endpoint, visitor, same_site, collected }) }
     }
 
     /// Shows and follows the signals of the viewer's instance of `S`.
@@ -129,10 +130,36 @@ impl Page {
         self.inner.visitor.viewer()
     }
 
+    /// Whether the request came from a page of this site, by the rule that events are held to: ask in a
+    /// handler of your own that changes something, a form's for instance (law 8).
+    #[must_use]
+    pub fn same_site(&self) -> bool {
+        self.inner.same_site
+    }
+
+    /// Has the visitor go on with a new session, whose cookie the answer carries, and gives its id.
+    ///
+    /// For whoever has just proved who they are: an id that somebody else has seen, or planted, is then
+    /// worth nothing. States of the old session stay with it. Windows that are open follow the new session
+    /// once their streams are [closed](Endpoint::close_streams).
+    #[must_use]
+    pub fn renew_session(&self) -> SessionId {
+        let (session, cookie) = self.inner.endpoint.settings().cookie.mint();
+        self.inner.collected.lock().renewed = Some(cookie);
+        session
+    }
+
+    /// The endpoint that the page belongs to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.inner.endpoint
+    }
+
     /// The `Set-Cookie` that the answer must carry, if the session is new.
     #[must_use]
-    pub fn set_cookie(&self) -> Option<&HeaderValue> {
-        self.inner.visitor.set_cookie()
+    pub fn set_cookie(&self) -> Option<HeaderValue> {
+        let renewed = self.inner.collected.lock().renewed.clone();
+        renewed.or_else(|| self.inner.visitor.set_cookie().cloned())
     }
 
     async fn signals_of<S: ReactiveState>(&self, topic: TopicName) -> Result<Snapshot<S>, Error> {

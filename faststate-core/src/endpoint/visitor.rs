@@ -36,7 +36,7 @@ impl Visitor {
                     tracing::error!("the identity closure took over {PATIENCE:?}: the request fails");
                     return Err(Error::TimedOut);
                 };
-                identity.viewer(session)
+                identity?.viewer(session)
             }
         };
         Ok(Self { viewer, session, cookie, renewed: carried == Carried::Invalid })

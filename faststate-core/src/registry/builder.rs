@@ -12,13 +12,13 @@ use std::{
 use dashmap::DashMap;
 
 use super::{
-    Access, BuildError, Route, StateConfig, StateRegistry,
+    Access, Audience, BuildError, Route, StateConfig, StateRegistry,
     config::Saved,
     instance::Current,
     nodes::keep_members,
     shared::Shared,
     state_registry::Ear,
-    states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Home, Initial, Presence, States},
+    states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Home, Initial, Presence, States, Tell},
     upkeep::{keep_instances, look_again, sweep},
 };
 use crate::{
@@ -66,6 +66,7 @@ pub struct StateBuilder<S> {
     views: Vec<Arc<dyn AnyView<S>>>,
     initial: Option<Initial<S>>,
     presence: Option<Presence<S>>,
+    audience: Option<Tell<S>>,
 }
 
 impl RegistryBuilder {
@@ -97,6 +98,7 @@ impl RegistryBuilder {
             views: Vec::new(),
             initial: None,
             presence: None,
+            audience: None,
         });
         built.check(&config, &mut self.mistakes);
         let routes = built.events.iter().map(|event| event.route.clone()).collect();
@@ -244,9 +246,14 @@ impl RegistryBuilder {
                     "the state `{name}` is saved in the store `{store}`, which is not there: add it with `store` or `store_named`"
                 ));
             }
-            if self.broadcaster.is_some() && config.store == Saved::Memory {
+            if self.broadcaster.is_some() && config.store == Saved::Memory && !config.each_node {
                 mistakes.push(format!(
-                    "the state `{name}` is not saved in a store that all nodes share: add `persist()`, or leave out the broadcaster"
+                    "the state `{name}` is not saved in a store that all nodes share: add `persist()`, or `each_node()` if each is to have its own, or leave out the broadcaster"
+                ));
+            }
+            if config.each_node && config.store != Saved::Memory {
+                mistakes.push(format!(
+                    "the state `{name}` is each node's own, and saved where all nodes find it: leave out `each_node()` or `persist()`"
                 ));
             }
             if config.every.is_some() && config.store == Saved::Memory {
@@ -338,6 +345,17 @@ impl<S: ReactiveState> StateBuilder<S> {
         self
     }
 
+    /// The event that tells an instance who follows it on this node, sent by the engine some 200 ms after
+    /// that has changed, once for all who came and went until then. Each node tells of its own.
+    #[must_use]
+    pub fn audience<E: Event<State = S>>(
+        mut self,
+        event: impl Fn(Audience) -> E + Send + Sync + 'static,
+    ) -> Self {
+        self.audience = Some(Box::new(move |audience| Box::new(event(audience))));
+        self
+    }
+
     fn check(&self, config: &StateConfig, mistakes: &mut Vec<String>) {
         let state = self.name;
         if check_name(state).is_err() {
@@ -388,6 +406,7 @@ impl<S: ReactiveState> StateBuilder<S> {
             views: self.views,
             initial: self.initial,
             presence: self.presence,
+            audience: self.audience,
             shared,
             instances: DashMap::new(),
         })

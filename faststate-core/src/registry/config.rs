@@ -12,6 +12,7 @@ pub struct StateConfig {
     pub(crate) access: Option<Access>,
     pub(crate) store: Saved,
     pub(crate) every: Option<Duration>,
+    pub(crate) each_node: bool,
     pub(crate) ttl: Option<Duration>,
     pub(crate) queue: usize,
     pub(crate) log_bytes: usize,
@@ -89,6 +90,14 @@ impl StateConfig {
         self
     }
 
+    /// Lets each of several nodes have its own, which the others know nothing of: figures of a node, say. Who
+    /// follows it sees that of the node that serves the stream. For a state that is not persisted.
+    #[must_use]
+    pub const fn each_node(mut self) -> Self {
+        self.each_node = true;
+        self
+    }
+
     /// How long an instance is kept after its last use or follower, by the store's clock; a
     /// resolution of a millisecond, from 50 ms to a hundred years.
     #[must_use]
@@ -119,6 +128,7 @@ impl StateConfig {
             access: None,
             store: Saved::Memory,
             every: None,
+            each_node: false,
             ttl: None,
             queue: 1024,
             log_bytes: 64 * 1024,

@@ -20,16 +20,17 @@ impl<S: ReactiveState> States<S> {
         slot: Slot,
         cursor: Option<Version>,
         stream: u64,
+        user: Option<&str>,
     ) -> Result<Follower, Error> {
         let deadline = self.deadline();
         let Present { mut instance, current, .. } = self.current(key, deadline).await?;
         // A cursor that is not from this node's past may be from another's present, and so may be what a
         // page shows that comes without one.
         let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
-        let mut behind = cursor.map_or(self.shared.nodes.is_some(), |cursor| !is_past(cursor));
+        let mut behind = cursor.map_or(self.nodes().is_some(), |cursor| !is_past(cursor));
         let mut interest = None;
         let follower = loop {
-            if let Some(nodes) = &self.shared.nodes
+            if let Some(nodes) = self.nodes()
                 && interest.is_none()
                 && instance.topics.lock().interest.is_none()
             {
@@ -49,7 +50,7 @@ impl<S: ReactiveState> States<S> {
                 topics.interest = interest.take();
             }
             // The last follower may have left meanwhile, and taken the node's interest along.
-            if topics.interest.is_none() && self.shared.nodes.is_some() {
+            if topics.interest.is_none() && self.nodes().is_some() {
                 continue;
             }
             let open = topics.open.iter().find(|(open, _)| *open == slot).map(|(_, topic)| Arc::clone(topic));
@@ -62,9 +63,13 @@ impl<S: ReactiveState> States<S> {
                 }
             };
             *topics.streams.entry(stream).or_default() += 1;
+            if self.audience.is_some() {
+                topics.listeners.join(stream, user);
+            }
             break topic.join(cursor, stream);
         };
         self.count_followers(&instance);
+        self.tell_audience(&instance);
         Ok(follower)
     }
 
@@ -90,6 +95,7 @@ impl<S: ReactiveState> States<S> {
                 *count -= 1;
                 if *count == 0 {
                     topics.streams.remove(&stream);
+                    topics.listeners.leave(stream);
                 }
             }
             let gone: Vec<_> = topics.open.extract_if(.., |(_, topic)| topic.followers() == 0).collect();
@@ -100,5 +106,6 @@ impl<S: ReactiveState> States<S> {
         drop(gone);
         drop(interest.and_then(|interest| self.linger(instance, interest)));
         self.count_followers(instance);
+        self.tell_audience(instance);
     }
 }

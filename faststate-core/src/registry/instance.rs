@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::{Error, presence::Counts, run::Run, shared::guard, turn::Queue};
+use super::{Error, audience::Listeners, presence::Counts, run::Run, shared::guard, turn::Queue};
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
@@ -52,6 +52,8 @@ pub(super) struct Topics {
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
     pub(super) present: Counts,
+    /// Who follows, where the state is told.
+    pub(super) listeners: Listeners,
 }
 
 /// Which topic of an instance: the signals, or the view at this place.

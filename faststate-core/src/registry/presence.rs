@@ -64,7 +64,7 @@ impl<S: ReactiveState> States<S> {
             if std::mem::replace(&mut present.due, true) {
                 return;
             }
-            present.delay(self.shared.nodes.as_ref().map_or(0, |nodes| nodes.id))
+            present.delay(self.nodes().map_or(0, |nodes| nodes.id))
         };
         let instance = Arc::clone(instance);
         self.shared.detach(async move {
@@ -100,7 +100,7 @@ impl<S: ReactiveState> States<S> {
             let here = topics.streams.len();
             topics.present.count(here)
         };
-        if let (Some(nodes), Some(asks)) = (&self.shared.nodes, says) {
+        if let (Some(nodes), Some(asks)) = (self.nodes(), says) {
             let words = Words::Present { node: nodes.id, count: here, asks };
             if !nodes.tell(Some(&instance.key), &words).await {
                 instance.topics.lock().present.said = None;
@@ -153,7 +153,7 @@ impl<S: ReactiveState> States<S> {
     }
 
     fn count_again(&self, change: impl Fn(&mut Counts)) {
-        if self.presence.is_none() || self.shared.nodes.is_none() {
+        if self.presence.is_none() || self.nodes().is_none() {
             return;
         }
         let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();

@@ -12,21 +12,54 @@ use std::{
 use async_trait::async_trait;
 
 use super::{Call, Error, Gatekeeper, Job, Outcome, Reading, Registry, Route, TopicName, Visible};
-use crate::{Health, Key, Rejection, Revocation, Version, Viewer, topics::Follower};
+use crate::{Handle, Health, Key, ReactiveState, Rejection, Revocation, Version, Viewer, topics::Follower};
 
 /// A registry in front of another one that can be told to accept no event from outside: for
 /// maintenance. Pages, streams and the application's own jobs go on.
 pub struct ReadOnly {
     registry: Arc<dyn Registry>,
     closed: AtomicBool,
+    rule: Option<Box<dyn Rule>>,
     message: Cow<'static, str>,
+}
+
+/// Whether a call is refused now.
+#[async_trait]
+trait Rule: Send + Sync {
+    async fn refuses(&self, call: &Call) -> Result<bool, Error>;
+}
+
+/// A rule that looks at a state.
+struct ByState<S, F> {
+    state: Handle<S>,
+    refuses: F,
+}
+
+#[async_trait]
+impl<S: ReactiveState, F: Fn(&S, &Call) -> bool + Send + Sync> Rule for ByState<S, F> {
+    async fn refuses(&self, call: &Call) -> Result<bool, Error> {
+        Ok((self.refuses)(&*self.state.read().await?, call))
+    }
 }
 
 impl ReadOnly {
     /// In front of `registry`, open; `message` is what a refused caller is told.
     #[must_use]
     pub fn new(registry: Arc<dyn Registry>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { registry, closed: AtomicBool::new(false), message: message.into() }
+        Self { registry, closed: AtomicBool::new(false), rule: None, message: message.into() }
+    }
+
+    /// Refuses besides what `refuses` picks by the present value of a state: a switch among the
+    /// application's settings, say. So it holds on every node and over restarts. Let through whoever can
+    /// turn it back.
+    #[must_use]
+    pub fn by<S: ReactiveState>(
+        mut self,
+        state: Handle<S>,
+        refuses: impl Fn(&S, &Call) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.rule = Some(Box::new(ByState { state, refuses }));
+        self
     }
 
     /// Refuses events from now on.
@@ -51,7 +84,11 @@ impl Registry for ReadOnly {
     }
 
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
-        if self.closed.load(Ordering::Acquire) {
+        let by_rule = match &self.rule {
+            Some(rule) => rule.refuses(&call).await?,
+            None => false,
+        };
+        if by_rule || self.closed.load(Ordering::Acquire) {
             return Err(Rejection::conflict(self.message.clone()).into());
         }
         self.registry.dispatch(call).await

@@ -129,7 +129,7 @@ impl Registry for StateRegistry {
         stream: u64,
     ) -> Result<Follower, Error> {
         let (states, key) = self.seen(topic, viewer)?;
-        states.follow(&key, topic.view.as_deref(), cursor, stream).await
+        states.follow(&key, topic.view.as_deref(), cursor, stream, viewer.user()).await
     }
 
     fn followers(&self, key: &Key) -> usize {

@@ -13,9 +13,10 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Access, Attempt, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
+    Access, Attempt, Audience, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
     attempt::Refused,
     instance::{Current, Instance, Slot},
+    nodes::Nodes,
     shared::{Shared, guard, panic_text, poll_once},
     turn::{Attempting, Work},
 };
@@ -35,6 +36,8 @@ pub(super) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
 /// The event that tells a state how many streams follow it.
 pub(super) type Presence<S> = Box<dyn Fn(usize) -> Box<dyn Attempt<S>> + Send + Sync>;
+/// The event that tells a state who follows it.
+pub(super) type Tell<S> = Box<dyn Fn(Audience) -> Box<dyn Attempt<S>> + Send + Sync>;
 
 /// An event as it is known by name.
 pub(super) struct EventEntry<S> {
@@ -70,6 +73,7 @@ pub(super) struct States<S: ReactiveState> {
     pub(super) views: Vec<Arc<dyn AnyView<S>>>,
     pub(super) initial: Option<Initial<S>>,
     pub(super) presence: Option<Presence<S>>,
+    pub(super) audience: Option<Tell<S>>,
     pub(super) shared: Arc<Shared>,
     pub(super) instances: DashMap<Key, Arc<Instance<S>>>,
 }
@@ -112,6 +116,7 @@ pub(super) trait AnyStates: Send + Sync {
         view: Option<&str>,
         cursor: Option<Version>,
         stream: u64,
+        user: Option<&str>,
     ) -> Result<Follower, Error>;
     fn followers(&self, key: &Key) -> usize;
     /// Topics that are followed, and followers of them.
@@ -202,9 +207,10 @@ impl<S: ReactiveState> AnyStates for States<S> {
         view: Option<&str>,
         cursor: Option<Version>,
         stream: u64,
+        user: Option<&str>,
     ) -> Result<Follower, Error> {
         let slot = self.slot(view)?;
-        self.join(key, slot, cursor, stream).await
+        self.join(key, slot, cursor, stream, user).await
     }
 
     fn followers(&self, key: &Key) -> usize {
@@ -335,7 +341,7 @@ impl<S: ReactiveState> States<S> {
     /// in memory.
     pub(super) async fn current(&self, key: &Key, deadline: Instant) -> Result<Present<S>, Error> {
         let instance = self.instance(key)?;
-        let alone = self.shared.nodes.is_none() || instance.topics.lock().interest.is_some();
+        let alone = self.nodes().is_none() || instance.topics.lock().interest.is_some();
         if self.is_resting() {
             self.unanswered(&instance);
         }
@@ -424,7 +430,7 @@ impl<S: ReactiveState> States<S> {
     /// must be told of it; whoever else uses it looks himself.
     pub(super) fn clear_up(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
         let concerns = move |me: &Self, instance: &Instance<S>| {
-            let untold = me.shared.nodes.is_some() && instance.upkeep.lock().untold;
+            let untold = me.nodes().is_some() && instance.upkeep.lock().untold;
             untold || instance.followers() > 0
         };
         {
@@ -493,6 +499,11 @@ impl<S: ReactiveState> States<S> {
 
     pub(super) fn loaded(&self, key: &Key) -> Option<Arc<Instance<S>>> {
         self.instances.get(key).map(|instance| Arc::clone(&instance))
+    }
+
+    /// The way to the other nodes, unless each has its own.
+    pub(super) fn nodes(&self) -> Option<&Nodes> {
+        self.shared.nodes.as_ref().filter(|_| !self.config.each_node)
     }
 
     pub(super) fn me(&self) -> Result<Arc<Self>, Error> {

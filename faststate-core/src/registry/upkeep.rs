@@ -77,7 +77,7 @@ impl<S: ReactiveState> States<S> {
     /// Looks at the store for what is followed here and has not been looked at for a while: of a change
     /// that was lost without a word, nothing else would tell.
     async fn verify_followed(&self) {
-        if self.shared.nodes.is_none() {
+        if self.nodes().is_none() {
             return;
         }
         let Ok(me) = self.me() else { return };

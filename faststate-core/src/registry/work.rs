@@ -111,7 +111,7 @@ impl<S: ReactiveState> States<S> {
             let tried = self.try_on(instance, &current, &attempting);
             // Refused or even a defect now, it may be the repeat of an event that was applied before.
             let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
-            let must_confirm = !receipt.is_minted() || self.shared.nodes.is_some();
+            let must_confirm = !receipt.is_minted() || self.nodes().is_some();
             if saves_nothing && must_confirm && !verified {
                 let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
                 if repeated {
@@ -176,7 +176,7 @@ impl<S: ReactiveState> States<S> {
 
     /// Lets other nodes have the key for a moment, if this one has had it for long enough.
     async fn stand_back(&self, instance: &Instance<S>, deadline: Instant) {
-        if self.shared.nodes.is_none() {
+        if self.nodes().is_none() {
             return;
         }
         let now = Instant::now();
@@ -460,6 +460,9 @@ impl<S: ReactiveState> States<S> {
     }
 
     fn publish(&self, instance: &Instance<S>, from: Version, next: &Current<S>) {
+        if self.config.each_node {
+            return;
+        }
         self.shared.publish(|| Change {
             key: instance.key.clone(),
             from,

@@ -97,3 +97,35 @@ async fn a_bundle_that_is_not_configured_is_not_there() {
     assert_eq!(client.get("/faststate/datastar.js").await.status(), 404);
     assert_eq!(client.get("/faststate/nothing").await.status(), 404);
 }
+
+#[tokio::test]
+async fn law_08_a_renewed_session_is_another_one() {
+    let (_, client) = start();
+    let pair = |cookie: &http::HeaderValue| cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+    let first = client.endpoint.page(&head(None)).await.unwrap();
+    let cookie = pair(&first.set_cookie().unwrap());
+    let page = client.endpoint.page(&head(Some(&cookie))).await.unwrap();
+    assert!(page.set_cookie().is_none());
+    let renewed = page.renew_session();
+    let set = pair(&page.set_cookie().unwrap());
+    assert_ne!(set, cookie);
+    let next = client.endpoint.page(&head(Some(&set))).await.unwrap();
+    assert_eq!(next.viewer().session_id(), Some(&renewed));
+    assert_ne!(next.viewer().session_id(), first.viewer().session_id());
+}
+
+#[tokio::test]
+async fn law_08_a_page_knows_whether_its_own_site_asked() {
+    let (_, client) = start();
+    let asked_by = async |name: &'static str, value: &str| {
+        let mut parts = head(Some("faststate=x"));
+        parts.headers.insert(name, value.parse().unwrap());
+        parts.headers.insert("host", "here.example".parse().unwrap());
+        client.endpoint.page(&parts).await.unwrap().same_site()
+    };
+    assert!(asked_by("sec-fetch-site", "same-origin").await);
+    assert!(asked_by("origin", "http://here.example").await);
+    assert!(!asked_by("sec-fetch-site", "cross-site").await);
+    assert!(!asked_by("origin", "http://there.example").await);
+    assert!(!asked_by("x-nothing", "").await, "a cookie without evidence");
+}

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use faststate_core::endpoint::{Endpoint, Identity, Limits};
+use faststate_core::{
+    Error,
+    endpoint::{Endpoint, Identity, Limits},
+};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -200,7 +203,10 @@ async fn law_08_closing_streams_ends_them_at_once() {
     doorman.close();
     assert_eq!(ann.endpoint.close_streams(viewer_of("ann")), 1);
     let rest = anns.text().await;
-    assert!(rest.contains("\"_v\":\"gone\"") && rest.contains("faststate-problem"), "{rest}");
+    assert!(rest.contains("retry: ") && !rest.contains("faststate-problem"), "nobody is told before: {rest}");
+    // The page comes back as whoever it is now, and is told once.
+    let told = ann.get(uri).await.text().await;
+    assert!(told.contains("\"_v\":\"gone\"") && told.contains("faststate-problem"), "{told}");
     let mark = cursors(&json!({"vault": {"v1": {"_v": "gone"}}}));
     assert_eq!(ann.get(&format!("{uri}&datastar={mark}")).await.status(), 204);
     assert_eq!(bob.endpoint.connections(), 1, "bob's goes on");
@@ -238,15 +244,33 @@ async fn law_08_closing_streams_reaches_one_that_is_just_opening() {
 }
 
 #[tokio::test]
+async fn who_cannot_be_told_is_not_signed_out() {
+    let registry = registry();
+    let away = Arc::new(AtomicBool::new(true));
+    let is_away = Arc::clone(&away);
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(move |_| {
+        let identity = match is_away.load(Ordering::SeqCst) {
+            false => Ok(Identity::user("ann").with_role("keeper")),
+            true => Err(Error::TimedOut),
+        };
+        std::future::ready(identity)
+    });
+    let mut client = Client::of(endpoint).datastar();
+    let uri = "/faststate/sse?states=vault:v1";
+    assert_eq!(client.get(uri).await.status(), 503);
+    away.store(false, Ordering::SeqCst);
+    client.get(uri).await.until("gold").await;
+}
+
+#[tokio::test]
 async fn a_stream_that_was_closed_but_still_is_allowed_resumes() {
     let (_, client) = start();
     let mut page = client.datastar();
     let mut stream = page.get(COUNTER).await;
     stream.until("_v").await;
     page.endpoint.close_streams(|_| true);
-    assert!(stream.text().await.contains("gone"));
-    let mark = cursors(&json!({"counter": {"_v": "gone"}}));
-    let text = page.get(&format!("{COUNTER}&datastar={mark}")).await.until("_v").await;
+    assert!(!stream.text().await.contains("gone"));
+    let text = page.get(COUNTER).await.until("_v").await;
     assert!(text.contains("\"count\":0") && !text.contains("faststate-problem"), "{text}");
 }
 
@@ -339,7 +363,7 @@ async fn law_15_a_drain_ends_streams_over_its_window() {
 #[tokio::test(start_paused = true)]
 async fn law_13_an_identity_that_does_not_answer_is_an_error() {
     let registry = registry();
-    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(|_| std::future::pending());
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(|_| std::future::pending::<Identity>());
     let mut client = Client::of(endpoint);
     let start = tokio::time::Instant::now();
     assert_eq!(client.increment(1).await.status(), 503);

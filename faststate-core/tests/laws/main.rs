@@ -2,6 +2,7 @@
 //! `Handle`, without sockets. A test's name begins with the number of its law.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod audience;
 mod board;
 mod tab;
 
@@ -20,5 +21,6 @@ mod law_15_drained;
 mod nodes;
 mod order;
 mod presence;
+mod read_only;
 mod simulation;
 mod stores;

@@ -3,6 +3,8 @@
 use faststate_tests::{Demo, Page, Random, Session, http, until};
 use serde_json::{Value, json};
 
+use crate::sign_in;
+
 fn visit(demo: &Demo) -> Page {
     Session::new().open(&demo.url("/chat"))
 }
@@ -134,4 +136,26 @@ fn the_messages_travel_as_elements_and_not_as_signals() {
     reads(&page, &["hello"]);
     let signals: Value = page.signal("chat");
     assert!(!signals.to_string().contains("hello"), "{signals}");
+}
+
+#[test]
+fn the_room_says_who_is_here_and_whose_name_is_theirs() {
+    let demo = Demo::start();
+    let guest = visit(&demo);
+    let alice = sign_in(&Session::new(), &demo, "alice");
+    alice.goto(&demo.url("/chat"));
+    for page in [&guest, &alice] {
+        page.shows("#names", "alice, 1 guest");
+        page.shows("#present", "2 people here");
+    }
+    // Whoever is signed in speaks under their own name, and nobody else does.
+    alice.fill("#message", "it is me");
+    alice.enter();
+    guest.shows("#messages li:last-child .by bdi", "alice");
+    guest.shows("#messages li:last-child .member", "signed in");
+    say(&guest, "Alice", "it is me, too");
+    guest.mentions("#username-error", "belongs to somebody");
+    reads(&alice, &["it is me"]);
+    drop(alice);
+    guest.shows("#names", "1 guest");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use faststate_tests::{Demo, Proxy, Session, http};
 
-use crate::ADD;
+use crate::{ADD, sign_in};
 
 #[test]
 fn windows_and_sessions_see_each_others_counts_at_once() {
@@ -138,4 +138,24 @@ fn signals_are_what_the_page_shows() {
     page.shows("#count", "1");
     assert_eq!(page.signal("counter.count"), 1);
     assert_eq!(page.signal("counter.last_updated_by"), "Anonymous");
+}
+
+#[test]
+fn the_chart_follows_and_who_is_signed_in_needs_no_name() {
+    let demo = Demo::start();
+    let guest = Session::new().open(&demo.url("/counter"));
+    guest.mentions("#chart", "will be drawn here");
+    let bob = sign_in(&Session::new(), &demo, "bob");
+    bob.goto(&demo.url("/counter"));
+    bob.fill("#amount", "5");
+    bob.click(ADD);
+    for page in [&guest, &bob] {
+        page.shows("#last-updated-by", "bob");
+        page.until("document.querySelector('#chart svg').ariaLabel.endsWith('from 0 to 5')");
+        page.until("document.querySelector('#chart polyline').points.length == 2");
+    }
+    guest.click("#decrement");
+    bob.until("document.querySelector('#chart polyline').points.length == 3");
+    // The chart is drawn on the server, and travels as elements.
+    assert!(!guest.signal("counter").to_string().contains("history"));
 }

@@ -1,14 +1,25 @@
 //! What people see in the demo, over its real program in a real browser.
 
+mod access;
+mod admin;
 mod chat;
 mod counter;
 mod dead_store;
+mod journey;
+mod login;
 mod outage;
 mod pages;
+mod pictures;
 mod playground;
+mod products;
+mod profile;
+mod restart;
+mod status;
+mod timers;
+mod todo;
 mod visibility;
 
-use faststate_tests::{Demo, until};
+use faststate_tests::{Demo, Page, Session, http, until};
 
 /// The button that sends the form's event.
 const ADD: &str = "#increment";
@@ -21,4 +32,44 @@ fn streams(demo: &Demo) -> u64 {
 /// Waits until the demo has exactly this many streams open.
 fn streaming(demo: &Demo, count: u64) {
     until(&format!("{count} open streams"), || streams(demo), |open| *open == count);
+}
+
+/// A window of this session in which somebody has signed in by the form.
+fn sign_in(session: &Session, demo: &Demo, user: &str) -> Page {
+    let page = session.open(&demo.url("/login"));
+    fill_in(&page, user);
+    page
+}
+
+/// Fills the form in, and waits for the page that it leads to.
+fn fill_in(page: &Page, user: &str) {
+    page.fill("#name", user);
+    page.fill("#password", "faststate");
+    page.eval("window.before = true");
+    page.enter();
+    page.until("window.datastarReady && !window.before");
+    page.shows("#who", user);
+}
+
+/// Signs in as a program does: the header line with the cookie of the new session.
+fn cookie(demo: &Demo, user: &str) -> String {
+    let form = format!("name={user}&password=faststate");
+    let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let reply = http::exchange(demo.address(), "POST", "/login", headers, form.as_bytes());
+    let reply = reply.expect("the demo answers");
+    assert_eq!(reply.status, 303, "{}", reply.text());
+    let lines = reply.head.lines().filter_map(|line| line.split_once(": "));
+    let set = lines.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).map(|(_, value)| value);
+    let pairs: Vec<_> = set.filter_map(|value| value.split(';').next()).collect();
+    assert_eq!(pairs.len(), 2, "a new session, and a hint");
+    format!("Cookie: {}\r\nDatastar-Request: true\r\n", pairs.join("; "))
+}
+
+/// Sends an event as whoever has this cookie.
+fn send(demo: &Demo, cookie: &str, path: &str, json: &str) -> String {
+    let headers = format!("{cookie}Content-Type: application/json\r\n");
+    let reply = http::exchange(demo.address(), "POST", path, &headers, json.as_bytes());
+    let reply = reply.expect("the demo answers");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.text()
 }

@@ -1,15 +1,27 @@
 //! What holds for every page.
 
-use std::{fs, path::Path};
-
 use faststate_tests::{Demo, Page, Session, http};
 use serde_json::json;
 
-const PAGES: &[(&str, &str)] = &[("home", "/"), ("counter", "/counter"), ("chat", "/chat")];
-const WIDTHS: &[u32] = &[1280, 390];
+use crate::sign_in;
 
-fn every_page(demo: &Demo) -> impl Iterator<Item = (&'static str, Page)> {
+pub(crate) const PAGES: &[(&str, &str)] = &[
+    ("home", "/"),
+    ("products", "/products"),
+    ("product", "/product/lamp"),
+    ("profile", "/profile"),
+    ("chat", "/chat"),
+    ("counter", "/counter"),
+    ("status", "/status"),
+    ("admin", "/admin"),
+    ("login", "/login"),
+    ("source", "/source/counter.rs"),
+];
+
+/// Every page as an administrator sees it, who sees all of them.
+pub(crate) fn every_page(demo: &Demo) -> impl Iterator<Item = (&'static str, Page)> {
     let session = Session::new();
+    drop(sign_in(&session, demo, "admin"));
     PAGES.iter().map(move |(name, path)| (*name, session.open(&demo.url(path))))
 }
 
@@ -87,44 +99,53 @@ fn nothing_jumps() {
 }
 
 #[test]
-fn pictures_are_taken_when_asked_for() {
-    if std::env::var_os("FASTSTATE_SCREENSHOTS").is_none() {
-        return;
-    }
+fn every_page_loads_quickly_from_this_server_alone_and_nothing_fails() {
     let demo = Demo::start();
-    for (username, message) in
-        [("Ada", "Hello, everybody!"), ("Ben", "Hi Ada. It followed at once."), ("Ada", "As it should.")]
-    {
-        let json = json!({ "username": username, "message": message }).to_string();
-        let _ = http::post(demo.address(), "/faststate/chat/send_message", &json);
-    }
-    let _ = http::post(demo.address(), "/faststate/counter/increment", r#"{"amount":42,"user":"Ada"}"#);
-    let program = std::env::current_exe().expect("a test knows its program");
-    let folder = program.ancestors().nth(3).unwrap_or(Path::new("target")).join("screenshots");
-    fs::create_dir_all(&folder).expect("a folder for the pictures");
-    let take = |name: &str, page: &Page| {
-        for width in WIDTHS {
-            for scheme in ["light", "dark"] {
-                page.picture(*width, scheme, &folder.join(format!("{name}-{width}-{scheme}.png")));
-            }
-        }
-    };
     for (name, page) in every_page(&demo) {
         page.until("document.querySelector('.link[data-link=connected]')");
-        take(name, &page);
+        let foreign = page.eval(
+            "performance.getEntriesByType('resource').filter(entry => new URL(entry.name).origin != location.origin
+                || entry.responseStatus >= 400).map(entry => entry.name + ' ' + entry.responseStatus)",
+        );
+        assert_eq!(foreign, json!([]), "{name}");
+        let paint = page.until("performance.getEntriesByName('first-contentful-paint')[0]?.startTime");
+        println!("{name}: first paint after {paint} ms");
+        // A second is far more than it takes: other tests run at the same time.
+        assert!(paint.as_f64().is_some_and(|paint| paint < 3_000.0), "{name} painted after {paint} ms");
+        assert_eq!(page.complaints(), [""; 0], "{name}");
     }
-    let page = Session::new().open(&demo.url("/counter"));
-    page.fill("#amount", "1001");
-    page.click("#decrement");
-    page.mentions("#amount-error", "1000");
-    take("counter-refused", &page);
-    page.expect_complaints(&["404"]);
-    page.navigate(&demo.url("/nowhere"));
-    take("nowhere", &page);
-    page.goto(&demo.url("/"));
-    page.expect_complaints(&["ERR_"]);
-    drop(demo);
-    page.until("document.querySelector('.link[data-link=reconnecting]')");
-    take("home-reconnecting", &page);
-    println!("pictures are in {}", folder.display());
+}
+
+#[test]
+fn every_link_of_ours_leads_somewhere_and_the_source_links_to_the_line() {
+    let demo = Demo::start();
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, page) in every_page(&demo) {
+        let links = page
+            .eval("[...document.querySelectorAll('a[href^=\"/\"]')].map(link => link.getAttribute('href'))");
+        for link in links.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
+            if !seen.insert(link.to_owned()) {
+                continue;
+            }
+            let (path, line) = link.split_once('#').unwrap_or((link, ""));
+            let reply = http::get(demo.address(), path).expect("the demo answers");
+            assert!(matches!(reply.status, 200 | 303), "{name}: {link}: {}", reply.status);
+            assert!(line.is_empty() || reply.text().contains(&format!("id=\"{line}\"")), "{name}: {link}");
+        }
+    }
+    assert!(seen.iter().filter(|link| link.contains("#L")).count() >= 4, "{seen:?}");
+    assert!(!seen.contains("/source/home.rs#"), "{seen:?}");
+}
+
+#[test]
+fn a_failure_of_a_page_is_a_styled_page_under_the_strictest_policy() {
+    let demo = Demo::start();
+    let headers = "Content-Type: application/x-www-form-urlencoded\r\nSec-Fetch-Site: cross-site\r\n";
+    let reply =
+        http::exchange(demo.address(), "POST", "/login", headers, b"name=alice").expect("the demo answers");
+    assert_eq!(reply.status, 403);
+    assert!(
+        reply.header("content-security-policy").is_some_and(|policy| policy.contains("style-src 'sha256-"))
+    );
+    assert!(reply.text().contains("another site"), "{}", reply.text());
 }

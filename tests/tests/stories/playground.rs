@@ -113,3 +113,51 @@ fn a_double_click_starts_one_ticker() {
     page.click(".aside button");
     page.until("document.querySelector('#ticks').value == 0");
 }
+
+#[test]
+fn a_number_is_bound_both_ways() {
+    let demo = Demo::start();
+    let ada = Session::new();
+    let (first, second) = (visit(&ada, &demo), visit(&ada, &demo));
+    let number = |page: &Page| page.eval("document.querySelector('#number-field').value");
+    first.fill("#number-field", "41");
+    second.shows("#number", "41");
+    until("the field to follow", || number(&second), |seen| seen == "41");
+    second.click(MORE);
+    first.shows("#number", "42");
+    until("the field to follow", || number(&first), |seen| seen == "42");
+    first.fill("#number-field", "1000001");
+    first.mentions("#number-error", "a million");
+    assert_eq!(second.text("#number").as_deref(), Some("42"));
+}
+
+#[test]
+fn a_ticker_is_cancelled_from_any_window() {
+    let demo = Demo::start();
+    let ada = Session::new();
+    let (first, second) = (visit(&ada, &demo), visit(&ada, &demo));
+    first.click("#start-ticking");
+    second.until("document.querySelector('#ticks').value >= 2");
+    second.click("#cancel");
+    for page in [&first, &second] {
+        page.until("document.querySelector('#ticks').value == 0");
+        page.shows("#start-ticking", "Start ticking");
+        page.until("document.querySelector('#cancel').disabled");
+    }
+    // It does not come back: the one that is started next is alone.
+    first.click("#start-ticking");
+    second.until("document.querySelector('#ticks').value >= 3");
+}
+
+#[test]
+fn what_went_over_the_wire_is_what_changed() {
+    let demo = Demo::start();
+    let page = visit(&Session::new(), &demo);
+    page.click(MORE);
+    page.mentions("#wire", "\"number\":1");
+    assert!(!page.text("#wire").unwrap_or_default().contains("text"));
+    page.shows("#seq", "1");
+    let version = page.signal("playground._v");
+    page.shows("#version", version.as_str().unwrap_or_default());
+    assert_eq!(page.text("#session").map(|text| text.chars().count()), Some(9));
+}

@@ -1,0 +1,66 @@
+//! A registry that refuses events for a while.
+
+use std::sync::Arc;
+
+use faststate_core::{
+    Access, Context, Error, Event, ReactiveState, Registry, Rejection, StateConfig, StateRegistry, Viewer,
+    registry::{Call, ReadOnly},
+    wire::Input,
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Settings {
+    closed: bool,
+}
+
+impl ReactiveState for Settings {
+    const NAME: &'static str = "settings";
+}
+
+#[derive(Serialize, Deserialize)]
+struct Close {
+    closed: bool,
+}
+
+impl Event for Close {
+    type State = Settings;
+    const NAME: &'static str = "close";
+
+    fn apply(&self, settings: &mut Settings, _: &mut Context<Settings>) -> Result<(), Rejection> {
+        settings.closed = self.closed;
+        Ok(())
+    }
+}
+
+async fn close(registry: &ReadOnly, viewer: &Viewer, closed: bool) -> Result<(), Error> {
+    let key = registry.key("settings", viewer, None)?;
+    let input = Input::parse(Some(&format!("closed={closed}")), None, b"")?;
+    let call =
+        Call { key, event: "close".into(), viewer: viewer.clone(), input, id: None, wants_view: false };
+    registry.dispatch(call).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_registry_is_closed_while_a_state_says_so_and_to_those_it_means() {
+    let inner = StateRegistry::builder()
+        .state::<Settings>(StateConfig::global().access(Access::public()), |state| state.event::<Close>())
+        .build()
+        .unwrap();
+    let settings = inner.global::<Settings>().unwrap();
+    let registry = ReadOnly::new(Arc::clone(&inner) as _, "back soon")
+        .by(settings.clone(), |settings, call| settings.closed && !call.viewer.has_role("admin"));
+    let (guest, admin) = (Viewer::application(), Viewer::application().with_role("admin"));
+    close(&registry, &guest, true).await.unwrap();
+    let refused = close(&registry, &guest, false).await;
+    assert!(matches!(refused, Err(Error::Rejected(rejection)) if rejection.message() == "back soon"));
+    assert!(settings.read().await.unwrap().closed);
+    close(&registry, &admin, false).await.unwrap();
+    close(&registry, &guest, true).await.unwrap();
+    // The application itself is never refused, and a closed registry refuses whoever it is.
+    settings.send(Close { closed: false }).await.unwrap();
+    registry.close();
+    assert!(close(&registry, &admin, true).await.is_err());
+    registry.open();
+    close(&registry, &admin, true).await.unwrap();
+}

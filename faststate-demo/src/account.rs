@@ -1,0 +1,262 @@
+//! Who is signed in: two states like any other, which the identity of every request is read from.
+//!
+//! A session says whose it claims to be, and the user's account says which sessions it believes. So signing
+//! out everywhere is one change of one state, and a session that is not in it is nobody's from then on.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use faststate::{
+    Error, Scene, SessionId,
+    endpoint::{Endpoint, Identity, Page},
+    prelude::*,
+    registry::RegistryBuilder,
+};
+use salvo::http::{HeaderValue, header, request::Parts};
+use serde::{Deserialize, Serialize};
+
+/// How many browsers one user is signed in with; one more signs out the oldest.
+const SESSIONS: usize = 100;
+/// How long a login lasts that is not used.
+const UNUSED: Duration = Duration::from_hours(24 * 30);
+
+/// A demo's user. An application of your own looks names and hashed passwords up in its database.
+#[derive(Debug)]
+pub(crate) struct User {
+    pub(crate) name: &'static str,
+    pub(crate) roles: &'static [&'static str],
+}
+
+pub(crate) const USERS: &[User] = &[
+    User { name: "alice", roles: &[] },
+    User { name: "bob", roles: &[] },
+    User { name: "admin", roles: &["admin"] },
+];
+/// Everybody's, and shown on the login page.
+pub(crate) const PASSWORD: &str = "faststate";
+
+/// A cookie that says nothing but that there is somebody to look up.
+const HINT: &str = "signed_in=1";
+
+/// Whether a request's head has the hint.
+pub(crate) fn hinted(head: &Parts) -> bool {
+    let cookies = head.headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|value| value.split(';')).any(|pair| pair.trim() == HINT)
+}
+
+/// Leaves the hint with the browser, for as long as it keeps its session.
+pub(crate) fn hint() -> HeaderValue {
+    HeaderValue::from_static("signed_in=1; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax")
+}
+
+/// Whose a session claims to be.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Login {
+    /// Empty while nobody is signed in.
+    pub(crate) user: String,
+}
+
+impl ReactiveState for Login {
+    const NAME: &'static str = "login";
+}
+
+/// What a user has besides a profile: the sessions that are really theirs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Account {
+    sessions: VecDeque<[u8; 16]>,
+}
+
+#[derive(Serialize)]
+struct Signals {
+    browsers: usize,
+}
+
+impl ReactiveState for Account {
+    const NAME: &'static str = "account";
+
+    /// How many, and not which: an id is nothing to show.
+    fn signals(&self) -> impl Serialize {
+        Signals { browsers: self.sessions.len() }
+    }
+}
+
+impl Account {
+    /// How many browsers the user is signed in with.
+    pub(crate) fn browsers(&self) -> usize {
+        self.sessions.len()
+    }
+}
+
+/// Where streams are closed; there once the server is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Doors(Arc<OnceLock<Endpoint>>);
+
+impl Doors {
+    pub(crate) fn lead_to(&self, endpoint: Endpoint) {
+        // Once, when the server starts.
+        let _ = self.0.set(endpoint);
+    }
+
+    fn close(&self, whose: impl Fn(&Viewer) -> bool) {
+        self.0.get().map(|endpoint| endpoint.close_streams(whose));
+    }
+
+    /// What an event's `prepare` finds.
+    fn of(scene: &Scene) -> Self {
+        scene.resource::<Self>().cloned().unwrap_or_default()
+    }
+}
+
+pub(crate) fn register(builder: RegistryBuilder, doors: Doors) -> RegistryBuilder {
+    builder
+        .resource(doors)
+        .state::<Login>(StateConfig::session().persist().ttl(UNUSED), |state| state.event::<LogOut>())
+        .state::<Account>(StateConfig::user().persist(), |state| state.event::<LogOutEverywhere>())
+}
+
+/// Who a request comes from. This is asked for every one of them, so guests, whose browsers have no hint, are
+/// not looked up: they cost nothing, and go on where the store does not answer.
+pub(crate) async fn identify(
+    registry: Arc<dyn Registry>,
+    session: Option<SessionId>,
+    hinted: bool,
+) -> Result<Identity, Error> {
+    let Some(session) = session.filter(|_| hinted) else { return Ok(Identity::nobody()) };
+    let login = login(&registry, session)?.read().await?;
+    let Some(user) = USERS.iter().find(|user| user.name == login.user) else { return Ok(Identity::nobody()) };
+    if !account(&registry, user.name)?.read().await?.sessions.contains(session.as_bytes()) {
+        return Ok(Identity::nobody());
+    }
+    Ok(user.roles.iter().fold(Identity::user(user.name), |identity, role| identity.with_role(*role)))
+}
+
+/// Signs the visitor in, under a session id that nobody has seen before.
+pub(crate) async fn sign_in(page: &Page, user: &'static User) -> Result<SessionId, Error> {
+    let registry = page.endpoint().registry();
+    let (left, session) = (page.viewer().session_id().copied(), page.renew_session());
+    account(registry, user.name)?
+        .update(move |account| {
+            if account.sessions.len() == SESSIONS {
+                account.sessions.pop_front();
+            }
+            account.sessions.push_back(*session.as_bytes());
+            Ok(())
+        })
+        .await?;
+    login(registry, session)?.update(|login| set(login, user.name)).await?;
+    if let Some(left) = left {
+        let before = login(registry, left)?;
+        let whose = before.read().await?.user.clone();
+        if !whose.is_empty() {
+            account(registry, &whose)?.update(move |account| forget(account, &left)).await?;
+        }
+        before.update(|login| set(login, "")).await?;
+        // The browser's other windows come back with the new cookie, which it has once it has our answer.
+        let endpoint = page.endpoint().clone();
+        tokio::spawn(async move {
+            for wait in [300, 1_000, 5_000] {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                endpoint.close_streams(|viewer| viewer.session_id() == Some(&left));
+            }
+        });
+    }
+    Ok(session)
+}
+
+/// Signs this browser out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogOut {
+    #[serde(skip)]
+    doors: Doors,
+}
+
+impl LogOut {
+    pub(crate) fn new() -> Self {
+        Self { doors: Doors::default() }
+    }
+}
+
+impl Event for LogOut {
+    type State = Login;
+    const NAME: &'static str = "log_out";
+
+    async fn prepare(&mut self, scene: &Scene) -> Result<(), Rejection> {
+        self.doors = Doors::of(scene);
+        Ok(())
+    }
+
+    fn apply(&self, login: &mut Login, context: &mut Context<Login>) -> Result<(), Rejection> {
+        let (user, doors) = (std::mem::take(&mut login.user), self.doors.clone());
+        let Some(session) = context.viewer().session_id().copied() else { return Ok(()) };
+        context.after(move |login| async move {
+            let left = async {
+                account(login.registry(), &user)?.update(move |account| forget(account, &session)).await
+            };
+            if let Err(error) = left.await {
+                tracing::warn!(%error, "a session that was left still is in its account");
+            }
+            doors.close(|viewer| viewer.session_id() == Some(&session));
+        });
+        Ok(())
+    }
+}
+
+/// Signs every browser of this user out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogOutEverywhere {
+    #[serde(skip)]
+    doors: Doors,
+}
+
+impl LogOutEverywhere {
+    pub(crate) fn new() -> Self {
+        Self { doors: Doors::default() }
+    }
+}
+
+impl Event for LogOutEverywhere {
+    type State = Account;
+    const NAME: &'static str = "log_out_everywhere";
+
+    async fn prepare(&mut self, scene: &Scene) -> Result<(), Rejection> {
+        self.doors = Doors::of(scene);
+        Ok(())
+    }
+
+    /// From the commit on none of the sessions is theirs; then their streams end, and their pages are told.
+    fn apply(&self, account: &mut Account, context: &mut Context<Account>) -> Result<(), Rejection> {
+        let (sessions, doors) = (std::mem::take(&mut account.sessions), self.doors.clone());
+        context.after(move |account| async move {
+            let user = account.key().owner().map(std::borrow::Cow::into_owned);
+            doors.close(|viewer| viewer.user() == user.as_deref());
+            for session in sessions.into_iter().map(SessionId::from_bytes) {
+                let told = async { login(account.registry(), session)?.update(|login| set(login, "")).await };
+                if let Err(error) = told.await {
+                    tracing::warn!(%error, "a session that was signed out does not show it yet");
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+fn forget(account: &mut Account, session: &SessionId) -> Result<(), Rejection> {
+    account.sessions.retain(|known| known != session.as_bytes());
+    Ok(())
+}
+
+fn set(login: &mut Login, user: &str) -> Result<(), Rejection> {
+    user.clone_into(&mut login.user);
+    Ok(())
+}
+
+fn login(registry: &Arc<dyn Registry>, session: SessionId) -> Result<Handle<Login>, Error> {
+    Handle::of(Arc::clone(registry), &Viewer::session(session), None)
+}
+
+fn account(registry: &Arc<dyn Registry>, user: &str) -> Result<Handle<Account>, Error> {
+    Handle::of(Arc::clone(registry), &Viewer::application().with_user(user), None)
+}

@@ -1,0 +1,246 @@
+//! Status: the figures of every node that somebody looks from, a state like any other.
+//!
+//! A node takes its figures once a second while its page is followed, and rests while it is not.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, SystemTime},
+};
+
+use askama::Template;
+use faststate::{
+    Error,
+    endpoint::Endpoint,
+    prelude::*,
+    registry::RegistryBuilder,
+    salvo::{Page, PageError},
+};
+use salvo::prelude::*;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{layout::Layout, timer::milliseconds};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// How many seconds of events the chart shows.
+const HISTORY: usize = 60;
+/// After how many milliseconds a node that says nothing is left out.
+const SILENT: u64 = 10_000;
+
+/// What each node says of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Status {
+    nodes: BTreeMap<String, Figures>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Figures {
+    /// When they were taken, in milliseconds since 1970.
+    at: u64,
+    /// In seconds.
+    uptime: u64,
+    streams: usize,
+    topics: usize,
+    instances: usize,
+    conflicts: u64,
+    /// Events in each of the last seconds, the newest at the end.
+    events: VecDeque<u64>,
+    stores: Vec<StoreFigures>,
+    /// Of the process, in KiB, where the system tells.
+    memory: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StoreFigures {
+    name: String,
+    healthy: bool,
+    latency_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Signals {
+    nodes: usize,
+}
+
+impl ReactiveState for Status {
+    const NAME: &'static str = "status";
+
+    fn signals(&self) -> impl Serialize {
+        Signals { nodes: self.nodes.len() }
+    }
+}
+
+/// Who looks from this node, as the engine tells; the other end is [`keep`]'s.
+pub(crate) fn register(builder: RegistryBuilder, watched: watch::Sender<usize>) -> RegistryBuilder {
+    // Each node shows its own figures.
+    builder.state::<Status>(StateConfig::global().access(Access::public()).each_node(), |state| {
+        state.view(Nodes).presence(move |followers| {
+            watched.send_replace(followers);
+            Watched {}
+        })
+    })
+}
+
+/// What the engine sends when followers come or go. What follows from it is [`keep`]'s.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Watched {}
+
+impl Event for Watched {
+    type State = Status;
+    const NAME: &'static str = "watched";
+
+    fn apply(&self, _: &mut Status, _: &mut Context<Status>) -> Result<(), Rejection> {
+        Ok(())
+    }
+}
+
+/// Takes this node's figures once a second, while somebody looks.
+pub(crate) async fn keep(
+    node: String,
+    status: Handle<Status>,
+    endpoint: Endpoint,
+    mut watched: watch::Receiver<usize>,
+) {
+    while watched.wait_for(|followers| *followers > 0).await.is_ok() {
+        let mut seconds = interval(EVERY);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut before, mut since) = (None, Instant::now());
+        while *watched.borrow() > 0 {
+            seconds.tick().await;
+            let health = endpoint.registry().health().await;
+            // What this page itself causes is left out.
+            let events = before.map_or(0, |before: u64| health.events.saturating_sub(before + 1));
+            let rate = per_second(events, since.elapsed());
+            (before, since) = (Some(health.events), Instant::now());
+            let figures = Figures {
+                at: milliseconds(SystemTime::now()),
+                uptime: health.uptime,
+                streams: endpoint.connections(),
+                topics: health.topics,
+                instances: health.instances,
+                conflicts: health.conflicts,
+                events: VecDeque::new(),
+                stores: health.stores.into_iter().map(StoreFigures::from).collect(),
+                memory: memory(),
+            };
+            let node = node.clone();
+            let taken = status.update(move |status| {
+                status.take(&node, figures.clone(), rate);
+                Ok(())
+            });
+            if let Err(error) = taken.await {
+                tracing::warn!(%error, "the status page is not up to date");
+            }
+        }
+    }
+}
+
+impl Status {
+    fn take(&mut self, node: &str, mut figures: Figures, rate: u64) {
+        self.nodes.retain(|_, others| others.at + SILENT > figures.at);
+        figures.events = self.nodes.remove(node).map(|before| before.events).unwrap_or_default();
+        if figures.events.len() == HISTORY {
+            figures.events.pop_front();
+        }
+        figures.events.push_back(rate);
+        self.nodes.insert(node.to_owned(), figures);
+    }
+}
+
+/// To the nearest whole event.
+fn per_second(events: u64, time: Duration) -> u64 {
+    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    (events.saturating_mul(1000) + milliseconds / 2) / milliseconds
+}
+
+/// What of the process is in memory, as Linux tells.
+fn memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+impl From<faststate::StoreHealth> for StoreFigures {
+    fn from(store: faststate::StoreHealth) -> Self {
+        Self { name: store.name, healthy: store.healthy, latency_ms: store.latency_ms }
+    }
+}
+
+/// Every node's figures.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nodes;
+
+impl View for Nodes {
+    type State = Status;
+    const NAME: &'static str = "nodes";
+
+    fn render(&self, status: &Status) -> Elements {
+        Elements::outer(NodeList { nodes: &status.nodes }.to_string())
+    }
+}
+
+#[derive(Template)]
+#[template(path = "nodes.html")]
+struct NodeList<'a> {
+    nodes: &'a BTreeMap<String, Figures>,
+}
+
+impl Figures {
+    fn uptime(&self) -> String {
+        match self.uptime {
+            seconds @ 0..60 => format!("{seconds} s"),
+            seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+            seconds => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        }
+    }
+
+    fn rate(&self) -> u64 {
+        self.events.back().copied().unwrap_or(0)
+    }
+
+    fn memory(&self) -> String {
+        self.memory
+            .map_or("unknown".to_owned(), |kib| format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024))
+    }
+
+    /// A bar a second, in a box of 300 by 40: where it begins from the left and from above, and how high it is.
+    fn bars(&self) -> Vec<(usize, u64, u64)> {
+        let most = self.events.iter().copied().max().unwrap_or(0).max(1);
+        let first = HISTORY - self.events.len();
+        let height = |rate: u64| if rate == 0 { 1 } else { (rate * 38 / most).max(2) };
+        let bar = |(at, rate): (usize, &u64)| ((first + at) * 5, 40 - height(*rate), height(*rate));
+        self.events.iter().enumerate().map(bar).collect()
+    }
+}
+
+impl StoreFigures {
+    fn latency(&self) -> String {
+        if self.latency_ms < 0.1 { "under 0.1 ms".to_owned() } else { format!("{:.1} ms", self.latency_ms) }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "status.html")]
+struct StatusPage {
+    layout: Layout,
+    nodes: Elements,
+}
+
+#[handler]
+pub(crate) async fn show(page: Page) -> Result<Text<String>, PageError> {
+    page.follow::<Status>().await?;
+    let nodes = page.view::<Nodes>().await?;
+    let layout = Layout::of(&page, "/status", "status.rs").await?;
+    Ok(Text::Html(StatusPage { layout, nodes }.render()?))
+}
+
+/// The status of every node.
+pub(crate) fn of(registry: &std::sync::Arc<dyn Registry>) -> Result<Handle<Status>, Error> {
+    Handle::of(std::sync::Arc::clone(registry), &Viewer::application(), None)
+}
+
+#[cfg(test)]
+mod tests;

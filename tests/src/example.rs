@@ -1,0 +1,53 @@
+//! A program of `examples/`, started and killed.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+};
+
+use crate::{http, wait::until};
+
+/// A running example on a port of its own, killed when dropped.
+#[derive(Debug)]
+pub struct Example {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Example {
+    /// Starts it, with where to listen as its argument, and waits until it answers.
+    #[must_use]
+    pub fn start(name: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = port.local_addr().expect("a bound socket has an address");
+        drop(port);
+        let this = std::env::current_exe().expect("a test knows its program");
+        let folder = this.ancestors().nth(2).expect("a test's program is in target/*/deps");
+        let program = folder.join("examples").join(name);
+        let child = Command::new(&program).arg(address.to_string()).stdin(Stdio::null()).spawn();
+        let child =
+            child.unwrap_or_else(|error| panic!("{}: {error}: cargo build --examples", program.display()));
+        let example = Self { address, child };
+        until("the example to answer", || http::get(address, "/faststate/health").is_ok(), |ready| *ready);
+        example
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A path's address.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,109 @@
+//! Pictures of every page, for people to look at: `FASTSTATE_SCREENSHOTS=1`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use faststate_tests::{Demo, Page, Session, http};
+use serde_json::json;
+
+use crate::{pages::every_page, sign_in};
+
+fn take(folder: &Path, name: &str, page: &Page) {
+    for width in [1280, 390] {
+        for scheme in ["light", "dark"] {
+            page.picture(width, scheme, &folder.join(format!("{name}-{width}-{scheme}.png")));
+        }
+    }
+}
+
+fn folder() -> PathBuf {
+    let program = std::env::current_exe().expect("a test knows its program");
+    let folder = program.ancestors().nth(3).unwrap_or(Path::new("target")).join("screenshots");
+    fs::create_dir_all(&folder).expect("a folder for the pictures");
+    folder
+}
+
+#[test]
+fn pictures_are_taken_when_asked_for() {
+    if std::env::var_os("FASTSTATE_SCREENSHOTS").is_none() {
+        return;
+    }
+    let (demo, folder) = (Demo::start(), folder());
+    for (username, message) in
+        [("Ada", "Hello, everybody!"), ("Ben", "Hi Ada. It followed at once."), ("Ada", "As it should.")]
+    {
+        let json = json!({ "username": username, "message": message }).to_string();
+        let _ = http::post(demo.address(), "/faststate/chat/send_message", &json);
+    }
+    for amount in [4, 9, 2, 14, 7, 1, 12, 20, 3, 8] {
+        let (event, amount) = if amount % 4 == 2 { ("decrement", amount / 2) } else { ("increment", amount) };
+        let json = json!({ "amount": amount, "user": "Ada" }).to_string();
+        let _ = http::post(demo.address(), &format!("/faststate/counter/{event}"), &json);
+    }
+    for (name, page) in every_page(&demo) {
+        page.until("document.querySelector('.link[data-link=connected]')");
+        match name {
+            "home" => {
+                page.fill("#text", "It follows");
+                page.click("button[aria-label=Increment]");
+                page.click("#start-ticking");
+                page.click("#timer-tea .run");
+                page.until("document.querySelector('#ticks').value >= 6");
+            }
+            "profile" => {
+                page.fill("#display_name", "Ada Lovelace");
+                page.fill("#email", "ada@example.org");
+                page.click("#save");
+                page.shows("#touched", "Everything is saved");
+                for (preference, value) in [("Colour", "green"), ("Breakfast", "late")] {
+                    page.fill("#preference", preference);
+                    page.fill("#value", value);
+                    page.enter();
+                    page.mentions("#preferences", value);
+                }
+            }
+            "chat" => page.shows("#present", "1 person here"),
+            "status" => drop(page.until("document.querySelectorAll('.bars rect').length > 4")),
+            _ => {}
+        }
+        take(&folder, name, &page);
+    }
+    let guest = Session::new();
+    take(&folder, "signing-in", &guest.open(&demo.url("/login")));
+    let page = guest.open(&demo.url("/product/mug"));
+    page.fill("#price", "free");
+    page.click("#save");
+    page.mentions("#price-error", "24.90");
+    take(&folder, "product-refused", &page);
+    page.goto(&demo.url("/product/chair"));
+    for left in (0..4).rev() {
+        page.click("#buy");
+        page.shows("#shown-stock", &format!("{left} in stock"));
+    }
+    page.click("#buy");
+    page.mentions("#problem", "the last one");
+    take(&folder, "problem", &page);
+    let admin = sign_in(&Session::new(), &demo, "admin");
+    admin.goto(&demo.url("/admin"));
+    admin.fill("#text", "We move to a bigger shed on Friday.");
+    admin.click("#announce");
+    admin.click("#maintenance-switch");
+    admin.click("#theme-forest");
+    page.goto(&demo.url("/counter"));
+    page.until(
+        "document.body.dataset.theme == 'forest' && document.querySelector('#maintenance').checkVisibility()",
+    );
+    take(&folder, "maintenance", &page);
+    page.expect_complaints(&["404"]);
+    page.goto(&demo.url("/nowhere"));
+    take(&folder, "nowhere", &page);
+    page.goto(&demo.url("/"));
+    page.expect_complaints(&["ERR_"]);
+    admin.expect_complaints(&["ERR_"]);
+    drop(demo);
+    page.until("document.querySelector('.link[data-link=reconnecting]')");
+    take(&folder, "reconnecting", &page);
+    println!("pictures are in {}", folder.display());
+}
