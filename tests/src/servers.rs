@@ -3,6 +3,7 @@
 mod disk;
 mod folder;
 mod mariadb;
+mod nginx;
 mod postgres;
 mod redis;
 
@@ -16,6 +17,7 @@ pub use self::{
     disk::Disk,
     folder::Folder,
     mariadb::MariaDb,
+    nginx::Nginx,
     postgres::Postgres,
     redis::{RedisCluster, RedisServer, RedisSnapshot},
 };

@@ -22,4 +22,5 @@ mod nodes;
 mod order;
 mod presence;
 mod read_only;
+mod simulation;
 mod stores;

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use faststate_core::{
-    Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer,
+    Error, Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer,
     conformance::{Failure, page::Page},
     registry::TopicName,
     topics::Follower,
@@ -50,6 +50,17 @@ impl Tab {
     /// Follows from where the page is.
     pub(crate) async fn connect(&mut self, registry: &Arc<StateRegistry>) {
         self.connect_at(registry, |tab, view| tab.cursor(view)).await;
+    }
+
+    /// Follows from where the page is, if the node can answer.
+    pub(crate) async fn try_connect(&mut self, registry: &Arc<StateRegistry>) -> Result<(), Error> {
+        self.disconnect();
+        let stream = rand::random();
+        for topic in &self.topics {
+            let cursor = self.cursor(topic.view.as_deref());
+            self.followers.push(registry.follow(topic, &self.viewer, cursor, stream).await?);
+        }
+        Ok(())
     }
 
     /// Follows from other cursors.

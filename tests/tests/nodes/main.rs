@@ -6,5 +6,7 @@ mod cluster;
 mod counting;
 mod drain;
 mod following;
+mod nginx;
 mod outages;
 mod user;
+mod versions;

@@ -1,0 +1,357 @@
+//! How long a change takes from one node to a follower on another: `cargo bench --bench nodes`.
+//!
+//! Two nodes over one server, which this starts by itself: an event is sent on the first, and the second
+//! gives a follower its frame. Beside it, in the same rounds, the bare service: a message that one
+//! connection publishes and another hears, as long as what the nodes tell each other. About a minute.
+
+use std::{
+    future::poll_fn,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bb8_redis::redis;
+use faststate::{
+    Access, Broadcaster, Context, Event, Handle, Key, ReactiveState, Registry as _, Rejection, StateConfig,
+    StateRegistry, Store, Version, Viewer,
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    topics::Follower,
+};
+use faststate_benches::{Column, Report};
+use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
+use faststate_store_redis::{RedisBroadcaster, RedisStore};
+use faststate_tests::{Postgres, RedisServer};
+use futures::StreamExt as _;
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_postgres::{AsyncMessage, NoTls};
+
+const COLUMNS: [Column; 2] = [
+    Column { name: "median", unit: "us", digits: 0 },
+    Column { name: "99th percentile", unit: "us", digits: 0 },
+];
+
+/// Changes of a turn, of which the first part is not measured.
+const CHANGES: usize = 2_000;
+const WARM_UP: usize = 100;
+/// How long a turn may take, where a save takes long.
+const TURN: Duration = Duration::from_secs(8);
+/// How long anything may take before the benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const CHANNEL: &str = "bare";
+/// About as long as a change of the state below on its way between nodes.
+const MESSAGE: &str = "a key, two versions and what is stored: in all about one hundred and thirty bytes of text, which is nothing to a loopback network.";
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (mut rounds, mut only) = (5, Vec::new());
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            // What cargo says to every benchmark.
+            "--bench" => {}
+            "--rounds" => rounds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(rounds),
+            _ => only.push(argument),
+        }
+    }
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    let run = async {
+        if wanted("redis") {
+            redis(rounds).await?;
+        }
+        if wanted("postgres") {
+            postgres(rounds).await?;
+        }
+        Outcome::Ok(())
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // Inside a worker: waking what `block_on` runs costs more.
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&*error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a program that failed")]
+fn complain(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}
+
+async fn redis(rounds: usize) -> Outcome<()> {
+    let server = RedisServer::start();
+    let url = server.url();
+    let pair = Pair::new(
+        RedisStore::connect(&*url).await?,
+        RedisStore::connect(&*url).await?,
+        [RedisBroadcaster::connect(&*url).await?, RedisBroadcaster::connect(&*url).await?],
+    )?;
+    let bare = BareRedis::connect(&url).await?;
+    compare("nodes-redis", "Redis, publish and subscribe alone", rounds, pair, Bare::Redis(Box::new(bare)))
+        .await
+}
+
+async fn postgres(rounds: usize) -> Outcome<()> {
+    let server = Postgres::start();
+    let url = server.url();
+    let pair = Pair::new(
+        DieselStore::postgres(&*url).await?,
+        DieselStore::postgres(&*url).await?,
+        [PostgresBroadcaster::connect(&*url).await?, PostgresBroadcaster::connect(&*url).await?],
+    )?;
+    let bare = BarePostgres::connect(&url).await?;
+    compare(
+        "nodes-postgres",
+        "PostgreSQL, notify and listen alone",
+        rounds,
+        pair,
+        Bare::Postgres(Box::new(bare)),
+    )
+    .await
+}
+
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+async fn compare(
+    file: &'static str,
+    alone: &'static str,
+    rounds: usize,
+    pair: Pair,
+    bare: Bare,
+) -> Outcome<()> {
+    let title = format!(
+        "From a node to a follower on another, {CHANGES} changes one after the other, medians of {rounds} interleaved rounds"
+    );
+    let mut report = Report::new(file, title, &COLUMNS);
+    let (pair, bare) = (Arc::new(pair), Arc::new(tokio::sync::Mutex::new(bare)));
+    for round in 1..=rounds {
+        let ours = Arc::clone(&pair);
+        let (acknowledged, sent) = tokio::spawn(async move { ours.turn().await }).await??;
+        let theirs = Arc::clone(&bare);
+        let bare = tokio::spawn(async move { theirs.lock().await.turn().await }).await??;
+        println!(
+            "round {round}, {alone}: {bare:.0?}; FastState from the acknowledgement: {acknowledged:.0?}"
+        );
+        report.push("FastState, acknowledgement to frame", &acknowledged);
+        report.push(alone, &bare);
+        report.push("FastState, event to frame", &sent);
+    }
+    Ok(report.finish()?)
+}
+
+/// What times were like: the median and the 99th percentile, in microseconds.
+fn summary(times: &[Duration]) -> Outcome<[f64; 2]> {
+    let mut histogram = Histogram::<u64>::new(3)?;
+    for time in times.iter().skip(WARM_UP) {
+        histogram.record(u64::try_from(time.as_nanos())?)?;
+    }
+    Ok([0.5, 0.99].map(|quantile| histogram.value_at_quantile(quantile) as f64 / 1e3))
+}
+
+/// One of two nodes takes events, somebody follows on the other.
+struct Pair {
+    counter: Handle<Counter>,
+    acknowledged: Arc<Stamps>,
+    /// Takes the events.
+    _first: Arc<StateRegistry>,
+    second: Arc<StateRegistry>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Counter {
+    count: u64,
+    last_updated_by: String,
+}
+
+impl ReactiveState for Counter {
+    const NAME: &'static str = "counter";
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Increment {}
+
+impl Event for Increment {
+    type State = Counter;
+    const NAME: &'static str = "increment";
+
+    fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
+        counter.count += 1;
+        "somebody".clone_into(&mut counter.last_updated_by);
+        Ok(())
+    }
+}
+
+impl Pair {
+    fn new<S: Store, B: Broadcaster>(first: S, second: S, broadcasters: [B; 2]) -> Outcome<Self> {
+        let acknowledged = Arc::new(Stamps { inner: Arc::new(first), last: Mutex::new(None) });
+        let [one, other] = broadcasters;
+        let first = node(Arc::clone(&acknowledged), one)?;
+        let second = node(second, other)?;
+        Ok(Self { counter: first.global()?, acknowledged, _first: first, second })
+    }
+
+    /// Changes one after the other, each as soon as the one before has been seen: from the store's
+    /// acknowledgement and from the event to the frame.
+    async fn turn(&self) -> Outcome<([f64; 2], [f64; 2])> {
+        let topic = "counter".parse()?;
+        let mut follower = self.second.follow(&topic, &Viewer::application(), None, 1).await?;
+        frame(&mut follower).await?;
+        let (mut acknowledged, mut sent, started) = (Vec::new(), Vec::new(), Instant::now());
+        while sent.len() < CHANGES && started.elapsed() < TURN {
+            let counter = self.counter.clone();
+            let asked = Instant::now();
+            let event = tokio::spawn(async move { counter.send(Increment {}).await });
+            let seen = frame(&mut follower).await?;
+            event.await??;
+            let saved = self.acknowledged.last.lock().ok_or("nothing was saved")?;
+            acknowledged.push(seen.saturating_duration_since(saved));
+            sent.push(seen - asked);
+        }
+        Ok((summary(&acknowledged)?, summary(&sent)?))
+    }
+}
+
+fn node(store: impl Store, broadcaster: impl Broadcaster) -> Outcome<Arc<StateRegistry>> {
+    let config = StateConfig::global().access(Access::public()).persist();
+    let builder = StateRegistry::builder().store(store).broadcaster(broadcaster);
+    Ok(builder.state::<Counter>(config, |state| state.event::<Increment>()).build()?)
+}
+
+/// When the next frame is there.
+async fn frame(follower: &mut Follower) -> Outcome<Instant> {
+    timeout(PATIENCE, poll_fn(|cx| follower.poll_frames(cx, true))).await??;
+    Ok(Instant::now())
+}
+
+/// Remembers when the store acknowledged a save.
+#[derive(Debug)]
+struct Stamps {
+    inner: Arc<dyn Store>,
+    last: Mutex<Option<Instant>>,
+}
+
+#[async_trait]
+impl Store for Stamps {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        self.inner.load(key, receipt).await
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        let saving = self.inner.save(key, record, expect, receipt).await;
+        *self.last.lock() = Some(Instant::now());
+        saving
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.inner.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner.touch(key, ttl).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+}
+
+/// The service by itself: one connection publishes, another listens.
+enum Bare {
+    Redis(Box<BareRedis>),
+    Postgres(Box<BarePostgres>),
+}
+
+struct BareRedis {
+    publisher: redis::aio::MultiplexedConnection,
+    heard: redis::aio::PubSubStream,
+    _sink: redis::aio::PubSubSink,
+}
+
+struct BarePostgres {
+    publisher: tokio_postgres::Client,
+    notify: tokio_postgres::Statement,
+    heard: mpsc::UnboundedReceiver<()>,
+    _listener: tokio_postgres::Client,
+}
+
+impl Bare {
+    async fn turn(&mut self) -> Outcome<[f64; 2]> {
+        let (mut times, started) = (Vec::new(), Instant::now());
+        while times.len() < CHANGES && started.elapsed() < TURN {
+            times.push(timeout(PATIENCE, self.once()).await??);
+        }
+        summary(&times)
+    }
+
+    /// From the publication to the message.
+    async fn once(&mut self) -> Outcome<Duration> {
+        let asked = Instant::now();
+        match self {
+            Self::Redis(bare) => {
+                let mut publisher = bare.publisher.clone();
+                let published = tokio::spawn(async move {
+                    redis::cmd("PUBLISH").arg(CHANNEL).arg(MESSAGE).exec_async(&mut publisher).await
+                });
+                bare.heard.next().await.ok_or("the subscription ended")?;
+                let took = asked.elapsed();
+                published.await??;
+                Ok(took)
+            }
+            Self::Postgres(bare) => {
+                let published = bare.publisher.query(&bare.notify, &[&CHANNEL, &MESSAGE]);
+                let heard = async {
+                    bare.heard.recv().await;
+                    asked.elapsed()
+                };
+                let (published, took) = futures::future::join(published, heard).await;
+                published?;
+                Ok(took)
+            }
+        }
+    }
+}
+
+impl BareRedis {
+    async fn connect(url: &str) -> Outcome<Self> {
+        let client = redis::Client::open(url)?;
+        let (mut sink, heard) = client.get_async_pubsub().await?.split();
+        sink.subscribe(CHANNEL).await?;
+        Ok(Self { publisher: client.get_multiplexed_async_connection().await?, heard, _sink: sink })
+    }
+}
+
+impl BarePostgres {
+    async fn connect(url: &str) -> Outcome<Self> {
+        let (publisher, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
+        // As the nodes have it: what is only told need not be on the disk.
+        publisher.batch_execute("SET synchronous_commit = off").await?;
+        let notify = publisher.prepare("SELECT pg_notify($1, $2)").await?;
+        let (listener, mut connection) = tokio_postgres::connect(url, NoTls).await?;
+        let (hears, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if matches!(message, AsyncMessage::Notification(_)) && hears.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        listener.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        Ok(Self { publisher, notify, heard, _listener: listener })
+    }
+}

@@ -1,0 +1,88 @@
+//! nginx.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use super::{Folder, free_address, program, signal};
+use crate::wait::until;
+
+/// The configuration that people are shown.
+const EXAMPLE: &str = include_str!("../../../examples/nginx.conf");
+
+/// An nginx in front of three nodes, as `examples/nginx.conf` has it; ended when dropped.
+#[derive(Debug)]
+pub struct Nginx {
+    folder: Folder,
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Nginx {
+    /// Starts the example with these addresses instead of its own.
+    #[must_use]
+    pub fn before(nodes: [SocketAddr; 3]) -> Self {
+        let (folder, address) = (Folder::new("nginx"), free_address());
+        let own = ["127.0.0.1:5001", "127.0.0.1:5002", "127.0.0.1:5003"].map(|node| format!("server {node}"));
+        let mut config = EXAMPLE.to_owned();
+        let listen = ("listen 127.0.0.1:8080".to_owned(), format!("listen {address}"));
+        let servers = own.into_iter().zip(nodes.map(|node| format!("server {node}")));
+        for (from, to) in servers.chain([listen]) {
+            assert!(config.contains(&from), "examples/nginx.conf has {from}");
+            config = config.replace(&from, &to);
+        }
+        fs::write(folder.join("nginx.conf"), config).expect("a new folder takes a file");
+        let child = Command::new(program("nginx", &[PathBuf::from("/usr/sbin")], "nginx-light"))
+            .arg("-p")
+            .arg(folder.path())
+            .args(["-c", "nginx.conf"])
+            .stdin(Stdio::null())
+            .stderr(File::create(folder.join("log")).expect("a log"))
+            .spawn()
+            .expect("nginx runs");
+        let mut nginx = Self { folder, address, child };
+        nginx.ready();
+        nginx
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A path's address.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// What it has complained about.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn ready(&mut self) {
+        let look = || {
+            let ended = self.child.try_wait().expect("nginx is ours");
+            assert!(ended.is_none(), "nginx ended at once: {}", self.log());
+            TcpStream::connect(self.address).is_ok()
+        };
+        let mut look = look;
+        until("nginx to listen", &mut look, |listens| *listens);
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Killed, it would leave its workers behind.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            signal(self.child.id(), "TERM");
+        }
+        let _ = self.child.wait();
+    }
+}

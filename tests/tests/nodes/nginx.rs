@@ -1,0 +1,88 @@
+//! Three nodes behind nginx, which sends each request wherever it likes.
+
+use std::time::{Duration, Instant};
+
+use faststate_tests::{Nginx, Page, Session, http};
+use tokio::task::block_in_place;
+
+use crate::cluster::{Cluster, Server, until};
+
+/// Clicks again and again, and counts the clicks.
+const CLICKS: &str = "
+    window.clicks = 0;
+    window.clicking = setInterval(() => {
+        document.querySelector('#increment').click();
+        window.clicks += 1;
+    }, 60);
+";
+const STOP: &str = "clearInterval(window.clicking), window.clicks";
+const PAGES: usize = 4;
+
+fn behind(cluster: &Cluster) -> Nginx {
+    let nodes = cluster.addresses();
+    Nginx::before([nodes[0], nodes[1], nodes[2]])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_15_three_nodes_behind_nginx_are_restarted_and_no_page_needs_a_reload() {
+    let mut cluster = Cluster::start(Server::redis());
+    let nginx = behind(&cluster);
+    // Each as another person: cookies and connections of its own.
+    let pages: Vec<Page> =
+        block_in_place(|| (0..PAGES).map(|_| Session::new().open(&nginx.url("/counter"))).collect());
+    block_in_place(|| pages.iter().for_each(|page| drop(page.eval(CLICKS))));
+    let started = Instant::now();
+    for node in &mut cluster.nodes {
+        block_in_place(|| {
+            pages[0].until("window.clicks > (window.before ?? 0) + 20 && (window.before = window.clicks)");
+            let ended = node.demo.terminate();
+            assert!(ended.success(), "{ended}");
+            node.demo.restart();
+        });
+    }
+    block_in_place(|| pages[0].until("window.clicks > window.before + 20"));
+    let took = started.elapsed();
+    let clicks = block_in_place(|| pages.iter().map(|page| page.eval(STOP).as_u64().unwrap()).sum::<u64>());
+    let shown = async || {
+        let total = clicks.to_string();
+        block_in_place(|| pages.iter().all(|page| page.text("#count").is_some_and(|shown| shown == total)))
+    };
+    let late = until("every page shows every click", Duration::from_secs(30), shown).await;
+    block_in_place(|| {
+        for page in &pages {
+            page.shows("#update-count", &clicks.to_string());
+            assert!(page.eval("window.clicks").is_u64(), "a page was loaded again");
+        }
+    });
+    let (_, counter) = cluster.counter().await;
+    assert_eq!((&counter["count"], &counter["update_count"]), (&clicks.into(), &clicks.into()));
+    eprintln!(
+        "three nodes restarted behind nginx in {took:?} while {PAGES} pages clicked {clicks} times; the last click \
+         was shown everywhere {late:?} after it; nginx said {} lines",
+        nginx.log().lines().count()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_03_an_event_without_an_id_gets_one_from_nginx_and_reaches_a_node_that_is_there() {
+    let mut cluster = Cluster::start(Server::redis());
+    let nginx = behind(&cluster);
+    let post = || {
+        let asked = Instant::now();
+        let answer = http::exchange(nginx.address(), "POST", "/faststate/counter/increment", "", b"");
+        (answer.map_or(0, |answer| answer.status), asked.elapsed())
+    };
+    block_in_place(|| {
+        for _ in 0..6 {
+            assert_eq!(post().0, 200);
+        }
+        cluster.nodes[0].demo.kill();
+        cluster.nodes[1].demo.kill();
+        for _ in 0..6 {
+            let (status, took) = post();
+            assert_eq!(status, 200, "{}", nginx.log());
+            assert!(took < Duration::from_secs(5), "{took:?}");
+        }
+    });
+    assert_eq!(cluster.counter().await.1["count"], 12);
+}
