@@ -61,7 +61,7 @@ impl Error {
     }
 
     /// Whether the database said that it has no room, in a statement that was rolled back.
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         // SQLite; PostgreSQL and the operating system; MySQL.
         const FULL: [&str; 4] =
             ["database or disk is full", "No space left on device", "Disk full", "is full"];

@@ -124,6 +124,11 @@ impl Thread {
         for call in calls.drain(..) {
             call.answer(undone.as_ref());
         }
+        if let Some(sqlite) = self.connection.as_mut().filter(|_| undone.is_some_and(|error| error.is_full()))
+        {
+            // The log has pages many times over: once they are in the database, it is written from its beginning.
+            let _ = sqlite.batch_execute("PRAGMA wal_checkpoint(PASSIVE)");
+        }
     }
 
     /// Does something with the connection; after an error that may be the connection's, drops it.

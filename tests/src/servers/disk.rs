@@ -12,7 +12,7 @@ pub struct Disk {
 
 impl Disk {
     /// How much it holds.
-    pub const BYTES: usize = 5 << 20;
+    pub const BYTES: usize = 64 << 20;
 
     /// An empty one.
     #[must_use]
