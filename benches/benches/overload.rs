@@ -82,9 +82,10 @@ async fn measure(server: Server, count: usize) -> io::Result<[f64; 6]> {
     let truth: [u32; SLOTS] = std::array::from_fn(|slot| sent[slot]);
     let seen = followers.seen(&truth);
     let total: u32 = sent.iter().sum();
+    let age = |quantile| followers.age(quantile).map_or(f64::NAN, |age| age.as_secs_f64() * 1e3);
     Ok([
-        followers.age(0.99).as_secs_f64() * 1e3,
-        followers.age(0.5).as_secs_f64() * 1e3,
+        age(0.99),
+        age(0.5),
         f64::from(total) / sent_in.as_secs_f64(),
         seen.right * 100.0,
         (memory.1 as f64 - memory.0 as f64) / 1e6,

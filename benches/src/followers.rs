@@ -151,11 +151,11 @@ impl Followers {
         }
     }
 
-    /// The age of the values when they were shown, at a quantile.
+    /// The age of the values when they were shown, at a quantile; none if none was measured.
     #[must_use]
-    pub fn age(&self, quantile: f64) -> Duration {
-        let micros = self.shared.clock.as_ref().map(|clock| clock.ages.lock().value_at_quantile(quantile));
-        Duration::from_micros(micros.unwrap_or_default())
+    pub fn age(&self, quantile: f64) -> Option<Duration> {
+        let ages = self.shared.clock.as_ref()?.ages.lock();
+        (!ages.is_empty()).then(|| Duration::from_micros(ages.value_at_quantile(quantile)))
     }
 
     /// Compares what they show with what it should be.
@@ -211,7 +211,7 @@ impl Shared {
 
 impl Clock {
     /// Every how many values one is measured.
-    const SAMPLE: u32 = 16;
+    const SAMPLE: u32 = 4;
 
     fn now(&self) -> u32 {
         u32::try_from(self.start.elapsed().as_micros()).unwrap_or(u32::MAX)
