@@ -7,6 +7,7 @@ mod worker;
 use std::{fmt, path::PathBuf, sync::atomic::AtomicUsize, sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
+use diesel::sqlite::SqliteConnection;
 use faststate_core::{
     Key, Version,
     store::{Expect, Loaded, Receipt, Record, Saving},
@@ -44,8 +45,19 @@ impl Sqlite {
 #[async_trait]
 impl Backend for Sqlite {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error> {
-        let (key, receipt) = (key.clone(), receipt.copied());
-        self.reader().run(move |sqlite, now| tables::load(sqlite, now, &key, receipt.as_ref())).await
+        let (asked, receipt) = (key.clone(), receipt.copied());
+        let look = move |sqlite: &mut SqliteConnection, now| {
+            let loaded = tables::load(sqlite, now, &asked, receipt.as_ref())?;
+            let has_expired = loaded.record.is_none() && tables::has_row(sqlite, &asked)?;
+            Ok((loaded, has_expired))
+        };
+        let (loaded, has_expired) = self.reader().run(look).await?;
+        if !has_expired {
+            return Ok(loaded);
+        }
+        // A writer may be about to commit what it did while the record still lived: after it, it is known.
+        let asked = key.clone();
+        self.writer.run(move |sqlite, now| tables::load(sqlite, now, &asked, receipt.as_ref())).await
     }
 
     async fn save(

@@ -21,6 +21,8 @@ SELECT state_schema, epoch, seq, nonce, data, expires_at - ?,
 FROM (SELECT 1) LEFT JOIN faststate_records
     ON record_key = ? AND (expires_at IS NULL OR expires_at > ?)";
 
+const HAS_ROW: &str = "SELECT EXISTS (SELECT 1 FROM faststate_records WHERE record_key = ?)";
+
 const HAS_RECEIPT: &str =
     "SELECT EXISTS (SELECT 1 FROM faststate_receipts WHERE digest = ? AND expires_at > ?)";
 
@@ -71,6 +73,12 @@ pub(super) fn load(
         Bind::Number(now),
     ];
     loaded(Statement::<Columns>::returning(LOAD, &binds).get_result::<Row>(sqlite)?)
+}
+
+/// Whether the key has a row, whatever has become of its record.
+pub(super) fn has_row(sqlite: &mut SqliteConnection, key: &Key) -> Result<bool, Error> {
+    let binds = [Bind::Bytes(key.as_str().as_bytes())];
+    Ok(Statement::<BigInt>::returning(HAS_ROW, &binds).get_result::<i64>(sqlite)? > 0)
 }
 
 pub(super) fn save(

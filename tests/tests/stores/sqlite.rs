@@ -117,7 +117,7 @@ async fn law_13_a_full_disk_is_an_error_in_time_and_then_forgotten() {
             Err(error) => break (key, record, error),
         }
         if number == 0 {
-            fs::write(&ballast, vec![0; 2 << 20]).unwrap();
+            fs::write(&ballast, vec![0; Disk::BYTES - (3 << 20)]).unwrap();
         }
     };
     let (key, record, error) = refused;
