@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use faststate_benches::{Child, Client, Column, Report, SLOTS, Server, Settings, bench};
+use faststate_benches::{Child, Client, Column, Report, SLOTS, Server, Settings, bench, rounds};
 use futures::future::try_join_all;
 
 const COLUMNS: [Column; 1] = [Column { name: "CPU per event", unit: "us", digits: 2 }];
@@ -16,22 +16,14 @@ fn main() -> ExitCode {
     bench(compare)
 }
 
-#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 async fn compare(settings: Settings) -> io::Result<()> {
     let title = format!("Events that nobody follows, medians of {} interleaved rounds", settings.rounds);
-    let mut report = Report::new("events", title, &COLUMNS);
-    for round in 1..=settings.rounds {
-        for server in Server::ANSWERING.into_iter().filter(|server| settings.includes(server.slug())) {
-            let cpu = measure(server).await?;
-            println!("round {round}, {:30} {cpu:.2} us", server.name());
-            report.push(server.name(), &[cpu]);
-        }
-    }
-    report.finish()
+    let report = Report::new("events", title, &COLUMNS);
+    rounds(&settings, &Server::ANSWERING, report, measure).await
 }
 
 /// Microseconds of CPU for each event.
-async fn measure(server: Server) -> io::Result<f64> {
+async fn measure(server: Server) -> io::Result<[f64; 1]> {
     let child = Child::start(server)?;
     let mut posters = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -49,5 +41,5 @@ async fn measure(server: Server) -> io::Result<f64> {
         try_join_all(all).await?;
     }
     let used = child.usage()?.cpu - before.cpu;
-    Ok(used.as_secs_f64() * 1e6 / f64::from(CONNECTIONS * (EVENTS - WARM_UP)))
+    Ok([used.as_secs_f64() * 1e6 / f64::from(CONNECTIONS * (EVENTS - WARM_UP))])
 }

@@ -4,7 +4,7 @@
 
 use std::{io, process::ExitCode};
 
-use faststate_benches::{Child, Client, Column, Followers, Report, SLOTS, Server, Settings, bench};
+use faststate_benches::{Child, Client, Column, Followers, Report, SLOTS, Server, Settings, bench, rounds};
 use futures::future::try_join_all;
 
 const COLUMNS: [Column; 5] = [
@@ -28,7 +28,6 @@ fn main() -> ExitCode {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 async fn compare(settings: &Settings, followers: usize) -> io::Result<()> {
     let name = if followers == 10_000 {
         "fanout-10000"
@@ -39,19 +38,8 @@ async fn compare(settings: &Settings, followers: usize) -> io::Result<()> {
     };
     let title =
         format!("{followers} followers of one state, medians of {} interleaved rounds", settings.rounds);
-    let mut report = Report::new(name, title, &COLUMNS);
-    for round in 1..=settings.rounds {
-        for server in Server::STREAMING.into_iter().filter(|server| settings.includes(server.slug())) {
-            if let Some(missing) = server.missing() {
-                println!("left out: {missing}");
-                continue;
-            }
-            let values = measure(server, followers).await?;
-            println!("round {round}, {followers} followers, {:30} {values:.2?}", server.name());
-            report.push(server.name(), &values);
-        }
-    }
-    report.finish()
+    let report = Report::new(name, title, &COLUMNS);
+    rounds(settings, &Server::STREAMING, report, |server| measure(server, followers)).await
 }
 
 async fn measure(server: Server, count: usize) -> io::Result<[f64; 5]> {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faststate_benches::{Child, Client, Column, Followers, Report, SLOTS, Server, Settings, bench};
+use faststate_benches::{Child, Client, Column, Followers, Report, SLOTS, Server, Settings, bench, rounds};
 use futures::future::try_join_all;
 
 const COLUMNS: [Column; 6] = [
@@ -26,26 +26,14 @@ fn main() -> ExitCode {
     bench(compare)
 }
 
-#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 async fn compare(settings: Settings) -> io::Result<()> {
     let followers = settings.followers.unwrap_or(10_000);
     let title = format!(
         "{followers} followers while events arrive as fast as they can for {TIME:?}, medians of {} interleaved rounds",
         settings.rounds
     );
-    let mut report = Report::new("overload", title, &COLUMNS);
-    for round in 1..=settings.rounds {
-        for server in Server::STREAMING.into_iter().filter(|server| settings.includes(server.slug())) {
-            if let Some(missing) = server.missing() {
-                println!("left out: {missing}");
-                continue;
-            }
-            let values = measure(server, followers).await?;
-            println!("round {round}, {:30} {values:.2?}", server.name());
-            report.push(server.name(), &values);
-        }
-    }
-    report.finish()
+    let report = Report::new("overload", title, &COLUMNS);
+    rounds(&settings, &Server::STREAMING, report, |server| measure(server, followers)).await
 }
 
 async fn measure(server: Server, count: usize) -> io::Result<[f64; 6]> {

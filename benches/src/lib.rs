@@ -16,6 +16,6 @@ pub use self::{
     followers::{Followers, Seen},
     process::{Child, Usage},
     report::{Column, Report},
-    round::{Settings, bench},
+    round::{Settings, bench, rounds},
     servers::{SLOTS, Server},
 };

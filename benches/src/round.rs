@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, process::ExitCode};
 
-use crate::process;
+use crate::{Report, Server, process};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -43,6 +43,33 @@ impl Settings {
     pub fn includes(&self, slug: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| slug.starts_with(only.as_str()))
     }
+}
+
+/// Measures each server that takes part once a round, so that what else the machine does meets all of them alike.
+///
+/// # Errors
+/// When a measurement fails.
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+pub async fn rounds<const N: usize, F: Future<Output = io::Result<[f64; N]>>>(
+    settings: &Settings,
+    servers: &[Server],
+    mut report: Report,
+    measure: impl Fn(Server) -> F,
+) -> io::Result<()> {
+    let servers = servers.iter().filter(|server| settings.includes(server.slug()));
+    let (missing, servers): (Vec<Server>, Vec<Server>) =
+        servers.partition(|server| server.missing().is_some());
+    for missing in missing.into_iter().filter_map(Server::missing) {
+        println!("left out: {missing}");
+    }
+    for round in 1..=settings.rounds {
+        for &server in &servers {
+            let values = measure(server).await?;
+            println!("round {round}, {:30} {values:.2?}", server.name());
+            report.push(server.name(), &values);
+        }
+    }
+    report.finish()
 }
 
 /// Runs a benchmark, or serves if the benchmark has started this process for that.

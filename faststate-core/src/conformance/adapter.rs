@@ -5,7 +5,7 @@
 //! ```no_run
 //! # use std::net::SocketAddr;
 //! # use faststate_core::endpoint::Endpoint;
-//! # async fn serve(_: Endpoint) -> SocketAddr { unimplemented!() }
+//! # async fn serve(_: Endpoint) -> SocketAddr { std::future::pending().await }
 //! # async fn proves() -> Result<(), Box<dyn std::error::Error>> {
 //! use faststate_core::conformance::{adapter, fixture};
 //!
