@@ -7,7 +7,10 @@ mod sql;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::{
+    result::{DatabaseErrorKind, Error as DieselError},
+    sql_types::BigInt,
+};
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _};
 use faststate_core::{
     Key, Version,
@@ -68,6 +71,25 @@ impl Server {
     }
 }
 
+impl Server {
+    async fn look(&self, binds: &[Bind<'_>]) -> Result<Loaded, Error> {
+        let mut lease = self.pool.lease().await?;
+        let statement = Statement::<Columns>::returning(sql::LOAD, binds);
+        let outcome = statement.load::<Row>(lease.connection()).await.and_then(only);
+        loaded(lease.end(outcome.map_err(Error::from), is_answer)?)
+    }
+
+    /// Whether a key without a record has a row all the same, once nobody is at work on it: who began while the
+    /// record still lived may commit after others have seen it gone.
+    async fn settled(&self, key: &Key) -> Result<bool, Error> {
+        let binds = [Bind::Bytes(key.as_str().as_bytes())];
+        let mut lease = self.pool.lease().await?;
+        let statement = Statement::<BigInt>::returning(sql::SETTLED, &binds);
+        let outcome = statement.load::<i64>(lease.connection()).await;
+        Ok(!lease.end(outcome.map_err(Error::from), is_answer)?.is_empty())
+    }
+}
+
 #[async_trait]
 impl Backend for Mysql {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error> {
@@ -75,10 +97,11 @@ impl Backend for Mysql {
             Bind::MaybeBytes(receipt.map(|receipt| &receipt.as_bytes()[..])),
             Bind::Bytes(key.as_str().as_bytes()),
         ];
-        let mut lease = self.server.pool.lease().await?;
-        let statement = Statement::<Columns>::returning(sql::LOAD, &binds);
-        let outcome = statement.load::<Row>(lease.connection()).await.and_then(only);
-        loaded(lease.end(outcome.map_err(Error::from), is_answer)?)
+        let found = self.server.look(&binds).await?;
+        if found.record.is_none() && self.server.settled(key).await? {
+            return self.server.look(&binds).await;
+        }
+        Ok(found)
     }
 
     async fn save(

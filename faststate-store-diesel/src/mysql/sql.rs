@@ -33,6 +33,9 @@ pub(super) const LOAD: &str = concat!(
     ")"
 );
 
+/// Waits for whoever is at work on the row.
+pub(super) const SETTLED: &str = "SELECT 1 FROM faststate_records WHERE record_key = ? LOCK IN SHARE MODE";
+
 pub(super) const INSERT: &str = concat!(
     "INSERT INTO faststate_records (state_schema, epoch, seq, nonce, data, expires_at, record_key)
     VALUES (?, ?, ?, ?, ?, ",

@@ -57,6 +57,9 @@ pub(super) const LOAD: &str = concat!(
     is_alive!()
 );
 
+/// Waits for whoever is at work on the row.
+pub(super) const SETTLED: &str = "SELECT 1::bigint FROM faststate_records WHERE record_key = ? FOR SHARE";
+
 /// Saves where there is no record, or an expired one. Whoever comes second waits for the first, and then
 /// finds its record.
 pub(super) const SAVE_ABSENT: &str = concat!(

@@ -48,6 +48,41 @@ async fn law_03_mysql_saves_the_others_where_a_receipt_comes_in_meanwhile() {
     a_receipt_comes_in_meanwhile(&server.url(), other, "x'", "'").await;
 }
 
+#[tokio::test]
+async fn law_10_postgres_waits_for_who_may_yet_keep_an_expired_record_alive() {
+    let server = Postgres::start();
+    let other = AsyncPgConnection::establish(&server.url()).await.unwrap();
+    kept_alive_just_in_time(&server.url(), other).await;
+}
+
+#[tokio::test]
+async fn law_10_mysql_waits_for_who_may_yet_keep_an_expired_record_alive() {
+    let server = MariaDb::start();
+    let other = AsyncMysqlConnection::establish(&server.url()).await.unwrap();
+    kept_alive_just_in_time(&server.url(), other).await;
+}
+
+/// A touch that began before the expiry and commits after it: nobody may see the record gone in between.
+async fn kept_alive_just_in_time(url: &str, mut other: impl SimpleAsyncConnection) {
+    const LIFE: Duration = Duration::from_secs(1);
+    let store = open(url).await;
+    let mortal = Record { ttl: Some(LIFE), ..record(Version::start()) };
+    assert_eq!(store.save(&key(0), &mortal, Expect::Absent, None).await.unwrap(), Saving::Saved);
+    let touch =
+        format!("BEGIN; UPDATE faststate_records SET expires_at = NULL WHERE record_key = '{}'", key(0));
+    other.batch_execute(&touch).await.unwrap();
+    assert!(store.load(&key(0), None).await.unwrap().record.is_some(), "it lived when the touch began");
+    tokio::time::sleep(LIFE + Duration::from_millis(50)).await;
+    let commit = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        other.batch_execute("COMMIT").await.unwrap();
+    };
+    let (other_key, one_key) = (key(1), key(0));
+    let (loaded, absent, ()) = tokio::join!(store.load(&one_key, None), store.load(&other_key, None), commit);
+    assert!(loaded.unwrap().record.is_some(), "it was seen gone, and came back");
+    assert!(absent.unwrap().record.is_none());
+}
+
 async fn one_row_is_locked(url: &str, mut other: impl SimpleAsyncConnection) {
     let store = open(url).await;
     let version = Version::start();
