@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod follow;
 mod instance;
+mod look;
 mod nodes;
 mod presence;
 mod read_only;
@@ -18,6 +19,7 @@ mod state_registry;
 mod states;
 mod step;
 mod turn;
+mod unanswered;
 mod upkeep;
 mod work;
 

@@ -28,9 +28,6 @@ use crate::{
     wire::{Input, InputError, Nest},
 };
 
-/// How long to wait before looking again for what a dead store has.
-const AGAIN: Duration = Duration::from_millis(500);
-
 /// How a state begins; `None` if there is no such instance.
 pub(super) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
@@ -369,20 +366,6 @@ impl<S: ReactiveState> States<S> {
         }
     }
 
-    /// Whether the store is not asked at the moment.
-    pub(super) fn is_resting(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.is_resting())
-    }
-
-    /// The store did not answer: what is in memory may be stale, and must be confirmed.
-    pub(super) fn unanswered(&self, instance: &Arc<Instance<S>>) {
-        instance.upkeep.lock().suspect = true;
-        instance.mark(true);
-        if let Ok(me) = self.me() {
-            me.clear_up(instance);
-        }
-    }
-
     /// The present state as the store has it now.
     pub(super) async fn refreshed(
         &self,
@@ -422,45 +405,6 @@ impl<S: ReactiveState> States<S> {
                 tracing::debug!(key = ?instance.key, %error, "not looked up");
                 instance.upkeep.lock().suspect = true;
                 me.clear_up(&instance);
-            }
-        });
-    }
-
-    /// Looks again and again until a suspect instance is confirmed, if somebody follows it or other nodes
-    /// must be told of it; whoever else uses it looks himself.
-    pub(super) fn clear_up(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
-        let concerns = move |me: &Self, instance: &Instance<S>| {
-            let untold = me.nodes().is_some() && instance.upkeep.lock().untold;
-            untold || instance.followers() > 0
-        };
-        {
-            let concerned = concerns(self, instance);
-            let mut upkeep = instance.upkeep.lock();
-            if !upkeep.suspect || !concerned || std::mem::replace(&mut upkeep.looking, true) {
-                return;
-            }
-        }
-        let (me, instance) = (Weak::clone(&self.me), Arc::clone(instance));
-        // Not among the tasks that `settle` waits for: it may take as long as the store is dead.
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(AGAIN).await;
-                let Some(me) = me.upgrade() else { return };
-                if me.is_resting() {
-                    continue;
-                }
-                let gone = instance.upkeep.lock().suspect
-                    && concerns(&me, &instance)
-                    && matches!(
-                        me.take_turn(&instance, Work::Refresh, me.deadline()).await,
-                        Err(Error::Unknown)
-                    );
-                let concerned = concerns(&me, &instance);
-                let mut upkeep = instance.upkeep.lock();
-                if gone || !upkeep.suspect || !concerned {
-                    upkeep.looking = false;
-                    return;
-                }
             }
         });
     }

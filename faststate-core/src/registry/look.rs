@@ -1,0 +1,190 @@
+//! A look at the store, and what another node says of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Answer, Error, Outcome,
+    instance::{Current, Instance},
+    states::States,
+    work::within,
+};
+use crate::{
+    ReactiveState,
+    broadcast::Change,
+    store::{Loaded, Receipt, Record, Saving, StoreError},
+    version::Version,
+};
+
+impl<S: ReactiveState> States<S> {
+    /// Loads what the store has now, commits it if it differs from what is in memory, and says whether
+    /// the receipt is there.
+    pub(super) async fn refresh(
+        &self,
+        instance: &Arc<Instance<S>>,
+        receipt: Option<&Receipt>,
+        deadline: Instant,
+    ) -> Result<(Arc<Current<S>>, bool), Error> {
+        let asked = Instant::now();
+        let Loaded { record, receipt } = within(deadline, self.store.load(&instance.key, receipt)).await?;
+        let before = instance.current.read().clone();
+        let ttl = record.as_ref().and_then(|record| record.ttl);
+        let current = match (&before, record) {
+            (Some(before), Some(record)) if before.version == record.version => Arc::clone(before),
+            (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
+            (before, Some(record))
+                if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
+            {
+                self.start_over(instance, record, deadline).await?
+            }
+            (_, Some(record)) => Arc::new(self.decode(instance, record)?),
+            (before, None) => match self.first(&instance.key, deadline).await {
+                Err(Error::Unknown) => {
+                    if let Some(before) = before {
+                        self.vanish(instance, before)?;
+                    }
+                    return Err(Error::Unknown);
+                }
+                first => Arc::new(Current::start(first?)?),
+            },
+        };
+        let untold = instance.upkeep.lock().untold;
+        match &before {
+            Some(before) if Arc::ptr_eq(before, &current) => {}
+            Some(before) => {
+                self.take_over(instance, before, &current);
+                if untold {
+                    self.publish(instance, before.version, &current);
+                }
+            }
+            None => *instance.current.write() = Some(Arc::clone(&current)),
+        }
+        self.confirmed(instance, ttl);
+        instance.upkeep.lock().verified = Some(asked);
+        Ok((current, receipt))
+    }
+
+    /// There is no such instance any more: who follows it sees the default, who asks is told.
+    pub(super) fn vanish(&self, instance: &Instance<S>, before: &Arc<Current<S>>) -> Result<Version, Error> {
+        instance.upkeep.lock().suspect = true;
+        if before.gone {
+            return Ok(before.version);
+        }
+        let next = Arc::new(Current::gone()?);
+        self.take_over(instance, before, &next);
+        if std::mem::take(&mut instance.upkeep.lock().untold) {
+            self.publish(instance, before.version, &next);
+        }
+        Ok(next.version)
+    }
+
+    /// The store went back in time: what it has becomes the start of a new epoch (law 10).
+    async fn start_over(
+        &self,
+        instance: &Instance<S>,
+        record: Record,
+        deadline: Instant,
+    ) -> Result<Arc<Current<S>>, Error> {
+        tracing::warn!(key = ?instance.key, "the store went back in time: a new epoch starts");
+        let expect = crate::store::Expect::Version(record.version);
+        let renewed = Record { version: Version::start(), ..record };
+        let save = self.store.save(&instance.key, &renewed, expect, None);
+        match within(deadline, save).await? {
+            Saving::Saved => {
+                instance.upkeep.lock().untold = true;
+                Ok(Arc::new(self.decode(instance, renewed)?))
+            }
+            Saving::Conflict | Saving::Duplicate => Err(Error::Busy("the store changed meanwhile")),
+        }
+    }
+
+    /// Starts a new epoch if the store has not come as far as somebody has seen: what he has seen is lost,
+    /// and is not to be mistaken for what comes instead (law 10). At most once a minute for each instance, as
+    /// cursors come from outside.
+    pub(super) async fn compare(
+        &self,
+        instance: &Arc<Instance<S>>,
+        seen: Version,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let (before, _) = self.refresh(instance, None, deadline).await?;
+        let found = before.version;
+        let is_lost = seen.epoch == found.epoch && seen != found && !seen.is_before(found);
+        if before.stored && is_lost && instance.upkeep.lock().may_renew() {
+            let record = within(deadline, self.store.load(&instance.key, None)).await?.record;
+            if let Some(record) = record.filter(|record| record.version == found) {
+                let current = self.start_over(instance, record, deadline).await?;
+                self.take_over(instance, &before, &current);
+                self.publish(instance, found, &current);
+                instance.upkeep.lock().untold = false;
+                return Ok(Outcome::quiet(Answer::Changed, current.version));
+            }
+        }
+        Ok(Outcome::quiet(Answer::Unchanged, found))
+    }
+
+    /// Takes over another node's change, from what it carries or from the store.
+    pub(super) async fn adopt(
+        &self,
+        instance: &Arc<Instance<S>>,
+        change: Change,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let Some(before) = instance.usable() else {
+            let (current, _) = self.refresh(instance, None, deadline).await?;
+            return Ok(Outcome::quiet(Answer::Unchanged, current.version));
+        };
+        if before.version == change.to || change.to.is_before(before.version) {
+            return Ok(Outcome::quiet(Answer::Unchanged, before.version));
+        }
+        let fits = before.version == change.from && change.schema == S::SCHEMA;
+        let carried = change.data.filter(|_| fits).and_then(|data| {
+            let state = serde_json::from_slice(&data).ok()?;
+            Some(Arc::new(Current::stored(state, data, change.to, false)))
+        });
+        let current = match carried {
+            Some(current) => {
+                self.take_over(instance, &before, &current);
+                self.confirmed(instance, self.config.ttl);
+                current
+            }
+            None => self.refresh(instance, None, deadline).await?.0,
+        };
+        Ok(Outcome::quiet(Answer::Changed, current.version))
+    }
+
+    /// The store has just confirmed the current version.
+    pub(super) fn confirmed(&self, instance: &Instance<S>, ttl: Option<Duration>) {
+        {
+            let mut upkeep = instance.upkeep.lock();
+            (upkeep.suspect, upkeep.untold, upkeep.perhaps_deleted) = (false, false, false);
+            upkeep.expires = ttl.map(|ttl| Instant::now() + ttl);
+        }
+        instance.mark(false);
+    }
+
+    /// The state that a record holds, upgraded if an older schema wrote it.
+    fn decode(&self, instance: &Instance<S>, record: Record) -> Result<Current<S>, Error> {
+        let corrupt = |error: crate::BoxError| {
+            tracing::error!(key = ?instance.key, %error, "what is stored cannot be read");
+            Error::Unavailable(StoreError::Corrupt { key: instance.key.clone(), source: error })
+        };
+        let state = if record.schema < S::SCHEMA {
+            let mut data = serde_json::from_slice(&record.data).map_err(|error| corrupt(error.into()))?;
+            S::migrate(record.schema, &mut data).map_err(corrupt)?;
+            serde_json::from_value(data)
+        } else {
+            serde_json::from_slice(&record.data)
+        };
+        let state = state.map_err(|error| corrupt(error.into()))?;
+        Ok(Current::stored(state, record.data, record.version, record.schema > S::SCHEMA))
+    }
+}
+
+impl<S> Current<S> {
+    /// Whether this node has been at `version` or past it, although it is not there now.
+    fn has_seen(&self, version: Version) -> bool {
+        self.stored && self.version.epoch == version.epoch && version.seq <= self.version.seq
+    }
+}
