@@ -1,4 +1,5 @@
 //! PostgreSQL: each call is one statement, and saves that come together are sent together, as one transaction.
+//! Only a load that finds nothing takes a second one, to see whether there is nothing.
 
 mod broadcaster;
 mod connection;

@@ -1,0 +1,81 @@
+//! What is done once per event, whatever happens.
+
+use super::*;
+
+static WORKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Changes nothing and leaves work behind, which may panic as it begins.
+#[derive(Serialize, Deserialize)]
+struct Ring {
+    panics: bool,
+    counts: bool,
+}
+
+impl Event for Ring {
+    type State = Board;
+    const NAME: &'static str = "ring";
+
+    fn apply(&self, board: &mut Board, context: &mut Context<Board>) -> Result<(), Rejection> {
+        let panics = self.panics;
+        board.count += i64::from(self.counts);
+        context.after(move |_| {
+            assert!(!panics, "as it begins");
+            async {
+                WORKED.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn law_03_work_without_a_change_is_done_once_per_event() {
+    let registry = crate::board::registry();
+    let board = board(&registry);
+    let ring = || board.send_as(Ring { panics: false, counts: false }, Viewer::application(), id("ring"));
+    assert_eq!(ring().await.unwrap().answer, Answer::Unchanged);
+    assert_eq!(ring().await.unwrap().answer, Answer::Repeated);
+    registry.settle().await;
+    assert_eq!(WORKED.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn work_that_panics_as_it_begins_does_not_fail_the_event() {
+    let registry = crate::board::registry();
+    let board = board(&registry);
+    let outcome = board.send(Ring { panics: true, counts: true }).await.unwrap();
+    assert_eq!(outcome.answer, Answer::Changed);
+    registry.settle().await;
+}
+
+static STOCK: AtomicUsize = AtomicUsize::new(1);
+
+/// Buys the last one.
+#[derive(Serialize, Deserialize)]
+struct Buy;
+
+impl Event for Buy {
+    type State = Board;
+    const NAME: &'static str = "buy";
+
+    async fn prepare(&mut self, _: &Scene) -> Result<(), Rejection> {
+        if STOCK.load(Ordering::SeqCst) == 0 { Err(Rejection::conflict("sold out")) } else { Ok(()) }
+    }
+
+    fn apply(&self, board: &mut Board, _: &mut Context<Board>) -> Result<(), Rejection> {
+        board.count += 1;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn law_03_a_repeat_is_a_repeat_even_where_prepare_would_refuse_it_now() {
+    let registry = crate::board::registry();
+    let board = board(&registry);
+    let buy = |name| board.send_as(Buy, Viewer::application(), id(name));
+    assert_eq!(buy("mine").await.unwrap().answer, Answer::Changed);
+    STOCK.store(0, Ordering::SeqCst);
+    assert_eq!(buy("mine").await.unwrap().answer, Answer::Repeated);
+    assert!(matches!(buy("yours").await, Err(Error::Rejected(_))));
+    assert!(matches!(board.send(Buy).await, Err(Error::Rejected(_))));
+}

@@ -1,0 +1,98 @@
+//! Records that hang, go, or belong to a newer version.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn law_13_an_initial_that_hangs_is_an_error() {
+    let exist = Arc::default();
+    let registry = notes(&exist, |builder| builder, |config| config);
+    let note = registry.record::<Note>("z").unwrap();
+    for _ in 0..3 {
+        let asked = Instant::now();
+        assert!(matches!(note.read().await, Err(Error::TimedOut)));
+        assert!(asked.elapsed() <= Duration::from_secs(2));
+    }
+    exist.store(true, Ordering::SeqCst);
+    assert_eq!(note.read().await.unwrap().text, "new", "the instance works");
+}
+
+#[tokio::test]
+async fn law_04_a_record_that_is_deleted_is_gone_on_every_node() {
+    let exist = Arc::new(AtomicBool::new(true));
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let hub = LocalBroadcaster::new();
+    let peer = hub.peer();
+    let a = notes(&exist, |b| b.store(Arc::clone(&memory)).broadcaster(hub), |c| c.persist());
+    let b = notes(&exist, |b| b.store(Arc::clone(&memory)).broadcaster(peer), |c| c.persist());
+    let (here, there) = (a.record::<Note>("a").unwrap(), b.record::<Note>("a").unwrap());
+    here.send(Write { text: "hello".to_owned() }).await.unwrap();
+    let viewer = Viewer::application();
+    let mut tabs = [Tab::open(&a, &viewer, &["note:a"]).await, Tab::open(&b, &viewer, &["note:a"]).await];
+    exist.store(false, Ordering::SeqCst);
+    here.delete().await.unwrap();
+    for tab in &mut tabs {
+        let piece = tab.next().await;
+        tab.page.feed(&piece).unwrap();
+        tab.read();
+        tab.follows(&Note::default());
+    }
+    for note in [&here, &there] {
+        for _ in 0..2 {
+            assert!(matches!(note.read().await, Err(Error::Unknown)));
+            assert!(matches!(note.send(Write { text: "x".to_owned() }).await, Err(Error::Unknown)));
+        }
+    }
+    exist.store(true, Ordering::SeqCst);
+    there.send(Write { text: "again".to_owned() }).await.unwrap();
+    assert_eq!(here.read().await.unwrap().text, "again");
+    for tab in &mut tabs {
+        let piece = tab.next().await;
+        tab.page.feed(&piece).unwrap();
+        tab.read();
+        tab.follows(&Note { text: "again".to_owned() });
+    }
+}
+
+/// The note of a newer version of the application.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct NewNote {
+    text: String,
+    #[serde(default)]
+    color: String,
+}
+
+impl ReactiveState for NewNote {
+    const NAME: &'static str = "note";
+    const SCHEMA: u32 = 2;
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_read_only_for_an_older_node_that_follows() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let hub = LocalBroadcaster::new();
+    let peer = hub.peer();
+    let exist = Arc::new(AtomicBool::new(true));
+    let old = notes(&exist, |b| b.store(Arc::clone(&memory)).broadcaster(hub), |c| c.persist());
+    let new = StateRegistry::builder()
+        .store(memory)
+        .broadcaster(peer)
+        .state::<NewNote>(StateConfig::record().access(Access::public()).persist(), |state| state)
+        .build()
+        .unwrap();
+    let (older, newer) = (old.record::<Note>("a").unwrap(), new.record::<NewNote>("a").unwrap());
+    older.send(Write { text: "one".to_owned() }).await.unwrap();
+    let mut tab = Tab::open(&old, &Viewer::application(), &["note:a"]).await;
+    newer
+        .update(|note| {
+            note.color = "red".to_owned();
+            note.text = "two".to_owned();
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let piece = tab.next().await;
+    tab.page.feed(&piece).unwrap();
+    tab.follows(&Note { text: "two".to_owned() });
+    assert!(matches!(older.send(Write { text: "three".to_owned() }).await, Err(Error::Busy(_))));
+    assert_eq!(newer.read().await.unwrap().color, "red");
+}

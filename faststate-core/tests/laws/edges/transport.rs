@@ -1,0 +1,127 @@
+//! A transport between nodes that hangs, refuses or is slow.
+
+use super::*;
+
+/// A transport that does as it is told.
+#[derive(Debug)]
+struct Transport {
+    inner: LocalBroadcaster,
+    join_hangs: AtomicBool,
+    refusals: AtomicUsize,
+}
+
+impl Transport {
+    fn new(inner: LocalBroadcaster) -> Arc<Self> {
+        Arc::new(Self { inner, join_hangs: AtomicBool::new(false), refusals: AtomicUsize::new(0) })
+    }
+}
+
+#[async_trait]
+impl Broadcaster for Transport {
+    async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
+        let refuse = |left: usize| left.checked_sub(1);
+        if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse).is_ok() {
+            return Err(BroadcastError("not now".into()));
+        }
+        self.inner.publish(change).await
+    }
+
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+        self.inner.tell(key, words).await
+    }
+
+    async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
+        if self.join_hangs.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+        self.inner.join(key).await
+    }
+
+    fn attach(&self, inbox: Arc<dyn Inbox>) {
+        self.inner.attach(inbox);
+    }
+}
+
+/// Two nodes over these transports and a store.
+fn transported() -> ([Arc<StateRegistry>; 2], [Arc<Transport>; 2]) {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let hub = LocalBroadcaster::new();
+    let transports = [Transport::new(hub.peer()), Transport::new(hub)];
+    let nodes = transports.each_ref().map(|transport| {
+        let (memory, transport) = (Arc::clone(&memory), Arc::clone(transport));
+        with(|builder| builder.store(memory).broadcaster(transport), |config| config.persist())
+    });
+    (nodes, transports)
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_broadcaster_that_hangs_is_an_error() {
+    let ([node, _], [transport, _]) = transported();
+    transport.join_hangs.store(true, Ordering::SeqCst);
+    let asked = Instant::now();
+    let refused = node.follow(&TopicName::signals("board"), &Viewer::application(), None, 1).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))));
+    assert!(asked.elapsed() <= Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_following_takes_no_longer_than_anything_else() {
+    let Two { b, store_b, .. } = two(|config| config);
+    store_b.set(StoreFault::Slow(Duration::from_millis(1500)));
+    let asked = Instant::now();
+    let refused = b.follow(&TopicName::signals("board"), &Viewer::application(), None, 1).await;
+    assert!(refused.is_err(), "it looks twice");
+    assert!(asked.elapsed() <= Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_the_last_change_reaches_other_nodes_although_it_was_refused_at_first() {
+    let ([a, b], [transport, _]) = transported();
+    let mut tab = Tab::open(&b, &Viewer::application(), &["board"]).await;
+    transport.refusals.store(3, Ordering::SeqCst);
+    add_one(&board(&a)).await.unwrap();
+    add_one(&board(&a)).await.unwrap();
+    shows_count(&mut tab, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_15_what_was_accepted_has_been_broadcast_once_settled() {
+    let ([a, b], [transport, _]) = transported();
+    let mut tab = Tab::open(&b, &Viewer::application(), &["board"]).await;
+    transport.refusals.store(3, Ordering::SeqCst);
+    add_one(&board(&a)).await.unwrap();
+    a.settle().await;
+    b.settle().await;
+    tab.read();
+    assert!(tab.shows(&Board { count: 1, ..Board::default() }).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_04_a_follower_that_comes_as_the_last_one_leaves_hears_of_other_nodes() {
+    let Two { a, b, store_b, .. } = two(|config| config);
+    let viewer = Viewer::application();
+    let first = Tab::open(&b, &viewer, &["board"]).await;
+    store_b.set(StoreFault::Slow(Duration::from_millis(100)));
+    let elsewhere = Some(Version::start());
+    let topic = TopicName::signals("board");
+    let mut joining = Box::pin(b.follow(&topic, &viewer, elsewhere, 99));
+    assert!(poll_once(&mut joining).is_pending());
+    drop(first);
+    let mut follower = joining.await.unwrap();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(follower.poll_frames(&mut cx, false).is_ready());
+    assert!(follower.poll_frames(&mut cx, false).is_pending());
+    add_one(&board(&a)).await.unwrap();
+    until("the change arrives", async || follower.poll_frames(&mut cx, false).is_ready()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_that_follows_at_once_is_not_too_many() {
+    let Two { b, store_b, .. } = two(|config| config.queue(4));
+    store_b.set(StoreFault::Slow(Duration::from_millis(50)));
+    let topic = TopicName::signals("board");
+    let viewer = Viewer::application();
+    let followers = join_all((0..500).map(|stream| b.follow(&topic, &viewer, None, stream))).await;
+    assert!(followers.iter().all(Result::is_ok));
+    assert!(store_b.loads() < 20, "one look serves all who wait: {}", store_b.loads());
+}
