@@ -139,11 +139,13 @@ impl<S: ReactiveState> States<S> {
             let record = next.record(self.config.ttl);
             let answer = Outcome { view, ..Outcome::quiet(answer, next.version) };
             let accepted = Accepted { answer, effects, aftermath, permits };
-            let asked = Instant::now();
+            let asked = self.nodes().map(|_| Instant::now());
             let save = self.store.save(&instance.key, &record, current.expect(), Some(receipt));
             match within(deadline, save).await {
                 Ok(Saving::Saved) => {
-                    instance.run.lock().saved(asked, Instant::now());
+                    if let Some(asked) = asked {
+                        instance.run.lock().saved(asked, Instant::now());
+                    }
                     self.confirmed(instance, self.config.ttl);
                     self.commit(instance, step);
                     self.publish(instance, current.version, &next);
