@@ -58,12 +58,42 @@ async fn index(page: Page, counter: Current<Counter>) -> Text<String> {
     ))
 }
 
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
+fn site() -> Result<(FastState, Router), BoxError> {
     let registry = StateRegistry::builder()
         .state::<Counter>(StateConfig::global().access(Access::public()), |state| {
             state.event::<Increment>().event::<Reset>()
         })
         .build()?;
-    Ok(FastState::new(registry).serve("127.0.0.1:5000", Router::new().get(index)).await?)
+    Ok((FastState::new(registry), Router::new().get(index)))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let (site, pages) = site()?;
+    Ok(site.serve("127.0.0.1:5000", pages).await?)
+}
+
+/// `cargo test --example counter --features testing`
+#[cfg(all(test, feature = "testing"))]
+#[tokio::test]
+async fn two_windows_show_the_same() {
+    use faststate::testing::Browser;
+
+    let (site, pages) = site().unwrap();
+    let app = site.app(pages);
+    let (mut alice, mut bob) = (Browser::new(&app), Browser::new(&app));
+    alice.visit("/").await;
+    bob.visit("/").await;
+    alice.click("Add one").await.assert_changed();
+    bob.click("Add one").await.assert_changed();
+    alice.settle().await;
+    alice.assert_text("h1", "2");
+
+    alice.hide();
+    bob.click("Reset").await.assert_changed();
+    bob.send(&Increment { amount: i64::MAX }).await.assert_changed();
+    bob.click("Add one").await.assert_rejected("amount");
+    alice.show().await;
+    alice.settle().await;
+    alice.assert_state(&Counter { count: i64::MAX });
 }

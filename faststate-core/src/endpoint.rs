@@ -315,6 +315,23 @@ impl Endpoint {
         limits::address(headers, peer, self.settings.trusted_proxy.as_ref())
     }
 
+    /// This endpoint, where an [`Identity`] among a request's extensions says who asks.
+    #[cfg(feature = "testing")]
+    pub(crate) fn told(self) -> Self {
+        let own = self.settings.identify.clone();
+        self.identity(move |parts| {
+            let asking = own.as_ref().map(|own| own.ask(parts));
+            let told = parts.extensions.get::<Identity>().cloned();
+            async move {
+                match (told, asking) {
+                    (Some(told), _) => Ok(told),
+                    (None, Some(asking)) => asking.await,
+                    (None, None) => Ok(Identity::nobody()),
+                }
+            }
+        })
+    }
+
     fn settings(&self) -> &Settings {
         &self.settings
     }

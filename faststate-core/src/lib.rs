@@ -26,6 +26,8 @@ mod health;
 pub mod patch;
 pub mod registry;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topics;
 pub mod wire;
 

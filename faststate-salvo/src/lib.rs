@@ -32,6 +32,8 @@ mod fast_state;
 mod routes;
 mod serve;
 mod stream;
+#[cfg(feature = "testing")]
+mod testing;
 
 pub use self::{
     error::PageError,
