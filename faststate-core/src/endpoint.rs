@@ -14,9 +14,13 @@ mod follow;
 mod guard;
 mod identity;
 mod limits;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod nest;
 mod page;
 mod problem;
+#[cfg(any(feature = "metrics", feature = "inspector"))]
+mod readers;
 mod reply;
 mod route;
 mod session;
@@ -36,7 +40,10 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
+#[cfg(any(feature = "metrics", feature = "inspector"))]
+pub use self::readers::{Asking, Readers};
 pub use self::{
     bundle::{Bundle, BundleError, DATASTAR_CDN, DATASTAR_INTEGRITY, DATASTAR_SHA256},
     identity::{Identity, IntoIdentity},
@@ -78,6 +85,8 @@ struct Settings {
     problem_view: Arc<dyn ProblemView>,
     heartbeat: Option<Duration>,
     recheck: Duration,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Readers>,
 }
 
 impl Endpoint {
@@ -93,6 +102,8 @@ impl Endpoint {
             problem_view: Arc::new(Notice),
             heartbeat: Some(Duration::from_secs(15)),
             recheck: Duration::from_secs(300),
+            #[cfg(feature = "metrics")]
+            metrics: None,
         };
         let streams = Arc::<Streams>::default();
         let gatekeeper = Arc::downgrade(&streams);
@@ -181,6 +192,16 @@ impl Endpoint {
         self.with(|settings| settings.recheck = every)
     }
 
+    /// Who may read the metrics at `/faststate/metrics` (nobody: the path does not exist).
+    ///
+    /// They name states, events and stores, and tell how much goes on; nothing in them is a user's or was chosen
+    /// by a browser.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(self, readers: Readers) -> Self {
+        self.with(|settings| settings.metrics = Some(readers))
+    }
+
     /// Whether [`respond`](Self::respond) has an answer for this path, whatever the method.
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
@@ -201,14 +222,18 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         match self.routes.find(&parts.method, parts.uri.path()) {
             Found::Event { state, event, id } => {
-                event::answer(self, Target { state, event, id: id.as_deref() }, &parts, body).await
+                let span = tracing::debug_span!("event", state, event, id = tracing::field::Empty);
+                let target = Target { state, event, id: id.as_deref() };
+                event::answer(self, target, &parts, body).instrument(span).await
             }
-            Found::Stream => stream::open(self, parts, peer).await,
+            Found::Stream => stream::open(self, parts, peer).instrument(tracing::debug_span!("stream")).await,
             Found::Health => self.health().await,
             Found::Bundle => {
                 let bundle = self.settings.bundle.respond(&parts);
                 bundle.unwrap_or_else(|| self.refuse(&parts, &Problem::unknown()))
             }
+            #[cfg(feature = "metrics")]
+            Found::Metrics => metrics::answer(self, &parts, peer).await,
             Found::Nothing => self.refuse(&parts, &Problem::unknown()),
             Found::BadId => {
                 let detail = "the id in the path is not percent-encoded UTF-8";

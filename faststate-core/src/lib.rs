@@ -23,6 +23,7 @@ pub mod broadcast;
 pub mod conformance;
 pub mod endpoint;
 mod health;
+mod metrics;
 pub mod patch;
 pub mod registry;
 pub mod store;

@@ -10,6 +10,8 @@ mod error;
 mod follow;
 mod instance;
 mod look;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod nodes;
 mod presence;
 mod read_only;
@@ -137,6 +139,14 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Figures for the status page and the probes. Asks each store once.
     async fn health(&self) -> Health;
+
+    /// Figures for Prometheus: text of whole families, which the endpoint adds its own to. Asks each store once.
+    ///
+    /// Nothing, unless it is implemented: what wraps a registry passes it on.
+    #[cfg(feature = "metrics")]
+    async fn metrics(&self) -> String {
+        String::new()
+    }
 
     /// Waits until every accepted event and the work it left behind has ended.
     ///

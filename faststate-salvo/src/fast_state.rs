@@ -107,6 +107,13 @@ impl FastState {
         self.with(|endpoint| endpoint.recheck(every))
     }
 
+    /// Who may read the metrics at `/faststate/metrics` (nobody): see [`Endpoint::metrics`].
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(self, readers: faststate_core::endpoint::Readers) -> Self {
+        self.with(|endpoint| endpoint.metrics(readers))
+    }
+
     /// Over how long the streams end on shutdown, each at a random moment (5 s; at most 12 s).
     #[must_use]
     pub fn drain_window(mut self, window: Duration) -> Self {

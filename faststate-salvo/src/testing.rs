@@ -1,11 +1,11 @@
 //! A Salvo application as a test's browsers reach it.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use faststate_core::testing::App;
 use http_body_util::BodyExt as _;
-use salvo::{Request, Router, Service, http::uri::Scheme};
+use salvo::{Request, Router, Service, conn::ConnCtrl, http::uri::Scheme};
 
 use crate::{FastState, Pages};
 
@@ -24,7 +24,9 @@ impl FastState {
 }
 
 async fn render(service: &Service, request: http::Request<Bytes>) -> http::Response<Bytes> {
-    let mut answer = service.handle(Request::from_hyper(request, Scheme::HTTP)).await;
+    let nowhere = || SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    let handler = service.hyper_handler(nowhere(), nowhere(), Scheme::HTTP, None, ConnCtrl::new(), None);
+    let mut answer = handler.handle(Request::from_hyper(request, Scheme::HTTP)).await;
     let body = answer.take_body().collect().await.map(http_body_util::Collected::to_bytes);
     let mut response = http::Response::new(body.unwrap_or_default());
     *response.status_mut() = answer.status_code.unwrap_or_default();

@@ -13,6 +13,9 @@ pub(super) const STREAM: &str = "/faststate/sse";
 pub(super) const HEALTH: &str = "/faststate/health";
 /// The checked bundle.
 pub(super) const BUNDLE: &str = "/faststate/datastar.js";
+/// Figures for Prometheus.
+#[cfg(feature = "metrics")]
+pub(super) const METRICS: &str = "/faststate/metrics";
 
 /// What a path and a method lead to.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(super) enum Found<'a> {
     Stream,
     Health,
     Bundle,
+    #[cfg(feature = "metrics")]
+    Metrics,
     /// The path leads somewhere by these methods only.
     Method(String),
     /// An id that is not percent-encoded UTF-8.
@@ -34,10 +39,15 @@ pub(super) enum Found<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Goal {
-    Event { state: &'static str, event: &'static str },
+    Event {
+        state: &'static str,
+        event: &'static str,
+    },
     Stream,
     Health,
     Bundle,
+    #[cfg(feature = "metrics")]
+    Metrics,
 }
 
 /// What one path leads to, by method.
@@ -53,7 +63,13 @@ impl Routes {
             let goal = Goal::Event { state: route.state, event: route.event };
             (route.path, route.method, goal)
         });
-        let own = [(STREAM, Goal::Stream), (HEALTH, Goal::Health), (BUNDLE, Goal::Bundle)];
+        let own = [
+            (STREAM, Goal::Stream),
+            (HEALTH, Goal::Health),
+            (BUNDLE, Goal::Bundle),
+            #[cfg(feature = "metrics")]
+            (METRICS, Goal::Metrics),
+        ];
         let own = own.map(|(path, goal)| (Cow::Borrowed(path), Method::GET, goal));
         let mut paths: Vec<(Cow<'static, str>, Goals)> = Vec::new();
         for (path, method, goal) in own.into_iter().chain(events) {
@@ -90,6 +106,8 @@ impl Routes {
             Goal::Stream => Found::Stream,
             Goal::Health => Found::Health,
             Goal::Bundle => Found::Bundle,
+            #[cfg(feature = "metrics")]
+            Goal::Metrics => Found::Metrics,
             Goal::Event { state, event } => {
                 let id = matched.params.get("id").map(|raw| percent_decode_str(raw).decode_utf8());
                 match id.transpose() {

@@ -144,6 +144,11 @@ impl Registry for ReadOnly {
         self.registry.health().await
     }
 
+    #[cfg(feature = "metrics")]
+    async fn metrics(&self) -> String {
+        self.registry.metrics().await
+    }
+
     async fn settle(&self) {
         self.registry.settle().await;
     }

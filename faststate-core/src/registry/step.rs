@@ -74,6 +74,8 @@ impl<S: ReactiveState> States<S> {
                 match encoded.iter().position(|(encoded, ..)| Arc::ptr_eq(encoded, topic)) {
                     Some(at) => {
                         let (topic, frame, content) = encoded.swap_remove(at);
+                        self.meter.frames.add(1);
+                        self.meter.frame_bytes.add(frame.len());
                         topic.append(frame, content);
                     }
                     // It was opened after the step was encoded: its followers get the snapshot.
@@ -82,7 +84,10 @@ impl<S: ReactiveState> States<S> {
             }
             topics.open.clone()
         };
-        topics.iter().for_each(|(_, topic)| topic.wake());
+        for (slot, topic) in &topics {
+            tracing::debug!(?slot, followers = topic.followers(), version = %next.version, "frame");
+            topic.wake();
+        }
     }
 
     /// Elements without a change, for those who follow the signals right now.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tracing::{Instrument as _, Span};
 
 use super::{
     Answer, Error, Outcome,
@@ -19,6 +20,7 @@ use crate::{
     Context, ReactiveState, Reply,
     broadcast::Change,
     event::{Aftermath, Effects},
+    metrics::Stopwatch,
     store::{Resting, Saving, StoreError},
     version::Version,
 };
@@ -52,7 +54,18 @@ impl<S: ReactiveState> States<S> {
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let outcome = match work {
-            Work::Attempt(attempting) => self.attempt(instance, *attempting, deadline).await,
+            Work::Attempt(mut attempting) => {
+                let span = std::mem::replace(&mut attempting.span, Span::none());
+                let attempt = async {
+                    let outcome = self.attempt(instance, *attempting, deadline).await;
+                    match &outcome {
+                        Ok(outcome) => tracing::debug!(answer = ?outcome.answer, "accepted"),
+                        Err(error) => tracing::debug!(%error, "refused"),
+                    }
+                    outcome
+                };
+                attempt.instrument(span).await
+            }
             Work::Refresh => {
                 let known = instance.upkeep.lock().verified.is_some_and(|at| at > arrived);
                 let current = match instance.usable().filter(|_| known) {
@@ -141,8 +154,11 @@ impl<S: ReactiveState> States<S> {
             let accepted = Accepted { answer, effects, aftermath, permits };
             let asked = Instant::now();
             let save = self.store.save(&instance.key, &record, current.expect(), Some(receipt));
-            match within(deadline, save).await {
+            let saved = within(deadline, save).await;
+            self.store_meter.saves.observe(Stopwatch::since(asked));
+            match saved {
                 Ok(Saving::Saved) => {
+                    tracing::debug!(version = %next.version, "saved");
                     instance.run.lock().saved(asked, Instant::now());
                     self.confirmed(instance, self.config.ttl);
                     self.commit(instance, step);
@@ -150,6 +166,7 @@ impl<S: ReactiveState> States<S> {
                     return Ok(self.finish(instance, &attempting, accepted));
                 }
                 Ok(Saving::Conflict) => {
+                    tracing::debug!(conflicts, "another node was faster");
                     self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     instance.upkeep.lock().suspect = true;
                     verified = false;
@@ -164,12 +181,16 @@ impl<S: ReactiveState> States<S> {
                     return self.applied(instance, &current, &attempting, doubtful);
                 }
                 Err(StoreError::Unavailable(error)) if unknown || !error.is::<Resting>() => {
+                    self.store_meter.failed_saves.add(1);
                     tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
                     instance.upkeep.lock().doubt();
                     (verified, unknown) = (false, true);
                     doubtful = Some(accepted);
                 }
-                Err(error) => return Err(Error::Unavailable(error)),
+                Err(error) => {
+                    self.store_meter.failed_saves.add(1);
+                    return Err(Error::Unavailable(error));
+                }
             }
         }
     }

@@ -157,7 +157,7 @@ impl Browser {
     /// from `data-init`.
     ///
     /// # Panics
-    /// If its signals cannot be read.
+    /// If its signals are no object.
     pub async fn load(&mut self, html: &str) {
         self.close();
         self.page = Page::document(html).unwrap_or_else(|failure| panic!("{failure}\n{html}"));
@@ -272,7 +272,8 @@ impl Browser {
         self.page.html()
     }
 
-    /// What Datastar would have written to the console: elements that were to be patched and are not there.
+    /// What Datastar would have written to the console: elements that were to be patched and are not there; and which
+    /// `data-signals` this kit cannot read.
     #[must_use]
     pub fn console(&self) -> &[String] {
         self.page.console()

@@ -258,7 +258,7 @@ fn find_cursors(
         path.push(name.clone());
         match value {
             Value::Object(object) => find_cursors(object, path, found)?,
-            Value::String(text) if name == CURSOR && !text.is_empty() => {
+            Value::String(text) if name == CURSOR && !matches!(&**text, "" | GONE) => {
                 let version =
                     text.parse().map_err(|error| Failure::error("a cursor is a version", &error))?;
                 found.push((path.clone(), version));
@@ -289,6 +289,8 @@ fn only_cursors(object: &Map<String, Value>) -> Value {
 
 /// The name of the signal that carries a topic's cursor.
 const CURSOR: &str = "_v";
+/// What it says instead of a topic that the page may not follow.
+const GONE: &str = "gone";
 
 /// Without the names that the wire adds: those that begin with `_`.
 pub(super) fn without_own(value: Value) -> Value {

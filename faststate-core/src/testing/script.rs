@@ -35,15 +35,36 @@ impl<'a> Script<'a> {
         Self { text, rest: text }
     }
 
-    /// The whole expression as a literal.
-    pub(super) fn literal(mut self) -> Result<Value, Failure> {
-        let value = self.value(&Page::new())?.unwrap_or_default();
+    /// The whole expression as a literal, in which signals may stand.
+    pub(super) fn literal(mut self, page: &Page) -> Result<Value, Failure> {
+        let value = self.value(page)?.unwrap_or_default();
         self.skip();
         if self.rest.is_empty() { Ok(value) } else { Err(self.unread("a literal")) }
     }
 
-    /// The first action of the expression, with what the page's signals are now.
+    /// The action of the expression, with what the page's signals are now: the first, unless one signal decides
+    /// between it and another one.
     pub(super) fn action(mut self, page: &Page) -> Result<Sending, Failure> {
+        let before = &self.rest[..self.rest.find('@').unwrap_or(0)];
+        let condition = before.trim_end().strip_suffix('?').or_else(|| before.trim_end().strip_suffix("&&"));
+        let Some(condition) = condition else { return self.first_action(page) };
+        let statement = condition.rsplit(';').next().unwrap_or_default().trim();
+        let (path, is_negated) = statement.strip_prefix('!').map_or((statement, false), |rest| (rest, true));
+        let Some(path) = path.strip_prefix('$').filter(|path| path.chars().all(in_path)) else {
+            return Err(self.unread("a condition on one signal"));
+        };
+        let first = self.first_action(page)?;
+        if truthy(page.signal(path)) != is_negated {
+            return Ok(first);
+        }
+        if self.takes(":") {
+            self.first_action(page)
+        } else {
+            Err(self.unread("an action that is taken now"))
+        }
+    }
+
+    fn first_action(&mut self, page: &Page) -> Result<Sending, Failure> {
         let verbs = ["get", "post", "put", "patch", "delete"];
         let begin = |verb: &'static str| Some((self.rest.find(&format!("@{verb}("))?, verb));
         let Some((at, verb)) = verbs.into_iter().filter_map(begin).min() else {
@@ -175,7 +196,7 @@ impl<'a> Script<'a> {
     fn word(&mut self) -> &'a str {
         let is_number = self.rest.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         let signs = |c: char| is_number && matches!(c, '-' | '+');
-        let ends = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.') || signs(c));
+        let ends = |c: char| !(in_path(c) || signs(c));
         let (word, rest) = self.rest.split_at(self.rest.find(ends).unwrap_or(self.rest.len()));
         self.rest = rest;
         word
@@ -200,6 +221,10 @@ impl<'a> Script<'a> {
             format!("it expects {expected} where `{read}` goes on with `{rest}`"),
         )
     }
+}
+
+fn in_path(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.')
 }
 
 #[cfg(test)]
@@ -249,14 +274,27 @@ mod tests {
     }
 
     #[test]
+    fn one_signal_may_decide_between_actions() {
+        let url = |text: &str| Script::new(text).action(&page()).map(|sent| sent.url).ok();
+        assert_eq!(url("$x = 1; $touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/yes"));
+        assert_eq!(url("!$touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/no"));
+        assert_eq!(url("$touched.price && @post('/yes')").as_deref(), Some("/yes"));
+        assert_eq!(url("$touched.name && @post('/yes')"), None);
+        assert_eq!(url("$form.price > 4 ? @post('/yes') : @post('/no')"), None);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_said_with_its_place() {
         for bad in ["$count++", "@post('/x',{payload:$a+1})", "@post('/x'", "@post(url)"] {
             let failure = Script::new(bad).action(&page()).unwrap_err().to_string();
             assert!(failure.contains("goes on with") || failure.contains("literal"), "{failure}");
         }
-        assert!(Script::new("{a:1} + 1").literal().is_err() && Script::new("{a 1}").literal().is_err());
+        assert!(
+            Script::new("{a:1} + 1").literal(&page()).is_err()
+                && Script::new("{a 1}").literal(&page()).is_err()
+        );
         assert_eq!(
-            Script::new("{a: [1, 'b',], c: null}").literal().unwrap(),
+            Script::new("{a: [1, 'b',], c: null}").literal(&page()).unwrap(),
             json!({"a": [1, "b"], "c": null})
         );
     }
@@ -265,7 +303,7 @@ mod tests {
         #[test]
         fn what_a_page_writes_is_read_as_it_was(text in "(?s).*", number in -1_000_000_i64..1_000_000) {
             let signals = json!({ "a": { "text": text, "n": number }, "list": [true, number] });
-            prop_assert_eq!(Script::new(&attribute(&signals)).literal().unwrap(), signals);
+            prop_assert_eq!(Script::new(&attribute(&signals)).literal(&page()).unwrap(), signals);
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::{Version, endpoint::Problem, registry::Answer};
 
 /// An event that was answered, and what became of it.
 #[derive(Clone, Debug)]
-#[must_use = "say what should have become of it"]
 pub struct Sent {
     pub(super) click: Click,
     pub(super) status: StatusCode,

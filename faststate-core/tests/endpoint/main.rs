@@ -3,7 +3,10 @@
 
 mod app;
 mod events;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod nodes;
 mod pages;
+mod spans;
 mod stale;
 mod streams;

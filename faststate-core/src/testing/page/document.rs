@@ -14,25 +14,20 @@ use crate::{
 };
 
 impl Page {
-    /// A page as its HTML begins: the signals of `data-signals` and `data-bind`, and the elements.
+    /// A page as its HTML begins: the signals of `data-signals` and `data-bind`, and the elements. Signals that cannot be
+    /// read are on the console.
     pub(in crate::testing) fn document(html: &str) -> Result<Self, Failure> {
         let mut page = Self { body: Dom::document(html), console: Some(Vec::new()), ..Self::new() };
-        let mut begun = Vec::new();
-        for element in page.body.elements() {
-            for (name, value) in element.attributes() {
-                let Some((target, modifiers)) = name.strip_prefix("data-signals").map(split) else {
-                    continue;
-                };
-                let value = Script::new(value).literal()?;
-                let signals = target.strip_prefix(':').map_or(value.clone(), |path| nested(path, value));
-                begun.push((signals, modifiers.contains("ifmissing")));
+        let all = page.body.elements();
+        let all = all.into_iter().flat_map(Element::attributes).filter_map(|(name, value)| {
+            Some((name.strip_prefix("data-signals")?.to_owned(), value.to_owned()))
+        });
+        for (name, value) in all.collect::<Vec<_>>() {
+            let (target, modifiers) = split(&name);
+            match Script::new(&value).literal(&page) {
+                Ok(value) => page.begin(target, value, modifiers)?,
+                Err(failure) => page.console.get_or_insert_default().push(failure.to_string()),
             }
-        }
-        for (mut signals, if_missing) in begun {
-            if if_missing {
-                merge(&mut signals, &Value::Object(page.signals.clone()));
-            }
-            page.merge(signals.to_string().as_bytes())?;
         }
         let bound: Vec<_> = page.body.elements().into_iter().filter_map(bound).collect();
         for (path, value) in bound {
@@ -41,6 +36,17 @@ impl Page {
             }
         }
         Ok(page)
+    }
+
+    fn begin(&mut self, target: &str, value: Value, modifiers: &str) -> Result<(), Failure> {
+        let mut signals = match target.strip_prefix(':') {
+            Some(path) => nested(path, value),
+            None => value,
+        };
+        if modifiers.contains("ifmissing") {
+            merge(&mut signals, &Value::Object(self.signals.clone()));
+        }
+        self.merge(signals.to_string().as_bytes())
     }
 
     /// What an attribute of this name says, on the first element that has it.
