@@ -20,11 +20,12 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, ToSocketAddrs},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// For a request's head, and for everything to end after the order to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 type Answer = Response<Either<ReplyBody, Full<Bytes>>>;
 
@@ -66,12 +67,17 @@ impl FastState {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
         loop {
-            let (socket, peer) = tokio::select! {
-                accepted = listener.accept() => accepted?,
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
                 () = &mut stop => break,
             };
+            let Ok((socket, peer)) = accepted else {
+                // Without file descriptors it fails again at once.
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
             // Frames are small, and each is written whole.
-            socket.set_nodelay(true)?;
+            let _ = socket.set_nodelay(true);
             let site = self.clone();
             let service = service_fn(move |request| {
                 let site = site.clone();
