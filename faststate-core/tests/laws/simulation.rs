@@ -266,8 +266,12 @@ async fn browse(world: Arc<World>, mut dice: StdRng, name: String) -> Tab {
 
 /// Does harm to one node after the other.
 async fn harm(world: Arc<World>, deadly: bool, mut dice: StdRng) {
-    while !world.over.load(SeqCst) {
+    loop {
         sleep(Duration::from_millis(dice.random_range(5..60))).await;
+        // A tab that has stayed on a node in the end is not to find it killed.
+        if world.over.load(SeqCst) {
+            return;
+        }
         let (at, node) = {
             let nodes = world.nodes.lock();
             let at = dice.random_range(0..nodes.len());
