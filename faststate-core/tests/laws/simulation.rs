@@ -233,12 +233,22 @@ async fn shake(node: &Node, board: usize, seed: u64) {
     let _ = timeout(PATIENCE, update).await;
 }
 
-/// Follows a board, here and there, cut in the middle of a frame, until it is over.
-async fn browse(world: Arc<World>, mut dice: StdRng, name: String) -> Tab {
+/// A tab that shows a board, and the node that it follows it on.
+async fn open(world: &World, dice: &mut StdRng) -> (Tab, Arc<Node>) {
     let board = dice.random_range(0..BOARDS);
     let topics = ["", ".lines", ".title"].map(|view| format!("board:{board}{view}"));
-    let mut node = world.some_node(&mut dice);
-    let mut tab = Tab::open(&node.registry, &Viewer::application(), &topics.each_ref().map(|t| &**t)).await;
+    let node = world.some_node(dice);
+    let tab = Tab::open(&node.registry, &Viewer::application(), &topics.each_ref().map(|t| &**t)).await;
+    (tab, node)
+}
+
+/// Follows here and there, cut in the middle of a frame, until it is over.
+async fn browse(
+    world: Arc<World>,
+    (mut tab, mut node): (Tab, Arc<Node>),
+    mut dice: StdRng,
+    name: String,
+) -> Tab {
     loop {
         let mut cut = dice.random_range(0..40) == 0 || node.dead.load(SeqCst);
         while let Some(piece) = tab.piece() {
@@ -310,9 +320,14 @@ async fn simulate(seed: u64, plan: Plan) {
     let began = Instant::now();
     let mut seeds = StdRng::seed_from_u64(seed);
     let mut dice = || StdRng::seed_from_u64(seeds.random());
-    let tabs: Vec<_> = (0..TABS)
-        .map(|tab| tokio::spawn(browse(Arc::clone(&world), dice(), format!("seed {seed}, tab {tab}"))))
-        .collect();
+    // Before anything fails: nobody could render their pages again.
+    let mut tabs = Vec::new();
+    for tab in 0..TABS {
+        let mut dice = dice();
+        let open = open(&world, &mut dice).await;
+        let name = format!("seed {seed}, tab {tab}");
+        tabs.push(tokio::spawn(browse(Arc::clone(&world), open, dice, name)));
+    }
     let harm = tokio::spawn(harm(Arc::clone(&world), plan.deadly, dice()));
     let writers =
         (0..WRITERS).map(|writer| tokio::spawn(write(Arc::clone(&world), writer, plan.events, dice())));
