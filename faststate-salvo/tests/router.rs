@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use faststate_core::conformance::{client::Client, fixture};
 use faststate_salvo::{Current, FastState, Page};
-use salvo::{Request, Router, handler, writing::Text};
+use salvo::{Request, Router, Writer, handler, writing::Text};
 
 async fn serve(router: Router) -> Client {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -16,30 +16,30 @@ async fn serve(router: Router) -> Client {
 }
 
 #[handler]
-async fn profile(profile: Current<fixture::Profile>) -> String {
+async fn greeting(profile: Current<fixture::Profile>) -> String {
     profile.name.clone()
 }
 
 #[handler]
-async fn who(request: &mut Request) -> String {
+async fn addresses(request: &mut Request) -> String {
     let peer: Option<SocketAddr> = request.remote_addr().clone().into_std();
     format!("{peer:?} {:?}", request.local_addr().clone().into_std())
 }
 
 #[handler]
-async fn echo(request: &mut Request) -> Vec<u8> {
-    request.payload().await.map_or_else(|_| b"no body".to_vec(), |body| body.to_vec())
+async fn mirror(request: &mut Request) -> Text<String> {
+    Text::Plain(String::from_utf8(request.payload().await.unwrap().to_vec()).unwrap())
 }
 
 #[handler]
-async fn leave(request: &mut Request) -> &'static str {
+async fn hang_up(request: &mut Request) -> &'static str {
     request.extensions().get::<salvo::conn::ConnCtrl>().unwrap().abort();
     "too late"
 }
 
 #[tokio::test]
 async fn an_argument_that_is_refused_answers_instead_of_the_handler() {
-    let mut client = serve(Router::with_path("profile").get(profile)).await;
+    let mut client = serve(Router::with_path("profile").get(greeting)).await;
     let mut refused = client.get("/profile").await.unwrap();
     assert_eq!(refused.status(), 401);
     assert!(refused.header("set-cookie").is_some(), "it is a page of a session nevertheless");
@@ -65,9 +65,9 @@ async fn a_handler_without_the_hoop_says_what_is_missing_to_the_log_alone() {
 #[tokio::test]
 async fn handlers_get_bodies_and_addresses_and_may_give_a_connection_up() {
     let router = Router::new()
-        .push(Router::with_path("who").get(who))
-        .push(Router::with_path("echo").post(echo))
-        .push(Router::with_path("leave").get(leave));
+        .push(Router::with_path("who").get(addresses))
+        .push(Router::with_path("echo").post(mirror))
+        .push(Router::with_path("leave").get(hang_up));
     let mut client = serve(router).await;
     let address = client.address();
     let who = client.get("/who").await.unwrap().text().await.unwrap();

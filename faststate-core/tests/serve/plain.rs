@@ -26,7 +26,7 @@ pub(crate) struct Plain;
 impl Framework for Plain {
     type Router = ();
     type Pages = ();
-    type Application = Plain;
+    type Application = Self;
 
     fn router(_: Endpoint) {}
 
