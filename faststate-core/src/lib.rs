@@ -26,6 +26,8 @@ mod health;
 mod metrics;
 pub mod patch;
 pub mod registry;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

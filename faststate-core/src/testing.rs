@@ -49,8 +49,8 @@
 //! # }
 //! ```
 //!
-//! - The endpoint is the application's own ([`App::of`]); an adapter that renders pages gives them to
-//!   [`App::pages`], and then there is [`Browser::visit`], [`Browser::click`] by what a button says, and
+//! - The endpoint is the application's own ([`App::of`]). On a framework `FastState::app` takes the router, too, and
+//!   whatever else renders pages gives them to [`App::pages`]: then there is [`Browser::visit`], [`Browser::click`] by what a button says, and
 //!   [`Browser::assert_text`].
 //! - [`Browser::lose`] sends an event whose answer never arrives, [`Browser::cut`] breaks a stream in the middle of
 //!   a frame.

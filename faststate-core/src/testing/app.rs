@@ -36,7 +36,7 @@ impl App {
     }
 
     /// Renders the pages that browsers [visit](super::Browser::visit), with [`Endpoint::page`] of
-    /// [`endpoint`](Self::endpoint) or through a framework: `faststate-salvo` does it for a `Router`.
+    /// [`endpoint`](Self::endpoint), or through a framework that `FastState::app` does not know.
     #[must_use]
     pub fn pages<F>(mut self, render: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static) -> Self
     where
