@@ -64,20 +64,15 @@ async fn index(page: Page, counter: Current<Counter>) -> Text<String> {
     ))
 }
 
-fn site() -> Result<(FastState, Router), BoxError> {
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
     let registry = StateRegistry::builder()
         .state::<Counter>(StateConfig::global().access(Access::public()), |state| {
             state.event::<Increment>().event::<Reset>()
         })
         .build()?;
-    Ok((FastState::new(registry), Router::new().get(index)))
-}
-
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    let (site, pages) = site()?;
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
-    Ok(site.serve(address, pages).await?)
+    Ok(FastState::new(registry).serve(address, Router::new().get(index)).await?)
 }
 
 /// `cargo test --example counter --features testing`
@@ -86,8 +81,11 @@ async fn main() -> Result<(), BoxError> {
 async fn two_windows_show_the_same() {
     use faststate::testing::Browser;
 
-    let (site, pages) = site().unwrap();
-    let app = site.app(pages);
+    let public = StateConfig::global().access(Access::public());
+    let counter =
+        |state: faststate::registry::StateBuilder<Counter>| state.event::<Increment>().event::<Reset>();
+    let registry = StateRegistry::builder().state(public, counter).build().unwrap();
+    let app = FastState::new(registry).app(Router::new().get(index));
     let (mut alice, mut bob) = (Browser::new(&app), Browser::new(&app));
     alice.visit("/").await;
     bob.visit("/").await;
@@ -98,7 +96,7 @@ async fn two_windows_show_the_same() {
 
     alice.hide();
     bob.fill("amount", i64::MAX).click("Add").await.assert_rejected("amount");
-    bob.assert_reads("the count would overflow");
+    bob.assert_text("[role=alert]", "the count would overflow");
     bob.click("Reset").await.assert_changed();
     bob.send(&Increment { amount: 5 }).await.assert_changed();
     alice.show().await;

@@ -124,6 +124,17 @@
 //! ([`Context::after`]) with a typed [`Handle`], and a reply that is written while the work goes on
 //! ([`Context::stream`]). What must be looked up first (a price, a user's name) is [`Event::prepare`]'s.
 //!
+//! # What is seen from outside
+//!
+//! `tracing` spans tell of an event from its request to its frames, with its id: the targets are
+//! `faststate_core`'s, the level is debug. The feature `metrics` counts, for whom
+//! `.metrics(Readers::bearer("token"))` of the server lets read it; nothing in it was chosen by a browser. The
+//! feature `inspector` shows developers each event with its version, what it changed and who was told, for whom
+//! `.inspector(Readers::loopback())` lets see it. Without these calls both paths do not exist.
+//!
+//! Tests of an application are written with `faststate::testing` (a development dependency with the feature
+//! `testing`): browsers without a browser, and nodes without a network.
+//!
 //! # What holds
 //!
 //! Fifteen laws, among them: no update is lost; an event is applied once however often it is sent; what a
@@ -142,6 +153,9 @@
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
 //! | `store-redis` | a store in Redis, as `faststate::store_redis`, and a broadcaster |
 //! | `redis-cluster` | the broadcaster over a Redis cluster |
+//! | `testing` | an application driven without a socket, as browsers see it, as `faststate::testing`: for its tests |
+//! | `metrics` | Prometheus' figures at `/faststate/metrics`, once `Endpoint::metrics` says who may read them |
+//! | `inspector` | what happens, live, at `/faststate/inspector`, once `Endpoint::inspector` says who may see it: for development |
 //! | `conformance` | the suites for stores, broadcasters and adapters of your own, as `faststate::conformance` |
 //!
 //! Without features there is the engine alone, and the [`endpoint`] for an adapter of your own.

@@ -13,6 +13,8 @@ mod event;
 mod follow;
 mod guard;
 mod identity;
+#[cfg(feature = "inspector")]
+mod inspector;
 mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -89,6 +91,8 @@ struct Settings {
     recheck: Duration,
     #[cfg(feature = "metrics")]
     metrics: Option<Readers>,
+    #[cfg(feature = "inspector")]
+    inspector: Option<inspector::Inspector>,
 }
 
 impl Endpoint {
@@ -106,6 +110,8 @@ impl Endpoint {
             recheck: Duration::from_secs(300),
             #[cfg(feature = "metrics")]
             metrics: None,
+            #[cfg(feature = "inspector")]
+            inspector: None,
         };
         let streams = Arc::<Streams>::default();
         let gatekeeper = Arc::downgrade(&streams);
@@ -204,6 +210,23 @@ impl Endpoint {
         self.with(|settings| settings.metrics = Some(readers))
     }
 
+    /// Shows events, versions, differences and recipients live at `/faststate/inspector` (to nobody: the path does
+    /// not exist). For development: it shows every state as it is stored, and what it shows is kept in this
+    /// process's memory, the latest 200 events.
+    ///
+    /// Call it inside a tokio runtime; without one there is no inspector, and the log says so.
+    #[cfg(feature = "inspector")]
+    #[must_use]
+    pub fn inspector(self, readers: Readers) -> Self {
+        match inspector::Inspector::of(&self, readers) {
+            Ok(inspector) => self.with(|settings| settings.inspector = Some(inspector)),
+            Err(error) => {
+                tracing::error!(%error, "there is no inspector");
+                self
+            }
+        }
+    }
+
     /// Whether [`respond`](Self::respond) has an answer for this path, whatever the method.
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
@@ -247,6 +270,8 @@ impl Endpoint {
             }
             #[cfg(feature = "metrics")]
             Found::Metrics => metrics::answer(self, &parts, peer).await,
+            #[cfg(feature = "inspector")]
+            Found::Inspector => inspector::answer(self, parts, body, peer).await,
             Found::Nothing => self.refuse(&parts, &Problem::unknown()),
             Found::BadId => {
                 let detail = "the id in the path is not percent-encoded UTF-8";

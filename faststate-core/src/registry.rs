@@ -23,6 +23,10 @@ mod step;
 mod turn;
 mod unanswered;
 mod upkeep;
+#[cfg(feature = "inspector")]
+mod watch;
+#[cfg(feature = "inspector")]
+mod watched;
 mod work;
 
 use std::sync::Weak;
@@ -30,6 +34,8 @@ use std::sync::Weak;
 use async_trait::async_trait;
 
 pub(crate) use self::attempt::{Attempt, Update};
+#[cfg(feature = "inspector")]
+pub use self::watch::{Seen, Watcher};
 pub use self::{
     access::Access,
     audience::Audience,
@@ -146,6 +152,14 @@ pub trait Registry: Send + Sync + 'static {
     #[cfg(feature = "metrics")]
     async fn metrics(&self) -> String {
         String::new()
+    }
+
+    /// Has a watcher told what becomes of every event, for as long as it lives: for development.
+    ///
+    /// Nothing, unless it is implemented: what wraps a registry passes it on.
+    #[cfg(feature = "inspector")]
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        drop(watcher);
     }
 
     /// Waits until every accepted event and the work it left behind has ended.

@@ -35,7 +35,7 @@ use std::{
 use clap::Parser;
 use faststate::{
     BoxError, Broadcaster, Error, SessionId, Store,
-    endpoint::{Bundle, BundleError, Secret},
+    endpoint::{Bundle, BundleError, Readers, Secret},
     prelude::*,
     registry::ReadOnly,
     salvo::FastState,
@@ -88,7 +88,13 @@ async fn run(options: Options) -> Result<(), BoxError> {
     registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
 
     let pages = pages(&bundle);
-    let site = site(registry)?.secret(secret).limits(limits).datastar(bundle);
+    let mut site = site(registry)?.secret(secret).limits(limits).datastar(bundle);
+    if options.inspector {
+        site = site.inspector(Readers::loopback());
+    }
+    if options.metrics {
+        site = site.metrics(Readers::loopback());
+    }
     tokio::spawn(status::keep(
         node,
         status::of(site.endpoint().registry())?,

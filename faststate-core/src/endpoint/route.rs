@@ -16,6 +16,13 @@ pub(super) const BUNDLE: &str = "/faststate/datastar.js";
 /// Figures for Prometheus.
 #[cfg(feature = "metrics")]
 pub(super) const METRICS: &str = "/faststate/metrics";
+/// What happens, live, for developers; its stream, and its one event.
+#[cfg(feature = "inspector")]
+pub(super) const INSPECTOR: &str = "/faststate/inspector";
+#[cfg(feature = "inspector")]
+pub(super) const INSPECTOR_STREAM: &str = "/faststate/inspector/sse";
+#[cfg(feature = "inspector")]
+pub(super) const INSPECTOR_CLEAR: &str = "/faststate/inspector/clear";
 
 /// What a path and a method lead to.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +37,8 @@ pub(super) enum Found<'a> {
     Bundle,
     #[cfg(feature = "metrics")]
     Metrics,
+    #[cfg(feature = "inspector")]
+    Inspector,
     /// The path leads somewhere by these methods only.
     Method(String),
     /// An id that is not percent-encoded UTF-8.
@@ -48,6 +57,8 @@ enum Goal {
     Bundle,
     #[cfg(feature = "metrics")]
     Metrics,
+    #[cfg(feature = "inspector")]
+    Inspector,
 }
 
 /// What one path leads to, by method.
@@ -69,8 +80,14 @@ impl Routes {
             (BUNDLE, Goal::Bundle),
             #[cfg(feature = "metrics")]
             (METRICS, Goal::Metrics),
+            #[cfg(feature = "inspector")]
+            (INSPECTOR, Goal::Inspector),
+            #[cfg(feature = "inspector")]
+            (INSPECTOR_STREAM, Goal::Inspector),
         ];
         let own = own.map(|(path, goal)| (Cow::Borrowed(path), Method::GET, goal));
+        #[cfg(feature = "inspector")]
+        let own = own.into_iter().chain([(INSPECTOR_CLEAR.into(), Method::POST, Goal::Inspector)]);
         let mut paths: Vec<(Cow<'static, str>, Goals)> = Vec::new();
         for (path, method, goal) in own.into_iter().chain(events) {
             match paths.iter_mut().find(|(known, _)| *known == path) {
@@ -108,6 +125,8 @@ impl Routes {
             Goal::Bundle => Found::Bundle,
             #[cfg(feature = "metrics")]
             Goal::Metrics => Found::Metrics,
+            #[cfg(feature = "inspector")]
+            Goal::Inspector => Found::Inspector,
             Goal::Event { state, event } => {
                 let id = matched.params.get("id").map(|raw| percent_decode_str(raw).decode_utf8());
                 match id.transpose() {

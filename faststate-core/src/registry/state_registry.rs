@@ -180,6 +180,11 @@ impl Registry for StateRegistry {
         self.shared.guard_streams(gatekeeper);
     }
 
+    #[cfg(feature = "inspector")]
+    fn watch(&self, watcher: Weak<dyn super::Watcher>) {
+        self.shared.watchers.add(watcher);
+    }
+
     #[cfg(feature = "metrics")]
     async fn metrics(&self) -> String {
         self.expose().await

@@ -341,7 +341,18 @@ impl<S: ReactiveState> States<S> {
             let id = id.unwrap_or_else(EventId::random);
             span.record("id", tracing::field::display(&id));
             let now = SystemTime::now();
-            let attempting = Attempting { attempt, viewer, id, receipt, now, wants_view, fields, span };
+            let attempting = Attempting {
+                attempt,
+                viewer,
+                id,
+                receipt,
+                now,
+                wants_view,
+                fields,
+                span,
+                #[cfg(feature = "inspector")]
+                step: std::sync::OnceLock::new(),
+            };
             Work::Attempt(Box::new(attempting))
         };
         let outcome = match prepared {

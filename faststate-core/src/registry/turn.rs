@@ -62,6 +62,10 @@ pub(super) struct Attempting<S> {
     pub(super) fields: &'static [&'static str],
     /// What the turn's log entries belong to, whoever takes the turn.
     pub(super) span: Span,
+    /// The state before and after it, once it is saved: what watchers are told.
+    #[cfg(feature = "inspector")]
+    pub(super) step:
+        std::sync::OnceLock<(Arc<super::instance::Current<S>>, Arc<super::instance::Current<S>>)>,
 }
 
 impl<S> Default for Queue<S> {

@@ -56,8 +56,12 @@ impl<S: ReactiveState> States<S> {
         let outcome = match work {
             Work::Attempt(mut attempting) => {
                 let span = std::mem::replace(&mut attempting.span, Span::none());
+                #[cfg(feature = "inspector")]
+                let began = Instant::now();
                 let attempt = async {
-                    let outcome = self.attempt(instance, *attempting, deadline).await;
+                    let outcome = self.attempt(instance, &attempting, deadline).await;
+                    #[cfg(feature = "inspector")]
+                    self.watch_event(instance, &attempting, began, &outcome);
                     match &outcome {
                         Ok(outcome) => tracing::debug!(answer = ?outcome.answer, "accepted"),
                         Err(error) => tracing::debug!(%error, "refused"),
@@ -89,7 +93,7 @@ impl<S: ReactiveState> States<S> {
     async fn attempt(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
-        attempting: Attempting<S>,
+        attempting: &Attempting<S>,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let receipt = &attempting.receipt;
@@ -108,7 +112,7 @@ impl<S: ReactiveState> States<S> {
             let current = match instance.usable() {
                 Some(current) => current,
                 None => match self.refresh(instance, Some(receipt), deadline).await {
-                    Ok((current, true)) => return self.applied(instance, &current, &attempting, doubtful),
+                    Ok((current, true)) => return self.applied(instance, &current, attempting, doubtful),
                     Ok((current, false)) => {
                         verified = true;
                         current
@@ -121,14 +125,14 @@ impl<S: ReactiveState> States<S> {
                     Err(error) => return Err(error),
                 },
             };
-            let tried = self.try_on(instance, &current, &attempting);
+            let tried = self.try_on(instance, &current, attempting);
             // Refused or even a defect now, it may be the repeat of an event that was applied before.
             let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
             let must_confirm = !receipt.is_minted() || self.nodes().is_some();
             if saves_nothing && must_confirm && !verified {
                 let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
                 if repeated {
-                    return self.applied(instance, &confirmed, &attempting, doubtful);
+                    return self.applied(instance, &confirmed, attempting, doubtful);
                 }
                 verified = true;
                 if confirmed.version != current.version {
@@ -144,7 +148,7 @@ impl<S: ReactiveState> States<S> {
                     ..Outcome::quiet(answer, current.version)
                 };
                 let accepted = Accepted { answer, effects, aftermath, permits };
-                return Ok(self.finish(instance, &attempting, accepted));
+                return Ok(self.finish(instance, attempting, accepted));
             };
             let next = Arc::new(next);
             let step = self.step(instance, &current, &next, &effects.followers)?;
@@ -162,8 +166,10 @@ impl<S: ReactiveState> States<S> {
                     instance.run.lock().saved(asked, Instant::now());
                     self.confirmed(instance, self.config.ttl);
                     self.commit(instance, step);
+                    #[cfg(feature = "inspector")]
+                    let _ = attempting.step.set((Arc::clone(&current), Arc::clone(&next)));
                     self.publish(instance, current.version, &next);
-                    return Ok(self.finish(instance, &attempting, accepted));
+                    return Ok(self.finish(instance, attempting, accepted));
                 }
                 Ok(Saving::Conflict) => {
                     tracing::debug!(conflicts, "another node was faster");
@@ -178,7 +184,7 @@ impl<S: ReactiveState> States<S> {
                 }
                 Ok(Saving::Duplicate) => {
                     let (current, _) = self.refresh(instance, None, deadline).await?;
-                    return self.applied(instance, &current, &attempting, doubtful);
+                    return self.applied(instance, &current, attempting, doubtful);
                 }
                 Err(StoreError::Unavailable(error)) if unknown || !error.is::<Resting>() => {
                     self.store_meter.failed_saves.add(1);

@@ -291,7 +291,7 @@ impl Browser {
             }
             *request.method_mut() = std::mem::replace(&mut method, Method::GET);
             let request = self.request(request, site);
-            let Some(response) = self.app.page(request).await else {
+            let Some(response) = self.page_of(request).await else {
                 panic!(
                     "this `App` renders no pages: give it some with `App::pages`, or use `follow` or `load`"
                 );
@@ -305,6 +305,15 @@ impl Browser {
             }
         }
         panic!("{path} redirects over {REDIRECTS} times");
+    }
+
+    async fn page_of(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
+        if !self.app.endpoint().answers(request.uri().path()) {
+            return self.app.page(request).await;
+        }
+        let (head, body) = self.ask(request.map(Full::new)).await.into_parts();
+        let Ok(body) = body.collect().await;
+        Some(Response::from_parts(head, body.to_bytes()))
     }
 
     async fn respond(&mut self, click: &Click) -> Response<ReplyBody> {

@@ -4,36 +4,22 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::patch::{Difference, differences};
+
 /// The longest value that is written out.
 const LONGEST: usize = 200;
 
 /// One line for each path at which the two differ; a name that is missing is as good as `""`.
 pub(super) fn difference(expected: &Value, seen: &Value) -> String {
     let mut lines = String::new();
-    compare(&mut lines, "", Some(expected), Some(seen));
+    for Difference { path, before: expected, after: seen } in differences(expected, seen) {
+        let is_empty = |value: Option<&Value>| value.is_none_or(|value| value == "");
+        if !(is_empty(expected) && is_empty(seen)) {
+            let path = if path.is_empty() { "it" } else { &path };
+            let _ = write!(lines, "\n  {path}: expected {}, seen {}", shown(expected), shown(seen));
+        }
+    }
     lines
-}
-
-fn compare(lines: &mut String, path: &str, expected: Option<&Value>, seen: Option<&Value>) {
-    let is_empty = |value: Option<&Value>| value.is_none_or(|value| value == "");
-    if expected == seen || (is_empty(expected) && is_empty(seen)) {
-        return;
-    }
-    if let (Some(Value::Object(expected)), Some(Value::Object(seen))) = (expected, seen) {
-        for name in expected.keys().chain(seen.keys().filter(|name| !expected.contains_key(*name))) {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            compare(lines, &path, expected.get(name), seen.get(name));
-        }
-        return;
-    }
-    if let (Some(Value::Array(expected)), Some(Value::Array(seen))) = (expected, seen) {
-        for at in 0..expected.len().max(seen.len()) {
-            compare(lines, &format!("{path}[{at}]"), expected.get(at), seen.get(at));
-        }
-        return;
-    }
-    let path = if path.is_empty() { "it" } else { path };
-    let _ = write!(lines, "\n  {path}: expected {}, seen {}", shown(expected), shown(seen));
 }
 
 fn shown(value: Option<&Value>) -> String {

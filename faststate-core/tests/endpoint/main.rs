@@ -3,6 +3,8 @@
 
 mod app;
 mod events;
+#[cfg(feature = "inspector")]
+mod inspector;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod nodes;
