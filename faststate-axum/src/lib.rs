@@ -69,5 +69,6 @@ pub use self::{
     routes::Routes,
 };
 
-/// FastState on axum: its router is axum's, its pages are a layer.
+/// FastState on axum: all settings and servers of [`serve::FastState`](faststate_core::serve::FastState). Its router is
+/// axum's, its pages are a layer.
 pub type FastState = faststate_core::serve::FastState<Axum>;
