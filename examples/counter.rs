@@ -65,5 +65,6 @@ async fn main() -> Result<(), BoxError> {
             state.event::<Increment>().event::<Reset>()
         })
         .build()?;
-    Ok(FastState::new(registry).serve("127.0.0.1:5000", Router::new().get(index)).await?)
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
+    Ok(FastState::new(registry).serve(address, Router::new().get(index)).await?)
 }
