@@ -53,6 +53,7 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `salvo` (default) | the adapter for [Salvo](https://salvo.rs), as [`faststate::salvo`](crate::salvo) |
+//! | `axum` | the adapter for [axum](https://docs.rs/axum), as `faststate::axum`, with the same names |
 //! | `store-diesel` | a store in SQLite, built in, as `faststate::store_diesel` |
 //! | `store-postgres` | a store in PostgreSQL, in the same module |
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
@@ -64,6 +65,7 @@
 // The guide names what some features bring; with all of them every link holds.
 #![cfg_attr(
     not(all(
+        feature = "axum",
         feature = "conformance",
         feature = "salvo",
         feature = "store-diesel",
@@ -74,6 +76,9 @@
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "axum")]
+#[doc(inline)]
+pub use faststate_axum as axum;
 #[doc(inline)]
 pub use faststate_core::*;
 #[cfg(feature = "salvo")]
@@ -89,7 +94,7 @@ pub use faststate_store_redis as store_redis;
 // Its snippets need those features, too.
 #[cfg(any(
     all(doc, not(doctest)),
-    all(doctest, feature = "conformance", feature = "salvo", feature = "store-diesel")
+    all(doctest, feature = "axum", feature = "conformance", feature = "salvo", feature = "store-diesel")
 ))]
 pub mod guide;
 

@@ -2,14 +2,14 @@
 
 mod documents;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
 
 use documents::{Document, repository};
 
 /// Where the API is shown once it is published.
 const API: &str = "https://docs.rs/faststate/latest/faststate/";
-/// The guide's first program.
-const FIRST: &str = "examples/counter.rs";
+/// The guide's first program, on two frameworks.
+const FIRST: [&str; 2] = ["examples/counter.rs", "examples/counter_axum.rs"];
 
 fn chapters() -> Vec<Document> {
     let folder = repository().join("docs/guide");
@@ -133,9 +133,15 @@ fn every_snippet_runs() {
     }
 }
 
-/// Whether a program is one of `examples/`, from its first `use` on.
+/// Whether a program is one of the examples, from its first `use` on.
 fn is_example(program: &str) -> bool {
-    let whole = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    let example = whole(&repository().join(FIRST));
-    example.find("use faststate").is_some_and(|start| example[start..] == *program)
+    let shown = |line: &str| match line.strip_prefix("# ") {
+        Some(hidden) => format!("{hidden}\n"),
+        None => format!("{}\n", if line == "#" { "" } else { line }),
+    };
+    let program: String = program.lines().map(shown).collect();
+    FIRST.iter().any(|file| {
+        let example = fs::read_to_string(repository().join(file)).expect("the example is there");
+        example.find("\nuse ").is_some_and(|start| example[start + 1..] == *program)
+    })
 }
