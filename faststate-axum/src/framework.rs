@@ -34,7 +34,8 @@ impl Framework for Axum {
     }
 
     fn application(router: Router, pages: Pages) -> Site {
-        Site(router.layer(pages))
+        // With its state given once, axum does not give it with each request.
+        Site(router.layer(pages).with_state(()))
     }
 }
 
