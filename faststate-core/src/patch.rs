@@ -9,7 +9,10 @@ mod merge;
 
 #[cfg(any(feature = "inspector", feature = "testing"))]
 pub(crate) use self::differences::{Difference, differences};
-pub(crate) use self::{difference::difference, image::stored};
+pub(crate) use self::{
+    difference::{Change, Remains, difference},
+    image::stored,
+};
 pub use self::{
     image::{Image, ImageError},
     merge::merge,
