@@ -5,7 +5,10 @@ mod encode;
 mod image;
 mod merge;
 
-pub(crate) use self::{difference::difference, image::stored};
+pub(crate) use self::{
+    difference::{Change, Remains, difference},
+    image::stored,
+};
 pub use self::{
     image::{Image, ImageError},
     merge::merge,

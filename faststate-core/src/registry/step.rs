@@ -6,11 +6,11 @@ use super::{
     Error, ReplyView,
     instance::{Current, Instance, Slot},
     shared::guard,
-    states::States,
+    states::{AnyView, States},
 };
 use crate::{
     Elements, ReactiveState,
-    topics::{Content, Topic},
+    topics::{Content, Encode, Topic},
     wire::{Frame, Nest},
 };
 
@@ -116,22 +116,13 @@ impl<S: ReactiveState> States<S> {
         current: &Arc<Current<S>>,
         shown: Option<Arc<Elements>>,
     ) -> Arc<Content> {
-        let current = Arc::clone(current);
-        let version = current.version;
+        let (state, version) = (Arc::clone(current), current.version);
         match slot {
-            Slot::Signals => {
-                let nest = instance.nest.clone();
-                Content::new(version, shown, move || {
-                    Some(nest.snapshot(current.image().ok()?, current.version))
-                })
-            }
+            Slot::Signals => Content::new(version, shown, Signals { nest: instance.nest.clone(), state }),
             Slot::View(at) => {
                 let view = Arc::clone(&self.views[at]);
                 let nest = Nest::of(&instance.key, Some(view.name()));
-                Content::new(version, shown, move || {
-                    let elements = guard("a view panicked", || view.render(&current.state)).ok()?;
-                    Some(nest.elements(&[elements], current.version))
-                })
+                Content::new(version, shown, Viewed { nest, view, state })
             }
         }
     }
@@ -156,5 +147,40 @@ impl<S: ReactiveState> States<S> {
             _ => None,
         };
         Ok((Nest::of(&instance.key, Some(view.name())).elements(&elements, next.version), whole))
+    }
+}
+
+/// The signals of a state.
+struct Signals<S> {
+    nest: Nest,
+    state: Arc<Current<S>>,
+}
+
+impl<S: ReactiveState> Encode for Signals<S> {
+    fn snapshot(&self) -> Option<Frame> {
+        Some(self.nest.snapshot(self.state.image().ok()?, self.state.version))
+    }
+
+    fn merged(&self, frames: &mut dyn Iterator<Item = &Frame>) -> Option<Frame> {
+        Frame::merged(frames, &self.nest, self.state.image().ok()?, self.state.version)
+    }
+}
+
+/// A view of a state.
+struct Viewed<S> {
+    nest: Nest,
+    view: Arc<dyn AnyView<S>>,
+    state: Arc<Current<S>>,
+}
+
+impl<S: ReactiveState> Encode for Viewed<S> {
+    fn snapshot(&self) -> Option<Frame> {
+        let elements = guard("a view panicked", || self.view.render(&self.state.state)).ok()?;
+        Some(self.nest.elements(&[elements], self.state.version))
+    }
+
+    /// Elements may be added to others, so none can be left out.
+    fn merged(&self, _: &mut dyn Iterator<Item = &Frame>) -> Option<Frame> {
+        None
     }
 }
