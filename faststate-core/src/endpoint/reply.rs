@@ -119,7 +119,9 @@ pub(super) fn nothing() -> Response<ReplyBody> {
 /// `application/problem+json` to others.
 pub(super) fn problem(problem: &Problem, patches: Option<&dyn ProblemView>) -> Response<ReplyBody> {
     match patches {
-        Some(view) => answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))),
+        Some(view) => {
+            marked(answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))), problem)
+        }
         None => status(problem),
     }
 }
@@ -130,6 +132,21 @@ pub(super) fn status(problem: &Problem) -> Response<ReplyBody> {
     if let Some(seconds) = problem.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    marked(response, problem)
+}
+
+/// Tests are told what a response is about.
+#[cfg(feature = "testing")]
+fn marked(
+    mut response: Response<ReplyBody>,
+    what: &(impl Clone + Send + Sync + 'static),
+) -> Response<ReplyBody> {
+    response.extensions_mut().insert(what.clone());
+    response
+}
+
+#[cfg(not(feature = "testing"))]
+fn marked<T>(response: Response<ReplyBody>, _: &T) -> Response<ReplyBody> {
     response
 }
 
@@ -138,7 +155,7 @@ const ROOM: usize = 512;
 
 /// An accepted event's answer.
 pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<ReplyBody> {
-    let Outcome { version, view, elements, stream, fields, .. } = outcome;
+    let Outcome { answer: what, version, view, elements, stream, fields } = outcome;
     let cleared = datastar.then(|| cleared(key.state(), fields));
     let mut response = if datastar || stream.is_some() {
         let mut events = Vec::with_capacity(ROOM);
@@ -169,7 +186,7 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
     if let Ok(version) = HeaderValue::try_from(version.text()) {
         response.headers_mut().insert(VERSION.clone(), version);
     }
-    response
+    marked(response, &what)
 }
 
 /// The signals that take away what an earlier problem left, as JSON: set to `""`, never deleted.

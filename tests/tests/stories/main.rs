@@ -1,10 +1,12 @@
 //! What people see in the demo, over its real program in a real browser.
 
 mod access;
+mod adapters;
 mod admin;
 mod chat;
 mod counter;
 mod dead_store;
+mod inspector;
 mod journey;
 mod login;
 mod outage;

@@ -1,0 +1,160 @@
+//! A stream on its socket: the head, then frame after frame, written past the HTTP server.
+//!
+//! Frames are ready for the wire and shared by all followers, so that there is nothing to do for one but to
+//! write it. hyper would keep 16 KB of buffers for the connection meanwhile, and a request that never comes.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice, Write as _},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::SystemTime,
+};
+
+use bytes::{Buf as _, Bytes};
+use http::{Response, header};
+use http_body::Body as _;
+use httpdate::HttpDate;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use super::socket::Socket;
+use crate::endpoint::ReplyBody;
+
+/// HTTP/1.1, chunked; the connection ends with the stream. Done when either side has ended it.
+pub(super) struct Stream {
+    socket: Socket,
+    body: ReplyBody,
+    writing: Chunk,
+    ended: bool,
+}
+
+impl Stream {
+    pub(super) fn new(socket: Socket, response: Response<ReplyBody>) -> Self {
+        let (parts, body) = response.into_parts();
+        let mut head = Vec::with_capacity(512);
+        // Writing to a vector does not fail.
+        let _ = write!(head, "HTTP/1.1 {}\r\n", parts.status);
+        for (name, value) in &parts.headers {
+            let _ = write!(head, "{name}: ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        let _ = write!(head, "{}: {}\r\n", header::DATE, HttpDate::from(SystemTime::now()));
+        head.extend_from_slice(b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n");
+        Self { socket, body, writing: Chunk::raw(head.into()), ended: false }
+    }
+
+    /// Reads what a client has to say, which is nothing; done when it has hung up.
+    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scrap = [0; 64];
+        loop {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut scrap))?;
+            if scrap.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl Future for Stream {
+    type Output = io::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.poll_hung_up(cx)?.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            while !this.writing.is_empty() {
+                let slices = this.writing.slices();
+                match ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, &slices))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => this.writing.advance(written),
+                }
+            }
+            if this.ended {
+                return Pin::new(&mut this.socket).poll_shutdown(cx);
+            }
+            this.writing = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame.into_data().map_or_else(|_| Chunk::default(), Chunk::of),
+                None => {
+                    this.ended = true;
+                    Chunk::raw(Bytes::from_static(b"0\r\n\r\n"))
+                }
+            };
+        }
+    }
+}
+
+/// One chunk, as far as it is not written yet: its size, its bytes, its end.
+#[derive(Default)]
+struct Chunk {
+    /// The size in hexadecimal digits and a line end, at the end of the array.
+    size: [u8; 10],
+    left_of_size: u8,
+    bytes: Bytes,
+    end: &'static [u8],
+}
+
+impl Chunk {
+    fn raw(bytes: Bytes) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    fn of(bytes: Bytes) -> Self {
+        let mut size = [0; 10];
+        size[8..].copy_from_slice(b"\r\n");
+        let (mut at, mut rest) = (8, bytes.len());
+        // A frame of 4 GiB does not exist: states are bounded long before.
+        while at > 0 && (rest > 0 || at == 8) {
+            at -= 1;
+            size[at] = b"0123456789abcdef"[rest % 16];
+            rest /= 16;
+        }
+        Self { size, left_of_size: 10 - at as u8, bytes, end: b"\r\n" }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.left_of_size == 0 && self.bytes.is_empty() && self.end.is_empty()
+    }
+
+    fn slices(&self) -> [IoSlice<'_>; 3] {
+        let size = &self.size[self.size.len() - usize::from(self.left_of_size)..];
+        [IoSlice::new(size), IoSlice::new(&self.bytes), IoSlice::new(self.end)]
+    }
+
+    fn advance(&mut self, written: usize) {
+        let size = written.min(self.left_of_size.into());
+        self.left_of_size -= size as u8;
+        let bytes = (written - size).min(self.bytes.len());
+        self.bytes.advance(bytes);
+        self.end = &self.end[written - size - bytes..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(mut chunk: Chunk, step: usize) -> String {
+        let mut out = Vec::new();
+        while !chunk.is_empty() {
+            let all: Vec<u8> = chunk.slices().iter().flat_map(|slice| slice.to_vec()).collect();
+            let some = step.min(all.len());
+            out.extend_from_slice(&all[..some]);
+            chunk.advance(some);
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_chunk_is_written_whole_however_the_socket_takes_it() {
+        let text = "x".repeat(0x1a3);
+        for step in 1..500 {
+            assert_eq!(written(Chunk::of(text.clone().into()), step), format!("1a3\r\n{text}\r\n"), "{step}");
+        }
+        assert_eq!(written(Chunk::of("y".into()), 1), "1\r\ny\r\n");
+        assert_eq!(written(Chunk::raw("head".into()), 3), "head");
+    }
+}
