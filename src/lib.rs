@@ -73,7 +73,8 @@
         feature = "salvo",
         feature = "store-diesel",
         feature = "store-postgres",
-        feature = "store-redis"
+        feature = "store-redis",
+        feature = "testing"
     )),
     allow(rustdoc::broken_intra_doc_links)
 )]

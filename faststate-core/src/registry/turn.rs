@@ -64,9 +64,12 @@ pub(super) struct Attempting<S> {
     pub(super) span: Span,
     /// The state before and after it, once it is saved: what watchers are told.
     #[cfg(feature = "inspector")]
-    pub(super) step:
-        std::sync::OnceLock<(Arc<super::instance::Current<S>>, Arc<super::instance::Current<S>>)>,
+    pub(super) step: std::sync::OnceLock<Stepped<S>>,
 }
+
+/// A state before a change and after it.
+#[cfg(feature = "inspector")]
+pub(super) type Stepped<S> = (Arc<super::instance::Current<S>>, Arc<super::instance::Current<S>>);
 
 impl<S> Default for Queue<S> {
     fn default() -> Self {
