@@ -5,6 +5,7 @@ mod outbox;
 mod words;
 
 use std::{
+    future::Future,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -12,7 +13,6 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 pub(super) use self::words::Words;
 use self::{
@@ -47,9 +47,9 @@ impl Nodes {
         Self { broadcaster, outbox: Arc::default(), id: rand::random(), members: Mutex::default() }
     }
 
-    /// Publishes a change when its turn comes, in one of these tasks.
-    pub(super) fn publish(&self, change: Change, tasks: &TaskTracker) {
-        publish(&self.broadcaster, &self.outbox, change, tasks);
+    /// Has a change published when its turn comes; gives what is to be run for that, if anything is.
+    pub(super) fn publish(&self, change: Change) -> Option<impl Future<Output = ()> + Send + 'static> {
+        publish(&self.broadcaster, &self.outbox, change)
     }
 
     /// Asks for the changes of a key.

@@ -216,10 +216,11 @@ impl Shared {
         }
     }
 
-    /// Tells the other nodes of a change, if there are any.
+    /// Tells the other nodes of a change, if there are any: where nothing else waits to be told, it leaves
+    /// from here.
     pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
-        if let Some(nodes) = &self.nodes {
-            nodes.publish(change(), &self.tasks);
+        if let Some(publishing) = self.nodes.as_ref().and_then(|nodes| nodes.publish(change())) {
+            self.detach(publishing);
         }
     }
 }

@@ -2,17 +2,19 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::Future,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use parking_lot::Mutex;
-use tokio_util::task::TaskTracker;
 
 use crate::{
     BoxError, Key,
     broadcast::{Broadcaster, Change},
+    registry::shared::panic_text,
 };
 
 /// How many waiting changes carry their data; beyond it the other nodes read the store.
@@ -37,21 +39,19 @@ pub(super) struct Outbox {
     running: bool,
 }
 
-/// Publishes a change when its turn comes, in one of these tasks.
+/// Has a change published when its turn comes; gives what is to be run for that, unless somebody publishes
+/// already.
 pub(super) fn publish(
     broadcaster: &Arc<dyn Broadcaster>,
     outbox: &Arc<Mutex<Outbox>>,
     change: Change,
-    tasks: &TaskTracker,
-) {
+) -> Option<impl Future<Output = ()> + Send + 'static> {
     let running = {
         let mut outbox = outbox.lock();
         outbox.push(change);
         std::mem::replace(&mut outbox.running, true)
     };
-    if !running {
-        tasks.spawn(publish_all(Arc::clone(broadcaster), Arc::clone(outbox)));
-    }
+    (!running).then(|| publish_all(Arc::clone(broadcaster), Arc::clone(outbox)))
 }
 
 /// Publishes until nothing waits, or nothing is left of the registry but a transport that refuses.
@@ -84,7 +84,9 @@ async fn publish_all(transport: Arc<dyn Broadcaster>, waiting: Arc<Mutex<Outbox>
 }
 
 async fn publish_one(transport: &dyn Broadcaster, change: &Change) -> Result<(), BoxError> {
-    Ok(tokio::time::timeout(PATIENCE, transport.publish(change)).await??)
+    // In the turn of an event that is saved: what is not ours must not fail that.
+    let publishing = AssertUnwindSafe(async { transport.publish(change).await }).catch_unwind();
+    Ok(tokio::time::timeout(PATIENCE, publishing).await?.map_err(|panic| panic_text(&*panic))??)
 }
 
 impl Outbox {
