@@ -1,4 +1,5 @@
 //! The smallest whole application: `cargo run --example counter`, then http://127.0.0.1:5000 in two windows.
+//! `counter_axum.rs` and `custom_adapter/main.rs` are the same page on axum and on bare hyper.
 
 use faststate::{
     BoxError,
@@ -27,8 +28,10 @@ impl Event for Increment {
     const NAME: &'static str = "increment";
 
     fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
-        let sum = counter.count.checked_add(self.amount);
-        counter.count = sum.ok_or_else(|| Rejection::invalid("the count would overflow").field("amount"))?;
+        if !(1..=1000).contains(&self.amount) {
+            return Err(Rejection::invalid("nothing was added").and("amount", "from 1 to 1000"));
+        }
+        counter.count = counter.count.saturating_add(self.amount);
         Ok(())
     }
 }
@@ -48,13 +51,16 @@ impl Event for Reset {
 
 #[handler]
 async fn index(page: Page, counter: Current<Counter>) -> Text<String> {
+    page.signal("amount", 1);
     let (datastar, signals, follow) = (page.datastar_script(), page.signals(), page.follow_action());
-    let (count, add, reset) = (counter.count, Increment { amount: 1 }.action(), Reset {}.action());
+    let (count, add) = (counter.count, Increment { amount: 1 }.action().bind("amount", "amount"));
+    let reset = Reset {}.action();
     Text::Html(format!(
-        r#"<!doctype html><title>Counter</title>{datastar}
-        <body data-signals="{signals}" data-init="{follow}">
-        <h1 data-text="$counter.count">{count}</h1>
-        <button data-on:click="{add}">Add one</button> <button data-on:click="{reset}">Reset</button>"#
+        r#"<!doctype html><html lang="en"><title>Counter</title><link rel="icon" href="data:,">{datastar}
+        <body data-signals="{signals}" data-init="{follow}"><h1 data-text="$counter.count">{count}</h1>
+        <form data-on:submit="{add}"><label>Amount <input type="number" data-bind="amount"></label>
+        <button>Add</button> <button type="button" data-on:click="{reset}">Reset</button></form>
+        <p role="alert" data-text="$_errors.counter.amount"></p>"#
     ))
 }
 
@@ -65,5 +71,6 @@ async fn main() -> Result<(), BoxError> {
             state.event::<Increment>().event::<Reset>()
         })
         .build()?;
-    Ok(FastState::new(registry).serve("127.0.0.1:5000", Router::new().get(index)).await?)
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
+    Ok(FastState::new(registry).serve(address, Router::new().get(index)).await?)
 }

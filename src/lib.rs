@@ -63,7 +63,7 @@
 //!
 //! # A page
 //!
-//! A page shows states and follows them. With the adapter for Salvo a handler takes the page, and the
+//! A page shows states and follows them. With the adapter for Salvo, or for axum, a handler takes the page, and the
 //! viewer's current states, as arguments:
 #![cfg_attr(feature = "salvo", doc = "```no_run")]
 #![cfg_attr(not(feature = "salvo"), doc = "```ignore")]
@@ -136,6 +136,7 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `salvo` (default) | the adapter for [Salvo](https://salvo.rs), as [`faststate::salvo`](crate::salvo) |
+//! | `axum` | the adapter for [axum](https://docs.rs/axum), as `faststate::axum`, with the same names |
 //! | `store-diesel` | a store in SQLite, built in, as `faststate::store_diesel` |
 //! | `store-postgres` | a store in PostgreSQL, in the same module |
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
@@ -147,6 +148,9 @@
 #![cfg_attr(not(feature = "salvo"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "axum")]
+#[doc(inline)]
+pub use faststate_axum as axum;
 #[doc(inline)]
 pub use faststate_core::*;
 #[cfg(feature = "salvo")]

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! This module knows no web framework. An adapter passes requests to [`Endpoint::respond`], bodies on as
-//! they are, gives pages their [`Page`], and on shutdown waits for [`Endpoint::drain`].
+//! they are, gives pages their [`Page`] (by [`Visit`]), and on shutdown waits for [`Endpoint::drain`].
 
 mod bundle;
 mod error_page;
@@ -22,6 +22,7 @@ mod route;
 mod session;
 mod stream;
 mod streams;
+mod visit;
 mod visitor;
 
 use std::{
@@ -45,6 +46,7 @@ pub use self::{
     problem::{Notice, Problem, ProblemView},
     reply::ReplyBody,
     session::{Secret, SecretError},
+    visit::Visit,
     visitor::Visitor,
 };
 use self::{
@@ -185,6 +187,17 @@ impl Endpoint {
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
         self.routes.knows(path)
+    }
+
+    /// The paths that it [answers](Self::answers) besides `/faststate` and what is below, for routers that want
+    /// patterns: `{id}` stands for one segment.
+    #[must_use]
+    pub fn own_paths(&self) -> Vec<Cow<'static, str>> {
+        let mut paths: Vec<_> = self.registry.routes().into_iter().map(|route| route.path).collect();
+        paths.retain(|path| !path.starts_with("/faststate/"));
+        paths.sort_unstable();
+        paths.dedup();
+        paths
     }
 
     /// Answers a request.

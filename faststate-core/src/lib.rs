@@ -25,6 +25,8 @@ pub mod endpoint;
 mod health;
 pub mod patch;
 pub mod registry;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod store;
 pub mod topics;
 pub mod wire;

@@ -2,17 +2,17 @@
 
 use std::{fmt, ops::Deref};
 
-use faststate_core::{ReactiveState, Snapshot, endpoint};
+use faststate_core::{
+    ReactiveState, Snapshot,
+    endpoint::{self, Visit},
+};
 use salvo::{Depot, Extractible, Request, extract::Metadata};
 
-use crate::{
-    PageError,
-    routes::{Making, parts},
-};
+use crate::{PageError, routes::parts};
 
 /// The page that a handler answers with: everything of [`endpoint::Page`].
 ///
-/// An argument of any `#[handler]` below [`FastState::hoop`](crate::FastState::hoop); all arguments of
+/// An argument of any `#[handler]` below [`FastState::pages`](crate::FastState::pages); all arguments of
 /// one request are the same page.
 #[derive(Clone, Debug)]
 pub struct Page(endpoint::Page);
@@ -77,15 +77,9 @@ impl<'ex, S: ReactiveState> Extractible<'ex> for Current<S> {
     }
 }
 
-async fn page(request: &Request, depot: &mut Depot) -> Result<Page, PageError> {
-    let Ok(making) = depot.get_typed_mut::<Making>() else {
-        return Err("no page here: hang `FastState::hoop()` on this route, or use `FastState::serve`".into());
+async fn page(request: &Request, depot: &Depot) -> Result<Page, PageError> {
+    let Ok(visit) = depot.get_typed::<Visit>() else {
+        return Err("no page here: hang `FastState::pages()` on this route, or use `FastState::serve`".into());
     };
-    if let Some(page) = &making.page {
-        return Ok(page.clone());
-    }
-    let endpoint = making.endpoint.clone();
-    let page = Page(endpoint.page(&parts(request)).await?);
-    making.page = Some(page.clone());
-    Ok(page)
+    Ok(Page(visit.page(&parts(request)).await?))
 }

@@ -18,24 +18,24 @@
 //! # }
 //! ```
 //!
-//! [`FastState::serve`] is a whole server. To attach FastState to a bigger Salvo application, push
-//! [`FastState::router`] and hang [`FastState::hoop`] on whatever has pages; drain
+//! [`FastState::serve`] is a whole server. To attach FastState to a Salvo server of your own, push
+//! [`FastState::router`] at its root and hang [`FastState::pages`], a hoop, on whatever has pages; drain
 //! [`Endpoint`](faststate_core::endpoint::Endpoint) before you stop the server.
 //!
-//! This crate owns no behaviour: it translates requests, bodies and shutdown.
+//! This crate owns no behaviour: it translates requests, bodies and arguments of handlers.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod connection;
 mod error;
 mod extract;
-mod fast_state;
+mod framework;
 mod routes;
-mod serve;
-mod stream;
 
 pub use self::{
     error::PageError,
     extract::{Current, Page},
-    fast_state::FastState,
+    framework::Salvo,
     routes::{Pages, Routes},
 };
+
+/// FastState on Salvo: its router is Salvo's, its pages are a hoop.
+pub type FastState = faststate_core::serve::FastState<Salvo>;

@@ -1,15 +1,13 @@
 //! Salvo's requests and responses, translated.
 
-use faststate_core::endpoint::{Endpoint, ReplyBody};
-use http::{HeaderValue, header, request::Parts};
+use faststate_core::endpoint::{Endpoint, ReplyBody, Visit};
+use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use salvo::{
     Depot, FlowCtrl, Handler, Request, Response, async_trait,
     http::{Method, ResBody},
 };
-
-use crate::Page;
 
 /// Answers everything under `/faststate`, and the events that have paths of their own.
 #[derive(Clone, Debug)]
@@ -33,7 +31,7 @@ impl Handler for Routes {
     }
 }
 
-/// Lets the handlers below it take [`Page`] and [`Current`](crate::Current) as arguments, and sets the
+/// Lets the handlers below it take [`Page`](crate::Page) and [`Current`](crate::Current) as arguments, and sets the
 /// cookie of a new session on the page's answer.
 #[derive(Clone, Debug)]
 pub struct Pages {
@@ -46,12 +44,6 @@ impl Pages {
     }
 }
 
-/// The page of one request, made when a handler first asks for it.
-pub(crate) struct Making {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) page: Option<Page>,
-}
-
 #[async_trait]
 impl Handler for Pages {
     async fn handle(
@@ -61,15 +53,10 @@ impl Handler for Pages {
         response: &mut Response,
         control: &mut FlowCtrl,
     ) {
-        depot.insert_typed(Making { endpoint: self.endpoint.clone(), page: None });
+        let visit = Visit::new(self.endpoint.clone());
+        depot.insert_typed(visit.clone());
         control.call_next(request, depot, response).await;
-        let Ok(Making { page: Some(page), .. }) = depot.get_typed() else { return };
-        let headers = response.headers_mut();
-        if let Some(cookie) = page.set_cookie() {
-            headers.append(header::SET_COOKIE, cookie);
-        }
-        // It shows one viewer's state.
-        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
+        visit.mark(response.headers_mut());
     }
 }
 

@@ -4,9 +4,32 @@
 use std::{net::SocketAddr, time::Duration};
 
 use faststate_core::conformance::{adapter, fixture};
-use faststate_salvo::FastState;
-use salvo::{Router, Server, conn::tcp::TcpAcceptor};
+use faststate_salvo::{Current, FastState, Page, PageError};
+use salvo::{Router, Server, Writer, conn::tcp::TcpAcceptor, handler, writing::Text};
 use tokio::{sync::oneshot, task::JoinHandle};
+
+#[handler]
+async fn shown(page: Page, counter: Current<fixture::Counter>) -> Text<String> {
+    Text::Html(fixture::page(&page, &counter))
+}
+
+#[handler]
+async fn missing(page: Page) -> Result<(), PageError> {
+    page.follow_id::<fixture::Vault>("none").await?;
+    Ok(())
+}
+
+#[handler]
+async fn broken() -> Result<(), PageError> {
+    Err(fixture::INTERNAL.into())
+}
+
+fn pages() -> Router {
+    Router::new()
+        .push(Router::with_path("page").get(shown))
+        .push(Router::with_path("missing").get(missing))
+        .push(Router::with_path("broken").get(broken))
+}
 
 /// A server of the fixture, and what stops it.
 fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
@@ -15,7 +38,7 @@ fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)
     let endpoint = fixture::endpoint(fixture::registry().unwrap());
     let server = FastState::over(endpoint).drain_window(Duration::from_millis(500));
     let (stop, stopped) = oneshot::channel();
-    let serving = tokio::spawn(server.serve_until(listener, Router::new(), async {
+    let serving = tokio::spawn(server.serve_until(listener, pages(), async {
         let _ = stopped.await;
     }));
     (address, stop, serving)
@@ -25,6 +48,7 @@ fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)
 async fn the_adapter_keeps_its_promises() {
     let (address, _stop, _serving) = serve();
     adapter::all(address).await.unwrap();
+    adapter::pages_are_the_viewers(address).await.unwrap();
 }
 
 /// Through Salvo's own server and router, as in a bigger application.
@@ -33,9 +57,11 @@ async fn the_router_keeps_the_same_promises() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let endpoint = fixture::endpoint(fixture::registry().unwrap());
-    let router = FastState::over(endpoint).router();
+    let site = FastState::over(endpoint);
+    let router = Router::new().push(site.router()).push(Router::new().hoop(site.pages()).push(pages()));
     tokio::spawn(Server::new(TcpAcceptor::try_from(listener).unwrap()).serve(router));
     adapter::all(address).await.unwrap();
+    adapter::pages_are_the_viewers(address).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

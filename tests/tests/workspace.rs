@@ -1,6 +1,6 @@
 //! Which crate may know which.
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 use serde_json::Value;
 
@@ -36,24 +36,63 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("cargo writes UTF-8")
 }
 
-#[test]
-fn nothing_under_the_core_is_a_web_framework_or_a_database() {
+/// What is foreign under the core with these features, each crate by its name.
+fn foreign_under_the_core(features: &str) -> BTreeSet<String> {
     let tree = [
         "tree",
         "--package",
         "faststate-core",
         "--edges",
         "normal,build",
-        "--all-features",
+        "--features",
+        features,
         "--target",
         "all",
         "--prefix",
         "none",
     ];
     let tree = cargo(&tree);
-    let foreign: Vec<_> =
-        tree.lines().filter(|line| FOREIGN.iter().any(|name| line.starts_with(name))).collect();
-    assert!(tree.lines().count() > 10 && foreign.is_empty(), "{foreign:?}");
+    assert!(tree.lines().count() > 10, "{tree}");
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    let foreign = names.filter(|name| FOREIGN.iter().any(|foreign| name.starts_with(foreign)));
+    foreign.map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_under_the_core_is_a_web_framework_or_a_database() {
+    assert_eq!(foreign_under_the_core("conformance"), BTreeSet::new());
+    // The server that adapters share is asked for.
+    let serving = BTreeSet::from(["hyper", "hyper-util"].map(str::to_owned));
+    assert_eq!(foreign_under_the_core("conformance,serve"), serving);
+}
+
+#[test]
+fn the_core_opens_no_sockets_unless_it_is_asked_to() {
+    let tree = [
+        "tree",
+        "--package",
+        "faststate-core",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p} {f}",
+    ];
+    let tree = cargo(&tree);
+    let tokio = tree.lines().find(|line| line.starts_with("tokio ")).expect("the core has tasks and time");
+    let features: Vec<&str> = tokio.rsplit(' ').next().unwrap_or_default().split(',').collect();
+    assert!(features.contains(&"rt") && !features.contains(&"net"), "{tokio}");
+}
+
+#[test]
+fn each_adapter_alone_pulls_in_only_its_own_framework() {
+    for (feature, own, other) in [("salvo", "salvo ", "axum "), ("axum", "axum ", "salvo ")] {
+        let tree = ["tree", "--package", "faststate", "--no-default-features", "--features", feature];
+        let tree = cargo(&[&tree[..], &["--edges", "normal", "--prefix", "none"]].concat());
+        let has = |name: &str| tree.lines().any(|line| line.starts_with(name));
+        assert!(has(own) && !has(other), "{feature}");
+    }
 }
 
 #[test]

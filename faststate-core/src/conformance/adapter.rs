@@ -17,7 +17,8 @@
 //!
 //! The suite speaks raw HTTP/1.1 and knows of the server what a client can know, so that nobody else may talk
 //! to it meanwhile; its checks run one after another, in any order, as often as one likes. That the server
-//! ends well is [`a_drain_drops_nothing`], which somebody must begin.
+//! ends well is [`a_drain_drops_nothing`], which somebody must begin; that handlers take pages as arguments is
+//! [`pages_are_the_viewers`], for adapters that have such handlers.
 
 mod bodies;
 mod caps;
@@ -26,6 +27,7 @@ mod events;
 mod goodbye;
 mod guard;
 mod input;
+mod pages;
 mod replies;
 mod session;
 mod streams;
@@ -46,6 +48,7 @@ pub use self::{
     goodbye::{a_client_that_goes_away_is_left, an_event_whose_client_hangs_up_is_applied},
     guard::another_site_is_refused,
     input::bad_input_is_told_and_changes_nothing,
+    pages::pages_are_the_viewers,
     replies::{
         a_repeat_counts_once, a_streamed_reply_arrives_as_it_is_written, a_wrong_method_names_the_right_one,
         answers_are_what_the_client_understands, internals_stay_inside,

@@ -32,7 +32,7 @@ pub use self::{
 };
 use crate::{
     Access, Registry, StateConfig, StateRegistry,
-    endpoint::{Endpoint, Identity, Limits, Secret},
+    endpoint::{Endpoint, Identity, Limits, Page, Secret},
     registry::BuildError,
 };
 
@@ -87,6 +87,14 @@ pub fn endpoint(registry: Arc<dyn Registry>) -> Endpoint {
         .limits(limits())
         .trusted_proxy_header(FORWARDED)
         .heartbeat(HEARTBEAT)
+}
+
+/// A page that shows the counter and follows what has been collected: for
+/// [`pages_are_the_viewers`](super::adapter::pages_are_the_viewers).
+#[must_use]
+pub fn page(page: &Page, counter: &Counter) -> String {
+    let (signals, follow) = (page.signals(), page.follow_action());
+    format!("<body data-signals=\"{signals}\" data-init=\"{follow}\"><p>{}</p>", counter.count)
 }
 
 /// Tells user and roles from `x-user` and `x-roles`.

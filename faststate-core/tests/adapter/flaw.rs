@@ -36,6 +36,13 @@ pub(crate) enum Flaw {
     Compresses,
     CutsStreamsAtTheEnd,
     CutsAllWhenItStops,
+    LeaksInNotices,
+    ShowsWhatFailed,
+    AnswersEveryPageWithOk,
+    MarksNoPages,
+    MarksPagesTwice,
+    SharesPages,
+    MakesAPagePerArgument,
 }
 
 impl Flaw {
@@ -92,6 +99,15 @@ impl Flaw {
                 let id = "{\"id\":\"1\",\"status\":500,\"title\":\"Internal error\",\"detail\":";
                 let leak = format!("{id}\"panicked: {}\"}}", fixture::INTERNAL);
                 return Response::from_parts(head, Either::Right(leak.into()));
+            }
+            Self::LeaksInNotices if body.size_hint().exact().is_some() => {
+                let mut text = body.collect().await.unwrap().to_bytes().to_vec();
+                if text.windows(9).any(|part| part == b"Reference") {
+                    text.extend_from_slice(
+                        format!("event: x\ndata: panicked: {}\n\n", fixture::INTERNAL).as_bytes(),
+                    );
+                }
+                return Response::from_parts(head, Either::Right(text.into()));
             }
             Self::PatchesIn500 if body.size_hint().exact().is_some() => {
                 let bytes = body.collect().await.unwrap().to_bytes();

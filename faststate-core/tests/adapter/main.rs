@@ -4,6 +4,7 @@
 
 mod flaw;
 mod incoming;
+mod pages;
 mod registry;
 mod server;
 
@@ -34,6 +35,7 @@ async fn a_loopback_adapter_keeps_its_promises() {
     adapter::all(server.address()).await.unwrap();
     // What an earlier run left does not matter.
     adapter::all(server.address()).await.unwrap();
+    adapter::pages_are_the_viewers(server.address()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,6 +59,12 @@ async fn suite(flaw: Flaw, address: SocketAddr) -> Result<(), Failure> {
             adapter::frames_arrive_at_once(address).await
         }
         Flaw::CutsStreamsAtTheEnd | Flaw::CutsAllWhenItStops => drain(flaw).await,
+        Flaw::ShowsWhatFailed
+        | Flaw::AnswersEveryPageWithOk
+        | Flaw::MarksNoPages
+        | Flaw::MarksPagesTwice
+        | Flaw::SharesPages
+        | Flaw::MakesAPagePerArgument => adapter::pages_are_the_viewers(address).await,
         _ => adapter::all(address).await,
     }
 }
@@ -91,6 +99,13 @@ async fn every_mutant_is_caught() {
         (Flaw::Compresses, "head says what it is"),
         (Flaw::CutsStreamsAtTheEnd, "a drain drops nothing"),
         (Flaw::CutsAllWhenItStops, "a drain drops nothing"),
+        (Flaw::LeaksInNotices, "an internal error tells an id"),
+        (Flaw::ShowsWhatFailed, "fails with is a page"),
+        (Flaw::AnswersEveryPageWithOk, "fails with is a page"),
+        (Flaw::MarksNoPages, "begins a session"),
+        (Flaw::MarksPagesTwice, "begins a session"),
+        (Flaw::SharesPages, "for its viewer alone"),
+        (Flaw::MakesAPagePerArgument, "follows it from there"),
     ];
     // All at once: most of what a mutant costs is waiting.
     let outcomes = mutants.map(|(flaw, promise)| async move {

@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     flaw::Flaw,
     incoming::{Incoming, Reader},
+    pages,
 };
 
 /// For the rest of what a client sends, so that no reset overtakes its answer.
@@ -119,9 +120,17 @@ impl Connection {
         let is_head = parts.method == Method::HEAD;
         let keeper = parts.headers.contains_key("x-roles");
         let incoming = Incoming::new(reader, &parts, flaw)?;
-        let request = flaw.request(Request::from_parts(parts, incoming));
-        let peer = (flaw != Flaw::HidesAddresses).then_some(self.peer);
-        let answer = flaw.answer(self.endpoint.respond(request, peer).await, keeper).await;
+        let page = match self.endpoint.answers(parts.uri.path()) {
+            true => None,
+            false => pages::answer(&self.endpoint, &parts, flaw).await,
+        };
+        let answer = if let Some(page) = page {
+            page
+        } else {
+            let request = flaw.request(Request::from_parts(parts, incoming));
+            let peer = (flaw != Flaw::HidesAddresses).then_some(self.peer);
+            flaw.answer(self.endpoint.respond(request, peer).await, keeper).await
+        };
         let (parts, mut body) = answer.into_parts();
         let length = body.size_hint().exact();
         write.write_all(head(parts.status, &parts.headers, length, flaw).as_bytes()).await.ok()?;

@@ -233,12 +233,22 @@ async fn shake(node: &Node, board: usize, seed: u64) {
     let _ = timeout(PATIENCE, update).await;
 }
 
-/// Follows a board, here and there, cut in the middle of a frame, until it is over.
-async fn browse(world: Arc<World>, mut dice: StdRng, name: String) -> Tab {
+/// A tab that shows a board, and the node that it follows it on.
+async fn open(world: &World, dice: &mut StdRng) -> (Tab, Arc<Node>) {
     let board = dice.random_range(0..BOARDS);
     let topics = ["", ".lines", ".title"].map(|view| format!("board:{board}{view}"));
-    let mut node = world.some_node(&mut dice);
-    let mut tab = Tab::open(&node.registry, &Viewer::application(), &topics.each_ref().map(|t| &**t)).await;
+    let node = world.some_node(dice);
+    let tab = Tab::open(&node.registry, &Viewer::application(), &topics.each_ref().map(|t| &**t)).await;
+    (tab, node)
+}
+
+/// Follows here and there, cut in the middle of a frame, until it is over.
+async fn browse(
+    world: Arc<World>,
+    (mut tab, mut node): (Tab, Arc<Node>),
+    mut dice: StdRng,
+    name: String,
+) -> Tab {
     loop {
         let mut cut = dice.random_range(0..40) == 0 || node.dead.load(SeqCst);
         while let Some(piece) = tab.piece() {
@@ -266,8 +276,12 @@ async fn browse(world: Arc<World>, mut dice: StdRng, name: String) -> Tab {
 
 /// Does harm to one node after the other.
 async fn harm(world: Arc<World>, deadly: bool, mut dice: StdRng) {
-    while !world.over.load(SeqCst) {
+    loop {
         sleep(Duration::from_millis(dice.random_range(5..60))).await;
+        // A tab that has stayed on a node in the end is not to find it killed.
+        if world.over.load(SeqCst) {
+            return;
+        }
         let (at, node) = {
             let nodes = world.nodes.lock();
             let at = dice.random_range(0..nodes.len());
@@ -306,9 +320,18 @@ async fn simulate(seed: u64, plan: Plan) {
     let began = Instant::now();
     let mut seeds = StdRng::seed_from_u64(seed);
     let mut dice = || StdRng::seed_from_u64(seeds.random());
-    let tabs: Vec<_> = (0..TABS)
-        .map(|tab| tokio::spawn(browse(Arc::clone(&world), dice(), format!("seed {seed}, tab {tab}"))))
-        .collect();
+    // Each node begins what nobody has saved yet with an epoch of its own.
+    for board in 0..BOARDS {
+        send(&world, &mut dice(), board, &format!("first-{board}")).await;
+    }
+    // Before anything fails: nobody could render their pages again.
+    let mut tabs = Vec::new();
+    for tab in 0..TABS {
+        let mut dice = dice();
+        let open = open(&world, &mut dice).await;
+        let name = format!("seed {seed}, tab {tab}");
+        tabs.push(tokio::spawn(browse(Arc::clone(&world), open, dice, name)));
+    }
     let harm = tokio::spawn(harm(Arc::clone(&world), plan.deadly, dice()));
     let writers =
         (0..WRITERS).map(|writer| tokio::spawn(write(Arc::clone(&world), writer, plan.events, dice())));
@@ -328,7 +351,7 @@ async fn simulate(seed: u64, plan: Plan) {
         let record = world.memory.load(&key, None).await.unwrap().record.unwrap();
         counted += serde_json::from_slice::<Board>(&record.data).unwrap().count;
     }
-    let sent = WRITERS * plan.events + BOARDS as u64;
+    let sent = WRITERS * plan.events + 2 * BOARDS as u64;
     assert_eq!(u64::try_from(counted), Ok(sent), "seed {seed}: each event counts once (law 2)");
     let mut taken = BTreeMap::<_, BTreeSet<_>>::new();
     for (board, version) in versions {

@@ -7,15 +7,14 @@ use std::{
 };
 
 use faststate::{
-    endpoint::{Bundle, Endpoint, Secret},
+    endpoint::{Endpoint, Page},
     prelude::*,
-    salvo::{Current, FastState, Page, PageError},
 };
-use faststate_tests::Demo;
-use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
+
+use crate::adapter::{Adapter, Show, shows};
 
 /// Maps, options, lists, and all of them inside each other.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -36,17 +35,6 @@ pub(crate) struct Detail {
 
 impl ReactiveState for Shapes {
     const NAME: &'static str = "shapes";
-}
-
-/// What a page shows: `body` is its HTML.
-#[derive(Clone, Copy)]
-struct Shown(&'static str);
-
-#[handler]
-impl Shown {
-    async fn handle(&self, page: Page, _shapes: Current<Shapes>) -> Result<Text<String>, PageError> {
-        Ok(Text::Html(html(&page, self.0)))
-    }
 }
 
 /// A page with this body that follows what it has collected.
@@ -70,23 +58,30 @@ pub(crate) struct App {
 
 impl App {
     /// Serves the state at `/`, with this much log for followers that lag.
-    pub(crate) fn shapes(log_bytes: usize, body: &'static str) -> Self {
+    pub(crate) fn shapes(adapter: Adapter, log_bytes: usize, body: &'static str) -> Self {
         let config = StateConfig::global().access(Access::public()).log_bytes(log_bytes);
         let registry = || StateRegistry::builder().state::<Shapes>(config, |state| state).build().unwrap();
-        Self::serve(registry, Router::new().get(Shown(body)))
+        let show = move |page: Page| async move {
+            page.follow::<Shapes>().await?;
+            Ok(html(&page, body))
+        };
+        Self::serve(adapter, registry, &[("/", shows(show))])
     }
 
     /// Serves any registry and pages.
-    pub(crate) fn serve(registry: impl FnOnce() -> Arc<StateRegistry>, router: Router) -> Self {
+    pub(crate) fn serve(
+        adapter: Adapter,
+        registry: impl FnOnce() -> Arc<StateRegistry>,
+        pages: &[(&'static str, Show)],
+    ) -> Self {
         let runtime = Runtime::new().unwrap();
         let registry = runtime.block_on(async { registry() });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = FastState::new(Arc::clone(&registry) as _)
-            .secret(Secret::from_bytes(&[7; 32]).unwrap())
-            .datastar(Bundle::bytes(Demo::bundle()).unwrap());
-        let endpoint = server.endpoint().clone();
-        runtime.spawn(server.serve_until(listener, router, std::future::pending()));
+        let endpoint = {
+            let _inside = runtime.enter();
+            adapter.serve(Arc::clone(&registry), listener, pages)
+        };
         Self { runtime, address, registry, endpoint }
     }
 

@@ -1,9 +1,24 @@
-//! States of every shape, over the real engine and the Salvo adapter, in a real browser.
+//! States of every shape, over the real engine and each adapter, in a real browser.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::duplicate_mod, reason = "each story is told over each adapter")]
 
+mod adapter;
 mod app;
-mod refusals;
-mod scopes;
-mod shapes;
-mod texts;
-mod walk;
+
+/// Every story, with `ADAPTER` as what its application is served through.
+macro_rules! told_over {
+    ($($name:ident: $adapter:ident),+) => {$(
+        #[path = "."]
+        mod $name {
+            const ADAPTER: crate::adapter::Adapter = crate::adapter::Adapter::$adapter;
+
+            mod refusals;
+            mod scopes;
+            mod shapes;
+            mod texts;
+            mod walk;
+        }
+    )+};
+}
+
+told_over!(over_salvo: Salvo, over_axum: Axum);

@@ -5,15 +5,15 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use faststate::{
-    prelude::*,
-    salvo::{Current, Page, PageError},
-};
+use faststate::{BoxError, endpoint::Page, prelude::*};
 use faststate_tests::{Session, until};
-use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::app::{App, html};
+use super::ADAPTER;
+use crate::{
+    adapter::shows,
+    app::{App, html},
+};
 
 const NOTICE: &str = "#faststate-problem";
 
@@ -69,12 +69,9 @@ impl Event for Print {
     }
 }
 
-#[handler]
-async fn bank(
-    page: Page,
-    _account: Current<Account>,
-    _news: Current<News>,
-) -> Result<Text<String>, PageError> {
+async fn bank(page: Page) -> Result<String, BoxError> {
+    page.follow::<Account>().await?;
+    page.follow::<News>().await?;
     let pay = |amount: i64| {
         let action = Pay { amount }.action();
         format!("<button id=\"pay{amount}\" data-on:click=\"{action}\">{amount}</button>")
@@ -87,7 +84,7 @@ async fn bank(
         pay(13),
         pay(666),
     );
-    Ok(Text::Html(html(&page, &body)))
+    Ok(html(&page, &body))
 }
 
 /// A bank that lets people in while this says so.
@@ -102,7 +99,7 @@ fn app(open: &Arc<AtomicBool>) -> App {
             .build()
             .unwrap()
     };
-    App::serve(registry, Router::new().get(bank))
+    App::serve(ADAPTER, registry, &[("/", shows(bank))])
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! Records, components, and pages that do not follow what they change.
 
-use faststate::{
-    Key, KeyError, Scope,
-    prelude::*,
-    salvo::{Page, PageError},
-};
+use ::http::Method;
+use faststate::{BoxError, Key, KeyError, Scope, endpoint::Page, prelude::*};
 use faststate_tests::{Session, http};
-use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::app::{App, html};
+use super::ADAPTER;
+use crate::{
+    adapter::shows,
+    app::{App, html},
+};
 
 /// Ids that mean something to paths, queries, topics, selectors or signals.
 const IDS: [&str; 6] = ["p1", "1", "a b", "x.y:z,w/%2F?&#+'\"", "constructor", "Ünïcødé 😀"];
@@ -53,7 +53,7 @@ struct Toggle {}
 impl Event for Toggle {
     type State = Panel;
     const NAME: &'static str = "toggle";
-    const METHOD: salvo::http::Method = salvo::http::Method::PUT;
+    const METHOD: Method = Method::PUT;
     const PATH: Option<&'static str> = Some("/panels/{id}/toggled");
 
     fn apply(&self, panel: &mut Panel, _: &mut Context<Panel>) -> Result<(), Rejection> {
@@ -80,8 +80,7 @@ fn path(key: Result<Key, KeyError>) -> String {
     format!("${}", key.unwrap().signal_path().join("."))
 }
 
-#[handler]
-async fn shop(page: Page) -> Result<Text<String>, PageError> {
+async fn shop(page: Page) -> Result<String, BoxError> {
     let mut body = String::new();
     for (at, id) in IDS.iter().enumerate() {
         page.follow_id::<Product>(id).await?;
@@ -95,20 +94,19 @@ async fn shop(page: Page) -> Result<Text<String>, PageError> {
             path(Key::new("panel", Scope::Component, Some("any"), Some(id))),
         );
     }
-    Ok(Text::Html(html(&page, &body)))
+    Ok(html(&page, &body))
 }
 
-#[handler]
-async fn till(page: Page) -> Text<String> {
+async fn till(page: Page) -> Result<String, BoxError> {
     let action = Reprice { by: 5 }.action().on("p1").replying();
     let body = format!(
         "<button data-on:click=\"{action}\">+</button><b id=\"price\" data-text=\"$product?.p1?.price ?? ''\"></b>"
     );
-    Text::Html(html(&page, &body))
+    Ok(html(&page, &body))
 }
 
 fn app() -> App {
-    App::serve(registry, Router::new().get(shop).push(Router::with_path("till").get(till)))
+    App::serve(ADAPTER, registry, &[("/", shows(shop)), ("/till", shows(till))])
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use faststate_tests::{Page, Session};
 
+use super::ADAPTER;
 use crate::app::{App, Detail};
 
 const BODY: &str = r#"
@@ -33,7 +34,7 @@ impl Watchers {
 #[test]
 fn a_map_key_removed_and_added_again_shows_everywhere() {
     for log in LOGS {
-        let app = App::shapes(log, BODY);
+        let app = App::shapes(ADAPTER, log, BODY);
         app.change(|shapes| shapes.stock.extend([("milk".to_owned(), 1), ("tea".to_owned(), 2)]));
         let watchers = Watchers::of(&app);
         watchers.show("#stock", r#"{"milk":1,"tea":2}"#);
@@ -65,7 +66,7 @@ fn a_map_key_removed_and_added_again_shows_everywhere() {
 #[test]
 fn a_key_removed_inside_a_map_of_maps_shows_everywhere() {
     for log in LOGS {
-        let app = App::shapes(log, BODY);
+        let app = App::shapes(ADAPTER, log, BODY);
         let watchers = Watchers::of(&app);
         let put = |text: Option<&'static str>| {
             app.change(move |shapes| {
@@ -93,7 +94,7 @@ fn a_key_removed_inside_a_map_of_maps_shows_everywhere() {
 #[test]
 fn an_option_set_cleared_and_set_again_shows_everywhere() {
     for log in LOGS {
-        let app = App::shapes(log, BODY);
+        let app = App::shapes(ADAPTER, log, BODY);
         let watchers = Watchers::of(&app);
         for round in ["one", "two", "three"] {
             app.change(move |shapes| shapes.note = Some(round.to_owned()));
@@ -107,7 +108,7 @@ fn an_option_set_cleared_and_set_again_shows_everywhere() {
 #[test]
 fn an_optional_struct_set_cleared_and_set_again_shows_everywhere() {
     for log in LOGS {
-        let app = App::shapes(log, BODY);
+        let app = App::shapes(ADAPTER, log, BODY);
         let watchers = Watchers::of(&app);
         for round in ["one", "two", "three"] {
             app.change(move |shapes| {
@@ -126,7 +127,7 @@ fn an_optional_struct_set_cleared_and_set_again_shows_everywhere() {
 
 #[test]
 fn a_list_that_grows_and_shrinks_shows_everywhere() {
-    let app = App::shapes(LOGS[0], BODY);
+    let app = App::shapes(ADAPTER, LOGS[0], BODY);
     let watchers = Watchers::of(&app);
     app.change(|shapes| shapes.list = vec![None, Some(Detail::default())]);
     watchers.show("#list", r#"["",{"label":"","tags":[]}]"#);
@@ -138,7 +139,7 @@ fn a_list_that_grows_and_shrinks_shows_everywhere() {
 
 #[test]
 fn a_number_that_javascript_cannot_count_shows_every_digit() {
-    let app = App::shapes(LOGS[0], BODY);
+    let app = App::shapes(ADAPTER, LOGS[0], BODY);
     let watchers = Watchers::of(&app);
     for large in [(1 << 53) - 1, 1 << 53, (1 << 53) + 1, u64::MAX, 7] {
         app.change(move |shapes| shapes.large = large);

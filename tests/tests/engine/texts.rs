@@ -1,15 +1,15 @@
 //! Any text, from a template through an action, the engine and the stream into a page (law 12).
 
-use faststate::{
-    prelude::*,
-    salvo::{Current, Page, PageError},
-};
+use faststate::{BoxError, endpoint::Page, prelude::*};
 use faststate_tests::{Random, Session, until};
-use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::app::{App, html, seen};
+use super::ADAPTER;
+use crate::{
+    adapter::shows,
+    app::{App, html, seen},
+};
 
 const TEXTS: usize = 150;
 
@@ -43,11 +43,11 @@ fn texts() -> Vec<String> {
     Random::new(7).texts(TEXTS)
 }
 
-#[handler]
-async fn reading(page: Page, _book: Current<Book>) -> Result<Text<String>, PageError> {
+async fn reading(page: Page) -> Result<String, BoxError> {
+    page.follow::<Book>().await?;
     let button = |line: String| format!("<button data-on:click=\"{}\"></button>", Write { line }.action());
     let buttons: String = texts().into_iter().map(button).collect();
-    Ok(Text::Html(html(&page, &format!("{buttons}<pre id=\"last\" data-text=\"$book.last\"></pre>"))))
+    Ok(html(&page, &format!("{buttons}<pre id=\"last\" data-text=\"$book.last\"></pre>")))
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn law_12_texts_come_back_to_the_page_as_they_were_sent() {
     let config = StateConfig::global().access(Access::public());
     let registry =
         || StateRegistry::builder().state::<Book>(config, |state| state.event::<Write>()).build().unwrap();
-    let app = App::serve(registry, Router::new().get(reading));
+    let app = App::serve(ADAPTER, registry, &[("/", shows(reading))]);
     let page = Session::new().open(&app.url());
     let other = Session::new().open(&app.url());
     // One after the other, so that the order is the page's own.

@@ -3,6 +3,7 @@
 use faststate_tests::{Page, Proxy, Random, Session, until};
 use serde_json::Value;
 
+use super::ADAPTER;
 use crate::app::{App, Detail, Shapes, seen};
 
 const BODY: &str = r#"<pre id="all" data-text="JSON.stringify($shapes)"></pre>"#;
@@ -44,7 +45,7 @@ fn equals(page: &Page, truth: &Value) {
 
 #[test]
 fn law_04_pages_equal_the_truth_after_any_changes() {
-    let app = App::shapes(64 * 1024, BODY);
+    let app = App::shapes(ADAPTER, 64 * 1024, BODY);
     let always = Session::new().open(&app.url());
     let now_and_then = Session::new().open(&app.url());
     let mut random = Random::new(4);
@@ -69,7 +70,7 @@ fn law_04_pages_equal_the_truth_after_any_changes() {
 #[test]
 fn law_04_pages_equal_the_truth_after_cuts_in_the_middle_of_anything() {
     for log in [64 * 1024, 300] {
-        let app = App::shapes(log, BODY);
+        let app = App::shapes(ADAPTER, log, BODY);
         let proxy = Proxy::to(app.address());
         let page = Session::new().open(&proxy.url("/"));
         page.expect_complaints(CUT);

@@ -41,7 +41,7 @@ async fn law_01_what_is_acknowledged_survives_that_redis_is_killed() {
     let mut server = RedisServer::start();
     for round in 0..5 {
         let ledgers = Ledgers::new(connect(server.url()).await);
-        let burst = Burst::start(&ledgers, 16, 1_000_000);
+        let burst = Burst::start(&ledgers, 16);
         burst.goes_on(100).await;
         tokio::task::block_in_place(|| server.kill());
         let acknowledged = burst.stop().await;

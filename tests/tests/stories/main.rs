@@ -1,6 +1,7 @@
 //! What people see in the demo, over its real program in a real browser.
 
 mod access;
+mod adapters;
 mod admin;
 mod chat;
 mod counter;

@@ -12,21 +12,16 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use faststate_core::endpoint::ReplyBody;
 use http::{Response, header};
 use http_body::Body as _;
 use httpdate::HttpDate;
-use salvo::conn::StraightStream;
-use tokio::{
-    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-/// A socket whose writes may not stall for ever.
-pub(crate) type Socket = StraightStream<TcpStream>;
+use super::socket::Socket;
+use crate::endpoint::ReplyBody;
 
 /// HTTP/1.1, chunked; the connection ends with the stream. Done when either side has ended it.
-pub(crate) struct Stream {
+pub(super) struct Stream {
     socket: Socket,
     body: ReplyBody,
     writing: Chunk,
@@ -34,7 +29,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(socket: Socket, response: Response<ReplyBody>) -> Self {
+    pub(super) fn new(socket: Socket, response: Response<ReplyBody>) -> Self {
         let (parts, body) = response.into_parts();
         let mut head = Vec::with_capacity(512);
         // Writing to a vector does not fail.

@@ -2,7 +2,6 @@
 
 use std::{future::Future, io, net, sync::Arc, time::Duration};
 
-use salvo::{Router, Service};
 use tokio::{
     net::{TcpListener, ToSocketAddrs},
     sync::Semaphore,
@@ -10,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{FastState, connection::Server};
+use super::{Application, FastState, Framework, connection::Server};
 
 /// For accepted events and the work they leave behind.
 const SETTLE_TIME: Duration = Duration::from_secs(10);
@@ -19,7 +18,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(3);
 /// After a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-impl FastState {
+impl<F: Framework> FastState<F> {
     /// Serves `router` and FastState's own routes until SIGTERM or Ctrl-C, then drains and returns.
     ///
     /// Port 0 picks a free one; the log says `listening on http://127.0.0.1:PORT`. Cleartext HTTP/1.1: put a
@@ -30,7 +29,7 @@ impl FastState {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn serve(self, address: impl ToSocketAddrs, router: Router) -> io::Result<()> {
+    pub async fn serve(self, address: impl ToSocketAddrs, router: F::Router) -> io::Result<()> {
         self.run(TcpListener::bind(address).await?, router, Signals::new()?).await
     }
 
@@ -38,7 +37,7 @@ impl FastState {
     ///
     /// # Errors
     /// When the socket cannot be used.
-    pub async fn serve_on(self, listener: net::TcpListener, router: Router) -> io::Result<()> {
+    pub async fn serve_on(self, listener: net::TcpListener, router: F::Router) -> io::Result<()> {
         self.run(from_std(listener)?, router, Signals::new()?).await
     }
 
@@ -49,20 +48,20 @@ impl FastState {
     pub async fn serve_until(
         self,
         listener: net::TcpListener,
-        router: Router,
+        router: F::Router,
         stop: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         self.run(from_std(listener)?, router, Once(Some(Box::pin(stop)))).await
     }
 
-    async fn run(self, listener: TcpListener, router: Router, mut stop: impl Stop) -> io::Result<()> {
+    async fn run(self, listener: TcpListener, router: F::Router, mut stop: impl Stop) -> io::Result<()> {
         let slots = match self.max_connections {
             0 => Semaphore::MAX_PERMITS,
             most => most.min(Semaphore::MAX_PERMITS),
         };
         let slots = Arc::new(Semaphore::new(slots));
-        let service = Service::new(router).hoop(self.hoop());
-        let server = Server::new(self.endpoint.clone(), service);
+        let application = F::application(router, self.pages());
+        let server = Server::new(self.endpoint.clone(), application);
         let mut connections = JoinSet::new();
         tracing::info!("listening on http://{}", listener.local_addr()?);
 
@@ -95,7 +94,7 @@ impl FastState {
 /// Accepts for ever, as many at a time as there are slots.
 async fn accept(
     listener: &TcpListener,
-    server: &Server,
+    server: &Server<impl Application>,
     slots: &Arc<Semaphore>,
     connections: &mut JoinSet<()>,
 ) {

@@ -1,28 +1,27 @@
 //! The server's settings.
 
-use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
-use faststate_core::{
+use http::{HeaderName, request::Parts};
+
+use super::Framework;
+use crate::{
     Registry,
     endpoint::{Bundle, Endpoint, IntoIdentity, Limits, ProblemView, Secret},
 };
-use http::{HeaderName, request::Parts};
-use salvo::Router;
 
-use crate::{Pages, Routes};
-
-/// FastState on Salvo: settings, then [`serve`](Self::serve), or [`router`](Self::router) and
-/// [`hoop`](Self::hoop) for a bigger application.
+/// FastState on a web framework: settings, then [`serve`](Self::serve), or [`router`](Self::router) and
+/// [`pages`](Self::pages) for a server of one's own.
 ///
 /// Cheap to clone; clones share the open streams.
-#[derive(Clone)]
-pub struct FastState {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) drain_window: Duration,
-    pub(crate) max_connections: usize,
+pub struct FastState<F> {
+    pub(super) endpoint: Endpoint,
+    pub(super) drain_window: Duration,
+    pub(super) max_connections: usize,
+    framework: PhantomData<fn() -> F>,
 }
 
-impl FastState {
+impl<F: Framework> FastState<F> {
     /// FastState over a registry, as its builder gives it. For an `Arc<dyn Registry>` see
     /// [`over`](Self::over).
     #[must_use]
@@ -33,7 +32,12 @@ impl FastState {
     /// FastState over an endpoint that has been set up already.
     #[must_use]
     pub const fn over(endpoint: Endpoint) -> Self {
-        Self { endpoint, drain_window: Duration::from_secs(5), max_connections: 50_000 }
+        Self {
+            endpoint,
+            drain_window: Duration::from_secs(5),
+            max_connections: 50_000,
+            framework: PhantomData,
+        }
     }
 
     /// What session cookies are signed with. Without it sessions end with the process.
@@ -62,10 +66,10 @@ impl FastState {
 
     /// Tells user and roles from a request's head: see [`Endpoint::identity`].
     #[must_use]
-    pub fn identity<I, F>(self, identify: I) -> Self
+    pub fn identity<I, A>(self, identify: I) -> Self
     where
-        I: Fn(&Parts) -> F + Send + Sync + 'static,
-        F: Future<Output: IntoIdentity> + Send + 'static,
+        I: Fn(&Parts) -> A + Send + Sync + 'static,
+        A: Future<Output: IntoIdentity> + Send + 'static,
     {
         self.with(|endpoint| endpoint.identity(identify))
     }
@@ -127,21 +131,17 @@ impl FastState {
         &self.endpoint
     }
 
-    /// The routes: everything under `/faststate`, and the events that have paths of their own. Push them at
-    /// the root.
+    /// The routes: everything under `/faststate`, and the events that have paths of their own. They belong at
+    /// the root of a server of one's own; [`serve`](Self::serve) has them.
     #[must_use]
-    pub fn router(&self) -> Router {
-        let endpoint = self.endpoint.clone();
-        // Paths go to the endpoint as they came: Salvo would decode ids first.
-        Router::with_filter_fn(move |request, _| endpoint.answers(request.uri().path()))
-            .path("{**faststate}")
-            .goal(Routes::new(self.endpoint.clone()))
+    pub fn router(&self) -> F::Router {
+        F::router(self.endpoint.clone())
     }
 
-    /// Lets handlers take [`Page`](crate::Page) and [`Current`](crate::Current) as arguments.
+    /// Lets the handlers below it take pages as arguments; [`serve`](Self::serve) has all handlers below it.
     #[must_use]
-    pub fn hoop(&self) -> Pages {
-        Pages::new(self.endpoint.clone())
+    pub fn pages(&self) -> F::Pages {
+        F::pages(self.endpoint.clone())
     }
 
     fn with(mut self, set: impl FnOnce(Endpoint) -> Endpoint) -> Self {
@@ -150,7 +150,13 @@ impl FastState {
     }
 }
 
-impl fmt::Debug for FastState {
+impl<F> Clone for FastState<F> {
+    fn clone(&self) -> Self {
+        Self { endpoint: self.endpoint.clone(), ..*self }
+    }
+}
+
+impl<F> fmt::Debug for FastState<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FastState").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }

@@ -1,0 +1,80 @@
+//! What a handler can take as an argument.
+
+use std::{fmt, ops::Deref};
+
+use axum::extract::FromRequestParts;
+use faststate_core::{
+    ReactiveState, Snapshot,
+    endpoint::{self, Visit},
+};
+use http::request::Parts;
+
+use crate::PageError;
+
+/// The page that a handler answers with: everything of [`endpoint::Page`].
+///
+/// An argument of any handler below [`FastState::pages`](crate::FastState::pages); all arguments of one request
+/// are the same page.
+#[derive(Clone, Debug)]
+pub struct Page(endpoint::Page);
+
+impl Deref for Page {
+    type Target = endpoint::Page;
+
+    fn deref(&self) -> &endpoint::Page {
+        &self.0
+    }
+}
+
+/// The viewer's current state, as an argument of a handler; the page follows it from then on.
+///
+/// For states without an id; records and components come by [`endpoint::Page::follow_id`].
+pub struct Current<S>(Snapshot<S>);
+
+impl<S> Current<S> {
+    /// The snapshot itself.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Snapshot<S> {
+        &self.0
+    }
+}
+
+impl<S: ReactiveState> Deref for Current<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<S> fmt::Debug for Current<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Current").field(&self.0.version()).finish()
+    }
+}
+
+impl<R: Send + Sync> FromRequestParts<R> for Page {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &R) -> Result<Self, PageError> {
+        page(parts).await
+    }
+}
+
+impl<S: ReactiveState, R: Send + Sync> FromRequestParts<R> for Current<S> {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &R) -> Result<Self, PageError> {
+        Ok(Self(page(parts).await?.follow::<S>().await?))
+    }
+}
+
+async fn page(parts: &Parts) -> Result<Page, PageError> {
+    let Some(visit) = parts.extensions.get::<Visit>() else {
+        return Err(
+            "no page here: put the layer `FastState::pages()` around this route, or use `FastState::serve`"
+                .into(),
+        );
+    };
+    Ok(Page(visit.page(parts).await?))
+}

@@ -1,0 +1,68 @@
+//! What the server needs to know of axum.
+
+use std::{borrow::Cow, net::SocketAddr};
+
+use axum::{Router, body::Body, extract::ConnectInfo};
+use faststate_core::{
+    BoxError,
+    endpoint::Endpoint,
+    serve::{Application, Connection, Framework, RequestBody},
+};
+use http::{Request, Response};
+use tower_service::Service as _;
+
+use crate::{Pages, Routes};
+
+/// [axum](https://docs.rs/axum), as what [`FastState`](crate::FastState) is served on.
+#[derive(Clone, Copy, Debug)]
+pub struct Axum;
+
+impl Framework for Axum {
+    type Router = Router;
+    type Pages = Pages;
+    type Application = Site;
+
+    fn router(endpoint: Endpoint) -> Router {
+        let routes = Routes::new(endpoint.clone());
+        let known = ["/faststate", "/faststate/", "/faststate/{*rest}"];
+        let paths = known.map(Cow::Borrowed).into_iter().chain(endpoint.own_paths());
+        paths.fold(Router::new(), |router, path| router.route_service(&path, routes.clone()))
+    }
+
+    fn pages(endpoint: Endpoint) -> Pages {
+        Pages::new(endpoint)
+    }
+
+    fn application(router: Router, pages: Pages) -> Site {
+        // With its state given once, axum does not give it with each request.
+        Site(router.layer(pages).with_state(()))
+    }
+}
+
+/// A router, all of whose handlers may take pages as arguments.
+#[derive(Debug)]
+pub struct Site(Router);
+
+impl Application for Site {
+    type Connection = Client;
+
+    fn connect(&self, _: SocketAddr, peer: SocketAddr) -> Client {
+        Client { router: self.0.clone(), peer }
+    }
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Client {
+    router: Router,
+    peer: SocketAddr,
+}
+
+impl Connection for Client {
+    type Body = Body;
+
+    async fn answer(&self, mut request: Request<RequestBody>) -> Result<Response<Body>, BoxError> {
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        Ok(self.router.clone().call(request.map(Body::new)).await?)
+    }
+}

@@ -1,0 +1,64 @@
+//! What stands between axum and a page's handler.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{extract::Request, response::Response};
+use faststate_core::endpoint::{Endpoint, Visit};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Lets the handlers inside it take [`Page`](crate::Page) and [`Current`](crate::Current) as arguments, and sets
+/// the cookie of a new session on the page's answer.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    endpoint: Endpoint,
+}
+
+impl Pages {
+    pub(crate) const fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+}
+
+impl<S> Layer<S> for Pages {
+    type Service = Paged<S>;
+
+    fn layer(&self, inner: S) -> Paged<S> {
+        Paged { inner, endpoint: self.endpoint.clone() }
+    }
+}
+
+/// A service inside [`Pages`].
+#[derive(Clone, Debug)]
+pub struct Paged<S> {
+    inner: S,
+    endpoint: Endpoint,
+}
+
+impl<S> Service<Request> for Paged<S>
+where
+    S: Service<Request, Response = Response, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let visit = Visit::new(self.endpoint.clone());
+        request.extensions_mut().insert(visit.clone());
+        let answering = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = answering.await?;
+            visit.mark(response.headers_mut());
+            Ok(response)
+        })
+    }
+}

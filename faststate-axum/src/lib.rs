@@ -1,0 +1,73 @@
+//! FastState on [axum](https://docs.rs/axum).
+//!
+//! ```no_run
+//! use axum::{Router, response::Html, routing::get};
+//! use faststate_axum::{FastState, Page};
+//! use faststate_core::StateRegistry;
+//!
+//! async fn index(page: Page) -> Html<String> {
+//!     Html(format!("<!doctype html><head>{}</head>", page.datastar_script()))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let registry = StateRegistry::builder().build()?;
+//! FastState::new(registry).serve("127.0.0.1:5000", Router::new().route("/", get(index))).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`FastState::serve`] is a whole server, and the one to prefer: [`axum::serve`] waits for ever for a request's head
+//! and for a client that reads nothing, and its graceful shutdown waits for streams that nobody ends.
+//!
+//! To attach FastState to a server of your own, merge [`FastState::router`] at its root and put
+//! [`FastState::pages`], a layer, around whatever has pages. Let axum tell the client's address, or streams are not
+//! counted per address; and drain [`Endpoint`](faststate_core::endpoint::Endpoint) before you stop the server:
+//!
+//! ```no_run
+//! use std::net::SocketAddr;
+//!
+//! # use axum::{Router, routing::get};
+//! # use faststate_axum::{FastState, Page};
+//! # use faststate_core::StateRegistry;
+//! # async fn index(page: Page) -> String { page.signals() }
+//! # async fn stopped() {}
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let registry = StateRegistry::builder().build()?;
+//! let site = FastState::new(registry);
+//! let app = Router::new().route("/", get(index)).layer(site.pages()).merge(site.router());
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:5000").await?;
+//! let draining = async move {
+//!     stopped().await;
+//!     site.endpoint().drain(std::time::Duration::from_secs(5)).await;
+//! };
+//! axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+//!     .with_graceful_shutdown(draining)
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A router with a state of its own takes `site.router().with_state(())`. Nested under a prefix the routes would
+//! not be where pages look for them.
+//!
+//! This crate owns no behaviour: it translates requests, bodies and arguments of handlers.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod error;
+mod extract;
+mod framework;
+mod layer;
+mod routes;
+
+pub use self::{
+    error::PageError,
+    extract::{Current, Page},
+    framework::Axum,
+    layer::{Paged, Pages},
+    routes::Routes,
+};
+
+/// FastState on axum: its router is axum's, its pages are a layer.
+pub type FastState = faststate_core::serve::FastState<Axum>;

@@ -1,0 +1,60 @@
+//! axum's requests and responses, translated.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Once,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Request},
+    response::Response,
+};
+use faststate_core::endpoint::Endpoint;
+use tower_service::Service;
+
+/// Answers everything under `/faststate`, and the events that have paths of their own.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    endpoint: Endpoint,
+}
+
+impl Routes {
+    pub(crate) const fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+}
+
+impl Service<Request> for Routes {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let endpoint = self.endpoint.clone();
+        let peer = peer(&request);
+        Box::pin(async move { Ok(endpoint.respond(request, peer).await.map(Body::new)) })
+    }
+}
+
+/// Who has connected, if the server tells.
+fn peer(request: &Request) -> Option<SocketAddr> {
+    static TOLD: Once = Once::new();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    if peer.is_none() {
+        TOLD.call_once(|| {
+            tracing::warn!(
+                "streams are not counted per address: serve with `into_make_service_with_connect_info::<SocketAddr>()`"
+            );
+        });
+    }
+    peer
+}

@@ -1,0 +1,105 @@
+//! What a request carries.
+
+use std::{
+    fmt,
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::BoxError;
+
+/// Between pieces.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// A request's body; an error where nothing of it has arrived for 10 s.
+pub struct RequestBody<B = Incoming> {
+    arriving: B,
+    silence: Option<Pin<Box<Sleep>>>,
+    waits: bool,
+}
+
+impl<B> RequestBody<B> {
+    pub(super) const fn new(arriving: B) -> Self {
+        Self { arriving, silence: None, waits: false }
+    }
+
+    /// Done when the body has been waited for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(BODY_TIME)));
+        if !std::mem::replace(&mut self.waits, true) {
+            silence.as_mut().reset(Instant::now() + BODY_TIME);
+        }
+        silence.as_mut().poll(cx)
+    }
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.arriving).poll_frame(cx) {
+            this.waits = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let late = || Some(Err(format!("nothing of the body has arrived for {BODY_TIME:?}").into()));
+        this.poll_silence(cx).map(|()| late())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.arriving.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.arriving.size_hint()
+    }
+}
+
+impl<B> fmt::Debug for RequestBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestBody")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Pieces, each after this many seconds.
+    fn arriving(pieces: &'static [u64]) -> RequestBody<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
+        RequestBody::new(StreamBody::new(Box::pin(futures::stream::unfold(pieces, |pieces| async move {
+            let (wait, rest) = pieces.split_first()?;
+            sleep(Duration::from_secs(*wait)).await;
+            Some((Ok(Frame::data(Bytes::from_static(b"x"))), rest))
+        }))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_be_slow_and_not_silent() {
+        let slow = arriving(&[9, 0, 9, 9]).collect().await.unwrap().to_bytes();
+        assert_eq!(slow, "xxxx");
+        let start = Instant::now();
+        let silent = timeout(Duration::from_secs(60), arriving(&[9, 3600]).collect()).await.unwrap();
+        assert_eq!(silent.unwrap_err().to_string(), "nothing of the body has arrived for 10s");
+        assert_eq!(start.elapsed().as_secs(), 19);
+    }
+}

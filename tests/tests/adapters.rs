@@ -1,0 +1,88 @@
+//! What adapters swap, seen from the outside: the same page three times, and how little differs.
+
+use std::{fs, path::Path};
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// An example's code, without what it says about itself.
+fn code(path: &str) -> Vec<String> {
+    let whole = read(path);
+    whole.lines().filter(|line| !line.starts_with("//!")).map(str::to_owned).collect()
+}
+
+/// The lines that are not in both, with `-` and `+`, in order.
+fn difference(before: &[String], after: &[String]) -> Vec<String> {
+    // The longest common part of what comes after each pair of lines.
+    let mut common = vec![vec![0; after.len() + 1]; before.len() + 1];
+    for at in (0..before.len()).rev() {
+        for to in (0..after.len()).rev() {
+            common[at][to] = if before[at] == after[to] {
+                common[at + 1][to + 1] + 1
+            } else {
+                common[at + 1][to].max(common[at][to + 1])
+            };
+        }
+    }
+    let (mut at, mut to, mut lines) = (0, 0, Vec::new());
+    while at < before.len() || to < after.len() {
+        if at < before.len() && to < after.len() && before[at] == after[to] {
+            (at, to) = (at + 1, to + 1);
+        } else if to == after.len() || at < before.len() && common[at + 1][to] >= common[at][to + 1] {
+            lines.push(format!("-{}", before[at]));
+            at += 1;
+        } else {
+            lines.push(format!("+{}", after[to]));
+            to += 1;
+        }
+    }
+    lines.retain(|line| line.len() > 1);
+    lines
+}
+
+/// The blocks of ARCHITECTURE.md that show a difference.
+fn shown() -> Vec<Vec<String>> {
+    let text = read("ARCHITECTURE.md");
+    let blocks = text.split("```diff\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(|block| block.lines().map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn only_the_adapters_lines_differ_and_architecture_shows_them() {
+    let salvo = code("examples/counter.rs");
+    let others = ["examples/counter_axum.rs", "examples/custom_adapter/main.rs"];
+    let differences = others.map(|path| difference(&salvo, &code(path)));
+    for (path, difference) in others.iter().zip(&differences) {
+        assert!((4..20).contains(&difference.len()), "{path}: {difference:#?}");
+    }
+    assert_eq!(shown(), differences, "the blocks of ARCHITECTURE.md are the differences");
+}
+
+#[test]
+fn an_adapter_by_hand_is_short() {
+    let lines = read("examples/custom_adapter/adapter.rs").lines().count();
+    assert!(lines < 150, "{lines} lines");
+}
+
+/// An application that swaps its adapter changes a module's name, and its handlers' own types.
+#[test]
+fn both_frameworks_adapters_have_the_same_names() {
+    let names = |path: &str| {
+        let text = read(path);
+        let public = text.split("pub use self::{").nth(1).and_then(|rest| rest.split("};").next());
+        let words = public.unwrap_or_default().split(|char: char| !char.is_alphanumeric());
+        let mut names: Vec<String> =
+            words.filter(|word| word.starts_with(char::is_uppercase)).map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let (salvo, axum) = (names("faststate-salvo/src/lib.rs"), names("faststate-axum/src/lib.rs"));
+    // What names the framework, and what axum wants layers to be made of.
+    let shared = |names: Vec<String>| -> Vec<String> {
+        names.into_iter().filter(|name| !["Salvo", "Axum", "Paged"].contains(&&**name)).collect()
+    };
+    assert_eq!(shared(salvo), ["Current", "Page", "PageError", "Pages", "Routes"]);
+    assert_eq!(shared(axum), ["Current", "Page", "PageError", "Pages", "Routes"]);
+}
