@@ -3,7 +3,9 @@
 //! Two nodes over one server, which this starts by itself: an event is sent on the first, and the second
 //! gives a follower its frame. Beside it, a few changes of the one and then a few messages of the other, the
 //! bare service: a message that one connection publishes and another hears, over the same client, as long as
-//! what the nodes tell each other. About a minute.
+//! what the nodes tell each other. Before each message something is saved, as it is before each change: a server
+//! that has just waited for its disk is slower than one that has only messages, which is measured, too. About a
+//! minute.
 
 use std::{
     future::poll_fn,
@@ -136,15 +138,17 @@ async fn compare(
         let (pair, bare) = (Arc::clone(&pair), Arc::clone(&bare));
         // Inside a worker: waking what `block_on` runs costs more.
         let times = tokio::spawn(async move { Times::of(&pair, &mut *bare.lock().await).await }).await??;
-        let [acknowledged, sent, bare] =
-            [summary(&times.acknowledged)?, summary(&times.sent)?, summary(&times.bare)?];
+        let [acknowledged, sent] = [summary(&times.acknowledged)?, summary(&times.sent)?];
+        let [bare, unsaved] = [summary(&times.bare)?, summary(&times.unsaved)?];
         println!(
-            "round {round}, {alone}: {bare:.0?}; FastState from the acknowledgement: {acknowledged:.0?}, \
-             {:.2} times that",
-            acknowledged[0] / bare[0]
+            "round {round}, {alone}: {bare:.0?}, without a save {unsaved:.0?}; FastState from the acknowledgement: \
+             {acknowledged:.0?}, {:.2} and {:.2} times that",
+            acknowledged[0] / bare[0],
+            acknowledged[0] / unsaved[0]
         );
         report.push("FastState, acknowledgement to frame", &acknowledged);
         report.push(alone, &bare);
+        report.push("the same without a save before it", &unsaved);
         report.push("FastState, event to frame", &sent);
     }
     Ok(report.finish()?)
@@ -157,8 +161,10 @@ struct Times {
     acknowledged: Vec<Duration>,
     /// From the event to the frame.
     sent: Vec<Duration>,
-    /// From the publication to the message.
+    /// From the publication to the message, after something was saved.
     bare: Vec<Duration>,
+    /// The same without that.
+    unsaved: Vec<Duration>,
 }
 
 impl Times {
@@ -173,7 +179,11 @@ impl Times {
                 times.sent.push(sent);
             }
             for _ in 0..IN_A_ROW {
+                timeout(PATIENCE, bare.save()).await??;
                 times.bare.push(timeout(PATIENCE, bare.once()).await??);
+            }
+            for _ in 0..IN_A_ROW {
+                times.unsaved.push(timeout(PATIENCE, bare.once()).await??);
             }
         }
         Ok(times)
@@ -310,12 +320,15 @@ enum Bare {
 }
 
 struct BareRedis {
+    store: redis::aio::MultiplexedConnection,
     publisher: redis::aio::MultiplexedConnection,
     heard: mpsc::UnboundedReceiver<redis::PushInfo>,
     _subscriber: redis::aio::MultiplexedConnection,
 }
 
 struct BarePostgres {
+    store: tokio_postgres::Client,
+    save: tokio_postgres::Statement,
     publisher: tokio_postgres::Client,
     notify: tokio_postgres::Statement,
     heard: mpsc::UnboundedReceiver<()>,
@@ -323,6 +336,19 @@ struct BarePostgres {
 }
 
 impl Bare {
+    /// Something durable, as long as what a node saves.
+    async fn save(&mut self) -> Outcome<()> {
+        match self {
+            Self::Redis(bare) => {
+                redis::cmd("SET").arg("bare").arg(MESSAGE).exec_async(&mut bare.store).await?;
+            }
+            Self::Postgres(bare) => {
+                bare.store.execute(&bare.save, &[&MESSAGE]).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// From the publication to the message.
     async fn once(&mut self) -> Outcome<Duration> {
         let asked = Instant::now();
@@ -354,7 +380,7 @@ impl Bare {
 }
 
 impl BareRedis {
-    /// Two connections of the kind that the nodes have.
+    /// Connections of the kind that the nodes have.
     async fn connect(url: &str) -> Outcome<Self> {
         let info = url.into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
@@ -363,13 +389,18 @@ impl BareRedis {
         let config = redis::AsyncConnectionConfig::new().set_push_sender(hears);
         let mut subscriber = client.get_multiplexed_async_connection_with_config(&config).await?;
         subscriber.subscribe(CHANNEL).await?;
+        let store = client.get_multiplexed_async_connection().await?;
         let publisher = client.get_multiplexed_async_connection().await?;
-        Ok(Self { publisher, heard, _subscriber: subscriber })
+        Ok(Self { store, publisher, heard, _subscriber: subscriber })
     }
 }
 
 impl BarePostgres {
     async fn connect(url: &str) -> Outcome<Self> {
+        let (store, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
+        store.batch_execute("CREATE TABLE bare (message text); INSERT INTO bare VALUES ('')").await?;
+        let save = store.prepare("UPDATE bare SET message = $1").await?;
         let (publisher, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
         // As the nodes have it: what is only told need not be on the disk.
@@ -385,6 +416,6 @@ impl BarePostgres {
             }
         });
         listener.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
-        Ok(Self { publisher, notify, heard, _listener: listener })
+        Ok(Self { store, save, publisher, notify, heard, _listener: listener })
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub(super) use self::words::Words;
 use self::{
     members::Members,
-    outbox::{Outbox, publish},
+    outbox::{Outbox, publish_all},
 };
 use super::{Error, StateRegistry};
 use crate::{
@@ -47,9 +47,15 @@ impl Nodes {
         Self { broadcaster, outbox: Arc::default(), id: rand::random(), members: Mutex::default() }
     }
 
-    /// Has a change published when its turn comes; gives what is to be run for that, if anything is.
-    pub(super) fn publish(&self, change: Change) -> Option<impl Future<Output = ()> + Send + 'static> {
-        publish(&self.broadcaster, &self.outbox, change)
+    /// A change to be published.
+    pub(super) fn publish(&self, change: Change) {
+        self.outbox.lock().push(change);
+    }
+
+    /// Publishes what waits, unless nothing does or somebody does that already.
+    pub(super) fn publishing(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let begins = self.outbox.lock().begin();
+        begins.then(|| publish_all(Arc::clone(&self.broadcaster), Arc::clone(&self.outbox)))
     }
 
     /// Asks for the changes of a key.

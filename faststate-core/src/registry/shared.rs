@@ -216,12 +216,16 @@ impl Shared {
         }
     }
 
-    /// Tells the other nodes of a change, if there are any: where nothing else waits to be told, it leaves
-    /// from here.
+    /// Has the other nodes told of a change, if there are any, when this turn is over.
     pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
-        if let Some(publishing) = self.nodes.as_ref().and_then(|nodes| nodes.publish(change())) {
-            self.detach(publishing);
+        if let Some(nodes) = &self.nodes {
+            nodes.publish(change());
         }
+    }
+
+    /// Tells the other nodes what waits for that, unless nothing does or somebody does that already.
+    pub(super) fn publishing(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.nodes.as_ref()?.publishing()
     }
 }
 

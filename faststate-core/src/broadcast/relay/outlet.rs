@@ -118,9 +118,11 @@ impl Outlet {
 
 /// Carries until nothing waits.
 async fn carry(outlet: Arc<Outlet>) {
+    let mut carrying = Carrying { outlet: &outlet, ended: false };
     loop {
         let next = outlet.next();
         if next.is_empty() {
+            carrying.ended = true;
             return;
         }
         // What nobody waits for any more is published again by whoever gave up, or has been replaced.
@@ -134,10 +136,23 @@ async fn carry(outlet: Arc<Outlet>) {
             Some(Ok(())) => sent.into_iter().for_each(|sent| _ = sent.send(())),
             Some(Err(error)) => {
                 outlet.letters.lock().failure = Some(error);
-                outlet.close();
                 return;
             }
             None => return,
+        }
+    }
+}
+
+/// Closes the outlet unless the carrying came to its end: a line that fails, or panics, is of no use any more.
+struct Carrying<'a> {
+    outlet: &'a Outlet,
+    ended: bool,
+}
+
+impl Drop for Carrying<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.outlet.close();
         }
     }
 }

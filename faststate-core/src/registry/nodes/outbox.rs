@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::Future,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
@@ -39,23 +38,8 @@ pub(super) struct Outbox {
     running: bool,
 }
 
-/// Has a change published when its turn comes; gives what is to be run for that, unless somebody publishes
-/// already.
-pub(super) fn publish(
-    broadcaster: &Arc<dyn Broadcaster>,
-    outbox: &Arc<Mutex<Outbox>>,
-    change: Change,
-) -> Option<impl Future<Output = ()> + Send + 'static> {
-    let running = {
-        let mut outbox = outbox.lock();
-        outbox.push(change);
-        std::mem::replace(&mut outbox.running, true)
-    };
-    (!running).then(|| publish_all(Arc::clone(broadcaster), Arc::clone(outbox)))
-}
-
 /// Publishes until nothing waits, or nothing is left of the registry but a transport that refuses.
-async fn publish_all(transport: Arc<dyn Broadcaster>, waiting: Arc<Mutex<Outbox>>) {
+pub(super) async fn publish_all(transport: Arc<dyn Broadcaster>, waiting: Arc<Mutex<Outbox>>) {
     loop {
         let changes = waiting.lock().pop();
         if changes.is_empty() {
@@ -90,6 +74,12 @@ async fn publish_one(transport: &dyn Broadcaster, change: &Change) -> Result<(),
 }
 
 impl Outbox {
+    /// Whether whoever asks is to publish what waits: nobody else does.
+    pub(super) fn begin(&mut self) -> bool {
+        let waits = !self.order.is_empty();
+        waits && !std::mem::replace(&mut self.running, true)
+    }
+
     /// The next changes to publish; with none, nobody publishes any more.
     fn pop(&mut self) -> Vec<Change> {
         let next = self.order.len().min(TOGETHER);
@@ -98,7 +88,7 @@ impl Outbox {
         order.drain(..next).filter_map(|key| changes.remove(&key)).collect()
     }
 
-    fn push(&mut self, change: Change) {
+    pub(super) fn push(&mut self, change: Change) {
         let crowded = self.order.len() >= WITH_DATA;
         match self.changes.get_mut(&change.key) {
             Some(waiting) => {
@@ -140,11 +130,13 @@ mod tests {
         outbox.push(change("y", first, second, "y"));
         outbox.push(change("x", second, third, "3"));
         let refused = change("y", first, second, "y");
+        assert_eq!([outbox.begin(), outbox.begin()], [true, false], "one publishes");
         assert_eq!(outbox.pop(), [change("x", first, third, "3"), refused.clone()]);
         outbox.push_back(refused.clone());
         outbox.push(change("y", second, third, "3"));
         assert_eq!(outbox.pop(), [Change { data: None, to: third, ..refused }]);
         assert_eq!(outbox.pop(), []);
+        assert!(!outbox.begin(), "nothing waits");
     }
 
     #[test]
