@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! [`FastState::serve`] is a whole server, and the one to prefer: [`axum::serve`] waits for ever for a request's head
+//! [`FastState::serve`] is a whole server, and the one to prefer: `axum::serve` waits for ever for a request's head
 //! and for a client that reads nothing, and its graceful shutdown waits for streams that nobody ends.
 //!
 //! To attach FastState to a server of your own, merge [`FastState::router`] at its root and put
@@ -69,5 +69,6 @@ pub use self::{
     routes::Routes,
 };
 
-/// FastState on axum: its router is axum's, its pages are a layer.
+/// FastState on axum: all settings and servers of [`serve::FastState`](faststate_core::serve::FastState). Its router is
+/// axum's, its pages are a layer.
 pub type FastState = faststate_core::serve::FastState<Axum>;

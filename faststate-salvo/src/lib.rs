@@ -37,5 +37,6 @@ pub use self::{
     routes::{Pages, Routes},
 };
 
-/// FastState on Salvo: its router is Salvo's, its pages are a hoop.
+/// FastState on Salvo: all settings and servers of [`serve::FastState`](faststate_core::serve::FastState). Its router is
+/// Salvo's, its pages are a hoop.
 pub type FastState = faststate_core::serve::FastState<Salvo>;

@@ -2,10 +2,14 @@
 
 use std::{
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
-use crate::{http, servers::free_address, wait::until};
+use crate::{
+    http,
+    servers::{free_address, signal},
+    wait::until,
+};
 
 /// A running example on a port of its own, killed when dropped.
 #[derive(Debug)]
@@ -34,6 +38,13 @@ impl Example {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Asks it to end, as Ctrl-C does, and waits until it has.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        signal(self.child.id(), "INT");
+        let ended = || self.child.try_wait().expect("the example is ours");
+        until("the example to end after SIGINT", ended, Option::is_some).expect("it has ended")
     }
 
     /// A path's address.

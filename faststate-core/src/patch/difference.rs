@@ -12,9 +12,31 @@ const ABSENT: &[u8] = b"\"\"";
 pub(crate) struct Change<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) value: &'a [u8],
-    /// Whether the field must be `""` in an event of its own first, because merging the new value into
-    /// the old one would leave something of the old.
-    pub(crate) clear: bool,
+    pub(crate) remains: Remains,
+}
+
+/// What a browser keeps of a field's old value when it merges the new one, by how bad that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Remains {
+    /// Nothing; and whatever had keys still has them, or more.
+    Nothing,
+    /// Nothing, but a list or an object became something else. Whoever misses that, and merges what comes
+    /// after it, may keep something.
+    Hidden,
+    /// Some of it: the field must be `""` in an event of its own first.
+    Something,
+}
+
+impl<'a> Change<'a> {
+    /// A field that is gone.
+    pub(crate) const fn absent(name: &'a [u8], remains: Remains) -> Self {
+        Self { name, value: ABSENT, remains }
+    }
+
+    /// Whether the field must be `""` in an event of its own first.
+    pub(crate) fn is_cleared(&self) -> bool {
+        self.remains == Remains::Something
+    }
 }
 
 /// The fields of `after` that `before` has not, and as `""` those that only `before` has.
@@ -28,15 +50,15 @@ pub(crate) fn difference<'a>(before: &'a Image, after: &'a Image) -> Vec<Change<
         match search.find(field.name) {
             Some(old) if old.value == field.value => {}
             old => {
-                let clear = old.is_some_and(|old| leaves_something(old.value, field.value));
-                changes.push(Change { name: field.name, value: field.value, clear });
+                let remains = old.map_or(Remains::Nothing, |old| remains(old.value, field.value));
+                changes.push(Change { name: field.name, value: field.value, remains });
             }
         }
     }
     if search.found < before.len() {
         let mut search = Search::new(after);
         let gone = before.fields().filter(|field| search.find(field.name).is_none());
-        changes.extend(gone.map(|field| Change { name: field.name, value: ABSENT, clear: false }));
+        changes.extend(gone.map(|field| Change::absent(field.name, remains(field.value, ABSENT))));
     }
     changes
 }
@@ -66,27 +88,34 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether a browser that merges `after` into `before` would keep something of `before`: a key that is
-/// gone, at any depth, or an array that becomes an object (Datastar writes the keys into the array).
-fn leaves_something(before: &[u8], after: &[u8]) -> bool {
+/// What a browser that merges `after` into `before` keeps of `before`: a key that is gone, at any depth, or an
+/// array that becomes an object (Datastar writes the keys into the array).
+fn remains(before: &[u8], after: &[u8]) -> Remains {
     match (before.first(), after.first()) {
-        (Some(b'['), Some(b'{')) => true,
-        (Some(b'{'), Some(b'{')) => before != after && entry_leaves_something(before, after),
-        _ => false,
+        (Some(b'['), Some(b'{')) => Remains::Something,
+        (Some(b'{'), Some(b'{')) if before != after => remains_of_entries(before, after),
+        (Some(b'['), Some(b'[')) | (Some(b'{'), Some(b'{')) => Remains::Nothing,
+        (Some(b'[' | b'{'), _) => Remains::Hidden,
+        _ => Remains::Nothing,
     }
 }
 
-fn entry_leaves_something(before: &[u8], after: &[u8]) -> bool {
+fn remains_of_entries(before: &[u8], after: &[u8]) -> Remains {
     let mut ahead = Entries::of(after);
     let mut by_key = None;
-    Entries::of(before).any(|(key, old)| {
+    let mut worst = Remains::Nothing;
+    for (key, old) in Entries::of(before) {
         let new = if by_key.is_none() { ahead.find(|(candidate, _)| *candidate == key) } else { None };
         let new = new.map(|(_, new)| new).or_else(|| {
             // Gone, or the keys have no order: look it up among all.
             by_key.get_or_insert_with(|| Entries::of(after).collect::<HashMap<_, _>>()).get(key).copied()
         });
-        new.is_none_or(|new| leaves_something(old, new))
-    })
+        worst = worst.max(new.map_or(Remains::Something, |new| remains(old, new)));
+        if worst == Remains::Something {
+            break;
+        }
+    }
+    worst
 }
 
 /// The keys, as they are written, and the values of an object that this crate has encoded.

@@ -154,7 +154,7 @@ fn changes(before: &Value, after: &Value) -> Vec<(String, String, bool)> {
     let (before, after) = (Image::of(before).unwrap(), Image::of(after).unwrap());
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let changes = difference(&before, &after).into_iter();
-    changes.map(|change| (text(change.name), text(change.value), change.clear)).collect()
+    changes.map(|change| (text(change.name), text(change.value), change.is_cleared())).collect()
 }
 
 #[test]
@@ -203,8 +203,8 @@ fn keys_without_an_order_are_found() {
     }
     let image = |pairs| Image::of(&State { map: Pairs(pairs) }).unwrap();
     let before = image(&[("c", 1), ("a", 1), ("b", 1)]);
-    assert!(!difference(&before, &image(&[("a", 1), ("d", 1), ("b", 1), ("c", 1)]))[0].clear);
-    assert!(difference(&before, &image(&[("b", 1), ("d", 1), ("a", 1)]))[0].clear);
+    assert!(!difference(&before, &image(&[("a", 1), ("d", 1), ("b", 1), ("c", 1)]))[0].is_cleared());
+    assert!(difference(&before, &image(&[("b", 1), ("d", 1), ("a", 1)]))[0].is_cleared());
     let (before, after) = (Pairs(&[("c", 1), ("a", 1), ("b", 1)]), Pairs(&[("b", 1), ("c", 1), ("a", 1)]));
     assert!(difference(&Image::of(&before).unwrap(), &Image::of(&after).unwrap()).is_empty());
 }

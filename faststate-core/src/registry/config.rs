@@ -16,6 +16,7 @@ pub struct StateConfig {
     pub(crate) ttl: Option<Duration>,
     pub(crate) queue: usize,
     pub(crate) log_bytes: usize,
+    pub(crate) pace: Duration,
 }
 
 /// Where a state is saved.
@@ -122,6 +123,24 @@ impl StateConfig {
         self
     }
 
+    /// How long after followers were told of a change they are told of the next, at the least (not at all; at
+    /// most a second).
+    ///
+    /// For a state that changes faster than anybody can look, a few milliseconds: the first change goes out at
+    /// once, and what comes within that time goes out together at its end, as one. Events are answered as
+    /// quickly as without it, and the last change always goes out.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use faststate_core::{Access, StateConfig};
+    /// StateConfig::global().access(Access::public()).pace(Duration::from_millis(16));
+    /// ```
+    #[must_use]
+    pub fn pace(mut self, least: Duration) -> Self {
+        self.pace = least.min(Duration::from_secs(1));
+        self
+    }
+
     const fn new(scope: Scope) -> Self {
         Self {
             scope,
@@ -132,6 +151,7 @@ impl StateConfig {
             ttl: None,
             queue: 1024,
             log_bytes: 64 * 1024,
+            pace: Duration::ZERO,
         }
     }
 }

@@ -82,7 +82,8 @@ impl<S: ReactiveState> States<S> {
                 states.leave(&instance, stream);
             }
         };
-        let topic = Topic::new(self.content(instance, slot, &current, None), self.config.log_bytes, left);
+        let content = self.content(instance, slot, &current, None);
+        let topic = Topic::new(content, self.config.log_bytes, self.config.pace, left);
         topic.mark(instance.is_stale());
         Ok(topic)
     }

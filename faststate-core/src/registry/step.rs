@@ -6,11 +6,11 @@ use super::{
     Error, ReplyView,
     instance::{Current, Instance, Slot},
     shared::guard,
-    states::States,
+    states::{AnyView, States},
 };
 use crate::{
     Elements, ReactiveState,
-    topics::{Content, Topic},
+    topics::{Content, Encode, Topic},
     wire::{Frame, Nest},
 };
 
@@ -61,6 +61,8 @@ impl<S: ReactiveState> States<S> {
     /// Makes what the store has the present, whether or not it can be encoded.
     pub(super) fn take_over(&self, instance: &Instance<S>, before: &Arc<Current<S>>, next: &Arc<Current<S>>) {
         let step = self.step(instance, before, next, &[]);
+        #[cfg(feature = "inspector")]
+        self.watch_store(instance, before, next);
         self.commit(instance, step.unwrap_or_else(|_| Step::unencoded(Arc::clone(next))));
     }
 
@@ -74,6 +76,8 @@ impl<S: ReactiveState> States<S> {
                 match encoded.iter().position(|(encoded, ..)| Arc::ptr_eq(encoded, topic)) {
                     Some(at) => {
                         let (topic, frame, content) = encoded.swap_remove(at);
+                        self.meter.frames.add(1);
+                        self.meter.frame_bytes.add(frame.len());
                         topic.append(frame, content);
                     }
                     // It was opened after the step was encoded: its followers get the snapshot.
@@ -82,7 +86,10 @@ impl<S: ReactiveState> States<S> {
             }
             topics.open.clone()
         };
-        topics.iter().for_each(|(_, topic)| topic.wake());
+        for (slot, topic) in &topics {
+            tracing::debug!(?slot, followers = topic.followers(), version = %next.version, "frame");
+            topic.wake();
+        }
     }
 
     /// Elements without a change, for those who follow the signals right now.
@@ -116,22 +123,13 @@ impl<S: ReactiveState> States<S> {
         current: &Arc<Current<S>>,
         shown: Option<Arc<Elements>>,
     ) -> Arc<Content> {
-        let current = Arc::clone(current);
-        let version = current.version;
+        let (state, version) = (Arc::clone(current), current.version);
         match slot {
-            Slot::Signals => {
-                let nest = instance.nest.clone();
-                Content::new(version, shown, move || {
-                    Some(nest.snapshot(current.image().ok()?, current.version))
-                })
-            }
+            Slot::Signals => Content::new(version, shown, Signals { nest: instance.nest.clone(), state }),
             Slot::View(at) => {
                 let view = Arc::clone(&self.views[at]);
                 let nest = Nest::of(&instance.key, Some(view.name()));
-                Content::new(version, shown, move || {
-                    let elements = guard("a view panicked", || view.render(&current.state)).ok()?;
-                    Some(nest.elements(&[elements], current.version))
-                })
+                Content::new(version, shown, Viewed { nest, view, state })
             }
         }
     }
@@ -156,5 +154,40 @@ impl<S: ReactiveState> States<S> {
             _ => None,
         };
         Ok((Nest::of(&instance.key, Some(view.name())).elements(&elements, next.version), whole))
+    }
+}
+
+/// The signals of a state.
+struct Signals<S> {
+    nest: Nest,
+    state: Arc<Current<S>>,
+}
+
+impl<S: ReactiveState> Encode for Signals<S> {
+    fn snapshot(&self) -> Option<Frame> {
+        Some(self.nest.snapshot(self.state.image().ok()?, self.state.version))
+    }
+
+    fn merged(&self, frames: &mut dyn Iterator<Item = &Frame>) -> Option<Frame> {
+        Frame::merged(frames, &self.nest, self.state.image().ok()?, self.state.version)
+    }
+}
+
+/// A view of a state.
+struct Viewed<S> {
+    nest: Nest,
+    view: Arc<dyn AnyView<S>>,
+    state: Arc<Current<S>>,
+}
+
+impl<S: ReactiveState> Encode for Viewed<S> {
+    fn snapshot(&self) -> Option<Frame> {
+        let elements = guard("a view panicked", || self.view.render(&self.state.state)).ok()?;
+        Some(self.nest.elements(&[elements], self.state.version))
+    }
+
+    /// Elements may be added to others, so none can be left out.
+    fn merged(&self, _: &mut dyn Iterator<Item = &Frame>) -> Option<Frame> {
+        None
     }
 }

@@ -77,26 +77,26 @@ impl Log {
         }
     }
 
-    /// The frames from a position to the end in one piece, or nothing if the log has lost some.
-    pub(super) fn since(&mut self, from: u64, ids: bool) -> Option<Bytes> {
+    /// The frames from a position to the end in one piece, or nothing if the log has lost some. Several are
+    /// what `merge` says that they come to, if it says so.
+    pub(super) fn since(
+        &mut self,
+        from: u64,
+        ids: bool,
+        merge: impl FnOnce(&mut dyn Iterator<Item = &Frame>) -> Option<Frame>,
+    ) -> Option<Bytes> {
         let skip = usize::try_from(from.checked_sub(self.start())?).ok()?;
         let missed = self.entries.iter().skip(skip);
         if missed.len() == 1
             && let Some(Entry { frame, .. }) = self.entries.back()
         {
-            return Some(if ids { frame.with_id() } else { frame.plain() });
+            return Some(frame.bytes(ids));
         }
         if let Some(run) = self.runs.iter().find(|run| run.from == from && run.ids == ids) {
             return Some(run.bytes.clone());
         }
-        let mut bytes = BytesMut::new();
-        missed.clone().for_each(|entry| bytes.extend_from_slice(&entry.frame.plain()));
-        // The newest may be a frame that moves no cursor.
-        let id = missed.rev().map(|entry| entry.frame.id_block()).find(|id| !id.is_empty());
-        if let Some(id) = id.filter(|_| ids) {
-            bytes.extend_from_slice(&id);
-        }
-        let bytes = bytes.freeze();
+        let merged = merge(&mut missed.clone().map(|entry| &entry.frame));
+        let bytes = merged.map_or_else(|| in_a_row(missed, ids), |merged| merged.bytes(ids));
         if self.runs.len() < RUNS {
             self.runs.push(Run { from, ids, bytes: bytes.clone() });
         }
@@ -106,6 +106,18 @@ impl Log {
     fn start(&self) -> u64 {
         self.end - self.entries.len() as u64
     }
+}
+
+/// The frames as they are, one after the other.
+fn in_a_row<'a>(missed: impl DoubleEndedIterator<Item = &'a Entry> + Clone, ids: bool) -> Bytes {
+    let mut bytes = BytesMut::new();
+    missed.clone().for_each(|entry| bytes.extend_from_slice(&entry.frame.plain()));
+    // The newest may be a frame that moves no cursor.
+    let id = missed.rev().map(|entry| entry.frame.id_block()).find(|id| !id.is_empty());
+    if let Some(id) = id.filter(|_| ids) {
+        bytes.extend_from_slice(&id);
+    }
+    bytes.freeze()
 }
 
 #[cfg(test)]
@@ -132,7 +144,7 @@ mod tests {
         for (at, version) in versions.iter().enumerate() {
             assert_eq!(log.position(*version), Some(at as u64));
         }
-        let missed = text(log.since(1, false)).unwrap();
+        let missed = text(log.since(1, false, |_| None)).unwrap();
         assert!(!missed.contains(&versions[1].to_string()) && missed.contains(&versions[2].to_string()));
         assert!(missed.ends_with(&text(Some(frame(&versions[3].to_string()).plain())).unwrap()));
         assert_eq!(log.position(Version::start()), None);
@@ -147,9 +159,10 @@ mod tests {
             log.push(version, frame(&"x".repeat(at % 50)));
             assert!(log.bytes <= 2_000);
         }
-        assert!(log.position(log.before).is_some() && log.since(0, false).is_none());
+        assert!(log.position(log.before).is_some() && log.since(0, false, |_| None).is_none());
         let oldest = log.start();
-        let (one, other) = (log.since(oldest, true).unwrap(), log.since(oldest, true).unwrap());
+        let (one, other) =
+            (log.since(oldest, true, |_| None).unwrap(), log.since(oldest, true, |_| None).unwrap());
         assert_eq!(one.as_ptr(), other.as_ptr(), "one concatenation for all");
     }
 
@@ -160,7 +173,7 @@ mod tests {
         for text in ["small", &"x".repeat(5_000)] {
             log.push(start.next(), frame(text));
         }
-        assert!(text(log.since(1, false)).is_some_and(|missed| missed.contains("xxxxx")));
+        assert!(text(log.since(1, false, |_| None)).is_some_and(|missed| missed.contains("xxxxx")));
         assert_eq!(log.entries.len(), 1, "and what is older makes room");
     }
 }

@@ -6,12 +6,22 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
-use super::{Follower, follower::Position, log::Log, wakers::Wakers};
+use super::{
+    Follower,
+    follower::Position,
+    log::Log,
+    wakers::{Rest, Wakers},
+};
 use crate::{Elements, Version, wire::Frame};
+
+/// How many followers each of the runtime's threads has to write to before others have their turn.
+const BATCH: usize = 64;
 
 /// What can be followed: a key's signals or one of its views.
 pub(crate) struct Topic {
@@ -34,22 +44,30 @@ pub(crate) struct Content {
     version: Version,
     /// The elements that show all of it, if the newest change sent just those.
     shown: Option<Arc<Elements>>,
-    encode: Box<dyn Fn() -> Option<Frame> + Send + Sync>,
+    encode: Box<dyn Encode>,
     snapshot: OnceLock<Option<Frame>>,
 }
 
+/// How a topic's content is written.
+pub(crate) trait Encode: Send + Sync {
+    /// All of it; nothing if it cannot be written, after the log has been told why.
+    fn snapshot(&self) -> Option<Frame>;
+
+    /// What the newest frames, oldest first, come to; nothing if they must go out one after the other.
+    fn merged(&self, frames: &mut dyn Iterator<Item = &Frame>) -> Option<Frame>;
+}
+
 impl Content {
-    /// `encode` gives nothing if it cannot: it has logged why.
     pub(crate) fn new(
         version: Version,
         shown: Option<Arc<Elements>>,
-        encode: impl Fn() -> Option<Frame> + Send + Sync + 'static,
+        encode: impl Encode + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { version, shown, encode: Box::new(encode), snapshot: OnceLock::new() })
     }
 
     pub(super) fn snapshot(&self) -> Option<Frame> {
-        self.snapshot.get_or_init(|| (self.encode)()).clone()
+        self.snapshot.get_or_init(|| self.encode.snapshot()).clone()
     }
 }
 
@@ -57,13 +75,15 @@ impl Topic {
     pub(crate) fn new(
         content: Arc<Content>,
         log_bytes: usize,
+        pace: Duration,
         left: impl Fn(u64) + Send + Sync + 'static,
     ) -> Arc<Self> {
+        let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         Arc::new(Self {
             inner: Mutex::new(Inner { log: Log::new(content.version, log_bytes), content }),
             end: AtomicU64::new(0),
             stale: AtomicBool::new(false),
-            wakers: Wakers::default(),
+            wakers: Wakers::new(BATCH * threads, pace),
             left: Box::new(left),
         })
     }
@@ -101,9 +121,16 @@ impl Topic {
         self.stale.load(Ordering::Acquire)
     }
 
-    /// Wakes the followers that wait.
-    pub(crate) fn wake(&self) {
-        self.wakers.wake();
+    /// Wakes the followers that wait: some here, the rest as others have had their turn.
+    pub(crate) fn wake(self: &Arc<Self>) {
+        let rest = self.wakers.wake();
+        if rest == Rest::Nobody {
+            return;
+        }
+        let round = Round { topic: Arc::clone(self), rest };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(round.go_on());
+        }
     }
 
     /// The elements that show the topic's whole content, if the newest change sent just those.
@@ -135,15 +162,43 @@ impl Topic {
         let (content, end) = {
             let mut inner = self.inner.lock();
             let end = inner.log.end();
+            let Inner { log, content } = &mut *inner;
             if let Position::After(from) = position
-                && let Some(bytes) = inner.log.since(from, ids)
+                && let Some(bytes) = log.since(from, ids, |frames| content.encode.merged(frames))
             {
                 return Some((bytes, end));
             }
-            (Arc::clone(&inner.content), end)
+            (Arc::clone(content), end)
         };
-        let frame = content.snapshot()?;
-        Some((if ids { frame.with_id() } else { frame.plain() }, end))
+        Some((content.snapshot()?.bytes(ids), end))
+    }
+}
+
+/// Somebody who wakes the rest of a topic's followers.
+struct Round {
+    topic: Arc<Topic>,
+    rest: Rest,
+}
+
+impl Round {
+    async fn go_on(mut self) {
+        loop {
+            match self.rest {
+                Rest::Nobody => return,
+                Rest::Soon => tokio::task::yield_now().await,
+                Rest::At(moment) => tokio::time::sleep_until(moment).await,
+            }
+            self.rest = self.topic.wakers.wake_more();
+        }
+    }
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        // A runtime that shuts down, or none at all: whoever follows from elsewhere is woken nevertheless.
+        if self.rest != Rest::Nobody {
+            self.topic.wakers.wake_rest();
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The bytes of SSE events.
 
+use std::{collections::HashMap, sync::Arc};
+
 use bytes::Bytes;
 
 use super::events::{push_elements, push_signals};
 use crate::{
     Elements, Key, Version,
-    patch::{Image, difference},
+    patch::{Change, Image, Remains, difference},
 };
 
 /// A comment that keeps a quiet stream alive.
@@ -22,9 +24,25 @@ pub struct Frame {
     bytes: Bytes,
     /// How many of the bytes are events.
     events: usize,
+    /// The fields that a change has set, if that is all there is to it.
+    fields: Option<Arc<[Touched]>>,
+}
+
+/// A field that a change has set: where its name is in the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Touched {
+    start: u32,
+    len: u16,
+    remains: Remains,
 }
 
 impl Frame {
+    /// What a follower is sent: with the `id:` block or without.
+    #[must_use]
+    pub(crate) fn bytes(&self, id: bool) -> Bytes {
+        if id { self.with_id() } else { self.plain() }
+    }
+
     /// Events and the `id:` block, for a stream of one topic.
     #[must_use]
     pub fn with_id(&self) -> Bytes {
@@ -46,13 +64,55 @@ impl Frame {
     /// What it costs a log, in bytes: its length and a constant.
     #[must_use]
     pub fn cost(&self) -> usize {
-        self.bytes.len() + ENTRY
+        let fields = self.fields.as_deref().map_or(0, size_of_val);
+        self.bytes.len() + fields + ENTRY
+    }
+
+    /// How long the events are, in bytes, without the `id:` block.
+    pub(crate) const fn len(&self) -> usize {
+        self.events
     }
 
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// What the frames of several changes come to, given the image after the last: each field that they set,
+    /// once, as it is now. None if one of them has more to it than fields.
+    ///
+    /// Oldest first. `nest` is where the fields are, `cursor` the version of `image`.
+    #[must_use]
+    pub(crate) fn merged<'a>(
+        frames: impl Iterator<Item = &'a Self>,
+        nest: &Nest,
+        image: &Image,
+        cursor: Version,
+    ) -> Option<Self> {
+        let mut fields: HashMap<&[u8], Remains> = HashMap::new();
+        for frame in frames.filter(|frame| !frame.is_empty()) {
+            for touched in frame.fields.as_deref()? {
+                let name = frame.bytes.get(touched.start as usize..)?.get(..touched.len.into())?;
+                fields
+                    .entry(name)
+                    .and_modify(|worst| match touched.remains.max(*worst) {
+                        Remains::Nothing => {}
+                        // What was hidden at one step may show after another.
+                        Remains::Hidden | Remains::Something => *worst = Remains::Something,
+                    })
+                    .or_insert(touched.remains);
+            }
+        }
+        let mut changes: Vec<Change<'_>> = Vec::with_capacity(fields.len());
+        for field in image.fields() {
+            if let Some(worst) = fields.remove(field.name) {
+                let remains = if field.is_object() { worst } else { Remains::Nothing };
+                changes.push(Change { name: field.name, value: field.value, remains });
+            }
+        }
+        changes.extend(fields.into_keys().map(|name| Change::absent(name, Remains::Hidden)));
+        Some(nest.changes(&changes, cursor))
     }
 
     /// This frame with `elements` before the events.
@@ -65,7 +125,7 @@ impl Frame {
         elements.iter().for_each(|elements| push_elements(&mut out, elements));
         let events = out.len() + self.events;
         out.extend_from_slice(&self.bytes);
-        Self { bytes: out.into(), events }
+        Self { bytes: out.into(), events, fields: None }
     }
 
     /// Closes a frame whose last patch ends with the cursor written at `cursor`.
@@ -74,17 +134,30 @@ impl Frame {
         out.extend_from_slice(b"id: ");
         out.extend_from_within(cursor);
         out.extend_from_slice(b"\n\n");
-        Self { bytes: out.into(), events }
+        Self { bytes: out.into(), events, fields: None }
     }
 }
 
-/// Where a topic's signals are nested, written once per instance.
+impl Touched {
+    /// The field whose name and colon have just been written.
+    fn at(end: usize, change: &Change<'_>) -> Self {
+        let len = change.name.len();
+        Self {
+            // A frame of 4 GiB does not exist, and a name has at most 64 bytes.
+            start: u32::try_from(end - len - 2).unwrap_or(u32::MAX),
+            len: u16::try_from(len).unwrap_or(u16::MAX),
+            remains: change.remains,
+        }
+    }
+}
+
+/// Where a topic's signals are nested, written once per instance. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Nest {
     /// `{"product":{"p1":`
-    prefix: Box<[u8]>,
-    /// `}}`
-    suffix: Box<[u8]>,
+    prefix: Arc<[u8]>,
+    /// How many `}` end it.
+    depth: usize,
 }
 
 /// What an event costs besides its signals: its lines, and the cursor with the `id:` block.
@@ -99,7 +172,7 @@ impl Nest {
         path.extend(view.map(|view| format!("_{view}")));
         // Segments are made of letters, digits and `_`: nothing to escape.
         let prefix = path.iter().map(|segment| format!("{{\"{segment}\":")).collect::<String>();
-        Self { prefix: prefix.into_bytes().into(), suffix: b"}".repeat(path.len()).into() }
+        Self { prefix: prefix.into_bytes().into(), depth: path.len() }
     }
 
     /// The change from `before` to `after`; empty if nothing visible changed.
@@ -109,22 +182,30 @@ impl Nest {
     /// hears no more than that: without a cursor, everything is sent.
     #[must_use]
     pub fn change(&self, before: &Image, after: &Image, cursor: Version) -> Frame {
-        let changes = difference(before, after);
+        self.changes(&difference(before, after), cursor)
+    }
+
+    fn changes(&self, changes: &[Change<'_>], cursor: Version) -> Frame {
         if changes.is_empty() {
             return Frame::default();
         }
         let size: usize = changes.iter().map(|change| 2 * change.name.len() + change.value.len() + 12).sum();
         let mut out = Vec::with_capacity(size + 2 * self.room() + CURSOR);
-        if changes.iter().any(|change| change.clear) {
-            let cleared = changes.iter().filter(|change| change.clear);
+        if changes.iter().any(Change::is_cleared) {
+            let cleared = changes.iter().filter(|change| change.is_cleared());
             out.extend_from_slice(NO_ID);
             self.push_cleared(&mut out, cleared.map(|change| change.name).chain([CURSOR_NAME]));
         }
+        let mut fields = Vec::with_capacity(changes.len());
         let cursor = self.push_event(&mut out, |out| {
-            push_fields(out, changes.iter().map(|change| (change.name, change.value)));
+            for change in changes {
+                push_name(out, change.name);
+                fields.push(Touched::at(out.len(), change));
+                out.extend_from_slice(change.value);
+            }
             push_cursor(out, cursor)
         });
-        Frame::close(out, cursor)
+        Frame { fields: Some(fields.into()), ..Frame::close(out, cursor) }
     }
 
     /// Everything.
@@ -137,7 +218,7 @@ impl Nest {
         let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()) + CURSOR);
         self.push_clearing(&mut out, image, Some(CURSOR_NAME));
         let cursor = self.push_event(&mut out, |out| {
-            push_fields(out, image.fields().map(|field| (field.name, field.value)));
+            out.extend_from_slice(image.inner());
             push_cursor(out, cursor)
         });
         Frame::close(out, cursor)
@@ -161,8 +242,7 @@ impl Nest {
         let len = image.map_or(0, |image| image.json().len());
         let mut out = Vec::with_capacity(self.room() + len + CURSOR);
         self.push_nested(&mut out, |out| {
-            let fields = image.into_iter().flat_map(Image::fields);
-            push_fields(out, fields.map(|field| (field.name, field.value)));
+            out.extend_from_slice(image.map(Image::inner).unwrap_or_default());
             cursor.map(|cursor| push_cursor(out, cursor))
         });
         out.into()
@@ -172,11 +252,13 @@ impl Nest {
     #[must_use]
     pub fn view(&self, image: &Image) -> Bytes {
         let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()));
-        self.push_clearing(&mut out, image, None);
-        self.push_event(&mut out, |out| {
-            push_fields(out, image.fields().map(|field| (field.name, field.value)));
-        });
+        self.append_view(&mut out, image);
         out.into()
+    }
+
+    pub(crate) fn append_view(&self, out: &mut Vec<u8>, image: &Image) {
+        self.push_clearing(out, image, None);
+        self.push_event(out, |out| out.extend_from_slice(image.inner()));
     }
 
     /// The event that takes away what a snapshot would be merged into, and the cursor if there is one.
@@ -189,7 +271,7 @@ impl Nest {
             push_signals(out, |out| {
                 out.extend_from_slice(&self.prefix);
                 out.extend_from_slice(EMPTY);
-                out.extend_from_slice(&self.suffix);
+                self.close(out);
             });
         } else if any {
             let objects = image.fields().filter(|field| field.is_object());
@@ -210,12 +292,16 @@ impl Nest {
         out.push(b'{');
         let pushed = push(out);
         out.push(b'}');
-        out.extend_from_slice(&self.suffix);
+        self.close(out);
         pushed
     }
 
+    fn close(&self, out: &mut Vec<u8>) {
+        out.extend(std::iter::repeat_n(b'}', self.depth));
+    }
+
     fn room(&self) -> usize {
-        self.prefix.len() + self.suffix.len() + LINES
+        self.prefix.len() + self.depth + LINES
     }
 }
 
@@ -223,19 +309,27 @@ impl Nest {
 #[must_use]
 pub fn elements(elements: &[Elements]) -> Bytes {
     let mut out = Vec::with_capacity(room_for(elements));
-    elements.iter().for_each(|elements| push_elements(&mut out, elements));
+    append_elements(&mut out, elements);
     out.into()
+}
+
+pub(crate) fn append_elements(out: &mut Vec<u8>, elements: &[Elements]) {
+    elements.iter().for_each(|elements| push_elements(out, elements));
 }
 
 /// One event that merges a JSON object, given as strict JSON, at the root.
 #[must_use]
 pub fn signals(json: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(json.len() + LINES);
-    push_signals(&mut out, |out| {
+    append_signals(&mut out, json);
+    out.into()
+}
+
+pub(crate) fn append_signals(out: &mut Vec<u8>, json: &[u8]) {
+    push_signals(out, |out| {
         // Between JSON's tokens a line end is a space; inside a text there is none.
         out.extend(json.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
     });
-    out.into()
 }
 
 /// The signal that holds a topic's cursor.
@@ -263,25 +357,10 @@ fn push_cursor(out: &mut Vec<u8>, cursor: Version) -> std::ops::Range<usize> {
     push_name(out, CURSOR_NAME);
     out.push(b'"');
     let start = out.len();
-    push_version(out, cursor);
+    cursor.push_to(out);
     let end = out.len();
     out.push(b'"');
     start..end
-}
-
-/// Writes a version as its `Display` does, in a tenth of the time.
-fn push_version(out: &mut Vec<u8>, Version { epoch, seq, nonce }: Version) {
-    push_hex(out, epoch, 16);
-    out.push(b'-');
-    push_hex(out, seq, 1);
-    out.push(b'-');
-    push_hex(out, nonce.into(), 8);
-}
-
-fn push_hex(out: &mut Vec<u8>, number: u64, least: u32) {
-    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(least);
-    let digit = |at: u32| b"0123456789abcdef"[(number >> (4 * at)) as usize & 0xf];
-    out.extend((0..digits).rev().map(digit));
 }
 
 fn push_name(out: &mut Vec<u8>, name: &[u8]) {

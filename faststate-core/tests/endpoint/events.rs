@@ -1,5 +1,6 @@
 //! Events over HTTP: what they answer, to Datastar and to others.
 
+use faststate_core::conformance::fixture;
 use http::Method;
 use serde_json::json;
 
@@ -240,4 +241,13 @@ async fn law_08_forbidden_and_unknown_answer_alike() {
     let mut keeper = client.clone().with("x-user", "ann");
     let answer = keeper.post("/faststate/vault/v1/deposit", "{\"gold\":1}").await;
     assert_eq!(answer.json().await, json!({"vault": {"v1": {"gold": 1}}}));
+}
+
+#[tokio::test]
+async fn own_paths_are_patterns_of_what_is_answered_outside_of_the_prefix() {
+    let endpoint = fixture::endpoint(fixture::registry().unwrap());
+    assert_eq!(endpoint.own_paths(), ["/counter", "/items/{id}", "/items/{id}/name", "/visit"]);
+    for path in endpoint.own_paths() {
+        assert!(endpoint.answers(&path.replace("{id}", "any")), "{path}");
+    }
 }

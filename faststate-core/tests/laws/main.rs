@@ -22,5 +22,6 @@ mod nodes;
 mod order;
 mod presence;
 mod read_only;
+mod rounds;
 mod simulation;
 mod stores;

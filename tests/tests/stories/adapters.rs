@@ -1,6 +1,6 @@
 //! One page on three adapters: two of frameworks, and one that an example writes by hand.
 
-use faststate_tests::{Example, Page, Proxy, Session, http, until};
+use faststate_tests::{Example, Listening, Page, Proxy, Session, http, until};
 
 const ADD: &str = "form button";
 const RESET: &str = "button[type=button]";
@@ -93,6 +93,18 @@ fn it_survives_the_network(name: &str) {
     page.shows(COUNT, &state["counter"]["count"].to_string());
 }
 
+/// Asked to end, it ends its streams as HTTP does, and then itself (law 15).
+fn it_ends_as_it_is_asked_to(name: &str) {
+    let mut example = Example::start(name);
+    let streams = [(); 5].map(|()| Listening::to(example.address(), "/faststate/sse?states=counter", ""));
+    streams.iter().for_each(|stream| stream.until("\nid: "));
+    assert!(example.interrupt().success());
+    for stream in &streams {
+        until("the stream to end", || stream.has_ended(), |ended| *ended);
+        assert!(stream.text().ends_with("\r\n0\r\n\r\n"), "{}", stream.text());
+    }
+}
+
 macro_rules! told_over {
     ($($module:ident: $name:literal),+) => {$(
         mod $module {
@@ -104,6 +116,11 @@ macro_rules! told_over {
             #[test]
             fn law_03_and_04_it_survives_the_network() {
                 super::it_survives_the_network($name);
+            }
+
+            #[test]
+            fn law_15_it_ends_as_it_is_asked_to() {
+                super::it_ends_as_it_is_asked_to($name);
             }
         }
     )+};

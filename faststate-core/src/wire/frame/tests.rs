@@ -102,6 +102,42 @@ fn a_removed_key_is_cleared_in_an_event_of_its_own() {
 }
 
 #[test]
+fn several_changes_are_one_patch_with_each_field_once() {
+    let nest = Nest::of(&key(), None);
+    let images = [json!({"a": 1, "b": 1, "m": {"x": 1}}), json!({"a": 2, "b": 1, "m": {"x": 1}})];
+    let images =
+        images.into_iter().chain([json!({"a": 3, "b": 1, "m": {"x": 2}})]).map(|state| image(&state));
+    let images: Vec<_> = images.collect();
+    let version = Version { epoch: 1, seq: 2, nonce: 3 };
+    let frames: Vec<_> = images.windows(2).map(|pair| nest.change(&pair[0], &pair[1], version)).collect();
+    let merged = Frame::merged(frames.iter(), &nest, &images[2], version).unwrap();
+    let events = "event: datastar-patch-signals\n\
+        data: signals {\"product\":{\"x501\":{\"a\":3,\"m\":{\"x\":2},\"_v\":\"0000000000000001-2-00000003\"}}}\n\n";
+    assert_eq!(merged.plain(), events);
+    let quiet = Frame::default();
+    assert_eq!(
+        Frame::merged([&quiet, &frames[1]].into_iter(), &nest, &images[2], version),
+        Some(frames[1].clone())
+    );
+    let more = frames[0].clone().with_elements(&[Elements::remove("#x")]);
+    assert_eq!(Frame::merged([&more, &frames[1]].into_iter(), &nest, &images[2], version), None);
+}
+
+#[test]
+fn what_was_hidden_in_between_is_cleared() {
+    let nest = Nest::of(&key(), None);
+    let states = [json!({"m": {"x": {"old": 1}}}), json!({"m": {"x": 1}}), json!({"m": {"x": {"new": 1}}})];
+    let images: Vec<_> = states.iter().map(image).collect();
+    let version = Version::start();
+    let frames: Vec<_> = images.windows(2).map(|pair| nest.change(&pair[0], &pair[1], version)).collect();
+    assert!(frames.iter().all(|frame| parsed(frame.plain()).len() == 1), "neither step needs it");
+    let merged = Frame::merged(frames.iter(), &nest, &images[2], version).unwrap();
+    let mut client = nested(&states[0], Version::start());
+    feed(&mut client, merged.plain());
+    assert_eq!(client, nested(&states[2], version));
+}
+
+#[test]
 fn a_view_has_a_cursor_of_its_own() {
     let (version, nest) = (Version::start(), Nest::of(&key(), Some("card")));
     assert_eq!(
@@ -277,6 +313,35 @@ proptest! {
                 prop_assert_eq!(without_absent(of_maps.clone()), truth);
             }
             last = Some(state);
+        }
+    }
+
+    #[test]
+    fn law_4_what_several_changes_come_to_gives_the_last_state(states in prop::collection::vec(states(), 3..8)) {
+        let nest = Nest::of(&key(), None);
+        let versions: Vec<_> = states.iter().map(|_| Version::start()).collect();
+        let of_structs: Vec<_> = states.iter().map(|state| image(&Struct::of(state))).collect();
+        let of_maps: Vec<_> = states.iter().map(image).collect();
+        let (last, version) = (states.last().unwrap(), *versions.last().unwrap());
+        for images in [&of_structs, &of_maps] {
+            let frames: Vec<_> = images
+                .windows(2)
+                .zip(&versions[1..])
+                .map(|(pair, version)| nest.change(&pair[0], &pair[1], *version))
+                .collect();
+            let merged = Frame::merged(frames.iter(), &nest, images.last().unwrap(), version).unwrap();
+            let in_a_row: usize = frames.iter().map(|frame| frame.plain().len()).sum();
+            prop_assert!(frames.len() < 2 || parsed(merged.plain()).len() <= 2, "one patch, and one that clears");
+            prop_assert_eq!(merged.is_empty(), in_a_row == 0);
+            let mut client = json!({});
+            feed(&mut client, nest.snapshot(&images[0], versions[0]).plain());
+            feed(&mut client, merged.plain());
+            let version = if merged.is_empty() { versions[0] } else { version };
+            if std::ptr::eq(images, &of_structs) {
+                prop_assert_eq!(client, nested(&Struct::of(last).whole(), version));
+            } else {
+                prop_assert_eq!(without_absent(client), without_absent(nested(last, version)));
+            }
         }
     }
 

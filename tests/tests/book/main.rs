@@ -1,0 +1,153 @@
+//! The guide and the other documents: whatever they name is there.
+
+mod documents;
+
+use std::{collections::BTreeSet, fs};
+
+use documents::{Document, repository};
+
+/// Where the API is shown once it is published.
+const API: &str = "https://docs.rs/faststate/latest/faststate/";
+/// The guide's first program, on two frameworks.
+const FIRST: [&str; 2] = ["examples/counter.rs", "examples/counter_axum.rs"];
+
+fn chapters() -> Vec<Document> {
+    let folder = repository().join("docs/guide");
+    let mut chapters: Vec<_> = fs::read_dir(folder)
+        .expect("the guide is in docs/guide")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "md") && !path.ends_with("SUMMARY.md"))
+        .map(|path| Document::read(&path))
+        .collect();
+    chapters.sort_by(|one, other| one.path.cmp(&other.path));
+    assert!(chapters.len() > 10, "the guide has chapters");
+    chapters
+}
+
+fn name(chapter: &Document) -> String {
+    chapter.path.file_stem().expect("a chapter has a name").to_string_lossy().into_owned()
+}
+
+#[test]
+fn each_chapter_is_in_the_book_and_in_the_documentation_once() {
+    let summary = Document::read(&repository().join("docs/guide/SUMMARY.md"));
+    let mut listed: Vec<_> = summary.links().map(|link| link.trim_end_matches(".md").to_owned()).collect();
+    let modules = fs::read_to_string(repository().join("src/guide.rs")).expect("the guide is a module");
+    for chapter in chapters().iter().map(name) {
+        let here = modules.matches(&format!("include_str!(\"../docs/guide/{chapter}.md\")")).count();
+        assert_eq!(here, 1, "src/guide.rs includes {chapter}.md");
+        assert!(
+            chapter == "index" || modules.contains(&format!("pub mod {chapter} {{}}")),
+            "src/guide.rs has a module `{chapter}`"
+        );
+        let before = listed.len();
+        listed.retain(|name| *name != chapter);
+        assert_eq!(before - listed.len(), 1, "SUMMARY.md lists {chapter}.md");
+    }
+    assert_eq!(listed, [""; 0], "SUMMARY.md lists what is no chapter");
+}
+
+#[test]
+fn links_between_documents_hold() {
+    let root = repository();
+    let mut documents = chapters();
+    for name in ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs/benchmarks.md"] {
+        documents.push(Document::read(&root.join(name)));
+    }
+    let mut broken = Vec::new();
+    for document in &documents {
+        let folder = document.path.parent().expect("a document is in a folder");
+        for link in document.links().filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').map_or((link, None), |(path, at)| (path, Some(at)));
+            let target = if path.is_empty() { document.path.clone() } else { folder.join(path) };
+            let holds = target.exists() && anchor.is_none_or(|at| Document::read(&target).has_anchor(at));
+            broken.extend((!holds).then(|| format!("{}: {link}", document.path.display())));
+        }
+    }
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn files_that_documents_name_are_there() {
+    let mut missing = Vec::new();
+    for document in chapters() {
+        let named = document.code.iter().filter(|code| documents::is_file_of_ours(code));
+        let missed = named.filter(|file| !repository().join(file).exists());
+        missing.extend(missed.map(|file| format!("{}: {file}", document.path.display())));
+    }
+    assert!(missing.is_empty(), "no such files:\n{}", missing.join("\n"));
+}
+
+/// A chapter defines its links for a book, and `src/guide/links.md`, which comes first in the documentation,
+/// defines them all anew for rustdoc: rustdoc checks those, and this that both lead to the same.
+#[test]
+fn links_into_the_api_say_the_same_to_both() {
+    let rustdoc = Document::read(&repository().join("src/guide/links.md"));
+    let mut used = BTreeSet::new();
+    for chapter in chapters() {
+        assert_eq!(
+            chapter.undefined,
+            [""; 0],
+            "{} uses links that it does not define",
+            chapter.path.display()
+        );
+        for (label, link) in &chapter.definitions {
+            used.insert(label.clone());
+            let path = rustdoc.definitions.get(label);
+            let path = path.unwrap_or_else(|| panic!("src/guide/links.md does not define [{label}]"));
+            let expected = match link.strip_prefix(API) {
+                Some(page) => documents::rust_path(page),
+                None if link.starts_with("../../") => "crate::guide#the-demos-files".to_owned(),
+                None if link == "index.md" => "crate::guide".to_owned(),
+                None => format!("crate::guide::{}", link.trim_end_matches(".md")),
+            };
+            assert_eq!(*path, expected, "[{label}] of {}", chapter.path.display());
+        }
+    }
+    let unused: Vec<_> = rustdoc.definitions.keys().filter(|label| !used.contains(*label)).collect();
+    assert!(unused.is_empty(), "src/guide/links.md defines what no chapter uses: {unused:?}");
+}
+
+/// Only where the documentation has been built: `tests/run` does that first.
+#[test]
+fn links_into_the_api_name_pages_that_rustdoc_writes() {
+    let Some(built) = documents::built() else { return };
+    let mut missing = Vec::new();
+    for link in chapters().iter().flat_map(|chapter| chapter.definitions.values()) {
+        let Some(page) = link.strip_prefix(API) else { continue };
+        let (file, anchor) = page.split_once('#').map_or((page, None), |(file, at)| (file, Some(at)));
+        let html = fs::read_to_string(built.join(file)).unwrap_or_default();
+        let holds = !html.is_empty() && anchor.is_none_or(|at| html.contains(&format!("id=\"{at}\"")));
+        missing.extend((!holds).then_some(page.to_owned()));
+    }
+    assert!(missing.is_empty(), "rustdoc writes no such pages:\n{}", missing.join("\n"));
+}
+
+/// They run as the facade's doctests, if nobody tells them not to.
+#[test]
+fn every_snippet_runs() {
+    for chapter in chapters() {
+        for (kind, text) in &chapter.snippets {
+            match kind.as_str() {
+                "rust" | "sh" | "html" | "python" | "toml" => {}
+                // It serves until it is told to stop, so a story runs it.
+                "rust,no_run" => assert!(is_example(text), "a snippet of {} never runs", name(&chapter)),
+                kind => panic!("{}: what is a snippet of `{kind}`?", chapter.path.display()),
+            }
+        }
+    }
+}
+
+/// Whether a program is one of the examples, from its first `use` on.
+fn is_example(program: &str) -> bool {
+    let shown = |line: &str| match line.strip_prefix("# ") {
+        Some(hidden) => format!("{hidden}\n"),
+        None => format!("{}\n", if line == "#" { "" } else { line }),
+    };
+    let program: String = program.lines().map(shown).collect();
+    FIRST.iter().any(|file| {
+        let example = fs::read_to_string(repository().join(file)).expect("the example is there");
+        let example = example.split("\n#[cfg(test)]").next().unwrap_or_default().trim_end();
+        example.find("\nuse ").is_some_and(|start| example[start + 1..] == *program.trim_end())
+    })
+}
