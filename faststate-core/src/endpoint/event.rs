@@ -83,6 +83,9 @@ where
         return Err(Problem::unknown().into());
     }
     let id = event_id(parts)?;
+    if let Some(id) = &id {
+        tracing::Span::current().record("id", tracing::field::display(id));
+    }
     let body = read(body, endpoint.settings().limits.body_bytes).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str());
     let content_type = content_type.transpose().map_err(|_| bad_request("the content type is not ASCII"))?;

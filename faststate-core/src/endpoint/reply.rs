@@ -117,7 +117,9 @@ pub(super) fn nothing() -> Response<ReplyBody> {
 /// `application/problem+json` to others.
 pub(super) fn problem(problem: &Problem, patches: Option<&dyn ProblemView>) -> Response<ReplyBody> {
     match patches {
-        Some(view) => answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))),
+        Some(view) => {
+            marked(answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))), problem)
+        }
         None => status(problem),
     }
 }
@@ -128,12 +130,27 @@ pub(super) fn status(problem: &Problem) -> Response<ReplyBody> {
     if let Some(seconds) = problem.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    marked(response, problem)
+}
+
+/// Tests are told what a response is about.
+#[cfg(feature = "testing")]
+fn marked(
+    mut response: Response<ReplyBody>,
+    what: &(impl Clone + Send + Sync + 'static),
+) -> Response<ReplyBody> {
+    response.extensions_mut().insert(what.clone());
+    response
+}
+
+#[cfg(not(feature = "testing"))]
+fn marked<T>(response: Response<ReplyBody>, _: &T) -> Response<ReplyBody> {
     response
 }
 
 /// An accepted event's answer.
 pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<ReplyBody> {
-    let Outcome { version, view, elements, stream, fields, .. } = outcome;
+    let Outcome { answer: what, version, view, elements, stream, fields } = outcome;
     let cleared = datastar.then(|| cleared(key.state(), fields));
     let mut response = if datastar || stream.is_some() {
         let mut events = BytesMut::new();
@@ -166,7 +183,7 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
     if let Ok(version) = HeaderValue::try_from(version.to_string()) {
         response.headers_mut().insert("faststate-version", version);
     }
-    response
+    marked(response, &what)
 }
 
 /// The signals that take away what an earlier problem left: set to `""`, never deleted.

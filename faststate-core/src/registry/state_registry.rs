@@ -20,6 +20,7 @@ use super::{
 use crate::{
     Handle, Health, Key, ReactiveState, Revocation, Scope, StoreHealth, Version, Viewer,
     broadcast::{Change, Inbox},
+    metrics::StoreMeter,
     store::Store,
     topics::Follower,
 };
@@ -29,6 +30,9 @@ pub struct StateRegistry {
     pub(super) states: HashMap<&'static str, Arc<dyn AnyStates>>,
     /// By name; the registry's own memory is `memory`, the default store `default`.
     pub(super) stores: BTreeMap<String, Arc<dyn Store>>,
+    /// By the names under which states are saved.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "they measure nothing"))]
+    pub(super) meters: BTreeMap<String, Arc<StoreMeter>>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -174,6 +178,16 @@ impl Registry for StateRegistry {
 
     fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>) {
         self.shared.guard_streams(gatekeeper);
+    }
+
+    #[cfg(feature = "inspector")]
+    fn watch(&self, watcher: Weak<dyn super::Watcher>) {
+        self.shared.watchers.add(watcher);
+    }
+
+    #[cfg(feature = "metrics")]
+    async fn metrics(&self) -> String {
+        self.expose().await
     }
 
     async fn settle(&self) {

@@ -68,6 +68,11 @@ impl Frame {
         self.bytes.len() + fields + ENTRY
     }
 
+    /// How long the events are, in bytes, without the `id:` block.
+    pub(crate) const fn len(&self) -> usize {
+        self.events
+    }
+
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
