@@ -2,7 +2,7 @@
 
 use std::{
     any::type_name,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     future::Future,
     sync::{Arc, Weak},
@@ -198,7 +198,7 @@ impl RegistryBuilder {
         let mut stores: BTreeMap<_, Arc<dyn Store>> =
             guards.iter().map(|(name, guard)| (name.clone(), Arc::clone(guard) as _)).collect();
         stores.entry(MEMORY.to_owned()).or_insert_with(|| Arc::new(MemoryStore::new()));
-        let mut states = HashMap::new();
+        let mut states = BTreeMap::new();
         let mut meters: BTreeMap<String, Arc<StoreMeter>> = BTreeMap::new();
         for Declared { name, config, finish, .. } in self.states {
             let named = store_name(&config);

@@ -1,7 +1,7 @@
 //! All instances of one state.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Weak},
     task::Poll,
     time::{Duration, SystemTime},
@@ -69,7 +69,7 @@ pub(super) struct States<S: ReactiveState> {
     pub(super) access: Access,
     pub(super) store: Arc<dyn Store>,
     pub(super) guard: Option<Arc<Guarded<dyn Store>>>,
-    pub(super) events: HashMap<&'static str, EventEntry<S>>,
+    pub(super) events: BTreeMap<&'static str, EventEntry<S>>,
     pub(super) views: Vec<Arc<dyn AnyView<S>>>,
     pub(super) initial: Option<Initial<S>>,
     pub(super) presence: Option<Presence<S>>,

@@ -156,14 +156,17 @@ impl<S: ReactiveState> States<S> {
             let record = next.record(self.config.ttl);
             let answer = Outcome { view, ..Outcome::quiet(answer, next.version) };
             let accepted = Accepted { answer, effects, aftermath, permits };
-            let asked = Instant::now();
+            let watch = Stopwatch::start();
+            let asked = self.nodes().map(|_| Instant::now());
             let save = self.store.save(&instance.key, &record, current.expect(), Some(receipt));
             let saved = within(deadline, save).await;
-            self.store_meter.saves.observe(Stopwatch::since(asked));
+            self.store_meter.saves.observe(watch);
             match saved {
                 Ok(Saving::Saved) => {
                     tracing::debug!(version = %next.version, "saved");
-                    instance.run.lock().saved(asked, Instant::now());
+                    if let Some(asked) = asked {
+                        instance.run.lock().saved(asked, Instant::now());
+                    }
                     self.confirmed(instance, self.config.ttl);
                     self.commit(instance, step);
                     #[cfg(feature = "inspector")]
