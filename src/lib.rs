@@ -70,6 +70,8 @@
     not(all(
         feature = "axum",
         feature = "conformance",
+        feature = "inspector",
+        feature = "metrics",
         feature = "salvo",
         feature = "store-diesel",
         feature = "store-postgres",
@@ -98,7 +100,15 @@ pub use faststate_store_redis as store_redis;
 // Its snippets need those features, too.
 #[cfg(any(
     all(doc, not(doctest)),
-    all(doctest, feature = "axum", feature = "conformance", feature = "salvo", feature = "store-diesel")
+    all(
+        doctest,
+        feature = "axum",
+        feature = "conformance",
+        feature = "metrics",
+        feature = "salvo",
+        feature = "store-diesel",
+        feature = "testing"
+    )
 ))]
 pub mod guide;
 

@@ -3,7 +3,7 @@
 mod attribute;
 mod convert;
 mod events;
-pub mod frame;
+pub(crate) mod frame;
 mod input;
 mod lenient;
 mod strict;

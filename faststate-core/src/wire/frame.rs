@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A comment that keeps a quiet stream alive.
-pub const PING: Bytes = Bytes::from_static(b": ping\n\n");
+pub(crate) const PING: Bytes = Bytes::from_static(b": ping\n\n");
 
 /// What a log's entry costs besides its bytes.
 const ENTRY: usize = 128;
@@ -307,7 +307,7 @@ impl Nest {
 
 /// The events that patch these elements.
 #[must_use]
-pub fn elements(elements: &[Elements]) -> Bytes {
+pub(crate) fn elements(elements: &[Elements]) -> Bytes {
     let mut out = Vec::with_capacity(room_for(elements));
     append_elements(&mut out, elements);
     out.into()
@@ -319,7 +319,7 @@ pub(crate) fn append_elements(out: &mut Vec<u8>, elements: &[Elements]) {
 
 /// One event that merges a JSON object, given as strict JSON, at the root.
 #[must_use]
-pub fn signals(json: &[u8]) -> Bytes {
+pub(crate) fn signals(json: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(json.len() + LINES);
     append_signals(&mut out, json);
     out.into()
