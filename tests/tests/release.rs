@@ -37,7 +37,9 @@ fn each_package_has_what_a_user_reads_and_nothing_else() {
         assert!(name != "faststate" || has("docs/guide/start.md"), "the guide is in the facade's package");
         let known = |file: &str| {
             let cargos = [".cargo_vcs_info.json", "Cargo.lock", "Cargo.toml", "Cargo.toml.orig"];
-            cargos.contains(&file) || ["CHANGELOG.md", "README.md"].contains(&file) || file.starts_with("LICENSE-")
+            cargos.contains(&file)
+                || ["CHANGELOG.md", "README.md"].contains(&file)
+                || file.starts_with("LICENSE-")
         };
         let folders = ["docs/guide/", "examples/", "src/", "tests/"];
         let junk: Vec<_> = files

@@ -59,7 +59,9 @@ impl Document {
                     self.links.push(dest_url.to_string());
                 }
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
-                Event::End(TagEnd::Heading(_)) => self.anchors.extend(heading.take().map(|text| anchor(&text))),
+                Event::End(TagEnd::Heading(_)) => {
+                    self.anchors.extend(heading.take().map(|text| anchor(&text)))
+                }
                 Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(kind))) => {
                     block = Some((kind.to_string(), String::new()));
                 }

@@ -85,7 +85,12 @@ fn links_into_the_api_say_the_same_to_both() {
     let rustdoc = Document::read(&repository().join("src/guide/links.md"));
     let mut used = BTreeSet::new();
     for chapter in chapters() {
-        assert_eq!(chapter.undefined, [""; 0], "{} uses links that it does not define", chapter.path.display());
+        assert_eq!(
+            chapter.undefined,
+            [""; 0],
+            "{} uses links that it does not define",
+            chapter.path.display()
+        );
         for (label, link) in &chapter.definitions {
             used.insert(label.clone());
             let path = rustdoc.definitions.get(label);
