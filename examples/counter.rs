@@ -74,3 +74,32 @@ async fn main() -> Result<(), BoxError> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
     Ok(FastState::new(registry).serve(address, Router::new().get(index)).await?)
 }
+
+/// `cargo test --example counter --features testing`
+#[cfg(all(test, feature = "testing"))]
+#[tokio::test]
+async fn two_windows_show_the_same() {
+    use faststate::testing::Browser;
+
+    let public = StateConfig::global().access(Access::public());
+    let counter =
+        |state: faststate::registry::StateBuilder<Counter>| state.event::<Increment>().event::<Reset>();
+    let registry = StateRegistry::builder().state(public, counter).build().unwrap();
+    let app = FastState::new(registry).app(Router::new().get(index));
+    let (mut alice, mut bob) = (Browser::new(&app), Browser::new(&app));
+    alice.visit("/").await;
+    bob.visit("/").await;
+    alice.click("Add").await.assert_changed();
+    bob.fill("amount", 2).click("Add").await.assert_changed();
+    alice.settle().await;
+    alice.assert_text("h1", "3");
+
+    alice.hide();
+    bob.fill("amount", i64::MAX).click("Add").await.assert_rejected("amount");
+    bob.assert_text("[role=alert]", "the count would overflow");
+    bob.click("Reset").await.assert_changed();
+    bob.send(&Increment { amount: 5 }).await.assert_changed();
+    alice.show().await;
+    alice.settle().await;
+    alice.assert_state(&Counter { count: 5 });
+}

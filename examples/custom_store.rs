@@ -199,3 +199,52 @@ async fn main() -> Result<(), BoxError> {
 async fn it_keeps_every_promise_of_a_store() {
     prove().await.unwrap();
 }
+
+/// Behind an application it is a store like any other: `cargo test --example custom_store --features conformance`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_lives_in_it() {
+    use faststate::{
+        prelude::*,
+        testing::{App, Browser},
+    };
+
+    #[derive(Clone, Default, Serialize, Deserialize)]
+    struct Note {
+        text: String,
+    }
+
+    impl ReactiveState for Note {
+        const NAME: &'static str = "note";
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Write {
+        text: String,
+    }
+
+    impl Event for Write {
+        type State = Note;
+        const NAME: &'static str = "write";
+
+        fn apply(&self, note: &mut Note, _: &mut Context<Note>) -> Result<(), Rejection> {
+            self.text.clone_into(&mut note.text);
+            Ok(())
+        }
+    }
+
+    let folder = std::env::temp_dir().join(format!("faststate-custom-store-app-{}", std::process::id()));
+    let start = || {
+        let builder = StateRegistry::builder().store(FolderStore::open(&folder).unwrap());
+        let note = StateConfig::user().persist();
+        App::new(builder.state::<Note>(note, |state| state.event::<Write>()).build().unwrap())
+    };
+    let written = Write { text: "milk".into() };
+    Browser::new(&start()).user("ada").send(&written).await.assert_changed();
+    // Another process, as it were.
+    let app = start();
+    let mut ada = Browser::new(&app).user("ada");
+    ada.follow("note").await;
+    ada.assert_state(&Note { text: "milk".into() });
+    Browser::new(&app).user("ben").send(&written).await.assert_changed();
+    fs::remove_dir_all(&folder).unwrap();
+}

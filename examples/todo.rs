@@ -84,16 +84,43 @@ async fn index(page: fast::Page, response: &mut Response) -> Result<(), fast::Pa
     Ok(())
 }
 
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
+fn site() -> Result<fast::FastState, BoxError> {
     let shared = StateConfig::global().access(Access::signed_in());
     let whole = |todo: StateBuilder<Todo>| todo.event::<Add>().event::<Tick>().view(List);
     let registry = StateRegistry::builder().state(shared, whole).build()?;
-    let site = fast::FastState::new(registry).identity(|head| {
+    Ok(fast::FastState::new(registry).identity(|head| {
         let said = head.headers.get(header::AUTHORIZATION);
         let person = PEOPLE.iter().find(|person| said.is_some_and(|said| said == person.1));
         std::future::ready(person.map_or(Identity::nobody(), |person| Identity::user(person.0)))
-    });
+    }))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
-    Ok(site.serve(address, Router::new().get(index)).await?)
+    Ok(site()?.serve(address, Router::new().get(index)).await?)
+}
+
+/// `cargo test --example todo --features testing`
+#[cfg(all(test, feature = "testing"))]
+#[tokio::test]
+async fn two_people_share_the_list() {
+    use faststate::testing::Browser;
+
+    let app = site().unwrap().app(Router::new().get(index));
+    let [mut ada, mut ben] = PEOPLE.map(|(_, password)| Browser::new(&app).header("authorization", password));
+    ada.visit("/").await;
+    ben.visit("/").await;
+    ada.fill("text", "<milk>").click("Add").await.assert_changed();
+    ben.settle().await;
+    ben.assert_text("#list li", "<milk> (ada) Done");
+    ben.click("Done").await.assert_changed();
+    ada.settle().await;
+    ada.assert_text("#list", "<milk> (ada)");
+    ada.assert_current().await;
+
+    let mut stranger = Browser::new(&app);
+    stranger.visit("/").await;
+    assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
+    stranger.send(&Tick { item: 0 }).await.assert_problem("not_found");
 }

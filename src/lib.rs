@@ -59,6 +59,9 @@
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
 //! | `store-redis` | a store in Redis, as `faststate::store_redis`, and a broadcaster |
 //! | `redis-cluster` | the broadcaster over a Redis cluster |
+//! | `testing` | an application driven without a socket, as browsers see it, as `faststate::testing`: for its tests |
+//! | `metrics` | Prometheus' figures at `/faststate/metrics`, once `Endpoint::metrics` says who may read them |
+//! | `inspector` | what happens, live, at `/faststate/inspector`, once `Endpoint::inspector` says who may see it: for development |
 //! | `conformance` | the suites for stores, broadcasters and adapters of your own, as `faststate::conformance` |
 //!
 //! Without features there is the engine alone, and the [`endpoint`] for an adapter of your own.

@@ -211,7 +211,7 @@ impl Action {
     }
 
     /// The topic that the page follows, as the stream's URL names it.
-    fn topic(&self) -> String {
+    pub(crate) fn topic(&self) -> String {
         match &self.id {
             Some(id) => format!("{}:{}", self.state, utf8_percent_encode(id, NON_ALPHANUMERIC)),
             None => self.state.clone(),

@@ -26,13 +26,11 @@
 pub mod adapter;
 pub mod broadcaster;
 pub mod client;
-mod dom;
-mod failure;
-pub mod faults;
 pub mod fixture;
-pub mod page;
-pub mod sse;
 pub mod store;
+mod until;
 
-pub use self::failure::Failure;
-pub(crate) use self::failure::{ensure, until};
+pub(crate) use self::until::until;
+pub(crate) use crate::testing::ensure;
+#[doc(no_inline)]
+pub use crate::testing::{Failure, faults, page, sse};

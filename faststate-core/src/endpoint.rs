@@ -13,10 +13,16 @@ mod event;
 mod follow;
 mod guard;
 mod identity;
+#[cfg(feature = "inspector")]
+mod inspector;
 mod limits;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod nest;
 mod page;
 mod problem;
+#[cfg(any(feature = "metrics", feature = "inspector"))]
+mod readers;
 mod reply;
 mod route;
 mod session;
@@ -37,7 +43,10 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
+#[cfg(any(feature = "metrics", feature = "inspector"))]
+pub use self::readers::{Asking, Readers};
 pub use self::{
     bundle::{Bundle, BundleError, DATASTAR_CDN, DATASTAR_INTEGRITY, DATASTAR_SHA256},
     identity::{Identity, IntoIdentity},
@@ -80,6 +89,10 @@ struct Settings {
     problem_view: Arc<dyn ProblemView>,
     heartbeat: Option<Duration>,
     recheck: Duration,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Readers>,
+    #[cfg(feature = "inspector")]
+    inspector: Option<inspector::Inspector>,
 }
 
 impl Endpoint {
@@ -95,6 +108,10 @@ impl Endpoint {
             problem_view: Arc::new(Notice),
             heartbeat: Some(Duration::from_secs(15)),
             recheck: Duration::from_secs(300),
+            #[cfg(feature = "metrics")]
+            metrics: None,
+            #[cfg(feature = "inspector")]
+            inspector: None,
         };
         let streams = Arc::<Streams>::default();
         let gatekeeper = Arc::downgrade(&streams);
@@ -183,6 +200,33 @@ impl Endpoint {
         self.with(|settings| settings.recheck = every)
     }
 
+    /// Who may read the metrics at `/faststate/metrics` (nobody: the path does not exist).
+    ///
+    /// They name states, events and stores, and tell how much goes on; nothing in them is a user's or was chosen
+    /// by a browser.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(self, readers: Readers) -> Self {
+        self.with(|settings| settings.metrics = Some(readers))
+    }
+
+    /// Shows events, versions, differences and recipients live at `/faststate/inspector` (to nobody: the path does
+    /// not exist). For development: it shows every state as it is stored, and what it shows is kept in this
+    /// process's memory, the latest 200 events.
+    ///
+    /// Call it inside a tokio runtime; without one there is no inspector, and the log says so.
+    #[cfg(feature = "inspector")]
+    #[must_use]
+    pub fn inspector(self, readers: Readers) -> Self {
+        match inspector::Inspector::of(&self, readers) {
+            Ok(inspector) => self.with(|settings| settings.inspector = Some(inspector)),
+            Err(error) => {
+                tracing::error!(%error, "there is no inspector");
+                self
+            }
+        }
+    }
+
     /// Whether [`respond`](Self::respond) has an answer for this path, whatever the method.
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
@@ -214,14 +258,20 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         match self.routes.find(&parts.method, parts.uri.path()) {
             Found::Event { state, event, id } => {
-                event::answer(self, Target { state, event, id: id.as_deref() }, &parts, body).await
+                let span = tracing::debug_span!("event", state, event, id = tracing::field::Empty);
+                let target = Target { state, event, id: id.as_deref() };
+                event::answer(self, target, &parts, body).instrument(span).await
             }
-            Found::Stream => stream::open(self, parts, peer).await,
+            Found::Stream => stream::open(self, parts, peer).instrument(tracing::debug_span!("stream")).await,
             Found::Health => self.health().await,
             Found::Bundle => {
                 let bundle = self.settings.bundle.respond(&parts);
                 bundle.unwrap_or_else(|| self.refuse(&parts, &Problem::unknown()))
             }
+            #[cfg(feature = "metrics")]
+            Found::Metrics => metrics::answer(self, &parts, peer).await,
+            #[cfg(feature = "inspector")]
+            Found::Inspector => inspector::answer(self, parts, body, peer).await,
             Found::Nothing => self.refuse(&parts, &Problem::unknown()),
             Found::BadId => {
                 let detail = "the id in the path is not percent-encoded UTF-8";
@@ -326,6 +376,23 @@ impl Endpoint {
 
     fn address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
         limits::address(headers, peer, self.settings.trusted_proxy.as_ref())
+    }
+
+    /// This endpoint, where an [`Identity`] among a request's extensions says who asks.
+    #[cfg(feature = "testing")]
+    pub(crate) fn told(self) -> Self {
+        let own = self.settings.identify.clone();
+        self.identity(move |parts| {
+            let asking = own.as_ref().map(|own| own.ask(parts));
+            let told = parts.extensions.get::<Identity>().cloned();
+            async move {
+                match (told, asking) {
+                    (Some(told), _) => Ok(told),
+                    (None, Some(asking)) => asking.await,
+                    (None, None) => Ok(Identity::nobody()),
+                }
+            }
+        })
     }
 
     fn settings(&self) -> &Settings {

@@ -58,6 +58,8 @@ impl Scope {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     text: Arc<str>,
+    /// How long the state's name is: it is asked for again and again.
+    state: u8,
 }
 
 impl Key {
@@ -68,7 +70,9 @@ impl Key {
     pub fn new(state: &str, scope: Scope, owner: Option<&str>, id: Option<&str>) -> Result<Self, KeyError> {
         check_name(state)?;
         let mut text = String::with_capacity(state.len() + 40);
-        let _ = write!(text, "{state}/{}", scope.letter());
+        text.push_str(state);
+        text.push('/');
+        text.push(scope.letter());
         for (part, wanted) in [(owner, scope.has_owner()), (id, scope.has_id())] {
             match part {
                 Some(part) if wanted => {
@@ -82,7 +86,8 @@ impl Key {
                 _ => return Err(KeyError::Parts(scope)),
             }
         }
-        Ok(Self { text: text.into() })
+        // A name has at most 64 bytes.
+        Ok(Self { text: text.into(), state: u8::try_from(state.len()).map_err(|_| KeyError::Name)? })
     }
 
     /// The key whose text this is, as another node sent it or a store holds it.
@@ -114,17 +119,17 @@ impl Key {
     /// The state's name.
     #[must_use]
     pub fn state(&self) -> &str {
-        self.text.split('/').next().unwrap_or_default()
+        &self.text[..self.state.into()]
     }
 
     /// The scope.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        match self.part(1) {
-            Some("s") => Scope::Session,
-            Some("u") => Scope::User,
-            Some("r") => Scope::Record,
-            Some("c") => Scope::Component,
+        match self.text.as_bytes().get(usize::from(self.state) + 1) {
+            Some(b's') => Scope::Session,
+            Some(b'u') => Scope::User,
+            Some(b'r') => Scope::Record,
+            Some(b'c') => Scope::Component,
             _ => Scope::Global,
         }
     }
@@ -263,9 +268,14 @@ pub(crate) fn segment(id: &str) -> String {
 }
 
 fn escape(part: &str, out: &mut String) {
+    let is_plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+    if part.bytes().all(is_plain) {
+        out.push_str(part);
+        return;
+    }
     for byte in part.bytes() {
-        let plain = byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
-        let _ = if plain { out.write_char(char::from(byte)) } else { write!(out, "%{byte:02x}") };
+        let _ = if is_plain(byte) { out.write_char(char::from(byte)) } else { write!(out, "%{byte:02x}") };
     }
 }
 

@@ -23,11 +23,14 @@ pub mod broadcast;
 pub mod conformance;
 pub mod endpoint;
 mod health;
+mod metrics;
 pub mod patch;
 pub mod registry;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topics;
 pub mod wire;
 

@@ -1,10 +1,14 @@
 //! A state as encoded fields, the difference between two, and how a browser merges it.
 
 mod difference;
+#[cfg(any(feature = "inspector", feature = "testing"))]
+mod differences;
 mod encode;
 mod image;
 mod merge;
 
+#[cfg(any(feature = "inspector", feature = "testing"))]
+pub(crate) use self::differences::{Difference, differences};
 pub(crate) use self::{
     difference::{Change, Remains, difference},
     image::stored,

@@ -10,6 +10,8 @@ mod error;
 mod follow;
 mod instance;
 mod look;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod nodes;
 mod presence;
 mod read_only;
@@ -21,6 +23,10 @@ mod step;
 mod turn;
 mod unanswered;
 mod upkeep;
+#[cfg(feature = "inspector")]
+mod watch;
+#[cfg(feature = "inspector")]
+mod watched;
 mod work;
 
 use std::sync::Weak;
@@ -28,6 +34,8 @@ use std::sync::Weak;
 use async_trait::async_trait;
 
 pub(crate) use self::attempt::{Attempt, Update};
+#[cfg(feature = "inspector")]
+pub use self::watch::{Seen, Watcher};
 pub use self::{
     access::Access,
     audience::Audience,
@@ -137,6 +145,22 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Figures for the status page and the probes. Asks each store once.
     async fn health(&self) -> Health;
+
+    /// Figures for Prometheus: text of whole families, which the endpoint adds its own to. Asks each store once.
+    ///
+    /// Nothing, unless it is implemented: what wraps a registry passes it on.
+    #[cfg(feature = "metrics")]
+    async fn metrics(&self) -> String {
+        String::new()
+    }
+
+    /// Has a watcher told what becomes of every event, for as long as it lives: for development.
+    ///
+    /// Nothing, unless it is implemented: what wraps a registry passes it on.
+    #[cfg(feature = "inspector")]
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        drop(watcher);
+    }
 
     /// Waits until every accepted event and the work it left behind has ended.
     ///

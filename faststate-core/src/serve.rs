@@ -8,6 +8,8 @@
 //! that adapters turn on. An adapter can do without it: `examples/custom_adapter` in the repository is one over
 //! bare hyper.
 
+#[cfg(feature = "testing")]
+mod app;
 mod body;
 mod connection;
 mod fast_state;

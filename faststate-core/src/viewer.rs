@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::version::push_hex;
+
 /// Names one browser session: 128 random bits, written as 32 lower-case hexadecimal digits.
 ///
 /// Whoever knows a session's id in a valid cookie *is* that session, so its `Debug` shows only the
@@ -31,7 +33,9 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut text = Vec::with_capacity(2 * self.0.len());
+        push_hex(&mut text, u128::from_be_bytes(self.0), 32);
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
     }
 }
 

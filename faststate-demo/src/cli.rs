@@ -58,6 +58,14 @@ pub(crate) struct Options {
     /// A copy of Datastar 1.0.4 to serve instead of the one that was built in; its hash is checked
     #[arg(long, env = "FASTSTATE_DATASTAR_JS", value_name = "FILE")]
     pub(crate) datastar_js: Option<PathBuf>,
+
+    /// Shows what happens at /faststate/inspector, to browsers on this machine: every state as it is stored
+    #[arg(long, env = "FASTSTATE_INSPECTOR")]
+    pub(crate) inspector: bool,
+
+    /// Gives Prometheus its figures at /faststate/metrics, on this machine
+    #[arg(long, env = "FASTSTATE_METRICS")]
+    pub(crate) metrics: bool,
 }
 
 impl Options {

@@ -22,6 +22,8 @@ mod profile;
 mod source;
 mod status;
 mod store;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 use std::{
@@ -32,8 +34,8 @@ use std::{
 
 use clap::Parser;
 use faststate::{
-    BoxError, Broadcaster, SessionId, Store,
-    endpoint::{Bundle, BundleError, Secret},
+    BoxError, Broadcaster, Error, SessionId, Store,
+    endpoint::{Bundle, BundleError, Readers, Secret},
     prelude::*,
     registry::ReadOnly,
     salvo::FastState,
@@ -72,6 +74,40 @@ async fn run(options: Options) -> Result<(), BoxError> {
         None => bundle()?,
     };
 
+    let nodes = match &options.broadcast {
+        Some(_) if matches!(options.store, store::Address::Memory) => {
+            return Err("--broadcast is for nodes that share a store: memory: is not shared".into());
+        }
+        Some(address) => Some(address.open().await?),
+        None => None,
+    };
+    // Names this process among those that share a store.
+    let node = options.node.unwrap_or_else(|| options.listen.to_string());
+    let (watched, watching) = watch::channel(0);
+    let registry = registry(options.store.open().await?, nodes, &node, watched)?;
+    registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
+
+    let pages = pages(&bundle);
+    let mut site = site(registry)?.secret(secret).limits(limits).datastar(bundle);
+    if options.inspector {
+        site = site.inspector(Readers::loopback());
+    }
+    if options.metrics {
+        site = site.metrics(Readers::loopback());
+    }
+    tokio::spawn(status::keep(
+        node,
+        status::of(site.endpoint().registry())?,
+        site.endpoint().clone(),
+        watching,
+    ));
+    site.serve(options.listen, pages)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", options.listen).into())
+}
+
+/// The pages, and who sees them.
+fn pages(bundle: &Bundle) -> Router {
     let pages = Router::with_filter_fn(|request, _| request.method().is_safe())
         .goal(home::show)
         .push(Router::with_path("counter").goal(counter::show))
@@ -86,47 +122,20 @@ async fn run(options: Options) -> Result<(), BoxError> {
         .push(Router::with_path("style.css").goal(assets::style))
         .push(Router::with_path("favicon.svg").goal(assets::icon))
         .push(Router::with_path("{*+path}").goal(not_found::show));
-    let pages = Router::new()
-        .hoop(Policy::new(&bundle))
-        .push(Router::with_path("login").post(login::sign_in))
-        .push(pages);
+    Router::new().hoop(Policy::new(bundle)).push(Router::with_path("login").post(login::sign_in)).push(pages)
+}
 
-    let nodes = match &options.broadcast {
-        Some(_) if matches!(options.store, store::Address::Memory) => {
-            return Err("--broadcast is for nodes that share a store: memory: is not shared".into());
-        }
-        Some(address) => Some(address.open().await?),
-        None => None,
-    };
-    // Names this process among those that share a store.
-    let node = options.node.unwrap_or_else(|| options.listen.to_string());
-    let (watched, watching) = watch::channel(0);
-    let registry = registry(options.store.open().await?, nodes, &node, watched)?;
-    registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
-
+/// The registry behind its gate, with everybody known by their session.
+fn site(registry: Arc<StateRegistry>) -> Result<FastState, Error> {
     let settings = registry.global::<admin::Settings>()?;
     let registry: Arc<dyn Registry> = registry;
     let known = Arc::clone(&registry);
     let gate = ReadOnly::new(registry, "maintenance is going on: nothing can be changed right now")
         .by(settings, admin::Settings::refuse);
-    let site = FastState::new(Arc::new(gate))
-        .secret(secret)
-        .limits(limits)
-        .datastar(bundle)
-        .problem_view(problem::Notice)
-        .identity(move |head| {
-            let session = head.extensions.get::<SessionId>().copied();
-            account::identify(Arc::clone(&known), session, account::hinted(head))
-        });
-    tokio::spawn(status::keep(
-        node,
-        status::of(site.endpoint().registry())?,
-        site.endpoint().clone(),
-        watching,
-    ));
-    site.serve(options.listen, pages)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen).into())
+    Ok(FastState::new(Arc::new(gate)).problem_view(problem::Notice).identity(move |head| {
+        let session = head.extensions.get::<SessionId>().copied();
+        account::identify(Arc::clone(&known), session, account::hinted(head))
+    }))
 }
 
 /// Everything that there is to see, and everything that can happen to it.

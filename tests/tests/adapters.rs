@@ -7,9 +7,10 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// An example's code, without what it says about itself.
+/// An example's code, without what it says about itself, and without its test.
 fn code(path: &str) -> Vec<String> {
     let whole = read(path);
+    let whole = whole.split("\n/// `cargo test").next().unwrap_or_default();
     whole.lines().filter(|line| !line.starts_with("//!")).map(str::to_owned).collect()
 }
 

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 pub use self::answer::Answer;
-use super::{Failure, failure::PATIENCE};
+use super::{Failure, until::PATIENCE};
 
 /// Whom to ask, what to send with each request, and which promise is broken by no answer.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use http::{Response, StatusCode, header, request::Parts};
+use http::{HeaderName, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
@@ -16,6 +16,9 @@ use crate::{
     registry::{Call, TopicName},
     wire::Input,
 };
+
+static EVENT: HeaderName = HeaderName::from_static("faststate-event");
+static FOLLOWS: HeaderName = HeaderName::from_static("faststate-follows");
 
 /// How long the body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(15);
@@ -83,6 +86,9 @@ where
         return Err(Problem::unknown().into());
     }
     let id = event_id(parts)?;
+    if let Some(id) = &id {
+        tracing::Span::current().record("id", tracing::field::display(id));
+    }
     let body = read(body, endpoint.settings().limits.body_bytes).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str());
     let content_type = content_type.transpose().map_err(|_| bad_request("the content type is not ASCII"))?;
@@ -97,15 +103,14 @@ where
 
 /// The caller's id of the event.
 fn event_id(parts: &Parts) -> Result<Option<EventId>, Box<Problem>> {
-    let Some(value) = parts.headers.get("faststate-event") else { return Ok(None) };
+    let Some(value) = parts.headers.get(&EVENT) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok());
     id.map(Some).ok_or_else(|| bad_request("the header `Faststate-Event` is 1 to 64 bytes of visible ASCII"))
 }
 
 /// Whether the caller's page follows the key's signals, so that the change reaches it there.
 fn follows(parts: &Parts, key: &Key) -> bool {
-    let named =
-        parts.headers.get_all("faststate-follows").into_iter().filter_map(|value| value.to_str().ok());
+    let named = parts.headers.get_all(&FOLLOWS).into_iter().filter_map(|value| value.to_str().ok());
     let mut topics = named.flat_map(|value| value.split(',')).filter_map(|text| text.trim().parse().ok());
     topics.any(|topic: TopicName| {
         topic.view.is_none() && topic.state == key.state() && topic.id.as_deref() == key.id().as_deref()

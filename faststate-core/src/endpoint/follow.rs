@@ -109,6 +109,11 @@ impl Following {
         })
     }
 
+    /// What it follows, for the log.
+    pub(super) fn topics(&self) -> Vec<&TopicName> {
+        self.topics.iter().map(|topic| &topic.name).collect()
+    }
+
     /// Checks access once more before anything is sent: streams were closed while this one opened.
     pub(super) fn hold(&mut self) {
         self.held = true;
@@ -166,6 +171,7 @@ impl Following {
             news = PING;
         }
         self.spoke = now;
+        self.permit.sends(news.len());
         Poll::Ready(Some(news))
     }
 

@@ -1,6 +1,9 @@
 //! Who may send a request that carries somebody's authority.
 
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+
+static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+static DATASTAR: HeaderName = HeaderName::from_static("datastar-request");
 
 /// Refuses what another site made a browser send.
 ///
@@ -11,7 +14,7 @@ use http::{HeaderMap, Method, header, request::Parts};
 /// cookie and without evidence there is no ambient authority: curl works.
 pub(super) fn admits(parts: &Parts, authority: bool) -> bool {
     let headers = &parts.headers;
-    if let Some(site) = headers.get("sec-fetch-site") {
+    if let Some(site) = headers.get(&SITE) {
         return match site.as_bytes() {
             b"same-origin" => true,
             // A typed address or a bookmark: only what a GET was declared for comes this way.
@@ -27,7 +30,7 @@ pub(super) fn admits(parts: &Parts, authority: bool) -> bool {
 
 /// Whether Datastar sent the request, and understands patches.
 pub(super) fn is_datastar(headers: &HeaderMap) -> bool {
-    headers.get("datastar-request").is_some_and(|value| value == "true")
+    headers.get(&DATASTAR).is_some_and(|value| value == "true")
 }
 
 /// Whether an origin is the host that was asked. The scheme cannot be compared: a proxy may end TLS.

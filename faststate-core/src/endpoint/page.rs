@@ -184,6 +184,18 @@ impl Page {
         }
     }
 
+    /// Shows and follows any topic: its elements, if it is a view.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn show(&self, topic: TopicName) -> Result<Option<String>, Error> {
+        match self.inner.endpoint.registry().visible(&topic, self.viewer()).await? {
+            Visible::View(elements, json) => {
+                self.collect(topic, &json)?;
+                Ok(Some(elements.html))
+            }
+            Visible::Signals(json) => self.collect(topic, &json).map(|()| None),
+        }
+    }
+
     fn collect(&self, topic: TopicName, json: &Bytes) -> Result<(), Error> {
         let signals: Value = serde_json::from_slice(json)
             .map_err(|error| Error::internal("a topic's signals are not JSON", &error.into()))?;

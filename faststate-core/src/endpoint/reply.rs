@@ -7,13 +7,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Problem, ProblemView, follow::Following, nest};
+use super::{Problem, ProblemView, follow::Following};
 use crate::{Key, key::check_name, registry::Outcome, wire::frame};
 
 /// The body of an answer: one piece, a stream that follows states, or a reply that is still written.
@@ -85,6 +84,9 @@ impl fmt::Debug for ReplyBody {
     }
 }
 
+static VERSION: HeaderName = HeaderName::from_static("faststate-version");
+static BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 pub(super) const JSON: &str = "application/json";
 
@@ -98,7 +100,7 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Reply
     if content_type == EVENT_STREAM {
         // A proxy that compresses or buffers holds events back.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        headers.insert(BUFFERING.clone(), HeaderValue::from_static("no"));
     } else {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -117,7 +119,9 @@ pub(super) fn nothing() -> Response<ReplyBody> {
 /// `application/problem+json` to others.
 pub(super) fn problem(problem: &Problem, patches: Option<&dyn ProblemView>) -> Response<ReplyBody> {
     match patches {
-        Some(view) => answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))),
+        Some(view) => {
+            marked(answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))), problem)
+        }
         None => status(problem),
     }
 }
@@ -128,30 +132,46 @@ pub(super) fn status(problem: &Problem) -> Response<ReplyBody> {
     if let Some(seconds) = problem.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    marked(response, problem)
+}
+
+/// Tests are told what a response is about.
+#[cfg(feature = "testing")]
+fn marked(
+    mut response: Response<ReplyBody>,
+    what: &(impl Clone + Send + Sync + 'static),
+) -> Response<ReplyBody> {
+    response.extensions_mut().insert(what.clone());
     response
 }
 
+#[cfg(not(feature = "testing"))]
+fn marked<T>(response: Response<ReplyBody>, _: &T) -> Response<ReplyBody> {
+    response
+}
+
+/// Where most replies fit without growing.
+const ROOM: usize = 512;
+
 /// An accepted event's answer.
 pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<ReplyBody> {
-    let Outcome { version, view, elements, stream, fields, .. } = outcome;
+    let Outcome { answer: what, version, view, elements, stream, fields } = outcome;
     let cleared = datastar.then(|| cleared(key.state(), fields));
     let mut response = if datastar || stream.is_some() {
-        let mut events = BytesMut::new();
-        if !elements.is_empty() {
-            events.extend_from_slice(&frame::elements(&elements));
-        }
+        let mut events = Vec::with_capacity(ROOM);
+        frame::append_elements(&mut events, &elements);
         if let Some(view) = view {
-            events.extend_from_slice(&view.events());
+            view.append_events(&mut events);
         }
         match (cleared, stream) {
             (Some(cleared), None) if events.is_empty() => {
-                answer(StatusCode::OK, JSON, ReplyBody::full(cleared.to_string()))
+                answer(StatusCode::OK, JSON, ReplyBody::full(cleared))
             }
             (cleared, stream) => {
                 if let Some(cleared) = cleared {
-                    events.extend_from_slice(&frame::signals(cleared.to_string().as_bytes()));
+                    frame::append_signals(&mut events, &cleared);
                 }
-                let first = events.freeze();
+                let first = Bytes::from(events);
                 let body = match stream {
                     Some(rest) => ReplyBody(Kind::Written { first, rest }),
                     None => ReplyBody::full(first),
@@ -163,26 +183,39 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
         let json = view.map_or(Bytes::from_static(b"{}"), |view| view.json());
         answer(StatusCode::OK, JSON, ReplyBody::full(json))
     };
-    if let Ok(version) = HeaderValue::try_from(version.to_string()) {
-        response.headers_mut().insert("faststate-version", version);
+    if let Ok(version) = HeaderValue::try_from(version.text()) {
+        response.headers_mut().insert(VERSION.clone(), version);
     }
-    response
+    marked(response, &what)
 }
 
-/// The signals that take away what an earlier problem left: set to `""`, never deleted.
-fn cleared(state: &str, fields: &[&str]) -> Value {
-    let mut signals = json!({ "_problem": "" });
-    let legal = fields.iter().filter(|field| check_name(field).is_ok());
-    let errors: serde_json::Map<_, _> = legal.map(|field| ((*field).to_owned(), "".into())).collect();
-    if !errors.is_empty() {
-        nest::merge(&mut signals, nest::object(&["_errors", state], Value::Object(errors)));
+/// The signals that take away what an earlier problem left, as JSON: set to `""`, never deleted.
+fn cleared(state: &str, fields: &[&str]) -> Vec<u8> {
+    let mut json = br#"{"_problem":"""#.to_vec();
+    // Names are made of letters, digits and `_`: nothing to escape.
+    let mut legal = fields.iter().filter(|field| check_name(field).is_ok()).peekable();
+    if legal.peek().is_some() {
+        json.extend_from_slice(br#","_errors":{""#);
+        json.extend_from_slice(state.as_bytes());
+        json.extend_from_slice(br#"":{"#);
+        while let Some(field) = legal.next() {
+            json.push(b'"');
+            json.extend_from_slice(field.as_bytes());
+            json.extend_from_slice(br#"":"""#);
+            if legal.peek().is_some() {
+                json.push(b',');
+            }
+        }
+        json.extend_from_slice(b"}}");
     }
-    signals
+    json.push(b'}');
+    json
 }
 
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{

@@ -13,6 +13,16 @@ pub(super) const STREAM: &str = "/faststate/sse";
 pub(super) const HEALTH: &str = "/faststate/health";
 /// The checked bundle.
 pub(super) const BUNDLE: &str = "/faststate/datastar.js";
+/// Figures for Prometheus.
+#[cfg(feature = "metrics")]
+pub(super) const METRICS: &str = "/faststate/metrics";
+/// What happens, live, for developers; its stream, and its one event.
+#[cfg(feature = "inspector")]
+pub(super) const INSPECTOR: &str = "/faststate/inspector";
+#[cfg(feature = "inspector")]
+pub(super) const INSPECTOR_STREAM: &str = "/faststate/inspector/sse";
+#[cfg(feature = "inspector")]
+pub(super) const INSPECTOR_CLEAR: &str = "/faststate/inspector/clear";
 
 /// What a path and a method lead to.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +35,10 @@ pub(super) enum Found<'a> {
     Stream,
     Health,
     Bundle,
+    #[cfg(feature = "metrics")]
+    Metrics,
+    #[cfg(feature = "inspector")]
+    Inspector,
     /// The path leads somewhere by these methods only.
     Method(String),
     /// An id that is not percent-encoded UTF-8.
@@ -34,10 +48,17 @@ pub(super) enum Found<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Goal {
-    Event { state: &'static str, event: &'static str },
+    Event {
+        state: &'static str,
+        event: &'static str,
+    },
     Stream,
     Health,
     Bundle,
+    #[cfg(feature = "metrics")]
+    Metrics,
+    #[cfg(feature = "inspector")]
+    Inspector,
 }
 
 /// What one path leads to, by method.
@@ -53,8 +74,20 @@ impl Routes {
             let goal = Goal::Event { state: route.state, event: route.event };
             (route.path, route.method, goal)
         });
-        let own = [(STREAM, Goal::Stream), (HEALTH, Goal::Health), (BUNDLE, Goal::Bundle)];
+        let own = [
+            (STREAM, Goal::Stream),
+            (HEALTH, Goal::Health),
+            (BUNDLE, Goal::Bundle),
+            #[cfg(feature = "metrics")]
+            (METRICS, Goal::Metrics),
+            #[cfg(feature = "inspector")]
+            (INSPECTOR, Goal::Inspector),
+            #[cfg(feature = "inspector")]
+            (INSPECTOR_STREAM, Goal::Inspector),
+        ];
         let own = own.map(|(path, goal)| (Cow::Borrowed(path), Method::GET, goal));
+        #[cfg(feature = "inspector")]
+        let own = own.into_iter().chain([(INSPECTOR_CLEAR.into(), Method::POST, Goal::Inspector)]);
         let mut paths: Vec<(Cow<'static, str>, Goals)> = Vec::new();
         for (path, method, goal) in own.into_iter().chain(events) {
             match paths.iter_mut().find(|(known, _)| *known == path) {
@@ -90,6 +123,10 @@ impl Routes {
             Goal::Stream => Found::Stream,
             Goal::Health => Found::Health,
             Goal::Bundle => Found::Bundle,
+            #[cfg(feature = "metrics")]
+            Goal::Metrics => Found::Metrics,
+            #[cfg(feature = "inspector")]
+            Goal::Inspector => Found::Inspector,
             Goal::Event { state, event } => {
                 let id = matched.params.get("id").map(|raw| percent_decode_str(raw).decode_utf8());
                 match id.transpose() {

@@ -200,8 +200,9 @@ impl Cookie {
 
 /// The session of a cookie that this signer has signed.
 fn verify(signer: &Hmac<Sha256>, value: &str) -> Option<SessionId> {
-    let bytes = URL_SAFE_NO_PAD.decode(value).ok()?;
-    let (id, tag) = bytes.split_first_chunk::<ID>()?;
+    let mut bytes = [0; ID + 32];
+    let len = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
+    let (id, tag) = bytes[..len].split_first_chunk::<ID>()?;
     mac(signer, id).verify_slice(tag).ok()?;
     Some(SessionId::from_bytes(*id))
 }

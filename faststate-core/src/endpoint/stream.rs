@@ -145,6 +145,7 @@ async fn follow(
     };
     let mut following =
         Following::new(topics, Bytes::from(first), datastar, settings.heartbeat, recheck, permit);
+    tracing::debug!(topics = ?following.topics(), "opened");
     if streams.closings() != closings {
         following.hold();
     }

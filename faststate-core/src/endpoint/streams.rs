@@ -18,7 +18,7 @@ use slab::Slab;
 use tokio::{sync::Notify, time::Instant};
 
 use super::limits::{Limits, limit};
-use crate::{Revocation, SessionId, Viewer, registry::Gatekeeper};
+use crate::{Revocation, SessionId, Viewer, metrics::Count, registry::Gatekeeper};
 
 /// Every stream that is open on this node: counted against the limits, closed for a viewer, drained.
 #[derive(Debug, Default)]
@@ -30,6 +30,17 @@ pub(super) struct Streams {
     names: AtomicU64,
     draining: AtomicBool,
     window: Mutex<Duration>,
+    meter: Meter,
+}
+
+/// What went through the streams.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    pub(super) opened: Count,
+    /// Of the node, a session, an address.
+    pub(super) full: [Count; 3],
+    pub(super) writes: Count,
+    pub(super) bytes: Count,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +86,20 @@ impl Streams {
         viewer: Viewer,
         address: Option<IpAddr>,
     ) -> Result<Permit, Full> {
+        let entered = self.try_enter(limits, viewer, address);
+        match &entered {
+            Ok(_) => self.meter.opened.add(1),
+            Err(full) => self.meter.full[*full as usize].add(1),
+        }
+        entered
+    }
+
+    fn try_enter(
+        self: &Arc<Self>,
+        limits: &Limits,
+        viewer: Viewer,
+        address: Option<IpAddr>,
+    ) -> Result<Permit, Full> {
         let session = viewer.session_id().copied();
         let mut open = self.open.lock();
         let of = |count: Option<&usize>| count.copied().unwrap_or(0);
@@ -98,6 +123,11 @@ impl Streams {
         let slot = open.streams.insert(Arc::clone(&stream));
         let name = self.names.fetch_add(1, Ordering::Relaxed);
         Ok(Permit { streams: Arc::clone(self), stream, slot, name, session, address })
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) const fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     pub(super) fn len(&self) -> usize {
@@ -186,6 +216,12 @@ impl Permit {
     /// How long this stream may go on, once the node drains.
     pub(super) fn time_left(&self) -> Option<Duration> {
         self.streams.is_draining().then(|| self.streams.window.lock().mul_f64(rand::random::<f64>()))
+    }
+
+    /// A piece goes out.
+    pub(super) fn sends(&self, bytes: usize) {
+        self.streams.meter.writes.add(1);
+        self.streams.meter.bytes.add(bytes);
     }
 
     pub(super) fn is(&self, viewer: Viewer) {

@@ -104,7 +104,14 @@ fn text_key(out: &mut Vec<u8>, key: &str) -> Result<(), Failed> {
     if pollutes(key) {
         return Err(ImageError::Reserved(key.to_owned()).into());
     }
-    plain(out, key)
+    if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return plain(out, key);
+    }
+    // Most keys are names of fields: nothing to escape.
+    out.push(b'"');
+    out.extend_from_slice(key.as_bytes());
+    out.push(b'"');
+    Ok(())
 }
 
 macro_rules! plainly {

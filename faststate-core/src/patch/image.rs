@@ -60,6 +60,11 @@ impl Image {
         &self.json
     }
 
+    /// The JSON object without its braces.
+    pub(crate) fn inner(&self) -> &[u8] {
+        &self.json[1..self.json.len() - 1]
+    }
+
     /// Whether another value of the same type may have other fields: a map, or a struct that flattens one.
     pub(crate) const fn is_open(&self) -> bool {
         self.open

@@ -2,7 +2,7 @@
 
 use std::{
     any::type_name,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     future::Future,
     sync::{Arc, Weak},
@@ -25,6 +25,7 @@ use crate::{
     BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, View,
     event::Resources,
     key::check_name,
+    metrics::{EventMeter, StateMeter, StoreMeter},
     store::{Guarded, Store, WriteBehind},
     wire::{Decoded, Input, InputError},
 };
@@ -33,6 +34,9 @@ use crate::{
 const MEMORY: &str = "memory";
 /// The store that `persist()` means.
 const DEFAULT: &str = "default";
+
+/// What meters call events that the application sends itself: no event can have this name.
+const BY_APPLICATION: &str = "(application)";
 
 /// What a [`StateRegistry`] is made of.
 pub struct RegistryBuilder {
@@ -194,23 +198,25 @@ impl RegistryBuilder {
         let mut stores: BTreeMap<_, Arc<dyn Store>> =
             guards.iter().map(|(name, guard)| (name.clone(), Arc::clone(guard) as _)).collect();
         stores.entry(MEMORY.to_owned()).or_insert_with(|| Arc::new(MemoryStore::new()));
-        let mut states = HashMap::new();
+        let mut states = BTreeMap::new();
+        let mut meters: BTreeMap<String, Arc<StoreMeter>> = BTreeMap::new();
         for Declared { name, config, finish, .. } in self.states {
             let named = store_name(&config);
             let Some(store) = stores.get(named).map(Arc::clone) else { continue };
+            let meter = Arc::clone(meters.entry(named.to_owned()).or_default());
             let home = match config.every {
-                None => Home { store, guard: guards.get(named).map(Arc::clone) },
+                None => Home { store, guard: guards.get(named).map(Arc::clone), meter },
                 Some(interval) => {
                     let store: Arc<dyn Store> = WriteBehind::new(store, interval);
                     stores.insert(format!("{named} of {name}"), Arc::clone(&store));
-                    Home { store, guard: None }
+                    Home { store, guard: None, meter }
                 }
             };
             states.insert(name, finish(home, Arc::clone(&shared)));
         }
         // Set once, here.
         let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
-        let registry = Arc::new(StateRegistry { states, stores, shared });
+        let registry = Arc::new(StateRegistry { states, stores, meters, shared });
         let weak = Arc::downgrade(&registry);
         // Set once, here.
         let _ = registry.shared.registry.set(Weak::clone(&weak) as _);
@@ -295,7 +301,7 @@ impl<S: ReactiveState> StateBuilder<S> {
             None => format!("/faststate/{}/{}", S::NAME, E::NAME).into(),
         };
         let route = Route { method: E::METHOD, path, state: S::NAME, event: E::NAME };
-        self.events.push(EventEntry { route, decode: decode::<E> });
+        self.events.push(EventEntry { route, decode: decode::<E>, meter: Arc::default() });
         self
     }
 
@@ -396,7 +402,14 @@ impl<S: ReactiveState> StateBuilder<S> {
     }
 
     fn finish(self, config: StateConfig, home: Home, shared: Arc<Shared>) -> Arc<States<S>> {
+        let meters = self.events.iter().map(|event| (event.route.event, Arc::clone(&event.meter)));
+        let application = Arc::<EventMeter>::default();
+        let mut meters: Vec<_> = meters.collect();
+        meters.push((BY_APPLICATION, Arc::clone(&application)));
         Arc::new_cyclic(|me| States {
+            meter: StateMeter { events: meters, ..StateMeter::default() },
+            application,
+            store_meter: home.meter,
             me: Weak::clone(me),
             access: config.access.clone().unwrap_or_else(Access::public),
             config,

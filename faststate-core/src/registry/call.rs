@@ -84,6 +84,10 @@ impl ReplyView {
     pub fn events(&self) -> Bytes {
         self.nest.view(&self.image)
     }
+
+    pub(crate) fn append_events(&self, out: &mut Vec<u8>) {
+        self.nest.append_view(out, &self.image);
+    }
 }
 
 /// What became of an accepted event.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     ReactiveState,
     broadcast::Change,
+    metrics::Stopwatch,
     store::{Loaded, Receipt, Record, Saving, StoreError},
     version::Version,
 };
@@ -27,7 +28,9 @@ impl<S: ReactiveState> States<S> {
         deadline: Instant,
     ) -> Result<(Arc<Current<S>>, bool), Error> {
         let asked = Instant::now();
-        let Loaded { record, receipt } = within(deadline, self.store.load(&instance.key, receipt)).await?;
+        let loaded = within(deadline, self.store.load(&instance.key, receipt)).await;
+        self.store_meter.loads.observe(Stopwatch::since(asked));
+        let Loaded { record, receipt } = loaded.inspect_err(|_| self.store_meter.failed_loads.add(1))?;
         let before = instance.current.read().clone();
         let ttl = record.as_ref().and_then(|record| record.ttl);
         let current = match (&before, record) {

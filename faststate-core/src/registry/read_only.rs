@@ -144,6 +144,16 @@ impl Registry for ReadOnly {
         self.registry.health().await
     }
 
+    #[cfg(feature = "inspector")]
+    fn watch(&self, watcher: Weak<dyn super::Watcher>) {
+        self.registry.watch(watcher);
+    }
+
+    #[cfg(feature = "metrics")]
+    async fn metrics(&self) -> String {
+        self.registry.metrics().await
+    }
+
     async fn settle(&self) {
         self.registry.settle().await;
     }

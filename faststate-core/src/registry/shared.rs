@@ -49,6 +49,8 @@ pub(super) struct Shared {
     /// This node's name.
     pub(super) node: Arc<str>,
     gatekeepers: Mutex<Vec<Weak<dyn Gatekeeper>>>,
+    #[cfg(feature = "inspector")]
+    pub(super) watchers: super::watch::Watchers,
     pub(super) events: AtomicU64,
     pub(super) conflicts: AtomicU64,
     tasks: TaskTracker,
@@ -78,6 +80,8 @@ impl Shared {
             nodes: broadcaster.map(Nodes::new),
             node,
             gatekeepers: Mutex::default(),
+            #[cfg(feature = "inspector")]
+            watchers: super::watch::Watchers::default(),
             events: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             tasks: TaskTracker::new(),

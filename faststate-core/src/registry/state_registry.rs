@@ -1,7 +1,8 @@
 //! The engine, put together.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    borrow::Cow,
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Weak, atomic::Ordering},
 };
@@ -20,15 +21,19 @@ use super::{
 use crate::{
     Handle, Health, Key, ReactiveState, Revocation, Scope, StoreHealth, Version, Viewer,
     broadcast::{Change, Inbox},
+    metrics::StoreMeter,
     store::Store,
     topics::Follower,
 };
 
 /// The engine: instances, turns, topics. Dropping the last `Arc` ends its housekeeping.
 pub struct StateRegistry {
-    pub(super) states: HashMap<&'static str, Arc<dyn AnyStates>>,
+    pub(super) states: BTreeMap<&'static str, Arc<dyn AnyStates>>,
     /// By name; the registry's own memory is `memory`, the default store `default`.
     pub(super) stores: BTreeMap<String, Arc<dyn Store>>,
+    /// By the names under which states are saved.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "they measure nothing"))]
+    pub(super) meters: BTreeMap<String, Arc<StoreMeter>>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -83,13 +88,14 @@ impl StateRegistry {
 impl Registry for StateRegistry {
     fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
         let scope = self.states(state)?.config().scope;
-        let session = viewer.session_id().map(ToString::to_string);
         let owner = match scope {
-            Scope::User => Some(viewer.user().ok_or(Error::SignIn)?),
-            Scope::Session | Scope::Component => Some(session.as_deref().ok_or(Error::Unknown)?),
+            Scope::User => Some(Cow::Borrowed(viewer.user().ok_or(Error::SignIn)?)),
+            Scope::Session | Scope::Component => {
+                Some(Cow::Owned(viewer.session_id().ok_or(Error::Unknown)?.to_string()))
+            }
             Scope::Global | Scope::Record => None,
         };
-        Key::new(state, scope, owner, id).map_err(|_| Error::Unknown)
+        Key::new(state, scope, owner.as_deref(), id).map_err(|_| Error::Unknown)
     }
 
     fn routes(&self) -> Vec<Route> {
@@ -174,6 +180,16 @@ impl Registry for StateRegistry {
 
     fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>) {
         self.shared.guard_streams(gatekeeper);
+    }
+
+    #[cfg(feature = "inspector")]
+    fn watch(&self, watcher: Weak<dyn super::Watcher>) {
+        self.shared.watchers.add(watcher);
+    }
+
+    #[cfg(feature = "metrics")]
+    async fn metrics(&self) -> String {
+        self.expose().await
     }
 
     async fn settle(&self) {

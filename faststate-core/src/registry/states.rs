@@ -1,7 +1,7 @@
 //! All instances of one state.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Weak},
     task::Poll,
     time::{Duration, SystemTime},
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     BoxError, Elements, EventId, Key, ReactiveState, Scene, Version, View, Viewer,
     broadcast::Change,
+    metrics::{EventMeter, StateMeter, Stopwatch, StoreMeter},
     store::{Guarded, Receipt, Store, StoreError},
     topics::Follower,
     wire::{Input, InputError, Nest},
@@ -40,6 +41,7 @@ pub(super) type Tell<S> = Box<dyn Fn(Audience) -> Box<dyn Attempt<S>> + Send + S
 pub(super) struct EventEntry<S> {
     pub(super) route: Route,
     pub(super) decode: fn(&Input, &Key) -> Result<DecodedAttempt<S>, InputError>,
+    pub(super) meter: Arc<EventMeter>,
 }
 
 pub(super) type DecodedAttempt<S> = (Box<dyn Attempt<S>>, &'static [&'static str]);
@@ -49,6 +51,7 @@ pub(super) struct Home {
     pub(super) store: Arc<dyn Store>,
     /// The same store, unless it is this process's memory.
     pub(super) guard: Option<Arc<Guarded<dyn Store>>>,
+    pub(super) meter: Arc<StoreMeter>,
 }
 
 /// A state as this node has it.
@@ -66,13 +69,17 @@ pub(super) struct States<S: ReactiveState> {
     pub(super) access: Access,
     pub(super) store: Arc<dyn Store>,
     pub(super) guard: Option<Arc<Guarded<dyn Store>>>,
-    pub(super) events: HashMap<&'static str, EventEntry<S>>,
+    pub(super) events: BTreeMap<&'static str, EventEntry<S>>,
     pub(super) views: Vec<Arc<dyn AnyView<S>>>,
     pub(super) initial: Option<Initial<S>>,
     pub(super) presence: Option<Presence<S>>,
     pub(super) audience: Option<Tell<S>>,
     pub(super) shared: Arc<Shared>,
     pub(super) instances: DashMap<Key, Arc<Instance<S>>>,
+    pub(super) meter: StateMeter,
+    pub(super) store_meter: Arc<StoreMeter>,
+    /// Of events that the application sends itself.
+    pub(super) application: Arc<EventMeter>,
 }
 
 /// A view whose name is data.
@@ -134,6 +141,8 @@ pub(super) trait AnyStates: Send + Sync {
     fn returned(&self);
     /// Whether what is in memory of an instance may be stale.
     fn is_stale(&self, key: &Key) -> bool;
+    #[cfg(feature = "metrics")]
+    fn meter(&self) -> &StateMeter;
     /// Keeps followed and used records alive, and lets idle instances go.
     async fn upkeep(&self);
     /// Lets every idle instance go.
@@ -160,14 +169,24 @@ impl<S: ReactiveState> AnyStates for States<S> {
             return Err(Error::Unknown);
         }
         let event = self.events.get(&*event).ok_or(Error::Unknown)?;
-        let (attempt, fields) = (event.decode)(&input, &key)?;
-        self.send(&key, Arriving { attempt, fields, viewer, id, wants_view }).await
+        let watch = Stopwatch::start();
+        let outcome = match (event.decode)(&input, &key) {
+            Ok((attempt, fields)) => {
+                self.send(&key, Arriving { attempt, fields, viewer, id, wants_view }).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        event.meter.count(&outcome, watch);
+        outcome
     }
 
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
         let Job { attempt, viewer, id } = job;
         let attempt = *attempt.downcast::<Box<dyn Attempt<S>>>().map_err(|_| Error::Unknown)?;
-        self.send(key, Arriving { attempt, fields: &[], viewer, id, wants_view: false }).await
+        let watch = Stopwatch::start();
+        let outcome = self.send(key, Arriving { attempt, fields: &[], viewer, id, wants_view: false }).await;
+        self.application.count(&outcome, watch);
+        outcome
     }
 
     async fn read(&self, key: &Key) -> Result<Reading, Error> {
@@ -271,6 +290,11 @@ impl<S: ReactiveState> AnyStates for States<S> {
         self.loaded(key).is_some_and(|instance| instance.is_stale())
     }
 
+    #[cfg(feature = "metrics")]
+    fn meter(&self) -> &StateMeter {
+        &self.meter
+    }
+
     async fn upkeep(&self) {
         self.keep().await;
     }
@@ -298,6 +322,8 @@ impl<S: ReactiveState> States<S> {
         let Arriving { mut attempt, fields, viewer, id, wants_view } = arriving;
         let scene =
             Scene { key: key.clone(), viewer: viewer.clone(), resources: Arc::clone(&self.shared.resources) };
+        // What is disabled costs a look at a flag.
+        let span = tracing::debug_span!("turn", ?key, event = attempt.name(), id = tracing::field::Empty);
         let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, attempt.name(), id));
         let mut preparing = Box::pin(async move {
             let prepared = std::panic::AssertUnwindSafe(async { attempt.prepare(&scene).await });
@@ -313,8 +339,21 @@ impl<S: ReactiveState> States<S> {
         let prepared = poll_once(preparing.as_mut());
         let work = move |attempt| {
             let id = id.unwrap_or_else(EventId::random);
+            span.record("id", tracing::field::display(&id));
             let now = SystemTime::now();
-            Work::Attempt(Box::new(Attempting { attempt, viewer, id, receipt, now, wants_view, fields }))
+            let attempting = Attempting {
+                attempt,
+                viewer,
+                id,
+                receipt,
+                now,
+                wants_view,
+                fields,
+                span,
+                #[cfg(feature = "inspector")]
+                step: std::sync::OnceLock::new(),
+            };
+            Work::Attempt(Box::new(attempting))
         };
         let outcome = match prepared {
             Poll::Ready(attempt) => me.take_turn(&instance, work(attempt?), deadline).await,

@@ -61,6 +61,8 @@ impl<S: ReactiveState> States<S> {
     /// Makes what the store has the present, whether or not it can be encoded.
     pub(super) fn take_over(&self, instance: &Instance<S>, before: &Arc<Current<S>>, next: &Arc<Current<S>>) {
         let step = self.step(instance, before, next, &[]);
+        #[cfg(feature = "inspector")]
+        self.watch_store(instance, before, next);
         self.commit(instance, step.unwrap_or_else(|_| Step::unencoded(Arc::clone(next))));
     }
 
@@ -74,6 +76,8 @@ impl<S: ReactiveState> States<S> {
                 match encoded.iter().position(|(encoded, ..)| Arc::ptr_eq(encoded, topic)) {
                     Some(at) => {
                         let (topic, frame, content) = encoded.swap_remove(at);
+                        self.meter.frames.add(1);
+                        self.meter.frame_bytes.add(frame.len());
                         topic.append(frame, content);
                     }
                     // It was opened after the step was encoded: its followers get the snapshot.
@@ -82,7 +86,10 @@ impl<S: ReactiveState> States<S> {
             }
             topics.open.clone()
         };
-        topics.iter().for_each(|(_, topic)| topic.wake());
+        for (slot, topic) in &topics {
+            tracing::debug!(?slot, followers = topic.followers(), version = %next.version, "frame");
+            topic.wake();
+        }
     }
 
     /// Elements without a change, for those who follow the signals right now.

@@ -12,6 +12,7 @@ use std::{
 
 use futures::FutureExt as _;
 use tokio::{sync::oneshot, time::Instant};
+use tracing::Span;
 
 use super::{Attempt, Error, Outcome, instance::Instance, shared::panic_text, states::States};
 use crate::{EventId, ReactiveState, Version, Viewer, broadcast::Change, store::Receipt};
@@ -59,6 +60,12 @@ pub(super) struct Attempting<S> {
     pub(super) now: SystemTime,
     pub(super) wants_view: bool,
     pub(super) fields: &'static [&'static str],
+    /// What the turn's log entries belong to, whoever takes the turn.
+    pub(super) span: Span,
+    /// The state before and after it, once it is saved: what watchers are told.
+    #[cfg(feature = "inspector")]
+    pub(super) step:
+        std::sync::OnceLock<(Arc<super::instance::Current<S>>, Arc<super::instance::Current<S>>)>,
 }
 
 impl<S> Default for Queue<S> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tracing::{Instrument as _, Span};
 
 use super::{
     Answer, Error, Outcome,
@@ -19,6 +20,7 @@ use crate::{
     Context, ReactiveState, Reply,
     broadcast::Change,
     event::{Aftermath, Effects},
+    metrics::Stopwatch,
     store::{Resting, Saving, StoreError},
     version::Version,
 };
@@ -52,7 +54,22 @@ impl<S: ReactiveState> States<S> {
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let outcome = match work {
-            Work::Attempt(attempting) => self.attempt(instance, *attempting, deadline).await,
+            Work::Attempt(mut attempting) => {
+                let span = std::mem::replace(&mut attempting.span, Span::none());
+                #[cfg(feature = "inspector")]
+                let began = Instant::now();
+                let attempt = async {
+                    let outcome = self.attempt(instance, &attempting, deadline).await;
+                    #[cfg(feature = "inspector")]
+                    self.watch_event(instance, &attempting, began, &outcome);
+                    match &outcome {
+                        Ok(outcome) => tracing::debug!(answer = ?outcome.answer, "accepted"),
+                        Err(error) => tracing::debug!(%error, "refused"),
+                    }
+                    outcome
+                };
+                attempt.instrument(span).await
+            }
             Work::Refresh => {
                 let known = instance.upkeep.lock().verified.is_some_and(|at| at > arrived);
                 let current = match instance.usable().filter(|_| known) {
@@ -76,7 +93,7 @@ impl<S: ReactiveState> States<S> {
     async fn attempt(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
-        attempting: Attempting<S>,
+        attempting: &Attempting<S>,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let receipt = &attempting.receipt;
@@ -95,7 +112,7 @@ impl<S: ReactiveState> States<S> {
             let current = match instance.usable() {
                 Some(current) => current,
                 None => match self.refresh(instance, Some(receipt), deadline).await {
-                    Ok((current, true)) => return self.applied(instance, &current, &attempting, doubtful),
+                    Ok((current, true)) => return self.applied(instance, &current, attempting, doubtful),
                     Ok((current, false)) => {
                         verified = true;
                         current
@@ -108,14 +125,14 @@ impl<S: ReactiveState> States<S> {
                     Err(error) => return Err(error),
                 },
             };
-            let tried = self.try_on(instance, &current, &attempting);
+            let tried = self.try_on(instance, &current, attempting);
             // Refused or even a defect now, it may be the repeat of an event that was applied before.
             let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
             let must_confirm = !receipt.is_minted() || self.nodes().is_some();
             if saves_nothing && must_confirm && !verified {
                 let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
                 if repeated {
-                    return self.applied(instance, &confirmed, &attempting, doubtful);
+                    return self.applied(instance, &confirmed, attempting, doubtful);
                 }
                 verified = true;
                 if confirmed.version != current.version {
@@ -131,7 +148,7 @@ impl<S: ReactiveState> States<S> {
                     ..Outcome::quiet(answer, current.version)
                 };
                 let accepted = Accepted { answer, effects, aftermath, permits };
-                return Ok(self.finish(instance, &attempting, accepted));
+                return Ok(self.finish(instance, attempting, accepted));
             };
             let next = Arc::new(next);
             let step = self.step(instance, &current, &next, &effects.followers)?;
@@ -139,17 +156,26 @@ impl<S: ReactiveState> States<S> {
             let record = next.record(self.config.ttl);
             let answer = Outcome { view, ..Outcome::quiet(answer, next.version) };
             let accepted = Accepted { answer, effects, aftermath, permits };
-            let asked = Instant::now();
+            let watch = Stopwatch::start();
+            let asked = self.nodes().map(|_| Instant::now());
             let save = self.store.save(&instance.key, &record, current.expect(), Some(receipt));
-            match within(deadline, save).await {
+            let saved = within(deadline, save).await;
+            self.store_meter.saves.observe(watch);
+            match saved {
                 Ok(Saving::Saved) => {
-                    instance.run.lock().saved(asked, Instant::now());
+                    tracing::debug!(version = %next.version, "saved");
+                    if let Some(asked) = asked {
+                        instance.run.lock().saved(asked, Instant::now());
+                    }
                     self.confirmed(instance, self.config.ttl);
                     self.commit(instance, step);
+                    #[cfg(feature = "inspector")]
+                    let _ = attempting.step.set((Arc::clone(&current), Arc::clone(&next)));
                     self.publish(instance, current.version, &next);
-                    return Ok(self.finish(instance, &attempting, accepted));
+                    return Ok(self.finish(instance, attempting, accepted));
                 }
                 Ok(Saving::Conflict) => {
+                    tracing::debug!(conflicts, "another node was faster");
                     self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     instance.upkeep.lock().suspect = true;
                     verified = false;
@@ -161,15 +187,19 @@ impl<S: ReactiveState> States<S> {
                 }
                 Ok(Saving::Duplicate) => {
                     let (current, _) = self.refresh(instance, None, deadline).await?;
-                    return self.applied(instance, &current, &attempting, doubtful);
+                    return self.applied(instance, &current, attempting, doubtful);
                 }
                 Err(StoreError::Unavailable(error)) if unknown || !error.is::<Resting>() => {
+                    self.store_meter.failed_saves.add(1);
                     tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
                     instance.upkeep.lock().doubt();
                     (verified, unknown) = (false, true);
                     doubtful = Some(accepted);
                 }
-                Err(error) => return Err(Error::Unavailable(error)),
+                Err(error) => {
+                    self.store_meter.failed_saves.add(1);
+                    return Err(Error::Unavailable(error));
+                }
             }
         }
     }

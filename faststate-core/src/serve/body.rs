@@ -18,8 +18,18 @@ use crate::BoxError;
 /// Between pieces.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
+/// What a request brings along.
+#[derive(Debug)]
+pub enum Arriving {
+    /// Over a socket.
+    Incoming(Incoming),
+    /// From a test.
+    #[cfg(feature = "testing")]
+    Whole(http_body_util::Full<Bytes>),
+}
+
 /// A request's body; an error where nothing of it has arrived for 10 s.
-pub struct RequestBody<B = Incoming> {
+pub struct RequestBody<B = Arriving> {
     arriving: B,
     silence: Option<Pin<Box<Sleep>>>,
     waits: bool,
@@ -37,6 +47,38 @@ impl<B> RequestBody<B> {
             silence.as_mut().reset(Instant::now() + BODY_TIME);
         }
         silence.as_mut().poll(cx)
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            #[cfg(feature = "testing")]
+            Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Incoming(body) => body.is_end_stream(),
+            #[cfg(feature = "testing")]
+            Self::Whole(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Incoming(body) => body.size_hint(),
+            #[cfg(feature = "testing")]
+            Self::Whole(body) => body.size_hint(),
+        }
     }
 }
 

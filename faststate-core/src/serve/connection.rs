@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::watch};
 
-use super::{Application, Connection, RequestBody, socket::Socket, stream::Stream};
+use super::{Application, Connection, RequestBody, body::Arriving, socket::Socket, stream::Stream};
 use crate::{
     BoxError,
     endpoint::{Endpoint, ReplyBody},
@@ -127,7 +127,7 @@ impl<A: Application> Shared<A> {
             }
             return Ok(response.map(Answer::FastState));
         }
-        let response = client.answer(request.map(RequestBody::new)).await?;
+        let response = client.answer(request.map(|body| RequestBody::new(Arriving::Incoming(body)))).await?;
         Ok(response.map(Answer::Application))
     }
 }

@@ -111,6 +111,20 @@ impl<F: Framework> FastState<F> {
         self.with(|endpoint| endpoint.recheck(every))
     }
 
+    /// Who may read the metrics at `/faststate/metrics` (nobody): see [`Endpoint::metrics`].
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(self, readers: crate::endpoint::Readers) -> Self {
+        self.with(|endpoint| endpoint.metrics(readers))
+    }
+
+    /// Who may look at the inspector at `/faststate/inspector` (nobody): see [`Endpoint::inspector`].
+    #[cfg(feature = "inspector")]
+    #[must_use]
+    pub fn inspector(self, readers: crate::endpoint::Readers) -> Self {
+        self.with(|endpoint| endpoint.inspector(readers))
+    }
+
     /// Over how long the streams end on shutdown, each at a random moment (5 s; at most 12 s).
     #[must_use]
     pub fn drain_window(mut self, window: Duration) -> Self {

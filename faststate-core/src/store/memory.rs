@@ -1,7 +1,10 @@
 //! A store in this process's memory.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::RandomState},
+    collections::{
+        HashMap, VecDeque,
+        hash_map::{Entry as Found, RandomState},
+    },
     fmt,
     hash::BuildHasher as _,
     sync::atomic::{AtomicUsize, Ordering},
@@ -144,9 +147,12 @@ impl Store for MemoryStore {
         if shard.has_receipt(receipt, now) {
             return Ok(Saving::Duplicate);
         }
-        let found = shard.records.get(key);
-        let is_new = found.is_none();
-        let present = found.filter(|entry| !entry.is_expired(now)).map(|entry| entry.record.version);
+        let Shard { records, receipts, ends } = &mut *shard;
+        let found = records.entry(key.clone());
+        let present = match &found {
+            Found::Occupied(entry) if !entry.get().is_expired(now) => Some(entry.get().record.version),
+            Found::Occupied(_) | Found::Vacant(_) => None,
+        };
         let expected = match expect {
             Expect::Absent => present.is_none(),
             Expect::Version(version) => present == Some(version),
@@ -154,6 +160,7 @@ impl Store for MemoryStore {
         if !expected {
             return Ok(Saving::Conflict);
         }
+        let is_new = matches!(found, Found::Vacant(_));
         let kept = receipt.filter(|receipt| !receipt.is_minted());
         if is_new && !Self::reserve(&self.records, self.max_records) {
             return Err(StoreError::Full("too many records"));
@@ -164,11 +171,10 @@ impl Store for MemoryStore {
         }
         if let Some(receipt) = kept {
             let end = now + RECEIPT_KEPT;
-            shard.receipts.insert(*receipt.as_bytes(), end);
-            shard.ends.push_back((end, *receipt.as_bytes()));
+            receipts.insert(*receipt.as_bytes(), end);
+            ends.push_back((end, *receipt.as_bytes()));
         }
-        let expires = record.ttl.map(|ttl| now + ttl);
-        shard.records.insert(key.clone(), Entry { record: record.clone(), expires });
+        found.insert_entry(Entry { record: record.clone(), expires: record.ttl.map(|ttl| now + ttl) });
         Ok(Saving::Saved)
     }
 

@@ -68,6 +68,11 @@ impl Frame {
         self.bytes.len() + fields + ENTRY
     }
 
+    /// How long the events are, in bytes, without the `id:` block.
+    pub(crate) const fn len(&self) -> usize {
+        self.events
+    }
+
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -213,7 +218,7 @@ impl Nest {
         let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()) + CURSOR);
         self.push_clearing(&mut out, image, Some(CURSOR_NAME));
         let cursor = self.push_event(&mut out, |out| {
-            push_fields(out, image.fields().map(|field| (field.name, field.value)));
+            out.extend_from_slice(image.inner());
             push_cursor(out, cursor)
         });
         Frame::close(out, cursor)
@@ -237,8 +242,7 @@ impl Nest {
         let len = image.map_or(0, |image| image.json().len());
         let mut out = Vec::with_capacity(self.room() + len + CURSOR);
         self.push_nested(&mut out, |out| {
-            let fields = image.into_iter().flat_map(Image::fields);
-            push_fields(out, fields.map(|field| (field.name, field.value)));
+            out.extend_from_slice(image.map(Image::inner).unwrap_or_default());
             cursor.map(|cursor| push_cursor(out, cursor))
         });
         out.into()
@@ -248,11 +252,13 @@ impl Nest {
     #[must_use]
     pub fn view(&self, image: &Image) -> Bytes {
         let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()));
-        self.push_clearing(&mut out, image, None);
-        self.push_event(&mut out, |out| {
-            push_fields(out, image.fields().map(|field| (field.name, field.value)));
-        });
+        self.append_view(&mut out, image);
         out.into()
+    }
+
+    pub(crate) fn append_view(&self, out: &mut Vec<u8>, image: &Image) {
+        self.push_clearing(out, image, None);
+        self.push_event(out, |out| out.extend_from_slice(image.inner()));
     }
 
     /// The event that takes away what a snapshot would be merged into, and the cursor if there is one.
@@ -303,19 +309,27 @@ impl Nest {
 #[must_use]
 pub fn elements(elements: &[Elements]) -> Bytes {
     let mut out = Vec::with_capacity(room_for(elements));
-    elements.iter().for_each(|elements| push_elements(&mut out, elements));
+    append_elements(&mut out, elements);
     out.into()
+}
+
+pub(crate) fn append_elements(out: &mut Vec<u8>, elements: &[Elements]) {
+    elements.iter().for_each(|elements| push_elements(out, elements));
 }
 
 /// One event that merges a JSON object, given as strict JSON, at the root.
 #[must_use]
 pub fn signals(json: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(json.len() + LINES);
-    push_signals(&mut out, |out| {
+    append_signals(&mut out, json);
+    out.into()
+}
+
+pub(crate) fn append_signals(out: &mut Vec<u8>, json: &[u8]) {
+    push_signals(out, |out| {
         // Between JSON's tokens a line end is a space; inside a text there is none.
         out.extend(json.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
     });
-    out.into()
 }
 
 /// The signal that holds a topic's cursor.
@@ -343,25 +357,10 @@ fn push_cursor(out: &mut Vec<u8>, cursor: Version) -> std::ops::Range<usize> {
     push_name(out, CURSOR_NAME);
     out.push(b'"');
     let start = out.len();
-    push_version(out, cursor);
+    cursor.push_to(out);
     let end = out.len();
     out.push(b'"');
     start..end
-}
-
-/// Writes a version as its `Display` does, in a tenth of the time.
-fn push_version(out: &mut Vec<u8>, Version { epoch, seq, nonce }: Version) {
-    push_hex(out, epoch, 16);
-    out.push(b'-');
-    push_hex(out, seq, 1);
-    out.push(b'-');
-    push_hex(out, nonce.into(), 8);
-}
-
-fn push_hex(out: &mut Vec<u8>, number: u64, least: u32) {
-    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(least);
-    let digit = |at: u32| b"0123456789abcdef"[(number >> (4 * at)) as usize & 0xf];
-    out.extend((0..digits).rev().map(digit));
 }
 
 fn push_name(out: &mut Vec<u8>, name: &[u8]) {

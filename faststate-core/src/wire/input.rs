@@ -84,9 +84,12 @@ impl Input {
     /// # Errors
     /// A missing field, or a value that is not of the field's type.
     pub fn decode<E: DeserializeOwned>(&self, key: &Key) -> Result<Decoded<E>, InputError> {
-        let signals = at(&self.body, &key.signal_path()).and_then(Value::as_object);
-        let sources = [Some(&self.query), Some(&self.body), signals];
-        lenient::decode(&sources.into_iter().flatten().collect::<Vec<_>>())
+        let nested = self.body.contains_key(key.state());
+        let signals = nested.then(|| at(&self.body, &key.signal_path())).flatten().and_then(Value::as_object);
+        match signals {
+            Some(signals) => lenient::decode(&[&self.query, &self.body, signals]),
+            None => lenient::decode(&[&self.query, &self.body]),
+        }
     }
 }
 
@@ -98,12 +101,14 @@ impl fmt::Debug for Input {
 
 fn parse_body(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Value>, InputError> {
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    match essence.to_ascii_lowercase().as_str() {
-        "application/json" => strict::object(body),
-        "application/x-www-form-urlencoded" => pairs(body),
-        _ => Err(InputError::new(
+    if essence.eq_ignore_ascii_case("application/json") {
+        strict::object(body)
+    } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        pairs(body)
+    } else {
+        Err(InputError::new(
             "the body's content type must be application/json or application/x-www-form-urlencoded",
-        )),
+        ))
     }
 }
 

@@ -100,6 +100,8 @@ impl View for Shown {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) text: String,
+    /// Nobody writes it: only a snapshot shows it.
+    pub(crate) title: String,
 }
 
 impl ReactiveState for Note {

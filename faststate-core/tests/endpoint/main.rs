@@ -3,7 +3,12 @@
 
 mod app;
 mod events;
+#[cfg(feature = "inspector")]
+mod inspector;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod nodes;
 mod pages;
+mod spans;
 mod stale;
 mod streams;

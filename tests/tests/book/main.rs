@@ -147,6 +147,7 @@ fn is_example(program: &str) -> bool {
     let program: String = program.lines().map(shown).collect();
     FIRST.iter().any(|file| {
         let example = fs::read_to_string(repository().join(file)).expect("the example is there");
-        example.find("\nuse ").is_some_and(|start| example[start + 1..] == *program)
+        let example = example.split("\n#[cfg(test)]").next().unwrap_or_default().trim_end();
+        example.find("\nuse ").is_some_and(|start| example[start + 1..] == *program.trim_end())
     })
 }

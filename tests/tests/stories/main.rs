@@ -6,6 +6,7 @@ mod admin;
 mod chat;
 mod counter;
 mod dead_store;
+mod inspector;
 mod journey;
 mod login;
 mod outage;

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 use tokio::time::timeout;
 
 use super::{Client, Failure, count, ensure, health, problem, tool};
-use crate::conformance::{client::Connection, failure::PATIENCE};
+use crate::conformance::{client::Connection, until::PATIENCE};
 
 const EVENT: &str = "/faststate/counter/increment";
 const LIMIT: usize = 64 * 1024;

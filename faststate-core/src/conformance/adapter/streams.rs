@@ -9,7 +9,7 @@ use super::{
     Client, Failure, count, counter_key, ensure, fixture::HEARTBEAT, item, key, new_id, nobody_follows, page,
     tool, watching::Stream,
 };
-use crate::{Scope, conformance::failure::PATIENCE};
+use crate::{Scope, conformance::until::PATIENCE};
 
 const COUNTER: &str = "/faststate/sse?states=counter";
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::Connection;
-use crate::conformance::{Failure, ensure, failure::PATIENCE};
+use crate::conformance::{Failure, ensure, until::PATIENCE};
 
 /// An answer's head, and its body as it arrives.
 #[derive(Debug)]

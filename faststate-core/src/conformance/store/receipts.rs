@@ -8,7 +8,7 @@ use tokio::{spawn, task::yield_now, time::timeout};
 use super::{first, new_key, record, saved};
 use crate::{
     EventId, Key, Store, Version,
-    conformance::{Failure, ensure, failure::PATIENCE, until},
+    conformance::{Failure, ensure, until, until::PATIENCE},
     store::{Expect, Loaded, Receipt, Record, Saving},
 };
 

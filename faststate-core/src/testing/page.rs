@@ -1,8 +1,16 @@
 //! A browser's page without the browser: what has merged a stream.
 
+mod document;
+
 use serde_json::{Map, Value};
 
-use super::{Failure, dom::Dom, ensure, sse::Parser};
+use super::{
+    Failure,
+    difference::difference,
+    dom::Dom,
+    ensure,
+    sse::{Event, Parser},
+};
 use crate::{Key, Version, patch::merge, registry::Visible, wire::Nest};
 
 /// A page that merges what a stream sends, as Datastar 1.0.4 does: signals, elements, cursors.
@@ -18,6 +26,8 @@ pub struct Page {
     body: Dom,
     seen: Vec<(Path, Version)>,
     events: usize,
+    /// What Datastar would write to the console; without one, it is a failure.
+    console: Option<Vec<String>>,
 }
 
 /// Where a signal is nested.
@@ -63,22 +73,7 @@ impl Page {
     /// Bytes that a browser would not merge, and a version older than one before it (law 5).
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         for event in self.parser.feed(bytes)? {
-            self.events += 1;
-            let arguments = Arguments::of(&event.data);
-            match &*event.kind {
-                "datastar-patch-signals" => self.merge(arguments.get("signals").as_bytes())?,
-                "datastar-patch-elements" => {
-                    let mode = arguments.get("mode");
-                    let mode = if mode.is_empty() { "outer" } else { &mode };
-                    self.body.patch(mode, &arguments.get("selector"), &arguments.get("elements"))?;
-                }
-                kind => {
-                    return Err(Failure::new(
-                        "a stream carries Datastar's events",
-                        format!("one is {kind:?}"),
-                    ));
-                }
-            }
+            self.take(&event)?;
         }
         Ok(())
     }
@@ -108,7 +103,8 @@ impl Page {
         ensure!(
             same(&shown, &truth),
             "a quiet stream has led to the truth (law 4)",
-            "{key} shows {shown}, not {truth}"
+            "{key} shows {shown}, not {truth}:{}",
+            difference(&truth, &shown)
         );
         Ok(())
     }
@@ -164,6 +160,29 @@ impl Page {
     #[must_use]
     pub const fn stream(&self) -> &Parser {
         &self.parser
+    }
+
+    fn take(&mut self, event: &Event) -> Result<(), Failure> {
+        self.events += 1;
+        let arguments = Arguments::of(&event.data);
+        match &*event.kind {
+            "datastar-patch-signals" => self.merge(arguments.get("signals").as_bytes()),
+            "datastar-patch-elements" => {
+                let mode = arguments.get("mode");
+                let mode = if mode.is_empty() { "outer" } else { &mode };
+                let missing =
+                    self.body.patch(mode, &arguments.get("selector"), &arguments.get("elements"))?;
+                match (missing, &mut self.console) {
+                    (None, _) => Ok(()),
+                    (Some(missing), Some(console)) => {
+                        console.push(missing);
+                        Ok(())
+                    }
+                    (Some(missing), None) => Err(Failure::new("elements fit the page", missing)),
+                }
+            }
+            kind => Err(Failure::new("a stream carries Datastar's events", format!("one is {kind:?}"))),
+        }
     }
 
     fn merge(&mut self, patch: &[u8]) -> Result<(), Failure> {
@@ -239,7 +258,7 @@ fn find_cursors(
         path.push(name.clone());
         match value {
             Value::Object(object) => find_cursors(object, path, found)?,
-            Value::String(text) if name == CURSOR && !text.is_empty() => {
+            Value::String(text) if name == CURSOR && !matches!(&**text, "" | GONE) => {
                 let version =
                     text.parse().map_err(|error| Failure::error("a cursor is a version", &error))?;
                 found.push((path.clone(), version));
@@ -270,9 +289,11 @@ fn only_cursors(object: &Map<String, Value>) -> Value {
 
 /// The name of the signal that carries a topic's cursor.
 const CURSOR: &str = "_v";
+/// What it says instead of a topic that the page may not follow.
+const GONE: &str = "gone";
 
 /// Without the names that the wire adds: those that begin with `_`.
-fn without_own(value: Value) -> Value {
+pub(super) fn without_own(value: Value) -> Value {
     match value {
         Value::Object(object) => object.into_iter().filter(|(name, _)| !name.starts_with('_')).collect(),
         other => other,
@@ -280,7 +301,7 @@ fn without_own(value: Value) -> Value {
 }
 
 /// What a state's JSON becomes on the wire: `None` is `""`, an integer beyond 2^53 a string.
-fn normal(value: &Value) -> Value {
+pub(super) fn normal(value: &Value) -> Value {
     match value {
         Value::Null => Value::String(String::new()),
         Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), normal(value))).collect(),
@@ -295,7 +316,7 @@ fn normal(value: &Value) -> Value {
 }
 
 /// Equal, where a name that is missing is as good as `""`.
-fn same(a: &Value, b: &Value) -> bool {
+pub(super) fn same(a: &Value, b: &Value) -> bool {
     let (Value::Object(a), Value::Object(b)) = (a, b) else { return a == b };
     let empty = Value::String(String::new());
     a.keys().chain(b.keys()).all(|name| same(a.get(name).unwrap_or(&empty), b.get(name).unwrap_or(&empty)))

@@ -1,13 +1,8 @@
-//! What a suite answers.
+//! What a suite answers, and what a page says of bytes that it cannot merge.
 
-use std::{error::Error, fmt::Write as _, future::Future, time::Duration};
+use std::{error::Error, fmt::Write as _};
 
-use tokio::time::{Instant, sleep};
-
-/// How long a suite waits for something that should happen at once, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A promise that an implementation breaks, and what was found instead.
+/// A promise that is broken, and what was found instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{promise}, but {found}")]
 pub struct Failure {
@@ -63,25 +58,8 @@ impl From<tokio::task::JoinError> for Failure {
 macro_rules! ensure {
     ($condition:expr, $promise:expr, $($found:tt)+) => {
         if !$condition {
-            return Err($crate::conformance::Failure::new($promise, format!($($found)+)));
+            return Err($crate::testing::Failure::new($promise, format!($($found)+)));
         }
     };
 }
 pub(crate) use ensure;
-
-/// Asks again until there is an answer; a promise about it is broken after 10 seconds.
-pub(crate) async fn until<T, F>(promise: &str, mut ask: impl FnMut() -> F) -> Result<T, Failure>
-where
-    F: Future<Output = Result<Option<T>, Failure>>,
-{
-    let deadline = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_millis(1);
-    loop {
-        if let Some(answer) = ask().await? {
-            return Ok(answer);
-        }
-        ensure!(Instant::now() < deadline, promise, "not within {PATIENCE:?}");
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(20));
-    }
-}
