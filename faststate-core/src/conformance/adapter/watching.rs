@@ -57,6 +57,14 @@ impl Stream {
             .await
     }
 
+    /// Merges what comes until the one item has this name.
+    pub(super) async fn until_name(&mut self, name: &str) -> Result<(), Failure> {
+        let named = |item: &serde_json::Value| {
+            item.as_object().is_some_and(|items| items.values().any(|item| item["name"] == name))
+        };
+        self.until(|page| page.signals().get("item").is_some_and(named)).await
+    }
+
     /// Hangs up; gives the page.
     pub(super) fn leave(mut self) -> Page {
         self.page.cut();
