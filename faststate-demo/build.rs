@@ -21,7 +21,8 @@ const STYLE: &str = "assets/style.css";
 const CARRIER: (&str, &str, &str) = ("runnerd-web", "0.0.6", "assets/datastar.js");
 
 fn main() -> io::Result<()> {
-    println!("cargo::rustc-check-cfg=cfg(datastar_embedded)");
+    // `next` is what `tests/next` builds, to deploy it beside this version.
+    println!("cargo::rustc-check-cfg=cfg(datastar_embedded, next)");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={STYLE}");
     println!("cargo::rerun-if-env-changed=FASTSTATE_DATASTAR_JS");

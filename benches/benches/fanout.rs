@@ -38,16 +38,18 @@ async fn compare(settings: &Settings, followers: usize) -> io::Result<()> {
     };
     let title =
         format!("{followers} followers of one state, medians of {} interleaved rounds", settings.rounds);
-    let report = Report::new(name, title, &COLUMNS);
+    let report = Report::new(name, title, &COLUMNS).charting(3);
     rounds(settings, &Server::STREAMING, report, |server| measure(server, followers)).await
 }
 
 async fn measure(server: Server, count: usize) -> io::Result<[f64; 5]> {
     let child = Child::start(server)?;
     // What the first connections set up belongs to none of them.
-    drop(Followers::connect(&child, 16, None).await?);
+    drop(Followers::connect(Client::many(&child, 16).await?, false).await?);
+    // A page that gives a cookie is no part of following.
+    let clients = Client::many(&child, count).await?;
     let before = child.usage()?;
-    let followers = Followers::connect(&child, count, None).await?;
+    let followers = Followers::connect(clients, false).await?;
     followers.quiet().await;
     let connected = child.usage()?;
     let mut poster = Client::new(&child).await?.poster().await?;

@@ -1,8 +1,11 @@
 //! How long a change takes from one node to a follower on another: `cargo bench --bench nodes`.
 //!
 //! Two nodes over one server, which this starts by itself: an event is sent on the first, and the second
-//! gives a follower its frame. Beside it, in the same rounds, the bare service: a message that one
-//! connection publishes and another hears, as long as what the nodes tell each other. About a minute.
+//! gives a follower its frame. Beside it, a few changes of the one and then a few messages of the other, the
+//! bare service: a message that one connection publishes and another hears, over the same client, as long as
+//! what the nodes tell each other. Before each message something is saved, as it is before each change: a server
+//! that has just waited for its disk is slower than one that has only messages, which is measured, too. About a
+//! minute.
 
 use std::{
     future::poll_fn,
@@ -12,7 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bb8_redis::redis;
+use bb8_redis::redis::{self, IntoConnectionInfo as _};
 use faststate::{
     Access, Broadcaster, Context, Event, Handle, Key, ReactiveState, Registry as _, Rejection, StateConfig,
     StateRegistry, Store, Version, Viewer,
@@ -23,7 +26,6 @@ use faststate_benches::{Column, Report};
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
 use faststate_store_redis::{RedisBroadcaster, RedisStore};
 use faststate_tests::{Postgres, RedisServer};
-use futures::StreamExt as _;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -35,17 +37,21 @@ const COLUMNS: [Column; 2] = [
     Column { name: "99th percentile", unit: "us", digits: 0 },
 ];
 
-/// Changes of a turn, of which the first part is not measured.
+/// Changes of a round, and as many messages; the first of a round are not measured.
 const CHANGES: usize = 2_000;
 const WARM_UP: usize = 100;
-/// How long a turn may take, where a save takes long.
-const TURN: Duration = Duration::from_secs(8);
+/// How many follow each other before the other side has its turn: whatever else the machine does then
+/// happens to both.
+const IN_A_ROW: usize = 25;
+/// How long a round may take, where a save takes long.
+const ROUND: Duration = Duration::from_secs(16);
 /// How long anything may take before the benchmark gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const CHANNEL: &str = "bare";
-/// About as long as a change of the state below on its way between nodes.
-const MESSAGE: &str = "a key, two versions and what is stored: in all about one hundred and thirty bytes of text, which is nothing to a loopback network.";
+/// As long as the name of a key's channel.
+const CHANNEL: &str = "faststate_v1_bare_counter_g_";
+/// As long as a change of the state below on its way between nodes: 54 bytes, the key, and what is stored.
+const MESSAGE: &str = "a change: which key, between which versions, of which schema... {\"count\":1234,\"last_updated_by\":\"somebody\"}";
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -71,7 +77,6 @@ fn main() -> ExitCode {
         Outcome::Ok(())
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    // Inside a worker: waking what `block_on` runs costs more.
     match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&*error),
@@ -124,24 +129,65 @@ async fn compare(
     pair: Pair,
     bare: Bare,
 ) -> Outcome<()> {
+    let (pair, bare) = (Arc::new(pair), Arc::new(tokio::sync::Mutex::new(bare)));
     let title = format!(
-        "From a node to a follower on another, {CHANGES} changes one after the other, medians of {rounds} interleaved rounds"
+        "From a node to a follower on another, {CHANGES} changes one after the other, medians of {rounds} rounds"
     );
     let mut report = Report::new(file, title, &COLUMNS);
-    let (pair, bare) = (Arc::new(pair), Arc::new(tokio::sync::Mutex::new(bare)));
     for round in 1..=rounds {
-        let ours = Arc::clone(&pair);
-        let (acknowledged, sent) = tokio::spawn(async move { ours.turn().await }).await??;
-        let theirs = Arc::clone(&bare);
-        let bare = tokio::spawn(async move { theirs.lock().await.turn().await }).await??;
+        let (pair, bare) = (Arc::clone(&pair), Arc::clone(&bare));
+        // Inside a worker: waking what `block_on` runs costs more.
+        let times = tokio::spawn(async move { Times::of(&pair, &mut *bare.lock().await).await }).await??;
+        let [acknowledged, sent] = [summary(&times.acknowledged)?, summary(&times.sent)?];
+        let [bare, unsaved] = [summary(&times.bare)?, summary(&times.unsaved)?];
         println!(
-            "round {round}, {alone}: {bare:.0?}; FastState from the acknowledgement: {acknowledged:.0?}"
+            "round {round}, {alone}: {bare:.0?}, without a save {unsaved:.0?}; FastState from the acknowledgement: \
+             {acknowledged:.0?}, {:.2} and {:.2} times that",
+            acknowledged[0] / bare[0],
+            acknowledged[0] / unsaved[0]
         );
         report.push("FastState, acknowledgement to frame", &acknowledged);
         report.push(alone, &bare);
+        report.push("the same without a save before it", &unsaved);
         report.push("FastState, event to frame", &sent);
     }
     Ok(report.finish()?)
+}
+
+/// What a round measured.
+#[derive(Default)]
+struct Times {
+    /// From the store's acknowledgement to the frame.
+    acknowledged: Vec<Duration>,
+    /// From the event to the frame.
+    sent: Vec<Duration>,
+    /// From the publication to the message, after something was saved.
+    bare: Vec<Duration>,
+    /// The same without that.
+    unsaved: Vec<Duration>,
+}
+
+impl Times {
+    /// Changes and messages one after the other, each as soon as the one before has been seen.
+    async fn of(pair: &Pair, bare: &mut Bare) -> Outcome<Self> {
+        let (mut times, started) = (Self::default(), Instant::now());
+        let mut follower = pair.follow().await?;
+        while times.bare.len() < CHANGES && started.elapsed() < ROUND {
+            for _ in 0..IN_A_ROW {
+                let [acknowledged, sent] = pair.once(&mut follower).await?;
+                times.acknowledged.push(acknowledged);
+                times.sent.push(sent);
+            }
+            for _ in 0..IN_A_ROW {
+                timeout(PATIENCE, bare.save()).await??;
+                times.bare.push(timeout(PATIENCE, bare.once()).await??);
+            }
+            for _ in 0..IN_A_ROW {
+                times.unsaved.push(timeout(PATIENCE, bare.once()).await??);
+            }
+        }
+        Ok(times)
+    }
 }
 
 /// What times were like: the median and the 99th percentile, in microseconds.
@@ -195,24 +241,21 @@ impl Pair {
         Ok(Self { counter: first.global()?, acknowledged, _first: first, second })
     }
 
-    /// Changes one after the other, each as soon as the one before has been seen: from the store's
-    /// acknowledgement and from the event to the frame.
-    async fn turn(&self) -> Outcome<([f64; 2], [f64; 2])> {
-        let topic = "counter".parse()?;
-        let mut follower = self.second.follow(&topic, &Viewer::application(), None, 1).await?;
+    async fn follow(&self) -> Outcome<Follower> {
+        let mut follower = self.second.follow(&"counter".parse()?, &Viewer::application(), None, 1).await?;
         frame(&mut follower).await?;
-        let (mut acknowledged, mut sent, started) = (Vec::new(), Vec::new(), Instant::now());
-        while sent.len() < CHANGES && started.elapsed() < TURN {
-            let counter = self.counter.clone();
-            let asked = Instant::now();
-            let event = tokio::spawn(async move { counter.send(Increment {}).await });
-            let seen = frame(&mut follower).await?;
-            event.await??;
-            let saved = self.acknowledged.last.lock().ok_or("nothing was saved")?;
-            acknowledged.push(seen.saturating_duration_since(saved));
-            sent.push(seen - asked);
-        }
-        Ok((summary(&acknowledged)?, summary(&sent)?))
+        Ok(follower)
+    }
+
+    /// One change: from the store's acknowledgement and from the event to the frame.
+    async fn once(&self, follower: &mut Follower) -> Outcome<[Duration; 2]> {
+        let counter = self.counter.clone();
+        let asked = Instant::now();
+        let event = tokio::spawn(async move { counter.send(Increment {}).await });
+        let seen = frame(follower).await?;
+        event.await??;
+        let saved = self.acknowledged.last.lock().ok_or("nothing was saved")?;
+        Ok([seen.saturating_duration_since(saved), seen - asked])
     }
 }
 
@@ -277,12 +320,15 @@ enum Bare {
 }
 
 struct BareRedis {
+    store: redis::aio::MultiplexedConnection,
     publisher: redis::aio::MultiplexedConnection,
-    heard: redis::aio::PubSubStream,
-    _sink: redis::aio::PubSubSink,
+    heard: mpsc::UnboundedReceiver<redis::PushInfo>,
+    _subscriber: redis::aio::MultiplexedConnection,
 }
 
 struct BarePostgres {
+    store: tokio_postgres::Client,
+    save: tokio_postgres::Statement,
     publisher: tokio_postgres::Client,
     notify: tokio_postgres::Statement,
     heard: mpsc::UnboundedReceiver<()>,
@@ -290,12 +336,17 @@ struct BarePostgres {
 }
 
 impl Bare {
-    async fn turn(&mut self) -> Outcome<[f64; 2]> {
-        let (mut times, started) = (Vec::new(), Instant::now());
-        while times.len() < CHANGES && started.elapsed() < TURN {
-            times.push(timeout(PATIENCE, self.once()).await??);
+    /// Something durable, as long as what a node saves.
+    async fn save(&mut self) -> Outcome<()> {
+        match self {
+            Self::Redis(bare) => {
+                redis::cmd("SET").arg("bare").arg(MESSAGE).exec_async(&mut bare.store).await?;
+            }
+            Self::Postgres(bare) => {
+                bare.store.execute(&bare.save, &[&MESSAGE]).await?;
+            }
         }
-        summary(&times)
+        Ok(())
     }
 
     /// From the publication to the message.
@@ -303,14 +354,16 @@ impl Bare {
         let asked = Instant::now();
         match self {
             Self::Redis(bare) => {
-                let mut publisher = bare.publisher.clone();
-                let published = tokio::spawn(async move {
-                    redis::cmd("PUBLISH").arg(CHANNEL).arg(MESSAGE).exec_async(&mut publisher).await
-                });
-                bare.heard.next().await.ok_or("the subscription ended")?;
-                let took = asked.elapsed();
-                published.await??;
-                Ok(took)
+                let mut publish = redis::cmd("PUBLISH");
+                publish.arg(CHANNEL).arg(MESSAGE);
+                let published = publish.exec_async(&mut bare.publisher);
+                let heard = async {
+                    while bare.heard.recv().await?.kind != redis::PushKind::Message {}
+                    Some(asked.elapsed())
+                };
+                let (published, took) = futures::future::join(published, heard).await;
+                published?;
+                Ok(took.ok_or("the subscription ended")?)
             }
             Self::Postgres(bare) => {
                 let published = bare.publisher.query(&bare.notify, &[&CHANNEL, &MESSAGE]);
@@ -327,16 +380,27 @@ impl Bare {
 }
 
 impl BareRedis {
+    /// Connections of the kind that the nodes have.
     async fn connect(url: &str) -> Outcome<Self> {
-        let client = redis::Client::open(url)?;
-        let (mut sink, heard) = client.get_async_pubsub().await?.split();
-        sink.subscribe(CHANNEL).await?;
-        Ok(Self { publisher: client.get_multiplexed_async_connection().await?, heard, _sink: sink })
+        let info = url.into_connection_info()?;
+        let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+        let client = redis::Client::open(info.set_redis_settings(settings))?;
+        let (hears, heard) = mpsc::unbounded_channel();
+        let config = redis::AsyncConnectionConfig::new().set_push_sender(hears);
+        let mut subscriber = client.get_multiplexed_async_connection_with_config(&config).await?;
+        subscriber.subscribe(CHANNEL).await?;
+        let store = client.get_multiplexed_async_connection().await?;
+        let publisher = client.get_multiplexed_async_connection().await?;
+        Ok(Self { store, publisher, heard, _subscriber: subscriber })
     }
 }
 
 impl BarePostgres {
     async fn connect(url: &str) -> Outcome<Self> {
+        let (store, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
+        store.batch_execute("CREATE TABLE bare (message text); INSERT INTO bare VALUES ('')").await?;
+        let save = store.prepare("UPDATE bare SET message = $1").await?;
         let (publisher, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
         // As the nodes have it: what is only told need not be on the disk.
@@ -352,6 +416,6 @@ impl BarePostgres {
             }
         });
         listener.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
-        Ok(Self { publisher, notify, heard, _listener: listener })
+        Ok(Self { store, save, publisher, notify, heard, _listener: listener })
     }
 }

@@ -19,8 +19,6 @@ const COLUMNS: [Column; 6] = [
 ];
 
 const TIME: Duration = Duration::from_secs(10);
-/// More values than a slot gets in that time.
-const VALUES: usize = 200_000;
 
 fn main() -> ExitCode {
     bench(compare)
@@ -32,13 +30,13 @@ async fn compare(settings: Settings) -> io::Result<()> {
         "{followers} followers while events arrive as fast as they can for {TIME:?}, medians of {} interleaved rounds",
         settings.rounds
     );
-    let report = Report::new("overload", title, &COLUMNS);
+    let report = Report::new("overload", title, &COLUMNS).charting(2);
     rounds(&settings, &Server::STREAMING, report, |server| measure(server, followers)).await
 }
 
 async fn measure(server: Server, count: usize) -> io::Result<[f64; 6]> {
     let child = Child::start(server)?;
-    let followers = Followers::connect(&child, count, Some(VALUES)).await?;
+    let followers = Followers::connect(Client::many(&child, count).await?, true).await?;
     let mut posters = Vec::new();
     for _ in 0..SLOTS {
         posters.push(Client::new(&child).await?.poster().await?);

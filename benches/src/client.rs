@@ -2,12 +2,16 @@
 
 use std::io;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
 use crate::{Child, Server};
+
+/// How many connect at once.
+pub(crate) const CONNECTING: usize = 64;
 
 /// One client of a server: a browser with its session's cookie.
 #[derive(Clone, Debug)]
@@ -41,6 +45,14 @@ impl Client {
             client.cookie = cookie.ok_or_else(|| io::Error::other("a page without a cookie"))?.to_owned();
         }
         Ok(client)
+    }
+
+    /// So many new clients.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub async fn many(child: &Child, count: usize) -> io::Result<Vec<Self>> {
+        futures::stream::iter(0..count).map(|_| Self::new(child)).buffered(CONNECTING).try_collect().await
     }
 
     /// Whether a stream begins with the first event instead of with the board.

@@ -13,10 +13,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify, task::JoinSet, time::timeout};
 
-use crate::{Child, Client, servers::SLOTS};
-
-/// How many connect at once.
-const CONNECTING: usize = 64;
+use crate::{Client, client::CONNECTING, servers::SLOTS};
 
 /// Connections that follow, and what each has seen. Dropping them hangs up.
 #[derive(Debug)]
@@ -46,32 +43,32 @@ struct Shared {
     clock: Option<Clock>,
 }
 
-/// When each value was sent, and how old it was when it was shown.
+/// When values were sent, and how old they were when they were shown.
 #[derive(Debug)]
 struct Clock {
     start: Instant,
-    /// Microseconds since the start, by slot and value.
-    sent: Vec<Vec<AtomicU32>>,
+    /// By slot: values in their order, and the microseconds from the start until each was sent.
+    sent: [Mutex<Vec<(u32, u32)>>; SLOTS],
     ages: Mutex<Histogram<u64>>,
 }
 
 impl Followers {
-    /// Connects followers and waits until each has the board.
+    /// Has each client follow, and waits until each has the board.
     ///
-    /// With `values` the age of each value is measured, from its sending to its showing, for values below that.
+    /// `timed` measures the age of values, from their sending to their showing.
     ///
     /// # Errors
     /// When one is turned away.
-    pub async fn connect(child: &Child, count: usize, values: Option<usize>) -> io::Result<Self> {
-        let clock = values.map(|values| Clock {
+    pub async fn connect(clients: Vec<Client>, timed: bool) -> io::Result<Self> {
+        let clock = timed.then(|| Clock {
             start: Instant::now(),
-            sent: (0..SLOTS).map(|_| (0..values).map(|_| AtomicU32::new(0)).collect()).collect(),
+            sent: std::array::from_fn(|_| Mutex::default()),
             ages: Mutex::new(
                 Histogram::new_with_bounds(1, 120_000_000, 3).unwrap_or_else(|_| unreachable!()),
             ),
         });
         let shared = Arc::new(Shared {
-            boards: (0..count).map(|_| std::array::from_fn(|_| AtomicU32::new(0))).collect(),
+            boards: clients.iter().map(|_| std::array::from_fn(|_| AtomicU32::new(0))).collect(),
             target: AtomicU32::new(u32::MAX),
             arrived: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
@@ -81,13 +78,12 @@ impl Followers {
         });
         let mut tasks = JoinSet::new();
         let mut connecting: JoinSet<io::Result<(usize, TcpStream, Lines)>> = JoinSet::new();
-        for at in 0..count {
+        for (at, client) in clients.into_iter().enumerate() {
             if connecting.len() >= CONNECTING
                 && let Some(connected) = connecting.join_next().await
             {
                 follow(&mut tasks, &shared, connected??);
             }
-            let client = Client::new(child).await?;
             connecting.spawn(async move {
                 let mut socket = client.connect().await?;
                 socket.write_all(client.follow().as_bytes()).await?;
@@ -144,10 +140,8 @@ impl Followers {
 
     /// Notes that a value is being sent.
     pub fn sending(&self, slot: usize, value: u32) {
-        if let Some(clock) = &self.shared.clock
-            && let Some(sent) = clock.sent[slot].get(value as usize)
-        {
-            sent.store(clock.now(), Relaxed);
+        if let Some(clock) = &self.shared.clock {
+            clock.sending(slot, value);
         }
     }
 
@@ -210,24 +204,29 @@ impl Shared {
 }
 
 impl Clock {
-    /// Every how many values one is measured.
-    const SAMPLE: u32 = 4;
+    /// How long after a slot's last value that is measured the next one is, in microseconds: evenly in time, and
+    /// every value where they are few.
+    const SAMPLE: u32 = 50_000;
 
     fn now(&self) -> u32 {
         u32::try_from(self.start.elapsed().as_micros()).unwrap_or(u32::MAX)
     }
 
-    fn shown(&self, slot: usize, before: u32, value: u32) {
-        let mut sampled = (before / Self::SAMPLE + 1) * Self::SAMPLE;
-        if sampled > value {
-            return;
+    fn sending(&self, slot: usize, value: u32) {
+        let (now, mut sent) = (self.now(), self.sent[slot].lock());
+        if sent.last().is_none_or(|(_, last)| now - last >= Self::SAMPLE) {
+            sent.push((value, now));
         }
-        let (now, mut ages) = (self.now(), self.ages.lock());
-        while sampled <= value {
-            if let Some(sent) = self.sent[slot].get(sampled as usize) {
-                ages.saturating_record(now.saturating_sub(sent.load(Relaxed)).max(1).into());
-            }
-            sampled += Self::SAMPLE;
+    }
+
+    fn shown(&self, slot: usize, before: u32, value: u32) {
+        let sent = self.sent[slot].lock();
+        let first = sent.partition_point(|(sampled, _)| *sampled <= before);
+        let shown = sent[first..].iter().take_while(|(sampled, _)| *sampled <= value);
+        let mut shown = shown.peekable();
+        if shown.peek().is_some() {
+            let (now, mut ages) = (self.now(), self.ages.lock());
+            shown.for_each(|(_, at)| ages.saturating_record(now.saturating_sub(*at).max(1).into()));
         }
     }
 }
@@ -242,7 +241,7 @@ struct Lines {
 impl Lines {
     /// Reads what there is, and tells each number of the lines that have ended.
     fn read(&mut self, socket: &TcpStream, mut shown: impl FnMut(usize, u32)) -> io::Result<usize> {
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = [0; 8 * 1024];
         let read = match socket.try_read(&mut buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => read,
@@ -296,6 +295,26 @@ fn number(text: &[u8]) -> (Option<u32>, &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_is_as_old_as_what_shows_it_or_a_newer_one() {
+        let clock = Clock {
+            start: Instant::now() - Duration::from_secs(1),
+            sent: std::array::from_fn(|_| Mutex::default()),
+            ages: Mutex::new(Histogram::new_with_bounds(1, 120_000_000, 3).unwrap()),
+        };
+        *clock.sent[1].lock() = vec![(1, 0), (5, 500_000), (9, 900_000)];
+        clock.shown(1, 0, 7);
+        let seconds = |age: u64| age as f64 / 1e6;
+        assert_eq!(clock.ages.lock().len(), 2, "1 and 5, both by 7");
+        assert!(seconds(clock.ages.lock().max()) >= 0.999 && seconds(clock.ages.lock().min()) >= 0.499);
+        clock.shown(1, 7, 8);
+        assert_eq!(clock.ages.lock().len(), 2);
+        clock.sending(1, 10);
+        assert_eq!(clock.sent[1].lock().last().unwrap().0, 10, "50 ms after the last");
+        clock.sending(1, 11);
+        assert_eq!(clock.sent[1].lock().last().unwrap().0, 10, "too soon");
+    }
 
     #[test]
     fn numbers_are_found_in_any_frame() {

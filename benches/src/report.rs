@@ -21,6 +21,8 @@ pub struct Report {
     name: &'static str,
     title: String,
     columns: Vec<Column>,
+    /// How many of the columns are in the chart.
+    charted: usize,
     /// A contender's name, and a list of values per column.
     rows: Vec<(&'static str, Vec<Vec<f64>>)>,
 }
@@ -29,7 +31,14 @@ impl Report {
     /// An empty report; the file's name and a title.
     #[must_use]
     pub fn new(name: &'static str, title: impl Into<String>, columns: &[Column]) -> Self {
-        Self { name, title: title.into(), columns: columns.to_vec(), rows: Vec::new() }
+        Self { name, title: title.into(), columns: columns.to_vec(), charted: 1, rows: Vec::new() }
+    }
+
+    /// Has the chart show so many of the columns, the first alone without this.
+    #[must_use]
+    pub const fn charting(mut self, columns: usize) -> Self {
+        self.charted = columns;
+        self
     }
 
     /// One round of one contender.
@@ -91,37 +100,59 @@ impl Report {
         json!({ "title": self.title, "rows": rows.collect::<Vec<_>>() })
     }
 
-    /// Bars of the first figure.
+    /// Bars of the first figures, one below the other; readable on light and on dark ground.
     fn chart(&self) -> String {
-        let (Some(column), Some(longest)) =
-            (self.columns.first(), self.rows.iter().map(|(_, columns)| median(&columns[0])).reduce(f64::max))
-        else {
-            return String::new();
-        };
-        let height = 56 + 28 * self.rows.len();
+        let panel = 44 + 26 * self.rows.len();
+        let height = 40 + panel * self.charted;
+        let title = &self.title;
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 {height}\" font-family=\"system-ui,sans-serif\" font-size=\"13\">\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 {height}\" role=\"img\" font-family=\"system-ui,sans-serif\" font-size=\"13\">\
+             <title>{title}</title>\
              <style>text{{fill:#333}}.b{{fill:#9aa7b8}}.f{{fill:#2563eb}}@media(prefers-color-scheme:dark){{text{{fill:#ddd}}.b{{fill:#5b6675}}.f{{fill:#60a5fa}}}}</style>\
-             <text x=\"8\" y=\"18\" font-weight=\"600\">{}</text><text x=\"8\" y=\"36\" font-size=\"11\">{} ({}); shorter is better</text>",
-            self.title, column.name, column.unit
+             <text x=\"8\" y=\"20\" font-weight=\"600\">{title}</text>",
         );
-        for (at, (name, columns)) in self.rows.iter().enumerate() {
-            let (value, y) = (median(&columns[0]), 48 + 28 * at);
-            let width = (value / longest * 380.0).max(1.0);
-            let class = if at == 0 { "f" } else { "b" };
+        for (place, column) in self.columns.iter().enumerate().take(self.charted) {
+            let top = 40 + panel * place;
+            let medians = self.rows.iter().map(|(name, columns)| (name, median(&columns[place])));
+            let medians: Vec<_> = medians.filter(|(_, value)| value.is_finite()).collect();
+            let longest = medians.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
             let _ = write!(
                 svg,
-                "<text x=\"8\" y=\"{}\">{}</text><rect class=\"{class}\" x=\"230\" y=\"{y}\" width=\"{width:.0}\" height=\"20\" rx=\"3\"/>\
-                 <text x=\"{:.0}\" y=\"{}\">{value:.*}</text>",
-                y + 15,
-                name,
-                238.0 + width,
-                y + 15,
-                column.digits
+                "<text x=\"8\" y=\"{}\" font-size=\"12\">{} ({}); shorter is better</text>",
+                top + 14,
+                column.name,
+                column.unit
             );
+            for (at, (name, value)) in medians.into_iter().enumerate() {
+                let y = top + 24 + 26 * at;
+                let width = (value / longest * 380.0).max(1.0);
+                let class = if at == 0 { "f" } else { "b" };
+                let _ = write!(
+                    svg,
+                    "<text x=\"8\" y=\"{below}\">{name}</text><rect class=\"{class}\" x=\"230\" y=\"{y}\" width=\"{width:.0}\" height=\"19\" rx=\"3\"/>\
+                     <text x=\"{:.0}\" y=\"{below}\">{}</text>",
+                    238.0 + width,
+                    grouped(value, column.digits),
+                    below = y + 14,
+                );
+            }
         }
         svg + "</svg>\n"
     }
+}
+
+/// A number with its thousands set apart.
+fn grouped(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    let whole = text.split('.').next().map_or(0, str::len);
+    let mut grouped = String::new();
+    for (at, digit) in text.chars().enumerate() {
+        if at > 0 && at < whole && (whole - at) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 /// `target/bench`, beside the benchmark's own folder.
@@ -151,4 +182,29 @@ fn least(values: &[f64]) -> f64 {
 
 fn most(values: &[f64]) -> f64 {
     values.iter().copied().reduce(f64::max).unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_has_a_bar_for_each_contender_and_figure() {
+        let columns = [("CPU", 2), ("memory", 0), ("share", 1)].map(|(name, digits)| Column {
+            name,
+            unit: "x",
+            digits,
+        });
+        let mut report = Report::new("test", "Title", &columns).charting(2);
+        report.push("ours", &[1.5, 3_906.0, 9.0]);
+        report.push("theirs", &[3.0, 1_020_683.0, 9.0]);
+        let chart = report.chart();
+        assert_eq!(chart.matches("<rect").count(), 4);
+        assert!(chart.contains("width=\"190\"") && chart.contains("width=\"380\""), "{chart}");
+        assert!(
+            chart.contains(">1.50<") && chart.contains(">3,906<") && chart.contains(">1,020,683<"),
+            "{chart}"
+        );
+        assert!(!chart.contains("share"));
+    }
 }

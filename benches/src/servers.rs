@@ -30,6 +30,8 @@ pub enum Server {
     Nchan,
     /// FastState with a state per session instead of one that all share.
     FastStateSessions,
+    /// The same with 100,000 more instances of that state in memory.
+    FastStateCrowded,
     /// A Salvo handler that answers 204 and does nothing.
     SalvoNothing,
 }
@@ -39,8 +41,14 @@ impl Server {
     pub const STREAMING: [Self; 6] =
         [Self::FastState, Self::AxumDatastar, Self::HyperShared, Self::SalvoSse, Self::Nchan, Self::Bare];
     /// Those whose answer to an event is measured.
-    pub const ANSWERING: [Self; 5] =
-        [Self::FastState, Self::FastStateSessions, Self::SalvoNothing, Self::AxumDatastar, Self::HyperShared];
+    pub const ANSWERING: [Self; 6] = [
+        Self::FastState,
+        Self::FastStateSessions,
+        Self::FastStateCrowded,
+        Self::SalvoNothing,
+        Self::AxumDatastar,
+        Self::HyperShared,
+    ];
 
     /// How tables and charts call it.
     #[must_use]
@@ -53,6 +61,7 @@ impl Server {
             Self::Bare => "bare tokio writer",
             Self::Nchan => "nginx + nchan",
             Self::FastStateSessions => "FastState, one per session",
+            Self::FastStateCrowded => "FastState, one of 100,000 sessions",
             Self::SalvoNothing => "Salvo, 204 and nothing else",
         }
     }
@@ -68,6 +77,7 @@ impl Server {
             Self::Bare => "bare",
             Self::Nchan => "nchan",
             Self::FastStateSessions => "faststate-sessions",
+            Self::FastStateCrowded => "faststate-crowded",
             Self::SalvoNothing => "salvo-nothing",
         }
     }
@@ -81,13 +91,15 @@ impl Server {
 
     /// Whether a client has a session's cookie, as a browser would.
     pub(crate) const fn has_sessions(self) -> bool {
-        matches!(self, Self::FastState | Self::FastStateSessions)
+        matches!(self, Self::FastState | Self::FastStateSessions | Self::FastStateCrowded)
     }
 
     /// The request that follows the board.
     pub(crate) fn follow(self, cookie: &str) -> String {
         let path = match self {
-            Self::FastState | Self::FastStateSessions => "/faststate/sse?states=board",
+            Self::FastState | Self::FastStateSessions | Self::FastStateCrowded => {
+                "/faststate/sse?states=board"
+            }
             _ => "/follow",
         };
         format!(
@@ -110,7 +122,7 @@ impl Server {
         }
         let path = match self {
             Self::FastState => "/faststate/board/set",
-            Self::FastStateSessions => "/faststate/own_board/set_own",
+            Self::FastStateSessions | Self::FastStateCrowded => "/faststate/own_board/set_own",
             _ => "/set",
         };
         let follows = if follows { "faststate-follows: board\r\n" } else { "" };
@@ -135,7 +147,8 @@ impl Server {
             // From a worker, as users run it: the thread of `block_on` is slower to be woken.
             let serving = tokio::spawn(async move {
                 match self {
-                    Self::FastState | Self::FastStateSessions => faststate::serve(listener).await,
+                    Self::FastState | Self::FastStateSessions => faststate::serve(listener, 0).await,
+                    Self::FastStateCrowded => faststate::serve(listener, 100_000).await,
                     Self::AxumDatastar => axum_datastar::serve(listener).await,
                     Self::HyperShared => hyper_shared::serve(listener).await,
                     Self::SalvoSse => salvo_sse::serve(listener).await,

@@ -260,7 +260,10 @@ impl Endpoint {
             Found::Event { state, event, id } => {
                 let span = tracing::debug_span!("event", state, event, id = tracing::field::Empty);
                 let target = Target { state, event, id: id.as_deref() };
-                event::answer(self, target, &parts, body).instrument(span).await
+                if span.is_disabled() {
+                    return event::answer(self, target, &parts, body).await;
+                }
+                Box::pin(event::answer(self, target, &parts, body).instrument(span)).await
             }
             Found::Stream => stream::open(self, parts, peer).instrument(tracing::debug_span!("stream")).await,
             Found::Health => self.health().await,

@@ -27,6 +27,10 @@ pub(crate) struct Counter {
     /// What the count was lately, the oldest first; at the end what it is.
     #[serde(default)]
     history: VecDeque<i64>,
+    /// What the next version adds (`tests/next`): how often it has changed the counter.
+    #[cfg(next)]
+    #[serde(default)]
+    by_next: u64,
 }
 
 /// The history is a [`View`]: a chart, drawn once for everybody.
@@ -39,6 +43,8 @@ struct Signals<'a> {
 
 impl ReactiveState for Counter {
     const NAME: &'static str = "counter";
+    #[cfg(next)]
+    const SCHEMA: u32 = 2;
 
     fn signals(&self) -> impl Serialize {
         let Self { count, last_updated_by, update_count, .. } = self;
@@ -72,6 +78,10 @@ impl Counter {
             self.history.pop_front();
         }
         self.history.push_back(self.count);
+        #[cfg(next)]
+        {
+            self.by_next += 1;
+        }
     }
 }
 

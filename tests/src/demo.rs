@@ -1,22 +1,31 @@
 //! The demo's real program, started, killed and started again.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    fs,
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::LazyLock,
 };
 
-use crate::{http, servers::signal, wait::until};
+use crate::{
+    Folder, http,
+    servers::{free_address, signal},
+    wait::until,
+};
 
 /// The same secret after a restart, so that sessions live on.
 const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2";
+
+const BUNDLE: &str = "datastar.js";
 
 /// A running `faststate-demo` on a port of its own, killed when dropped.
 #[derive(Debug)]
 pub struct Demo {
     address: SocketAddr,
     options: Vec<String>,
+    /// With its own copy of Datastar, if it is the next version.
+    next: Option<Folder>,
     child: Child,
 }
 
@@ -30,14 +39,17 @@ impl Demo {
     /// Starts the demo with options of its own.
     #[must_use]
     pub fn with(options: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = port.local_addr().expect("a bound socket has an address");
-        drop(port);
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = run(address, &options);
-        let mut demo = Self { address, options, child };
-        demo.ready();
-        demo
+        // Somebody else may take a free port first.
+        for _ in 0..3 {
+            let address = free_address();
+            let child = run(address, &options, None);
+            let mut demo = Self { address, options: options.clone(), next: None, child };
+            if demo.is_ready() {
+                return demo;
+            }
+        }
+        panic!("the demo ends as soon as it is started");
     }
 
     /// Where it listens.
@@ -60,8 +72,16 @@ impl Demo {
 
     /// Starts it again after a [`kill`](Self::kill) or [`terminate`](Self::terminate), on the same port.
     pub fn restart(&mut self) {
-        self.child = run(self.address, &self.options);
-        self.ready();
+        self.child = run(self.address, &self.options, self.next.as_ref());
+        assert!(self.is_ready(), "the demo ends as soon as it is started again");
+    }
+
+    /// As [`restart`](Self::restart), but from now on it is the demo's next version: `tests/next`.
+    pub fn upgrade(&mut self) {
+        let folder = Folder::new("next");
+        fs::write(folder.join(BUNDLE), Self::bundle()).expect("a new folder takes a file");
+        self.next = Some(folder);
+        self.restart();
     }
 
     /// Asks it to end, as a service manager does, and waits until it has.
@@ -103,12 +123,15 @@ impl Demo {
         &BUNDLE
     }
 
-    fn ready(&mut self) {
+    /// Waits until it answers; not if it ends.
+    fn is_ready(&mut self) -> bool {
         let look = || {
-            assert!(self.child.try_wait().is_ok_and(|ended| ended.is_none()), "the demo ended at once");
-            http::get(self.address, "/faststate/health").map_or(0, |reply| reply.status)
+            let ended = self.child.try_wait().expect("the demo is ours").is_some();
+            let health = http::get(self.address, "/faststate/health");
+            (ended, health.map_or(0, |reply| reply.status))
         };
-        until("the demo to answer", look, |status| *status == 200);
+        let (ended, _) = until("the demo to answer", look, |(ended, status)| *ended || *status == 200);
+        !ended
     }
 }
 
@@ -119,23 +142,25 @@ impl Drop for Demo {
     }
 }
 
-fn run(address: SocketAddr, options: &[String]) -> Child {
-    let program = program();
+fn run(address: SocketAddr, options: &[String], next: Option<&Folder>) -> Child {
+    let program = program(if next.is_some() { "faststate-demo-next" } else { "faststate-demo" });
+    let bundle = next.map(|folder| ("FASTSTATE_DATASTAR_JS", folder.join(BUNDLE)));
     Command::new(&program)
         .args(["--listen", &address.to_string(), "--secret", SECRET])
         .args(options)
         // A flag goes before it.
         .env("FASTSTATE_STORE", "memory:")
         .env("RUST_LOG", "warn")
+        .envs(bundle)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}: cargo build -p faststate-demo", program.display()))
+        .unwrap_or_else(|error| panic!("{}: {error}: cargo build --workspace --bins", program.display()))
 }
 
 /// Beside the test's own folder: `target/debug/deps/stories-..` tests `target/debug/faststate-demo`.
-fn program() -> PathBuf {
+fn program(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("a test knows its program");
     let folder = this.ancestors().nth(2).expect("a test's program is in target/*/deps");
-    folder.join("faststate-demo")
+    folder.join(name)
 }

@@ -1,11 +1,15 @@
 //! A program of `examples/`, started and killed.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use crate::{http, servers::signal, wait::until};
+use crate::{
+    http,
+    servers::{free_address, signal},
+    wait::until,
+};
 
 /// A running example on a port of its own, killed when dropped.
 #[derive(Debug)]
@@ -18,9 +22,7 @@ impl Example {
     /// Starts it, with where to listen as its argument, and waits until it answers.
     #[must_use]
     pub fn start(name: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = port.local_addr().expect("a bound socket has an address");
-        drop(port);
+        let address = free_address();
         let this = std::env::current_exe().expect("a test knows its program");
         let folder = this.ancestors().nth(2).expect("a test's program is in target/*/deps");
         let program = folder.join("examples").join(name);

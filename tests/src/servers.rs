@@ -8,6 +8,7 @@ mod postgres;
 mod redis;
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::Command,
@@ -22,10 +23,14 @@ pub use self::{
     redis::{RedisCluster, RedisServer, RedisSnapshot},
 };
 
-/// An address that nobody listens at.
-fn free_address() -> SocketAddr {
-    let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    port.local_addr().expect("a bound socket has an address")
+/// An address that nobody listens at. Its port is below those that the system gives to connections, one of which
+/// could otherwise take it while a server is restarted.
+pub(crate) fn free_address() -> SocketAddr {
+    let free = (0..1000).find_map(|_| {
+        let port = 10_000 + u16::try_from(RandomState::new().hash_one(()) % 20_000).unwrap_or_default();
+        TcpListener::bind(("127.0.0.1", port)).and_then(|free| free.local_addr()).ok()
+    });
+    free.expect("a free port")
 }
 
 /// Sends a signal (`STOP`, `CONT`, `TERM`) to a process of ours.

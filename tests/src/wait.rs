@@ -7,7 +7,7 @@ use std::{
 };
 
 /// How long anything that a test waits for may take.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long to wait between two looks.
 const PAUSE: Duration = Duration::from_millis(10);

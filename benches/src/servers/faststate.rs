@@ -3,6 +3,7 @@
 use std::{io, net};
 
 use ::faststate::{
+    SessionId,
     endpoint::{Limits, Secret},
     prelude::*,
     salvo::{FastState, Page},
@@ -112,12 +113,18 @@ async fn index(page: Page) -> String {
     page.signals()
 }
 
-pub(super) async fn serve(listener: net::TcpListener) -> io::Result<()> {
+/// Serves, with so many instances of the sessions' state in memory that nobody comes for.
+pub(super) async fn serve(listener: net::TcpListener, others: usize) -> io::Result<()> {
     let registry = StateRegistry::builder()
         .state::<Board>(StateConfig::global().access(Access::public()), |state| state.event::<Set>())
         .state::<OwnBoard>(StateConfig::session(), |state| state.event::<SetOwn>())
         .build()
         .map_err(io::Error::other)?;
+    for _ in 0..others {
+        let somebody = Viewer::session(SessionId::random());
+        let theirs = registry.handle::<OwnBoard>(&somebody, None).map_err(io::Error::other)?;
+        theirs.send(SetOwn { slot: 0, value: 1 }).await.map_err(io::Error::other)?;
+    }
     // All of the load comes from one address.
     let limits = Limits { streams: 0, streams_per_address: 0, ..Limits::default() };
     FastState::new(registry)

@@ -3,6 +3,7 @@
 mod interests;
 mod letter;
 mod line;
+mod outlet;
 mod transport;
 
 use std::{
@@ -12,22 +13,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::AbortHandle,
-};
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 
 pub use self::transport::{Channel, Ear, Line, Transport};
-use self::{
-    interests::Interests,
-    letter::Letter,
-    line::{Outgoing, keep_line},
-};
+use self::{interests::Interests, letter::Letter, line::keep_line, outlet::Outlet};
 use super::{BroadcastError, Broadcaster, Change, Inbox, Interest};
 use crate::{BoxError, Key};
 
-/// How many letters may wait to be sent.
-const WAITING: usize = 1024;
 /// The longest words, in bytes.
 const LONGEST_WORDS: usize = 1024;
 
@@ -43,7 +36,6 @@ const LONGEST_WORDS: usize = 1024;
 /// at once: whatever is lost is announced.
 pub struct Relay {
     shared: Arc<Shared>,
-    outgoing: mpsc::Sender<Outgoing>,
     longest: usize,
     keeper: AbortHandle,
 }
@@ -53,6 +45,8 @@ struct Shared {
     node: u64,
     inbox: OnceLock<Arc<dyn Inbox>>,
     interests: Interests,
+    /// Of the line that is up.
+    outlet: Mutex<Option<Arc<Outlet>>>,
 }
 
 impl Relay {
@@ -62,12 +56,12 @@ impl Relay {
     /// When there is no connection within 2 s, or the transport refuses.
     pub async fn start(transport: impl Transport) -> Result<Self, BoxError> {
         let node = rand::random();
-        let shared = Arc::new(Shared { node, inbox: OnceLock::new(), interests: Interests::default() });
-        let (outgoing, letters) = mpsc::channel(WAITING);
+        let (interests, outlet) = (Interests::default(), Mutex::default());
+        let shared = Arc::new(Shared { node, inbox: OnceLock::new(), interests, outlet });
         let longest = transport.longest();
         let first = shared.connect(&transport).await?;
-        let keeper = tokio::spawn(keep_line(Arc::clone(&shared), transport, first, letters)).abort_handle();
-        Ok(Self { shared, outgoing, longest, keeper })
+        let keeper = tokio::spawn(keep_line(Arc::clone(&shared), transport, first)).abort_handle();
+        Ok(Self { shared, longest, keeper })
     }
 
     /// Whether the line is up.
@@ -77,14 +71,9 @@ impl Relay {
     }
 
     async fn send(&self, channel: Channel, payload: Bytes) -> Result<(), BroadcastError> {
-        if !self.is_connected() {
-            return Err(BroadcastError(Disconnected.into()));
-        }
-        let (sent, outcome) = oneshot::channel();
-        let outgoing = Outgoing { channel, payload, sent };
-        // Neither is there any more when the runtime ends, or when the line breaks with it on its way.
-        self.outgoing.send(outgoing).await.map_err(|_| BroadcastError(Disconnected.into()))?;
-        outcome.await.map_err(|_| BroadcastError(Disconnected.into()))
+        let outlet = self.shared.outlet.lock().clone();
+        let outlet = outlet.ok_or_else(|| BroadcastError(Disconnected.into()))?;
+        outlet.send(channel, payload).await.map_err(|_| BroadcastError(Disconnected.into()))
     }
 }
 
@@ -92,6 +81,12 @@ impl Shared {
     fn tell_inbox(&self, tell: impl FnOnce(&dyn Inbox)) {
         if let Some(inbox) = self.inbox.get() {
             tell(&**inbox);
+        }
+    }
+
+    fn close_outlet(&self) {
+        if let Some(outlet) = self.outlet.lock().take() {
+            outlet.close();
         }
     }
 }
@@ -146,6 +141,7 @@ impl Broadcaster for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.keeper.abort();
+        self.shared.close_outlet();
     }
 }
 

@@ -5,6 +5,7 @@ mod outbox;
 mod words;
 
 use std::{
+    future::Future,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -12,12 +13,11 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 pub(super) use self::words::Words;
 use self::{
     members::Members,
-    outbox::{Outbox, publish},
+    outbox::{Outbox, publish_all},
 };
 use super::{Error, StateRegistry};
 use crate::{
@@ -47,9 +47,15 @@ impl Nodes {
         Self { broadcaster, outbox: Arc::default(), id: rand::random(), members: Mutex::default() }
     }
 
-    /// Publishes a change when its turn comes, in one of these tasks.
-    pub(super) fn publish(&self, change: Change, tasks: &TaskTracker) {
-        publish(&self.broadcaster, &self.outbox, change, tasks);
+    /// A change to be published.
+    pub(super) fn publish(&self, change: Change) {
+        self.outbox.lock().push(change);
+    }
+
+    /// Publishes what waits, unless nothing does or somebody does that already.
+    pub(super) fn publishing(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let begins = self.outbox.lock().begin();
+        begins.then(|| publish_all(Arc::clone(&self.broadcaster), Arc::clone(&self.outbox)))
     }
 
     /// Asks for the changes of a key.

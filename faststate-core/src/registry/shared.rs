@@ -220,11 +220,16 @@ impl Shared {
         }
     }
 
-    /// Tells the other nodes of a change, if there are any.
+    /// Has the other nodes told of a change, if there are any, when this turn is over.
     pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
         if let Some(nodes) = &self.nodes {
-            nodes.publish(change(), &self.tasks);
+            nodes.publish(change());
         }
+    }
+
+    /// Tells the other nodes what waits for that, unless nothing does or somebody does that already.
+    pub(super) fn publishing(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.nodes.as_ref()?.publishing()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -64,9 +65,12 @@ pub(super) struct Attempting<S> {
     pub(super) span: Span,
     /// The state before and after it, once it is saved: what watchers are told.
     #[cfg(feature = "inspector")]
-    pub(super) step:
-        std::sync::OnceLock<(Arc<super::instance::Current<S>>, Arc<super::instance::Current<S>>)>,
+    pub(super) step: std::sync::OnceLock<Stepped<S>>,
 }
+
+/// A state before a change and after it.
+#[cfg(feature = "inspector")]
+pub(super) type Stepped<S> = (Arc<super::instance::Current<S>>, Arc<super::instance::Current<S>>);
 
 impl<S> Default for Queue<S> {
     fn default() -> Self {
@@ -126,30 +130,45 @@ impl<S: ReactiveState> States<S> {
                 return Ok(());
             }
         }
-        self.shared.detach(Arc::clone(self).take_turns(Arc::clone(instance)));
+        let turns = Arc::clone(self).take_turns(Arc::clone(instance));
+        self.shared.detach(async move {
+            // In this very task: another one would have to be woken first.
+            if let Some(publishing) = turns.await {
+                publishing.await;
+            }
+        });
         Ok(())
     }
 
-    /// Takes turns until none is left.
-    async fn take_turns(self: Arc<Self>, instance: Arc<Instance<S>>) {
+    /// Takes turns until none is left; gives what is then to be told to other nodes.
+    async fn take_turns(
+        self: Arc<Self>,
+        instance: Arc<Instance<S>>,
+    ) -> Option<impl Future<Output = ()> + Send + use<S>> {
         // Whatever ends this, a runtime that shuts down included, the next event finds the queue open.
         let mut running = Running { instance: &instance, ended: false };
-        for taken in 0_u64.. {
+        let mut taken = 0_u64;
+        loop {
             let turn = {
                 let mut queue = instance.queue.lock();
                 let Some(turn) = queue.waiting.pop_front() else {
                     queue.running = false;
                     running.ended = true;
-                    return;
+                    return self.shared.publishing();
                 };
                 turn
             };
+            // The next turn does not wait for it.
+            if let Some(publishing) = self.shared.publishing() {
+                self.shared.detach(publishing);
+            }
             match taken {
                 0 => {}
                 // The first turn runs inside its caller; what came meanwhile is not that caller's.
                 1 => tokio::task::yield_now().await,
                 _ => tokio::task::coop::consume_budget().await,
             }
+            taken += 1;
             let Turn { work, arrived, deadline, claimed, reply } = turn;
             let work = async {
                 if claimed.swap(true, Ordering::AcqRel) {

@@ -58,17 +58,20 @@ impl<S: ReactiveState> States<S> {
                 let span = std::mem::replace(&mut attempting.span, Span::none());
                 #[cfg(feature = "inspector")]
                 let began = Instant::now();
-                let attempt = async {
-                    let outcome = self.attempt(instance, &attempting, deadline).await;
-                    #[cfg(feature = "inspector")]
-                    self.watch_event(instance, &attempting, began, &outcome);
-                    match &outcome {
-                        Ok(outcome) => tracing::debug!(answer = ?outcome.answer, "accepted"),
-                        Err(error) => tracing::debug!(%error, "refused"),
-                    }
-                    outcome
+                // A future that is instrumented is moved once more: not for nothing.
+                let outcome = if span.is_disabled() {
+                    self.attempt(instance, &attempting, deadline).await
+                } else {
+                    let attempt = self.attempt(instance, &attempting, deadline);
+                    Box::pin(attempt.instrument(span.clone())).await
                 };
-                attempt.instrument(span).await
+                span.in_scope(|| match &outcome {
+                    Ok(outcome) => tracing::debug!(answer = ?outcome.answer, "accepted"),
+                    Err(error) => tracing::debug!(%error, "refused"),
+                });
+                #[cfg(feature = "inspector")]
+                self.watch_event(instance, &attempting, began, &outcome);
+                outcome
             }
             Work::Refresh => {
                 let known = instance.upkeep.lock().verified.is_some_and(|at| at > arrived);

@@ -12,6 +12,9 @@ use crate::{BoxError, testing::App};
 impl<F: Framework> FastState<F> {
     /// The application as a test's [browsers](crate::testing::Browser) reach it, without a socket: what they visit goes
     /// through the framework, events and streams to the endpoint.
+    ///
+    /// # Panics
+    /// A browser's visit does, where a handler closes the connection without an answer.
     #[must_use]
     pub fn app(self, router: F::Router) -> App {
         let app = App::of(self.endpoint);

@@ -80,9 +80,11 @@ impl Wakers {
         if inner.armed.len() <= word {
             let new = word + 1 - inner.armed.len();
             inner.armed.resize(word + 1, 0);
-            // A round that goes on is longer by so much.
+            // What goes on is longer by so much.
             if inner.left > 0 {
                 inner.left += new;
+            }
+            if inner.in_round > 0 {
                 inner.in_round += new;
             }
         }
@@ -331,7 +333,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_paced_round_begins_at_once_where_it_was_quiet_and_never_too_soon() {
         let pace = Duration::from_millis(5);
-        let wakers = Wakers::new(64, pace);
+        let wakers = Wakers::new(1_000, pace);
         let mut one = One::of(&wakers, 0);
         let start = Instant::now();
         assert_eq!(wakers.wake(), Rest::Nobody, "at once");
@@ -339,6 +341,8 @@ mod tests {
         assert_eq!(one.seen, 1);
         assert_eq!(wakers.wake(), Rest::At(start + pace));
         assert_eq!((wakers.wake(), wakers.wake_more()), (Rest::Nobody, Rest::At(start + pace)));
+        let _more: Vec<_> = (0..64).map(|_| One::of(&wakers, 2)).collect();
+        assert_eq!(wakers.wake_more(), Rest::At(start + pace), "whoever comes does not hasten it");
         tokio::time::advance(pace).await;
         assert_eq!(wakers.wake_more(), Rest::Nobody);
         one.looks(&wakers, 3);

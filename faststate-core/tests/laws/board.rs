@@ -18,6 +18,9 @@ use faststate_core::{
 use rand::{RngExt as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
+/// How long a busy machine may take, where a test runs in real time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Board {
     pub(crate) count: i64,
@@ -147,6 +150,11 @@ pub(crate) fn registry() -> Arc<StateRegistry> {
     with(|builder| builder, |config| config)
 }
 
+/// The same for real time: events have as long as a busy machine takes.
+pub(crate) fn patient() -> Arc<StateRegistry> {
+    with(|builder| builder.deadline(PATIENCE), |config| config)
+}
+
 /// The same, with something changed.
 pub(crate) fn with(
     builder: impl FnOnce(RegistryBuilder) -> RegistryBuilder,
@@ -186,7 +194,7 @@ pub(crate) async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waited).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Polls once, as a caller does that hangs up or comes back later.

@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use tokio::spawn;
 
 use crate::{
-    board::{Add, add, board, poll_once, registry, with},
+    board::{Add, add, board, patient, poll_once, with},
     tab::Tab,
 };
 
@@ -20,7 +20,7 @@ const EVENTS: u64 = 1_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_02_all_increments_count_and_versions_have_no_gap() {
-    let registry = registry();
+    let registry = patient();
     let mut tab = Tab::open(&registry, &Default::default(), &["board"]).await;
     let tasks = (0..TASKS).map(|_| {
         let board = board(&registry);
@@ -49,7 +49,7 @@ async fn law_02_all_increments_count_and_versions_have_no_gap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_02_events_of_callers_that_hang_up_count_once_or_not_at_all() {
-    let registry = registry();
+    let registry = patient();
     let key = registry.key("board", &Default::default(), None).unwrap();
     let accepted = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let tasks = (0..32_u64).map(|task| {

@@ -18,7 +18,7 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::{spawn, time::Instant};
 
-use crate::board::{Add, add, board, registry, with};
+use crate::board::{Add, add, board, patient, registry, with};
 
 fn id(text: &str) -> EventId {
     text.parse().unwrap()
@@ -26,7 +26,7 @@ fn id(text: &str) -> EventId {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_03_the_same_event_sent_a_hundred_times_at_once_applies_once() {
-    let registry = registry();
+    let registry = patient();
     let key = registry.key("board", &Viewer::application(), None).unwrap();
     let calls = (0..100).map(|_| {
         let (registry, call) = (Arc::clone(&registry), add(&key, 7, Some("click-1")));

@@ -9,7 +9,7 @@ use faststate_core::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
-    board::{Board, board, registry, with},
+    board::{Board, board, patient, registry, with},
     tab::Tab,
 };
 
@@ -147,7 +147,7 @@ async fn law_04_a_log_of_a_few_frames_is_enough() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_04_many_tabs_that_come_and_go_while_many_write() {
-    let registry = registry();
+    let registry = patient();
     let writers = (0..4).map(|writer| {
         let board = board(&registry);
         tokio::spawn(async move {

@@ -22,7 +22,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::sleep;
 
 use crate::{
-    board::{Add, Board, Lines, Title, add, board, poll_once, until},
+    board::{Add, Board, Lines, PATIENCE, Title, add, board, poll_once, until},
     tab::Tab,
 };
 
@@ -36,8 +36,18 @@ fn node(
     broadcaster: impl Broadcaster,
     config: impl Fn(StateConfig) -> StateConfig,
 ) -> Node {
+    node_within(Duration::from_secs(2), store, broadcaster, config)
+}
+
+fn node_within(
+    deadline: Duration,
+    store: &Arc<FaultyStore>,
+    broadcaster: impl Broadcaster,
+    config: impl Fn(StateConfig) -> StateConfig,
+) -> Node {
     let broadcaster = FaultyBroadcaster::new(Arc::new(broadcaster));
     let registry = StateRegistry::builder()
+        .deadline(deadline)
         .store(Arc::clone(store))
         .broadcaster(Arc::clone(&broadcaster))
         .state::<Board>(config(StateConfig::global().access(Access::public()).persist()), |state| {
@@ -58,12 +68,19 @@ fn nodes(store: &Arc<FaultyStore>) -> [Node; 2] {
     [node(store, first, |config| config), node(store, second, |config| config)]
 }
 
+/// For real time.
+fn patient_nodes(store: &Arc<FaultyStore>) -> [Node; 2] {
+    let first = LocalBroadcaster::new();
+    let second = first.peer();
+    [first, second].map(|broadcaster| node_within(PATIENCE, store, broadcaster, |config| config))
+}
+
 const TOPICS: [&str; 3] = ["board", "board.lines", "board.title"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_02_two_nodes_lose_no_update() {
     let store = store();
-    let nodes = nodes(&store);
+    let nodes = patient_nodes(&store);
     let mut tabs = Vec::new();
     for node in &nodes {
         tabs.push(Tab::open(&node.registry, &Viewer::application(), &TOPICS).await);
@@ -89,7 +106,7 @@ async fn law_02_two_nodes_lose_no_update() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_03_an_event_sent_to_both_nodes_at_once_applies_once() {
     let store = store();
-    let nodes = nodes(&store);
+    let nodes = patient_nodes(&store);
     let key = nodes[0].registry.key("board", &Viewer::application(), None).unwrap();
     for round in 0..50 {
         let id = format!("click-{round}");
@@ -298,7 +315,7 @@ impl Broadcaster for Slow {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_04_a_node_hears_of_what_is_followed_however_followers_come_and_go() {
     let store = store();
-    let nodes = nodes(&store);
+    let nodes = patient_nodes(&store);
     let writer = board(&nodes[0].registry);
     for round in 1..=200 {
         let comers = (0..8).map(|_| {

@@ -18,6 +18,7 @@ const EXAMPLE: &str = include_str!("../../../examples/nginx.conf");
 pub struct Nginx {
     folder: Folder,
     address: SocketAddr,
+    scheme: &'static str,
     child: Child,
 }
 
@@ -25,12 +26,36 @@ impl Nginx {
     /// Starts the example with these addresses instead of its own.
     #[must_use]
     pub fn before(nodes: [SocketAddr; 3]) -> Self {
-        let (folder, address) = (Folder::new("nginx"), free_address());
-        let own = ["127.0.0.1:5001", "127.0.0.1:5002", "127.0.0.1:5003"].map(|node| format!("server {node}"));
-        let mut config = EXAMPLE.to_owned();
+        let address = free_address();
         let listen = ("listen 127.0.0.1:8080".to_owned(), format!("listen {address}"));
+        Self::run(Folder::new("nginx"), address, "http", nodes, &[listen])
+    }
+
+    /// Starts the example with HTTP/2, as its comment says, and a certificate that nobody has signed.
+    #[must_use]
+    pub fn with_http2_before(nodes: [SocketAddr; 3]) -> Self {
+        let (folder, address) = (Folder::new("nginx"), free_address());
+        certify(&folder);
+        let lines = [
+            ("#   listen 443 ssl http2", format!("listen {address} ssl http2")),
+            ("#   ssl_certificate     ..", "ssl_certificate certificate.pem".to_owned()),
+            ("#   ssl_certificate_key ..", "ssl_certificate_key key.pem".to_owned()),
+            ("listen 127.0.0.1:8080;", String::new()),
+        ];
+        Self::run(folder, address, "https", nodes, &lines.map(|(from, to)| (from.to_owned(), to)))
+    }
+
+    fn run(
+        folder: Folder,
+        address: SocketAddr,
+        scheme: &'static str,
+        nodes: [SocketAddr; 3],
+        listen: &[(String, String)],
+    ) -> Self {
+        let own = ["127.0.0.1:5001", "127.0.0.1:5002", "127.0.0.1:5003"].map(|node| format!("server {node}"));
         let servers = own.into_iter().zip(nodes.map(|node| format!("server {node}")));
-        for (from, to) in servers.chain([listen]) {
+        let mut config = EXAMPLE.to_owned();
+        for (from, to) in servers.chain(listen.iter().cloned()) {
             assert!(config.contains(&from), "examples/nginx.conf has {from}");
             config = config.replace(&from, &to);
         }
@@ -43,7 +68,7 @@ impl Nginx {
             .stderr(File::create(folder.join("log")).expect("a log"))
             .spawn()
             .expect("nginx runs");
-        let mut nginx = Self { folder, address, child };
+        let mut nginx = Self { folder, address, scheme, child };
         nginx.ready();
         nginx
     }
@@ -57,7 +82,7 @@ impl Nginx {
     /// A path's address.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// What it has complained about.
@@ -75,6 +100,29 @@ impl Nginx {
         let mut look = look;
         until("nginx to listen", &mut look, |listens| *listens);
     }
+}
+
+/// Puts a key and a certificate for it into the folder.
+fn certify(folder: &Folder) {
+    let made = Command::new(program("openssl", &[], "openssl"))
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=faststate.test", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-keyout", "key.pem", "-out", "certificate.pem"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
 }
 
 impl Drop for Nginx {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use faststate_core::{Key, Scope, Store, Version};
+use faststate_core::{Key, Scope, Store, Version, store::Record};
 use faststate_store_diesel::DieselStore;
 use faststate_store_redis::RedisStore;
 use faststate_tests::{Cable, Demo, Postgres, RedisServer};
@@ -91,16 +91,21 @@ impl Cluster {
         self.nodes.iter().map(|node| node.demo.address()).collect()
     }
 
-    /// The counter's signals as the store has them: its history is a view.
-    pub(crate) async fn counter(&self) -> (Version, Value) {
+    /// What the nodes share, without a cable.
+    pub(crate) async fn store(&self) -> Arc<dyn Store> {
         let url = self.server.at(self.server.address());
-        let store: Arc<dyn Store> = match &self.server {
+        match &self.server {
             Server::Redis(_) => Arc::new(RedisStore::connect(url).await.unwrap()),
             Server::Postgres(_) => Arc::new(DieselStore::postgres(url).await.unwrap()),
-        };
-        let record = store.load(&counter_key(), None).await.unwrap().record.expect("somebody has counted");
-        let mut counter: Value = serde_json::from_slice(&record.data).unwrap();
-        counter.as_object_mut().unwrap().remove("history");
+        }
+    }
+
+    /// The counter's signals as the store has them: without its history, which is a view, and without what only
+    /// the demo's next version knows.
+    pub(crate) async fn counter(&self) -> (Version, Value) {
+        let (record, mut counter) = stored(&*self.store().await).await;
+        let fields = counter.as_object_mut().unwrap();
+        fields.retain(|field, _| !["history", "by_next"].contains(&&**field));
         (record.version, counter)
     }
 
@@ -108,6 +113,13 @@ impl Cluster {
     pub(crate) fn conflicts(&self) -> u64 {
         self.nodes.iter().filter_map(|node| node.demo.health()["conflicts"].as_u64()).sum()
     }
+}
+
+/// The counter as it is stored.
+pub(crate) async fn stored(store: &dyn Store) -> (Record, Value) {
+    let record = store.load(&counter_key(), None).await.unwrap().record.expect("somebody has counted");
+    let counter = serde_json::from_slice(&record.data).unwrap();
+    (record, counter)
 }
 
 pub(crate) fn counter_key() -> Key {

@@ -4,6 +4,7 @@
 mod broadcasters;
 mod cluster;
 mod counting;
+mod deploy;
 mod drain;
 mod following;
 mod nginx;

@@ -23,7 +23,7 @@ use tokio::{
 use crate::cluster::counter_key;
 
 /// How long an answer may take: 2 s, and what a busy machine adds.
-const PROMPT: Duration = Duration::from_secs(4);
+pub(crate) const PROMPT: Duration = Duration::from_secs(4);
 
 /// Sends increments, each again and again until it is acknowledged.
 pub(crate) struct Writer {
@@ -37,8 +37,10 @@ pub(crate) struct Writer {
 /// What became of a writer's events.
 #[derive(Default)]
 pub(crate) struct Tally {
-    /// The version that each acknowledged event has led to; a repeat tells a later one.
+    /// The version that each event has led to which was acknowledged at the first try.
     pub(crate) versions: Vec<Version>,
+    /// What each of the others was answered at last: its own version, or as a repeat a later one.
+    pub(crate) later: Vec<Version>,
     pub(crate) failures: usize,
     pub(crate) slowest: Duration,
 }
@@ -51,12 +53,13 @@ impl Writer {
     /// Sends one event until it is acknowledged.
     pub(crate) async fn increment(&mut self, id: &str) {
         let deadline = Instant::now() + Duration::from_secs(90);
-        loop {
+        for tries in 0.. {
             let asked = Instant::now();
             let outcome = timeout(PROMPT, self.try_increment(id)).await;
             self.tally.slowest = self.tally.slowest.max(asked.elapsed());
             if let Ok(Ok(Some(version))) = outcome {
-                self.tally.versions.push(version);
+                let known = if tries == 0 { &mut self.tally.versions } else { &mut self.tally.later };
+                known.push(version);
                 return;
             }
             assert!(Instant::now() < deadline, "{id} is still refused");

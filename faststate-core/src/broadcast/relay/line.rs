@@ -2,18 +2,14 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, pending},
+    future::Future,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use bytes::Bytes;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Channel, Ear, Inbox, Line, Shared, Transport, letter::Letter, transport::News};
+use super::{Channel, Ear, Inbox, Line, Outlet, Shared, Transport, letter::Letter, transport::News};
 use crate::BoxError;
 
 /// How long a call of the transport may take.
@@ -28,19 +24,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a line has to hold for the pauses to start over.
 const HOLDS: Duration = Duration::from_secs(5);
-/// How many letters are sent together.
+/// How many channels are opened or closed together.
 const TOGETHER: usize = 256;
-
-/// A letter on its way, and who waits for it to be sent.
-pub(super) struct Outgoing {
-    pub(super) channel: Channel,
-    pub(super) payload: Bytes,
-    pub(super) sent: oneshot::Sender<()>,
-}
 
 /// A line that is up.
 pub(super) struct Connected {
-    line: Box<dyn Line>,
+    outlet: Arc<Outlet>,
     probes: Vec<u32>,
     news: Arc<News>,
 }
@@ -58,7 +47,9 @@ impl Shared {
         loop {
             let missing = self.interests.missing();
             if missing.is_empty() {
-                return Ok(Connected { line, probes, news });
+                let outlet = Outlet::new(line);
+                *self.outlet.lock() = Some(Arc::clone(&outlet));
+                return Ok(Connected { outlet, probes, news });
             }
             for some in missing.chunks(TOGETHER) {
                 in_time(line.open(some)).await?;
@@ -69,23 +60,17 @@ impl Shared {
 }
 
 /// Keeps a line for as long as it is not aborted.
-pub(super) async fn keep_line(
-    shared: Arc<Shared>,
-    transport: impl Transport,
-    first: Connected,
-    mut letters: mpsc::Receiver<Outgoing>,
-) {
+pub(super) async fn keep_line(shared: Arc<Shared>, transport: impl Transport, first: Connected) {
     let mut next = Ok(first);
     let mut pause = FIRST_PAUSE;
     loop {
         let since = Instant::now();
         let end = match next {
-            Ok(connected) => serve(&shared, &connected, &mut letters).await,
+            Ok(connected) => serve(&shared, &connected).await,
             Err(error) => error,
         };
         shared.interests.down();
-        // Whoever waits with a letter for the line that is gone is told so.
-        while letters.try_recv().is_ok() {}
+        shared.close_outlet();
         tracing::warn!(error = &*end as &dyn std::error::Error, "no connection to the other nodes");
         if since.elapsed() > HOLDS {
             pause = FIRST_PAUSE;
@@ -101,34 +86,18 @@ pub(super) async fn keep_line(
 }
 
 /// Serves a line until it ends; says why.
-async fn serve(shared: &Shared, connected: &Connected, letters: &mut mpsc::Receiver<Outgoing>) -> BoxError {
-    let Connected { line, probes, news } = connected;
+async fn serve(shared: &Shared, connected: &Connected) -> BoxError {
+    let Connected { outlet, probes, news } = connected;
+    let line = &*outlet.line;
+    let closed = || BoxError::from("the connection was closed");
     let ended = tokio::select! {
-        () = news.cut.notified() => Err("the connection was closed".into()),
-        ended = send(&**line, letters) => ended,
-        ended = follow_interests(shared, &**line) => ended,
-        ended = probe(shared, &**line, probes, news) => ended,
+        () = news.cut.notified() => Err(closed()),
+        failure = outlet.broken() => Err(failure.unwrap_or_else(closed)),
+        ended = follow_interests(shared, line) => ended,
+        ended = probe(shared, line, probes, news) => ended,
     };
     let Err(error) = ended;
     error
-}
-
-async fn send(line: &dyn Line, letters: &mut mpsc::Receiver<Outgoing>) -> Result<Infallible, BoxError> {
-    let mut waiting = Vec::new();
-    loop {
-        if letters.recv_many(&mut waiting, TOGETHER).await == 0 {
-            // The relay is gone, and this is about to be aborted.
-            pending::<()>().await;
-        }
-        // What nobody waits for any more is published again by whoever gave up, or has been replaced.
-        let wanted = waiting.drain(..).filter(|letter| !letter.sent.is_closed());
-        let (letters, sent): (Vec<_>, Vec<_>) =
-            wanted.map(|Outgoing { channel, payload, sent }| ((channel, payload), sent)).unzip();
-        if !letters.is_empty() {
-            in_time(line.send(&letters)).await?;
-        }
-        sent.into_iter().for_each(|sent| _ = sent.send(()));
-    }
 }
 
 async fn follow_interests(shared: &Shared, line: &dyn Line) -> Result<Infallible, BoxError> {
@@ -168,6 +137,6 @@ async fn probe(
     }
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
+pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
     timeout(PATIENCE, call).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
 }

@@ -34,7 +34,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     fn longest(&self) -> usize;
 }
 
-/// A connection. Its three calls are made at the same time, each by one task.
+/// A connection. Its three calls are made at the same time, and one of each; the relay's probes are sent
+/// whatever else is on its way.
 ///
 /// # Errors
 /// Any error ends the line, and so does a call that takes over 2 s.

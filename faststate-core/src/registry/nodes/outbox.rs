@@ -2,17 +2,18 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use parking_lot::Mutex;
-use tokio_util::task::TaskTracker;
 
 use crate::{
     BoxError, Key,
     broadcast::{Broadcaster, Change},
+    registry::shared::panic_text,
 };
 
 /// How many waiting changes carry their data; beyond it the other nodes read the store.
@@ -37,25 +38,8 @@ pub(super) struct Outbox {
     running: bool,
 }
 
-/// Publishes a change when its turn comes, in one of these tasks.
-pub(super) fn publish(
-    broadcaster: &Arc<dyn Broadcaster>,
-    outbox: &Arc<Mutex<Outbox>>,
-    change: Change,
-    tasks: &TaskTracker,
-) {
-    let running = {
-        let mut outbox = outbox.lock();
-        outbox.push(change);
-        std::mem::replace(&mut outbox.running, true)
-    };
-    if !running {
-        tasks.spawn(publish_all(Arc::clone(broadcaster), Arc::clone(outbox)));
-    }
-}
-
 /// Publishes until nothing waits, or nothing is left of the registry but a transport that refuses.
-async fn publish_all(transport: Arc<dyn Broadcaster>, waiting: Arc<Mutex<Outbox>>) {
+pub(super) async fn publish_all(transport: Arc<dyn Broadcaster>, waiting: Arc<Mutex<Outbox>>) {
     loop {
         let changes = waiting.lock().pop();
         if changes.is_empty() {
@@ -84,10 +68,18 @@ async fn publish_all(transport: Arc<dyn Broadcaster>, waiting: Arc<Mutex<Outbox>
 }
 
 async fn publish_one(transport: &dyn Broadcaster, change: &Change) -> Result<(), BoxError> {
-    Ok(tokio::time::timeout(PATIENCE, transport.publish(change)).await??)
+    // In the turn of an event that is saved: what is not ours must not fail that.
+    let publishing = AssertUnwindSafe(async { transport.publish(change).await }).catch_unwind();
+    Ok(tokio::time::timeout(PATIENCE, publishing).await?.map_err(|panic| panic_text(&*panic))??)
 }
 
 impl Outbox {
+    /// Whether whoever asks is to publish what waits: nobody else does.
+    pub(super) fn begin(&mut self) -> bool {
+        let waits = !self.order.is_empty();
+        waits && !std::mem::replace(&mut self.running, true)
+    }
+
     /// The next changes to publish; with none, nobody publishes any more.
     fn pop(&mut self) -> Vec<Change> {
         let next = self.order.len().min(TOGETHER);
@@ -96,7 +88,7 @@ impl Outbox {
         order.drain(..next).filter_map(|key| changes.remove(&key)).collect()
     }
 
-    fn push(&mut self, change: Change) {
+    pub(super) fn push(&mut self, change: Change) {
         let crowded = self.order.len() >= WITH_DATA;
         match self.changes.get_mut(&change.key) {
             Some(waiting) => {
@@ -138,11 +130,13 @@ mod tests {
         outbox.push(change("y", first, second, "y"));
         outbox.push(change("x", second, third, "3"));
         let refused = change("y", first, second, "y");
+        assert_eq!([outbox.begin(), outbox.begin()], [true, false], "one publishes");
         assert_eq!(outbox.pop(), [change("x", first, third, "3"), refused.clone()]);
         outbox.push_back(refused.clone());
         outbox.push(change("y", second, third, "3"));
         assert_eq!(outbox.pop(), [Change { data: None, to: third, ..refused }]);
         assert_eq!(outbox.pop(), []);
+        assert!(!outbox.begin(), "nothing waits");
     }
 
     #[test]
