@@ -1,6 +1,7 @@
 //! Instances and their turns: the engine.
 
 mod access;
+mod any_view;
 mod attempt;
 mod audience;
 mod builder;

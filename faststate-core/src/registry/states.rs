@@ -12,6 +12,7 @@ use dashmap::{DashMap, Entry};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::watch, time::Instant};
 
+pub(super) use super::any_view::AnyView;
 use super::{
     Access, Attempt, Audience, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
     attempt::Refused,
@@ -21,7 +22,7 @@ use super::{
     turn::{Attempting, Work},
 };
 use crate::{
-    BoxError, Elements, EventId, Key, ReactiveState, Scene, Version, View, Viewer,
+    BoxError, EventId, Key, ReactiveState, Scene, Version, Viewer,
     broadcast::Change,
     metrics::{EventMeter, StateMeter, Stopwatch, StoreMeter},
     store::{Guarded, Receipt, Store, StoreError},
@@ -80,27 +81,6 @@ pub(super) struct States<S: ReactiveState> {
     pub(super) store_meter: Arc<StoreMeter>,
     /// Of events that the application sends itself.
     pub(super) application: Arc<EventMeter>,
-}
-
-/// A view whose name is data.
-pub(super) trait AnyView<S>: Send + Sync {
-    fn name(&self) -> &'static str;
-    fn render(&self, state: &S) -> Elements;
-    fn update(&self, before: &S, after: &S) -> Vec<Elements>;
-}
-
-impl<V: View> AnyView<V::State> for V {
-    fn name(&self) -> &'static str {
-        V::NAME
-    }
-
-    fn render(&self, state: &V::State) -> Elements {
-        View::render(self, state)
-    }
-
-    fn update(&self, before: &V::State, after: &V::State) -> Vec<Elements> {
-        View::update(self, before, after)
-    }
 }
 
 /// All instances of some state: what the registry knows of it.

@@ -21,7 +21,7 @@ use tokio::{task::block_in_place, time::sleep};
 
 /// A silent death is noticed within 5 s; a busy machine adds to that. What is found without being noticed is found
 /// after a minute.
-const NOTICED: Duration = Duration::from_secs(15);
+const NOTICED: Duration = Duration::from_secs(8);
 
 async fn redis(url: &str) -> Arc<dyn Broadcaster> {
     Arc::new(RedisBroadcaster::builder(url).prefix("test").connect().await.unwrap())

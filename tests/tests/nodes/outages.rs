@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Within 5 s of the heal all nodes agree; a busy machine adds to that. What nobody notices is found after a minute.
-const AGREES: Duration = Duration::from_secs(20);
+const AGREES: Duration = Duration::from_secs(8);
 /// How long a burst runs before something happens.
 const SOON: Duration = Duration::from_millis(500);
 

@@ -1,0 +1,24 @@
+//! A view without its type.
+
+use crate::{Elements, View};
+
+/// A view whose name is data.
+pub(super) trait AnyView<S>: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn render(&self, state: &S) -> Elements;
+    fn update(&self, before: &S, after: &S) -> Vec<Elements>;
+}
+
+impl<V: View> AnyView<V::State> for V {
+    fn name(&self) -> &'static str {
+        V::NAME
+    }
+
+    fn render(&self, state: &V::State) -> Elements {
+        View::render(self, state)
+    }
+
+    fn update(&self, before: &V::State, after: &V::State) -> Vec<Elements> {
+        View::update(self, before, after)
+    }
+}
