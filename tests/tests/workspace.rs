@@ -116,7 +116,13 @@ fn dependencies_between_crates_point_one_way() {
         );
         let lowest: &[&str] = match name {
             "faststate-core" => &[],
-            "faststate" | "faststate-benches" | "faststate-demo" | "faststate-tests" => continue,
+            "faststate"
+            | "faststate-benches"
+            | "faststate-demo"
+            | "faststate-demo-next"
+            | "faststate-tests" => {
+                continue;
+            }
             _ => &["faststate-core"],
         };
         assert_eq!(ours, lowest, "{name}");
