@@ -204,13 +204,16 @@ impl Page {
         Ok(())
     }
 
-    /// Law 5: of one epoch never an older version, and no epoch comes back.
+    /// Law 5: of one epoch never an older version, and no epoch comes back; but what nobody has saved yet each node
+    /// begins with an epoch of its own.
     fn see(&mut self, path: Path, version: Version) -> Result<(), Failure> {
         let mut before = self.seen.iter().rev().filter(|(at, _)| *at == path).map(|(_, version)| *version);
         if let Some(last) = before.next() {
             let older = version.is_before(last)
                 || (version.epoch == last.epoch && version.seq == last.seq && version != last);
-            let returned = version.epoch != last.epoch && before.any(|before| before.epoch == version.epoch);
+            let begun = |before: Version| before.seq == 0 && last.seq == 0;
+            let returned = version.epoch != last.epoch
+                && before.any(|before| before.epoch == version.epoch && !begun(before));
             ensure!(
                 !older && !returned,
                 "a follower never goes back (law 5)",
@@ -320,4 +323,32 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
     let (Value::Object(a), Value::Object(b)) = (a, b) else { return a == b };
     let empty = Value::String(String::new());
     a.keys().chain(b.keys()).all(|name| same(a.get(name).unwrap_or(&empty), b.get(name).unwrap_or(&empty)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a page takes these versions one after the other; each is an epoch and how far it came.
+    fn takes(versions: &[(u64, u64)]) -> bool {
+        let mut page = Page::new();
+        versions.iter().all(|(epoch, seq)| {
+            page.merge(format!(r#"{{"a":{{"_v":"{epoch:016x}-{seq:x}-00000001"}}}}"#).as_bytes()).is_ok()
+        })
+    }
+
+    #[test]
+    fn law_05_no_version_goes_back_and_no_epoch_comes_back() {
+        assert!(takes(&[(1, 0), (1, 1), (1, 5), (2, 0), (2, 1)]));
+        for back in [
+            &[(1, 2), (1, 1)][..],
+            &[(1, 1), (2, 0), (1, 2)],
+            &[(1, 0), (2, 3), (1, 0)],
+            &[(1, 0), (2, 3), (1, 4)],
+        ] {
+            assert!(!takes(back), "{back:?}");
+        }
+        // Two nodes, before anybody has saved anything.
+        assert!(takes(&[(1, 0), (2, 0), (1, 0), (2, 1), (2, 2)]));
+    }
 }

@@ -34,6 +34,7 @@ impl MariaDb {
         let made = Command::new(program("mariadb-install-db", &[], "mariadb-server"))
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(format!("--datadir={}", folder.join("data").display()))
+            .arg(own_tmp(&folder))
             .args(as_root())
             .output()
             .expect("mariadb-install-db runs");
@@ -114,6 +115,7 @@ fn run(folder: &Folder, port: u16) -> Child {
         .arg(format!("--socket={}", folder.join("socket").display()))
         .arg(format!("--init-file={}", folder.join("init.sql").display()))
         .arg(format!("--port={port}"))
+        .arg(own_tmp(folder))
         .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=32M"])
         .args(as_root())
         .stdin(Stdio::null())
@@ -121,6 +123,11 @@ fn run(folder: &Folder, port: u16) -> Child {
         .stderr(fs::File::create(folder.join("log")).expect("a log"))
         .spawn()
         .expect("mariadbd runs")
+}
+
+/// Servers that start take temporary tables away, those of others that start, too.
+fn own_tmp(folder: &Folder) -> String {
+    format!("--tmpdir={}", folder.path().display())
 }
 
 /// Root has to say that it means it; anybody else is ignored.

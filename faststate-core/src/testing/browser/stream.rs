@@ -186,7 +186,8 @@ impl Browser {
         if self.app.nodes.is_empty() { vec![self.app.endpoint().clone()] } else { self.app.nodes.clone() }
     }
 
-    /// Whether this page's node has come as far as any other; alone it has.
+    /// Whether this page's node has come as far as any other; alone it has. What nobody has saved yet each begins with
+    /// an epoch of its own.
     async fn agreed(&self, nodes: &[Endpoint]) -> Result<(), String> {
         if nodes.len() < 2 || self.hidden {
             return Ok(());
@@ -195,7 +196,8 @@ impl Browser {
             let Some(here) = self.version(self.app.endpoint(), topic).await else { continue };
             for node in nodes {
                 let there = self.version(node, topic).await;
-                if there.is_some_and(|there| there != here) {
+                let differs = |there: &Version| *there != here && (there.seq, here.seq) != (0, 0);
+                if there.as_ref().is_some_and(differs) {
                     return Err(format!("this node has {topic} at {here}, another one differs"));
                 }
             }
