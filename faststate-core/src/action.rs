@@ -20,6 +20,10 @@ const URL: &AsciiSet =
 
 /// A Datastar action that sends an event: its `Display` is the value of a `data-on:*` attribute.
 ///
+/// The browser sends it again, as the same event, for about three minutes while the network fails or whoever
+/// stands in front of the application answers a 4xx or 5xx, such as a proxy that finds no node. FastState itself
+/// answers Datastar with a 200, also when it refuses an event, so that its refusal is shown and not repeated.
+///
 /// It contains neither `"` nor `&`, so that it means the same escaped by a template and raw inside double
 /// quotes. What cannot be written (an input that does not serialise, an illegal signal) becomes an
 /// action that does nothing but say so in the browser's console.
@@ -183,7 +187,7 @@ impl Action {
             }
         });
         out.push_str(
-            "},requestCancellation:'disabled',headers:{'Faststate-Event':\
+            "},requestCancellation:'disabled',retry:'error',headers:{'Faststate-Event':\
              [...crypto.getRandomValues(new Uint32Array(4))].join('-')",
         );
         if self.follows {

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-const REST: &str = "requestCancellation:'disabled',headers:{'Faststate-Event':[...crypto.getRandomValues(new Uint32Array(4))].join('-')";
+const REST: &str = "requestCancellation:'disabled',retry:'error',headers:{'Faststate-Event':[...crypto.getRandomValues(new Uint32Array(4))].join('-')";
 
 fn action(input: Value) -> Action {
     Action::new(&Method::POST, "product", "rename", None, Ok(input))

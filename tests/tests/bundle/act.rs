@@ -178,17 +178,32 @@ fn a_retry_sends_the_same_payload_but_collects_signals_again() {
     }
 }
 
+/// A 200 is the only answer that patches.
+fn patch(status: u16) -> Answer {
+    Answer::Whole(status, "Content-Type: application/json\r\n", r#"{"counter":{"count":9}}"#.to_owned())
+}
+
 #[test]
 fn an_answer_that_is_no_200_changes_nothing_but_can_be_noticed() {
     for status in [201, 400, 404, 422, 500, 503] {
-        let patch = r#"{"counter":{"count":9}}"#.to_owned();
-        let answer = Answer::Whole(status, "Content-Type: application/json\r\n", patch);
-        let (site, page, _) = clicked(&act(), [answer], 1);
+        let (site, page, _) = clicked("@post('/act')", [patch(status)], 1);
         page.expect_complaints(&["Failed to load resource"]);
         page.until("fetches.includes('finished')");
         assert_eq!(page.eval("fetches.includes('error')"), status >= 400, "{status}");
         assert_eq!(page.signal("counter.count"), 1, "{status}");
         assert_eq!(site.requests("/act").len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn what_a_proxy_refused_is_retried_as_the_same_event() {
+    // As a proxy answers that finds no node, or one that sheds load.
+    for status in [429, 502, 503, 504] {
+        let (_site, page, requests) = clicked(&act(), [patch(status), patch(200)], 2);
+        page.expect_complaints(&["Failed to load resource"]);
+        page.shows("#count", "9");
+        assert_eq!(event_id(&requests[0]), event_id(&requests[1]), "{status}");
+        assert_eq!(body(&requests[0]), body(&requests[1]), "{status}");
     }
 }
 

@@ -118,16 +118,17 @@ fn a_session_lives_on_over_a_restart() {
 }
 
 #[test]
-fn law_03_an_event_sent_while_the_server_was_down_counts_once() {
+fn law_03_an_event_sent_while_the_server_was_down_is_told_and_counts_once() {
     let mut demo = Demo::start();
     let page = visit(&demo, "/counter");
     demo.kill();
     page.fill("#amount", "4");
     page.click(ADD);
-    page.until("fetches.includes('retrying')");
+    page.shows("#unsent:not([hidden])", "A change has not reached the server yet. It is being sent again.");
     demo.restart();
     page.shows("#count", "4");
     page.shows("#update-count", "1");
+    page.until("document.querySelector('#unsent').hidden");
     was_not_reloaded(&page);
 }
 
