@@ -5,6 +5,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _},
     net::TcpListener,
     process::{self, Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -15,8 +16,8 @@ use rustix::{
 
 use crate::servers::{Nginx, Server};
 
-/// Where the server runs; the load runs on the last core.
-const SERVER_CORE: usize = 0;
+/// The first and the last core that this process may use: the server's, and the load's.
+static CORES: OnceLock<(usize, usize)> = OnceLock::new();
 
 /// A server's process; killed when dropped.
 #[derive(Debug)]
@@ -48,15 +49,13 @@ impl Child {
     /// When it does not start.
     pub fn start(server: Server) -> io::Result<Self> {
         if server == Server::Nchan {
-            let nginx = Nginx::start(SERVER_CORE)?;
+            let nginx = Nginx::start()?;
             let port = nginx.port;
             return Ok(Self { server, port, running: Running::Nginx(nginx) });
         }
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(["--serve", server.slug()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--serve", server.slug()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = spawn(&mut command)?;
         let mut line = String::new();
         if let Some(stdout) = process.stdout.as_mut() {
             BufReader::new(stdout).read_line(&mut line)?;
@@ -133,7 +132,6 @@ pub(crate) fn serve(slug: &str) -> io::Result<()> {
     let all = Server::STREAMING.into_iter().chain(Server::ANSWERING);
     let server = all.into_iter().find(|server| server.slug() == slug);
     let server = server.ok_or_else(|| io::Error::other(format!("there is no server {slug}")))?;
-    pin(SERVER_CORE)?;
     std::thread::spawn(|| {
         // Its parent holds the other end: it is closed when the parent ends, however it does.
         let _ = io::stdin().read(&mut [0]);
@@ -153,16 +151,30 @@ fn say(port: u16) {
 
 /// Keeps the load off the server's core, where there are two.
 pub(crate) fn pin_load() -> io::Result<()> {
-    let cores = std::thread::available_parallelism()?.get();
-    pin(cores - 1)
+    pin(cores()?.1)
+}
+
+/// Starts a server on its own core. It inherits that from this thread.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<process::Child> {
+    pin(cores()?.0)?;
+    let process = command.spawn();
+    pin_load()?;
+    process
+}
+
+fn cores() -> io::Result<(usize, usize)> {
+    // Before the first of them is pinned to.
+    if let Some(cores) = CORES.get() {
+        return Ok(*cores);
+    }
+    let allowed = sched_getaffinity(None)?;
+    let mut allowed = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+    let first = allowed.next().unwrap_or_default();
+    Ok(*CORES.get_or_init(|| (first, allowed.last().unwrap_or(first))))
 }
 
 fn pin(core: usize) -> io::Result<()> {
-    let allowed = sched_getaffinity(None)?;
     let mut set = CpuSet::new();
-    if allowed.is_set(core) {
-        set.set(core);
-        sched_setaffinity(None, &set)?;
-    }
-    Ok(())
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
 }

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::process::spawn;
+
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 const NGINX: &str = "/usr/sbin/nginx";
 
@@ -28,18 +30,17 @@ impl Nginx {
         Path::new(MODULE).exists() && Path::new(NGINX).exists()
     }
 
-    /// Starts one worker on `core`.
-    pub(crate) fn start(core: usize) -> io::Result<Self> {
+    /// Starts one worker.
+    pub(crate) fn start() -> io::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let folder = std::env::temp_dir().join(format!("faststate-bench-nchan-{port}"));
         fs::create_dir_all(&folder)?;
-        let affinity = format!("1{}", "0".repeat(core));
         let at = folder.display();
         fs::write(
             folder.join("nginx.conf"),
             format!(
                 "load_module {MODULE};\nuser root;\ndaemon off;\npid {at}/pid;\nerror_log {at}/error.log;\n\
-                 worker_processes 1;\nworker_cpu_affinity {affinity};\nworker_rlimit_nofile 20000;\n\
+                 worker_processes 1;\nworker_rlimit_nofile 20000;\n\
                  events {{ worker_connections 15000; }}\n\
                  http {{\n  access_log off;\n  client_body_temp_path {at};\n  keepalive_requests 1000000;\n\
                  server {{\n    listen 127.0.0.1:{port} backlog=4096;\n\
@@ -47,11 +48,9 @@ impl Nginx {
                  location = /publish {{ nchan_publisher; nchan_channel_id board; nchan_message_buffer_length 100; }}\n  }}\n}}\n"
             ),
         )?;
-        let process = Command::new(NGINX)
-            .args(["-p", &folder.to_string_lossy(), "-c", "nginx.conf"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut command = Command::new(NGINX);
+        command.args(["-p", &folder.to_string_lossy(), "-c", "nginx.conf"]);
+        let process = spawn(command.stdin(Stdio::null()).stderr(Stdio::null()))?;
         let nginx = Self { process, port, folder };
         for _ in 0..PATIENCE {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
