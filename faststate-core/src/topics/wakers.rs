@@ -10,6 +10,7 @@ use tokio::time::Instant;
 ///
 /// They are woken in rounds, some at a time, each before anybody twice: thousands that are woken at once
 /// would stand in the way of everything else, and those woken again in the way of those that still wait.
+/// So no more are woken than have looked since: a runtime's queue that overflows is no queue any more.
 /// What comes while a round goes on, the rest of the round hears of in it and the others after it. A
 /// follower that has not looked since it was woken is not armed, so a burst of frames wakes it once.
 ///
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Wakers {
     inner: Mutex<Inner>,
-    /// How many are woken at a time.
+    /// How many are on their way at a time, from being woken to waiting again.
     batch: usize,
     /// How long after the beginning of a round the next begins, at the least.
     pace: Duration,
@@ -28,12 +29,16 @@ struct Inner {
     slots: Slab<Waker>,
     /// One bit per slot.
     armed: Vec<u64>,
-    /// The word of `armed` that is next.
+    /// The slot that is next.
     next: usize,
-    /// How many words are to be gone through until everybody has heard of the newest frame.
+    /// How many slots are to be gone through until everybody has heard of the newest frame.
     left: usize,
     /// How many of these belong to the present round.
     in_round: usize,
+    /// How many were woken that do not wait again yet.
+    on_way: usize,
+    /// Whether anybody waits again since it was last looked.
+    came_back: bool,
     began: Option<Instant>,
     /// Whether somebody sees to it that the rest is woken.
     going: bool,
@@ -64,8 +69,10 @@ impl Wakers {
     pub(super) fn leave(&self, slot: usize) -> usize {
         let mut inner = self.inner.lock();
         drop(inner.slots.remove(slot));
-        if let Some(word) = inner.armed.get_mut(slot / 64) {
-            *word &= !(1 << (slot % 64));
+        let bit = 1 << (slot % 64);
+        match inner.armed.get_mut(slot / 64) {
+            Some(word) if *word & bit != 0 => *word &= !bit,
+            _ => inner.on_way = inner.on_way.saturating_sub(1),
         }
         inner.slots.len()
     }
@@ -76,9 +83,11 @@ impl Wakers {
         if !inner.slots[slot].will_wake(waker) {
             inner.slots[slot].clone_from(waker);
         }
+        inner.on_way = inner.on_way.saturating_sub(1);
+        inner.came_back = true;
         let word = slot / 64;
         if inner.armed.len() <= word {
-            let new = word + 1 - inner.armed.len();
+            let new = (word + 1 - inner.armed.len()) * 64;
             inner.armed.resize(word + 1, 0);
             // What goes on is longer by so much.
             if inner.left > 0 {
@@ -96,7 +105,7 @@ impl Wakers {
     pub(super) fn wake(&self) -> Rest {
         {
             let mut inner = self.inner.lock();
-            inner.left = inner.armed.len();
+            inner.left = inner.armed.len() * 64;
             if inner.left == 0 || std::mem::replace(&mut inner.going, true) {
                 return Rest::Nobody;
             }
@@ -112,7 +121,13 @@ impl Wakers {
             if let Some(at) = inner.waits(self.pace) {
                 return Rest::At(at);
             }
-            inner.take(self.batch, &mut woken);
+            if !std::mem::take(&mut inner.came_back) {
+                // Whoever is not back by now writes to somebody slow, and is not waited for.
+                inner.on_way = 0;
+            }
+            let room = self.batch.saturating_sub(inner.on_way);
+            inner.take(room, &mut woken);
+            inner.on_way += woken.len();
             inner.going = inner.left > 0;
             if inner.going { Rest::Soon } else { Rest::Nobody }
         };
@@ -155,20 +170,26 @@ impl Inner {
         None
     }
 
-    /// Takes about so many of those that are armed, in their order, to the end of the round.
+    /// Takes so many of those that are armed, in their order, to the end of the round.
     fn take(&mut self, most: usize, woken: &mut Vec<Waker>) {
         while self.in_round > 0 && woken.len() < most {
-            let at = self.next % self.armed.len();
-            let mut word = std::mem::take(&mut self.armed[at]);
-            while word != 0 {
-                let bit = word.trailing_zeros() as usize;
-                word &= word - 1;
-                woken.extend(self.slots.get(at * 64 + bit).cloned());
+            let (word, bit) = (self.next / 64, self.next % 64);
+            let armed = self.armed[word] >> bit;
+            let idle = (armed.trailing_zeros() as usize).min(64 - bit).min(self.in_round);
+            self.pass(idle);
+            if armed != 0 && self.in_round > 0 {
+                let slot = word * 64 + bit + idle;
+                self.armed[word] &= !(1 << (slot % 64));
+                woken.extend(self.slots.get(slot).cloned());
+                self.pass(1);
             }
-            self.next = at + 1;
-            self.left -= 1;
-            self.in_round -= 1;
         }
+    }
+
+    fn pass(&mut self, slots: usize) {
+        self.next = (self.next + slots) % (self.armed.len() * 64);
+        self.left -= slots;
+        self.in_round -= slots;
     }
 }
 
@@ -328,6 +349,22 @@ mod tests {
             rest = wakers.wake_more();
         }
         assert!(heard.iter().all(|heard| *heard >= 10), "{heard:?}");
+    }
+
+    #[test]
+    fn no_more_are_on_their_way_than_a_batch_and_who_is_slow_is_not_waited_for() {
+        let wakers = Wakers::new(64, Duration::ZERO);
+        let mut all: Vec<_> = (0..1_000).map(|_| One::of(&wakers, 0)).collect();
+        let woken = |all: &[One]| all.iter().filter(|one| one.woken.0.load(Ordering::Relaxed) > 0).count();
+        assert_eq!((wakers.wake(), woken(&all)), (Rest::Soon, 64));
+        all.iter_mut().take(10).for_each(|one| one.looks(&wakers, 1));
+        assert_eq!((wakers.wake_more(), woken(&all)), (Rest::Soon, 54 + 10));
+        assert_eq!((wakers.wake_more(), woken(&all)), (Rest::Soon, 64 + 64), "nobody came back");
+        for one in all.drain(10..20) {
+            wakers.leave(one.slot);
+        }
+        all.iter_mut().skip(10).take(1).for_each(|one| one.looks(&wakers, 1));
+        assert_eq!((wakers.wake_more(), woken(&all)), (Rest::Soon, 117 + 11), "who leaves is not waited for");
     }
 
     #[tokio::test(start_paused = true)]
