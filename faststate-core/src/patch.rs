@@ -11,7 +11,7 @@ mod merge;
 pub(crate) use self::differences::{Difference, differences};
 pub(crate) use self::{
     difference::{Change, Remains, difference},
-    image::stored,
+    image::{ROOM, stored},
 };
 pub use self::{
     image::{Image, ImageError},

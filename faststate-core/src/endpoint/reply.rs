@@ -90,11 +90,15 @@ static BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 pub(super) const JSON: &str = "application/json";
 
+/// How many headers an answer has at most, those of an adapter and its server aside.
+const HEADERS: usize = 6;
+
 /// An answer with the headers that all of them have.
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Response<ReplyBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if content_type == EVENT_STREAM {
@@ -191,7 +195,8 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
 
 /// The signals that take away what an earlier problem left, as JSON: set to `""`, never deleted.
 fn cleared(state: &str, fields: &[&str]) -> Vec<u8> {
-    let mut json = br#"{"_problem":"""#.to_vec();
+    let mut json = Vec::with_capacity(ROOM);
+    json.extend_from_slice(br#"{"_problem":"""#);
     // Names are made of letters, digits and `_`: nothing to escape.
     let mut legal = fields.iter().filter(|field| check_name(field).is_ok()).peekable();
     if legal.peek().is_some() {

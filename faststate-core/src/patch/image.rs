@@ -51,7 +51,12 @@ impl Image {
     /// whose keys are no text, a float that is not finite, and what a `Serialize` of the application
     /// refuses.
     pub fn of(signals: &impl Serialize) -> Result<Self, ImageError> {
-        signals.serialize(Top).map_err(|Failed(error)| *error)
+        Self::about(signals, ROOM)
+    }
+
+    /// As [`of`](Self::of), where about so many bytes are expected.
+    pub(crate) fn about(signals: &impl Serialize, bytes: usize) -> Result<Self, ImageError> {
+        signals.serialize(Top { bytes }).map_err(|Failed(error)| *error)
     }
 
     /// The whole JSON object.
@@ -87,9 +92,9 @@ impl Image {
 }
 
 /// A state as a store keeps it: plain JSON, but refused where JSON (a float that is not finite) or a
-/// browser (a reserved key) could not give it back.
-pub(crate) fn stored(state: &impl Serialize) -> Result<Bytes, ImageError> {
-    let mut out = Vec::with_capacity(ROOM);
+/// browser (a reserved key) could not give it back. About so many `bytes` are expected.
+pub(crate) fn stored(state: &impl Serialize, bytes: usize) -> Result<Bytes, ImageError> {
+    let mut out = Vec::with_capacity(bytes);
     state.serialize(Value::<Kept>::new(&mut out)).map_err(|Failed(error)| *error)?;
     Ok(out.into())
 }
@@ -171,10 +176,12 @@ impl ser::Error for Failed {
 }
 
 /// Takes a struct or map apart into fields.
-struct Top;
+struct Top {
+    bytes: usize,
+}
 
 /// Where most states fit without growing.
-const ROOM: usize = 128;
+pub(crate) const ROOM: usize = 128;
 
 struct Fields {
     out: Vec<u8>,
@@ -185,8 +192,8 @@ struct Fields {
 }
 
 impl Fields {
-    fn new(fields: usize, open: bool) -> Self {
-        let mut out = Vec::with_capacity(ROOM);
+    fn new(bytes: usize, fields: usize, open: bool) -> Self {
+        let mut out = Vec::with_capacity(bytes);
         out.push(b'{');
         Self { out, fields: Vec::with_capacity(fields), open, sorted: true }
     }
@@ -380,11 +387,11 @@ impl Serializer for Top {
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Fields, Failed> {
-        Ok(Fields::new(len.unwrap_or_default(), true))
+        Ok(Fields::new(self.bytes, len.unwrap_or_default(), true))
     }
 
     fn serialize_struct(self, _: &'static str, len: usize) -> Result<Fields, Failed> {
-        Ok(Fields::new(len, false))
+        Ok(Fields::new(self.bytes, len, false))
     }
 
     fn serialize_struct_variant(

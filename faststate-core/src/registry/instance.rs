@@ -17,11 +17,14 @@ use super::{Error, audience::Listeners, presence::Counts, run::Run, shared::guar
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
-    patch::{Image, stored},
+    patch::{Image, ROOM, stored},
     store::{Expect, Record},
     topics::Topic,
     wire::Nest,
 };
+
+/// By how many bytes a state may grow before its buffer does.
+pub(super) const MORE: usize = 32;
 
 /// How often what somebody has seen may start a new epoch.
 const RENEWAL: Duration = Duration::from_secs(60);
@@ -197,7 +200,7 @@ impl<S: ReactiveState> Instance<S> {
 impl<S: ReactiveState> Current<S> {
     /// A state that is not saved yet, under a new epoch.
     pub(super) fn start(state: S) -> Result<Self, Error> {
-        let data = encode(&state)?;
+        let data = encode(&state, ROOM)?;
         Ok(Self::new(state, data, Version::start(), false))
     }
 
@@ -229,7 +232,7 @@ impl<S: ReactiveState> Current<S> {
     /// The signals, encoded once.
     pub(super) fn image(&self) -> Result<&Image, Error> {
         let image = self.image.get_or_init(|| {
-            guard("`signals` panicked", || Image::of(&self.state.signals()))
+            guard("`signals` panicked", || Image::about(&self.state.signals(), self.data.len() + MORE))
                 .map_err(|error| error.to_string())
                 .and_then(|image| image.map_err(|error| error.to_string()))
                 .map_err(Arc::from)
@@ -246,9 +249,9 @@ impl<S: ReactiveState> Current<S> {
     }
 }
 
-/// The state as it is stored.
-pub(super) fn encode<S: ReactiveState>(state: &S) -> Result<Bytes, Error> {
-    match guard("`serialize` panicked", || stored(state))? {
+/// The state as it is stored, of which about so many `bytes` are expected.
+pub(super) fn encode<S: ReactiveState>(state: &S, bytes: usize) -> Result<Bytes, Error> {
+    match guard("`serialize` panicked", || stored(state, bytes))? {
         Ok(data) => Ok(data),
         Err(error) => Err(Error::internal("the state cannot be encoded", &error.into())),
     }

@@ -339,11 +339,11 @@ impl<S: ReactiveState> States<S> {
             Poll::Ready(attempt) => me.take_turn(&instance, work(attempt?), deadline).await,
             Poll::Pending => {
                 let instance = Arc::clone(&instance);
-                let rest = async move {
+                let rest = Box::pin(async move {
                     let prepared = tokio::time::timeout_at(deadline, preparing).await;
                     let attempt = prepared.map_err(|_| Error::TimedOut)??;
                     me.take_turn(&instance, work(attempt), deadline).await
-                };
+                });
                 self.shared.detached(rest).await?
             }
         };

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    future::Future,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -130,31 +129,22 @@ impl<S: ReactiveState> States<S> {
                 return Ok(());
             }
         }
-        let turns = Arc::clone(self).take_turns(Arc::clone(instance));
-        self.shared.detach(async move {
-            // In this very task: another one would have to be woken first.
-            if let Some(publishing) = turns.await {
-                publishing.await;
-            }
-        });
+        self.shared.detach(Arc::clone(self).take_turns(Arc::clone(instance)));
         Ok(())
     }
 
-    /// Takes turns until none is left; gives what is then to be told to other nodes.
-    async fn take_turns(
-        self: Arc<Self>,
-        instance: Arc<Instance<S>>,
-    ) -> Option<impl Future<Output = ()> + Send + use<S>> {
+    /// Takes turns until none is left, and tells other nodes what there is to tell.
+    async fn take_turns(self: Arc<Self>, instance: Arc<Instance<S>>) {
         // Whatever ends this, a runtime that shuts down included, the next event finds the queue open.
         let mut running = Running { instance: &instance, ended: false };
         let mut taken = 0_u64;
-        loop {
+        let publishing = loop {
             let turn = {
                 let mut queue = instance.queue.lock();
                 let Some(turn) = queue.waiting.pop_front() else {
                     queue.running = false;
                     running.ended = true;
-                    return self.shared.publishing();
+                    break self.shared.publishing();
                 };
                 turn
             };
@@ -185,6 +175,10 @@ impl<S: ReactiveState> States<S> {
             // Nobody listens any more if the caller hung up.
             let _ = reply.send(answer);
             self.clear_up(&instance);
+        };
+        // In this very task: another one would have to be woken first.
+        if let Some(publishing) = publishing {
+            publishing.await;
         }
     }
 }

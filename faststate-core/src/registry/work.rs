@@ -11,7 +11,7 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     Answer, Error, Outcome,
-    instance::{Current, Instance, encode},
+    instance::{Current, Instance, MORE, encode},
     shared::guard,
     states::States,
     turn::{Attempting, Work},
@@ -236,7 +236,7 @@ impl<S: ReactiveState> States<S> {
             let mut copy = (*current.state).clone();
             attempt.apply(&mut copy, &mut context).map(|()| copy)
         })??;
-        let data = encode(&state)?;
+        let data = encode(&state, current.data.len() + MORE)?;
         let Context { effects, aftermath, .. } = context;
         let answer = if data == current.data { Answer::Unchanged } else { Answer::Changed };
         // What others notice is done once per event (law 3), so its receipt is saved whatever changed.

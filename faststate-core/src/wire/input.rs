@@ -63,8 +63,11 @@ impl Input {
             input.body = strict::object(signals.as_bytes())?;
         }
         if !body.is_empty() {
-            for (name, value) in parse_body(content_type, body)? {
-                insert(&mut input.body, name, value)?;
+            let fields = parse_body(content_type, body)?;
+            if input.body.is_empty() {
+                input.body = fields;
+            } else {
+                fields.into_iter().try_for_each(|(name, value)| insert(&mut input.body, name, value))?;
             }
         }
         match input.query.keys().find(|name| input.body.contains_key(*name)) {
