@@ -11,7 +11,7 @@ use faststate::{
     prelude::*,
     registry::RegistryBuilder,
 };
-use salvo::http::{HeaderValue, header, request::Parts};
+use http::{HeaderValue, header, request::Parts};
 use serde::{Deserialize, Serialize};
 
 /// How many browsers one user is signed in with; one more signs out the oldest.
