@@ -16,7 +16,7 @@ pub(crate) struct Options {
     #[arg(default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
 
-    /// What the site is served through: salvo, axum or hyper. Those that it was built with as features are there
+    /// What the site is served through: salvo, axum or hyper, if it was built with the feature of that name
     #[arg(long, env = "FASTSTATE_ADAPTER", value_name = "ADAPTER", default_value = Adapter::BUILT_IN[0].0)]
     pub(crate) adapter: Adapter,
 
