@@ -11,6 +11,8 @@ fn visit(demo: &Demo) -> Page {
 }
 
 fn say(page: &Page, name: &str, message: &str) {
+    // What was said before may be on its way yet, although its answer shows: until then the form takes nothing.
+    page.until("!document.querySelector('#send').ariaBusy");
     page.fill("#username", name);
     page.fill("#message", message);
     page.enter();
