@@ -103,3 +103,20 @@ async fn maintenance_is_for_everybody_but_who_can_end_it() -> Result<(), BoxErro
     }
     Ok(())
 }
+
+/// A page on the form leaves it when it hears of another user: the one that has sent the form would lose its answer.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_left_says_so_after_the_answer() -> Result<(), BoxError> {
+    for app in apps()? {
+        let mut page = signed_in(&app, "alice").await;
+        let mut window = page.window();
+        window.visit("/login").await;
+        window.assert_signal("login.user", "alice");
+        page.post("/login", &[("name", "bob"), ("password", account::PASSWORD)]).await;
+        page.assert_signal("login.user", "bob");
+        window.read().await;
+        window.assert_signal("login.user", "alice");
+        window.sees("login.user", "bob").await;
+    }
+    Ok(())
+}
