@@ -1,14 +1,14 @@
-//! An adapter over bare hyper: how thin one is. It knows one page, at `/`; everything else is the endpoint's.
+//! An adapter over bare hyper: how thin one is. One function answers for all pages; everything else is the endpoint's.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use faststate::{
-    BoxError, Registry,
+    BoxError,
     endpoint::{Endpoint, Page, Problem, ReplyBody, Visit},
 };
 use http_body_util::{Either, Full};
 use hyper::{
-    Request, Response, StatusCode,
+    Request, Response,
     body::{Bytes, Incoming},
     header::{CONTENT_TYPE, HeaderValue},
     server::conn::http1,
@@ -29,40 +29,33 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 type Answer = Response<Either<ReplyBody, Full<Bytes>>>;
 
-/// FastState on bare hyper.
+/// What a page is answered with: HTML, unless it says what else it is.
+pub(crate) type Shown = Result<Response<Bytes>, BoxError>;
+
+/// FastState on bare hyper, and a function that shows pages.
 #[derive(Clone)]
-pub(crate) struct FastState {
+pub(crate) struct FastState<P> {
     endpoint: Endpoint,
+    pages: P,
     drain_window: Duration,
 }
 
-impl FastState {
-    pub(crate) fn new(registry: Arc<impl Registry>) -> Self {
-        Self::over(Endpoint::new(registry))
+impl<P, F> FastState<P>
+where
+    P: Fn(Page, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Shown> + Send + 'static,
+{
+    pub(crate) fn new(endpoint: Endpoint, pages: P) -> Self {
+        Self { endpoint, pages, drain_window: Duration::from_secs(5) }
     }
 
-    pub(crate) fn over(endpoint: Endpoint) -> Self {
-        Self { endpoint, drain_window: Duration::from_secs(5) }
-    }
-
-    /// Serves a page and FastState's own routes until Ctrl-C, then drains and returns.
-    pub(crate) async fn serve<F>(self, address: impl ToSocketAddrs, index: fn(Page) -> F) -> io::Result<()>
-    where
-        F: Future<Output = Result<String, BoxError>> + Send + 'static,
-    {
+    /// Serves pages and FastState's own routes until Ctrl-C, then drains and returns.
+    pub(crate) async fn serve(self, address: impl ToSocketAddrs) -> io::Result<()> {
         let stop = async { drop(tokio::signal::ctrl_c().await) };
-        self.serve_until(TcpListener::bind(address).await?, index, stop).await
+        self.serve_until(TcpListener::bind(address).await?, stop).await
     }
 
-    async fn serve_until<F>(
-        self,
-        listener: TcpListener,
-        index: fn(Page) -> F,
-        stop: impl Future<Output = ()>,
-    ) -> io::Result<()>
-    where
-        F: Future<Output = Result<String, BoxError>> + Send + 'static,
-    {
+    async fn serve_until(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
         let (connections, mut stop) = (GracefulShutdown::new(), pin!(stop));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
@@ -81,7 +74,7 @@ impl FastState {
             let site = self.clone();
             let service = service_fn(move |request| {
                 let site = site.clone();
-                async move { Ok::<_, BoxError>(site.answer(request, peer, index).await) }
+                async move { Ok::<_, BoxError>(site.answer(request, peer).await) }
             });
             let connection = connections.watch(http.serve_connection(TokioIo::new(socket), service));
             tokio::spawn(connection);
@@ -94,25 +87,21 @@ impl FastState {
         Ok(())
     }
 
-    async fn answer<F>(self, request: Request<Incoming>, peer: SocketAddr, index: fn(Page) -> F) -> Answer
-    where
-        F: Future<Output = Result<String, BoxError>> + Send + 'static,
-    {
+    async fn answer(self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         if self.endpoint.answers(request.uri().path()) {
             return self.endpoint.respond(request, Some(peer)).await.map(Either::Left);
         }
-        let mut answer = Response::new(Either::Right(Full::default()));
-        if request.uri().path() != "/" {
-            *answer.status_mut() = StatusCode::NOT_FOUND;
-            return answer;
-        }
-        let (visit, (head, _)) = (Visit::new(self.endpoint), request.into_parts());
-        let shown = async { index(visit.page(&head).await?).await };
-        match shown.await {
-            Ok(html) => *answer.body_mut() = Either::Right(html.into()),
-            Err(error) => answer = Problem::unexpected(error).page().map(Either::Left),
-        }
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        let (visit, (head, body)) = (Visit::new(self.endpoint), request.into_parts());
+        let shown = async {
+            let page = visit.page(&head).await?;
+            (self.pages)(page, Request::from_parts(head, body)).await
+        };
+        let mut answer = match shown.await {
+            Ok(shown) => shown.map(|body| Either::Right(body.into())),
+            Err(error) => Problem::unexpected(error).page().map(Either::Left),
+        };
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        answer.headers_mut().entry(CONTENT_TYPE).or_insert(html);
         visit.mark(answer.headers_mut());
         answer
     }
@@ -122,14 +111,23 @@ impl FastState {
 async fn it_keeps_every_promise_of_an_adapter() {
     use faststate::conformance::{adapter, fixture};
 
+    async fn pages(page: Page, request: Request<Incoming>) -> Shown {
+        match request.uri().path() {
+            "/missing" => drop(page.follow_id::<fixture::Vault>("none").await?),
+            "/broken" => return Err(fixture::INTERNAL.into()),
+            _ => {}
+        }
+        let counter = page.follow::<fixture::Counter>().await?;
+        Ok(Response::new(fixture::page(&page, &counter).into()))
+    }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let site = FastState::over(fixture::endpoint(fixture::registry().unwrap()));
-    let site = FastState { drain_window: Duration::from_millis(500), ..site };
+    let endpoint = fixture::endpoint(fixture::registry().unwrap());
+    let site = FastState { endpoint, pages, drain_window: Duration::from_millis(500) };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let stopped = async { drop(stopped.await) };
-    let serving = tokio::spawn(site.serve_until(listener, |page| async move { Ok(page.signals()) }, stopped));
+    let serving = tokio::spawn(site.serve_until(listener, async { drop(stopped.await) }));
     adapter::all(address).await.unwrap();
+    adapter::pages_are_the_viewers(address).await.unwrap();
     let begin = || {
         stop.send(()).unwrap();
         async { serving.await.unwrap().unwrap() }

@@ -3,8 +3,13 @@
 
 mod adapter;
 
-use adapter::FastState;
-use faststate::{BoxError, endpoint::Page, prelude::*};
+use adapter::{FastState, Shown};
+use faststate::{
+    BoxError, Error,
+    endpoint::{Endpoint, Page},
+    prelude::*,
+};
+use hyper::{Request, Response, body::Incoming};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -47,19 +52,23 @@ impl Event for Reset {
     }
 }
 
-async fn index(page: Page) -> Result<String, BoxError> {
+async fn index(page: Page, request: Request<Incoming>) -> Shown {
+    if request.uri().path() != "/" {
+        return Err(Error::Unknown.into());
+    }
     let counter = page.follow::<Counter>().await?;
     page.signal("amount", 1);
     let (datastar, signals, follow) = (page.datastar_script(), page.signals(), page.follow_action());
     let (count, add) = (counter.count, Increment { amount: 1 }.action().bind("amount", "amount"));
     let reset = Reset {}.action();
-    Ok(format!(
+    let html = format!(
         r#"<!doctype html><html lang="en"><title>Counter</title><link rel="icon" href="data:,">{datastar}
         <body data-signals="{signals}" data-init="{follow}"><h1 data-text="$counter.count">{count}</h1>
         <form data-on:submit="{add}"><label>Amount <input type="number" data-bind="amount"></label>
         <button>Add</button> <button type="button" data-on:click="{reset}">Reset</button></form>
         <p role="alert" data-text="$_errors.counter.amount"></p>"#
-    ))
+    );
+    Ok(Response::new(html.into()))
 }
 
 #[tokio::main]
@@ -70,5 +79,5 @@ async fn main() -> Result<(), BoxError> {
         })
         .build()?;
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
-    Ok(FastState::new(registry).serve(address, index).await?)
+    Ok(FastState::new(Endpoint::new(registry), index).serve(address).await?)
 }

@@ -11,7 +11,7 @@ use faststate::{
     prelude::*,
     registry::RegistryBuilder,
 };
-use salvo::http::{HeaderValue, header, request::Parts};
+use http::{HeaderValue, header, request::Parts};
 use serde::{Deserialize, Serialize};
 
 /// How many browsers one user is signed in with; one more signs out the oldest.
@@ -128,13 +128,17 @@ pub(crate) async fn sign_in(page: &Page, user: &'static User) -> Result<SessionI
         if !whose.is_empty() {
             account(registry, &whose)?.update(move |account| forget(account, &left)).await?;
         }
-        before.update(|login| set(login, "")).await?;
-        // The browser's other windows come back with the new cookie, which it has once it has our answer.
+        // The browser's other windows come back with the new cookie, which it has once it has our answer. The session
+        // that was left says last that it is nobody's: a page that hears of it leaves for the form, and the one that
+        // waits for our answer would never get it.
         let endpoint = page.endpoint().clone();
         tokio::spawn(async move {
             for wait in [300, 1_000, 5_000] {
                 tokio::time::sleep(Duration::from_millis(wait)).await;
                 endpoint.close_streams(|viewer| viewer.session_id() == Some(&left));
+            }
+            if let Err(error) = before.update(|login| set(login, "")).await {
+                tracing::warn!(%error, "a session that was left still says whose it was");
             }
         });
     }

@@ -2,14 +2,15 @@
 
 use askama::Template;
 use faststate::{
+    BoxError,
+    endpoint::Page,
     prelude::*,
     registry::{Call, RegistryBuilder},
-    salvo::{Page, PageError},
 };
-use salvo::prelude::*;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::{layout::Layout, login};
+use crate::{layout::Layout, login, web::Answer};
 
 const LONGEST: usize = 200;
 
@@ -156,17 +157,11 @@ impl AdminPage {
     }
 }
 
-#[handler]
-pub(crate) async fn show(page: Page, response: &mut Response) -> Result<(), PageError> {
+pub(crate) async fn show(page: &Page) -> Result<Answer, BoxError> {
     if page.viewer().user().is_none() {
-        response.render(login::required("/admin"));
-        return Ok(());
+        return Ok(login::required("/admin"));
     }
     let allowed = page.viewer().has_role("admin");
-    if !allowed {
-        response.status_code(StatusCode::FORBIDDEN);
-    }
-    let layout = Layout::of(&page, "/admin", "admin.rs").await?;
-    response.render(Text::Html(AdminPage { layout, allowed }.render()?));
-    Ok(())
+    let html = AdminPage { layout: Layout::of(page, "/admin", "admin.rs").await?, allowed }.render()?;
+    Ok(if allowed { html.into() } else { Answer::refused(StatusCode::FORBIDDEN, html) })
 }

@@ -1,28 +1,18 @@
 //! The stylesheet, the icon, and what browsers may load.
 
 use faststate::endpoint::{Bundle, DATASTAR_CDN};
-use salvo::{
-    http::{HeaderValue, header},
-    prelude::*,
-};
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::web::Answer;
 
 /// The stylesheet. Its address changes with its content, so that browsers keep it for good.
-#[handler]
-pub(crate) fn style(response: &mut Response) {
-    asset(response, "text/css; charset=utf-8", include_str!("../assets/style.css"));
+pub(crate) fn style() -> Answer {
+    Answer::file("text/css; charset=utf-8", include_str!("../assets/style.css"))
 }
 
 /// The icon.
-#[handler]
-pub(crate) fn icon(response: &mut Response) {
-    asset(response, "image/svg+xml", include_str!("../assets/favicon.svg"));
-}
-
-fn asset(response: &mut Response, kind: &'static str, content: &'static str) {
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
-    response.body(content);
+pub(crate) fn icon() -> Answer {
+    Answer::file("image/svg+xml", include_str!("../assets/favicon.svg"))
 }
 
 /// The headers that say what a page may load, and who may show it.
@@ -43,19 +33,9 @@ impl Policy {
         let content = HeaderValue::try_from(content);
         Self { content: content.unwrap_or(HeaderValue::from_static("default-src 'none'")) }
     }
-}
 
-#[async_trait]
-impl Handler for Policy {
-    async fn handle(
-        &self,
-        request: &mut Request,
-        depot: &mut Depot,
-        response: &mut Response,
-        control: &mut FlowCtrl,
-    ) {
-        control.call_next(request, depot, response).await;
-        let headers = response.headers_mut();
+    /// Puts them on an answer, whose own policy goes before.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
         headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| self.content.clone());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));

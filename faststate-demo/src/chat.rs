@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use askama::Template;
 use faststate::{
-    Reply,
+    BoxError, Reply,
+    endpoint::Page,
     prelude::*,
     registry::{Audience, RegistryBuilder},
-    salvo::{Current, Page, PageError},
 };
-use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{account::USERS, layout::Layout, timer::milliseconds};
@@ -255,11 +254,10 @@ impl ChatPage<'_> {
     }
 }
 
-#[handler]
-pub(crate) async fn show(page: Page, chat: Current<Chat>) -> Result<Text<String>, PageError> {
-    let messages = page.view::<Messages>().await?;
-    let layout = Layout::of(&page, "/chat", "chat.rs").await?;
-    Ok(Text::Html(ChatPage { layout, chat: &chat, messages: &messages }.render()?))
+pub(crate) async fn show(page: &Page) -> Result<String, BoxError> {
+    let (chat, messages) = (page.follow::<Chat>().await?, page.view::<Messages>().await?);
+    let layout = Layout::of(page, "/chat", "chat.rs").await?;
+    Ok(ChatPage { layout, chat: &chat, messages: &messages }.render()?)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use faststate::endpoint::{Limits, Secret, SecretError};
 
-use crate::{broadcast, store::Address};
+use crate::{broadcast, store::Address, web::Adapter};
 
 /// FastState's demo: a small site, live in every window.
 #[derive(Debug, Parser)]
@@ -15,6 +15,10 @@ pub(crate) struct Options {
     #[arg(long, env = "FASTSTATE_LISTEN", value_name = "ADDRESS:PORT", value_parser = address)]
     #[arg(default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
+
+    /// What the site is served through: salvo, axum or hyper, if it was built with the feature of that name
+    #[arg(long, env = "FASTSTATE_ADAPTER", value_name = "ADAPTER", default_value = Adapter::BUILT_IN[0].0)]
+    pub(crate) adapter: Adapter,
 
     /// What session cookies are signed with: at least 32 bytes in hexadecimal, as `openssl rand -hex 32`
     /// prints them. More of them, separated by commas, are accepted but not signed with, so that all nodes
@@ -111,6 +115,7 @@ mod tests {
             Err(error) => error.to_string(),
         };
         assert!(complaint("--listen", "localhost").contains("127.0.0.1:5000"));
+        assert!(complaint("--adapter", "rocket").contains("salvo, axum or hyper"));
         assert!(complaint("--secret", "abcd").contains("openssl rand -hex 32"));
         let (one, other) = ("0a".repeat(32), "b0".repeat(32));
         let (both, half) = (format!("{one},{other}"), format!("{one},"));

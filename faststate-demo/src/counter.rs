@@ -3,12 +3,7 @@
 use std::collections::VecDeque;
 
 use askama::Template;
-use faststate::{
-    prelude::*,
-    registry::RegistryBuilder,
-    salvo::{Current, Page, PageError},
-};
-use salvo::prelude::*;
+use faststate::{BoxError, endpoint::Page, prelude::*, registry::RegistryBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -227,16 +222,10 @@ impl CounterPage<'_> {
     }
 }
 
-#[handler]
-pub(crate) async fn show(
-    page: Page,
-    counter: Current<Counter>,
-    request: &mut Request,
-) -> Result<Text<String>, PageError> {
-    let host = request.header("host").unwrap_or("127.0.0.1:5000");
-    let chart = page.view::<Chart>().await?;
-    let layout = Layout::of(&page, "/counter", "counter.rs").await?;
-    Ok(Text::Html(CounterPage { layout, counter: &counter, chart, host }.render()?))
+pub(crate) async fn show(page: &Page, host: &str) -> Result<String, BoxError> {
+    let (counter, chart) = (page.follow::<Counter>().await?, page.view::<Chart>().await?);
+    let layout = Layout::of(page, "/counter", "counter.rs").await?;
+    Ok(CounterPage { layout, counter: &counter, chart, host }.render()?)
 }
 
 #[cfg(test)]

@@ -6,13 +6,7 @@ use std::{
 };
 
 use askama::Template;
-use faststate::{
-    Error, SessionId,
-    prelude::*,
-    registry::RegistryBuilder,
-    salvo::{Current, Page, PageError},
-};
-use salvo::prelude::*;
+use faststate::{BoxError, Error, SessionId, endpoint::Page, prelude::*, registry::RegistryBuilder};
 use serde::{Deserialize, Serialize};
 use tokio::time;
 
@@ -223,18 +217,18 @@ impl HomePage<'_> {
     }
 }
 
-#[handler]
-pub(crate) async fn show(page: Page, playground: Current<Playground>) -> Result<Text<String>, PageError> {
-    let timers = [timer::shown(&page, "tea", "Tea").await?, timer::shown(&page, "eggs", "Eggs").await?];
+pub(crate) async fn show(page: &Page) -> Result<String, BoxError> {
+    let playground = page.follow::<Playground>().await?;
+    let timers = [timer::shown(page, "tea", "Tea").await?, timer::shown(page, "eggs", "Eggs").await?];
     let session = page.viewer().session_id().map(SessionId::to_string).unwrap_or_default();
     let page = HomePage {
-        layout: Layout::of(&page, "/", "home.rs").await?,
+        layout: Layout::of(page, "/", "home.rs").await?,
         playground: &playground,
         timers,
         session: session.chars().take(8).collect(),
         clock: timer::milliseconds(SystemTime::now()),
     };
-    Ok(Text::Html(page.render()?))
+    Ok(page.render()?)
 }
 
 /// Takes the playground along when a visitor goes on with a new session.

@@ -1,16 +1,15 @@
 //! The login page: a form that works without any script, and what to do once one is in.
 
 use askama::Template;
-use faststate::{
-    prelude::*,
-    salvo::{Page, PageError},
-};
-use salvo::{http::header, prelude::*};
+use faststate::{BoxError, endpoint::Page, prelude::*};
+use http::StatusCode;
+use serde::Deserialize;
 
 use crate::{
     account::{self, LogOut, LogOutEverywhere, PASSWORD, USERS, User},
     home,
     layout::Layout,
+    web::Answer,
 };
 
 #[derive(Template)]
@@ -35,48 +34,42 @@ impl LoginPage<'_> {
     }
 }
 
-#[handler]
-pub(crate) async fn show(page: Page, request: &mut Request) -> Result<Text<String>, PageError> {
-    let next = request.query::<String>("next").unwrap_or_default();
-    render(&page, "", local(&next), false).await
+/// The form's fields. The address of the page may say where to go from here, too.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Form {
+    pub(crate) name: String,
+    pub(crate) password: String,
+    pub(crate) next: String,
+}
+
+pub(crate) async fn show(page: &Page, asked: &Form) -> Result<String, BoxError> {
+    render(page, "", local(&asked.next), false).await
 }
 
 /// Takes the form. The answer to one that is accepted carries the new session, and leads on.
-#[handler]
-pub(crate) async fn sign_in(
-    page: Page,
-    request: &mut Request,
-    response: &mut Response,
-) -> Result<(), PageError> {
+pub(crate) async fn sign_in(page: &Page, form: &Form) -> Result<Answer, BoxError> {
     if !page.same_site() {
         return Err(Rejection::forbidden("this form was sent by another site").into());
     }
-    let mut field = async |name| request.form::<String>(name).await.unwrap_or_default();
-    let (name, password, next) = (field("name").await, field("password").await, field("next").await);
-    let next = local(&next);
-    match user(name.trim(), &password) {
-        Some(user) => {
-            let session = account::sign_in(&page, user).await?;
-            home::move_to(&page, session).await?;
-            response.headers_mut().append(header::SET_COOKIE, account::hint());
-            response.render(Redirect::other(next));
-        }
-        None => {
-            response.status_code(StatusCode::UNPROCESSABLE_ENTITY);
-            response.render(render(&page, name.trim(), next, true).await?);
-        }
-    }
-    Ok(())
+    let (name, next) = (form.name.trim(), local(&form.next));
+    let Some(user) = user(name, &form.password) else {
+        let html = render(page, name, next, true).await?;
+        return Ok(Answer::refused(StatusCode::UNPROCESSABLE_ENTITY, html));
+    };
+    let session = account::sign_in(page, user).await?;
+    home::move_to(page, session).await?;
+    Ok(Answer::see_other(next).with_cookie(account::hint()))
 }
 
-async fn render(page: &Page, name: &str, next: &str, refused: bool) -> Result<Text<String>, PageError> {
+async fn render(page: &Page, name: &str, next: &str, refused: bool) -> Result<String, BoxError> {
     let user = page.viewer().user();
     let browsers = match user {
         Some(_) => page.follow::<account::Account>().await?.browsers(),
         None => 0,
     };
     let layout = Layout::of(page, "/login", "login.rs").await?;
-    Ok(Text::Html(LoginPage { layout, user, browsers, name, next, refused }.render()?))
+    Ok(LoginPage { layout, user, browsers, name, next, refused }.render()?)
 }
 
 fn user(name: &str, password: &str) -> Option<&'static User> {
@@ -90,8 +83,8 @@ fn local(next: &str) -> &'static str {
 }
 
 /// Sends whoever is not signed in to the form, and from there back to `path`.
-pub(crate) fn required(path: &'static str) -> Redirect {
-    Redirect::other(format!("/login?next={path}"))
+pub(crate) fn required(path: &'static str) -> Answer {
+    Answer::see_other(&format!("/login?next={path}"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! FastState's demo: a small site, live in every window.
 //!
-//! One file a page, each with its state, its events, its view and its handler, from the simplest on:
+//! One file a page, each with its state, its events, its view and the page itself, from the simplest on:
 //! [`counter`], [`home`] and its [`timer`]s, [`products`], [`chat`], [`profile`], [`admin`], [`status`], and
-//! [`login`] over [`account`].
+//! [`login`] over [`account`]. What they are served through is in [`web`].
 
 mod account;
 mod admin;
@@ -25,6 +25,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod web;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -35,12 +36,10 @@ use std::{
 use clap::Parser;
 use faststate::{
     BoxError, Broadcaster, Error, SessionId, Store,
-    endpoint::{Bundle, BundleError, Readers, Secret},
+    endpoint::{Bundle, BundleError, Endpoint, Readers, Secret},
     prelude::*,
     registry::ReadOnly,
-    salvo::FastState,
 };
-use salvo::prelude::*;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -49,8 +48,7 @@ use crate::{assets::Policy, cli::Options};
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    // Salvo says where it listens, and so do we.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,salvo_core=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stdout().is_terminal()).init();
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,7 +85,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let registry = registry(options.store.open().await?, nodes, &node, watched)?;
     registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
 
-    let pages = pages(&bundle);
+    let policy = Policy::new(&bundle);
     let mut site = site(registry)?.secret(secret).limits(limits).datastar(bundle);
     if options.inspector {
         site = site.inspector(Readers::loopback());
@@ -95,44 +93,19 @@ async fn run(options: Options) -> Result<(), BoxError> {
     if options.metrics {
         site = site.metrics(Readers::loopback());
     }
-    tokio::spawn(status::keep(
-        node,
-        status::of(site.endpoint().registry())?,
-        site.endpoint().clone(),
-        watching,
-    ));
-    site.serve(options.listen, pages)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen).into())
-}
-
-/// The pages, and who sees them.
-fn pages(bundle: &Bundle) -> Router {
-    let pages = Router::with_filter_fn(|request, _| request.method().is_safe())
-        .goal(home::show)
-        .push(Router::with_path("counter").goal(counter::show))
-        .push(Router::with_path("products").goal(products::list))
-        .push(Router::with_path("product/{id}").goal(products::show))
-        .push(Router::with_path("chat").goal(chat::show))
-        .push(Router::with_path("profile").goal(profile::show))
-        .push(Router::with_path("status").goal(status::show))
-        .push(Router::with_path("admin").goal(admin::show))
-        .push(Router::with_path("login").goal(login::show))
-        .push(Router::with_path("source/{file}").goal(source::show))
-        .push(Router::with_path("style.css").goal(assets::style))
-        .push(Router::with_path("favicon.svg").goal(assets::icon))
-        .push(Router::with_path("{*+path}").goal(not_found::show));
-    Router::new().hoop(Policy::new(bundle)).push(Router::with_path("login").post(login::sign_in)).push(pages)
+    tokio::spawn(status::keep(node, status::of(site.registry())?, site.clone(), watching));
+    let served = options.adapter.serve(site, policy, options.listen).await;
+    served.map_err(|error| format!("cannot listen on {}: {error}", options.listen).into())
 }
 
 /// The registry behind its gate, with everybody known by their session.
-fn site(registry: Arc<StateRegistry>) -> Result<FastState, Error> {
+fn site(registry: Arc<StateRegistry>) -> Result<Endpoint, Error> {
     let settings = registry.global::<admin::Settings>()?;
     let registry: Arc<dyn Registry> = registry;
     let known = Arc::clone(&registry);
     let gate = ReadOnly::new(registry, "maintenance is going on: nothing can be changed right now")
         .by(settings, admin::Settings::refuse);
-    Ok(FastState::new(Arc::new(gate)).problem_view(problem::Notice).identity(move |head| {
+    Ok(Endpoint::new(Arc::new(gate)).problem_view(problem::Notice).identity(move |head| {
         let session = head.extensions.get::<SessionId>().copied();
         account::identify(Arc::clone(&known), session, account::hinted(head))
     }))

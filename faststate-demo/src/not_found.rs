@@ -1,10 +1,10 @@
 //! What there is where nothing is.
 
 use askama::Template;
-use faststate::salvo::{Page, PageError};
-use salvo::prelude::*;
+use faststate::{BoxError, endpoint::Page};
+use http::StatusCode;
 
-use crate::layout::Layout;
+use crate::{layout::Layout, web::Answer};
 
 #[derive(Template)]
 #[template(path = "not_found.html")]
@@ -13,15 +13,12 @@ struct NotFoundPage<'a> {
     title: &'a str,
 }
 
-#[handler]
-pub(crate) async fn show(page: Page, response: &mut Response) -> Result<(), PageError> {
-    answer(&page, "There is nothing here", response).await
+pub(crate) async fn show(page: &Page) -> Result<Answer, BoxError> {
+    answer(page, "There is nothing here").await
 }
 
 /// A friendly 404.
-pub(crate) async fn answer(page: &Page, title: &str, response: &mut Response) -> Result<(), PageError> {
-    response.status_code(StatusCode::NOT_FOUND);
+pub(crate) async fn answer(page: &Page, title: &str) -> Result<Answer, BoxError> {
     let page = NotFoundPage { layout: Layout::of(page, "", "not_found.rs").await?, title };
-    response.render(Text::Html(page.render()?));
-    Ok(())
+    Ok(Answer::refused(StatusCode::NOT_FOUND, page.render()?))
 }

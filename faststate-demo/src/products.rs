@@ -1,19 +1,14 @@
 //! Products: records, each with an address of its own, and the catalogue that lists them.
 
 use askama::Template;
-use faststate::{
-    Error,
-    prelude::*,
-    registry::RegistryBuilder,
-    salvo::{Page, PageError},
-};
-use salvo::prelude::*;
+use faststate::{BoxError, Error, endpoint::Page, prelude::*, registry::RegistryBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     draft::{only_touched, put, touched},
     layout::Layout,
     not_found,
+    web::Answer,
 };
 
 const FIELDS: &[&str] = &["name", "description", "price", "stock"];
@@ -157,14 +152,13 @@ struct CataloguePage {
     products: Vec<(&'static str, faststate::Snapshot<Product>)>,
 }
 
-#[handler]
-pub(crate) async fn list(page: Page) -> Result<Text<String>, PageError> {
+pub(crate) async fn list(page: &Page) -> Result<String, BoxError> {
     let mut products = Vec::new();
     for (id, ..) in SHOP {
         products.push((*id, page.follow_id::<Product>(id).await?));
     }
-    let layout = Layout::of(&page, "/products", "products.rs").await?;
-    Ok(Text::Html(CataloguePage { layout, products }.render()?))
+    let layout = Layout::of(page, "/products", "products.rs").await?;
+    Ok(CataloguePage { layout, products }.render()?)
 }
 
 #[derive(Template)]
@@ -190,27 +184,18 @@ impl ProductPage<'_> {
     }
 }
 
-#[handler]
-pub(crate) async fn show(
-    page: Page,
-    request: &mut Request,
-    response: &mut Response,
-) -> Result<(), PageError> {
-    let id = request.param::<String>("id").unwrap_or_default();
-    let product = match page.follow_id::<Product>(&id).await {
+pub(crate) async fn show(page: &Page, id: &str) -> Result<Answer, BoxError> {
+    let product = match page.follow_id::<Product>(id).await {
         Ok(product) => product,
-        Err(Error::Unknown) => return not_found::answer(&page, "There is no such product", response).await,
+        Err(Error::Unknown) => return not_found::answer(page, "There is no such product").await,
         Err(error) => return Err(error.into()),
     };
-    let layout = Layout::of(&page, "/products", "products.rs").await?;
-    response.render(Text::Html(ProductPage { layout, id: &id, product: &product }.render()?));
-    Ok(())
+    let layout = Layout::of(page, "/products", "products.rs").await?;
+    Ok(ProductPage { layout, id, product: &product }.render()?.into())
 }
 
 #[cfg(test)]
 mod tests {
-    use faststate::BoxError;
-
     use super::*;
 
     #[test]

@@ -1,18 +1,14 @@
 //! The profile: each user's own, the same in every browser they are signed in with.
 
 use askama::Template;
-use faststate::{
-    prelude::*,
-    registry::RegistryBuilder,
-    salvo::{Page, PageError},
-};
-use salvo::prelude::*;
+use faststate::{BoxError, endpoint::Page, prelude::*, registry::RegistryBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     draft::{only_touched, put, touched},
     layout::Layout,
     login,
+    web::Answer,
 };
 
 const FIELDS: &[&str] = &["display_name", "email", "about"];
@@ -208,16 +204,11 @@ impl ProfilePage<'_> {
     }
 }
 
-#[handler]
-pub(crate) async fn show(page: Page, response: &mut Response) -> Result<(), PageError> {
-    let Some(user) = page.viewer().user() else {
-        response.render(login::required("/profile"));
-        return Ok(());
-    };
+pub(crate) async fn show(page: &Page) -> Result<Answer, BoxError> {
+    let Some(user) = page.viewer().user() else { return Ok(login::required("/profile")) };
     let (profile, preferences) = (page.follow::<Profile>().await?, page.view::<Preferences>().await?);
-    let layout = Layout::of(&page, "/profile", "profile.rs").await?;
-    response.render(Text::Html(ProfilePage { layout, user, profile: &profile, preferences }.render()?));
-    Ok(())
+    let layout = Layout::of(page, "/profile", "profile.rs").await?;
+    Ok(ProfilePage { layout, user, profile: &profile, preferences }.render()?.into())
 }
 
 #[cfg(test)]

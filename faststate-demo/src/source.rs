@@ -1,10 +1,9 @@
 //! The demo's own source: each page links to the lines that it is made of.
 
 use askama::Template;
-use faststate::salvo::{Page, PageError};
-use salvo::prelude::*;
+use faststate::{BoxError, endpoint::Page};
 
-use crate::{layout::Layout, not_found};
+use crate::{layout::Layout, not_found, web::Answer};
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -29,6 +28,11 @@ const FILES: &[(&str, &str)] = files![
     "problem.rs",
     "not_found.rs",
     "source.rs",
+    "assets.rs",
+    "web.rs",
+    "web/salvo.rs",
+    "web/axum.rs",
+    "web/hyper.rs",
 ];
 
 #[derive(Template)]
@@ -43,19 +47,12 @@ impl SourcePage {
     const FILES: &'static [(&'static str, &'static str)] = FILES;
 }
 
-#[handler]
-pub(crate) async fn show(
-    page: Page,
-    request: &mut Request,
-    response: &mut Response,
-) -> Result<(), PageError> {
-    let asked = request.param::<String>("file").unwrap_or_default();
-    let Some((name, text)) = FILES.iter().find(|(name, _)| *name == asked) else {
-        return not_found::answer(&page, "There is no such file", response).await;
+pub(crate) async fn show(page: &Page, file: &str) -> Result<Answer, BoxError> {
+    let Some((name, text)) = FILES.iter().find(|(name, _)| *name == file) else {
+        return not_found::answer(page, "There is no such file").await;
     };
-    let layout = Layout::of(&page, "", name).await?;
-    response.render(Text::Html(SourcePage { layout, name, text }.render()?));
-    Ok(())
+    let layout = Layout::of(page, "", name).await?;
+    Ok(SourcePage { layout, name, text }.render()?.into())
 }
 
 /// The address of the line of this file that has this text; of the whole file if none has.

@@ -9,13 +9,11 @@ use std::{
 
 use askama::Template;
 use faststate::{
-    Error,
-    endpoint::Endpoint,
+    BoxError, Error,
+    endpoint::{Endpoint, Page},
     prelude::*,
     registry::RegistryBuilder,
-    salvo::{Page, PageError},
 };
-use salvo::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
@@ -229,12 +227,11 @@ struct StatusPage {
     nodes: Elements,
 }
 
-#[handler]
-pub(crate) async fn show(page: Page) -> Result<Text<String>, PageError> {
+pub(crate) async fn show(page: &Page) -> Result<String, BoxError> {
     page.follow::<Status>().await?;
     let nodes = page.view::<Nodes>().await?;
-    let layout = Layout::of(&page, "/status", "status.rs").await?;
-    Ok(Text::Html(StatusPage { layout, nodes }.render()?))
+    let layout = Layout::of(page, "/status", "status.rs").await?;
+    Ok(StatusPage { layout, nodes }.render()?)
 }
 
 /// The status of every node.

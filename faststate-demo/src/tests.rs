@@ -7,10 +7,15 @@ use faststate::{
 
 use super::*;
 
-fn app() -> Result<App, BoxError> {
-    let (watched, _) = watch::channel(0);
-    let registry = registry(Arc::new(MemoryStore::new()), None, "test", watched)?;
-    Ok(site(registry)?.app(pages(&Bundle::cdn())))
+/// The site on each adapter that is built in.
+fn apps() -> Result<Vec<App>, BoxError> {
+    let policy = Policy::new(&Bundle::cdn());
+    let site = || {
+        let (watched, _) = watch::channel(0);
+        site(registry(Arc::new(MemoryStore::new()), None, "test", watched)?).map_err(BoxError::from)
+    };
+    let adapters = web::Adapter::BUILT_IN.iter().map(|(_, adapter)| *adapter);
+    adapters.filter_map(|adapter| site().map(|site| adapter.app(site, policy.clone())).transpose()).collect()
 }
 
 async fn signed_in(app: &App, name: &str) -> Browser {
@@ -22,73 +27,96 @@ async fn signed_in(app: &App, name: &str) -> Browser {
 
 #[tokio::test]
 async fn everybody_sees_the_count_and_only_who_was_wrong_sees_why() -> Result<(), BoxError> {
-    let app = app()?;
-    let (mut ada, mut guest) = (Browser::new(&app), Browser::new(&app));
-    ada.visit("/counter").await;
-    guest.visit("/counter").await;
-    ada.fill("_user", "Ada").fill("_amount", 5).click("Add").await.assert_changed();
-    guest.click("Subtract").await.assert_changed();
-    guest.settle().await;
-    guest.assert_text("#count", "4");
-    guest.assert_signal("counter.last_updated_by", "Anonymous");
-    assert!(guest.html().contains("6.0,74.0 150.0,6.0 294.0,19.6"), "the chart: {}", guest.html());
+    for app in apps()? {
+        let (mut ada, mut guest) = (Browser::new(&app), Browser::new(&app));
+        ada.visit("/counter").await;
+        guest.visit("/counter").await;
+        ada.fill("_user", "Ada").fill("_amount", 5).click("Add").await.assert_changed();
+        guest.click("Subtract").await.assert_changed();
+        guest.settle().await;
+        guest.assert_text("#count", "4");
+        guest.assert_signal("counter.last_updated_by", "Anonymous");
+        assert!(guest.html().contains("6.0,74.0 150.0,6.0 294.0,19.6"), "the chart: {}", guest.html());
 
-    ada.fill("_amount", 1001).click("Add").await.assert_rejected("amount");
-    ada.assert_text("#amount-error", "from 1 to 1000");
-    guest.assert_text("#amount-error", "");
-    guest.assert_quiet().await;
-    ada.fill("_amount", 1000).click("Add").await.assert_changed();
-    ada.assert_text("#amount-error", "");
-    ada.settle().await;
-    ada.assert_current().await;
+        ada.fill("_amount", 1001).click("Add").await.assert_rejected("amount");
+        ada.assert_text("#amount-error", "from 1 to 1000");
+        guest.assert_text("#amount-error", "");
+        guest.assert_quiet().await;
+        ada.fill("_amount", 1000).click("Add").await.assert_changed();
+        ada.assert_text("#amount-error", "");
+        ada.settle().await;
+        ada.assert_current().await;
+    }
     Ok(())
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_08_a_profile_is_one_persons_in_every_browser_until_they_log_out() -> Result<(), BoxError> {
-    let app = app()?;
-    let mut stranger = Browser::new(&app);
-    stranger.visit("/profile").await;
-    stranger.assert_text("title", "Sign in · FastState");
+    for app in apps()? {
+        let mut stranger = Browser::new(&app);
+        stranger.visit("/profile").await;
+        stranger.assert_text("title", "Sign in · FastState");
 
-    let (mut alice, mut phone) = (signed_in(&app, "alice").await, signed_in(&app, "alice").await);
-    let mut bob = signed_in(&app, "bob").await;
-    let preference = |browser: &mut Browser| {
-        browser.fill("new_preference", "colour").fill("new_value", "<green>");
-    };
-    preference(&mut alice);
-    alice.submit("[aria-label=\"Add a preference\"]").await.assert_changed();
-    for (browser, sees) in [(&mut phone, true), (&mut bob, false)] {
-        browser.settle().await;
-        assert_eq!(browser.text().contains("<green>"), sees);
-        browser.assert_current().await;
+        let (mut alice, mut phone) = (signed_in(&app, "alice").await, signed_in(&app, "alice").await);
+        let mut bob = signed_in(&app, "bob").await;
+        let preference = |browser: &mut Browser| {
+            browser.fill("new_preference", "colour").fill("new_value", "<green>");
+        };
+        preference(&mut alice);
+        alice.submit("[aria-label=\"Add a preference\"]").await.assert_changed();
+        for (browser, sees) in [(&mut phone, true), (&mut bob, false)] {
+            browser.settle().await;
+            assert_eq!(browser.text().contains("<green>"), sees);
+            browser.assert_current().await;
+        }
+
+        phone.visit("/login").await;
+        phone.click("Log out everywhere").await.assert_changed();
+        alice.settle().await;
+        preference(&mut alice);
+        alice.submit("[aria-label=\"Add a preference\"]").await.assert_problem("sign_in");
+        bob.settle().await;
+        assert!(bob.is_following());
     }
-
-    phone.visit("/login").await;
-    phone.click("Log out everywhere").await.assert_changed();
-    alice.settle().await;
-    preference(&mut alice);
-    alice.submit("[aria-label=\"Add a preference\"]").await.assert_problem("sign_in");
-    bob.settle().await;
-    assert!(bob.is_following());
     Ok(())
 }
 
 #[tokio::test]
 async fn maintenance_is_for_everybody_but_who_can_end_it() -> Result<(), BoxError> {
-    let app = app()?;
-    let (mut admin, mut alice) = (signed_in(&app, "admin").await, signed_in(&app, "alice").await);
-    admin.visit("/admin").await;
-    alice.visit("/counter").await;
-    alice.send("@post('/faststate/settings/set_maintenance',{payload:{on:true}})").await.assert_rejected("");
-    admin.click("#maintenance-switch").await.assert_changed();
-    alice.settle().await;
-    alice.assert_signal("settings.maintenance", true);
-    alice.click("Add").await.assert_rejected("");
-    alice.assert_reads("maintenance is going on");
-    admin.settle().await;
-    admin.click("#maintenance-switch").await.assert_changed();
-    alice.settle().await;
-    alice.click("Add").await.assert_changed();
+    for app in apps()? {
+        let (mut admin, mut alice) = (signed_in(&app, "admin").await, signed_in(&app, "alice").await);
+        admin.visit("/admin").await;
+        alice.visit("/counter").await;
+        alice
+            .send("@post('/faststate/settings/set_maintenance',{payload:{on:true}})")
+            .await
+            .assert_rejected("");
+        admin.click("#maintenance-switch").await.assert_changed();
+        alice.settle().await;
+        alice.assert_signal("settings.maintenance", true);
+        alice.click("Add").await.assert_rejected("");
+        alice.assert_reads("maintenance is going on");
+        admin.settle().await;
+        admin.click("#maintenance-switch").await.assert_changed();
+        alice.settle().await;
+        alice.click("Add").await.assert_changed();
+    }
+    Ok(())
+}
+
+/// A page on the form leaves it when it hears of another user: the one that has sent the form would lose its answer.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_left_says_so_after_the_answer() -> Result<(), BoxError> {
+    for app in apps()? {
+        let mut page = signed_in(&app, "alice").await;
+        let mut window = page.window();
+        window.visit("/login").await;
+        window.assert_signal("login.user", "alice");
+        page.post("/login", &[("name", "bob"), ("password", account::PASSWORD)]).await;
+        page.assert_signal("login.user", "bob");
+        window.read().await;
+        window.assert_signal("login.user", "alice");
+        window.sees("login.user", "bob").await;
+    }
     Ok(())
 }

@@ -36,6 +36,12 @@ impl Demo {
         Self::with(&[])
     }
 
+    /// Starts the demo on this adapter: `salvo`, `axum` or `hyper`.
+    #[must_use]
+    pub fn over(adapter: &str) -> Self {
+        Self::with(&["--adapter", adapter])
+    }
+
     /// Starts the demo with options of its own.
     #[must_use]
     pub fn with(options: &[&str]) -> Self {
@@ -155,7 +161,9 @@ fn run(address: SocketAddr, options: &[String], next: Option<&Folder>) -> Child 
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}: cargo build --workspace --bins", program.display()))
+        .unwrap_or_else(|error| {
+            panic!("{}: {error}: cargo build --workspace --bins --all-features", program.display())
+        })
 }
 
 /// Beside the test's own folder: `target/debug/deps/stories-..` tests `target/debug/faststate-demo`.

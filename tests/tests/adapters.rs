@@ -1,10 +1,33 @@
-//! What adapters swap, seen from the outside: the same page three times, and how little differs.
+//! What adapters swap, seen from the outside: the same site three times, and how little differs.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
 
 fn read(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every file of a folder and what is below it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// What the demo's counter has in the file of an adapter: its route, its handler, and what they are served by.
+fn about_the_counter(adapter: &str) -> Vec<String> {
+    let text = read(&format!("faststate-demo/src/web/{adapter}.rs"));
+    let code = text.split("\n\n").flat_map(|part| {
+        let whole = part.contains("fn counter(");
+        part.lines().filter(move |line| whole || line.contains("counter") || line.contains("FastState"))
+    });
+    code.map(str::to_owned).collect()
 }
 
 /// An example's code, without what it says about itself, and without its test.
@@ -51,14 +74,39 @@ fn shown() -> Vec<Vec<String>> {
 }
 
 #[test]
-fn only_the_adapters_lines_differ_and_architecture_shows_them() {
-    let salvo = code("examples/counter.rs");
-    let others = ["examples/counter_axum.rs", "examples/custom_adapter/main.rs"];
-    let differences = others.map(|path| difference(&salvo, &code(path)));
-    for (path, difference) in others.iter().zip(&differences) {
-        assert!((4..20).contains(&difference.len()), "{path}: {difference:#?}");
+fn the_demos_pages_know_no_web_framework() {
+    let source = repository().join("faststate-demo/src");
+    let pages: Vec<_> = files(&source)
+        .into_iter()
+        .filter(|file| !file.starts_with(source.join("web")) && !file.ends_with("web.rs"))
+        .collect();
+    assert!(pages.len() > 20, "{pages:?}");
+    for file in pages {
+        let text = fs::read_to_string(&file).expect("the file is there");
+        let named = ["axum::", "hyper::", "salvo::"].iter().find(|framework| text.contains(**framework));
+        assert_eq!(named, None, "{}", file.display());
     }
+}
+
+/// The same program has all three, so nothing else can differ.
+#[test]
+fn only_the_adapters_lines_differ_and_architecture_shows_them() {
+    let salvo = about_the_counter("salvo");
+    let differences = ["axum", "hyper"].map(|other| difference(&salvo, &about_the_counter(other)));
     assert_eq!(shown(), differences, "the blocks of ARCHITECTURE.md are the differences");
+    for adapter in ["salvo", "axum", "hyper"] {
+        let lines = read(&format!("faststate-demo/src/web/{adapter}.rs")).lines().count();
+        assert!(lines < 150, "{adapter}: {lines} lines");
+    }
+}
+
+#[test]
+fn the_examples_differ_in_their_adapters_lines_too() {
+    let salvo = code("examples/counter.rs");
+    for (path, most) in [("examples/counter_axum.rs", 12), ("examples/custom_adapter/main.rs", 30)] {
+        let difference = difference(&salvo, &code(path));
+        assert!((4..most).contains(&difference.len()), "{path}: {difference:#?}");
+    }
 }
 
 #[test]

@@ -87,11 +87,13 @@ fn the_core_opens_no_sockets_unless_it_is_asked_to() {
 
 #[test]
 fn each_adapter_alone_pulls_in_only_its_own_framework() {
-    for (feature, own, other) in [("salvo", "salvo ", "axum "), ("axum", "axum ", "salvo ")] {
-        let tree = ["tree", "--package", "faststate", "--no-default-features", "--features", feature];
-        let tree = cargo(&[&tree[..], &["--edges", "normal", "--prefix", "none"]].concat());
-        let has = |name: &str| tree.lines().any(|line| line.starts_with(name));
-        assert!(has(own) && !has(other), "{feature}");
+    for package in ["faststate", "faststate-demo"] {
+        for (feature, own, other) in [("salvo", "salvo ", "axum "), ("axum", "axum ", "salvo ")] {
+            let tree = ["tree", "--package", package, "--no-default-features", "--features", feature];
+            let tree = cargo(&[&tree[..], &["--edges", "normal", "--prefix", "none"]].concat());
+            let has = |name: &str| tree.lines().any(|line| line.starts_with(name));
+            assert!(has(own) && !has(other), "{package} with {feature}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use faststate_tests::{Demo, Page, Session, http};
 
+use super::ADAPTER;
 use crate::sign_in;
 
 fn no_barriers(name: &str, page: &Page) {
@@ -16,7 +17,7 @@ fn no_barriers(name: &str, page: &Page) {
 
 #[test]
 fn no_page_has_a_barrier() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let said = r#"{"username":"Ada","message":"Hello"}"#;
     let _ = http::post(demo.address(), "/faststate/chat/send_message", said);
     let guest = Session::new().window();
@@ -35,7 +36,7 @@ fn no_page_has_a_barrier() {
 
 #[test]
 fn no_page_of_an_administrator_has_a_barrier_in_any_theme() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let session = Session::new();
     let page = sign_in(&session, &demo, "admin");
     no_barriers("/login", &page);
@@ -61,7 +62,7 @@ fn no_page_of_an_administrator_has_a_barrier_in_any_theme() {
 
 #[test]
 fn a_barrier_would_be_found() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/"));
     page.eval("document.querySelector('#text').labels[0].remove(), document.querySelector('.hint').style.color = '#ddd'");
     let barriers = page.barriers();
@@ -72,7 +73,7 @@ fn a_barrier_would_be_found() {
 
 #[test]
 fn what_went_wrong_is_no_barrier_either() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/product/mug"));
     page.fill("#name", "");
     page.click("#save");

@@ -2,6 +2,7 @@
 
 use faststate_tests::{Demo, Page, Session, http};
 
+use super::ADAPTER;
 use crate::{cookie, send, sign_in};
 
 fn admin(demo: &Demo) -> Page {
@@ -19,7 +20,7 @@ fn accent(page: &Page) -> String {
 
 #[test]
 fn a_theme_changes_every_open_page_at_once() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (admin, visitor) = (admin(&demo), Session::new().open(&demo.url("/counter")));
     let before = accent(&visitor);
     admin.click("#theme-ember");
@@ -35,7 +36,7 @@ fn a_theme_changes_every_open_page_at_once() {
 
 #[test]
 fn maintenance_shows_on_another_users_open_page_and_keeps_it_from_changing_anything() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let admin = admin(&demo);
     let bob = sign_in(&Session::new(), &demo, "bob");
     bob.goto(&demo.url("/counter"));
@@ -62,7 +63,7 @@ fn maintenance_shows_on_another_users_open_page_and_keeps_it_from_changing_anyth
 
 #[test]
 fn an_announcement_is_text_on_every_page_until_it_is_taken_away() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (admin, visitor) = (admin(&demo), Session::new().open(&demo.url("/")));
     admin.fill("#text", "Back at <b>noon</b>");
     admin.click("#announce");
@@ -78,7 +79,7 @@ fn an_announcement_is_text_on_every_page_until_it_is_taken_away() {
 
 #[test]
 fn law_08_only_administrators_change_settings() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let alice = sign_in(&Session::new(), &demo, "alice");
     alice.expect_complaints(&["403"]);
     alice.goto(&demo.url("/admin"));

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use faststate_tests::{Demo, Proxy, Session, http};
 
+use super::ADAPTER;
 use crate::{ADD, sign_in};
 
 #[test]
 fn windows_and_sessions_see_each_others_counts_at_once() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (ada, ben) = (Session::new(), Session::new());
     let pages = [&ada, &ada, &ben].map(|person| person.open(&demo.url("/counter")));
     let [first, second, third] = &pages;
@@ -31,7 +32,7 @@ fn windows_and_sessions_see_each_others_counts_at_once() {
 
 #[test]
 fn a_page_follows_what_is_done_from_a_terminal() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
     let answer = http::exchange(demo.address(), "POST", "/faststate/counter/increment?amount=2", "", b"");
     assert_eq!(answer.expect("the demo answers").status, 200);
@@ -41,7 +42,7 @@ fn a_page_follows_what_is_done_from_a_terminal() {
 
 #[test]
 fn a_page_shows_the_truth_before_any_script_has_run() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let _ = http::post(demo.address(), "/faststate/counter/increment", r#"{"amount":41,"user":"<b>&'\""}"#);
     let html = http::get(demo.address(), "/counter").expect("the demo answers").text();
     let shown = |text: &str| html.contains(text);
@@ -50,7 +51,7 @@ fn a_page_shows_the_truth_before_any_script_has_run() {
 
 #[test]
 fn a_rejected_input_shows_its_message_beside_its_field_and_changes_nothing() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (page, other) =
         (Session::new().open(&demo.url("/counter")), Session::new().open(&demo.url("/counter")));
     page.fill("#amount", "3");
@@ -77,7 +78,7 @@ fn a_rejected_input_shows_its_message_beside_its_field_and_changes_nothing() {
 
 #[test]
 fn input_of_the_wrong_type_shows_its_message_too() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
     // A form's own button would ask the browser first; this one asks the server.
     page.fill("#amount", "1.5");
@@ -88,7 +89,7 @@ fn input_of_the_wrong_type_shows_its_message_too() {
 
 #[test]
 fn a_double_click_counts_twice() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
     page.double_click(ADD);
     page.shows("#count", "2");
@@ -97,7 +98,7 @@ fn a_double_click_counts_twice() {
 
 #[test]
 fn many_quick_clicks_all_count() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let pages = [(); 2].map(|()| Session::new().open(&demo.url("/counter")));
     for _ in 0..20 {
         pages.iter().for_each(|page| page.click(ADD));
@@ -110,7 +111,7 @@ fn many_quick_clicks_all_count() {
 
 #[test]
 fn law_03_a_request_whose_answer_was_lost_counts_once() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let proxy = Proxy::to(demo.address());
     let page = Session::new().open(&proxy.url("/counter"));
     page.expect_complaints(&["ERR_EMPTY_RESPONSE", "ERR_CONNECTION"]);
@@ -132,7 +133,7 @@ fn law_03_a_request_whose_answer_was_lost_counts_once() {
 
 #[test]
 fn signals_are_what_the_page_shows() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
     page.click(ADD);
     page.shows("#count", "1");
@@ -142,7 +143,7 @@ fn signals_are_what_the_page_shows() {
 
 #[test]
 fn the_chart_follows_and_who_is_signed_in_needs_no_name() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let guest = Session::new().open(&demo.url("/counter"));
     guest.mentions("#chart", "will be drawn here");
     let bob = sign_in(&Session::new(), &demo, "bob");

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use faststate_tests::{Demo, Page, RedisServer, Session, http, until};
 
+use super::ADAPTER;
 use crate::ADD;
 
 /// Two seconds, and what a busy machine adds.
@@ -36,7 +37,7 @@ fn post(demo: &Demo) -> (u16, String, Duration) {
 #[test]
 fn law_13_a_store_that_hangs_is_told_and_what_is_remembered_is_marked() {
     let server = RedisServer::start();
-    let demo = Demo::with(&["--store", &server.url()]);
+    let demo = Demo::with(&["--adapter", ADAPTER, "--store", &server.url()]);
     let pages = [(); 2].map(|()| visit(&demo));
     pages[0].click(ADD);
     pages.iter().for_each(|page| page.shows("#count", "1"));
@@ -90,7 +91,7 @@ fn law_13_a_store_that_hangs_is_told_and_what_is_remembered_is_marked() {
 #[test]
 fn law_13_a_store_that_is_gone_is_told_and_found_again() {
     let mut server = RedisServer::start();
-    let demo = Demo::with(&["--store", &server.url()]);
+    let demo = Demo::with(&["--adapter", ADAPTER, "--store", &server.url()]);
     let page = visit(&demo);
     page.click(ADD);
     page.shows("#count", "1");

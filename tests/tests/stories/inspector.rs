@@ -4,13 +4,14 @@ use std::path::Path;
 
 use faststate_tests::{Demo, Session, http};
 
+use super::ADAPTER;
 use crate::ADD;
 
 /// Where events are, the newest first.
 const FIRST: &str = "#events > li:first-child";
 
 fn demo() -> Demo {
-    Demo::with(&["--store", "memory:", "--inspector", "--metrics"])
+    Demo::with(&["--adapter", ADAPTER, "--store", "memory:", "--inspector", "--metrics"])
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn what_happens_is_shown_live_and_can_be_found_and_cleared() {
 
 #[test]
 fn law_08_it_is_there_only_when_asked_for_and_on_this_machine() {
-    let (closed, open) = (Demo::with(&["--store", "memory:"]), demo());
+    let (closed, open) = (Demo::with(&["--adapter", ADAPTER, "--store", "memory:"]), demo());
     for path in ["/faststate/inspector", "/faststate/metrics", "/faststate/inspector/sse?states=log"] {
         let status = |demo: &Demo, headers: &str| {
             http::exchange(demo.address(), "GET", path, headers, b"").expect("the demo answers").status

@@ -3,11 +3,12 @@
 use faststate_tests::{Demo, Session, http};
 use serde_json::json;
 
+use super::ADAPTER;
 use crate::{ADD, streaming};
 
 #[test]
 fn the_navigation_leads_everywhere_and_shows_where_one_is() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/"));
     for (name, title) in [
         ("Products", "Products"),
@@ -31,7 +32,7 @@ fn the_navigation_leads_everywhere_and_shows_where_one_is() {
 
 #[test]
 fn the_back_button_and_a_second_tab_show_the_truth() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let session = Session::new();
     let (page, second) = (session.open(&demo.url("/counter")), session.open(&demo.url("/counter")));
     page.click(ADD);
@@ -54,7 +55,7 @@ fn the_back_button_and_a_second_tab_show_the_truth() {
 
 #[test]
 fn a_browser_that_is_offline_says_so_and_comes_back() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
     page.shows(".link [data-text]", "Connected");
     page.expect_complaints(&["ERR_"]);
@@ -78,7 +79,7 @@ fn a_browser_that_is_offline_says_so_and_comes_back() {
 
 #[test]
 fn the_keyboard_is_enough() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/"));
     let tab = || {
         for kind in ["keyDown", "keyUp"] {

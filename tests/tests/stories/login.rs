@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use faststate_tests::{Demo, Listening, Page, Session, http, until};
 
+use super::ADAPTER;
 use crate::{cookie, fill_in, send, sign_in, streaming};
 
 fn session_cookie(page: &Page) -> String {
@@ -15,7 +16,7 @@ fn session_cookie(page: &Page) -> String {
 
 #[test]
 fn a_login_has_a_new_session_and_leads_back_to_where_one_wanted_to_go() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/profile"));
     page.until("location.pathname == '/login'");
     let before = session_cookie(&page);
@@ -27,7 +28,7 @@ fn a_login_has_a_new_session_and_leads_back_to_where_one_wanted_to_go() {
 
 #[test]
 fn a_wrong_password_is_refused_beside_the_form() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/login"));
     page.expect_complaints(&["422"]);
     page.fill("#name", "alice");
@@ -41,7 +42,7 @@ fn a_wrong_password_is_refused_beside_the_form() {
 
 #[test]
 fn law_08_another_site_signs_nobody_in() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     for evidence in ["Sec-Fetch-Site: cross-site\r\n", "Origin: https://evil.example\r\n"] {
         let headers = format!("Content-Type: application/x-www-form-urlencoded\r\n{evidence}");
         let form = b"name=alice&password=faststate";
@@ -53,7 +54,7 @@ fn law_08_another_site_signs_nobody_in() {
 
 #[test]
 fn the_playground_and_the_other_windows_come_along() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let session = Session::new();
     let other = session.open(&demo.url("/"));
     other.click("button[aria-label=Increment]");
@@ -70,7 +71,7 @@ fn the_playground_and_the_other_windows_come_along() {
 
 #[test]
 fn logging_out_shows_in_every_window_of_this_browser_and_in_no_other() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (here, there) = (Session::new(), Session::new());
     let (page, elsewhere) = (sign_in(&here, &demo, "alice"), sign_in(&there, &demo, "alice"));
     let second = here.open(&demo.url("/profile"));
@@ -85,7 +86,7 @@ fn logging_out_shows_in_every_window_of_this_browser_and_in_no_other() {
 
 #[test]
 fn law_08_logging_out_everywhere_closes_that_users_streams_at_once() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let alice = cookie(&demo, "alice");
     let stream = Listening::to(demo.address(), "/faststate/sse?states=profile,login", &alice);
     stream.until("display_name");
@@ -128,7 +129,7 @@ fn law_08_logging_out_everywhere_closes_that_users_streams_at_once() {
 
 #[test]
 fn who_signs_in_as_somebody_else_is_nobody_but_them() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let session = Session::new();
     let page = sign_in(&session, &demo, "alice");
     let elsewhere = sign_in(&Session::new(), &demo, "alice");
@@ -146,7 +147,7 @@ fn who_signs_in_as_somebody_else_is_nobody_but_them() {
 
 #[test]
 fn what_a_form_leads_to_is_a_page_of_ours() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/login?next=//evil.example/"));
     fill_in(&page, "alice");
     assert_eq!(page.eval("location.pathname"), "/login");

@@ -1,25 +1,63 @@
-//! What people see in the demo, over its real program in a real browser.
+//! What people see in the demo, over its real program in a real browser; and in the examples.
+#![allow(clippy::duplicate_mod, reason = "most stories are told over several adapters")]
 
-mod access;
 mod adapters;
-mod admin;
-mod chat;
-mod counter;
-mod dead_store;
-mod inspector;
-mod journey;
-mod login;
-mod outage;
-mod pages;
-mod pictures;
-mod playground;
-mod products;
-mod profile;
-mod restart;
-mod status;
-mod timers;
 mod todo;
-mod visibility;
+
+/// All of them.
+#[path = "."]
+mod over_salvo {
+    const ADAPTER: &str = "salvo";
+
+    mod access;
+    mod admin;
+    mod chat;
+    mod counter;
+    mod dead_store;
+    mod inspector;
+    mod journey;
+    mod login;
+    mod outage;
+    mod pages;
+    mod pictures;
+    mod playground;
+    mod products;
+    mod profile;
+    mod restart;
+    mod status;
+    mod timers;
+    mod visibility;
+}
+
+/// Those in which the adapter has a part. How a page looks (`access`, `pictures`) is the same HTML; what a store does
+/// (`dead_store`) and what the death of a process leaves behind (`outage`, `restart`) is below what adapters know, and
+/// the one part of theirs, the drain, is in their conformance suite.
+#[path = "."]
+mod over_axum {
+    const ADAPTER: &str = "axum";
+
+    mod admin;
+    mod chat;
+    mod counter;
+    mod inspector;
+    mod journey;
+    mod login;
+    mod pages;
+    mod playground;
+    mod products;
+    mod profile;
+    mod status;
+    mod timers;
+    mod visibility;
+}
+
+/// One page is enough to see that an adapter written by hand does as well.
+#[path = "."]
+mod over_hyper {
+    const ADAPTER: &str = "hyper";
+
+    mod counter;
+}
 
 use faststate_tests::{Demo, Page, Session, http, until};
 

@@ -2,6 +2,7 @@
 
 use faststate_tests::{Demo, Folder, Page, Session, http};
 
+use super::ADAPTER;
 use crate::{ADD, streaming};
 
 /// What the console says about a server that is not there.
@@ -27,7 +28,7 @@ fn increment(demo: &Demo, amount: u32) {
 
 #[test]
 fn law_04_a_killed_server_is_followed_again_and_the_page_shows_the_truth() {
-    let mut demo = Demo::start();
+    let mut demo = Demo::over(ADAPTER);
     let pages = [(); 2].map(|()| visit(&demo, "/counter"));
     increment(&demo, 3);
     pages.iter().for_each(|page| page.shows("#count", "3"));
@@ -47,7 +48,7 @@ fn law_04_a_killed_server_is_followed_again_and_the_page_shows_the_truth() {
 
 #[test]
 fn law_04_what_happened_before_a_page_came_back_shows() {
-    let mut demo = Demo::start();
+    let mut demo = Demo::over(ADAPTER);
     let page = visit(&demo, "/counter");
     increment(&demo, 3);
     page.shows("#count", "3");
@@ -61,7 +62,7 @@ fn law_04_what_happened_before_a_page_came_back_shows() {
 
 #[test]
 fn law_04_messages_of_a_lost_room_go_and_new_ones_come() {
-    let mut demo = Demo::start();
+    let mut demo = Demo::over(ADAPTER);
     let page = visit(&demo, "/chat");
     let say = |demo: &Demo, message: &str| {
         let json = format!(r#"{{"username":"Ada","message":"{message}"}}"#);
@@ -85,7 +86,7 @@ fn law_04_messages_of_a_lost_room_go_and_new_ones_come() {
 fn law_01_counter_and_chat_survive_a_kill() {
     let folder = Folder::new("demo");
     let store = format!("sqlite://{}", folder.join("demo.db").display());
-    let mut demo = Demo::with(&["--store", &store]);
+    let mut demo = Demo::with(&["--adapter", ADAPTER, "--store", &store]);
     let pages = ["/counter", "/chat"].map(|path| visit(&demo, path));
     increment(&demo, 3);
     pages[0].shows("#count", "3");
@@ -104,7 +105,7 @@ fn law_01_counter_and_chat_survive_a_kill() {
 
 #[test]
 fn a_session_lives_on_over_a_restart() {
-    let mut demo = Demo::start();
+    let mut demo = Demo::over(ADAPTER);
     let session = Session::new();
     let pages = [(); 2].map(|()| session.open(&demo.url("/")));
     pages.iter().for_each(|page| page.expect_complaints(DOWN));
@@ -119,7 +120,7 @@ fn a_session_lives_on_over_a_restart() {
 
 #[test]
 fn law_03_an_event_sent_while_the_server_was_down_is_told_and_counts_once() {
-    let mut demo = Demo::start();
+    let mut demo = Demo::over(ADAPTER);
     let page = visit(&demo, "/counter");
     demo.kill();
     page.fill("#amount", "4");
@@ -134,7 +135,7 @@ fn law_03_an_event_sent_while_the_server_was_down_is_told_and_counts_once() {
 
 #[test]
 fn law_15_a_server_that_is_asked_to_end_ends_its_streams_and_pages_come_back() {
-    let mut demo = Demo::start();
+    let mut demo = Demo::over(ADAPTER);
     let pages = [(); 3].map(|()| visit(&demo, "/counter"));
     streaming(&demo, 3);
     assert!(demo.terminate().success());
@@ -149,7 +150,7 @@ fn law_15_a_server_that_is_asked_to_end_ends_its_streams_and_pages_come_back() {
 
 #[test]
 fn law_06_a_window_beyond_the_cap_follows_once_another_is_closed() {
-    let demo = Demo::with(&["--max-streams-per-session", "1"]);
+    let demo = Demo::with(&["--adapter", ADAPTER, "--max-streams-per-session", "1"]);
     let session = Session::new();
     let first = session.open(&demo.url("/counter"));
     streaming(&demo, 1);

@@ -3,9 +3,10 @@
 use faststate_tests::{Demo, Page, Session, http};
 use serde_json::json;
 
+use super::ADAPTER;
 use crate::sign_in;
 
-pub(crate) const PAGES: &[(&str, &str)] = &[
+const PAGES: &[(&str, &str)] = &[
     ("home", "/"),
     ("products", "/products"),
     ("product", "/product/lamp"),
@@ -19,7 +20,7 @@ pub(crate) const PAGES: &[(&str, &str)] = &[
 ];
 
 /// Every page as an administrator sees it, who sees all of them.
-pub(crate) fn every_page(demo: &Demo) -> impl Iterator<Item = (&'static str, Page)> {
+pub(super) fn every_page(demo: &Demo) -> impl Iterator<Item = (&'static str, Page)> {
     let session = Session::new();
     drop(sign_in(&session, demo, "admin"));
     PAGES.iter().map(move |(name, path)| (*name, session.open(&demo.url(path))))
@@ -27,7 +28,7 @@ pub(crate) fn every_page(demo: &Demo) -> impl Iterator<Item = (&'static str, Pag
 
 #[test]
 fn the_bundle_is_the_pinned_one_and_its_integrity_is_checked() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     for (name, page) in every_page(&demo) {
         let script = page.eval(
             "(script => [script.src, script.integrity])(document.querySelector('script[type=module]'))",
@@ -43,7 +44,7 @@ fn the_bundle_is_the_pinned_one_and_its_integrity_is_checked() {
 
 #[test]
 fn the_session_cookie_is_out_of_scripts_reach() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/"));
     assert_eq!(page.eval("document.cookie"), "");
     let cookies = page.call("Network.getCookies", &json!({}));
@@ -53,7 +54,7 @@ fn the_session_cookie_is_out_of_scripts_reach() {
 
 #[test]
 fn every_page_has_one_heading_a_title_and_a_name_for_each_control() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     for (name, page) in every_page(&demo) {
         assert_eq!(page.count("h1"), 1, "{name}");
         assert_eq!(page.count("main"), 1, "{name}");
@@ -68,7 +69,7 @@ fn every_page_has_one_heading_a_title_and_a_name_for_each_control() {
 
 #[test]
 fn nothing_is_wider_than_a_phone() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let long = json!({ "username": "W".repeat(30), "message": "W".repeat(300) }).to_string();
     assert_eq!(
         http::post(demo.address(), "/faststate/chat/send_message", &long).map(|reply| reply.status).ok(),
@@ -85,7 +86,7 @@ fn nothing_is_wider_than_a_phone() {
 
 #[test]
 fn nothing_jumps() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     for (name, page) in every_page(&demo) {
         page.until("$_ = document.querySelector('.link[data-link=connected]')");
         let shifts = "new Promise(done => new PerformanceObserver(list => done(list.getEntries().map(shift =>
@@ -102,7 +103,7 @@ fn nothing_jumps() {
 
 #[test]
 fn every_page_loads_quickly_from_this_server_alone_and_nothing_fails() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     for (name, page) in every_page(&demo) {
         page.until("document.querySelector('.link[data-link=connected]')");
         let foreign = page.eval(
@@ -120,7 +121,7 @@ fn every_page_loads_quickly_from_this_server_alone_and_nothing_fails() {
 
 #[test]
 fn every_link_of_ours_leads_somewhere_and_the_source_links_to_the_line() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let mut seen = std::collections::BTreeSet::new();
     for (name, page) in every_page(&demo) {
         let links = page
@@ -141,7 +142,7 @@ fn every_link_of_ours_leads_somewhere_and_the_source_links_to_the_line() {
 
 #[test]
 fn a_failure_of_a_page_is_a_styled_page_under_the_strictest_policy() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let headers = "Content-Type: application/x-www-form-urlencoded\r\nSec-Fetch-Site: cross-site\r\n";
     let reply =
         http::exchange(demo.address(), "POST", "/login", headers, b"name=alice").expect("the demo answers");

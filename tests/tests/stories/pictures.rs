@@ -8,7 +8,8 @@ use std::{
 use faststate_tests::{Demo, Page, Session, http, until};
 use serde_json::json;
 
-use crate::{pages::every_page, sign_in};
+use super::{ADAPTER, pages::every_page};
+use crate::sign_in;
 
 fn take(folder: &Path, name: &str, page: &Page) {
     for width in [1280, 390] {
@@ -30,7 +31,7 @@ fn pictures_are_taken_when_asked_for() {
     if std::env::var_os("FASTSTATE_SCREENSHOTS").is_none() {
         return;
     }
-    let (demo, folder) = (Demo::start(), folder());
+    let (demo, folder) = (Demo::over(ADAPTER), folder());
     for (username, message) in
         [("Ada", "Hello, everybody!"), ("Ben", "Hi Ada. It followed at once."), ("Ada", "As it should.")]
     {

@@ -2,6 +2,8 @@
 
 use faststate_tests::{Demo, Page, Session, until};
 
+use super::ADAPTER;
+
 const MORE: &str = "button[aria-label=Increment]";
 
 fn visit(session: &Session, demo: &Demo) -> Page {
@@ -14,7 +16,7 @@ fn field(page: &Page) -> String {
 
 #[test]
 fn law_08_windows_of_a_session_share_a_playground_and_sessions_do_not() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (ada, ben) = (Session::new(), Session::new());
     let (first, second, other) = (visit(&ada, &demo), visit(&ada, &demo), visit(&ben, &demo));
     first.click(MORE);
@@ -36,7 +38,7 @@ fn law_08_windows_of_a_session_share_a_playground_and_sessions_do_not() {
 
 #[test]
 fn text_is_bound_both_ways() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let ada = Session::new();
     let (first, second) = (visit(&ada, &demo), visit(&ada, &demo));
     first.fill("#text", "from the first");
@@ -51,7 +53,7 @@ fn text_is_bound_both_ways() {
 
 #[test]
 fn what_is_being_typed_is_not_overwritten() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let ada = Session::new();
     let (first, second) = (visit(&ada, &demo), visit(&ada, &demo));
     first.focus("#text");
@@ -74,7 +76,7 @@ fn what_is_being_typed_is_not_overwritten() {
 
 #[test]
 fn a_text_that_is_too_long_is_refused_beside_its_field() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = visit(&Session::new(), &demo);
     page.eval("document.querySelector('#text').maxLength = 1000");
     page.fill("#text", &"x".repeat(201));
@@ -87,7 +89,7 @@ fn a_text_that_is_too_long_is_refused_beside_its_field() {
 
 #[test]
 fn the_ticker_runs_to_its_end_in_every_window_of_the_session() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let ada = Session::new();
     let (first, second) = (visit(&ada, &demo), visit(&ada, &demo));
     let ticks =
@@ -106,7 +108,7 @@ fn the_ticker_runs_to_its_end_in_every_window_of_the_session() {
 
 #[test]
 fn a_double_click_starts_one_ticker() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = visit(&Session::new(), &demo);
     page.double_click("#start-ticking");
     page.until("document.querySelector('#ticks').value >= 3");
@@ -116,7 +118,7 @@ fn a_double_click_starts_one_ticker() {
 
 #[test]
 fn a_number_is_bound_both_ways() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let ada = Session::new();
     let (first, second) = (visit(&ada, &demo), visit(&ada, &demo));
     let number = |page: &Page| page.eval("document.querySelector('#number-field').value");
@@ -133,7 +135,7 @@ fn a_number_is_bound_both_ways() {
 
 #[test]
 fn a_ticker_is_cancelled_from_any_window() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let ada = Session::new();
     let (first, second) = (visit(&ada, &demo), visit(&ada, &demo));
     first.click("#start-ticking");
@@ -151,7 +153,7 @@ fn a_ticker_is_cancelled_from_any_window() {
 
 #[test]
 fn what_went_over_the_wire_is_what_changed() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = visit(&Session::new(), &demo);
     page.click(MORE);
     page.mentions("#wire", "\"number\":1");

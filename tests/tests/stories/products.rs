@@ -2,6 +2,8 @@
 
 use faststate_tests::{Demo, Page, Session, http, until};
 
+use super::ADAPTER;
+
 fn open(demo: &Demo, path: &str) -> Page {
     Session::new().open(&demo.url(path))
 }
@@ -20,7 +22,7 @@ fn watch(page: &Page) {
 
 #[test]
 fn two_windows_on_one_product_follow_each_other_and_another_is_untouched() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let pages = [open(&demo, "/product/lamp"), open(&demo, "/product/lamp")];
     let (other, all) = (open(&demo, "/product/mug"), open(&demo, "/products"));
     pages[0].click("#buy");
@@ -38,7 +40,7 @@ fn two_windows_on_one_product_follow_each_other_and_another_is_untouched() {
 
 #[test]
 fn law_02_edits_of_one_product_at_the_same_time_merge() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (first, second) = (open(&demo, "/product/clock"), open(&demo, "/product/clock"));
     watch(&first);
     first.fill("#name", "Loud clock");
@@ -63,7 +65,7 @@ fn law_02_edits_of_one_product_at_the_same_time_merge() {
 
 #[test]
 fn who_edits_the_same_field_sees_what_was_saved_meanwhile() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (first, second) = (open(&demo, "/product/book"), open(&demo, "/product/book"));
     first.fill("#name", "Mine");
     second.fill("#name", "Yours");
@@ -78,7 +80,7 @@ fn who_edits_the_same_field_sees_what_was_saved_meanwhile() {
 
 #[test]
 fn a_mistake_shows_beside_its_field_and_nothing_is_saved() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = open(&demo, "/product/mug");
     page.fill("#name", " ");
     page.fill("#price", "free");
@@ -91,7 +93,7 @@ fn a_mistake_shows_beside_its_field_and_nothing_is_saved() {
 
 #[test]
 fn the_last_one_is_taken_once_and_the_other_is_told() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (first, second) = (open(&demo, "/product/chair"), open(&demo, "/product/chair"));
     for left in (0..4).rev() {
         first.click("#buy");
@@ -107,7 +109,7 @@ fn the_last_one_is_taken_once_and_the_other_is_told() {
 
 #[test]
 fn an_unknown_product_is_a_friendly_404() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().window();
     page.expect_complaints(&["404"]);
     page.goto(&demo.url("/product/dragon"));

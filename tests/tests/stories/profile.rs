@@ -2,6 +2,7 @@
 
 use faststate_tests::{Demo, Listening, Page, Session, until};
 
+use super::ADAPTER;
 use crate::{cookie, send, sign_in};
 
 fn profile(demo: &Demo, user: &str) -> Page {
@@ -26,7 +27,7 @@ fn prefer(page: &Page, name: &str, preferred: &str) {
 
 #[test]
 fn two_browsers_of_a_user_follow_each_other_and_nobody_else_does() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (here, there, bob) = (profile(&demo, "alice"), profile(&demo, "alice"), profile(&demo, "bob"));
     here.fill("#display_name", "  Alice Liddell ");
     here.fill("#email", "alice@example.org");
@@ -42,7 +43,7 @@ fn two_browsers_of_a_user_follow_each_other_and_nobody_else_does() {
 
 #[test]
 fn a_mistake_shows_beside_its_field_and_nothing_is_saved() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = profile(&demo, "alice");
     page.fill("#display_name", "A");
     page.fill("#email", "nowhere");
@@ -62,7 +63,7 @@ fn a_mistake_shows_beside_its_field_and_nothing_is_saved() {
 
 #[test]
 fn a_removed_preference_vanishes_in_the_other_window() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (here, there) = (profile(&demo, "alice"), profile(&demo, "alice"));
     there.mentions("#preferences", "None yet");
     prefer(&here, "Colour", "green");
@@ -86,7 +87,7 @@ fn a_removed_preference_vanishes_in_the_other_window() {
 
 #[test]
 fn law_08_bob_never_receives_alices_profile_in_any_frame() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (alice, bob) = (cookie(&demo, "alice"), cookie(&demo, "bob"));
     let everything =
         "/faststate/sse?states=profile,profile.preferences,account,login,settings,chat,chat.messages";

@@ -2,6 +2,7 @@
 
 use faststate_tests::{Demo, Folder, Page, Session};
 
+use super::ADAPTER;
 use crate::{ADD, sign_in};
 
 const DOWN: &[&str] =
@@ -15,7 +16,7 @@ fn shown(page: &Page, selector: &str, text: &str) {
 fn law_01_a_restart_keeps_everything_and_every_page_recovers_without_a_reload() {
     let folder = Folder::new("restart");
     let store = format!("sqlite://{}", folder.join("demo.db").display());
-    let mut demo = Demo::with(&["--store", &store]);
+    let mut demo = Demo::with(&["--adapter", ADAPTER, "--store", &store]);
     // A browser has six connections to a server, and each window that can be seen takes one.
     let (here, there) = (Session::new(), Session::new());
     let login = sign_in(&here, &demo, "admin");

@@ -2,6 +2,7 @@
 
 use faststate_tests::{Demo, Folder, Page, Session, until};
 
+use super::ADAPTER;
 use crate::{ADD, streaming};
 
 fn figure(page: &Page, name: &str) -> String {
@@ -12,7 +13,7 @@ fn figure(page: &Page, name: &str) -> String {
 fn the_figures_are_live_and_true() {
     let folder = Folder::new("status");
     let store = format!("sqlite://{}", folder.join("demo.db").display());
-    let demo = Demo::with(&["--store", &store]);
+    let demo = Demo::with(&["--adapter", ADAPTER, "--store", &store]);
     let page = Session::new().open(&demo.url("/status"));
     until("the first figures", || figure(&page, "streams"), |streams| streams == "1");
     page.mentions("#nodes h2", &demo.address().to_string());
@@ -38,7 +39,7 @@ fn the_figures_are_live_and_true() {
 
 #[test]
 fn the_button_opens_and_closes_a_test_stream() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/status"));
     until("the first figures", || figure(&page, "streams"), |streams| streams == "1");
     for _ in 0..2 {

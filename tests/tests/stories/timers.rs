@@ -2,13 +2,15 @@
 
 use faststate_tests::{Demo, Page, Session, until};
 
+use super::ADAPTER;
+
 fn time(page: &Page, id: &str) -> String {
     page.text(&format!("#timer-{id} output")).unwrap_or_default()
 }
 
 #[test]
 fn two_timers_run_independently_in_every_window_of_a_session() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let (ada, ben) = (Session::new(), Session::new());
     let pages = [&ada, &ada, &ben].map(|session| session.open(&demo.url("/")));
     let [first, second, other] = &pages;
@@ -35,14 +37,14 @@ fn two_timers_run_independently_in_every_window_of_a_session() {
 
 #[test]
 fn law_08_there_are_no_other_timers() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let answer = faststate_tests::http::post(demo.address(), "/faststate/timer/third/start", "{}");
     assert_eq!(answer.expect("the demo answers").status, 404);
 }
 
 #[test]
 fn law_14_a_timer_that_runs_sends_nothing() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/"));
     page.click("#timer-tea .run");
     page.shows("#timer-tea .run", "Pause");

@@ -2,6 +2,7 @@
 
 use faststate_tests::{Demo, Session, http};
 
+use super::ADAPTER;
 use crate::{streaming, streams};
 
 fn increment(demo: &Demo) {
@@ -11,7 +12,7 @@ fn increment(demo: &Demo) {
 
 #[test]
 fn law_04_hiding_and_showing_leaves_one_stream_and_the_truth() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
     streaming(&demo, 1);
     for round in 1..=3 {
@@ -30,7 +31,7 @@ fn law_04_hiding_and_showing_leaves_one_stream_and_the_truth() {
 
 #[test]
 fn hiding_and_showing_again_and_again_leaves_one_stream() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
     // Quicker than a connection opens: every other event comes while the one before is under way.
     page.eval(
@@ -47,7 +48,7 @@ fn hiding_and_showing_again_and_again_leaves_one_stream() {
 
 #[test]
 fn a_window_that_was_away_hears_what_was_said() {
-    let demo = Demo::start();
+    let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/chat"));
     streaming(&demo, 1);
     page.hide();

@@ -1,0 +1,77 @@
+//! The site on bare hyper, through the adapter that an example writes by hand.
+
+#[path = "../../../examples/custom_adapter/adapter.rs"]
+mod adapter;
+
+use std::{io, net::SocketAddr};
+
+use faststate::{
+    BoxError, Rejection,
+    endpoint::{Endpoint, Page},
+};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Method, Request, body::Incoming};
+
+use self::adapter::FastState;
+use super::{Answer, host};
+use crate::{assets::Policy, login::Form};
+
+/// In bytes.
+const LONGEST_FORM: usize = 64 * 1024;
+
+pub(super) async fn serve(site: Endpoint, policy: Policy, listen: SocketAddr) -> io::Result<()> {
+    tracing::info!("bare hyper on http://{listen}");
+    let pages = move |page: Page, request| {
+        let policy = policy.clone();
+        async move {
+            let Answer(mut answer) = show(&page, request).await?;
+            policy.mark(answer.headers_mut());
+            Ok(answer)
+        }
+    };
+    FastState::new(site, pages).serve(listen).await
+}
+
+/// Which page answers what.
+async fn show(page: &Page, request: Request<Incoming>) -> Result<Answer, BoxError> {
+    let (head, body) = request.into_parts();
+    let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
+    Ok(match (&head.method, &*path) {
+        (&Method::POST, ["login"]) => {
+            let form = Limited::new(body, LONGEST_FORM).collect().await;
+            let form = form.map_err(|_| Rejection::invalid("this form is too long, or did not arrive"))?;
+            crate::login::sign_in(page, &fields(&form.to_bytes())).await?
+        }
+        (method, _) if !method.is_safe() => crate::not_found::show(page).await?,
+        (_, [""]) => crate::home::show(page).await?.into(),
+        (_, ["counter"]) => crate::counter::show(page, host(&head.headers)).await?.into(),
+        (_, ["products"]) => crate::products::list(page).await?.into(),
+        (_, ["product", id]) => crate::products::show(page, id).await?,
+        (_, ["chat"]) => crate::chat::show(page).await?.into(),
+        (_, ["profile"]) => crate::profile::show(page).await?,
+        (_, ["status"]) => crate::status::show(page).await?.into(),
+        (_, ["admin"]) => crate::admin::show(page).await?,
+        (_, ["login"]) => {
+            let asked = fields(head.uri.query().unwrap_or_default().as_bytes());
+            crate::login::show(page, &asked).await?.into()
+        }
+        (_, ["source", file @ ..]) => crate::source::show(page, &file.join("/")).await?,
+        (_, ["style.css"]) => crate::assets::style(),
+        (_, ["favicon.svg"]) => crate::assets::icon(),
+        _ => crate::not_found::show(page).await?,
+    })
+}
+
+/// A form's fields, or a query's.
+fn fields(text: &[u8]) -> Form {
+    let mut form = Form::default();
+    for (name, value) in form_urlencoded::parse(text) {
+        match &*name {
+            "name" => form.name = value.into_owned(),
+            "password" => form.password = value.into_owned(),
+            "next" => form.next = value.into_owned(),
+            _ => {}
+        }
+    }
+    form
+}
