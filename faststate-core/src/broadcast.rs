@@ -127,7 +127,15 @@ impl fmt::Debug for Interest {
     }
 }
 
-/// The transport between nodes refused.
+/// The transport between nodes refused: temporary, and the source says why.
 #[derive(Debug, thiserror::Error)]
 #[error("the broadcaster does not answer")]
-pub struct BroadcastError(#[source] pub BoxError);
+pub struct BroadcastError(#[source] BoxError);
+
+impl BroadcastError {
+    /// The refusal for this reason.
+    #[must_use]
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        Self(source.into())
+    }
+}

@@ -46,7 +46,7 @@ pub use rejection::{Rejection, RejectionKind};
 pub use revocation::Revocation;
 pub use state::ReactiveState;
 pub use store::{MemoryStore, Store};
-pub use version::Version;
+pub use version::{Version, VersionError};
 pub use view::View;
 pub use viewer::{SessionId, Viewer};
 

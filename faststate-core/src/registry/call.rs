@@ -160,6 +160,7 @@ pub struct TopicName {
 #[error(
     "a topic is `state`, `state:id`, `state.view` or `state:id.view`, with `%`, `,`, `:` and `.` of an id percent-encoded"
 )]
+#[non_exhaustive]
 pub struct TopicNameError;
 
 impl TopicName {

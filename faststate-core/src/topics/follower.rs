@@ -31,6 +31,7 @@ pub(super) enum Position {
 /// The snapshot cannot be encoded; the log says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the snapshot cannot be encoded; the log says why")]
+#[non_exhaustive]
 pub struct SnapshotFailed;
 
 impl Follower {

@@ -28,7 +28,7 @@ impl Broadcaster for Refusing {
 
     async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
         if *self.1.lock() {
-            return Err(BroadcastError("not now".into()));
+            return Err(BroadcastError::new("not now"));
         }
         self.0.tell(key, words).await
     }

@@ -163,7 +163,7 @@ impl Mortal {
     async fn way(&self) -> Result<(), BroadcastError> {
         let latency = self.latency.lock().random_range(0..4);
         sleep(Duration::from_millis(latency)).await;
-        if self.dead.load(SeqCst) { Err(BroadcastError("the node is dead".into())) } else { Ok(()) }
+        if self.dead.load(SeqCst) { Err(BroadcastError::new("the node is dead")) } else { Ok(()) }
     }
 }
 
