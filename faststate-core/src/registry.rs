@@ -41,7 +41,9 @@ pub use self::{
     access::Access,
     audience::Audience,
     builder::{RegistryBuilder, StateBuilder},
-    call::{Answer, Call, Job, Outcome, Reading, ReplyView, Route, TopicName, TopicNameError, Visible},
+    call::{
+        Answer, Call, Job, Outcome, Reading, ReplyPieces, ReplyView, Route, TopicName, TopicNameError, Visible,
+    },
     config::StateConfig,
     error::{BuildError, Error},
     read_only::ReadOnly,

@@ -6,6 +6,7 @@ use super::{Failure, ensure};
 
 /// One event of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// Its type; empty if it did not say.
     pub kind: String,

@@ -186,14 +186,10 @@ impl Patient {
 
     async fn dispatch(&self, sore: Sore, wants_view: bool) -> Result<Outcome, Error> {
         let body = serde_json::to_vec(&Hurt { value: 99, sore }).unwrap();
-        let call = Call {
-            key: self.fragile.key().clone(),
-            event: Hurt::NAME.to_owned(),
-            viewer: Viewer::application(),
-            input: Input::parse(None, Some("application/json"), &body).unwrap(),
-            id: None,
-            wants_view,
-        };
+        let input = Input::parse(None, Some("application/json"), &body).unwrap();
+        let key = self.fragile.key().clone();
+        let mut call = Call::new(key, Hurt::NAME, Viewer::application(), input);
+        call.wants_view = wants_view;
         self.registry.dispatch(call).await
     }
 }
