@@ -35,7 +35,7 @@ impl Queue {
     /// Starts so many lanes, as many as the pool may have connections; they end with the queue.
     pub(crate) fn start(line: Line, pipelines: u32, patience: Duration) -> Self {
         let line = Arc::new(line);
-        let lanes = Lanes { lanes: pipelines, calls: CALLS, bytes: BYTES };
+        let lanes = Lanes::new(pipelines).with_calls(CALLS).with_bytes(BYTES);
         let orders = store::Queue::start(lanes, Order::weight, move |calls| {
             let line = Arc::clone(&line);
             async move { line.send(calls).await }

@@ -22,7 +22,8 @@ pub struct Queue<C, A> {
 }
 
 /// How much goes together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lanes {
     /// How many lanes there are; at least one.
     pub lanes: u32,
@@ -30,6 +31,28 @@ pub struct Lanes {
     pub calls: usize,
     /// About how many bytes they have, unless a single call has more.
     pub bytes: usize,
+}
+
+impl Lanes {
+    /// So many lanes, each of which takes at most 256 calls with about 1 MiB.
+    #[must_use]
+    pub const fn new(lanes: u32) -> Self {
+        Self { lanes, calls: 256, bytes: 1 << 20 }
+    }
+
+    /// Lanes that take at most so many calls.
+    #[must_use]
+    pub const fn with_calls(mut self, calls: usize) -> Self {
+        self.calls = calls;
+        self
+    }
+
+    /// Lanes that take calls with about so many bytes.
+    #[must_use]
+    pub const fn with_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
 }
 
 /// A call that a lane has taken.
@@ -42,6 +65,9 @@ pub struct Waiting<C, A> {
 impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
     /// Starts the lanes. `weight` says about how many bytes a call has; `run` answers the calls it is given,
     /// of which there is at least one.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start<F: Future<Output = ()> + Send>(
         lanes: Lanes,
         weight: fn(&C) -> usize,
