@@ -85,7 +85,8 @@ pub trait Inbox: Send + Sync + 'static {
     fn lost(&self);
 }
 
-/// One committed step of one key.
+/// One committed step of one key. Whatever carries it carries every field of it, so another one would break
+/// broadcasters on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The key.
@@ -101,6 +102,7 @@ pub struct Change {
 }
 
 /// A node's interest in a key: left when dropped.
+#[must_use = "an interest is left when it is dropped"]
 pub struct Interest {
     leave: Option<Box<dyn FnOnce() + Send + Sync>>,
 }

@@ -9,6 +9,7 @@ const LONGEST_PART: usize = 255;
 
 /// Whose state it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Scope {
     /// One instance per browser session.
     Session,

@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// How a call fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StoreFault {
     /// It does not.
     #[default]
