@@ -24,6 +24,8 @@ pub mod conformance;
 pub mod endpoint;
 mod health;
 mod metrics;
+// Public for `benches` and `tests` in the repository alone: no version promises anything of it.
+#[doc(hidden)]
 pub mod patch;
 pub mod registry;
 #[cfg(feature = "serve")]
