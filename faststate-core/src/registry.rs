@@ -42,7 +42,8 @@ pub use self::{
     audience::Audience,
     builder::{RegistryBuilder, StateBuilder},
     call::{
-        Answer, Call, Job, Outcome, Reading, ReplyPieces, ReplyView, Route, TopicName, TopicNameError, Visible,
+        Answer, Call, Job, Outcome, Reading, ReplyPieces, ReplyView, Route, TopicName, TopicNameError,
+        Visible,
     },
     config::StateConfig,
     error::{BuildError, Error},

@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use faststate_core::{
     MemoryStore, StateRegistry,
-    conformance::faults::{FaultyStore, StoreFault},
     endpoint::{Endpoint, Readers},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use http::{Method, Request};
 use http_body_util::Full;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use faststate_core::{
     Broadcaster, Key, LocalBroadcaster, MemoryStore, Registry, Revocation, StateRegistry, Store,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    conformance::faults::FaultyBroadcaster,
+    testing::faults::FaultyBroadcaster,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;

@@ -11,8 +11,8 @@ use std::{
 use faststate_core::{
     Access, Context, Error, Event, EventId, Handle, MemoryStore, ReactiveState, Registry, Rejection,
     SessionId, StateConfig, StateRegistry, Store, Viewer,
-    conformance::faults::{FaultyStore, StoreFault},
     registry::Answer,
+    testing::faults::{FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use faststate_core::{
     Access, Context, Elements, Error, Event, Handle, MemoryStore, ReactiveState, Registry, Rejection, Scene,
     StateConfig, StateRegistry, Store, Version, View, Viewer,
-    conformance::faults::{FaultyStore, StoreFault},
     registry::{Call, Outcome},
+    testing::faults::{FaultyStore, StoreFault},
     wire::Input,
 };
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};

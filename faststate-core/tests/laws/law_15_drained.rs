@@ -12,7 +12,7 @@ use std::{
 use faststate_core::{
     Access, Context, Event, MemoryStore, ReactiveState, Registry, Rejection, Scene, StateConfig,
     StateRegistry, Store,
-    conformance::faults::{FaultyStore, StoreFault},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};

@@ -19,9 +19,9 @@ use faststate_core::{
     Access, Broadcaster, Key, LocalBroadcaster, MemoryStore, Registry as _, StateConfig, StateRegistry,
     Store, Version, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    conformance::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
     registry::{Answer, Outcome},
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use parking_lot::Mutex;
