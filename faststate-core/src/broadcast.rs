@@ -109,7 +109,6 @@ pub struct Interest {
 
 impl Interest {
     /// An interest that runs `leave` when it is dropped.
-    #[must_use]
     pub fn new(leave: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self { leave: Some(Box::new(leave)) }
     }

@@ -247,8 +247,8 @@ pub enum StoreError {
     #[error("the store does not answer")]
     Unavailable(#[source] BoxError),
     /// It has no room for another record or receipt: nothing changed; temporary, once somebody makes room.
-    #[error("the store is full: {0}")]
-    Full(&'static str),
+    #[error("the store is full")]
+    Full(#[source] BoxError),
     /// It refuses this key or record: permanent, nothing changed.
     #[error("the store refuses this: {0}")]
     Refused(#[source] BoxError),

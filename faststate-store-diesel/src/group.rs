@@ -9,7 +9,7 @@ use faststate_core::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::{error::Error, setup::Settings};
+use crate::{builder::Settings, error::Error};
 
 /// How many saves share a transaction.
 const BATCH: usize = 256;

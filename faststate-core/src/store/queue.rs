@@ -68,6 +68,7 @@ impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
     ///
     /// # Panics
     /// Outside a tokio runtime.
+    #[must_use]
     pub fn start<F: Future<Output = ()> + Send>(
         lanes: Lanes,
         weight: fn(&C) -> usize,
