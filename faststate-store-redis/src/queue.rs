@@ -26,6 +26,7 @@ type Answer = Result<Value, Problem>;
 ///
 /// Each lane has at most one pipeline on its way. A call that its caller has given up is not sent; one that
 /// is sent runs to its end.
+#[derive(Clone)]
 pub(crate) struct Queue {
     orders: store::Queue<Order, Answer>,
     patience: Duration,

@@ -16,7 +16,7 @@ const WAITING: usize = 4096;
 /// those. So the busier the server is, the more calls share a round trip or a transaction, and a single call
 /// waits for nobody.
 ///
-/// The lanes are tasks of the runtime in which the queue was started, and end with it or with the runtime.
+/// The lanes are tasks of the runtime in which the queue was started, and end with its last clone or with the runtime.
 pub struct Queue<C, A> {
     calls: mpsc::Sender<Waiting<C, A>>,
 }
@@ -99,6 +99,12 @@ impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
         let (answer, answered) = oneshot::channel();
         self.calls.send(Waiting { call, answer }).await.ok()?;
         answered.await.ok()
+    }
+}
+
+impl<C, A> Clone for Queue<C, A> {
+    fn clone(&self) -> Self {
+        Self { calls: self.calls.clone() }
     }
 }
 
