@@ -115,8 +115,8 @@ pub mod guide;
 /// What applications import: `use faststate::prelude::*`.
 pub mod prelude {
     pub use faststate_core::{
-        Access, Action, Context, Elements, Event, Handle, ReactiveState, Registry, Rejection, StateConfig,
-        StateRegistry, View, Viewer,
+        Access, Action, Context, Elements, Event, Handle, ReactiveState, Registry, Rejection, Scene,
+        StateConfig, StateRegistry, View, Viewer,
     };
 }
 

@@ -11,7 +11,7 @@ use faststate_core::{
 use http::{Request, Response};
 use tower_service::Service as _;
 
-use crate::{Pages, Routes};
+use crate::{Pages, routes::Routes};
 
 /// [axum](https://docs.rs/axum), as what [`FastState`](crate::FastState) is served on.
 #[derive(Clone, Copy, Debug)]

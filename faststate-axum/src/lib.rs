@@ -66,7 +66,6 @@ pub use self::{
     extract::{Current, Page},
     framework::Axum,
     layer::{Paged, Pages},
-    routes::Routes,
 };
 
 /// FastState on axum: all settings and servers of [`serve::FastState`](faststate_core::serve::FastState). Its router is

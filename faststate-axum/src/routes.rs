@@ -19,7 +19,7 @@ use tower_service::Service;
 
 /// Answers everything under `/faststate`, and the events that have paths of their own.
 #[derive(Clone, Debug)]
-pub struct Routes {
+pub(crate) struct Routes {
     endpoint: Endpoint,
 }
 

@@ -134,7 +134,8 @@ impl Action {
         self
     }
 
-    /// The action that follows these topics, for `data-init`.
+    /// The action that follows the topics of a stream's URL, for `data-init`: what
+    /// [`Page::follow_action`](crate::endpoint::Page::follow_action) gives.
     ///
     /// One stream, closed while the page is hidden and opened again, by the cursors, when it is shown.
     #[must_use]

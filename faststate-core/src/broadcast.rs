@@ -85,7 +85,8 @@ pub trait Inbox: Send + Sync + 'static {
     fn lost(&self);
 }
 
-/// One committed step of one key.
+/// One committed step of one key. Whatever carries it carries every field of it, so another one would break
+/// broadcasters on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The key.
@@ -101,13 +102,13 @@ pub struct Change {
 }
 
 /// A node's interest in a key: left when dropped.
+#[must_use = "an interest is left when it is dropped"]
 pub struct Interest {
     leave: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Interest {
     /// An interest that runs `leave` when it is dropped.
-    #[must_use]
     pub fn new(leave: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self { leave: Some(Box::new(leave)) }
     }
@@ -127,7 +128,15 @@ impl fmt::Debug for Interest {
     }
 }
 
-/// The transport between nodes refused.
+/// The transport between nodes refused: temporary, and the source says why.
 #[derive(Debug, thiserror::Error)]
 #[error("the broadcaster does not answer")]
-pub struct BroadcastError(#[source] pub BoxError);
+pub struct BroadcastError(#[source] BoxError);
+
+impl BroadcastError {
+    /// The refusal for this reason.
+    #[must_use]
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        Self(source.into())
+    }
+}

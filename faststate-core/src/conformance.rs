@@ -20,8 +20,9 @@
 //!
 //! An adapter's suite needs no more than the address of a server that serves the [`fixture`].
 //!
-//! Besides: [`faults`] wraps a store or a broadcaster so that it hangs, fails or loses, and
-//! [`page`] is a browser's page without the browser, for tests of streams.
+//! With them comes [`testing`](crate::testing): its [`faults`](crate::testing::faults) wrap a store or a broadcaster so
+//! that it hangs, fails or loses, and its [`page`](crate::testing::page) is a browser's page without the browser, for
+//! tests of streams.
 
 pub mod adapter;
 pub mod broadcaster;
@@ -31,6 +32,6 @@ pub mod store;
 mod until;
 
 pub(crate) use self::until::until;
-pub(crate) use crate::testing::ensure;
 #[doc(no_inline)]
-pub use crate::testing::{Failure, faults, page, sse};
+pub use crate::testing::Failure;
+pub(crate) use crate::testing::ensure;

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 /// How elements meet the page: Datastar's patch modes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Mode {
     /// Morph the target itself (the default).
     #[default]

@@ -16,7 +16,7 @@ pub struct Handle<S> {
     state: PhantomData<fn() -> S>,
 }
 
-/// A state as it was at one version.
+/// A state as it was at one version. Cheap to clone.
 #[derive(Debug)]
 pub struct Snapshot<S> {
     state: Arc<S>,
@@ -126,6 +126,12 @@ impl<S> Clone for Handle<S> {
 impl<S> fmt::Debug for Handle<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Handle").field(&self.key).finish()
+    }
+}
+
+impl<S> Clone for Snapshot<S> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state), ..*self }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// Figures of one node.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Health {
     /// This node's name, as the registry's builder was told; random otherwise.
     pub node: String,
@@ -29,6 +30,7 @@ pub struct Health {
 
 /// One store, as it answers now.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct StoreHealth {
     /// Its name; the default store is `default`, the registry's own memory is `memory`.
     pub name: String,
@@ -47,7 +49,9 @@ impl Health {
 }
 
 impl StoreHealth {
-    pub(crate) fn new(name: &str, healthy: bool, latency: Duration) -> Self {
-        Self { name: name.to_owned(), healthy, latency_ms: latency.as_secs_f64() * 1000.0 }
+    /// A store of this name, and whether and how soon it answered.
+    #[must_use]
+    pub fn new(name: impl Into<String>, healthy: bool, latency: Duration) -> Self {
+        Self { name: name.into(), healthy, latency_ms: latency.as_secs_f64() * 1000.0 }
     }
 }

@@ -1,6 +1,6 @@
 //! Which instance of a state.
 
-use std::{borrow::Cow, fmt, fmt::Write as _, sync::Arc};
+use std::{borrow::Cow, fmt, fmt::Write as _, str::FromStr, sync::Arc};
 
 use percent_encoding::percent_decode_str;
 
@@ -9,6 +9,7 @@ const LONGEST_PART: usize = 255;
 
 /// Whose state it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Scope {
     /// One instance per browser session.
     Session,
@@ -90,26 +91,6 @@ impl Key {
         Ok(Self { text: text.into(), state: u8::try_from(state.len()).map_err(|_| KeyError::Name)? })
     }
 
-    /// The key whose text this is, as another node sent it or a store holds it.
-    ///
-    /// # Errors
-    /// Any text that [`Key::as_str`] never gives.
-    pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let mut parts = text.split('/');
-        let (state, scope) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let scope = [Scope::Session, Scope::User, Scope::Global, Scope::Record, Scope::Component]
-            .into_iter()
-            .find(|s| scope.len() == 1 && scope.starts_with(s.letter()))
-            .ok_or(KeyError::Text)?;
-        let mut part = |wanted: bool| {
-            let Some(raw) = wanted.then(|| parts.next()).flatten() else { return Ok(None) };
-            percent_decode_str(raw).decode_utf8().map(Some).map_err(|_| KeyError::Text)
-        };
-        let (owner, id) = (part(scope.has_owner())?, part(scope.has_id())?);
-        let key = Self::new(state, scope, owner.as_deref(), id.as_deref())?;
-        if &*key.text == text { Ok(key) } else { Err(KeyError::Text) }
-    }
-
     /// The key's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -164,6 +145,28 @@ impl Key {
 
     fn part(&self, index: usize) -> Option<&str> {
         self.text.split('/').nth(index)
+    }
+}
+
+/// The key whose text this is, as another node sent it or a store holds it. Any text that [`Key::as_str`] never
+/// gives is refused.
+impl FromStr for Key {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let mut parts = text.split('/');
+        let (state, scope) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let scope = [Scope::Session, Scope::User, Scope::Global, Scope::Record, Scope::Component]
+            .into_iter()
+            .find(|s| scope.len() == 1 && scope.starts_with(s.letter()))
+            .ok_or(KeyError::Text)?;
+        let mut part = |wanted: bool| {
+            let Some(raw) = wanted.then(|| parts.next()).flatten() else { return Ok(None) };
+            percent_decode_str(raw).decode_utf8().map(Some).map_err(|_| KeyError::Text)
+        };
+        let (owner, id) = (part(scope.has_owner())?, part(scope.has_id())?);
+        let key = Self::new(state, scope, owner.as_deref(), id.as_deref())?;
+        if &*key.text == text { Ok(key) } else { Err(KeyError::Text) }
     }
 }
 
@@ -325,7 +328,7 @@ mod tests {
                 let (owner, id) = (key.owner(), key.id());
                 prop_assert_eq!(owner.as_deref(), parts.2.as_deref());
                 prop_assert_eq!(id.as_deref(), parts.3.as_deref());
-                prop_assert_eq!(Key::parse(key.as_str()), Ok(key.clone()));
+                prop_assert_eq!(key.as_str().parse(), Ok(key.clone()));
                 // What a collation that ignores case and trailing blanks would keep.
                 let folded = key.as_str().to_uppercase().trim_end().to_owned();
                 if let Some(other) = seen.insert(folded, parts.clone()) {
@@ -359,7 +362,7 @@ mod tests {
             assert_eq!(Key::new(name, Scope::Global, None, None), Err(KeyError::Name), "{name}");
         }
         for text in ["a", "a/g/", "a/g/x", "a/r/A", "a/r/%41%", "a/x", "a/c/s", "a/r/%4A"] {
-            assert!(Key::parse(text).is_err(), "{text}");
+            assert!(text.parse::<Key>().is_err(), "{text}");
         }
     }
 }

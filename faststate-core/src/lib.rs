@@ -24,6 +24,8 @@ pub mod conformance;
 pub mod endpoint;
 mod health;
 mod metrics;
+// Public for `benches` and `tests` in the repository alone: no version promises anything of it.
+#[doc(hidden)]
 pub mod patch;
 pub mod registry;
 #[cfg(feature = "serve")]
@@ -46,7 +48,7 @@ pub use rejection::{Rejection, RejectionKind};
 pub use revocation::Revocation;
 pub use state::ReactiveState;
 pub use store::{MemoryStore, Store};
-pub use version::Version;
+pub use version::{Version, VersionError};
 pub use view::View;
 pub use viewer::{SessionId, Viewer};
 

@@ -5,17 +5,17 @@ mod difference;
 mod differences;
 mod encode;
 mod image;
+#[cfg(any(feature = "testing", test))]
 mod merge;
 
 #[cfg(any(feature = "inspector", feature = "testing"))]
 pub(crate) use self::differences::{Difference, differences};
+pub use self::image::{Image, ImageError};
+#[cfg(any(feature = "testing", test))]
+pub(crate) use self::merge::merge;
 pub(crate) use self::{
     difference::{Change, Remains, difference},
     image::{ROOM, stored},
-};
-pub use self::{
-    image::{Image, ImageError},
-    merge::merge,
 };
 
 #[cfg(test)]

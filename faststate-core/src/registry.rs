@@ -41,7 +41,10 @@ pub use self::{
     access::Access,
     audience::Audience,
     builder::{RegistryBuilder, StateBuilder},
-    call::{Answer, Call, Job, Outcome, Reading, ReplyView, Route, TopicName, TopicNameError, Visible},
+    call::{
+        Answer, Call, Job, Outcome, Reading, ReplyPieces, ReplyView, Route, TopicName, TopicNameError,
+        Visible,
+    },
     config::StateConfig,
     error::{BuildError, Error},
     read_only::ReadOnly,
@@ -51,7 +54,9 @@ use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
 
 /// What adapters, handles and application code ask of the engine.
 ///
-/// Object-safe: an `Arc<dyn Registry>` is all that the endpoint and [`Handle`](crate::Handle) know.
+/// Object-safe: an `Arc<dyn Registry>` is all that the endpoint and [`Handle`](crate::Handle) know. [`StateRegistry`] is
+/// the engine; whoever implements the trait wraps another registry, as [`ReadOnly`] does, and passes on what it does
+/// not change.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
     /// The key of `state` for this viewer: owner from the viewer, id from the path.

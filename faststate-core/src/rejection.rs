@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 /// Why an event was refused; the HTTP layer makes a status of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionKind {
     /// The input breaks a rule.

@@ -143,7 +143,7 @@ impl<T: Store + ?Sized> Store for Arc<T> {
     }
 }
 
-/// What is saved under a key.
+/// What is saved under a key: a store keeps every field of it, so another one would break stores on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The `SCHEMA` of the state that wrote it.
@@ -167,7 +167,7 @@ pub struct Loaded {
 }
 
 /// What a save expects to find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expect {
     /// No record.
     Absent,
@@ -176,7 +176,7 @@ pub enum Expect {
 }
 
 /// What became of a save.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Saving {
     /// Record and receipt are saved.
     Saved,
@@ -247,8 +247,8 @@ pub enum StoreError {
     #[error("the store does not answer")]
     Unavailable(#[source] BoxError),
     /// It has no room for another record or receipt: nothing changed; temporary, once somebody makes room.
-    #[error("the store is full: {0}")]
-    Full(&'static str),
+    #[error("the store is full")]
+    Full(#[source] BoxError),
     /// It refuses this key or record: permanent, nothing changed.
     #[error("the store refuses this: {0}")]
     Refused(#[source] BoxError),

@@ -75,6 +75,7 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, number: u128, least: u32) {
 /// The text is not a version as [`Version`] writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a version: expected `epoch-seq-nonce` in hexadecimal")]
+#[non_exhaustive]
 pub struct VersionError;
 
 impl FromStr for Version {

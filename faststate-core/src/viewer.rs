@@ -49,7 +49,7 @@ impl fmt::Debug for SessionId {
 /// identity closure told.
 ///
 /// Keys are derived from the viewer, never from what a browser claims.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Viewer {
     session: Option<SessionId>,
     user: Option<String>,

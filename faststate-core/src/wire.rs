@@ -8,8 +8,10 @@ mod input;
 mod lenient;
 mod strict;
 
+// As `patch` is.
+#[doc(hidden)]
+pub use self::frame::{Frame, Nest};
 pub use self::{
     attribute::attribute,
-    frame::{Frame, Nest},
     input::{Decoded, Input, InputError},
 };

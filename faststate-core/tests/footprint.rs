@@ -7,8 +7,8 @@ use std::{
 };
 
 use faststate_core::{
-    Access, ReactiveState, Registry, StateConfig, StateRegistry, Viewer, conformance::page::Page,
-    registry::TopicName,
+    Access, ReactiveState, Registry, StateConfig, StateRegistry, Viewer, registry::TopicName,
+    testing::page::Page,
 };
 use serde::{Deserialize, Serialize};
 

@@ -74,12 +74,10 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            streams: self.max_streams,
-            streams_per_address: self.max_streams_per_address,
-            streams_per_session: self.max_streams_per_session,
-            ..Limits::default()
-        }
+        Limits::default()
+            .with_streams(self.max_streams)
+            .with_streams_per_address(self.max_streams_per_address)
+            .with_streams_per_session(self.max_streams_per_session)
     }
 }
 

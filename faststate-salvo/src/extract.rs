@@ -38,6 +38,12 @@ impl<S> Current<S> {
     }
 }
 
+impl<S> Clone for Current<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<S: ReactiveState> Deref for Current<S> {
     type Target = S;
 

@@ -15,7 +15,7 @@ use salvo::{
     http::{ReqBody, ResBody},
 };
 
-use crate::{Pages, Routes};
+use crate::{Pages, routes::Routes};
 
 /// [Salvo](https://salvo.rs), as what [`FastState`](crate::FastState) is served on.
 #[derive(Clone, Copy, Debug)]

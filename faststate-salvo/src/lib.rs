@@ -34,7 +34,7 @@ pub use self::{
     error::PageError,
     extract::{Current, Page},
     framework::Salvo,
-    routes::{Pages, Routes},
+    routes::Pages,
 };
 
 /// FastState on Salvo: all settings and servers of [`serve::FastState`](faststate_core::serve::FastState). Its router is

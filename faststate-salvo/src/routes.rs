@@ -11,7 +11,7 @@ use salvo::{
 
 /// Answers everything under `/faststate`, and the events that have paths of their own.
 #[derive(Clone, Debug)]
-pub struct Routes {
+pub(crate) struct Routes {
     endpoint: Endpoint,
 }
 

@@ -17,6 +17,9 @@ pub(crate) enum Error {
         #[source]
         source: Option<Arc<Self>>,
     },
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    #[error("this is no address of a database")]
+    Address(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error("cannot connect")]
     Connect(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -74,8 +77,8 @@ impl From<Error> for StoreError {
         match error {
             Error::TooLarge { .. } | Error::Newer { .. } => Self::Refused(error.into()),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
-            Error::Denied(_) => Self::Refused(error.into()),
-            _ if error.is_full() => Self::Full("no room left in the database"),
+            Error::Address(_) | Error::Denied(_) => Self::Refused(error.into()),
+            _ if error.is_full() => Self::Full(error.into()),
             _ => Self::Unavailable(error.into()),
         }
     }

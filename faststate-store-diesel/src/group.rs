@@ -9,7 +9,7 @@ use faststate_core::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::{error::Error, setup::Settings};
+use crate::{builder::Settings, error::Error};
 
 /// How many saves share a transaction.
 const BATCH: usize = 256;
@@ -60,7 +60,7 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn start(server: Arc<impl Saves>, lanes: u32, settings: Settings) -> Self {
         let patience = settings.timeout;
-        let lanes = Lanes { lanes, calls: BATCH, bytes: BYTES };
+        let lanes = Lanes::new(lanes).with_calls(BATCH).with_bytes(BYTES);
         let queue = Queue::start(
             lanes,
             |save: &Save| save.record.data.len(),

@@ -15,9 +15,8 @@
 //! | `postgres` | PostgreSQL 12 and later | `tokio-postgres` |
 //! | `mysql` | MySQL 8, MariaDB 10.5 and later | `mysql_async` |
 //!
-//! Each alone pulls in only its own driver, and none needs a system library. The drivers are
-//! re-exported. Connections to a server are not encrypted: put a proxy between where the network is not
-//! yours.
+//! Each alone pulls in only its own driver, and none needs a system library. Connections to a server are not
+//! encrypted: put a proxy between where the network is not yours.
 //!
 //! # What each promises
 //!
@@ -41,7 +40,7 @@
 //! | PostgreSQL | one round trip | one round trip: record and receipt are one statement | share one transaction of two round trips, at most 256: all statements are sent before the first is answered, then the commit |
 //! | MySQL | one round trip | four round trips (begin, record, receipt, commit), one without a receipt | share one transaction, at most 256: two round trips each and two for all, as the driver sends nothing ahead |
 //!
-//! PostgreSQL has such transactions on a quarter of its connections ([`Setup::with_connections`]), MySQL on
+//! PostgreSQL has such transactions on a quarter of its connections ([`DieselStoreBuilder::connections`]), MySQL on
 //! half. They lock in the order of the keys, so that no two of them wait for each other. A conflict or a
 //! repeat among them is an outcome like others (on MySQL one more round trip); where one save waits for
 //! somebody's lock, all are undone and each is tried by itself: the others are saved, half a second later
@@ -55,7 +54,7 @@
 //!
 //! # Time-outs
 //!
-//! A call takes at most 2 seconds ([`Setup::with_timeout`]), waiting for a connection included, and then
+//! A call takes at most 2 seconds ([`DieselStoreBuilder::timeout`]), waiting for a connection included, and then
 //! fails with [`StoreError::Unavailable`](faststate_core::store::StoreError::Unavailable); whether a
 //! save was done is then unknown, and its receipt tells. A connection whose call did not come to its end
 //! is closed. After the database has come back, the next calls succeed.
@@ -79,13 +78,13 @@
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod backend;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod builder;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod row;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-mod setup;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod statement;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -105,14 +104,4 @@ mod sqlite;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresBroadcaster;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub use self::{setup::Setup, store::DieselStore};
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub use diesel;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-pub use diesel_async;
-#[cfg(feature = "sqlite")]
-pub use libsqlite3_sys;
-#[cfg(feature = "mysql")]
-pub use mysql_async;
-#[cfg(feature = "postgres")]
-pub use tokio_postgres;
+pub use self::{builder::DieselStoreBuilder, store::DieselStore};

@@ -20,11 +20,11 @@ use faststate_core::{
 use self::connection::Opener;
 use crate::{
     backend::Backend,
+    builder::Settings,
     error::Error,
     group::{Group, Save, Saves, Together},
     pool::Pool,
     row::{Columns, Row, Stored, loaded, millis},
-    setup::Settings,
     statement::{Bind, Statement, only},
 };
 

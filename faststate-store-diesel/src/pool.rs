@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use crate::{error::Error, setup::Settings};
+use crate::{builder::Settings, error::Error};
 
 type Connecting<C> = Pin<Box<dyn Future<Output = Result<C, Error>> + Send>>;
 

@@ -24,11 +24,11 @@ pub use self::broadcaster::PostgresBroadcaster;
 use self::connection::Opener;
 use crate::{
     backend::Backend,
+    builder::Settings,
     error::Error,
     group::{Group, Save, Saves, Together},
     pool::Pool,
     row::{Columns, Row, Stored, loaded, millis},
-    setup::Settings,
     statement::{Bind, Statement, only},
 };
 

@@ -14,7 +14,7 @@ use faststate_core::{
 };
 
 use self::{connection::Opener, worker::Worker};
-use crate::{backend::Backend, error::Error, setup::Settings};
+use crate::{backend::Backend, builder::Settings, error::Error};
 
 /// Records in one SQLite file.
 pub(crate) struct Sqlite {

@@ -24,7 +24,7 @@ pub struct RedisStoreBuilder {
     info: RedisResult<ConnectionInfo>,
     prefix: String,
     timeout: Duration,
-    pipelines: u32,
+    connections: u32,
 }
 
 impl RedisStoreBuilder {
@@ -33,7 +33,7 @@ impl RedisStoreBuilder {
             info: info.into_connection_info(),
             prefix: "faststate".to_owned(),
             timeout: Duration::from_secs(2),
-            pipelines: 2,
+            connections: 2,
         }
     }
 
@@ -53,8 +53,8 @@ impl RedisStoreBuilder {
 
     /// How many connections there are at most (2), each with one pipeline on its way. Redis works on one
     /// at a time, so that more make smaller pipelines, and cost more, rather than more speed.
-    pub const fn pipelines(mut self, pipelines: u32) -> Self {
-        self.pipelines = pipelines;
+    pub const fn connections(mut self, connections: u32) -> Self {
+        self.connections = if connections == 0 { 1 } else { connections };
         self
     }
 
@@ -66,20 +66,19 @@ impl RedisStoreBuilder {
     pub async fn connect(self) -> Result<RedisStore, StoreError> {
         let prefix = Prefix::new(&self.prefix)?;
         let timeout = self.timeout.max(Duration::from_millis(1));
-        let pipelines = self.pipelines.max(1);
         let (info, connector) = self
             .info
             .and_then(|info| Connector::new(&info, timeout / 2, timeout).map(|connector| (info, connector)))
             .map_err(Problem::Redis)?;
         let (address, failure) = (info.addr().to_string(), connector.failure());
         let pool = Pool::builder()
-            .max_size(pipelines)
+            .max_size(self.connections)
             .connection_timeout(timeout / 2)
             // Costs nothing: see `Connector::is_valid`.
             .test_on_check_out(true)
             .build_unchecked(connector);
         let line = Line { pool: pool.clone(), failure: failure.clone(), address: address.clone() };
-        let queue = Queue::start(line, pipelines, timeout);
+        let queue = Queue::start(line, self.connections, timeout);
         queue.ask(Order::Ping).await?;
         let durability = match pool.get().await {
             Ok(mut connection) => {
@@ -98,7 +97,7 @@ impl fmt::Debug for RedisStoreBuilder {
             .field("address", &self.info.as_ref().map(|info| info.addr().to_string()).ok())
             .field("prefix", &self.prefix)
             .field("timeout", &self.timeout)
-            .field("pipelines", &self.pipelines)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Problem {
     Connection { address: String, source: Option<RedisError> },
     #[error("Redis says")]
     Redis(#[source] RedisError),
+    #[error("Redis {why}")]
+    Full { why: &'static str, source: RedisError },
     #[error("Redis gave an answer of another kind")]
     Answer(#[source] ParsingError),
     #[error("there was no answer within {0:?}")]
@@ -22,22 +24,23 @@ pub(crate) enum Problem {
     Ended,
 }
 
+/// What Redis says before a script has written anything, when it takes no writes for now.
+const FULL: [(&str, &str); 3] = [
+    ("OOM", "has reached its `maxmemory`"),
+    ("MISCONF", "takes no writes, because it cannot write to its disk"),
+    ("NOREPLICAS", "takes no writes, because it has too few replicas"),
+];
+
 impl From<Problem> for StoreError {
     fn from(problem: Problem) -> Self {
         let permanent = match &problem {
             Problem::Redis(error) => {
-                // Each of these is said before a script has written anything.
-                if says(error, "OOM") {
-                    return Self::Full("Redis has reached its `maxmemory`");
-                }
-                if says(error, "MISCONF") {
-                    return Self::Full("Redis takes no writes, because it cannot write to its disk");
-                }
-                if says(error, "NOREPLICAS") {
-                    return Self::Full("Redis takes no writes, because it has too few replicas");
+                if let Some((_, why)) = FULL.iter().find(|(code, _)| says(error, code)) {
+                    return Self::Full(Problem::Full { why, source: error.clone() }.into());
                 }
                 !says(error, "READONLY") && is_permanent(error)
             }
+            Problem::Full { .. } => return Self::Full(problem.into()),
             Problem::Connection { source, .. } => source.as_ref().is_some_and(is_of_config),
             Problem::Answer(_) => true,
             Problem::Late(_) | Problem::Ended => false,

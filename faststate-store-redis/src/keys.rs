@@ -38,7 +38,7 @@ impl Prefix {
     pub(crate) fn channel(&self, channel: &Channel) -> String {
         match channel {
             Channel::Key(key) => format!("{}key/{{{key}}}", self.0),
-            Channel::All | Channel::Node(..) => format!("{}{channel}", self.0),
+            _ => format!("{}{channel}", self.0),
         }
     }
 }

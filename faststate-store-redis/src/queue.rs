@@ -26,6 +26,7 @@ type Answer = Result<Value, Problem>;
 ///
 /// Each lane has at most one pipeline on its way. A call that its caller has given up is not sent; one that
 /// is sent runs to its end.
+#[derive(Clone)]
 pub(crate) struct Queue {
     orders: store::Queue<Order, Answer>,
     patience: Duration,
@@ -35,7 +36,7 @@ impl Queue {
     /// Starts so many lanes, as many as the pool may have connections; they end with the queue.
     pub(crate) fn start(line: Line, pipelines: u32, patience: Duration) -> Self {
         let line = Arc::new(line);
-        let lanes = Lanes { lanes: pipelines, calls: CALLS, bytes: BYTES };
+        let lanes = Lanes::new(pipelines).with_calls(CALLS).with_bytes(BYTES);
         let orders = store::Queue::start(lanes, Order::weight, move |calls| {
             let line = Arc::clone(&line);
             async move { line.send(calls).await }

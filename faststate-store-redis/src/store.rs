@@ -19,7 +19,8 @@ use crate::{
 
 /// A store in Redis or Valkey: see the [crate](crate) for what it promises with which settings.
 ///
-/// It needs the tokio runtime that it was connected in.
+/// It needs the tokio runtime that it was connected in. Cheap to clone; the connections are shared.
+#[derive(Clone)]
 pub struct RedisStore {
     pub(crate) queue: Queue,
     pub(crate) prefix: Prefix,

@@ -126,7 +126,7 @@ pub(super) async fn serve(listener: net::TcpListener, others: usize) -> io::Resu
         theirs.send(SetOwn { slot: 0, value: 1 }).await.map_err(io::Error::other)?;
     }
     // All of the load comes from one address.
-    let limits = Limits { streams: 0, streams_per_address: 0, ..Limits::default() };
+    let limits = Limits::default().with_streams(0).with_streams_per_address(0);
     FastState::new(registry)
         .secret(Secret::random())
         .limits(limits)

@@ -72,8 +72,8 @@ impl Relay {
 
     async fn send(&self, channel: Channel, payload: Bytes) -> Result<(), BroadcastError> {
         let outlet = self.shared.outlet.lock().clone();
-        let outlet = outlet.ok_or_else(|| BroadcastError(Disconnected.into()))?;
-        outlet.send(channel, payload).await.map_err(|_| BroadcastError(Disconnected.into()))
+        let outlet = outlet.ok_or_else(|| BroadcastError::new(Disconnected))?;
+        outlet.send(channel, payload).await.map_err(|_| BroadcastError::new(Disconnected))
     }
 }
 
@@ -110,7 +110,7 @@ impl Broadcaster for Relay {
 
     async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
         if words.len() > LONGEST_WORDS {
-            return Err(BroadcastError(TooLong.into()));
+            return Err(BroadcastError::new(TooLong));
         }
         let channel = key.map_or(Channel::All, |key| Channel::Key(key.clone()));
         self.send(channel, Letter::words(self.shared.node, key, &words)).await

@@ -12,6 +12,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The user and roles behind a request, as the application's identity closure tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Identity {
     /// The signed-in user's id; `None` for nobody. At most 255 bytes where a state has the scope user.
     pub user: Option<String>,

@@ -7,7 +7,14 @@ use http::{HeaderMap, HeaderName};
 /// What one node takes on; 0 stands for no limit.
 ///
 /// At a limit a request is answered with a problem, and nothing that goes on is ended (law 6).
+///
+/// ```
+/// # use faststate_core::endpoint::Limits;
+/// let limits = Limits::default().with_streams(5_000).with_streams_per_address(200);
+/// assert_eq!((limits.streams, limits.streams_per_session), (5_000, 64));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// The longest body of an event, in bytes: 64 KiB.
     pub body_bytes: usize,
@@ -31,6 +38,43 @@ impl Default for Limits {
             streams_per_address: 1_000,
             topics_per_stream: 32,
         }
+    }
+}
+
+impl Limits {
+    /// These limits, with so many bytes of an event's body.
+    #[must_use]
+    pub const fn with_body_bytes(mut self, bytes: usize) -> Self {
+        self.body_bytes = bytes;
+        self
+    }
+
+    /// These limits, with so many streams of this node.
+    #[must_use]
+    pub const fn with_streams(mut self, streams: usize) -> Self {
+        self.streams = streams;
+        self
+    }
+
+    /// These limits, with so many streams of one session.
+    #[must_use]
+    pub const fn with_streams_per_session(mut self, streams: usize) -> Self {
+        self.streams_per_session = streams;
+        self
+    }
+
+    /// These limits, with so many streams of one address.
+    #[must_use]
+    pub const fn with_streams_per_address(mut self, streams: usize) -> Self {
+        self.streams_per_address = streams;
+        self
+    }
+
+    /// These limits, with so many topics of one stream.
+    #[must_use]
+    pub const fn with_topics_per_stream(mut self, topics: usize) -> Self {
+        self.topics_per_stream = topics;
+        self
     }
 }
 

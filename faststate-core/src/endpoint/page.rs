@@ -27,8 +27,10 @@ const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').ad
 ///
 /// Its signals carry the cursors of the moment of rendering, so that nothing falls between rendering and
 /// following. The signal `$_stale` is true while a store does not answer, and the page shows what this node
-/// remembers: `<p role="status" data-show="$_stale">This may be out of date.</p>`. Cheap to clone; clones are the same page. Ask for [`signals`](Self::signals) and
-/// [`follow_action`](Self::follow_action) once everything is collected.
+/// remembers: `<p role="status" data-show="$_stale">This may be out of date.</p>`.
+///
+/// Ask for [`signals`](Self::signals) and [`follow_action`](Self::follow_action) once everything is collected. Cheap to
+/// clone; clones are the same page.
 #[derive(Clone)]
 pub struct Page {
     inner: Arc<Inner>,

@@ -15,6 +15,7 @@ pub struct Readers(Arc<Policy>);
 
 /// Who asks to read.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Asking<'a> {
     /// The request's head.
     pub head: &'a Parts,

@@ -13,7 +13,12 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use super::{Problem, ProblemView, follow::Following};
-use crate::{Key, key::check_name, registry::Outcome, wire::frame};
+use crate::{
+    Key,
+    key::check_name,
+    registry::{Outcome, ReplyPieces},
+    wire::frame,
+};
 
 /// The body of an answer: one piece, a stream that follows states, or a reply that is still written.
 ///
@@ -177,7 +182,7 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
                 }
                 let first = Bytes::from(events);
                 let body = match stream {
-                    Some(rest) => ReplyBody(Kind::Written { first, rest }),
+                    Some(ReplyPieces(rest)) => ReplyBody(Kind::Written { first, rest }),
                     None => ReplyBody::full(first),
                 };
                 answer(StatusCode::OK, EVENT_STREAM, body)
@@ -274,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn a_streamed_reply_passes_pieces_on() {
         let (sender, receiver) = mpsc::channel(2);
-        let outcome = Outcome { view: Some(view()), stream: Some(receiver), ..outcome() };
+        let outcome = Outcome { view: Some(view()), stream: Some(ReplyPieces(receiver)), ..outcome() };
         let response = accepted(outcome, &key(), false);
         assert_eq!(response.headers()["content-type"], EVENT_STREAM);
         sender.send("one".into()).await.unwrap();

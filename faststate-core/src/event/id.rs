@@ -36,6 +36,7 @@ impl fmt::Debug for EventId {
 /// The text is not an event id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event id is 1 to 64 bytes of visible ASCII")]
+#[non_exhaustive]
 pub struct EventIdError;
 
 impl FromStr for EventId {

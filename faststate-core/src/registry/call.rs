@@ -15,6 +15,7 @@ use crate::{
 
 /// An event from outside.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Call {
     /// The instance, as [`Registry::key`](super::Registry::key) gave it.
     pub key: Key,
@@ -28,6 +29,28 @@ pub struct Call {
     pub id: Option<EventId>,
     /// Whether the reply needs the state's signals, because the caller does not follow them.
     pub wants_view: bool,
+}
+
+impl Call {
+    /// The event of this name, under an id that the engine mints, from a caller who follows the state.
+    #[must_use]
+    pub fn new(key: Key, event: impl Into<String>, viewer: Viewer, input: Input) -> Self {
+        Self { key, event: event.into(), viewer, input, id: None, wants_view: false }
+    }
+
+    /// This call, under the caller's own id: however often it comes, it counts once (law 3).
+    #[must_use]
+    pub fn with_id(mut self, id: EventId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// This call, of a caller who does not follow the state.
+    #[must_use]
+    pub const fn wanting_view(mut self) -> Self {
+        self.wants_view = true;
+        self
+    }
 }
 
 /// A piece of work for one instance's turn, made by [`Handle`](crate::Handle).
@@ -46,6 +69,7 @@ impl fmt::Debug for Job {
 
 /// An accepted event.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Outcome {
     /// What became of it.
     pub answer: Answer,
@@ -55,10 +79,24 @@ pub struct Outcome {
     pub view: Option<ReplyView>,
     /// Elements for the caller.
     pub elements: Vec<Elements>,
-    /// The pieces of a streamed reply.
-    pub stream: Option<mpsc::Receiver<Bytes>>,
+    /// The pieces of a streamed reply: whoever drops them tells the writer to stop.
+    pub stream: Option<ReplyPieces>,
     /// The names of the event's fields, whose error messages the reply takes away.
     pub fields: &'static [&'static str],
+}
+
+/// The pieces of a streamed reply, as they are written: SSE events, ready for the wire.
+#[derive(Debug)]
+pub struct ReplyPieces(pub(crate) mpsc::Receiver<Bytes>);
+
+impl ReplyPieces {
+    /// The next piece, once it is written; none at the end of the reply.
+    ///
+    /// # Cancellation
+    /// A dropped future loses no piece.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        self.0.recv().await
+    }
 }
 
 /// A key's signals for the reply to a caller that does not follow them: without a cursor.
@@ -91,7 +129,8 @@ impl ReplyView {
 }
 
 /// What became of an accepted event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Answer {
     /// It changed the state.
     Changed,
@@ -103,6 +142,7 @@ pub enum Answer {
 
 /// A state as it is now, for [`Handle`](crate::Handle) to make typed.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Reading {
     /// An `S` behind `dyn Any`.
     pub state: Arc<dyn Any + Send + Sync>,
@@ -123,6 +163,7 @@ impl fmt::Debug for Reading {
 
 /// What a page shows of a topic, at one version.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Visible {
     /// A key's signals: a JSON object that nests them under the state's name, cursor included.
     Signals(Bytes),
@@ -132,6 +173,7 @@ pub enum Visible {
 
 /// An event that can be called over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Route {
     /// The method.
     pub method: Method,
@@ -146,6 +188,7 @@ pub struct Route {
 
 /// What can be followed: a key's signals, or one view of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct TopicName {
     /// The state's name.
     pub state: String,
@@ -160,13 +203,14 @@ pub struct TopicName {
 #[error(
     "a topic is `state`, `state:id`, `state.view` or `state:id.view`, with `%`, `,`, `:` and `.` of an id percent-encoded"
 )]
+#[non_exhaustive]
 pub struct TopicNameError;
 
 impl TopicName {
     /// The signals of a state without an id.
     #[must_use]
-    pub fn signals(state: &str) -> Self {
-        Self { state: state.to_owned(), id: None, view: None }
+    pub fn signals(state: impl Into<String>) -> Self {
+        Self { state: state.into(), id: None, view: None }
     }
 
     /// This topic, of the instance with this id.
@@ -178,8 +222,8 @@ impl TopicName {
 
     /// This topic's view of this name.
     #[must_use]
-    pub fn view(mut self, view: &str) -> Self {
-        self.view = Some(view.to_owned());
+    pub fn view(mut self, view: impl Into<String>) -> Self {
+        self.view = Some(view.into());
         self
     }
 }

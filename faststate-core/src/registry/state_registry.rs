@@ -152,7 +152,7 @@ impl Registry for StateRegistry {
             async move {
                 let asked = Instant::now();
                 let answer = tokio::time::timeout(self.shared.deadline, store.ping()).await;
-                StoreHealth::new(&name, matches!(answer, Ok(Ok(()))), asked.elapsed())
+                StoreHealth::new(name, matches!(answer, Ok(Ok(()))), asked.elapsed())
             }
         };
         let stores = join_all(self.stores.iter().map(ask)).await;

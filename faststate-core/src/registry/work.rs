@@ -10,7 +10,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Answer, Error, Outcome,
+    Answer, Error, Outcome, ReplyPieces,
     instance::{Current, Instance, MORE, encode},
     shared::guard,
     states::States,
@@ -279,7 +279,7 @@ impl<S: ReactiveState> States<S> {
             && let Some(permit) = permits.next()
         {
             let (reply, pieces) = Reply::channel();
-            outcome.stream = Some(pieces);
+            outcome.stream = Some(ReplyPieces(pieces));
             let handle = handle.clone();
             self.shared.background(permit, move || streaming(handle, reply));
         }

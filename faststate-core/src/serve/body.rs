@@ -18,9 +18,13 @@ use crate::BoxError;
 /// Between pieces.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
+/// A request's body; an error where nothing of it has arrived for 10 s.
+#[derive(Debug)]
+pub struct RequestBody(Timed<Arriving>);
+
 /// What a request brings along.
 #[derive(Debug)]
-pub enum Arriving {
+pub(super) enum Arriving {
     /// Over a socket.
     Incoming(Incoming),
     /// From a test.
@@ -28,15 +32,21 @@ pub enum Arriving {
     Whole(http_body_util::Full<Bytes>),
 }
 
-/// A request's body; an error where nothing of it has arrived for 10 s.
-pub struct RequestBody<B = Arriving> {
+/// A body that may not be silent for too long.
+struct Timed<B> {
     arriving: B,
     silence: Option<Pin<Box<Sleep>>>,
     waits: bool,
 }
 
-impl<B> RequestBody<B> {
-    pub(super) const fn new(arriving: B) -> Self {
+impl RequestBody {
+    pub(super) const fn new(arriving: Arriving) -> Self {
+        Self(Timed::new(arriving))
+    }
+}
+
+impl<B> Timed<B> {
+    const fn new(arriving: B) -> Self {
         Self { arriving, silence: None, waits: false }
     }
 
@@ -47,6 +57,26 @@ impl<B> RequestBody<B> {
             silence.as_mut().reset(Instant::now() + BODY_TIME);
         }
         silence.as_mut().poll(cx)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.get_mut().0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
     }
 }
 
@@ -82,7 +112,7 @@ impl Body for Arriving {
     }
 }
 
-impl<B> Body for RequestBody<B>
+impl<B> Body for Timed<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
@@ -111,9 +141,9 @@ where
     }
 }
 
-impl<B> fmt::Debug for RequestBody<B> {
+impl<B> fmt::Debug for Timed<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RequestBody")
+        f.write_str("..")
     }
 }
 
@@ -127,8 +157,8 @@ mod tests {
     use super::*;
 
     /// Pieces, each after this many seconds.
-    fn arriving(pieces: &'static [u64]) -> RequestBody<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
-        RequestBody::new(StreamBody::new(Box::pin(futures::stream::unfold(pieces, |pieces| async move {
+    fn arriving(pieces: &'static [u64]) -> Timed<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
+        Timed::new(StreamBody::new(Box::pin(futures::stream::unfold(pieces, |pieces| async move {
             let (wait, rest) = pieces.split_first()?;
             sleep(Duration::from_secs(*wait)).await;
             Some((Ok(Frame::data(Bytes::from_static(b"x"))), rest))

@@ -42,6 +42,7 @@ pub struct Guarded<S: ?Sized> {
 /// The store is not asked at the moment, because it gave no answer several times in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it has failed several times in a row and is not asked until it answers a ping; try again soon")]
+#[non_exhaustive]
 pub struct Resting;
 
 #[derive(Default)]

@@ -163,11 +163,11 @@ impl Store for MemoryStore {
         let is_new = matches!(found, Found::Vacant(_));
         let kept = receipt.filter(|receipt| !receipt.is_minted());
         if is_new && !Self::reserve(&self.records, self.max_records) {
-            return Err(StoreError::Full("too many records"));
+            return Err(StoreError::Full("too many records".into()));
         }
         if kept.is_some() && !Self::reserve(&self.receipts, self.max_receipts) {
             self.records.fetch_sub(usize::from(is_new), Ordering::Relaxed);
-            return Err(StoreError::Full("too many receipts"));
+            return Err(StoreError::Full("too many receipts".into()));
         }
         if let Some(receipt) = kept {
             let end = now + RECEIPT_KEPT;

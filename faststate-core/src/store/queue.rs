@@ -16,13 +16,14 @@ const WAITING: usize = 4096;
 /// those. So the busier the server is, the more calls share a round trip or a transaction, and a single call
 /// waits for nobody.
 ///
-/// The lanes are tasks of the runtime in which the queue was started, and end with it or with the runtime.
+/// The lanes are tasks of the runtime in which the queue was started, and end with its last clone or with the runtime.
 pub struct Queue<C, A> {
     calls: mpsc::Sender<Waiting<C, A>>,
 }
 
 /// How much goes together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lanes {
     /// How many lanes there are; at least one.
     pub lanes: u32,
@@ -30,6 +31,28 @@ pub struct Lanes {
     pub calls: usize,
     /// About how many bytes they have, unless a single call has more.
     pub bytes: usize,
+}
+
+impl Lanes {
+    /// So many lanes, each of which takes at most 256 calls with about 1 MiB.
+    #[must_use]
+    pub const fn new(lanes: u32) -> Self {
+        Self { lanes, calls: 256, bytes: 1 << 20 }
+    }
+
+    /// Lanes that take at most so many calls.
+    #[must_use]
+    pub const fn with_calls(mut self, calls: usize) -> Self {
+        self.calls = calls;
+        self
+    }
+
+    /// Lanes that take calls with about so many bytes.
+    #[must_use]
+    pub const fn with_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
 }
 
 /// A call that a lane has taken.
@@ -42,6 +65,10 @@ pub struct Waiting<C, A> {
 impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
     /// Starts the lanes. `weight` says about how many bytes a call has; `run` answers the calls it is given,
     /// of which there is at least one.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
     pub fn start<F: Future<Output = ()> + Send>(
         lanes: Lanes,
         weight: fn(&C) -> usize,
@@ -72,6 +99,12 @@ impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
         let (answer, answered) = oneshot::channel();
         self.calls.send(Waiting { call, answer }).await.ok()?;
         answered.await.ok()
+    }
+}
+
+impl<C, A> Clone for Queue<C, A> {
+    fn clone(&self) -> Self {
+        Self { calls: self.calls.clone() }
     }
 }
 

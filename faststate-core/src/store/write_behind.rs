@@ -19,8 +19,8 @@ const AT_A_TIME: usize = 256;
 /// How long a record that is written stays in memory without being saved again.
 const KEPT: Duration = Duration::from_secs(300);
 
-/// Answers from memory, and writes to another store at an interval, on [`flush`](Store::flush) and when the
-/// last clone of its registry settles: what `persist_every` means.
+/// Answers from memory, and writes to another store at an interval and on [`flush`](Store::flush), which a registry
+/// that settles calls: what `persist_every` means.
 ///
 /// # What it promises
 /// All that a [`Store`] promises, except 4: a crash loses what was acknowledged since the last write, at
@@ -46,7 +46,10 @@ struct Written {
 }
 
 impl WriteBehind {
-    /// In front of `durable`, written every `interval`. Call it inside a tokio runtime.
+    /// In front of `durable`, written every `interval`.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(durable: Arc<dyn Store>, interval: Duration) -> Arc<Self> {
         let store = Arc::new(Self {

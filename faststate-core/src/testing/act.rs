@@ -1,7 +1,7 @@
 //! What an element of a page does when somebody acts on it.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -47,7 +47,7 @@ impl From<String> for Act {
 #[derive(Clone, Debug)]
 pub struct Click {
     method: Method,
-    uri: String,
+    uri: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
 }
@@ -73,6 +73,7 @@ impl Act {
         } else {
             (sending.url, payload.into())
         };
+        let uri = Uri::try_from(uri).map_err(|error| Failure::error(PROMISE, &error))?;
         let mut headers = Vec::new();
         for (name, value) in sending.headers {
             let name = HeaderName::try_from(name).map_err(|error| Failure::error(PROMISE, &error))?;
@@ -98,7 +99,7 @@ impl Click {
     pub(super) fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.parse().unwrap_or_default();
+        *request.uri_mut() = self.uri.clone();
         request.headers_mut().extend(self.headers.iter().cloned());
         request
     }

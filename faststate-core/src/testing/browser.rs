@@ -353,9 +353,14 @@ impl Browser {
     }
 
     fn keep(&self, cookie: &HeaderValue) {
-        let pair = cookie.to_str().ok().and_then(|text| text.split(';').next()?.split_once('='));
-        if let Some((name, value)) = pair {
-            self.cookies.lock().insert(name.trim().to_owned(), value.trim().to_owned());
+        let mut parts =
+            cookie.to_str().unwrap_or_default().split(';').filter_map(|part| part.split_once('='));
+        let Some((name, value)) = parts.next() else { return };
+        let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+        if parts.any(|(attribute, value)| takes_away(attribute.trim(), value.trim())) {
+            self.cookies.lock().remove(&name);
+        } else {
+            self.cookies.lock().insert(name, value);
         }
     }
 
@@ -399,6 +404,13 @@ impl Browser {
             format!("this page has it on {there}"),
         ))
     }
+}
+
+/// Whether a cookie's attribute takes the cookie away, in one of the ways in which servers write that.
+fn takes_away(attribute: &str, value: &str) -> bool {
+    let is = |name: &str| attribute.eq_ignore_ascii_case(name);
+    (is("max-age") && value.parse::<i64>().is_ok_and(|seconds| seconds <= 0))
+        || (is("expires") && value.contains("1970"))
 }
 
 fn is_selector(element: &str) -> bool {

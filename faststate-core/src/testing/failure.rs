@@ -34,6 +34,12 @@ impl Failure {
     pub fn promise(&self) -> &str {
         &self.promise
     }
+
+    /// What was found instead.
+    #[must_use]
+    pub fn found(&self) -> &str {
+        &self.found
+    }
 }
 
 impl From<crate::store::StoreError> for Failure {

@@ -184,6 +184,10 @@ impl<'a> Script<'a> {
                 Some('n') => Some(u16::from(b'\n')),
                 Some('r') => Some(u16::from(b'\r')),
                 Some('t') => Some(u16::from(b'\t')),
+                Some('b') => Some(8),
+                Some('v') => Some(11),
+                Some('f') => Some(12),
+                Some('0') => Some(0),
                 Some(char) => u16::try_from(u32::from(char)).ok(),
                 None => None,
             };
@@ -294,8 +298,8 @@ mod tests {
                 && Script::new("{a 1}").literal(&page()).is_err()
         );
         assert_eq!(
-            Script::new("{a: [1, 'b',], c: null}").literal(&page()).unwrap(),
-            json!({"a": [1, "b"], "c": null})
+            Script::new("{a: [1, 'b\\n\\b\\'',], c: null}").literal(&page()).unwrap(),
+            json!({"a": [1, "b\n\u{8}'"], "c": null})
         );
     }
 

@@ -1,11 +1,10 @@
 //! Server-sent events, parsed independently of our encoder.
 
-use std::fmt::Write as _;
-
 use super::{Failure, ensure};
 
 /// One event of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// Its type; empty if it did not say.
     pub kind: String,
@@ -17,7 +16,7 @@ pub struct Event {
 ///
 /// Like Datastar 1.0.4, it lets an `id` take effect as soon as its line is whole: what is cut between an
 /// `id` and the end of its event is lost to a client that resumes by id. Stricter than a browser, it takes
-/// no field that does not exist, no bytes that are not UTF-8 and no lone CR.
+/// no field that does not exist, no bytes that are not UTF-8 and no CR.
 #[derive(Debug, Default)]
 pub struct Parser {
     line: Vec<u8>,
@@ -93,7 +92,7 @@ impl Parser {
                 if std::mem::replace(&mut self.has_data, true) {
                     self.event.data.push('\n');
                 }
-                let _ = self.event.data.write_str(value);
+                self.event.data.push_str(value);
             }
             "id" => value.clone_into(&mut self.last_id),
             "retry" => {

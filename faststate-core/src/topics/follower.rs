@@ -12,6 +12,7 @@ use super::topic::Topic;
 /// One connection's cursor into one topic. It owns no queue: a slow follower costs this and nothing
 /// more (law 6). Dropping it leaves the topic.
 #[derive(Debug)]
+#[must_use = "a follower leaves its topic when it is dropped"]
 pub struct Follower {
     topic: Arc<Topic>,
     slot: usize,
@@ -31,6 +32,7 @@ pub(super) enum Position {
 /// The snapshot cannot be encoded; the log says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the snapshot cannot be encoded; the log says why")]
+#[non_exhaustive]
 pub struct SnapshotFailed;
 
 impl Follower {

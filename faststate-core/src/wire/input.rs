@@ -24,6 +24,7 @@ pub struct Input {
 
 /// An event made from input.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Decoded<E> {
     /// The event.
     pub event: E,
@@ -34,6 +35,7 @@ pub struct Decoded<E> {
 /// Why input is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct InputError {
     /// What is wrong, and what would be right.
     pub message: String,

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use faststate_core::{
     Broadcaster, Key, LocalBroadcaster,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    conformance::{self, broadcaster::Nodes, faults::FaultyBroadcaster},
+    conformance::{self, broadcaster::Nodes},
+    testing::faults::FaultyBroadcaster,
 };
 use parking_lot::Mutex;
 

@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use faststate_core::{
     EventId, Key, MemoryStore, Scope, Store, Version, conformance,
-    conformance::faults::{FaultyStore, StoreFault},
     store::{Cached, Expect, Loaded, Receipt, Record, Saving, StoreError},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use tokio::{
     sync::Semaphore,

@@ -3,12 +3,9 @@
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use faststate_core::{
-    Key, MemoryStore, Scope, Store, Version,
-    conformance::{
-        self,
-        faults::{FaultyStore, StoreFault},
-    },
+    Key, MemoryStore, Scope, Store, Version, conformance,
     store::{Expect, Guarded, Record, Resting, Saving, StoreError},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};

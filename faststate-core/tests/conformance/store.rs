@@ -8,9 +8,9 @@ use std::{
 
 use async_trait::async_trait;
 use faststate_core::{
-    Key, MemoryStore, Store, Version,
-    conformance::{self, faults::FaultyStore},
+    Key, MemoryStore, Store, Version, conformance,
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    testing::faults::FaultyStore,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;

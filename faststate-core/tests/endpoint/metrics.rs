@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use faststate_core::{
     MemoryStore, StateRegistry,
-    conformance::faults::{FaultyStore, StoreFault},
     endpoint::{Endpoint, Readers},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use http::{Method, Request};
 use http_body_util::Full;
@@ -187,7 +187,7 @@ async fn a_store_that_fails_is_seen_and_limits_are() {
         .send(Increment { amount: 1, user: String::new() })
         .await
         .unwrap();
-    let limits = faststate_core::endpoint::Limits { streams_per_session: 1, ..Default::default() };
+    let limits = faststate_core::endpoint::Limits::default().with_streams_per_session(1);
     let mut client = open(endpoint(&registry, &Doorman::default()).limits(limits));
     client.increment(1).await;
     let first =

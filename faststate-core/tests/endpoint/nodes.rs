@@ -7,7 +7,7 @@ use bytes::Bytes;
 use faststate_core::{
     Broadcaster, Key, LocalBroadcaster, MemoryStore, Registry, Revocation, StateRegistry, Store,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    conformance::faults::FaultyBroadcaster,
+    testing::faults::FaultyBroadcaster,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ impl Broadcaster for Refusing {
 
     async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
         if *self.1.lock() {
-            return Err(BroadcastError("not now".into()));
+            return Err(BroadcastError::new("not now"));
         }
         self.0.tell(key, words).await
     }

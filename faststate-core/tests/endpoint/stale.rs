@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use faststate_core::{
     Access, MemoryStore, StateConfig, StateRegistry,
-    conformance::faults::{FaultyStore, StoreFault},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use http::Request;
 use serde_json::json;

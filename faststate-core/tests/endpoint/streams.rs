@@ -311,7 +311,7 @@ async fn law_14_silence_is_a_ping_every_15_seconds() {
 #[tokio::test]
 async fn law_06_streams_are_capped_and_a_cap_evicts_nobody() {
     let registry = registry();
-    let limits = Limits { streams: 2, streams_per_session: 1, ..Limits::default() };
+    let limits = Limits::default().with_streams(2).with_streams_per_session(1);
     let endpoint = endpoint(&registry, &Doorman::default()).limits(limits);
     let mut ann = Client::of(endpoint.clone()).with("sec-fetch-site", "same-origin");
     let mut stream = ann.get(COUNTER).await;

@@ -177,14 +177,10 @@ pub(crate) fn add(key: &Key, amount: i64, id: Option<&str>) -> Call {
 }
 
 pub(crate) fn call(key: &Key, event: &str, query: &str, id: Option<&str>) -> Call {
-    Call {
-        key: key.clone(),
-        event: event.to_owned(),
-        viewer: Viewer::application(),
-        input: Input::parse(Some(query), None, b"").unwrap(),
-        id: id.map(|id| id.parse::<EventId>().unwrap()),
-        wants_view: false,
-    }
+    let input = Input::parse(Some(query), None, b"").unwrap();
+    let mut call = Call::new(key.clone(), event, Viewer::application(), input);
+    call.id = id.map(|id| id.parse::<EventId>().unwrap());
+    call
 }
 
 /// Waits for something, with a deadline.

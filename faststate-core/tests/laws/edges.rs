@@ -23,9 +23,9 @@ use faststate_core::{
     Access, Broadcaster, Context, Error, Event, EventId, Handle, Key, LocalBroadcaster, MemoryStore,
     ReactiveState, Registry, Rejection, Scene, StateConfig, StateRegistry, Store, Version, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    conformance::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
     registry::{Answer, TopicName},
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use parking_lot::Mutex;

@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use faststate_core::{
     Error, MemoryStore, Registry, Store,
-    conformance::faults::{FaultyStore, StoreFault},
     registry::Answer,
+    testing::faults::{FaultyStore, StoreFault},
 };
 use futures::future::try_join_all;
 use tokio::spawn;

@@ -11,8 +11,8 @@ use std::{
 use faststate_core::{
     Access, Context, Error, Event, EventId, Handle, MemoryStore, ReactiveState, Registry, Rejection,
     SessionId, StateConfig, StateRegistry, Store, Viewer,
-    conformance::faults::{FaultyStore, StoreFault},
     registry::Answer,
+    testing::faults::{FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -30,10 +30,7 @@ async fn law_03_the_same_event_sent_a_hundred_times_at_once_applies_once() {
     let key = registry.key("board", &Viewer::application(), None).unwrap();
     let calls = (0..100).map(|_| {
         let (registry, call) = (Arc::clone(&registry), add(&key, 7, Some("click-1")));
-        spawn(async move {
-            let call = faststate_core::registry::Call { wants_view: true, ..call };
-            registry.dispatch(call).await.unwrap()
-        })
+        spawn(async move { registry.dispatch(call.wanting_view()).await.unwrap() })
     });
     let (mut changed, mut repeated) = (0, 0);
     for outcome in join_all(calls).await {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use faststate_core::{
-    Access, Elements, SessionId, StateConfig, StateRegistry, Version, Viewer, conformance::page::Page,
+    Access, Elements, SessionId, StateConfig, StateRegistry, Version, Viewer, testing::page::Page,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 

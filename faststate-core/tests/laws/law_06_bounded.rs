@@ -12,9 +12,9 @@ use std::{
 use faststate_core::{
     Access, Context, Error, Event, Handle, LocalBroadcaster, MemoryStore, ReactiveState, Registry, Rejection,
     SessionId, StateConfig, StateRegistry, Store, Viewer,
-    conformance::faults::{FaultyStore, StoreFault},
     registry::TopicName,
     store::StoreError,
+    testing::faults::{FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use faststate_core::{
     Access, Context, Elements, Error, Event, Handle, MemoryStore, ReactiveState, Registry, Rejection, Scene,
     StateConfig, StateRegistry, Store, Version, View, Viewer,
-    conformance::faults::{FaultyStore, StoreFault},
     registry::{Call, Outcome},
+    testing::faults::{FaultyStore, StoreFault},
     wire::Input,
 };
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
@@ -186,14 +186,10 @@ impl Patient {
 
     async fn dispatch(&self, sore: Sore, wants_view: bool) -> Result<Outcome, Error> {
         let body = serde_json::to_vec(&Hurt { value: 99, sore }).unwrap();
-        let call = Call {
-            key: self.fragile.key().clone(),
-            event: Hurt::NAME.to_owned(),
-            viewer: Viewer::application(),
-            input: Input::parse(None, Some("application/json"), &body).unwrap(),
-            id: None,
-            wants_view,
-        };
+        let input = Input::parse(None, Some("application/json"), &body).unwrap();
+        let key = self.fragile.key().clone();
+        let mut call = Call::new(key, Hurt::NAME, Viewer::application(), input);
+        call.wants_view = wants_view;
         self.registry.dispatch(call).await
     }
 }

@@ -109,14 +109,8 @@ fn session(byte: u8) -> Viewer {
 
 fn call(key: &Key, event: &str, viewer: &Viewer, query: &str, body: &str) -> Call {
     let content_type = (!body.is_empty()).then_some("application/json");
-    Call {
-        key: key.clone(),
-        event: event.to_owned(),
-        viewer: viewer.clone(),
-        input: Input::parse(Some(query), content_type, body.as_bytes()).unwrap(),
-        id: None,
-        wants_view: true,
-    }
+    let input = Input::parse(Some(query), content_type, body.as_bytes()).unwrap();
+    Call::new(key.clone(), event, viewer.clone(), input).wanting_view()
 }
 
 #[tokio::test]
@@ -227,7 +221,7 @@ async fn law_09_input_of_the_wrong_type_is_refused_and_nothing_changes() {
         [r#"{"items":"many"}"#, r#"{"items":1e999}"#, r#"{"items":[1]}"#, r#"{"items":9223372036854775808}"#]
     {
         let Ok(input) = Input::parse(None, Some("application/json"), body.as_bytes()) else { continue };
-        let outcome = registry.dispatch(Call { input, ..call(&key, "put", &viewer, "", "") }).await;
+        let outcome = registry.dispatch(Call::new(key.clone(), "put", viewer.clone(), input)).await;
         assert!(matches!(outcome, Err(Error::Input(_))), "{body}: {outcome:?}");
     }
     assert_eq!(registry.handle::<Basket>(&viewer, None).unwrap().read().await.unwrap().version().seq, 0);

@@ -141,7 +141,7 @@ async fn law_10_who_claims_to_have_seen_the_future_starts_an_epoch_once_a_minute
         epochs.insert(present.version().epoch);
         let future = Version { seq: 1000, ..present.version() };
         let topic = TopicName::signals("board");
-        registry.follow(&topic, &Viewer::application(), Some(future), 1).await.unwrap();
+        drop(registry.follow(&topic, &Viewer::application(), Some(future), 1).await.unwrap());
     }
     assert_eq!(epochs.len(), 2);
     // Another epoch's future says nothing.
@@ -149,6 +149,6 @@ async fn law_10_who_claims_to_have_seen_the_future_starts_an_epoch_once_a_minute
     let present = board.read().await.unwrap().version();
     let topic = TopicName::signals("board");
     let other = Version { seq: 1000, ..Version::start() };
-    registry.follow(&topic, &Viewer::application(), Some(other), 1).await.unwrap();
+    drop(registry.follow(&topic, &Viewer::application(), Some(other), 1).await.unwrap());
     assert_eq!(board.read().await.unwrap().version(), present);
 }

@@ -6,9 +6,9 @@ use std::{future::pending, sync::Arc, time::Duration};
 use faststate_core::{
     Access, Context, Error, Event, Handle, MemoryStore, ReactiveState, Registry, Rejection, Scene, SessionId,
     StateConfig, StateRegistry, Store, Version, Viewer,
-    conformance::faults::{FaultyStore, StoreFault},
     registry::TopicName,
     store::{Expect, Record, StoreError},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};

@@ -12,7 +12,7 @@ use std::{
 use faststate_core::{
     Access, Context, Event, MemoryStore, ReactiveState, Registry, Rejection, Scene, StateConfig,
     StateRegistry, Store,
-    conformance::faults::{FaultyStore, StoreFault},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -77,7 +77,7 @@ async fn law_15_settle_waits_for_the_work_that_events_leave_behind() {
     let job = registry.global::<Job>().unwrap();
     let outcome = job.send(Start).await.unwrap();
     let mut pieces = outcome.stream.expect("a streamed reply");
-    assert!(pieces.recv().await.is_some());
+    assert!(pieces.next().await.is_some());
     drop(pieces);
     let asked = Instant::now();
     registry.settle().await;

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use faststate_core::{
     Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Version, Viewer,
     broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
-    conformance::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
     registry::Answer,
+    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
 use futures::future::{join_all, try_join_all};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};

@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Poll, time::Duration};
 
 use faststate_core::{
     MemoryStore, Registry, Rejection, Store,
-    conformance::faults::{FaultyStore, StoreFault},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use parking_lot::Mutex;

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use faststate_core::{
     Access, Context, Event, Handle, LocalBroadcaster, MemoryStore, ReactiveState, Registry, Rejection,
     StateConfig, StateRegistry, Store, Viewer,
-    conformance::faults::{BroadcastFault, FaultyBroadcaster},
     registry::TopicName,
+    testing::faults::{BroadcastFault, FaultyBroadcaster},
     topics::Follower,
 };
 use serde::{Deserialize, Serialize};

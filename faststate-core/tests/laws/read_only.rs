@@ -36,9 +36,7 @@ impl Event for Close {
 async fn close(registry: &ReadOnly, viewer: &Viewer, closed: bool) -> Result<(), Error> {
     let key = registry.key("settings", viewer, None)?;
     let input = Input::parse(Some(&format!("closed={closed}")), None, b"")?;
-    let call =
-        Call { key, event: "close".into(), viewer: viewer.clone(), input, id: None, wants_view: false };
-    registry.dispatch(call).await.map(drop)
+    registry.dispatch(Call::new(key, "close", viewer.clone(), input)).await.map(drop)
 }
 
 #[tokio::test]

@@ -19,9 +19,9 @@ use faststate_core::{
     Access, Broadcaster, Key, LocalBroadcaster, MemoryStore, Registry as _, StateConfig, StateRegistry,
     Store, Version, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    conformance::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
     registry::{Answer, Outcome},
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -163,7 +163,7 @@ impl Mortal {
     async fn way(&self) -> Result<(), BroadcastError> {
         let latency = self.latency.lock().random_range(0..4);
         sleep(Duration::from_millis(latency)).await;
-        if self.dead.load(SeqCst) { Err(BroadcastError("the node is dead".into())) } else { Ok(()) }
+        if self.dead.load(SeqCst) { Err(BroadcastError::new("the node is dead")) } else { Ok(()) }
     }
 }
 

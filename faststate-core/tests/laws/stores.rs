@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use faststate_core::{
     Access, BoxError, Error, Handle, Key, MemoryStore, ReactiveState, Registry as _, Scope, SessionId,
     StateConfig, StateRegistry, Store, Version, Viewer,
-    conformance::faults::{FaultyStore, StoreFault},
     store::{Expect, Record, StoreError},
+    testing::faults::{FaultyStore, StoreFault},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

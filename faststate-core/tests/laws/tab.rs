@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use faststate_core::{
     Error, Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer,
-    conformance::{Failure, page::Page},
     registry::TopicName,
+    testing::{Failure, page::Page},
     topics::Follower,
 };
 

@@ -173,7 +173,9 @@ async fn page(endpoint: Endpoint, request: Request<Bytes>) -> Response<Bytes> {
     if head.uri.path() == "/old" {
         return response.status(303).header("location", "/").body(Bytes::new()).unwrap();
     }
-    if head.method == Method::POST {
+    if head.uri.path() == "/logout" {
+        response = response.header("set-cookie", "named=; Path=/; Max-Age=0");
+    } else if head.method == Method::POST {
         response = response.header("set-cookie", "named=yes; Path=/");
     }
     let page = endpoint.page(&head).await.unwrap();

@@ -30,13 +30,16 @@ async fn a_page_is_clicked_by_what_it_says() {
 }
 
 #[tokio::test]
-async fn a_form_without_datastar_is_posted_and_its_cookie_kept() {
+async fn a_form_without_datastar_is_posted_and_its_cookie_kept_until_it_is_taken_away() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.post("/login", &[("name", "a b"), ("word", "&")]).await;
     assert!(alice.html().contains("name=a+b&word=%26"), "{}", alice.html());
     alice.visit("/").await;
     assert!(alice.html().contains("named=yes"), "{}", alice.html());
+    alice.post("/logout", &[]).await;
+    alice.visit("/").await;
+    assert!(!alice.html().contains("named="), "{}", alice.html());
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
-        let opts = Opts::from_url(url).map_err(|error| Error::Connect(Arc::new(error)))?;
+        let opts = Opts::from_url(url).map_err(|error| Error::Address(Arc::new(error)))?;
         // The server too gives up, so that nothing is done long after the caller has gone; and early enough
         // that what was undone with others can be tried by itself.
         let wait = (timeout / 2).as_secs().max(1);

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket, Statement, tls::NoTlsStream};
 
 use super::connection::{config, connecting};
+use crate::error::Error;
 
 /// How long the server may take for a call.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,13 +45,19 @@ impl PostgresBroadcaster {
     /// application, as they are for [`DieselStore::postgres`](crate::DieselStore::postgres).
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the address is wrong or there is no answer in time.
+    /// [`StoreError::Refused`] if the address is none or the server refuses the user, the password or the database,
+    /// [`StoreError::Unavailable`] if there is no answer in time.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, StoreError> {
         let config = config(url.as_ref(), PATIENCE)?;
         let server = format!("{:?} {:?}", config.get_hosts(), config.get_ports());
         let transport = Server { config, shown: server.clone() };
-        let relay = Relay::start(transport).await.map_err(StoreError::Unavailable)?;
-        Ok(Self { relay, server })
+        match Relay::start(transport).await {
+            Ok(relay) => Ok(Self { relay, server }),
+            Err(error) => Err(match error.downcast::<Error>() {
+                Ok(error) => (*error).into(),
+                Err(error) => StoreError::Unavailable(error),
+            }),
+        }
     }
 
     /// Whether there is a connection at the moment.

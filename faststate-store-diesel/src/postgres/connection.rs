@@ -120,7 +120,8 @@ async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result
 
 /// Where a URL leads, and for how long a connection may be silent.
 pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
-    let mut config: Config = url.parse().map_err(connecting)?;
+    let mut config: Config =
+        url.parse().map_err(|error: tokio_postgres::Error| Error::Address(Arc::new(error)))?;
     config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
     if config.get_application_name().is_none() {
         config.application_name("faststate");

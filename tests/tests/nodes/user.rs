@@ -11,7 +11,8 @@ use std::{
 
 use faststate_core::{
     Version,
-    conformance::{Failure, client::Client, client::Connection, page::Page},
+    conformance::{Failure, client::Client, client::Connection},
+    testing::page::Page,
 };
 use parking_lot::Mutex;
 use serde_json::Value;

@@ -132,14 +132,8 @@ fn key() -> Key {
 }
 
 fn add(id: &str) -> Call {
-    Call {
-        key: key(),
-        event: "add".to_owned(),
-        viewer: Viewer::application(),
-        input: Input::parse(None, None, b"").unwrap(),
-        id: Some(id.parse().unwrap()),
-        wants_view: false,
-    }
+    let input = Input::parse(None, None, b"").unwrap();
+    Call::new(key(), "add", Viewer::application(), input).with_id(id.parse().unwrap())
 }
 
 /// Where a load balancer sends events.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use faststate_store_diesel::diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use faststate_tests::{Cable, Disk, Folder, MariaDb, Postgres, RedisServer};
 use tokio::{task::block_in_place, time::sleep};
 

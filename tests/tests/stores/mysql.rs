@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
+use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, SimpleAsyncConnection as _};
 use faststate_core::conformance;
-use faststate_store_diesel::diesel_async::{
-    AsyncConnection as _, AsyncMysqlConnection, SimpleAsyncConnection as _,
-};
 use faststate_tests::MariaDb;
 
 use crate::open::open;

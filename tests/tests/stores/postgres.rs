@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use faststate_core::{conformance, store::StoreError};
-use faststate_store_diesel::{
-    DieselStore,
-    diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _},
-};
+use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
 use faststate_tests::{MariaDb, Postgres};
 
 use crate::open::open;
@@ -54,9 +52,11 @@ async fn law_13_no_server_is_an_error_that_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_13_a_server_that_hangs_or_refuses_is_an_error_when_its_store_is_opened() {
     let (postgres, mysql) = (Postgres::start(), MariaDb::start());
+    let nothing = postgres.url().replace("/postgres", "/nothing");
     let refused = [
-        DieselStore::postgres(postgres.url().replace("/postgres", "/nothing")).await,
-        DieselStore::mysql(mysql.url().replace("secret", "wr0ng")).await,
+        DieselStore::postgres(&nothing).await.map(drop),
+        PostgresBroadcaster::connect(&nothing).await.map(drop),
+        DieselStore::mysql(mysql.url().replace("secret", "wr0ng")).await.map(drop),
     ];
     for refused in refused {
         let error = refused.unwrap_err();
@@ -74,6 +74,16 @@ async fn law_13_a_server_that_hangs_or_refuses_is_an_error_when_its_store_is_ope
     // So that they can be ended.
     postgres.resume();
     mysql.resume();
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_refused() {
+    let refused = [
+        DieselStore::postgres("postgres://host:port/db").await.map(drop),
+        PostgresBroadcaster::connect("postgres://host:port/db").await.map(drop),
+        DieselStore::mysql("mysql://host:port/db").await.map(drop),
+    ];
+    assert!(refused.iter().all(|store| matches!(store, Err(StoreError::Refused(_)))), "{refused:?}");
 }
 
 #[tokio::test]

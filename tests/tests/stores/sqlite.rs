@@ -6,14 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use faststate_core::{
     Key, Scope, Store, Version, conformance,
     store::{Expect, Receipt, Record, Saving, StoreError},
 };
-use faststate_store_diesel::{
-    DieselStore,
-    diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _},
-};
+use faststate_store_diesel::DieselStore;
 use faststate_tests::{Disk, Folder};
 
 /// Two seconds, and what a busy machine adds.

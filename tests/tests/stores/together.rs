@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, AsyncPgConnection, SimpleAsyncConnection};
 use faststate_core::{
     Key, Scope, Store, Version,
     store::{Expect, Receipt, Record, Saving, StoreError},
-};
-use faststate_store_diesel::diesel_async::{
-    AsyncConnection as _, AsyncMysqlConnection, AsyncPgConnection, SimpleAsyncConnection,
 };
 use faststate_tests::{MariaDb, Postgres};
 use futures::future::join_all;

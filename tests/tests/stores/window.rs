@@ -3,8 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use faststate_core::{
-    Key, Registry, StateRegistry, Version, Viewer, conformance::page::Page, registry::TopicName,
-    topics::Follower,
+    Key, Registry, StateRegistry, Version, Viewer, registry::TopicName, testing::page::Page, topics::Follower,
 };
 use serde_json::Value;
 use tokio::time::timeout;

@@ -105,7 +105,7 @@ fn get_key(bytes: &mut Bytes) -> Result<Key, Illegible> {
         return Err(Illegible);
     }
     let text = bytes.split_to(length);
-    std::str::from_utf8(&text).ok().and_then(|text| Key::parse(text).ok()).ok_or(Illegible)
+    std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or(Illegible)
 }
 
 fn put_version(bytes: &mut BytesMut, version: Version) {

@@ -58,8 +58,9 @@ pub trait Line: Send + Sync + 'static {
     }
 }
 
-/// What can be subscribed to.
+/// What can be subscribed to. Its `Display` names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Channel {
     /// What concerns every node.
     All,

@@ -1,7 +1,7 @@
 //! A client that follows.
 
 use super::{Answer, Client, Failure, ensure};
-use crate::{Elements, conformance::page::Page, registry::Visible};
+use crate::{Elements, registry::Visible, testing::page::Page};
 
 /// An open stream, and the page that merges it.
 pub(super) struct Stream {

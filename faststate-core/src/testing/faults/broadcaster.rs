@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// What becomes of a change on its way to this node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BroadcastFault {
     /// It arrives.
     #[default]

@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// How a call fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StoreFault {
     /// It does not.
     #[default]
@@ -42,8 +43,8 @@ pub enum StoreFault {
 
 /// Wraps a store and fails as it is told: for all calls from now on, or for the next few saves.
 ///
-/// Receipts that the engine minted are kept here while the outcome of their save is unknown, because a
-/// store whose own outcomes are never unknown need not keep them.
+/// Receipts that the engine minted are kept here: a store whose own outcomes are never unknown need not keep them, and
+/// here they may be.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     faults: Mutex<Faults>,
@@ -187,6 +188,10 @@ impl Store for FaultyStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.with(self.fault(), self.inner.ping()).await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.with(self.fault(), self.inner.flush()).await
     }
 }
 

@@ -21,7 +21,7 @@ impl Broadcaster for Transport {
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
         let refuse = |left: usize| left.checked_sub(1);
         if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse).is_ok() {
-            return Err(BroadcastError("not now".into()));
+            return Err(BroadcastError::new("not now"));
         }
         self.inner.publish(change).await
     }

@@ -20,12 +20,12 @@ const OPENING: Duration = Duration::from_secs(30);
 /// # use std::time::Duration;
 /// # use faststate_store_diesel::DieselStore;
 /// # async fn open() -> Result<(), faststate_core::store::StoreError> {
-/// let store = DieselStore::sqlite("counter.db").with_timeout(Duration::from_secs(1)).await?;
+/// let store = DieselStore::sqlite("counter.db").timeout(Duration::from_secs(1)).await?;
 /// # Ok(())
 /// # }
 /// ```
 #[must_use = "a store is opened when this is awaited"]
-pub struct Setup {
+pub struct DieselStoreBuilder {
     address: Address,
     settings: Settings,
 }
@@ -58,48 +58,49 @@ impl DieselStore {
     /// Awaited, [`StoreError::Unavailable`] when the file cannot be opened, [`StoreError::Refused`] when its
     /// tables are newer than this crate.
     #[cfg(feature = "sqlite")]
-    pub fn sqlite(path: impl AsRef<std::path::Path>) -> Setup {
+    pub fn sqlite(path: impl AsRef<std::path::Path>) -> DieselStoreBuilder {
         let path = path.as_ref();
         let bare = path.to_str().and_then(|text| text.strip_prefix("sqlite:"));
         let bare = bare.map(|text| text.strip_prefix("//").unwrap_or(text));
-        Setup::new(Address::Sqlite(bare.map_or(path, std::path::Path::new).to_owned()), 2)
+        DieselStoreBuilder::new(Address::Sqlite(bare.map_or(path, std::path::Path::new).to_owned()), 2)
     }
 
     /// A store in a PostgreSQL database, at `postgres://user:password@host:port/database`.
     ///
     /// # Errors
-    /// Awaited, [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Refused`] when it
-    /// refuses the user, the password or the database, or its tables are newer than this crate.
+    /// Awaited, [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Refused`] when the address is
+    /// none or the server refuses the user, the password or the database, or its tables are newer than this crate.
     #[cfg(feature = "postgres")]
-    pub fn postgres(url: impl Into<String>) -> Setup {
-        Setup::new(Address::Postgres(url.into()), 16)
+    pub fn postgres(url: impl Into<String>) -> DieselStoreBuilder {
+        DieselStoreBuilder::new(Address::Postgres(url.into()), 16)
     }
 
     /// A store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database`.
     ///
     /// # Errors
-    /// Awaited, [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Refused`] when it
-    /// refuses the user, the password or the database, or its tables are newer than this crate.
+    /// Awaited, [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Refused`] when the address is
+    /// none or the server refuses the user, the password or the database, or its tables are newer than this crate.
     #[cfg(feature = "mysql")]
-    pub fn mysql(url: impl Into<String>) -> Setup {
-        Setup::new(Address::Mysql(url.into()), 16)
+    pub fn mysql(url: impl Into<String>) -> DieselStoreBuilder {
+        DieselStoreBuilder::new(Address::Mysql(url.into()), 16)
     }
 }
 
-impl Setup {
+impl DieselStoreBuilder {
     fn new(address: Address, connections: u32) -> Self {
         Self { address, settings: Settings { timeout: Duration::from_secs(2), connections } }
     }
 
-    /// How long a call may take before it fails, waiting for a connection included: 2 s unless set.
-    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+    /// How long a call may take (2 s), waiting for a connection included; then it fails, and the outcome of a save
+    /// is unknown.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
     }
 
-    /// How many connections there are: 16 unless set. For SQLite, how many for reading, besides the
-    /// one that writes: 2 unless set.
-    pub const fn with_connections(mut self, connections: u32) -> Self {
+    /// How many connections there are at most (16). For SQLite, how many for reading (2), besides the one that
+    /// writes.
+    pub const fn connections(mut self, connections: u32) -> Self {
         self.settings.connections = if connections == 0 { 1 } else { connections };
         self
     }
@@ -126,7 +127,7 @@ impl Setup {
     }
 }
 
-impl IntoFuture for Setup {
+impl IntoFuture for DieselStoreBuilder {
     type Output = Result<DieselStore, StoreError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -138,7 +139,7 @@ impl IntoFuture for Setup {
     }
 }
 
-impl fmt::Debug for Setup {
+impl fmt::Debug for DieselStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backend = match self.address {
             #[cfg(feature = "sqlite")]
@@ -148,6 +149,9 @@ impl fmt::Debug for Setup {
             #[cfg(feature = "mysql")]
             Address::Mysql(_) => "mysql",
         };
-        f.debug_struct("Setup").field("backend", &backend).field("settings", &self.settings).finish()
+        f.debug_struct("DieselStoreBuilder")
+            .field("backend", &backend)
+            .field("settings", &self.settings)
+            .finish()
     }
 }
