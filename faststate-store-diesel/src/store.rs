@@ -15,7 +15,7 @@ const LARGEST: usize = 1 << 20;
 
 /// A store in a database. Cheap to clone; the connections are shared.
 ///
-/// Made by [`sqlite`](Self::sqlite), [`postgres`](Self::postgres) or [`mysql`](Self::mysql).
+/// Made by [`sqlite`](Self::sqlite), and, each with its feature, by `postgres` or `mysql`.
 #[derive(Clone)]
 pub struct DieselStore {
     backend: Arc<dyn Backend>,

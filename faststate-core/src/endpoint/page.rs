@@ -92,7 +92,8 @@ impl Page {
 
     /// Adds a signal of the page itself, which the server does not keep: a step, a filter, an open tab.
     ///
-    /// The name is one like a state's; one that is not is left out, with an entry in the log.
+    /// The name is one like a state's; one that is not is left out, with an entry in the log. So is one that begins
+    /// with `_`, which a page makes itself: `data-signals:_open="false"`.
     pub fn signal(&self, name: &str, value: impl Into<Value>) -> &Self {
         if check_name(name).is_ok() {
             nest::merge(&mut self.inner.collected.lock().signals, nest::object(&[name], value.into()));
@@ -120,7 +121,8 @@ impl Page {
         Action::follow(&format!("{STREAM}?states={}", utf8_percent_encode(&names, IN_QUERY)))
     }
 
-    /// The `<script>` that loads Datastar, for the page's head.
+    /// The `<script>` that loads Datastar, for the page's head: HTML, which a template must not escape
+    /// (`{{ script|safe }}`).
     #[must_use]
     pub fn datastar_script(&self) -> String {
         self.inner.endpoint.settings().bundle.script()
