@@ -21,7 +21,7 @@ use super::{
 use crate::{Elements, Version, wire::Frame};
 
 /// How many followers each of the runtime's threads has to write to before others have their turn.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
 
 /// What can be followed: a key's signals or one of its views.
 pub(crate) struct Topic {
