@@ -170,7 +170,7 @@ fn cores() -> io::Result<(usize, usize)> {
     let allowed = sched_getaffinity(None)?;
     let mut allowed = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
     let first = allowed.next().unwrap_or_default();
-    Ok(*CORES.get_or_init(|| (first, allowed.last().unwrap_or(first))))
+    Ok(*CORES.get_or_init(|| (first, allowed.next_back().unwrap_or(first))))
 }
 
 fn pin(core: usize) -> io::Result<()> {
