@@ -133,6 +133,30 @@ fn law_03_an_event_sent_while_the_server_was_down_is_told_and_counts_once() {
     was_not_reloaded(&page);
 }
 
+/// Datastar's word for it, three minutes later than anybody wants to wait here.
+fn gives_up(page: &Page, form: &str) {
+    page.eval(&format!(
+        "['retries-failed', 'finished'].forEach(type =>
+            document.dispatchEvent(new CustomEvent('datastar-fetch', {{ detail: {{ type, el: {form} }} }})))"
+    ));
+}
+
+#[test]
+fn a_change_that_never_arrived_is_told_and_stays_a_draft() {
+    let demo = Demo::start();
+    let page = visit(&demo, "/product/plant");
+    page.fill("#name", "Another name");
+    let form = "document.querySelector('#name').form";
+    page.eval(&format!("{form}.sent = {{ name: 'Another name' }}"));
+    gives_up(&page, form);
+    page.shows("#unsent:not([hidden])", "A change did not reach the server. Please make it again.");
+    // What is known to have arrived is taken over 300 ms later.
+    std::thread::sleep(std::time::Duration::from_millis(900));
+    assert_eq!(page.eval("document.querySelector('#name').value"), "Another name");
+    page.click("#buy");
+    page.until("document.querySelector('#unsent').hidden");
+}
+
 #[test]
 fn law_15_a_server_that_is_asked_to_end_ends_its_streams_and_pages_come_back() {
     let mut demo = Demo::over(ADAPTER);
