@@ -62,7 +62,7 @@ use self::{
     event::Target,
     identity::Identify,
     route::{Found, Routes},
-    session::Cookie,
+    session::{Carried, Cookie},
     streams::Streams,
 };
 use crate::{BoxError, Error, Registry, Revocation, Viewer};
@@ -265,8 +265,11 @@ impl Endpoint {
                 }
                 Box::pin(event::answer(self, target, &parts, body).instrument(span)).await
             }
-            Found::Stream => stream::open(self, parts, peer).instrument(tracing::debug_span!("stream")).await,
-            Found::Health => self.health().await,
+            // What is rarer than events is in a box: this future is no larger for it.
+            Found::Stream => {
+                Box::pin(stream::open(self, parts, peer).instrument(tracing::debug_span!("stream"))).await
+            }
+            Found::Health => Box::pin(self.health()).await,
             Found::Bundle => {
                 let bundle = self.settings.bundle.respond(&parts);
                 bundle.unwrap_or_else(|| self.refuse(&parts, &Problem::unknown()))
@@ -301,7 +304,7 @@ impl Endpoint {
     /// # Errors
     /// The identity closure's, or [`Error::TimedOut`] when it takes over 2 s.
     pub async fn visitor(&self, parts: &Parts) -> Result<Visitor, Error> {
-        Visitor::of(parts, &self.settings).await
+        Visitor::of(parts, self.carried(parts), &self.settings).await
     }
 
     /// The page that answers this request. Put its cookie on the answer.
@@ -309,7 +312,9 @@ impl Endpoint {
     /// # Errors
     /// As [`visitor`](Self::visitor).
     pub async fn page(&self, parts: &Parts) -> Result<Page, Error> {
-        Ok(Page::new(self.clone(), self.visitor(parts).await?, self.admits(parts)))
+        let carried = self.carried(parts);
+        let visitor = Visitor::of(parts, carried, &self.settings).await?;
+        Ok(Page::new(self.clone(), visitor, self.admits(parts, carried)))
     }
 
     /// The registry.
@@ -370,11 +375,15 @@ impl Endpoint {
         guard::is_datastar(headers).then_some(&*self.settings.problem_view)
     }
 
-    fn admits(&self, parts: &Parts) -> bool {
-        let carried = self.settings.cookie.is_carried(&parts.headers);
+    /// The request's session cookie.
+    fn carried(&self, parts: &Parts) -> Carried {
+        self.settings.cookie.read(&parts.headers)
+    }
+
+    fn admits(&self, parts: &Parts, carried: Carried) -> bool {
         // The application may tell a user by a cookie of its own.
         let foreign = self.settings.identify.is_some() && parts.headers.contains_key(header::COOKIE);
-        guard::admits(parts, carried || foreign)
+        guard::admits(parts, carried != Carried::Nothing || foreign)
     }
 
     fn address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {

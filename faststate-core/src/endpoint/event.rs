@@ -10,10 +10,10 @@ use http::{HeaderName, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
-use super::{Endpoint, Problem, Visitor, guard, limits::limit, reply, reply::ReplyBody};
+use super::{Endpoint, Problem, Visitor, limits::limit, reply, reply::ReplyBody};
 use crate::{
     BoxError, EventId, Key,
-    registry::{Call, TopicName},
+    registry::{Call, Outcome, TopicName},
     wire::Input,
 };
 
@@ -29,8 +29,8 @@ const DROPPED: usize = 1024 * 1024;
 /// The event that a path names.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
-    pub(super) state: &'a str,
-    pub(super) event: &'a str,
+    pub(super) state: &'static str,
+    pub(super) event: &'static str,
     pub(super) id: Option<&'a str>,
 }
 
@@ -48,10 +48,11 @@ where
 {
     let patches = endpoint.patches(&parts.headers);
     let refuse = |problem: Problem| reply::problem(&problem.about(target.state), patches);
-    if !endpoint.admits(parts) {
+    let carried = endpoint.carried(parts);
+    if !endpoint.admits(parts, carried) {
         return refuse(Problem::cross_site());
     }
-    let visitor = match endpoint.visitor(parts).await {
+    let visitor = match Visitor::of(parts, carried, endpoint.settings()).await {
         Ok(visitor) => visitor,
         Err(error) => return refuse(Problem::of(&error)),
     };
@@ -59,7 +60,7 @@ where
         return visitor.marked(refuse(Problem::session()));
     }
     let answer = match dispatch(endpoint, target, parts, body, &visitor).await {
-        Ok(response) => response,
+        Ok((outcome, key)) => reply::accepted(outcome, &key, patches.is_some()),
         Err(problem) => refuse(*problem),
     };
     visitor.marked(answer)
@@ -71,7 +72,7 @@ async fn dispatch<B>(
     parts: &Parts,
     body: B,
     visitor: &Visitor,
-) -> Result<Response<ReplyBody>, Box<Problem>>
+) -> Result<(Outcome, Key), Box<Problem>>
 where
     B: Body + Send,
     B::Data: Send,
@@ -95,10 +96,8 @@ where
     let input = Input::parse(parts.uri.query(), content_type, &body)
         .map_err(|error| Box::new(Problem::input(&error, StatusCode::BAD_REQUEST)))?;
     let wants_view = !follows(parts, &key);
-    let call =
-        Call { key: key.clone(), event: event.to_owned(), viewer: viewer.clone(), input, id, wants_view };
-    let outcome = registry.dispatch(call).await.map_err(failed)?;
-    Ok(reply::accepted(outcome, &key, guard::is_datastar(&parts.headers)))
+    let call = Call { key: key.clone(), event: event.into(), viewer: viewer.clone(), input, id, wants_view };
+    Ok((registry.dispatch(call).await.map_err(failed)?, key))
 }
 
 /// The caller's id of the event.
@@ -142,18 +141,27 @@ where
 /// Of a longer one some more is read and dropped: a connection that is closed before the client has sent
 /// everything is reset, and the client never sees the answer.
 async fn collect<B: Body>(mut body: Pin<&mut B>, most: usize) -> Result<Option<Bytes>, B::Error> {
+    let mut first = Bytes::new();
     let mut collected = BytesMut::new();
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+        let Ok(mut data) = frame?.into_data() else { continue };
+        let is_first = length == 0;
         length = length.saturating_add(data.remaining());
-        if length <= most {
+        if length > most {
+            if length - most > DROPPED {
+                break;
+            }
+        } else if is_first {
+            // Most bodies come in one piece, which need not be copied.
+            first = data.copy_to_bytes(data.remaining());
+        } else {
+            collected.put(std::mem::take(&mut first));
             collected.put(data);
-        } else if length - most > DROPPED {
-            break;
         }
     }
-    Ok((length <= most).then(|| collected.freeze()))
+    let whole = if first.is_empty() { collected.freeze() } else { first };
+    Ok((length <= most).then_some(whole))
 }
 
 fn bad_request(detail: &str) -> Box<Problem> {

@@ -4,11 +4,12 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
+    sync::LazyLock,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
@@ -95,24 +96,45 @@ static BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 pub(super) const JSON: &str = "application/json";
 
-/// How many headers an answer has at most, those of an adapter and its server aside.
-const HEADERS: usize = 6;
+/// The headers of every answer: those of SSE events, which nothing on the way may hold back, and of others.
+static EVENT_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    // A proxy that compresses or buffers holds events back.
+    let mut headers = headers("no-cache, no-transform");
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(BUFFERING.clone(), HeaderValue::from_static("no"));
+    headers
+});
+static OTHER_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| headers("no-store"));
+
+/// The same with a version, which is replaced in a copy: that has no room for another header without growing.
+static VERSIONED_EVENT_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| versioned(&EVENT_HEADERS));
+static VERSIONED_JSON_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| versioned(&OTHER_HEADERS));
+
+fn versioned(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.insert(VERSION.clone(), HeaderValue::from_static(""));
+    headers
+}
+
+fn headers(cached: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static(JSON)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static(cached)),
+    ])
+}
 
 /// An answer with the headers that all of them have.
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Response<ReplyBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.reserve(HEADERS);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if content_type == EVENT_STREAM {
-        // A proxy that compresses or buffers holds events back.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-        headers.insert(BUFFERING.clone(), HeaderValue::from_static("no"));
+    *response.headers_mut() = if content_type == EVENT_STREAM {
+        EVENT_HEADERS.clone()
     } else {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
+        let mut headers = OTHER_HEADERS.clone();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers
+    };
     response
 }
 
@@ -165,42 +187,41 @@ const ROOM: usize = 512;
 /// An accepted event's answer.
 pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<ReplyBody> {
     let Outcome { answer: what, version, view, elements, stream, fields } = outcome;
-    let cleared = datastar.then(|| cleared(key.state(), fields));
-    let mut response = if datastar || stream.is_some() {
-        let mut events = Vec::with_capacity(ROOM);
-        frame::append_elements(&mut events, &elements);
+    let (headers, body) = if datastar || stream.is_some() {
+        let mut out = Vec::with_capacity(ROOM);
+        frame::append_elements(&mut out, &elements);
         if let Some(view) = view {
-            view.append_events(&mut events);
+            view.append_events(&mut out);
         }
-        match (cleared, stream) {
-            (Some(cleared), None) if events.is_empty() => {
-                answer(StatusCode::OK, JSON, ReplyBody::full(cleared))
+        if out.is_empty() && stream.is_none() {
+            push_cleared(&mut out, key.state(), fields);
+            (&VERSIONED_JSON_HEADERS, ReplyBody::full(out))
+        } else {
+            if datastar {
+                frame::push_signals(&mut out, |out| push_cleared(out, key.state(), fields));
             }
-            (cleared, stream) => {
-                if let Some(cleared) = cleared {
-                    frame::append_signals(&mut events, &cleared);
-                }
-                let first = Bytes::from(events);
-                let body = match stream {
-                    Some(ReplyPieces(rest)) => ReplyBody(Kind::Written { first, rest }),
-                    None => ReplyBody::full(first),
-                };
-                answer(StatusCode::OK, EVENT_STREAM, body)
-            }
+            let first = Bytes::from(out);
+            let body = match stream {
+                Some(ReplyPieces(rest)) => ReplyBody(Kind::Written { first, rest }),
+                None => ReplyBody::full(first),
+            };
+            (&VERSIONED_EVENT_HEADERS, body)
         }
     } else {
         let json = view.map_or(Bytes::from_static(b"{}"), |view| view.json());
-        answer(StatusCode::OK, JSON, ReplyBody::full(json))
+        (&VERSIONED_JSON_HEADERS, ReplyBody::full(json))
     };
-    if let Ok(version) = HeaderValue::try_from(version.text()) {
-        response.headers_mut().insert(VERSION.clone(), version);
+    let mut response = Response::new(body);
+    *response.headers_mut() = HeaderMap::clone(headers);
+    if let (Some(place), Ok(version)) = (response.headers_mut().get_mut(&VERSION), version.text().try_into())
+    {
+        *place = version;
     }
     marked(response, &what)
 }
 
-/// The signals that take away what an earlier problem left, as JSON: set to `""`, never deleted.
-fn cleared(state: &str, fields: &[&str]) -> Vec<u8> {
-    let mut json = Vec::with_capacity(ROOM);
+/// Writes the signals that take away what an earlier problem left, as JSON: set to `""`, never deleted.
+fn push_cleared(json: &mut Vec<u8>, state: &str, fields: &[&str]) {
     json.extend_from_slice(br#"{"_problem":"""#);
     // Names are made of letters, digits and `_`: nothing to escape.
     let mut legal = fields.iter().filter(|field| check_name(field).is_ok()).peekable();
@@ -219,7 +240,6 @@ fn cleared(state: &str, fields: &[&str]) -> Vec<u8> {
         json.extend_from_slice(b"}}");
     }
     json.push(b'}');
-    json
 }
 
 #[cfg(test)]

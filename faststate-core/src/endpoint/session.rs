@@ -158,11 +158,6 @@ impl Cookie {
         self.max_age = max_age;
     }
 
-    /// Whether the request carries a session cookie, valid or not.
-    pub(super) fn is_carried(&self, headers: &HeaderMap) -> bool {
-        values(headers, &self.name).next().is_some()
-    }
-
     /// The request's session: of several cookies of this name, the first that is valid.
     pub(super) fn read(&self, headers: &HeaderMap) -> Carried {
         let mut found = Carried::Nothing;
@@ -199,7 +194,7 @@ impl Cookie {
 }
 
 /// The session of a cookie that this signer has signed.
-fn verify(signer: &Hmac<Sha256>, value: &str) -> Option<SessionId> {
+fn verify(signer: &Hmac<Sha256>, value: &[u8]) -> Option<SessionId> {
     let mut bytes = [0; ID + 32];
     let len = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
     let (id, tag) = bytes[..len].split_first_chunk::<ID>()?;
@@ -224,14 +219,12 @@ fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
 }
 
 /// Every value that the request's cookies have under this name.
-fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(header::COOKIE)
         .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter_map(move |(given, value)| (given == name).then_some(value))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 #[cfg(test)]

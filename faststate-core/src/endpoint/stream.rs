@@ -60,7 +60,7 @@ pub(super) async fn open(
         let body = [frame::signals(mark.as_bytes()), problem.frames(view)].concat();
         reply::answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(body))
     };
-    if !endpoint.admits(&parts) {
+    if !endpoint.admits(&parts, endpoint.carried(&parts)) {
         return refuse(Problem::cross_site());
     }
     match topics {

@@ -17,8 +17,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    pub(super) async fn of(parts: &Parts, settings: &Settings) -> Result<Self, Error> {
-        let carried = settings.cookie.read(&parts.headers);
+    pub(super) async fn of(parts: &Parts, carried: Carried, settings: &Settings) -> Result<Self, Error> {
         let (session, cookie) = match carried {
             Carried::Session(session) => (session, None),
             Carried::Old(session) => (session, Some(settings.cookie.set(session))),

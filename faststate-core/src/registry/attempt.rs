@@ -1,15 +1,19 @@
 //! One try at changing a state: an event, or a closure of the application.
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 
 use crate::{Context, Event, ReactiveState, Rejection, Scene, Viewer};
 
+/// An attempt, and what its `prepare` said.
+pub(crate) type Prepared<S> = (Box<dyn Attempt<S>>, Result<(), Rejection>);
+
 /// One try at changing an `S`. The event is erased, the state is not, so that nothing is downcast on
 /// an event's way.
-pub(crate) trait Attempt<S>: Send + Sync {
+pub(crate) trait Attempt<S>: Send + Sync + 'static {
     /// What the receipt and the log call it.
     fn name(&self) -> &'static str;
-    fn prepare<'a>(&'a mut self, scene: &'a Scene) -> BoxFuture<'a, Result<(), Rejection>>;
+    /// Prepares it, and gives it back.
+    fn prepare(self: Box<Self>, scene: Scene) -> BoxFuture<'static, Prepared<S>>;
     fn authorize(&self, state: &S, viewer: &Viewer) -> Result<(), Rejection>;
     fn apply(&self, state: &mut S, context: &mut Context<S>) -> Result<(), Rejection>;
 }
@@ -19,8 +23,11 @@ impl<E: Event> Attempt<E::State> for E {
         E::NAME
     }
 
-    fn prepare<'a>(&'a mut self, scene: &'a Scene) -> BoxFuture<'a, Result<(), Rejection>> {
-        Box::pin(Event::prepare(self, scene))
+    fn prepare(mut self: Box<Self>, scene: Scene) -> BoxFuture<'static, Prepared<E::State>> {
+        Box::pin(async move {
+            let prepared = Event::prepare(&mut *self, &scene).await;
+            (self as Box<dyn Attempt<E::State>>, prepared)
+        })
     }
 
     fn authorize(&self, state: &E::State, viewer: &Viewer) -> Result<(), Rejection> {
@@ -44,8 +51,8 @@ impl<S: ReactiveState> Attempt<S> for Refused {
         self.name
     }
 
-    fn prepare<'a>(&'a mut self, _: &'a Scene) -> BoxFuture<'a, Result<(), Rejection>> {
-        Box::pin(async { Ok(()) })
+    fn prepare(self: Box<Self>, _: Scene) -> BoxFuture<'static, Prepared<S>> {
+        Box::pin(ready((self as Box<dyn Attempt<S>>, Ok(()))))
     }
 
     fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {
@@ -69,14 +76,14 @@ impl<F> Update<F> {
 impl<S, F> Attempt<S> for Update<F>
 where
     S: ReactiveState,
-    F: Fn(&mut S) -> Result<(), Rejection> + Send + Sync,
+    F: Fn(&mut S) -> Result<(), Rejection> + Send + Sync + 'static,
 {
     fn name(&self) -> &'static str {
         "update"
     }
 
-    fn prepare<'a>(&'a mut self, _: &'a Scene) -> BoxFuture<'a, Result<(), Rejection>> {
-        Box::pin(async { Ok(()) })
+    fn prepare(self: Box<Self>, _: Scene) -> BoxFuture<'static, Prepared<S>> {
+        Box::pin(ready((self as Box<dyn Attempt<S>>, Ok(()))))
     }
 
     fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {

@@ -20,7 +20,7 @@ pub struct Call {
     /// The instance, as [`Registry::key`](super::Registry::key) gave it.
     pub key: Key,
     /// The event's name.
-    pub event: String,
+    pub event: Cow<'static, str>,
     /// Who sent it.
     pub viewer: Viewer,
     /// The raw input.
@@ -34,7 +34,7 @@ pub struct Call {
 impl Call {
     /// The event of this name, under an id that the engine mints, from a caller who follows the state.
     #[must_use]
-    pub fn new(key: Key, event: impl Into<String>, viewer: Viewer, input: Input) -> Self {
+    pub fn new(key: Key, event: impl Into<Cow<'static, str>>, viewer: Viewer, input: Input) -> Self {
         Self { key, event: event.into(), viewer, input, id: None, wants_view: false }
     }
 

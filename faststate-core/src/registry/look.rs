@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
@@ -21,51 +22,55 @@ use crate::{
 impl<S: ReactiveState> States<S> {
     /// Loads what the store has now, commits it if it differs from what is in memory, and says whether
     /// the receipt is there.
-    pub(super) async fn refresh(
-        &self,
-        instance: &Arc<Instance<S>>,
-        receipt: Option<&Receipt>,
+    ///
+    /// In a box: most events need no look, and their futures are smaller for it.
+    pub(super) fn refresh<'a>(
+        &'a self,
+        instance: &'a Arc<Instance<S>>,
+        receipt: Option<&'a Receipt>,
         deadline: Instant,
-    ) -> Result<(Arc<Current<S>>, bool), Error> {
-        let asked = Instant::now();
-        let loaded = within(deadline, self.store.load(&instance.key, receipt)).await;
-        self.store_meter.loads.observe(Stopwatch::since(asked));
-        let Loaded { record, receipt } = loaded.inspect_err(|_| self.store_meter.failed_loads.add(1))?;
-        let before = instance.current.read().clone();
-        let ttl = record.as_ref().and_then(|record| record.ttl);
-        let current = match (&before, record) {
-            (Some(before), Some(record)) if before.version == record.version => Arc::clone(before),
-            (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
-            (before, Some(record))
-                if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
-            {
-                self.start_over(instance, record, deadline).await?
-            }
-            (_, Some(record)) => Arc::new(self.decode(instance, record)?),
-            (before, None) => match self.first(&instance.key, deadline).await {
-                Err(Error::Unknown) => {
-                    if let Some(before) = before {
-                        self.vanish(instance, before)?;
+    ) -> BoxFuture<'a, Result<(Arc<Current<S>>, bool), Error>> {
+        Box::pin(async move {
+            let asked = Instant::now();
+            let loaded = within(deadline, self.store.load(&instance.key, receipt)).await;
+            self.store_meter.loads.observe(Stopwatch::since(asked));
+            let Loaded { record, receipt } = loaded.inspect_err(|_| self.store_meter.failed_loads.add(1))?;
+            let before = instance.current.read().clone();
+            let ttl = record.as_ref().and_then(|record| record.ttl);
+            let current = match (&before, record) {
+                (Some(before), Some(record)) if before.version == record.version => Arc::clone(before),
+                (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
+                (before, Some(record))
+                    if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
+                {
+                    self.start_over(instance, record, deadline).await?
+                }
+                (_, Some(record)) => Arc::new(self.decode(instance, record)?),
+                (before, None) => match self.first(&instance.key, deadline).await {
+                    Err(Error::Unknown) => {
+                        if let Some(before) = before {
+                            self.vanish(instance, before)?;
+                        }
+                        return Err(Error::Unknown);
                     }
-                    return Err(Error::Unknown);
+                    first => Arc::new(Current::start(first?)?),
+                },
+            };
+            let untold = instance.upkeep.lock().untold;
+            match &before {
+                Some(before) if Arc::ptr_eq(before, &current) => {}
+                Some(before) => {
+                    self.take_over(instance, before, &current);
+                    if untold {
+                        self.publish(instance, before.version, &current);
+                    }
                 }
-                first => Arc::new(Current::start(first?)?),
-            },
-        };
-        let untold = instance.upkeep.lock().untold;
-        match &before {
-            Some(before) if Arc::ptr_eq(before, &current) => {}
-            Some(before) => {
-                self.take_over(instance, before, &current);
-                if untold {
-                    self.publish(instance, before.version, &current);
-                }
+                None => *instance.current.write() = Some(Arc::clone(&current)),
             }
-            None => *instance.current.write() = Some(Arc::clone(&current)),
-        }
-        self.confirmed(instance, ttl);
-        instance.upkeep.lock().verified = Some(asked);
-        Ok((current, receipt))
+            self.confirmed(instance, ttl);
+            instance.upkeep.lock().verified = Some(asked);
+            Ok((current, receipt))
+        })
     }
 
     /// There is no such instance any more: who follows it sees the default, who asks is told.

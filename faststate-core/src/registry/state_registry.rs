@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all, ready};
 use tokio::time::Instant;
 
 use super::{
@@ -102,8 +102,16 @@ impl Registry for StateRegistry {
         self.states.values().flat_map(|states| states.routes()).collect()
     }
 
-    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
-        self.states(call.key.state())?.dispatch(call).await
+    /// The future of the states themselves: one box for an event, not two.
+    fn dispatch<'a, 'f>(&'a self, call: Call) -> BoxFuture<'f, Result<Outcome, Error>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        match self.states(call.key.state()) {
+            Ok(states) => states.dispatch(call),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {

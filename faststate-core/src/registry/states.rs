@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Weak},
     task::Poll,
     time::{Duration, SystemTime},
@@ -9,7 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use dashmap::{DashMap, Entry};
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
 use tokio::{sync::watch, time::Instant};
 
 pub(super) use super::any_view::AnyView;
@@ -19,7 +24,7 @@ use super::{
     instance::{Current, Instance, Slot},
     nodes::Nodes,
     shared::{Shared, guard, panic_text, poll_once},
-    turn::{Attempting, Work},
+    turn::{Attempting, Place, Work},
 };
 use crate::{
     BoxError, EventId, Key, ReactiveState, Scene, Version, Viewer,
@@ -89,7 +94,7 @@ pub(super) trait AnyStates: Send + Sync {
     fn config(&self) -> &StateConfig;
     fn routes(&self) -> Vec<Route>;
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
-    async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
+    fn dispatch(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Error>>;
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
     async fn read(&self, key: &Key) -> Result<Reading, Error>;
     async fn delete(&self, key: &Key) -> Result<(), Error>;
@@ -143,21 +148,22 @@ impl<S: ReactiveState> AnyStates for States<S> {
         self.access.allows(viewer, key)
     }
 
-    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
+    fn dispatch(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Error>> {
         let Call { key, event, viewer, input, id, wants_view } = call;
-        if !self.access.allows(&viewer, &key) {
-            return Err(Error::Unknown);
-        }
-        let event = self.events.get(&*event).ok_or(Error::Unknown)?;
+        let event = self.events.get(&*event).filter(|_| self.access.allows(&viewer, &key));
+        let Some(event) = event else { return Box::pin(ready(Err(Error::Unknown))) };
         let watch = Stopwatch::start();
-        let outcome = match (event.decode)(&input, &key) {
-            Ok((attempt, fields)) => {
-                self.send(&key, Arriving { attempt, fields, viewer, id, wants_view }).await
-            }
-            Err(error) => Err(error.into()),
-        };
-        event.meter.count(&outcome, watch);
-        outcome
+        let decoded = (event.decode)(&input, &key);
+        let sent = decoded
+            .map(|(attempt, fields)| self.send(&key, Arriving { attempt, fields, viewer, id, wants_view }));
+        Box::pin(async move {
+            let outcome = match sent {
+                Ok(sent) => sent.await,
+                Err(error) => Err(error.into()),
+            };
+            event.meter.count(&outcome, watch);
+            outcome
+        })
     }
 
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
@@ -225,7 +231,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
 
     fn changed(&self, change: Change) {
         if let Some(instance) = self.loaded(&change.key) {
-            self.look(instance, Work::Adopt(change));
+            self.look(instance, Work::Adopt(Box::new(change)));
         }
     }
 
@@ -293,30 +299,63 @@ pub(super) struct Arriving<S> {
     pub(super) wants_view: bool,
 }
 
+/// How far an event is on its way.
+enum Way {
+    /// It has its place in the queue.
+    Queued(Place),
+    /// It waits to be prepared.
+    Preparing(BoxFuture<'static, Result<Outcome, Error>>),
+}
+
 impl<S: ReactiveState> States<S> {
     /// Prepares an event and takes its turn. An event that need not wait to be prepared has its place
-    /// in the queue when this is first polled; the rest goes on without the caller.
-    pub(super) async fn send(&self, key: &Key, arriving: Arriving<S>) -> Result<Outcome, Error> {
-        let (me, instance) = (self.me()?, self.instance(key)?);
+    /// in the queue now; the rest goes on without the caller, who waits for the outcome.
+    pub(super) fn send(
+        &self,
+        key: &Key,
+        arriving: Arriving<S>,
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send + use<'_, S> {
         let deadline = self.deadline();
-        let Arriving { mut attempt, fields, viewer, id, wants_view } = arriving;
+        let begun = self.instance(key).and_then(|instance| {
+            let way = self.begin(&instance, arriving, deadline)?;
+            Ok((instance, way))
+        });
+        async move {
+            let (instance, way) = begun?;
+            let outcome = match way {
+                Way::Queued(place) => place.end(deadline).await,
+                Way::Preparing(rest) => self.shared.detached(rest).await?,
+            };
+            if matches!(outcome, Err(Error::Unknown)) {
+                self.forget(instance);
+            }
+            outcome
+        }
+    }
+
+    /// Lets an event begin as far as it goes without waiting.
+    fn begin(
+        &self,
+        instance: &Arc<Instance<S>>,
+        arriving: Arriving<S>,
+        deadline: Instant,
+    ) -> Result<Way, Error> {
+        let (me, key) = (self.me()?, &instance.key);
+        let Arriving { attempt, fields, viewer, id, wants_view } = arriving;
+        let name = attempt.name();
         let scene =
             Scene { key: key.clone(), viewer: viewer.clone(), resources: Arc::clone(&self.shared.resources) };
         // What is disabled costs a look at a flag.
-        let span = tracing::debug_span!("turn", ?key, event = attempt.name(), id = tracing::field::Empty);
-        let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, attempt.name(), id));
-        let mut preparing = Box::pin(async move {
-            let prepared = std::panic::AssertUnwindSafe(async { attempt.prepare(&scene).await });
-            match prepared.catch_unwind().await {
-                Ok(Ok(())) => Ok(attempt),
-                Ok(Err(rejection)) if receipt.is_minted() => Err(Error::Rejected(rejection)),
-                Ok(Err(rejection)) => {
-                    Ok(Box::new(Refused { name: attempt.name(), rejection }) as Box<dyn Attempt<S>>)
-                }
-                Err(panic) => Err(Error::internal("`prepare` panicked", &panic_text(&*panic))),
-            }
+        let span = tracing::debug_span!("turn", ?key, event = name, id = tracing::field::Empty);
+        let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, name, id));
+        let preparing = std::panic::AssertUnwindSafe(attempt.prepare(scene)).catch_unwind();
+        let mut preparing = preparing.map(move |prepared| match prepared {
+            Ok((attempt, Ok(()))) => Ok(attempt),
+            Ok((_, Err(rejection))) if receipt.is_minted() => Err(Error::Rejected(rejection)),
+            Ok((_, Err(rejection))) => Ok(Box::new(Refused { name, rejection }) as Box<dyn Attempt<S>>),
+            Err(panic) => Err(Error::internal("`prepare` panicked", &panic_text(&*panic))),
         });
-        let prepared = poll_once(preparing.as_mut());
+        let prepared = poll_once(Pin::new(&mut preparing));
         let work = move |attempt| {
             let id = id.unwrap_or_else(EventId::random);
             span.record("id", tracing::field::display(&id));
@@ -335,22 +374,17 @@ impl<S: ReactiveState> States<S> {
             };
             Work::Attempt(Box::new(attempting))
         };
-        let outcome = match prepared {
-            Poll::Ready(attempt) => me.take_turn(&instance, work(attempt?), deadline).await,
+        match prepared {
+            Poll::Ready(attempt) => Ok(Way::Queued(me.enqueue(instance, work(attempt?), deadline)?)),
             Poll::Pending => {
-                let instance = Arc::clone(&instance);
-                let rest = Box::pin(async move {
+                let instance = Arc::clone(instance);
+                Ok(Way::Preparing(Box::pin(async move {
                     let prepared = tokio::time::timeout_at(deadline, preparing).await;
                     let attempt = prepared.map_err(|_| Error::TimedOut)??;
                     me.take_turn(&instance, work(attempt), deadline).await
-                });
-                self.shared.detached(rest).await?
+                })))
             }
-        };
-        if matches!(outcome, Err(Error::Unknown)) {
-            self.forget(instance);
         }
-        outcome
     }
 
     /// The present state, loaded or confirmed first if need be; where the store does not answer, what is

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -37,6 +38,12 @@ struct Turn<S> {
     reply: oneshot::Sender<Result<Outcome, Error>>,
 }
 
+/// A turn's place in the queue, for whoever waits for its end.
+pub(super) struct Place {
+    claimed: Arc<AtomicBool>,
+    answer: oneshot::Receiver<Result<Outcome, Error>>,
+}
+
 /// What is done in a turn.
 pub(super) enum Work<S> {
     /// Apply an event.
@@ -46,7 +53,7 @@ pub(super) enum Work<S> {
     /// Somebody has seen this version. If the store has not come so far, it went back in time.
     Compare(Version),
     /// Take over another node's change.
-    Adopt(Change),
+    Adopt(Box<Change>),
     /// Start over.
     Delete,
 }
@@ -84,39 +91,28 @@ impl<S> Queue<S> {
 }
 
 impl<S: ReactiveState> States<S> {
-    /// Takes a place in the instance's queue now, and waits for the turn's end or the deadline.
-    pub(super) async fn take_turn(
+    /// Takes a place in the instance's queue now; what it gives waits for the turn's end or the deadline.
+    pub(super) fn take_turn(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
         work: Work<S>,
         deadline: Instant,
-    ) -> Result<Outcome, Error> {
-        let (reply, mut answer) = oneshot::channel();
-        let claimed = Arc::new(AtomicBool::new(false));
-        let turn = Turn {
-            work,
-            arrived: Instant::now(),
-            deadline: deadline - GRACE,
-            claimed: Arc::clone(&claimed),
-            reply,
-        };
-        self.enqueue(instance, turn)?;
-        if let Ok(answer) = answer.try_recv() {
-            return answer;
-        }
-        match tokio::time::timeout_at(deadline, &mut answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
-                Err(Error::internal("a turn ended without an answer", &"see the log before this".into()))
-            }
-            Err(_) if claimed.swap(true, Ordering::AcqRel) => {
-                answer.try_recv().unwrap_or(Err(Error::OutcomeUnknown))
-            }
-            Err(_) => Err(Error::TimedOut),
-        }
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send + use<S> {
+        let place = self.enqueue(instance, work, deadline);
+        async move { place?.end(deadline).await }
     }
 
-    fn enqueue(self: &Arc<Self>, instance: &Arc<Instance<S>>, turn: Turn<S>) -> Result<(), Error> {
+    /// Takes a place in the instance's queue.
+    pub(super) fn enqueue(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<S>>,
+        work: Work<S>,
+        deadline: Instant,
+    ) -> Result<Place, Error> {
+        let (reply, answer) = oneshot::channel();
+        let claimed = Arc::new(AtomicBool::new(false));
+        let place = Place { claimed: Arc::clone(&claimed), answer };
+        let turn = Turn { work, arrived: Instant::now(), deadline: deadline - GRACE, claimed, reply };
         {
             let mut queue = instance.queue.lock();
             // A look costs no more than whoever waits for it, and one look at the store serves them all.
@@ -126,11 +122,11 @@ impl<S: ReactiveState> States<S> {
             }
             queue.waiting.push_back(turn);
             if std::mem::replace(&mut queue.running, true) {
-                return Ok(());
+                return Ok(place);
             }
         }
         self.shared.detach(Arc::clone(self).take_turns(Arc::clone(instance)));
-        Ok(())
+        Ok(place)
     }
 
     /// Takes turns until none is left, and tells other nodes what there is to tell.
@@ -179,6 +175,25 @@ impl<S: ReactiveState> States<S> {
         // In this very task: another one would have to be woken first.
         if let Some(publishing) = publishing {
             publishing.await;
+        }
+    }
+}
+
+impl Place {
+    /// Waits for the turn's end or the deadline.
+    pub(super) async fn end(mut self, deadline: Instant) -> Result<Outcome, Error> {
+        if let Ok(answer) = self.answer.try_recv() {
+            return answer;
+        }
+        match tokio::time::timeout_at(deadline, &mut self.answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => {
+                Err(Error::internal("a turn ended without an answer", &"see the log before this".into()))
+            }
+            Err(_) if self.claimed.swap(true, Ordering::AcqRel) => {
+                self.answer.try_recv().unwrap_or(Err(Error::OutcomeUnknown))
+            }
+            Err(_) => Err(Error::TimedOut),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{
     instance::{Current, Instance, MORE, encode},
     shared::guard,
     states::States,
+    step::Step,
     turn::{Attempting, Work},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     broadcast::Change,
     event::{Aftermath, Effects},
     metrics::Stopwatch,
-    store::{Resting, Saving, StoreError},
+    store::{Record, Resting, Saving, StoreError},
     version::Version,
 };
 
@@ -31,10 +32,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What became of one try on a copy.
 struct Tried<S> {
     /// What is to be saved, if anything is.
-    next: Option<Current<S>>,
+    next: Option<Arc<Current<S>>>,
     answer: Answer,
     effects: Effects,
     aftermath: Aftermath<S>,
+}
+
+/// A change that is ready to be saved.
+struct Unsaved<S> {
+    next: Arc<Current<S>>,
+    step: Step<S>,
+    record: Record,
+    accepted: Accepted<S>,
 }
 
 /// An event that is accepted once it is saved: its answer, and what it wants done then.
@@ -81,9 +90,10 @@ impl<S: ReactiveState> States<S> {
                 };
                 current.map(|current| Outcome::quiet(Answer::Unchanged, current.version))
             }
-            Work::Compare(seen) => self.compare(instance, seen, deadline).await,
-            Work::Adopt(change) => self.adopt(instance, change, deadline).await,
-            Work::Delete => self.delete(instance, deadline).await,
+            // In boxes: an event's future, of which there are more, is smaller for it.
+            Work::Compare(seen) => Box::pin(self.compare(instance, seen, deadline)).await,
+            Work::Adopt(change) => Box::pin(self.adopt(instance, *change, deadline)).await,
+            Work::Delete => Box::pin(self.delete(instance, deadline)).await,
         };
         if matches!(outcome, Err(Error::Unavailable(StoreError::Unavailable(_)) | Error::OutcomeUnknown)) {
             self.unanswered(instance);
@@ -128,44 +138,45 @@ impl<S: ReactiveState> States<S> {
                     Err(error) => return Err(error),
                 },
             };
-            let tried = self.try_on(instance, &current, attempting);
-            // Refused or even a defect now, it may be the repeat of an event that was applied before.
-            let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
-            let must_confirm = !receipt.is_minted() || self.nodes().is_some();
-            if saves_nothing && must_confirm && !verified {
-                let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
-                if repeated {
-                    return self.applied(instance, &confirmed, attempting, doubtful);
+            // A block and a box: while the store is waited for, the future keeps one word of all this.
+            let unsaved = {
+                let tried = self.try_on(instance, &current, attempting);
+                // Refused or even a defect now, it may be the repeat of an event that was applied before.
+                let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
+                let must_confirm = !receipt.is_minted() || self.nodes().is_some();
+                if saves_nothing && must_confirm && !verified {
+                    let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
+                    if repeated {
+                        return self.applied(instance, &confirmed, attempting, doubtful);
+                    }
+                    verified = true;
+                    if confirmed.version != current.version {
+                        continue;
+                    }
                 }
-                verified = true;
-                if confirmed.version != current.version {
-                    continue;
-                }
-            }
-            let Tried { next, answer, effects, aftermath } = tried?;
-            let permits = self.shared.room_for(aftermath.pieces())?;
-            let Some(next) = next else {
-                self.send_ephemeral(instance, &effects.followers);
-                let answer = Outcome {
-                    view: self.reply_view(instance, &current, attempting.wants_view)?,
-                    ..Outcome::quiet(answer, current.version)
+                let Tried { next, answer, effects, aftermath } = tried?;
+                let permits = self.shared.room_for(aftermath.pieces())?;
+                let shown = next.as_ref().unwrap_or(&current);
+                let view = self.reply_view(instance, shown, attempting.wants_view)?;
+                let answer = Outcome { view, ..Outcome::quiet(answer, shown.version) };
+                let Some(next) = next else {
+                    self.send_ephemeral(instance, &effects.followers);
+                    let accepted = Accepted { answer, effects, aftermath, permits };
+                    return Ok(self.finish(instance, attempting, accepted));
                 };
+                let step = self.step(instance, &current, &next, &effects.followers)?;
+                let record = next.record(self.config.ttl);
                 let accepted = Accepted { answer, effects, aftermath, permits };
-                return Ok(self.finish(instance, attempting, accepted));
+                Box::new(Unsaved { next, step, record, accepted })
             };
-            let next = Arc::new(next);
-            let step = self.step(instance, &current, &next, &effects.followers)?;
-            let view = self.reply_view(instance, &next, attempting.wants_view)?;
-            let record = next.record(self.config.ttl);
-            let answer = Outcome { view, ..Outcome::quiet(answer, next.version) };
-            let accepted = Accepted { answer, effects, aftermath, permits };
             let watch = Stopwatch::start();
             let asked = self.nodes().map(|_| Instant::now());
-            let save = self.store.save(&instance.key, &record, current.expect(), Some(receipt));
+            let save = self.store.save(&instance.key, &unsaved.record, current.expect(), Some(receipt));
             let saved = within(deadline, save).await;
             self.store_meter.saves.observe(watch);
             match saved {
                 Ok(Saving::Saved) => {
+                    let Unsaved { next, step, accepted, .. } = *unsaved;
                     tracing::debug!(version = %next.version, "saved");
                     if let Some(asked) = asked {
                         instance.run.lock().saved(asked, Instant::now());
@@ -197,7 +208,7 @@ impl<S: ReactiveState> States<S> {
                     tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
                     instance.upkeep.lock().doubt();
                     (verified, unknown) = (false, true);
-                    doubtful = Some(accepted);
+                    doubtful = Some(unsaved);
                 }
                 Err(error) => {
                     self.store_meter.failed_saves.add(1);
@@ -242,7 +253,7 @@ impl<S: ReactiveState> States<S> {
         // What others notice is done once per event (law 3), so its receipt is saved whatever changed.
         let is_noticed = aftermath.pieces() > 0 || !effects.followers.is_empty();
         let is_saved = answer == Answer::Changed || (is_noticed && !receipt.is_minted());
-        let next = is_saved.then(|| current.next(state, data));
+        let next = is_saved.then(|| Arc::new(current.next(state, data)));
         Ok(Tried { next, answer, effects, aftermath })
     }
 
@@ -253,10 +264,10 @@ impl<S: ReactiveState> States<S> {
         instance: &Instance<S>,
         current: &Arc<Current<S>>,
         attempting: &Attempting<S>,
-        doubtful: Option<Accepted<S>>,
+        doubtful: Option<Box<Unsaved<S>>>,
     ) -> Result<Outcome, Error> {
-        if let Some(accepted) = doubtful.filter(|accepted| accepted.answer.version == current.version) {
-            return Ok(self.finish(instance, attempting, accepted));
+        if let Some(saved) = doubtful.filter(|unsaved| unsaved.next.version == current.version) {
+            return Ok(self.finish(instance, attempting, saved.accepted));
         }
         Ok(Outcome {
             view: self.reply_view(instance, current, attempting.wants_view)?,

@@ -82,8 +82,7 @@ impl<A: Application> Shared<A> {
     ) -> Option<(Socket, Response<ReplyBody>)> {
         let client = self.application.connect(socket.local_addr().ok()?, peer);
         let stream = Mutex::new(None);
-        // In a box: hyper keeps room for this future as long as the connection.
-        let service = service_fn(|request| Box::pin(self.answer(request, peer, &client, &stream)));
+        let service = service_fn(|request| self.answer(request, peer, &client, &stream));
         let socket = TokioIo::new(Socket::new(socket));
         let mut serving = Box::new(self.http.serve_connection(socket, service).with_upgrades());
         let mut stopping = pin!(stop.wait_for(|stop| *stop));
@@ -127,7 +126,9 @@ impl<A: Application> Shared<A> {
             }
             return Ok(response.map(Answer::FastState));
         }
-        let response = client.answer(request.map(|body| RequestBody::new(Arriving::Incoming(body)))).await?;
+        let request = request.map(|body| RequestBody::new(Arriving::Incoming(body)));
+        // In a box: hyper keeps room for this future as long as the connection.
+        let response = Box::pin(client.answer(request)).await?;
         Ok(response.map(Answer::Application))
     }
 }

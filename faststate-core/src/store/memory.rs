@@ -28,6 +28,7 @@ const SHARDS: usize = 64;
 pub struct MemoryStore {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
+    made: Instant,
     records: AtomicUsize,
     receipts: AtomicUsize,
     max_records: usize,
@@ -37,10 +38,15 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Shard {
     records: HashMap<Key, Entry>,
-    receipts: HashMap<[u8; 16], Instant>,
+    /// The second in which each ends. There is one for each event of ten minutes, so they are small.
+    receipts: HashMap<[u8; 16], Second>,
     /// The receipts in the order in which they end.
-    ends: VecDeque<(Instant, [u8; 16])>,
+    ends: VecDeque<(Second, [u8; 16])>,
 }
+
+/// Whole seconds since the store was made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Second(u32);
 
 struct Entry {
     record: Record,
@@ -60,6 +66,7 @@ impl MemoryStore {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
+            made: Instant::now(),
             records: AtomicUsize::new(0),
             receipts: AtomicUsize::new(0),
             max_records,
@@ -73,6 +80,10 @@ impl MemoryStore {
         &self.shards[at]
     }
 
+    fn second(&self, now: Instant) -> Second {
+        Second(u32::try_from((now - self.made).as_secs()).unwrap_or(u32::MAX))
+    }
+
     /// Takes one of `max`, unless all are taken.
     fn reserve(count: &AtomicUsize, max: usize) -> bool {
         count
@@ -81,9 +92,16 @@ impl MemoryStore {
     }
 }
 
+impl Second {
+    /// The first second that begins when all of `time` has passed.
+    fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(1 + u32::try_from(time.as_secs()).unwrap_or(u32::MAX - 1)))
+    }
+}
+
 impl Shard {
     /// Removes the ended receipts; says how many.
-    fn drop_receipts(&mut self, now: Instant, limit: usize) -> usize {
+    fn drop_receipts(&mut self, now: Second, limit: usize) -> usize {
         let mut dropped = 0;
         while dropped < limit
             && let Some((end, digest)) = self.ends.front().copied()
@@ -109,7 +127,7 @@ impl Shard {
         dropped
     }
 
-    fn has_receipt(&self, receipt: Option<&Receipt>, now: Instant) -> bool {
+    fn has_receipt(&self, receipt: Option<&Receipt>, now: Second) -> bool {
         receipt.and_then(|receipt| self.receipts.get(receipt.as_bytes())).is_some_and(|end| *end > now)
     }
 }
@@ -130,7 +148,7 @@ impl Store for MemoryStore {
             .get(key)
             .filter(|entry| !entry.is_expired(now))
             .map(|entry| Record { ttl: entry.expires.map(|at| at - now), ..entry.record.clone() });
-        Ok(Loaded { record, receipt: shard.has_receipt(receipt, now) })
+        Ok(Loaded { record, receipt: shard.has_receipt(receipt, self.second(now)) })
     }
 
     async fn save(
@@ -141,10 +159,11 @@ impl Store for MemoryStore {
         receipt: Option<&Receipt>,
     ) -> Result<Saving, StoreError> {
         let now = Instant::now();
+        let second = self.second(now);
         let mut shard = self.shard(key).lock();
-        let ended = shard.drop_receipts(now, 4);
+        let ended = shard.drop_receipts(second, 4);
         self.receipts.fetch_sub(ended, Ordering::Relaxed);
-        if shard.has_receipt(receipt, now) {
+        if shard.has_receipt(receipt, second) {
             return Ok(Saving::Duplicate);
         }
         let Shard { records, receipts, ends } = &mut *shard;
@@ -170,7 +189,7 @@ impl Store for MemoryStore {
             return Err(StoreError::Full("too many receipts".into()));
         }
         if let Some(receipt) = kept {
-            let end = now + RECEIPT_KEPT;
+            let end = second.after(RECEIPT_KEPT);
             receipts.insert(*receipt.as_bytes(), end);
             ends.push_back((end, *receipt.as_bytes()));
         }
@@ -207,7 +226,7 @@ impl Store for MemoryStore {
             let swept = shard.drop_records(now, limit - records);
             self.records.fetch_sub(swept, Ordering::Relaxed);
             records += swept;
-            let swept = shard.drop_receipts(now, limit - receipts);
+            let swept = shard.drop_receipts(self.second(now), limit - receipts);
             self.receipts.fetch_sub(swept, Ordering::Relaxed);
             receipts += swept;
         }

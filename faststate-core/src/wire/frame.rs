@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::events::{push_elements, push_signals};
+use super::events::push_elements;
+pub(crate) use super::events::push_signals;
 use crate::{
     Elements, Key, Version,
     patch::{Change, Image, Remains, difference},
@@ -321,15 +322,11 @@ pub(crate) fn append_elements(out: &mut Vec<u8>, elements: &[Elements]) {
 #[must_use]
 pub(crate) fn signals(json: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(json.len() + LINES);
-    append_signals(&mut out, json);
-    out.into()
-}
-
-pub(crate) fn append_signals(out: &mut Vec<u8>, json: &[u8]) {
-    push_signals(out, |out| {
+    push_signals(&mut out, |out| {
         // Between JSON's tokens a line end is a space; inside a text there is none.
         out.extend(json.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
     });
+    out.into()
 }
 
 /// The signal that holds a topic's cursor.

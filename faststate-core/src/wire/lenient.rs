@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::{
-    de::{self, DeserializeOwned, DeserializeSeed, MapAccess, Visitor},
+    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer as _, MapAccess, Visitor},
     forward_to_deserialize_any,
 };
 use serde_json::{Map, Value};
@@ -151,7 +151,7 @@ impl<'de> de::Deserializer<'de> for Fields<'_, '_> {
             let value = self.sources.iter().find_map(|source| source.get(*name))?;
             Some((*name, value))
         });
-        visitor.visit_map(self.entries(given))
+        visitor.visit_map(Entries { are_fields: true, ..self.entries(given) })
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -188,13 +188,15 @@ impl<'de> de::Deserializer<'de> for Fields<'_, '_> {
 pub(super) struct Entries<'a, 'r> {
     rest: std::vec::IntoIter<(&'a str, &'a Value)>,
     current: Option<(&'a str, &'a Value)>,
+    /// Whether the names are known to be those of a struct's fields.
+    are_fields: bool,
     run: &'r Run,
 }
 
 impl<'a, 'r> Entries<'a, 'r> {
     pub(super) fn new(entries: impl Iterator<Item = (&'a str, &'a Value)>, run: &'r Run) -> Self {
         let present: Vec<_> = entries.filter(|(_, value)| !run.is_absent(value)).collect();
-        Self { rest: present.into_iter(), current: None, run }
+        Self { rest: present.into_iter(), current: None, are_fields: false, run }
     }
 }
 
@@ -204,6 +206,9 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
         self.current = self.rest.next();
         let Some((name, _)) = self.current else { return Ok(None) };
+        if self.are_fields {
+            return seed.deserialize(name.into_deserializer()).map(Some);
+        }
         // A name is a text, but a map's key may be of another type.
         let name = Value::from(name);
         seed.deserialize(Lenient::of(&name, self.run)).map(Some)

@@ -178,7 +178,7 @@ pub(crate) fn add(key: &Key, amount: i64, id: Option<&str>) -> Call {
 
 pub(crate) fn call(key: &Key, event: &str, query: &str, id: Option<&str>) -> Call {
     let input = Input::parse(Some(query), None, b"").unwrap();
-    let mut call = Call::new(key.clone(), event, Viewer::application(), input);
+    let mut call = Call::new(key.clone(), event.to_owned(), Viewer::application(), input);
     call.id = id.map(|id| id.parse::<EventId>().unwrap());
     call
 }

@@ -110,7 +110,7 @@ fn session(byte: u8) -> Viewer {
 fn call(key: &Key, event: &str, viewer: &Viewer, query: &str, body: &str) -> Call {
     let content_type = (!body.is_empty()).then_some("application/json");
     let input = Input::parse(Some(query), content_type, body.as_bytes()).unwrap();
-    Call::new(key.clone(), event, viewer.clone(), input).wanting_view()
+    Call::new(key.clone(), event.to_owned(), viewer.clone(), input).wanting_view()
 }
 
 #[tokio::test]
