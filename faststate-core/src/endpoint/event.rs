@@ -103,8 +103,11 @@ where
 /// The caller's id of the event.
 fn event_id(parts: &Parts) -> Result<Option<EventId>, Box<Problem>> {
     let Some(value) = parts.headers.get(&EVENT) else { return Ok(None) };
-    let id = value.to_str().ok().and_then(|text| text.parse().ok());
-    id.map(Some).ok_or_else(|| bad_request("the header `Faststate-Event` is 1 to 64 bytes of visible ASCII"))
+    value
+        .as_bytes()
+        .try_into()
+        .map(Some)
+        .map_err(|_| bad_request("the header `Faststate-Event` is 1 to 64 bytes of visible ASCII"))
 }
 
 /// Whether the caller's page follows the key's signals, so that the change reaches it there.

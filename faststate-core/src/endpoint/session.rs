@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderValue, header};
+use memchr::memchr;
 use sha2::{Digest as _, Sha256};
 
 use crate::SessionId;
@@ -218,12 +219,23 @@ fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new(&block.into())
 }
 
+/// What stands between the semicolons.
+fn pairs(cookies: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(cookies);
+    std::iter::from_fn(move || {
+        let cookies = rest.take()?;
+        let Some(end) = memchr(b';', cookies) else { return Some(cookies) };
+        rest = Some(&cookies[end + 1..]);
+        Some(&cookies[..end])
+    })
+}
+
 /// Every value that the request's cookies have under this name.
 fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(header::COOKIE)
         .into_iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .flat_map(|value| pairs(value.as_bytes()))
         .filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 

@@ -43,7 +43,16 @@ impl FromStr for EventId {
     type Err = EventIdError;
 
     fn from_str(text: &str) -> Result<Self, EventIdError> {
-        let legal = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if legal { Ok(Self(text.into())) } else { Err(EventIdError) }
+        text.as_bytes().try_into()
+    }
+}
+
+impl TryFrom<&[u8]> for EventId {
+    type Error = EventIdError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, EventIdError> {
+        let legal = (1..=64).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        let text = str::from_utf8(bytes).ok().filter(|_| legal);
+        text.map(|text| Self(text.into())).ok_or(EventIdError)
     }
 }

@@ -17,6 +17,9 @@ use tokio::{
 /// For a client to read something of what waits for it.
 const WRITE_TIME: Duration = Duration::from_secs(60);
 
+/// Up to how many bytes it is cheaper to copy pieces together than to have the kernel collect them.
+const GATHERED: usize = 1024;
+
 /// A socket; an error where its client has read nothing for a minute of what waits for it.
 pub(super) struct Socket<S = TcpStream> {
     inner: S,
@@ -65,7 +68,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        let written = if length <= GATHERED {
+            let mut gathered = [0; GATHERED];
+            let mut at = 0;
+            for slice in slices {
+                gathered[at..at + slice.len()].copy_from_slice(slice);
+                at += slice.len();
+            }
+            Pin::new(&mut self.inner).poll_write(cx, &gathered[..at])
+        } else {
+            Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+        };
         self.judge(cx, written)
     }
 

@@ -163,10 +163,13 @@ impl Store for MemoryStore {
         let mut shard = self.shard(key).lock();
         let ended = shard.drop_receipts(second, 4);
         self.receipts.fetch_sub(ended, Ordering::Relaxed);
-        if shard.has_receipt(receipt, second) {
+        let Shard { records, receipts, ends } = &mut *shard;
+        // A minted one is never there: the outcomes of this store are never unknown.
+        let receipt = receipt.filter(|receipt| !receipt.is_minted());
+        let known = receipt.map(|receipt| receipts.entry(*receipt.as_bytes()));
+        if matches!(&known, Some(Found::Occupied(end)) if *end.get() > second) {
             return Ok(Saving::Duplicate);
         }
-        let Shard { records, receipts, ends } = &mut *shard;
         let found = records.entry(key.clone());
         let present = match &found {
             Found::Occupied(entry) if !entry.get().is_expired(now) => Some(entry.get().record.version),
@@ -180,18 +183,17 @@ impl Store for MemoryStore {
             return Ok(Saving::Conflict);
         }
         let is_new = matches!(found, Found::Vacant(_));
-        let kept = receipt.filter(|receipt| !receipt.is_minted());
         if is_new && !Self::reserve(&self.records, self.max_records) {
             return Err(StoreError::Full("too many records".into()));
         }
-        if kept.is_some() && !Self::reserve(&self.receipts, self.max_receipts) {
+        if known.is_some() && !Self::reserve(&self.receipts, self.max_receipts) {
             self.records.fetch_sub(usize::from(is_new), Ordering::Relaxed);
             return Err(StoreError::Full("too many receipts".into()));
         }
-        if let Some(receipt) = kept {
+        if let Some(known) = known {
             let end = second.after(RECEIPT_KEPT);
-            receipts.insert(*receipt.as_bytes(), end);
-            ends.push_back((end, *receipt.as_bytes()));
+            ends.push_back((end, *known.key()));
+            known.insert_entry(end);
         }
         found.insert_entry(Entry { record: record.clone(), expires: record.ttl.map(|ttl| now + ttl) });
         Ok(Saving::Saved)
