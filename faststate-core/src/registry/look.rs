@@ -19,6 +19,9 @@ use crate::{
     version::Version,
 };
 
+/// The state as the store has it now, and whether the receipt is there.
+type Looked<S> = (Arc<Current<S>>, bool);
+
 impl<S: ReactiveState> States<S> {
     /// Loads what the store has now, commits it if it differs from what is in memory, and says whether
     /// the receipt is there.
@@ -29,7 +32,7 @@ impl<S: ReactiveState> States<S> {
         instance: &'a Arc<Instance<S>>,
         receipt: Option<&'a Receipt>,
         deadline: Instant,
-    ) -> BoxFuture<'a, Result<(Arc<Current<S>>, bool), Error>> {
+    ) -> BoxFuture<'a, Result<Looked<S>, Error>> {
         Box::pin(async move {
             let asked = Instant::now();
             let loaded = within(deadline, self.store.load(&instance.key, receipt)).await;

@@ -102,7 +102,7 @@ impl Registry for StateRegistry {
         self.states.values().flat_map(|states| states.routes()).collect()
     }
 
-    /// The future of the states themselves: one box for an event, not two.
+    // Not async: the future is the one of the states themselves, in their box.
     fn dispatch<'a, 'f>(&'a self, call: Call) -> BoxFuture<'f, Result<Outcome, Error>>
     where
         'a: 'f,
