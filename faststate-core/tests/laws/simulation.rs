@@ -201,6 +201,8 @@ async fn send(world: &World, dice: &mut StdRng, board: usize, id: &str) -> Outco
         {
             return outcome;
         }
+        // Where every node's store rests, all of them refuse at once, and no time would pass.
+        sleep(Duration::from_millis(1)).await;
     }
 }
 
