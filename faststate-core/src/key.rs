@@ -212,33 +212,15 @@ pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
     // One pass: this runs for each field of each change.
     let mut last = b'_';
     let legal = name.len() <= 64
-        && name.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|byte| {
             let doubled = byte == b'_' && last == b'_';
             last = byte;
-            is_plain(byte) && !byte.is_ascii_uppercase() && !doubled
+            matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_') && !doubled
         })
-        && !(name.len() >= SHORTEST && is_reserved(name));
+        && !is_reserved(name);
     if legal { Ok(()) } else { Err(KeyError::Name) }
 }
-
-/// Whether a name of a field can have this byte: nothing that JSON would escape.
-pub(crate) const fn is_plain(byte: u8) -> bool {
-    PLAIN[byte as usize]
-}
-
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        plain[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
-        byte += 1;
-    }
-    plain
-};
-
-/// How long the shortest reserved name is, in bytes.
-const SHORTEST: usize = 7;
 
 /// Whether every JavaScript object has or inherits something under this name, which Datastar would find
 /// in place of a signal and write to.
@@ -264,8 +246,8 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 /// Whether Datastar would write to a prototype when it meets this property name: it also splits names
 /// at their dots when it reports a change, so `a.__proto__.b` is as bad as `__proto__`.
 pub(crate) fn pollutes(name: &str) -> bool {
-    // This runs for each key of each change.
-    name.len() >= SHORTEST && (is_reserved(name) || (name.contains('.') && name.split('.').any(is_reserved)))
+    // The shortest reserved name has seven bytes. This runs for each key of each change.
+    name.len() >= 7 && (is_reserved(name) || (name.contains('.') && name.split('.').any(is_reserved)))
 }
 
 /// An id as one segment of a signal's path: `[a-z][a-z0-9_]*` without `__`, injective.

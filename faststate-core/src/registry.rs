@@ -75,7 +75,7 @@ pub trait Registry: Send + Sync + 'static {
     /// Sends an event: input by type, access, prepare, the key's turn, reply.
     ///
     /// # Contract
-    /// The place in the key's queue is taken when the future is first polled or sooner, unless `prepare` waits.
+    /// The place in the key's queue is taken when the future is first polled, unless `prepare` waits.
     /// The accepted event is applied exactly once (laws 2 and 3); anything else leaves the state as it
     /// was (law 7).
     ///

@@ -11,7 +11,7 @@ use serde::{
 };
 
 use super::{ImageError, image::Failed};
-use crate::key::{is_plain, pollutes};
+use crate::key::pollutes;
 
 /// Up to 2 to this, every integer is a JavaScript number of its own.
 const EXACT_BITS: u32 = 53;
@@ -104,7 +104,7 @@ fn text_key(out: &mut Vec<u8>, key: &str) -> Result<(), Failed> {
     if pollutes(key) {
         return Err(ImageError::Reserved(key.to_owned()).into());
     }
-    if !key.bytes().all(is_plain) {
+    if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return plain(out, key);
     }
     // Most keys are names of fields: nothing to escape.

@@ -11,10 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use dashmap::{DashMap, Entry};
-use futures::{
-    FutureExt as _,
-    future::{BoxFuture, ready},
-};
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::watch, time::Instant};
 
 pub(super) use super::any_view::AnyView;
@@ -94,7 +91,7 @@ pub(super) trait AnyStates: Send + Sync {
     fn config(&self) -> &StateConfig;
     fn routes(&self) -> Vec<Route>;
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
-    fn dispatch(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Error>>;
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
     async fn read(&self, key: &Key) -> Result<Reading, Error>;
     async fn delete(&self, key: &Key) -> Result<(), Error>;
@@ -148,22 +145,21 @@ impl<S: ReactiveState> AnyStates for States<S> {
         self.access.allows(viewer, key)
     }
 
-    fn dispatch(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Error>> {
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
         let Call { key, event, viewer, input, id, wants_view } = call;
-        let event = self.events.get(&*event).filter(|_| self.access.allows(&viewer, &key));
-        let Some(event) = event else { return Box::pin(ready(Err(Error::Unknown))) };
+        if !self.access.allows(&viewer, &key) {
+            return Err(Error::Unknown);
+        }
+        let event = self.events.get(&*event).ok_or(Error::Unknown)?;
         let watch = Stopwatch::start();
-        let decoded = (event.decode)(&input, &key);
-        let sent = decoded
-            .map(|(attempt, fields)| self.send(&key, Arriving { attempt, fields, viewer, id, wants_view }));
-        Box::pin(async move {
-            let outcome = match sent {
-                Ok(sent) => sent.await,
-                Err(error) => Err(error.into()),
-            };
-            event.meter.count(&outcome, watch);
-            outcome
-        })
+        let outcome = match (event.decode)(&input, &key) {
+            Ok((attempt, fields)) => {
+                self.send(&key, Arriving { attempt, fields, viewer, id, wants_view }).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        event.meter.count(&outcome, watch);
+        outcome
     }
 
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {

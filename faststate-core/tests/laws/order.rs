@@ -3,13 +3,13 @@
 use std::{sync::Arc, task::Poll, time::Duration};
 
 use faststate_core::{
-    MemoryStore, Registry, Rejection, Store,
+    MemoryStore, Registry, Rejection, Store, Viewer,
     testing::faults::{FaultyStore, StoreFault},
 };
 use futures::future::join_all;
 use parking_lot::Mutex;
 
-use crate::board::{board, poll_once, with};
+use crate::board::{add, board, poll_once, with};
 
 #[tokio::test(start_paused = true)]
 async fn events_of_one_key_are_applied_in_order_of_arrival() {
@@ -39,6 +39,19 @@ async fn events_of_one_key_are_applied_in_order_of_arrival() {
     }
     assert_eq!(*order.lock(), (0..500).collect::<Vec<_>>());
     assert_eq!(board.read().await.unwrap().count, 500);
+}
+
+#[test]
+fn nothing_happens_before_the_first_poll() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let registry = runtime.block_on(async { crate::board::registry() });
+    let key = registry.key("board", &Viewer::application(), None).unwrap();
+    // Called outside of a runtime, as in `block_on(registry.dispatch(call))`.
+    let (first, second) = (registry.dispatch(add(&key, 1, None)), registry.dispatch(add(&key, 2, None)));
+    drop(first);
+    runtime.block_on(second).unwrap();
+    let count = runtime.block_on(async { board(&registry).read().await.unwrap().count });
+    assert_eq!(count, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
