@@ -2,6 +2,7 @@
 
 mod access;
 mod any_view;
+mod arriving;
 mod attempt;
 mod audience;
 mod builder;

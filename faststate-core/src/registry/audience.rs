@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    instance::Instance,
-    shared::guard,
-    states::{Arriving, States},
-};
+use super::{arriving::Arriving, instance::Instance, shared::guard, states::States};
 use crate::{ReactiveState, Viewer};
 
 /// How long followers may come and go before the state is told.

@@ -4,12 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
-    instance::Instance,
-    nodes::Words,
-    shared::guard,
-    states::{Arriving, States},
-};
+use super::{arriving::Arriving, instance::Instance, nodes::Words, shared::guard, states::States};
 use crate::{Key, ReactiveState, Viewer, broadcast::Interest};
 
 /// How long followers may come and go before the state is told their number.

@@ -2,11 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
-    pin::Pin,
     sync::{Arc, Weak},
-    task::Poll,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,17 +14,17 @@ use tokio::{sync::watch, time::Instant};
 pub(super) use super::any_view::AnyView;
 use super::{
     Access, Attempt, Audience, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
-    attempt::Refused,
+    arriving::Arriving,
     instance::{Current, Instance, Slot},
     nodes::Nodes,
-    shared::{Shared, guard, panic_text, poll_once},
-    turn::{Attempting, Place, Work},
+    shared::{Shared, guard, panic_text},
+    turn::Work,
 };
 use crate::{
-    BoxError, EventId, Key, ReactiveState, Scene, Version, Viewer,
+    BoxError, Key, ReactiveState, Version, Viewer,
     broadcast::Change,
     metrics::{EventMeter, StateMeter, Stopwatch, StoreMeter},
-    store::{Guarded, Receipt, Store, StoreError},
+    store::{Guarded, Store, StoreError},
     topics::Follower,
     wire::{Input, InputError, Nest},
 };
@@ -286,103 +283,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 }
 
-/// An event that has arrived and waits for its turn.
-pub(super) struct Arriving<S> {
-    pub(super) attempt: Box<dyn Attempt<S>>,
-    pub(super) fields: &'static [&'static str],
-    pub(super) viewer: Viewer,
-    pub(super) id: Option<EventId>,
-    pub(super) wants_view: bool,
-}
-
-/// How far an event is on its way.
-enum Way {
-    /// It has its place in the queue.
-    Queued(Place),
-    /// It waits to be prepared.
-    Preparing(BoxFuture<'static, Result<Outcome, Error>>),
-}
-
 impl<S: ReactiveState> States<S> {
-    /// Prepares an event and takes its turn. An event that need not wait to be prepared has its place
-    /// in the queue now; the rest goes on without the caller, who waits for the outcome.
-    pub(super) fn send(
-        &self,
-        key: &Key,
-        arriving: Arriving<S>,
-    ) -> impl Future<Output = Result<Outcome, Error>> + Send + use<'_, S> {
-        let deadline = self.deadline();
-        let begun = self.instance(key).and_then(|instance| {
-            let way = self.begin(&instance, arriving, deadline)?;
-            Ok((instance, way))
-        });
-        async move {
-            let (instance, way) = begun?;
-            let outcome = match way {
-                Way::Queued(place) => place.end(deadline).await,
-                Way::Preparing(rest) => self.shared.detached(rest).await?,
-            };
-            if matches!(outcome, Err(Error::Unknown)) {
-                self.forget(instance);
-            }
-            outcome
-        }
-    }
-
-    /// Lets an event begin as far as it goes without waiting.
-    fn begin(
-        &self,
-        instance: &Arc<Instance<S>>,
-        arriving: Arriving<S>,
-        deadline: Instant,
-    ) -> Result<Way, Error> {
-        let (me, key) = (self.me()?, &instance.key);
-        let Arriving { attempt, fields, viewer, id, wants_view } = arriving;
-        let name = attempt.name();
-        let scene =
-            Scene { key: key.clone(), viewer: viewer.clone(), resources: Arc::clone(&self.shared.resources) };
-        // What is disabled costs a look at a flag.
-        let span = tracing::debug_span!("turn", ?key, event = name, id = tracing::field::Empty);
-        let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, name, id));
-        let preparing = std::panic::AssertUnwindSafe(attempt.prepare(scene)).catch_unwind();
-        let mut preparing = preparing.map(move |prepared| match prepared {
-            Ok((attempt, Ok(()))) => Ok(attempt),
-            Ok((_, Err(rejection))) if receipt.is_minted() => Err(Error::Rejected(rejection)),
-            Ok((_, Err(rejection))) => Ok(Box::new(Refused { name, rejection }) as Box<dyn Attempt<S>>),
-            Err(panic) => Err(Error::internal("`prepare` panicked", &panic_text(&*panic))),
-        });
-        let prepared = poll_once(Pin::new(&mut preparing));
-        let work = move |attempt| {
-            let id = id.unwrap_or_else(EventId::random);
-            span.record("id", tracing::field::display(&id));
-            let now = SystemTime::now();
-            let attempting = Attempting {
-                attempt,
-                viewer,
-                id,
-                receipt,
-                now,
-                wants_view,
-                fields,
-                span,
-                #[cfg(feature = "inspector")]
-                step: std::sync::OnceLock::new(),
-            };
-            Work::Attempt(Box::new(attempting))
-        };
-        match prepared {
-            Poll::Ready(attempt) => Ok(Way::Queued(me.enqueue(instance, work(attempt?), deadline)?)),
-            Poll::Pending => {
-                let instance = Arc::clone(instance);
-                Ok(Way::Preparing(Box::pin(async move {
-                    let prepared = tokio::time::timeout_at(deadline, preparing).await;
-                    let attempt = prepared.map_err(|_| Error::TimedOut)??;
-                    me.take_turn(&instance, work(attempt), deadline).await
-                })))
-            }
-        }
-    }
-
     /// The present state, loaded or confirmed first if need be; where the store does not answer, what is
     /// in memory.
     pub(super) async fn current(&self, key: &Key, deadline: Instant) -> Result<Present<S>, Error> {
