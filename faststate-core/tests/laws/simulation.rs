@@ -447,6 +447,9 @@ async fn law_02_a_mutant_store_that_saves_whatever_comes_last_is_caught() {
 #[tokio::test(start_paused = true)]
 #[should_panic(expected = "law 4")]
 async fn law_04_a_mutant_transport_that_never_says_what_it_lost_is_caught() {
-    // Too short for a look at the store that would make it good.
-    simulate(6, Plan { events: 3, deadly: false, announced: false, ..FIFTY }).await;
+    // Too short for a look at the store that would make it good. What is lost may be made good by what comes
+    // after it, about once in thirty times: not three times in a row.
+    for seed in 6..9 {
+        simulate(seed, Plan { events: 3, deadly: false, announced: false, ..FIFTY }).await;
+    }
 }
