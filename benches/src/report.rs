@@ -68,17 +68,18 @@ impl Report {
         Ok(())
     }
 
-    /// A row per contender and figure: the median, the range, and FastState's share of it.
+    /// A row per contender and figure: the median, the range, and FastState's share of it: the median of each
+    /// round's share, because what slows the machine down for a while slows a whole round down.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = format!("{}\n", self.title);
         for (at, column) in self.columns.iter().enumerate() {
             let _ = writeln!(text, "\n{} ({})", column.name, column.unit);
-            let ours = self.rows.first().map(|(_, columns)| median(&columns[at]));
+            let ours = self.rows.first().map_or_else(Vec::new, |(_, columns)| columns[at].clone());
             for (name, columns) in &self.rows {
                 let values = &columns[at];
                 let (low, middle, high) = (least(values), median(values), most(values));
-                let ratio = ours.filter(|_| middle != 0.0).map_or(f64::NAN, |ours| ours / middle);
+                let ratio = share(&ours, values);
                 let _ = writeln!(
                     text,
                     "  {name:36} {middle:12.*}   {low:.*} to {high:.*}   FastState / this: {ratio:.2}",
@@ -176,6 +177,12 @@ fn median(values: &[f64]) -> f64 {
     sorted(values).get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// How much of theirs ours is: the median of all rounds.
+fn share(ours: &[f64], theirs: &[f64]) -> f64 {
+    let shares = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs != 0.0);
+    median(&shares.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
+}
+
 fn least(values: &[f64]) -> f64 {
     values.iter().copied().reduce(f64::min).unwrap_or(f64::NAN)
 }
@@ -187,6 +194,14 @@ fn most(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_taken_within_each_round() {
+        // Of the medians, one is of a round in which the machine was slow, the other of one in which it was not.
+        let (ours, theirs) = ([12.0, 24.0, 24.0, 12.0, 24.0], [8.0, 16.0, 8.0, 8.0, 16.0]);
+        assert!((share(&ours, &theirs) - 1.5).abs() < 1e-9);
+        assert!(share(&ours, &[0.0; 5]).is_nan());
+    }
 
     #[test]
     fn a_chart_has_a_bar_for_each_contender_and_figure() {

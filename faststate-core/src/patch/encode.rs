@@ -47,11 +47,13 @@ pub(super) struct Value<'a, F> {
     form: PhantomData<F>,
 }
 
-/// Writes a list, a map or a struct, item by item.
+/// Writes a list, a map or a struct, item by item. Each begins with a comma, of which the first becomes the
+/// bracket.
 pub(super) struct Items<'a, F> {
     out: &'a mut Vec<u8>,
     form: PhantomData<F>,
-    first: bool,
+    start: usize,
+    open: u8,
     close: &'static [u8],
 }
 
@@ -83,8 +85,7 @@ impl<'a, F: Form> Value<'a, F> {
     }
 
     fn items(self, open: u8, close: &'static [u8]) -> Items<'a, F> {
-        self.out.push(open);
-        Items { out: self.out, form: PhantomData, first: true, close }
+        Items { start: self.out.len(), out: self.out, form: PhantomData, open, close }
     }
 
     /// `{"variant":` before the variant's content.
@@ -262,25 +263,23 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
 }
 
 impl<F: Form> Items<'_, F> {
-    fn comma(&mut self) {
-        if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
-        }
-    }
-
     fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
-        self.comma();
+        self.out.push(b',');
         value.serialize(Value::<F>::new(self.out))
     }
 
     fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
-        self.comma();
+        self.out.push(b',');
         text_key(self.out, name)?;
         self.out.push(b':');
         value.serialize(Value::<F>::new(self.out))
     }
 
     fn close(self) {
+        match self.out.get_mut(self.start) {
+            Some(comma) => *comma = self.open,
+            None => self.out.push(self.open),
+        }
         self.out.extend_from_slice(self.close);
     }
 }
@@ -338,7 +337,7 @@ impl<F: Form> SerializeMap for Items<'_, F> {
     type Error = Failed;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
-        self.comma();
+        self.out.push(b',');
         key.serialize(MapKey::new(self.out))
     }
 

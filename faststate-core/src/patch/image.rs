@@ -183,6 +183,7 @@ struct Top {
 /// Where most states fit without growing.
 pub(crate) const ROOM: usize = 128;
 
+/// Each field begins with a comma, of which the first becomes the brace.
 struct Fields {
     out: Vec<u8>,
     fields: Vec<Span>,
@@ -193,15 +194,7 @@ struct Fields {
 
 impl Fields {
     fn new(bytes: usize, fields: usize, open: bool) -> Self {
-        let mut out = Vec::with_capacity(bytes);
-        out.push(b'{');
-        Self { out, fields: Vec::with_capacity(fields), open, sorted: true }
-    }
-
-    fn comma(&mut self) {
-        if !self.fields.is_empty() {
-            self.out.push(b',');
-        }
+        Self { out: Vec::with_capacity(bytes), fields: Vec::with_capacity(fields), open, sorted: true }
     }
 
     /// The name that ends the buffer and has just passed `check`.
@@ -210,7 +203,6 @@ impl Fields {
     }
 
     fn value(&mut self, name: Range<usize>, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
-        self.out.push(b':');
         if let Err(error) = value.serialize(Value::<Sent>::new(&mut self.out)) {
             return Err(error.within(self.name(&name)));
         }
@@ -220,16 +212,19 @@ impl Fields {
 
     fn static_name(&mut self, name: &'static str) -> Result<Range<usize>, Failed> {
         check_name(name).map_err(|_| ImageError::Name(name.to_owned()))?;
-        self.comma();
-        self.out.push(b'"');
+        self.out.extend_from_slice(b",\"");
         let start = self.out.len();
         self.out.extend_from_slice(name.as_bytes());
         let end = self.out.len();
-        self.out.push(b'"');
+        self.out.extend_from_slice(b"\":");
         Ok(start..end)
     }
 
     fn finish(mut self) -> Image {
+        match self.out.first_mut() {
+            Some(comma) => *comma = b'{',
+            None => self.out.push(b'{'),
+        }
         self.out.push(b'}');
         Image { json: self.out.into(), fields: self.fields.into(), open: self.open }
     }
@@ -265,7 +260,7 @@ impl SerializeMap for Fields {
     type Error = Failed;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
-        self.comma();
+        self.out.push(b',');
         let start = self.out.len() + 1;
         key.serialize(MapKey::new(&mut self.out))?;
         let name = start..self.out.len() - 1;
@@ -287,7 +282,10 @@ impl SerializeMap for Fields {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
         match self.fields.pop() {
-            Some(Span { name, end: 0 }) => self.value(name, value),
+            Some(Span { name, end: 0 }) => {
+                self.out.push(b':');
+                self.value(name, value)
+            }
             _ => Err(ser::Error::custom("a map gave a value without a key")),
         }
     }

@@ -42,7 +42,7 @@ impl<S: ReactiveState> States<S> {
                 // From memory it might go back.
                 let ahead =
                     cursor.filter(|cursor| cursor.epoch == current.version.epoch && !is_past(*cursor));
-                let look = ahead.map_or(Work::Refresh, Work::Compare);
+                let look = ahead.map_or_else(Work::refresh, Work::Compare);
                 (instance, _) = self.looked_up(instance, look, deadline).await?;
             }
             let mut topics = instance.topics.lock();

@@ -146,8 +146,7 @@ impl<S: ReactiveState> Instance<S> {
     }
 
     /// The state in memory, unless it must be loaded (again) first.
-    pub(super) fn usable(&self) -> Option<Arc<Current<S>>> {
-        let now = Instant::now();
+    pub(super) fn usable(&self, now: Instant) -> Option<Arc<Current<S>>> {
         {
             let mut upkeep = self.upkeep.lock();
             upkeep.used = now;

@@ -142,7 +142,7 @@ impl<S: ReactiveState> States<S> {
         change: Change,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
-        let Some(before) = instance.usable() else {
+        let Some(before) = instance.usable(Instant::now()) else {
             let (current, _) = self.refresh(instance, None, deadline).await?;
             return Ok(Outcome::quiet(Answer::Unchanged, current.version));
         };

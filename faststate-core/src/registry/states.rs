@@ -233,7 +233,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
         let is_followed = |instance: &Instance<S>| instance.followers() > 0;
         let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
         let followed: Vec<_> = loaded.filter(|instance| is_followed(instance)).collect();
-        followed.into_iter().for_each(|instance| self.look(instance, Work::Refresh));
+        followed.into_iter().for_each(|instance| self.look(instance, Work::refresh()));
         self.exchange_counts();
     }
 
@@ -258,7 +258,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
         let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
         for instance in loaded {
             if instance.followers() > 0 {
-                self.look(instance, Work::Refresh);
+                self.look(instance, Work::refresh());
             } else {
                 instance.upkeep.lock().suspect = true;
             }
@@ -292,7 +292,7 @@ impl<S: ReactiveState> States<S> {
         if self.is_resting() {
             self.unanswered(&instance);
         }
-        if let Some(current) = instance.usable().filter(|_| alone) {
+        if let Some(current) = instance.usable(Instant::now()).filter(|_| alone) {
             return Ok(Present { instance, current, stale: false });
         }
         // With something to show, a page does not wait to the end; and not again and again.
@@ -322,7 +322,7 @@ impl<S: ReactiveState> States<S> {
         instance: Arc<Instance<S>>,
         deadline: Instant,
     ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
-        self.looked_up(instance, Work::Refresh, deadline).await
+        self.looked_up(instance, Work::refresh(), deadline).await
     }
 
     /// The present state after a look at the store.

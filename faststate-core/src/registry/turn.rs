@@ -31,7 +31,6 @@ pub(super) struct Queue<S> {
 /// One turn.
 struct Turn<S> {
     work: Work<S>,
-    arrived: Instant,
     deadline: Instant,
     /// Set by whoever comes first: the turn that begins, or the caller that gives up.
     claimed: Arc<AtomicBool>,
@@ -48,8 +47,8 @@ pub(super) struct Place {
 pub(super) enum Work<S> {
     /// Apply an event.
     Attempt(Box<Attempting<S>>),
-    /// Look whether the store has something newer, unless that was done since the turn was asked for.
-    Refresh,
+    /// Look whether the store has something newer, unless that was done since then.
+    Refresh(Instant),
     /// Somebody has seen this version. If the store has not come so far, it went back in time.
     Compare(Version),
     /// Take over another node's change.
@@ -84,6 +83,13 @@ impl<S> Default for Queue<S> {
     }
 }
 
+impl<S> Work<S> {
+    /// A look at the store, unless somebody looks between now and the turn.
+    pub(super) fn refresh() -> Self {
+        Self::Refresh(Instant::now())
+    }
+}
+
 impl<S> Queue<S> {
     pub(super) fn is_idle(&self) -> bool {
         !self.running && self.waiting.is_empty()
@@ -112,11 +118,11 @@ impl<S: ReactiveState> States<S> {
         let (reply, answer) = oneshot::channel();
         let claimed = Arc::new(AtomicBool::new(false));
         let place = Place { claimed: Arc::clone(&claimed), answer };
-        let turn = Turn { work, arrived: Instant::now(), deadline: deadline - GRACE, claimed, reply };
+        let turn = Turn { work, deadline: deadline - GRACE, claimed, reply };
         {
             let mut queue = instance.queue.lock();
             // A look costs no more than whoever waits for it, and one look at the store serves them all.
-            let is_look = matches!(turn.work, Work::Refresh | Work::Compare(_));
+            let is_look = matches!(turn.work, Work::Refresh(_) | Work::Compare(_));
             if queue.waiting.len() >= self.config.queue && !is_look {
                 return Err(Error::Busy("too many events wait for this instance"));
             }
@@ -155,14 +161,14 @@ impl<S: ReactiveState> States<S> {
                 _ => tokio::task::coop::consume_budget().await,
             }
             taken += 1;
-            let Turn { work, arrived, deadline, claimed, reply } = turn;
+            let Turn { work, deadline, claimed, reply } = turn;
             let work = async {
                 if claimed.swap(true, Ordering::AcqRel) {
                     // Nobody waits for it any more. What is dropped is the application's, and may panic.
                     drop(work);
                     return Err(Error::TimedOut);
                 }
-                self.work(&instance, work, arrived, deadline).await
+                self.work(&instance, work, deadline).await
             };
             let answer = AssertUnwindSafe(work)
                 .catch_unwind()

@@ -52,7 +52,7 @@ impl<S: ReactiveState> States<S> {
                 let gone = instance.upkeep.lock().suspect
                     && concerns(&me, &instance)
                     && matches!(
-                        me.take_turn(&instance, Work::Refresh, me.deadline()).await,
+                        me.take_turn(&instance, Work::refresh(), me.deadline()).await,
                         Err(Error::Unknown)
                     );
                 let concerned = concerns(&me, &instance);

@@ -90,7 +90,7 @@ impl<S: ReactiveState> States<S> {
             let me = &me;
             async move {
                 // What it cannot find out now, it looks up again by itself.
-                let _ = me.take_turn(&instance, Work::Refresh, me.deadline()).await;
+                let _ = me.take_turn(&instance, Work::refresh(), me.deadline()).await;
             }
         };
         let old = loaded.into_iter().filter(|instance| is_old(instance));
@@ -104,7 +104,7 @@ impl<S: ReactiveState> States<S> {
         match tokio::time::timeout(self.shared.deadline, self.store.touch(&instance.key, ttl)).await {
             Ok(Ok(true)) => instance.upkeep.lock().expires = Some(now + ttl),
             // It is gone: whoever follows it sees how it starts over.
-            Ok(Ok(false)) if followed => self.look(Arc::clone(instance), Work::Refresh),
+            Ok(Ok(false)) if followed => self.look(Arc::clone(instance), Work::refresh()),
             Ok(Ok(false)) => instance.upkeep.lock().suspect = true,
             Ok(Err(error)) => {
                 tracing::warn!(key = ?instance.key, error = &error as &dyn std::error::Error, "not kept alive");

@@ -59,7 +59,6 @@ impl<S: ReactiveState> States<S> {
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
         work: Work<S>,
-        arrived: Instant,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let outcome = match work {
@@ -82,9 +81,9 @@ impl<S: ReactiveState> States<S> {
                 self.watch_event(instance, &attempting, began, &outcome);
                 outcome
             }
-            Work::Refresh => {
-                let known = instance.upkeep.lock().verified.is_some_and(|at| at > arrived);
-                let current = match instance.usable().filter(|_| known) {
+            Work::Refresh(asked) => {
+                let known = instance.upkeep.lock().verified.is_some_and(|at| at > asked);
+                let current = match instance.usable(Instant::now()).filter(|_| known) {
                     Some(current) => Ok(current),
                     None => self.refresh(instance, None, deadline).await.map(|(current, _)| current),
                 };
@@ -116,13 +115,15 @@ impl<S: ReactiveState> States<S> {
         // Whether a save of this turn has an unknown outcome, and what is to be done if it succeeded.
         let mut unknown = false;
         let mut doubtful = None;
+        let mut began = None;
         self.stand_back(instance, deadline).await;
-        let began = Instant::now();
         loop {
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            let began = *began.get_or_insert(now);
+            if now >= deadline {
                 return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
             }
-            let current = match instance.usable() {
+            let current = match instance.usable(now) {
                 Some(current) => current,
                 None => match self.refresh(instance, Some(receipt), deadline).await {
                     Ok((current, true)) => return self.applied(instance, &current, attempting, doubtful),

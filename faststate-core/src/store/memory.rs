@@ -1,10 +1,9 @@
 //! A store in this process's memory.
 
+mod receipts;
+
 use std::{
-    collections::{
-        HashMap, VecDeque,
-        hash_map::{Entry as Found, RandomState},
-    },
+    collections::hash_map::RandomState,
     fmt,
     hash::BuildHasher as _,
     sync::atomic::{AtomicUsize, Ordering},
@@ -12,9 +11,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use hashbrown::{HashTable, hash_table::Entry as Found};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use self::receipts::{Receipts, Second};
 use super::{Expect, Loaded, RECEIPT_KEPT, Receipt, Record, Saving, Store, StoreError};
 use crate::{Key, Version};
 
@@ -37,18 +38,13 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Shard {
-    records: HashMap<Key, Entry>,
-    /// The second in which each ends. There is one for each event of ten minutes, so they are small.
-    receipts: HashMap<[u8; 16], Second>,
-    /// The receipts in the order in which they end.
-    ends: VecDeque<(Second, [u8; 16])>,
+    /// By the hashes of their keys.
+    records: HashTable<Entry>,
+    receipts: Receipts,
 }
 
-/// Whole seconds since the store was made.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Second(u32);
-
 struct Entry {
+    key: Key,
     record: Record,
     expires: Option<Instant>,
 }
@@ -74,10 +70,12 @@ impl MemoryStore {
         }
     }
 
-    fn shard(&self, key: &Key) -> &Mutex<Shard> {
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-        let at = self.hasher.hash_one(key) as usize % SHARDS;
-        &self.shards[at]
+    /// A key's hash, and the shard that it is in.
+    fn shard(&self, key: &Key) -> (u64, &Mutex<Shard>) {
+        let hash = self.hasher.hash_one(key);
+        // Neither the lowest nor the highest bits: a shard's own table goes by those.
+        let at = (hash >> 32) as usize % SHARDS;
+        (hash, &self.shards[at])
     }
 
     fn second(&self, now: Instant) -> Second {
@@ -92,43 +90,19 @@ impl MemoryStore {
     }
 }
 
-impl Second {
-    /// The first second that begins when all of `time` has passed.
-    fn after(self, time: Duration) -> Self {
-        Self(self.0.saturating_add(1 + u32::try_from(time.as_secs()).unwrap_or(u32::MAX - 1)))
-    }
-}
-
 impl Shard {
-    /// Removes the ended receipts; says how many.
-    fn drop_receipts(&mut self, now: Second, limit: usize) -> usize {
-        let mut dropped = 0;
-        while dropped < limit
-            && let Some((end, digest)) = self.ends.front().copied()
-            && end <= now
-        {
-            self.ends.pop_front();
-            // Unless the same event was applied again after that.
-            if self.receipts.get(&digest) == Some(&end) {
-                self.receipts.remove(&digest);
-            }
-            dropped += 1;
-        }
-        dropped
+    fn find(&self, hash: u64, key: &Key, now: Instant) -> Option<&Entry> {
+        self.records.find(hash, |entry| entry.key == *key).filter(|entry| !entry.is_expired(now))
     }
 
     fn drop_records(&mut self, now: Instant, limit: usize) -> usize {
         let mut dropped = 0;
-        self.records.retain(|_, entry| {
+        self.records.retain(|entry| {
             let expired = dropped < limit && entry.is_expired(now);
             dropped += usize::from(expired);
             !expired
         });
         dropped
-    }
-
-    fn has_receipt(&self, receipt: Option<&Receipt>, now: Second) -> bool {
-        receipt.and_then(|receipt| self.receipts.get(receipt.as_bytes())).is_some_and(|end| *end > now)
     }
 }
 
@@ -142,13 +116,14 @@ impl Entry {
 impl Store for MemoryStore {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         let now = Instant::now();
-        let shard = self.shard(key).lock();
+        let (hash, shard) = self.shard(key);
+        let shard = shard.lock();
         let record = shard
-            .records
-            .get(key)
-            .filter(|entry| !entry.is_expired(now))
+            .find(hash, key, now)
             .map(|entry| Record { ttl: entry.expires.map(|at| at - now), ..entry.record.clone() });
-        Ok(Loaded { record, receipt: shard.has_receipt(receipt, self.second(now)) })
+        let receipts = &shard.receipts;
+        let receipt = receipt.map(|receipt| receipts.hashed(receipt.as_bytes()));
+        Ok(Loaded { record, receipt: receipt.is_some_and(|receipt| receipts.has(receipt, self.second(now))) })
     }
 
     async fn save(
@@ -160,17 +135,17 @@ impl Store for MemoryStore {
     ) -> Result<Saving, StoreError> {
         let now = Instant::now();
         let second = self.second(now);
-        let mut shard = self.shard(key).lock();
-        let ended = shard.drop_receipts(second, 4);
+        let (hash, shard) = self.shard(key);
+        let Shard { records, receipts } = &mut *shard.lock();
+        let ended = receipts.drop_ended(second, 4);
         self.receipts.fetch_sub(ended, Ordering::Relaxed);
-        let Shard { records, receipts, ends } = &mut *shard;
         // A minted one is never there: the outcomes of this store are never unknown.
         let receipt = receipt.filter(|receipt| !receipt.is_minted());
-        let known = receipt.map(|receipt| receipts.entry(*receipt.as_bytes()));
-        if matches!(&known, Some(Found::Occupied(end)) if *end.get() > second) {
+        let receipt = receipt.map(|receipt| receipts.hashed(receipt.as_bytes()));
+        if receipt.is_some_and(|receipt| receipts.has(receipt, second)) {
             return Ok(Saving::Duplicate);
         }
-        let found = records.entry(key.clone());
+        let found = records.entry(hash, |entry| entry.key == *key, |entry| self.hasher.hash_one(&entry.key));
         let present = match &found {
             Found::Occupied(entry) if !entry.get().is_expired(now) => Some(entry.get().record.version),
             Found::Occupied(_) | Found::Vacant(_) => None,
@@ -186,37 +161,33 @@ impl Store for MemoryStore {
         if is_new && !Self::reserve(&self.records, self.max_records) {
             return Err(StoreError::Full("too many records".into()));
         }
-        if known.is_some() && !Self::reserve(&self.receipts, self.max_receipts) {
+        if receipt.is_some() && !Self::reserve(&self.receipts, self.max_receipts) {
             self.records.fetch_sub(usize::from(is_new), Ordering::Relaxed);
             return Err(StoreError::Full("too many receipts".into()));
         }
-        if let Some(known) = known {
-            let end = second.after(RECEIPT_KEPT);
-            ends.push_back((end, *known.key()));
-            known.insert_entry(end);
+        if let Some(receipt) = receipt {
+            receipts.keep(receipt, second.after(RECEIPT_KEPT));
         }
-        found.insert_entry(Entry { record: record.clone(), expires: record.ttl.map(|ttl| now + ttl) });
+        let expires = record.ttl.map(|ttl| now + ttl);
+        found.insert(Entry { key: key.clone(), record: record.clone(), expires });
         Ok(Saving::Saved)
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
         let now = Instant::now();
-        let mut shard = self.shard(key).lock();
-        let found = shard
-            .records
-            .get(key)
-            .is_some_and(|entry| !entry.is_expired(now) && entry.record.version == version);
-        if found {
-            shard.records.remove(key);
-            self.records.fetch_sub(1, Ordering::Relaxed);
-        }
-        Ok(found)
+        let (hash, shard) = self.shard(key);
+        let is_it =
+            |entry: &Entry| entry.key == *key && !entry.is_expired(now) && entry.record.version == version;
+        let removed = shard.lock().records.find_entry(hash, is_it).map(|found| found.remove()).is_ok();
+        self.records.fetch_sub(usize::from(removed), Ordering::Relaxed);
+        Ok(removed)
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
         let now = Instant::now();
-        let mut shard = self.shard(key).lock();
-        let entry = shard.records.get_mut(key).filter(|entry| !entry.is_expired(now));
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let entry = shard.records.find_mut(hash, |entry| entry.key == *key && !entry.is_expired(now));
         Ok(entry.map(|entry| entry.expires = Some(now + ttl)).is_some())
     }
 
@@ -228,7 +199,7 @@ impl Store for MemoryStore {
             let swept = shard.drop_records(now, limit - records);
             self.records.fetch_sub(swept, Ordering::Relaxed);
             records += swept;
-            let swept = shard.drop_receipts(self.second(now), limit - receipts);
+            let swept = shard.receipts.drop_ended(self.second(now), limit - receipts);
             self.receipts.fetch_sub(swept, Ordering::Relaxed);
             receipts += swept;
         }
