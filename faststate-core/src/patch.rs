@@ -5,6 +5,7 @@ mod difference;
 mod differences;
 mod encode;
 mod image;
+mod itself;
 #[cfg(any(feature = "testing", test))]
 mod merge;
 
@@ -15,7 +16,7 @@ pub use self::image::{Image, ImageError};
 pub(crate) use self::merge::merge;
 pub(crate) use self::{
     difference::{Change, Remains, difference},
-    image::{ROOM, stored},
+    image::{MORE, ROOM, Stored},
 };
 
 #[cfg(test)]

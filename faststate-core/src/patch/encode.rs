@@ -1,6 +1,6 @@
 //! A value as JSON, in one of two forms, written straight into one buffer.
 
-use std::marker::PhantomData;
+use std::ops::Range;
 
 use serde::{
     Serialize,
@@ -11,47 +11,82 @@ use serde::{
 };
 
 use super::{ImageError, image::Failed};
-use crate::key::pollutes;
+use crate::key::{check_name, pollutes};
 
 /// Up to 2 to this, every integer is a JavaScript number of its own.
 const EXACT_BITS: u32 = 53;
 
 /// What differs between what a browser is sent and what a store keeps. Both refuse what JSON or a
 /// browser could not give back.
-pub(super) trait Form {
+pub(super) trait Form: Default {
     /// What stands for `None` and `()`.
     const ABSENT: &'static str;
-    /// Whether integers beyond 2^53 are texts.
-    const EXACT: bool;
+    /// Whether integers beyond 2^53 are texts, a field that is skipped is absent, and fields are signals.
+    const IS_SENT: bool;
+
+    /// Notes that the other form is written in another way.
+    fn differs(&mut self) {}
 }
 
 /// What a browser is sent.
-pub(super) enum Sent {}
+#[derive(Default)]
+pub(super) struct Sent;
 
 /// What a store keeps.
-pub(super) enum Kept {}
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Whether a browser would be sent something else.
+    pub(super) differs: bool,
+}
 
 impl Form for Sent {
     const ABSENT: &'static str = "\"\"";
-    const EXACT: bool = true;
+    const IS_SENT: bool = true;
 }
 
 impl Form for Kept {
     const ABSENT: &'static str = "null";
-    const EXACT: bool = false;
+    const IS_SENT: bool = false;
+
+    fn differs(&mut self) {
+        self.differs = true;
+    }
+}
+
+/// What has been written of a value.
+pub(super) struct Written<F> {
+    pub(super) json: Vec<u8>,
+    /// Where the value's own fields are, if it is a struct or a map.
+    pub(super) fields: Option<Fields>,
+    pub(super) form: F,
+}
+
+/// The fields of a struct or map.
+pub(super) struct Fields {
+    pub(super) spans: Vec<Span>,
+    /// Whether another value of the same type may have others: a map, or a struct that flattens one.
+    pub(super) open: bool,
+    /// Whether each name so far is greater than the one before it.
+    sorted: bool,
+}
+
+/// Where a field is in the JSON object.
+#[derive(Clone, Debug)]
+pub(super) struct Span {
+    pub(super) name: Range<usize>,
+    /// 0 until the value is written.
+    pub(super) end: usize,
 }
 
 /// Writes one value.
 pub(super) struct Value<'a, F> {
-    out: &'a mut Vec<u8>,
-    form: PhantomData<F>,
+    out: &'a mut Written<F>,
 }
 
 /// Writes a list, a map or a struct, item by item. Each begins with a comma, of which the first becomes the
 /// bracket.
 pub(super) struct Items<'a, F> {
-    out: &'a mut Vec<u8>,
-    form: PhantomData<F>,
+    out: &'a mut Written<F>,
     start: usize,
     open: u8,
     close: &'static [u8],
@@ -62,43 +97,125 @@ pub(super) struct MapKey<'a> {
     out: &'a mut Vec<u8>,
 }
 
+impl<F: Form> Written<F> {
+    /// Nothing yet, with room for so many bytes.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { json: Vec::with_capacity(bytes), fields: None, form: F::default() }
+    }
+
+    /// Expects fields if what comes now is the value itself, and not something in it.
+    fn expect_fields(&mut self, len: usize, open: bool) {
+        if self.json.is_empty() {
+            self.fields = Some(Fields { spans: Vec::with_capacity(len), open, sorted: true });
+        }
+    }
+
+    /// A struct's own field.
+    fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
+        let start = self.json.len() + 2;
+        if check_name(name).is_ok() {
+            self.json.extend_from_slice(b",\"");
+            self.json.extend_from_slice(name.as_bytes());
+            self.json.extend_from_slice(b"\":");
+        } else {
+            self.unsent(ImageError::Name(name.to_owned()))?;
+            self.json.push(b',');
+            text_key(&mut self.json, name)?;
+            self.json.push(b':');
+        }
+        self.value(start..self.json.len() - 2, value)
+    }
+
+    /// A map's own key, which has just been written.
+    fn key(&mut self, name: Range<usize>) -> Result<(), Failed> {
+        let Some(fields) = &mut self.fields else { return Ok(()) };
+        let bytes = &self.json[name.clone()];
+        let is = |span: &Span| self.json[span.name.clone()] == *bytes;
+        // A name greater than all before it is certainly new; otherwise look at each.
+        fields.sorted &= fields.spans.last().is_none_or(|last| self.json[last.name.clone()] < *bytes);
+        let is_new = fields.sorted || (F::IS_SENT && !fields.spans.iter().any(is));
+        let text = text(bytes);
+        let error = if check_name(text).is_err() {
+            Some(ImageError::Name(text.to_owned()))
+        } else if is_new {
+            None
+        } else {
+            Some(ImageError::Repeated(text.to_owned()))
+        };
+        fields.spans.push(Span { name, end: 0 });
+        error.map_or(Ok(()), |error| self.unsent(error))
+    }
+
+    /// The value of a struct's or map's own field, whose name has just been written.
+    fn value(&mut self, name: Range<usize>, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
+        if let Err(error) = value.serialize(Value::new(self)) {
+            return Err(error.within(text(&self.json[name])));
+        }
+        if let Some(fields) = &mut self.fields {
+            fields.spans.push(Span { name, end: self.json.len() });
+        }
+        Ok(())
+    }
+
+    /// What is no signal: that is refused, unless it need not be one.
+    fn unsent(&mut self, error: ImageError) -> Result<(), Failed> {
+        if F::IS_SENT {
+            return Err(error.into());
+        }
+        self.form.differs();
+        Ok(())
+    }
+}
+
+/// A name that has passed a check.
+fn text(name: &[u8]) -> &str {
+    std::str::from_utf8(name).unwrap_or_default()
+}
+
 impl<'a, F: Form> Value<'a, F> {
-    pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, form: PhantomData }
+    pub(super) const fn new(out: &'a mut Written<F>) -> Self {
+        Self { out }
     }
 
     fn absent(self) -> Result<(), Failed> {
-        self.out.extend_from_slice(F::ABSENT.as_bytes());
+        self.out.form.differs();
+        self.out.json.extend_from_slice(F::ABSENT.as_bytes());
         Ok(())
     }
 
     /// A number, text or boolean, as serde_json writes it.
     fn plain(self, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
-        plain(self.out, value)
+        plain(&mut self.out.json, value)
     }
 
-    fn quoted(self, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
-        self.out.push(b'"');
-        plain(self.out, value)?;
-        self.out.push(b'"');
-        Ok(())
+    /// An integer that is no JavaScript number of its own.
+    fn beyond(self, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
+        self.out.form.differs();
+        if F::IS_SENT { quoted(&mut self.out.json, value) } else { self.plain(value) }
     }
 
     fn items(self, open: u8, close: &'static [u8]) -> Items<'a, F> {
-        Items { start: self.out.len(), out: self.out, form: PhantomData, open, close }
+        Items { start: self.out.json.len(), out: self.out, open, close }
     }
 
     /// `{"variant":` before the variant's content.
     fn variant(self, variant: &'static str) -> Result<Self, Failed> {
-        self.out.push(b'{');
-        text_key(self.out, variant)?;
-        self.out.push(b':');
+        self.out.json.push(b'{');
+        text_key(&mut self.out.json, variant)?;
+        self.out.json.push(b':');
         Ok(self)
     }
 }
 
 fn plain(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
     value.serialize(&mut serde_json::Serializer::new(out)).map_err(ser::Error::custom)
+}
+
+fn quoted(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
+    out.push(b'"');
+    plain(out, value)?;
+    out.push(b'"');
+    Ok(())
 }
 
 fn text_key(out: &mut Vec<u8>, key: &str) -> Result<(), Failed> {
@@ -127,7 +244,7 @@ macro_rules! exactly {
     ($($method:ident($type:ty) $(. $magnitude:ident)?;)*) => {$(
         fn $method(self, value: $type) -> Result<(), Failed> {
             let exact = value$(.$magnitude())? <= 1 << EXACT_BITS;
-            if exact || !F::EXACT { self.plain(&value) } else { self.quoted(&value) }
+            if exact { self.plain(&value) } else { self.beyond(&value) }
         }
     )*};
 }
@@ -211,9 +328,9 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Failed> {
-        let Self { out, .. } = self.variant(variant)?;
-        value.serialize(Value::<F>::new(out))?;
-        out.push(b'}');
+        let Self { out } = self.variant(variant)?;
+        value.serialize(Value::new(out))?;
+        out.json.push(b'}');
         Ok(())
     }
 
@@ -239,11 +356,13 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
         Ok(self.variant(variant)?.items(b'[', b"]}"))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Items<'a, F>, Failed> {
+    fn serialize_map(self, len: Option<usize>) -> Result<Items<'a, F>, Failed> {
+        self.out.expect_fields(len.unwrap_or_default(), true);
         Ok(self.items(b'{', b"}"))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a, F>, Failed> {
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Items<'a, F>, Failed> {
+        self.out.expect_fields(len, false);
         Ok(self.items(b'{', b"}"))
     }
 
@@ -258,29 +377,47 @@ impl<'a, F: Form> Serializer for Value<'a, F> {
     }
 
     fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), Failed> {
-        serde_json::Serializer::new(self.out).collect_str(value).map_err(ser::Error::custom)
+        serde_json::Serializer::new(&mut self.out.json).collect_str(value).map_err(ser::Error::custom)
     }
 }
 
 impl<F: Form> Items<'_, F> {
+    /// Whether these are the fields of the value itself, and not of something in it.
+    const fn is_whole(&self) -> bool {
+        self.start == 0
+    }
+
     fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
-        self.out.push(b',');
-        value.serialize(Value::<F>::new(self.out))
+        self.out.json.push(b',');
+        value.serialize(Value::new(self.out))
     }
 
     fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
-        self.out.push(b',');
-        text_key(self.out, name)?;
-        self.out.push(b':');
-        value.serialize(Value::<F>::new(self.out))
+        if self.is_whole() {
+            return self.out.field(name, value);
+        }
+        self.out.json.push(b',');
+        text_key(&mut self.out.json, name)?;
+        self.out.json.push(b':');
+        value.serialize(Value::new(self.out))
+    }
+
+    /// A field that `skip_serializing_if` leaves out is absent like `None`: were it left out of what is sent, a
+    /// follower that has an old value would keep it. Inside a field, that is cleared where it must be.
+    fn skip(&mut self, name: &'static str) -> Result<(), Failed> {
+        if !self.is_whole() {
+            return Ok(());
+        }
+        self.out.form.differs();
+        if F::IS_SENT { self.out.field(name, "") } else { Ok(()) }
     }
 
     fn close(self) {
-        match self.out.get_mut(self.start) {
+        match self.out.json.get_mut(self.start) {
             Some(comma) => *comma = self.open,
-            None => self.out.push(self.open),
+            None => self.out.json.push(self.open),
         }
-        self.out.extend_from_slice(self.close);
+        self.out.json.extend_from_slice(self.close);
     }
 }
 
@@ -312,6 +449,10 @@ macro_rules! fields {
                 self.field(name, value)
             }
 
+            fn skip_field(&mut self, name: &'static str) -> Result<(), Failed> {
+                self.skip(name)
+            }
+
             fn end(self) -> Result<(), Failed> {
                 self.close();
                 Ok(())
@@ -337,31 +478,37 @@ impl<F: Form> SerializeMap for Items<'_, F> {
     type Error = Failed;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
-        self.out.push(b',');
-        key.serialize(MapKey::new(self.out))
+        self.out.json.push(b',');
+        let start = self.out.json.len() + 1;
+        key.serialize(MapKey { out: &mut self.out.json })?;
+        if self.is_whole() { self.out.key(start..self.out.json.len() - 1) } else { Ok(()) }
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
-        self.out.push(b':');
-        value.serialize(Value::<F>::new(self.out))
+        self.out.json.push(b':');
+        if !self.is_whole() {
+            return value.serialize(Value::new(self.out));
+        }
+        match self.out.fields.as_mut().and_then(|fields| fields.spans.pop()) {
+            Some(Span { name, end: 0 }) => self.out.value(name, value),
+            _ => Err(ser::Error::custom("a map gave a value without a key")),
+        }
     }
 
     fn end(self) -> Result<(), Failed> {
+        let last = self.out.fields.as_ref().and_then(|fields| fields.spans.last());
+        if self.is_whole() && last.is_some_and(|last| last.end == 0) {
+            return Err(ser::Error::custom("a map gave a key without a value"));
+        }
         self.close();
         Ok(())
-    }
-}
-
-impl<'a> MapKey<'a> {
-    pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out }
     }
 }
 
 macro_rules! quoted {
     ($($method:ident($type:ty);)*) => {$(
         fn $method(self, key: $type) -> Result<(), Failed> {
-            Value::<Kept>::new(self.out).quoted(&key)
+            quoted(self.out, &key)
         }
     )*};
 }

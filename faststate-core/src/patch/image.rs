@@ -1,15 +1,17 @@
 //! A state as encoded fields.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{
     Serialize,
-    ser::{self, Impossible, SerializeMap, SerializeStruct, Serializer},
+    ser::{self, Impossible, Serializer},
 };
 
-use super::encode::{Kept, MapKey, Sent, Value};
-use crate::key::check_name;
+use super::{
+    encode::{Fields, Items, Kept, Sent, Span, Value, Written},
+    itself::is_itself,
+};
 
 /// A state's signals, encoded once by the wire's rules: one JSON object, and where each field is in it.
 ///
@@ -20,13 +22,6 @@ pub struct Image {
     json: Bytes,
     fields: Arc<[Span]>,
     open: bool,
-}
-
-/// Where a field is in the JSON object.
-#[derive(Clone, Debug)]
-struct Span {
-    name: Range<usize>,
-    end: usize,
 }
 
 /// A field as it is encoded.
@@ -56,7 +51,14 @@ impl Image {
 
     /// As [`of`](Self::of), where about so many bytes are expected.
     pub(crate) fn about(signals: &impl Serialize, bytes: usize) -> Result<Self, ImageError> {
-        signals.serialize(Top { bytes }).map_err(|Failed(error)| *error)
+        let mut out = Written::<Sent>::new(bytes);
+        signals.serialize(Top(&mut out)).map_err(|Failed(error)| *error)?;
+        // Nothing but a struct or map gets this far.
+        out.fields.map(|fields| Self::new(out.json.into(), fields)).ok_or(ImageError::Shape("nothing"))
+    }
+
+    fn new(json: Bytes, fields: Fields) -> Self {
+        Self { json, fields: fields.spans.into(), open: fields.open }
     }
 
     /// The whole JSON object.
@@ -91,12 +93,42 @@ impl Image {
     }
 }
 
-/// A state as a store keeps it: plain JSON, but refused where JSON (a float that is not finite) or a
-/// browser (a reserved key) could not give it back. About so many `bytes` are expected.
-pub(crate) fn stored(state: &impl Serialize, bytes: usize) -> Result<Bytes, ImageError> {
-    let mut out = Vec::with_capacity(bytes);
-    state.serialize(Value::<Kept>::new(&mut out)).map_err(|Failed(error)| *error)?;
-    Ok(out.into())
+/// A state as a store keeps it.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    /// Plain JSON.
+    pub(crate) data: Bytes,
+    /// The same bytes as the signals of a state that is its own signals, unless those are other bytes.
+    image: Option<Image>,
+}
+
+impl Stored {
+    /// Encodes a state, but refuses what JSON (a float that is not finite) or a browser (a reserved key) could
+    /// not give back. About so many `bytes` are expected.
+    pub(crate) fn of(state: &impl Serialize, bytes: usize) -> Result<Self, ImageError> {
+        let mut out = Written::<Kept>::new(bytes);
+        state.serialize(Value::new(&mut out)).map_err(|Failed(error)| *error)?;
+        let data = Bytes::from(out.json);
+        let fields = out.fields.filter(|_| !out.form.differs);
+        Ok(Self { image: fields.map(|fields| Image::new(data.clone(), fields)), data })
+    }
+
+    /// A state that was loaded.
+    pub(crate) const fn loaded(data: Bytes) -> Self {
+        Self { data, image: None }
+    }
+
+    /// The signals of the state that was encoded: not once more where they are the state itself.
+    pub(crate) fn image<S: Serialize>(
+        &self,
+        state: &S,
+        signals: &impl Serialize,
+    ) -> Result<Image, ImageError> {
+        match &self.image {
+            Some(image) if is_itself(state, signals) => Ok(image.clone()),
+            _ => Image::about(signals, self.data.len() + MORE),
+        }
+    }
 }
 
 impl fmt::Debug for Image {
@@ -149,7 +181,7 @@ pub enum ImageError {
 pub(super) struct Failed(Box<ImageError>);
 
 impl Failed {
-    fn within(self, field: &str) -> Self {
+    pub(super) fn within(self, field: &str) -> Self {
         ImageError::Field { field: field.to_owned(), source: self.0 }.into()
     }
 }
@@ -175,147 +207,33 @@ impl ser::Error for Failed {
     }
 }
 
-/// Takes a struct or map apart into fields.
-struct Top {
-    bytes: usize,
-}
-
 /// Where most states fit without growing.
 pub(crate) const ROOM: usize = 128;
 
-/// Each field begins with a comma, of which the first becomes the brace.
-struct Fields {
-    out: Vec<u8>,
-    fields: Vec<Span>,
-    open: bool,
-    /// Whether each name so far is greater than the one before it.
-    sorted: bool,
-}
+/// By how many bytes a state may grow before its buffer does.
+pub(crate) const MORE: usize = 32;
 
-impl Fields {
-    fn new(bytes: usize, fields: usize, open: bool) -> Self {
-        Self { out: Vec::with_capacity(bytes), fields: Vec::with_capacity(fields), open, sorted: true }
-    }
-
-    /// The name that ends the buffer and has just passed `check`.
-    fn name(&self, name: &Range<usize>) -> &str {
-        std::str::from_utf8(&self.out[name.clone()]).unwrap_or_default()
-    }
-
-    fn value(&mut self, name: Range<usize>, value: &(impl Serialize + ?Sized)) -> Result<(), Failed> {
-        if let Err(error) = value.serialize(Value::<Sent>::new(&mut self.out)) {
-            return Err(error.within(self.name(&name)));
-        }
-        self.fields.push(Span { name, end: self.out.len() });
-        Ok(())
-    }
-
-    fn static_name(&mut self, name: &'static str) -> Result<Range<usize>, Failed> {
-        check_name(name).map_err(|_| ImageError::Name(name.to_owned()))?;
-        self.out.extend_from_slice(b",\"");
-        let start = self.out.len();
-        self.out.extend_from_slice(name.as_bytes());
-        let end = self.out.len();
-        self.out.extend_from_slice(b"\":");
-        Ok(start..end)
-    }
-
-    fn finish(mut self) -> Image {
-        match self.out.first_mut() {
-            Some(comma) => *comma = b'{',
-            None => self.out.push(b'{'),
-        }
-        self.out.push(b'}');
-        Image { json: self.out.into(), fields: self.fields.into(), open: self.open }
-    }
-}
-
-impl SerializeStruct for Fields {
-    type Ok = Image;
-    type Error = Failed;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Failed> {
-        let name = self.static_name(name)?;
-        self.value(name, value)
-    }
-
-    /// A field that `skip_serializing_if` leaves out is absent like `None`: were it left out here, a
-    /// follower that has an old value would keep it.
-    fn skip_field(&mut self, name: &'static str) -> Result<(), Failed> {
-        let name = self.static_name(name)?;
-        self.value(name, "")
-    }
-
-    fn end(self) -> Result<Image, Failed> {
-        Ok(self.finish())
-    }
-}
-
-impl SerializeMap for Fields {
-    type Ok = Image;
-    type Error = Failed;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
-        self.out.push(b',');
-        let start = self.out.len() + 1;
-        key.serialize(MapKey::new(&mut self.out))?;
-        let name = start..self.out.len() - 1;
-        let text = self.name(&name);
-        if check_name(text).is_err() {
-            return Err(ImageError::Name(text.to_owned()).into());
-        }
-        // A name greater than all before it is certainly new; otherwise look at each.
-        let bytes = text.as_bytes();
-        let sorted =
-            self.sorted && self.fields.last().is_none_or(|last| self.out[last.name.clone()] < *bytes);
-        if !sorted && self.fields.iter().any(|span| self.out[span.name.clone()] == *bytes) {
-            return Err(ImageError::Repeated(text.to_owned()).into());
-        }
-        self.sorted = sorted;
-        self.fields.push(Span { name, end: 0 });
-        Ok(())
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
-        match self.fields.pop() {
-            Some(Span { name, end: 0 }) => {
-                self.out.push(b':');
-                self.value(name, value)
-            }
-            _ => Err(ser::Error::custom("a map gave a value without a key")),
-        }
-    }
-
-    fn end(self) -> Result<Image, Failed> {
-        match self.fields.last() {
-            Some(Span { end: 0, .. }) => Err(ser::Error::custom("a map gave a key without a value")),
-            _ => Ok(self.finish()),
-        }
-    }
-}
+/// Lets a struct or map pass.
+struct Top<'a>(&'a mut Written<Sent>);
 
 macro_rules! refused {
     ($($method:ident($($argument:ty),*) = $what:literal;)*) => {$(
-        fn $method(self, $(_: $argument),*) -> Result<Image, Failed> {
+        fn $method(self, $(_: $argument),*) -> Result<(), Failed> {
             Err(ImageError::Shape($what).into())
         }
     )*};
 }
 
-impl Serializer for Top {
-    type Ok = Image;
+impl<'a> Serializer for Top<'a> {
+    type Ok = ();
     type Error = Failed;
-    type SerializeSeq = Impossible<Image, Failed>;
-    type SerializeTuple = Impossible<Image, Failed>;
-    type SerializeTupleStruct = Impossible<Image, Failed>;
-    type SerializeTupleVariant = Impossible<Image, Failed>;
-    type SerializeMap = Fields;
-    type SerializeStruct = Fields;
-    type SerializeStructVariant = Impossible<Image, Failed>;
+    type SerializeSeq = Impossible<(), Failed>;
+    type SerializeTuple = Impossible<(), Failed>;
+    type SerializeTupleStruct = Impossible<(), Failed>;
+    type SerializeTupleVariant = Impossible<(), Failed>;
+    type SerializeMap = Items<'a, Sent>;
+    type SerializeStruct = Items<'a, Sent>;
+    type SerializeStructVariant = Impossible<(), Failed>;
 
     refused! {
         serialize_bool(bool) = "a boolean";
@@ -340,7 +258,7 @@ impl Serializer for Top {
         serialize_unit_variant(&'static str, u32, &'static str) = "an enum";
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Image, Failed> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failed> {
         value.serialize(self)
     }
 
@@ -348,7 +266,7 @@ impl Serializer for Top {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<Image, Failed> {
+    ) -> Result<(), Failed> {
         value.serialize(self)
     }
 
@@ -358,7 +276,7 @@ impl Serializer for Top {
         _: u32,
         _: &'static str,
         _: &T,
-    ) -> Result<Image, Failed> {
+    ) -> Result<(), Failed> {
         Err(ImageError::Shape("an enum").into())
     }
 
@@ -384,12 +302,12 @@ impl Serializer for Top {
         Err(ImageError::Shape("an enum").into())
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Fields, Failed> {
-        Ok(Fields::new(self.bytes, len.unwrap_or_default(), true))
+    fn serialize_map(self, len: Option<usize>) -> Result<Items<'a, Sent>, Failed> {
+        Value::new(self.0).serialize_map(len)
     }
 
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Fields, Failed> {
-        Ok(Fields::new(self.bytes, len, false))
+    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Items<'a, Sent>, Failed> {
+        Value::new(self.0).serialize_struct(name, len)
     }
 
     fn serialize_struct_variant(

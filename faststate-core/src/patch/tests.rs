@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// Up to 2 to this, every integer is a JavaScript number of its own.
+const EXACT: u32 = 53;
+
 fn json_of(signals: &impl Serialize) -> String {
     String::from_utf8(Image::of(signals).unwrap().json().to_vec()).unwrap()
 }
@@ -148,6 +151,79 @@ fn a_flattened_map_cannot_repeat_a_field() {
     assert!(
         refusal(&Flat { b: 1, rest: BTreeMap::from([("a", 2), ("b", 3)]) }).contains("`b` is there twice")
     );
+}
+
+/// Whether a state that is its own signals is sent the very bytes that are stored. What is sent is the same as if
+/// it were encoded anew.
+fn is_shared(state: &impl Serialize) -> bool {
+    let stored = Stored::of(state, ROOM).unwrap();
+    match (stored.image(state, &state), Image::of(state)) {
+        (Ok(image), Ok(anew)) => {
+            assert_eq!(image.fields().collect::<Vec<_>>(), anew.fields().collect::<Vec<_>>());
+            assert_eq!((image.json(), image.is_open()), (anew.json(), anew.is_open()));
+            image.json().as_ptr() == stored.data.as_ptr()
+        }
+        (Err(error), Err(anew)) => {
+            assert_eq!(error.to_string(), anew.to_string());
+            false
+        }
+        (image, anew) => panic!("{image:?} is not {anew:?}"),
+    }
+}
+
+#[test]
+fn a_state_that_is_its_own_signals_is_encoded_once_unless_they_are_other_bytes() {
+    #[derive(Serialize)]
+    struct Plain {
+        text: String,
+        list: Vec<Kind>,
+        map: BTreeMap<String, Option<bool>>,
+    }
+    #[derive(Serialize)]
+    struct Flat {
+        own: u64,
+        #[serde(flatten)]
+        rest: BTreeMap<String, Option<u8>>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        not_a_signal: u8,
+    }
+    let plain = |map: &[(&str, Option<bool>)]| {
+        let map = map.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
+        Plain { text: "\"".to_owned(), list: vec![Kind::Unit, Kind::Struct { a: 1 }], map }
+    };
+    let flat = |own, rest: &[(&str, Option<u8>)]| {
+        let rest = rest.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
+        Flat { own, rest }
+    };
+    assert!(is_shared(&plain(&[("b", Some(true)), ("A.b", Some(false))])));
+    assert!(is_shared(&flat(1 << EXACT, &[("s", Some(1)), ("t", Some(2))])));
+    // What is absent, an integer that is no JavaScript number, a field that is skipped.
+    assert!(!is_shared(&plain(&[("b", None)])));
+    assert!(!is_shared(&flat((1 << EXACT) + 1, &[])));
+    assert!(!is_shared(&flat(1, &[("s", None)])));
+    assert!(!is_shared(&Everything::default()));
+    // Names that are stored, but are no signals; one that is there twice; and what has no fields.
+    assert!(!is_shared(&Named { not_a_signal: 1 }));
+    assert!(!is_shared(&flat(1, &[("A", Some(1))])));
+    assert!(!is_shared(&flat(1, &[("own", Some(2))])));
+    assert!(!is_shared(&vec![1]) && !is_shared(&Kind::Struct { a: 1 }) && !is_shared(&None::<u8>));
+}
+
+#[test]
+fn signals_that_are_another_value_are_encoded_anew() {
+    #[derive(Serialize)]
+    struct Secret {
+        text: &'static str,
+    }
+    static HIDDEN: Secret = Secret { text: "" };
+    let secret = Secret { text: "secret" };
+    let stored = Stored::of(&secret, ROOM).unwrap();
+    assert_eq!(stored.image(&secret, &&HIDDEN).unwrap().json(), r#"{"text":""}"#);
+    assert_eq!(stored.image(&secret, &json!({ "a": 1 })).unwrap().json(), r#"{"a":1}"#);
+    assert_eq!(stored.image(&secret, &&secret).unwrap().json(), r#"{"text":"secret"}"#);
 }
 
 fn changes(before: &Value, after: &Value) -> Vec<(String, String, bool)> {

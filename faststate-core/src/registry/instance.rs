@@ -17,14 +17,11 @@ use super::{Error, audience::Listeners, presence::Counts, run::Run, shared::guar
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
-    patch::{Image, ROOM, stored},
+    patch::{Image, ROOM, Stored},
     store::{Expect, Record},
     topics::Topic,
     wire::Nest,
 };
-
-/// By how many bytes a state may grow before its buffer does.
-pub(super) const MORE: usize = 32;
 
 /// How often what somebody has seen may start a new epoch.
 const RENEWAL: Duration = Duration::from_secs(60);
@@ -112,7 +109,7 @@ impl Upkeep {
 pub(super) struct Current<S> {
     pub(super) state: Arc<S>,
     /// The state as it is, or would be, stored.
-    pub(super) data: Bytes,
+    pub(super) encoded: Stored,
     pub(super) version: Version,
     pub(super) stored: bool,
     /// Written by a newer version of the application: not to be overwritten.
@@ -199,8 +196,8 @@ impl<S: ReactiveState> Instance<S> {
 impl<S: ReactiveState> Current<S> {
     /// A state that is not saved yet, under a new epoch.
     pub(super) fn start(state: S) -> Result<Self, Error> {
-        let data = encode(&state, ROOM)?;
-        Ok(Self::new(state, data, Version::start(), false))
+        let encoded = encode(&state, ROOM)?;
+        Ok(Self::new(state, encoded, Version::start(), false))
     }
 
     /// What is left for those who follow an instance that does not exist any more.
@@ -208,18 +205,18 @@ impl<S: ReactiveState> Current<S> {
         Ok(Self { gone: true, ..Self::start(S::default())? })
     }
 
-    pub(super) fn next(&self, state: S, data: Bytes) -> Self {
-        Self::new(state, data, self.version.next(), true)
+    pub(super) fn next(&self, state: S, encoded: Stored) -> Self {
+        Self::new(state, encoded, self.version.next(), true)
     }
 
     pub(super) fn stored(state: S, data: Bytes, version: Version, read_only: bool) -> Self {
-        Self { read_only, ..Self::new(state, data, version, true) }
+        Self { read_only, ..Self::new(state, Stored::loaded(data), version, true) }
     }
 
-    fn new(state: S, data: Bytes, version: Version, stored: bool) -> Self {
+    fn new(state: S, encoded: Stored, version: Version, stored: bool) -> Self {
         Self {
             state: Arc::new(state),
-            data,
+            encoded,
             version,
             stored,
             read_only: false,
@@ -231,7 +228,7 @@ impl<S: ReactiveState> Current<S> {
     /// The signals, encoded once.
     pub(super) fn image(&self) -> Result<&Image, Error> {
         let image = self.image.get_or_init(|| {
-            guard("`signals` panicked", || Image::about(&self.state.signals(), self.data.len() + MORE))
+            guard("`signals` panicked", || self.encoded.image(&*self.state, &self.state.signals()))
                 .map_err(|error| error.to_string())
                 .and_then(|image| image.map_err(|error| error.to_string()))
                 .map_err(Arc::from)
@@ -244,14 +241,14 @@ impl<S: ReactiveState> Current<S> {
     }
 
     pub(super) fn record(&self, ttl: Option<Duration>) -> Record {
-        Record { schema: S::SCHEMA, version: self.version, data: self.data.clone(), ttl }
+        Record { schema: S::SCHEMA, version: self.version, data: self.encoded.data.clone(), ttl }
     }
 }
 
 /// The state as it is stored, of which about so many `bytes` are expected.
-pub(super) fn encode<S: ReactiveState>(state: &S, bytes: usize) -> Result<Bytes, Error> {
-    match guard("`serialize` panicked", || stored(state, bytes))? {
-        Ok(data) => Ok(data),
+pub(super) fn encode<S: ReactiveState>(state: &S, bytes: usize) -> Result<Stored, Error> {
+    match guard("`serialize` panicked", || Stored::of(state, bytes))? {
+        Ok(encoded) => Ok(encoded),
         Err(error) => Err(Error::internal("the state cannot be encoded", &error.into())),
     }
 }

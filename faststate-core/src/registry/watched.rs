@@ -41,7 +41,7 @@ impl<S: ReactiveState> States<S> {
                 user: attempting.viewer.user().map(str::to_owned),
                 outcome: word,
                 version: outcome.as_ref().ok().map(|outcome| outcome.version),
-                change: step.map(|(before, after)| (before.data.clone(), after.data.clone())),
+                change: step.map(|(before, after)| (before.encoded.data.clone(), after.encoded.data.clone())),
                 recipients: self.recipients(instance),
                 took: began.elapsed(),
             }
@@ -63,7 +63,7 @@ impl<S: ReactiveState> States<S> {
             user: None,
             outcome: ("taken over", None),
             version: Some(after.version),
-            change: Some((before.data.clone(), after.data.clone())),
+            change: Some((before.encoded.data.clone(), after.encoded.data.clone())),
             recipients: self.recipients(instance),
             took: std::time::Duration::ZERO,
         });

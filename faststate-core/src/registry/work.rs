@@ -11,7 +11,7 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     Answer, Error, Outcome, ReplyPieces,
-    instance::{Current, Instance, MORE, encode},
+    instance::{Current, Instance, encode},
     shared::guard,
     states::States,
     step::Step,
@@ -22,6 +22,7 @@ use crate::{
     broadcast::Change,
     event::{Aftermath, Effects},
     metrics::Stopwatch,
+    patch::MORE,
     store::{Record, Resting, Saving, StoreError},
     version::Version,
 };
@@ -248,13 +249,13 @@ impl<S: ReactiveState> States<S> {
             let mut copy = (*current.state).clone();
             attempt.apply(&mut copy, &mut context).map(|()| copy)
         })??;
-        let data = encode(&state, current.data.len() + MORE)?;
+        let encoded = encode(&state, current.encoded.data.len() + MORE)?;
         let Context { effects, aftermath, .. } = context;
-        let answer = if data == current.data { Answer::Unchanged } else { Answer::Changed };
+        let answer = if encoded.data == current.encoded.data { Answer::Unchanged } else { Answer::Changed };
         // What others notice is done once per event (law 3), so its receipt is saved whatever changed.
         let is_noticed = aftermath.pieces() > 0 || !effects.followers.is_empty();
         let is_saved = answer == Answer::Changed || (is_noticed && !receipt.is_minted());
-        let next = is_saved.then(|| Arc::new(current.next(state, data)));
+        let next = is_saved.then(|| Arc::new(current.next(state, encoded)));
         Ok(Tried { next, answer, effects, aftermath })
     }
 
@@ -367,7 +368,7 @@ impl<S: ReactiveState> States<S> {
             from,
             to: next.version,
             schema: S::SCHEMA,
-            data: next.stored.then(|| next.data.clone()),
+            data: next.stored.then(|| next.encoded.data.clone()),
         });
     }
 }
