@@ -82,7 +82,9 @@ async fn follow(
     let datastar = guard::is_datastar(&parts.headers);
     let streams = endpoint.streams();
     if streams.is_draining() {
-        return reply::status(&full("this server is about to restart", StatusCode::SERVICE_UNAVAILABLE));
+        // It ends as those do that were open, and comes back, to another node if there is one. Of a status a
+        // browser would complain, and an `EventSource` would never come back.
+        return reply::answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(retry()));
     }
     let closings = streams.closings();
     let visitor = match endpoint.visitor(&parts).await {

@@ -369,7 +369,13 @@ async fn law_15_a_drain_ends_streams_over_its_window() {
         *first < Duration::from_secs(3) && *last > Duration::from_secs(7),
         "spread: {first:?} to {last:?}"
     );
-    assert_eq!(client.clone().get(COUNTER).await.status(), 503);
+    let late = client.clone().get(COUNTER).await;
+    assert_eq!(late.status(), 200, "what is no stream to an `EventSource` is never asked for again");
+    let text = late.text().await;
+    assert!(
+        text.starts_with("retry: ") && text.lines().count() == 2,
+        "nothing but when to come back: {text}"
+    );
     assert_eq!(client.clone().get("/faststate/health").await.status(), 503);
     let answer = client.clone().send(Method::POST, "/faststate/counter/increment?amount=1", "").await;
     assert_eq!(answer.status(), 200, "what still arrives is answered");
