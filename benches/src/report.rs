@@ -75,11 +75,11 @@ impl Report {
         let mut text = format!("{}\n", self.title);
         for (at, column) in self.columns.iter().enumerate() {
             let _ = writeln!(text, "\n{} ({})", column.name, column.unit);
-            let ours = self.rows.first().map_or_else(Vec::new, |(_, columns)| columns[at].clone());
+            let ours = self.rows.first().map_or(&[][..], |(_, columns)| &columns[at]);
             for (name, columns) in &self.rows {
                 let values = &columns[at];
                 let (low, middle, high) = (least(values), median(values), most(values));
-                let ratio = share(&ours, values);
+                let ratio = share(ours, values);
                 let _ = writeln!(
                     text,
                     "  {name:36} {middle:12.*}   {low:.*} to {high:.*}   FastState / this: {ratio:.2}",

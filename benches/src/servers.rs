@@ -89,7 +89,7 @@ impl Server {
             .then_some("nginx with nchan is not installed (apt-get install nginx-core libnginx-mod-nchan)")
     }
 
-    /// Whether a client has a session's cookie, as a browser would.
+    /// Whether a client's cookie comes from a page, as a browser's would.
     pub(crate) const fn has_sessions(self) -> bool {
         matches!(self, Self::FastState | Self::FastStateSessions | Self::FastStateCrowded)
     }
@@ -103,8 +103,7 @@ impl Server {
             _ => "/follow",
         };
         format!(
-            "GET {path} HTTP/1.1\r\nhost: bench\r\naccept: text/event-stream\r\ndatastar-request: true\r\n{}\r\n",
-            cookie_header(cookie)
+            "GET {path} HTTP/1.1\r\nhost: bench\r\naccept: text/event-stream\r\ndatastar-request: true\r\ncookie: {cookie}\r\n\r\n"
         )
     }
 
@@ -130,8 +129,7 @@ impl Server {
         // The headers that Datastar sends with each event.
         format!(
             "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ndatastar-request: true\r\n\
-             faststate-event: 1234567890-{slot}-{value}\r\n{follows}sec-fetch-site: same-origin\r\n{}content-length: {}\r\n\r\n{body}",
-            cookie_header(cookie),
+             faststate-event: 1234567890-{slot}-{value}\r\n{follows}sec-fetch-site: same-origin\r\ncookie: {cookie}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len(),
         )
     }
@@ -160,8 +158,4 @@ impl Server {
             serving.await.map_err(io::Error::other)?
         })
     }
-}
-
-fn cookie_header(cookie: &str) -> String {
-    if cookie.is_empty() { String::new() } else { format!("cookie: {cookie}\r\n") }
 }
