@@ -186,6 +186,12 @@ fn a_state_that_is_its_own_signals_is_encoded_once_unless_they_are_other_bytes()
         rest: BTreeMap<String, Option<u8>>,
     }
     #[derive(Serialize)]
+    struct Skipping {
+        own: u8,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        some: Option<u8>,
+    }
+    #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Named {
         not_a_signal: u8,
@@ -204,6 +210,7 @@ fn a_state_that_is_its_own_signals_is_encoded_once_unless_they_are_other_bytes()
     assert!(!is_shared(&plain(&[("b", None)])));
     assert!(!is_shared(&flat((1 << EXACT) + 1, &[])));
     assert!(!is_shared(&flat(1, &[("s", None)])));
+    assert!(is_shared(&Skipping { own: 1, some: Some(1) }) && !is_shared(&Skipping { own: 1, some: None }));
     assert!(!is_shared(&Everything::default()));
     // Names that are stored, but are no signals; one that is there twice; and what has no fields.
     assert!(!is_shared(&Named { not_a_signal: 1 }));
