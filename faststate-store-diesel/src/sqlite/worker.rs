@@ -1,6 +1,6 @@
 //! A thread with a connection of its own.
 
-use std::{thread, time::SystemTime};
+use std::{sync::Arc, thread, time::SystemTime};
 
 use diesel::{SqliteConnection, connection::SimpleConnection as _};
 use tokio::sync::{mpsc, oneshot};
@@ -159,12 +159,20 @@ fn transaction(sqlite: &mut SqliteConnection, calls: &mut [Box<dyn Call>]) -> Re
     let outcome = calls
         .iter_mut()
         .try_for_each(|call| call.run(sqlite, now))
-        .and_then(|()| sqlite.batch_execute("COMMIT").map_err(|error| Error::Transaction(error.into())));
+        .and_then(|()| sqlite.batch_execute("COMMIT").map_err(not_committed));
     if outcome.is_err() {
         // An error here says that SQLite has done it already.
         let _ = sqlite.batch_execute("ROLLBACK");
     }
     outcome
+}
+
+/// The error of a COMMIT. SQLite writes the log only there, so this is where a full disk shows. The transaction is then
+/// rolled back, so that its outcome is known; after any other error it is not.
+fn not_committed(error: diesel::result::Error) -> Error {
+    let error = Arc::new(error);
+    let full = Error::Query(Arc::clone(&error));
+    if full.is_full() { full } else { Error::Transaction(error) }
 }
 
 /// The time by this machine's clock, which is SQLite's.
