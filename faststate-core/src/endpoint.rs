@@ -10,6 +10,7 @@
 mod bundle;
 mod error_page;
 mod event;
+mod field_errors;
 mod follow;
 mod guard;
 mod identity;

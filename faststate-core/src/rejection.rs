@@ -60,7 +60,8 @@ impl Rejection {
         Self { kind, message: message.into(), fields: Vec::new() }
     }
 
-    /// Shows the message beside the event's field `name`: it becomes the signal `$_errors.state.name`.
+    /// Shows the message beside the event's field `name`: it becomes the signal `$_errors.state.name`, or
+    /// `$_errors.state.id.name` for a record or component.
     #[must_use]
     pub fn field(self, name: impl Into<Cow<'static, str>>) -> Self {
         let message = self.message.clone();

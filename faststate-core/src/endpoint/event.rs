@@ -10,7 +10,7 @@ use http::{HeaderName, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
-use super::{Endpoint, Problem, Visitor, limits::limit, reply, reply::ReplyBody};
+use super::{Endpoint, Problem, Visitor, field_errors::FieldErrors, limits::limit, reply, reply::ReplyBody};
 use crate::{
     BoxError, EventId, Key,
     registry::{Call, Outcome, TopicName},
@@ -47,7 +47,10 @@ where
     B::Error: Into<BoxError>,
 {
     let patches = endpoint.patches(&parts.headers);
-    let refuse = |problem: Problem| reply::problem(&problem.about(target.state), patches);
+    let refuse = |problem: Problem| {
+        let errors = FieldErrors::of(target.state, target.id);
+        reply::problem(&problem.about(target.state, target.event, errors), patches)
+    };
     let carried = endpoint.carried(parts);
     if !endpoint.admits(parts, carried) {
         return refuse(Problem::cross_site());
@@ -60,7 +63,7 @@ where
         return visitor.marked(refuse(Problem::session()));
     }
     let answer = match dispatch(endpoint, target, parts, body, &visitor).await {
-        Ok((outcome, key)) => reply::accepted(outcome, &key, patches.is_some()),
+        Ok((outcome, key)) => reply::accepted(outcome, &key, target.event, patches.is_some()),
         Err(problem) => refuse(*problem),
     };
     visitor.marked(answer)

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Endpoint, Visitor, nest, route::STREAM};
+use super::{Endpoint, Visitor, field_errors::FieldErrors, nest, route::STREAM};
 use crate::{
     Action, Elements, Error, Handle, ReactiveState, SessionId, Snapshot, View, Viewer,
     key::check_name,
@@ -100,6 +100,17 @@ impl Page {
         } else {
             tracing::error!(name, "a page's signal is named `[a-z][a-z0-9_]*` without `__`; left out");
         }
+        self
+    }
+
+    /// Adds the signals for messages beside the fields of events of `S`: `$_errors.state.field`, with the id after the
+    /// state for a record or component.
+    ///
+    /// A followed state has them already. Call this for a page that sends events to a state without following it:
+    /// an expression that reads `$_errors.product.p1.name` throws if `$_errors.product` does not exist.
+    pub fn errors<S: ReactiveState>(&self, id: Option<&str>) -> &Self {
+        let errors = FieldErrors::of(S::NAME, id);
+        nest::merge(&mut self.inner.collected.lock().signals, errors.initial());
         self
     }
 
@@ -211,11 +222,9 @@ impl Page {
         if stale {
             nest::merge(&mut collected.signals, json!({ "_stale": true }));
         }
-        // So that `$_errors.counter.amount` reads as nothing before there is an error.
-        nest::merge(
-            &mut collected.signals,
-            nest::object(&["_errors", &topic.state], Value::Object(Map::new())),
-        );
+        // A page can then read `$_errors.counter.amount` before there is a message.
+        let errors = FieldErrors::of(&topic.state, topic.id.as_deref());
+        nest::merge(&mut collected.signals, errors.initial());
         if !collected.topics.contains(&topic) {
             collected.topics.push(topic);
         }

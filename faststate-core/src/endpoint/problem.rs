@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::nest;
-use crate::{Elements, Error, Mode, RejectionKind, key::check_name, wire::InputError, wire::frame};
+use super::{field_errors::FieldErrors, nest};
+use crate::{Elements, Error, Mode, RejectionKind, wire::InputError, wire::frame};
 
 /// What went wrong with a request: nothing in it is internal.
 ///
-/// To Datastar it is the signals `$_problem` (its token) and `$_errors.state.field`, and elements made by
-/// a [`ProblemView`]; to any other client it is `application/problem+json` (RFC 9457).
+/// To Datastar it is the signals `$_problem` (its token), `$_errors.state.field` and `$_errors.state.event__field`
+/// (with the id after the state, for a record or component), and elements made by a [`ProblemView`]; to any
+/// other client it is `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Problem {
@@ -34,6 +35,8 @@ pub struct Problem {
     pub token: String,
     /// When to try again, in seconds.
     pub retry_after: Option<u32>,
+    /// The refused event, and the place of its instance's messages.
+    refused: Option<(&'static str, FieldErrors)>,
 }
 
 impl Problem {
@@ -53,11 +56,13 @@ impl Problem {
             id: None,
             token: format!("{:08x}", rand::random::<u32>()),
             retry_after: None,
+            refused: None,
         }
     }
 
-    pub(super) fn about(mut self, state: &str) -> Self {
+    pub(super) fn about(mut self, state: &str, event: &'static str, errors: FieldErrors) -> Self {
         self.state = Some(state.to_owned());
+        self.refused = Some((event, errors));
         self
     }
 
@@ -146,17 +151,14 @@ impl Problem {
 
     /// The events that show it on a page.
     ///
-    /// Messages of earlier problems with this state go first, in an event of their own: a merge alone
-    /// would keep them. The token makes an older component take itself away.
+    /// The first event removes the messages of earlier problems with this instance, because a merge alone would keep
+    /// them. The token makes an older component remove itself.
     pub(super) fn frames(&self, view: &dyn ProblemView) -> Bytes {
         let mut out = Vec::new();
         let mut signals = json!({ "_problem": self.token });
-        if let (Some(state), "rejected" | "input") = (&self.state, self.kind) {
-            let path = ["_errors", state.as_str()];
-            out.extend_from_slice(&frame::signals(nest::object(&path, "".into()).to_string().as_bytes()));
-            let legal = self.errors.iter().filter(|(name, _)| check_name(name).is_ok());
-            let errors = legal.map(|(name, message)| (name.clone(), message.clone().into())).collect();
-            nest::merge(&mut signals, nest::object(&path, Value::Object(errors)));
+        if let (Some((event, errors)), "rejected" | "input") = (&self.refused, self.kind) {
+            out.extend_from_slice(&frame::signals(errors.removed().to_string().as_bytes()));
+            nest::merge(&mut signals, errors.refused(event, &self.errors));
         }
         out.extend_from_slice(&frame::signals(signals.to_string().as_bytes()));
         out.extend_from_slice(&frame::elements(&[view.render(self)]));
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn a_rejection_names_its_fields() {
         let rejection = Rejection::invalid("too <b>long</b>").field("name").and("__proto__", "no");
-        let problem = Problem::of(&rejection.into()).about("chat");
+        let problem = Problem::of(&rejection.into());
         let json: Value = serde_json::from_str(&problem.json()).unwrap();
         assert_eq!(json["status"], 422);
         assert_eq!(json["type"], "urn:faststate:problem:rejected");

@@ -13,10 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use super::{Problem, ProblemView, follow::Following};
+use super::{Problem, ProblemView, field_errors, follow::Following};
 use crate::{
     Key,
-    key::check_name,
     registry::{Outcome, ReplyPieces},
     wire::frame,
 };
@@ -185,7 +184,7 @@ fn marked<T>(response: Response<ReplyBody>, _: &T) -> Response<ReplyBody> {
 const ROOM: usize = 512;
 
 /// An accepted event's answer.
-pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<ReplyBody> {
+pub(super) fn accepted(outcome: Outcome, key: &Key, event: &str, datastar: bool) -> Response<ReplyBody> {
     let Outcome { answer: what, version, view, elements, stream, fields } = outcome;
     let (headers, body) = if datastar || stream.is_some() {
         let mut out = Vec::with_capacity(ROOM);
@@ -194,11 +193,11 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
             view.append_events(&mut out);
         }
         if out.is_empty() && stream.is_none() {
-            push_cleared(&mut out, key.state(), fields);
+            push_cleared(&mut out, key, event, fields);
             (&VERSIONED_JSON_HEADERS, ReplyBody::full(out))
         } else {
             if datastar {
-                frame::push_signals(&mut out, |out| push_cleared(out, key.state(), fields));
+                frame::push_signals(&mut out, |out| push_cleared(out, key, event, fields));
             }
             let first = Bytes::from(out);
             let body = match stream {
@@ -220,25 +219,10 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, datastar: bool) -> Response<
     marked(response, &what)
 }
 
-/// Writes the signals that take away what an earlier problem left, as JSON: set to `""`, never deleted.
-fn push_cleared(json: &mut Vec<u8>, state: &str, fields: &[&str]) {
+/// Writes the signals that remove what an earlier problem of the event left, as JSON.
+fn push_cleared(json: &mut Vec<u8>, key: &Key, event: &str, fields: &[&str]) {
     json.extend_from_slice(br#"{"_problem":"""#);
-    // Names are made of letters, digits and `_`: nothing to escape.
-    let mut legal = fields.iter().filter(|field| check_name(field).is_ok()).peekable();
-    if legal.peek().is_some() {
-        json.extend_from_slice(br#","_errors":{""#);
-        json.extend_from_slice(state.as_bytes());
-        json.extend_from_slice(br#"":{"#);
-        while let Some(field) = legal.next() {
-            json.push(b'"');
-            json.extend_from_slice(field.as_bytes());
-            json.extend_from_slice(br#"":"""#);
-            if legal.peek().is_some() {
-                json.push(b',');
-            }
-        }
-        json.extend_from_slice(b"}}");
-    }
+    field_errors::push_removed(json, key.state(), key.id().as_deref(), event, fields);
     json.push(b'}');
 }
 
@@ -282,17 +266,18 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_with_nothing_to_tell_clears_errors() {
-        let response = accepted(outcome(), &key(), true);
+        let response = accepted(outcome(), &key(), "increment", true);
         assert_eq!(response.headers()["content-type"], JSON);
         assert!(response.headers().contains_key("faststate-version"));
         let json: Value = serde_json::from_str(&text(response).await).unwrap();
-        assert_eq!(json, json!({"_problem": "", "_errors": {"counter": {"amount": "", "user": ""}}}));
+        let fields = json!({"amount": "", "increment__amount": "", "user": "", "increment__user": ""});
+        assert_eq!(json, json!({"_problem": "", "_errors": {"counter": fields}}));
     }
 
     #[tokio::test]
     async fn other_clients_get_the_view_as_json() {
         let outcome = Outcome { view: Some(view()), elements: vec![Elements::remove("#x")], ..outcome() };
-        let response = accepted(outcome, &key(), false);
+        let response = accepted(outcome, &key(), "increment", false);
         assert_eq!(text(response).await, "{\"counter\":{\"count\":5}}");
     }
 
@@ -300,7 +285,7 @@ mod tests {
     async fn a_streamed_reply_passes_pieces_on() {
         let (sender, receiver) = mpsc::channel(2);
         let outcome = Outcome { view: Some(view()), stream: Some(ReplyPieces(receiver)), ..outcome() };
-        let response = accepted(outcome, &key(), false);
+        let response = accepted(outcome, &key(), "increment", false);
         assert_eq!(response.headers()["content-type"], EVENT_STREAM);
         sender.send("one".into()).await.unwrap();
         sender.send("two".into()).await.unwrap();

@@ -25,7 +25,9 @@ async fn a_caller_that_follows_gets_no_view() {
     assert_eq!(answer.header("content-type"), "application/json");
     assert_eq!(
         answer.json().await,
-        json!({"_problem": "", "_errors": {"counter": {"amount": "", "user": ""}}})
+        json!({"_problem": "", "_errors": {"counter": {
+            "amount": "", "increment__amount": "", "user": "", "increment__user": "",
+        }}})
     );
     for topics in ["note", "counter.shown", "counter:1", ""] {
         let mut other = client.clone().datastar().with("faststate-follows", topics);
@@ -59,6 +61,28 @@ async fn a_streamed_reply_is_events_to_everybody() {
 }
 
 #[tokio::test]
+async fn refusal_of_one_record_leaves_messages_of_another() {
+    let (_, client) = start();
+    let mut keeper = client.datastar().with("x-user", "ada");
+    for id in ["a", "b"] {
+        let text =
+            keeper.post(&format!("/faststate/vault/{id}/deposit"), r#"{"gold":"much"}"#).await.text().await;
+        let removed = json!({"_errors": {"vault": {id: ""}}});
+        assert!(
+            text.contains(&format!("data: signals {removed}\n")),
+            "only its own messages go first: {text}"
+        );
+        let messages = &last_signals(&text)["_errors"]["vault"];
+        assert_eq!(messages[id]["gold"], messages[id]["deposit__gold"], "{text}");
+        assert_eq!(messages.as_object().unwrap().len(), 1, "{text}");
+    }
+    let mut following = keeper.with("faststate-follows", "vault:b");
+    let cleared = following.post("/faststate/vault/b/deposit", r#"{"gold":1}"#).await.json().await;
+    let fields = json!({"gold": "", "deposit__gold": ""});
+    assert_eq!(cleared, json!({"_problem": "", "_errors": {"vault": {"b": fields}}}));
+}
+
+#[tokio::test]
 async fn a_rejection_shows_itself_and_its_fields() {
     let (registry, client) = start();
     let answer = client.clone().datastar().increment(101).await;
@@ -66,7 +90,10 @@ async fn a_rejection_shows_itself_and_its_fields() {
     let text = answer.text().await;
     assert!(text.contains("data: signals {\"_errors\":{\"counter\":\"\"}}"), "old messages go first: {text}");
     let signals = last_signals(&text);
-    assert_eq!(signals["_errors"]["counter"], json!({"amount": "at most <100>"}));
+    assert_eq!(
+        signals["_errors"]["counter"],
+        json!({"amount": "at most <100>", "increment__amount": "at most <100>"})
+    );
     let token = signals["_problem"].as_str().unwrap();
     assert!(text.contains(&format!("data-effect=\"$_problem==='{token}'||el.remove()\"")), "{text}");
     assert!(text.contains("role=\"alert\"") && text.contains("at most &#60;100&#62;"), "{text}");
