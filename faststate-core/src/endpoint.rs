@@ -66,7 +66,7 @@ use self::{
     session::{Carried, Cookie},
     streams::Streams,
 };
-use crate::{BoxError, Error, Registry, Revocation, Viewer};
+use crate::{BoxError, Error, Registry, Revocation, Viewer, registry::Part};
 
 /// Everything under `/faststate`, and the events that have paths of their own.
 ///
@@ -279,7 +279,12 @@ impl Endpoint {
             Found::Metrics => metrics::answer(self, &parts, peer).await,
             #[cfg(feature = "inspector")]
             Found::Inspector => inspector::answer(self, parts, body, peer).await,
-            Found::Nothing => self.refuse(&parts, &Problem::unknown()),
+            Found::Nothing => {
+                if let Some((state, has_id, event)) = route::event_named_by(parts.uri.path()) {
+                    self.registry.report_mistake(state, has_id, Part::Event(event));
+                }
+                self.refuse(&parts, &Problem::unknown())
+            }
             Found::BadId => {
                 let detail = "the id in the path is not percent-encoded UTF-8";
                 self.refuse(

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
 use crate::{
     Error, Event, EventId, Key, ReactiveState, Registry, Rejection, Version, Viewer,
-    registry::{Attempt, Job, Outcome, Update},
+    registry::{Attempt, Job, Outcome, Part, Update},
 };
 
 /// Typed access to one instance, for application code, background work and tests.
@@ -30,7 +30,11 @@ impl<S: ReactiveState> Handle<S> {
     /// # Errors
     /// As [`Registry::key`].
     pub fn of(registry: Arc<dyn Registry>, viewer: &Viewer, id: Option<&str>) -> Result<Self, Error> {
-        let key = registry.key(S::NAME, viewer, id)?;
+        let key = registry.key(S::NAME, viewer, id).inspect_err(|error| {
+            if matches!(error, Error::Unknown) {
+                registry.report_mistake(S::NAME, id.is_some(), Part::Signals);
+            }
+        })?;
         Ok(Self::new(registry, key))
     }
 

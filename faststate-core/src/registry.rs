@@ -14,6 +14,7 @@ mod instance;
 mod look;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod mistakes;
 mod nodes;
 mod presence;
 mod read_only;
@@ -48,6 +49,7 @@ pub use self::{
     },
     config::StateConfig,
     error::{BuildError, Error},
+    mistakes::Part,
     read_only::ReadOnly,
     state_registry::StateRegistry,
 };
@@ -69,6 +71,14 @@ pub trait Registry: Send + Sync + 'static {
     /// [`Error::SignIn`] for a user's state without a user, [`Error::Unknown`] for a session's state
     /// without a session.
     fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error>;
+
+    /// Warns in the log, once for each mistake, if this name can never be found here: a state, event or view that is
+    /// not registered, or an id that is missing or superfluous. Does nothing if only the instance does not exist.
+    ///
+    /// The provided implementation does nothing. A registry that wraps another one passes the call on.
+    fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
+        let _ = (state, has_id, part);
+    }
 
     /// Every event that can be called over HTTP.
     fn routes(&self) -> Vec<Route>;

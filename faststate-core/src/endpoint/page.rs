@@ -12,7 +12,7 @@ use super::{Endpoint, Visitor, field_errors::FieldErrors, nest, route::STREAM};
 use crate::{
     Action, Elements, Error, Handle, ReactiveState, SessionId, Snapshot, View, Viewer,
     key::check_name,
-    registry::{TopicName, Visible},
+    registry::{Part, TopicName, Visible},
     wire::attribute,
 };
 
@@ -180,7 +180,7 @@ impl Page {
     async fn signals_of<S: ReactiveState>(&self, topic: TopicName) -> Result<Snapshot<S>, Error> {
         let registry = self.inner.endpoint.registry();
         // This also checks access, which a handle does not.
-        let visible = registry.visible(&topic, self.viewer()).await?;
+        let visible = self.visible(&topic).await?;
         let handle = Handle::<S>::of(Arc::clone(registry), self.viewer(), topic.id.as_deref())?;
         let snapshot = handle.read().await?;
         match visible {
@@ -190,13 +190,23 @@ impl Page {
     }
 
     async fn elements_of(&self, topic: TopicName) -> Result<Elements, Error> {
-        match self.inner.endpoint.registry().visible(&topic, self.viewer()).await? {
+        match self.visible(&topic).await? {
             Visible::View(elements, json) => {
                 self.collect(topic, &json)?;
                 Ok(elements)
             }
             Visible::Signals(_) => Err(Error::Unknown),
         }
+    }
+
+    async fn visible(&self, topic: &TopicName) -> Result<Visible, Error> {
+        let registry = self.inner.endpoint.registry();
+        registry.visible(topic, self.viewer()).await.inspect_err(|error| {
+            if matches!(error, Error::Unknown) {
+                let part = topic.view.as_deref().map_or(Part::Signals, Part::View);
+                registry.report_mistake(&topic.state, topic.id.is_some(), part);
+            }
+        })
     }
 
     /// Shows and follows any topic: its elements, if it is a view.

@@ -138,6 +138,13 @@ impl Routes {
     }
 }
 
+/// The state and event that a path of the default form names, and whether it has an id: the path may lead nowhere.
+pub(super) fn event_named_by(path: &str) -> Option<(&str, bool, &str)> {
+    let mut segments = path.strip_prefix("/faststate/")?.split('/');
+    let (state, second, third) = (segments.next()?, segments.next()?, segments.next());
+    segments.next().is_none().then_some((state, third.is_some(), third.unwrap_or(second)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ use super::{
     Access, Audience, BuildError, Route, StateConfig, StateRegistry,
     config::Saved,
     instance::Current,
+    mistakes::Mistakes,
     nodes::keep_members,
     shared::Shared,
     state_registry::Ear,
@@ -216,7 +217,8 @@ impl RegistryBuilder {
         }
         // Set once, here.
         let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
-        let registry = Arc::new(StateRegistry { states, stores, meters, shared });
+        let registry =
+            Arc::new(StateRegistry { states, stores, meters, shared, mistakes: Mistakes::default() });
         let weak = Arc::downgrade(&registry);
         // Set once, here.
         let _ = registry.shared.registry.set(Weak::clone(&weak) as _);

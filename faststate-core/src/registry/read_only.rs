@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Call, Error, Gatekeeper, Job, Outcome, Reading, Registry, Route, TopicName, Visible};
+use super::{Call, Error, Gatekeeper, Job, Outcome, Part, Reading, Registry, Route, TopicName, Visible};
 use crate::{Handle, Health, Key, ReactiveState, Rejection, Revocation, Version, Viewer, topics::Follower};
 
 /// A registry in front of another one that can be told to accept no event from outside: for
@@ -77,6 +77,10 @@ impl ReadOnly {
 impl Registry for ReadOnly {
     fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
         self.registry.key(state, viewer, id)
+    }
+
+    fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
+        self.registry.report_mistake(state, has_id, part);
     }
 
     fn routes(&self) -> Vec<Route> {

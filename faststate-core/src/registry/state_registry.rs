@@ -13,7 +13,9 @@ use futures::future::{BoxFuture, join_all, ready};
 use tokio::time::Instant;
 
 use super::{
-    Call, Error, Gatekeeper, Job, Outcome, Reading, Registry, RegistryBuilder, Route, TopicName, Visible,
+    Call, Error, Gatekeeper, Job, Outcome, Part, Reading, Registry, RegistryBuilder, Route, TopicName,
+    Visible,
+    mistakes::{self, Mistakes},
     nodes::{self, Nodes},
     shared::Shared,
     states::AnyStates,
@@ -35,6 +37,7 @@ pub struct StateRegistry {
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "they measure nothing"))]
     pub(super) meters: BTreeMap<String, Arc<StoreMeter>>,
     pub(super) shared: Arc<Shared>,
+    pub(super) mistakes: Mistakes,
 }
 
 impl StateRegistry {
@@ -96,6 +99,23 @@ impl Registry for StateRegistry {
             Scope::Global | Scope::Record => None,
         };
         Key::new(state, scope, owner.as_deref(), id).map_err(|_| Error::Unknown)
+    }
+
+    fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
+        let mistake = match self.states.get(state) {
+            None => mistakes::unregistered(state),
+            Some(states) => {
+                let is_listed = match part {
+                    Part::Signals => true,
+                    Part::View(name) => states.has_view(name),
+                    Part::Event(name) => states.has_event(name),
+                };
+                mistakes::in_name(state, states.config().scope, has_id, part, is_listed)
+            }
+        };
+        if let Some(mistake) = mistake {
+            self.mistakes.report(mistake);
+        }
     }
 
     fn routes(&self) -> Vec<Route> {

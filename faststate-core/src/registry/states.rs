@@ -87,6 +87,8 @@ pub(super) struct States<S: ReactiveState> {
 pub(super) trait AnyStates: Send + Sync {
     fn config(&self) -> &StateConfig;
     fn routes(&self) -> Vec<Route>;
+    fn has_event(&self, name: &str) -> bool;
+    fn has_view(&self, name: &str) -> bool;
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
@@ -136,6 +138,14 @@ impl<S: ReactiveState> AnyStates for States<S> {
 
     fn routes(&self) -> Vec<Route> {
         self.events.values().map(|event| event.route.clone()).collect()
+    }
+
+    fn has_event(&self, name: &str) -> bool {
+        self.events.contains_key(name)
+    }
+
+    fn has_view(&self, name: &str) -> bool {
+        self.views.iter().any(|view| view.name() == name)
     }
 
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool {

@@ -7,6 +7,7 @@ mod events;
 mod inspector;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod mistakes;
 mod nodes;
 mod pages;
 mod spans;

@@ -1,0 +1,81 @@
+//! Names in application code that lead nowhere.
+//!
+//! A browser gets the same 404 for an unknown target and for a forbidden one (law 8), so the log has to name the mistake.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+
+use crate::{Scope, key::check_name};
+
+/// The number of mistakes that are reported. Names also come from request paths, so the log must not grow with them.
+const MAX_REPORTED: usize = 64;
+
+/// The part of a state that application code or a request path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part<'a> {
+    /// The state's signals.
+    Signals,
+    /// A view, by its name.
+    View(&'a str),
+    /// An event, by its name.
+    Event(&'a str),
+}
+
+/// Warns about each mistake once.
+#[derive(Debug, Default)]
+pub(super) struct Mistakes(Mutex<HashSet<String>>);
+
+impl Mistakes {
+    pub(super) fn report(&self, mistake: String) {
+        {
+            let mut reported = self.0.lock();
+            if reported.len() >= MAX_REPORTED || reported.contains(&mistake) {
+                return;
+            }
+            reported.insert(mistake.clone());
+        }
+        tracing::warn!("{mistake}");
+    }
+}
+
+/// The mistake in a name of a state that is not registered.
+pub(super) fn unregistered(state: &str) -> Option<String> {
+    check_name(state).ok()?;
+    Some(format!("the state `{state}` is not registered: add `.state::<..>(..)` to the registry's builder"))
+}
+
+/// The mistake in a name of a registered state or of one of its parts, if there is one.
+pub(super) fn in_name(
+    state: &str,
+    scope: Scope,
+    has_id: bool,
+    part: Part<'_>,
+    is_listed: bool,
+) -> Option<String> {
+    let (subject, method) = match part {
+        Part::Signals => (format!("the state `{state}`"), "follow"),
+        Part::View(name) => (format!("the view `{name}` of the state `{state}`"), "view"),
+        Part::Event(name) => {
+            check_name(name).ok()?;
+            (format!("the event `{name}` of the state `{state}`"), "event")
+        }
+    };
+    match (part, scope.has_id(), has_id) {
+        (Part::View(_) | Part::Event(_), ..) if !is_listed => {
+            Some(format!("{subject} is not registered: add `.{method}(..)` where the state is registered"))
+        }
+        (Part::Event(_), true, false) => {
+            Some(format!("{subject} was sent without an id: call `.on(id)` on its action"))
+        }
+        (Part::Event(_), false, true) => Some(format!(
+            "{subject} was sent with an id, but the state has none: remove `.on(id)` from its action"
+        )),
+        (_, true, false) => {
+            Some(format!("{subject} needs an id: call `{method}_id`, or `record` for a handle"))
+        }
+        (_, false, true) => Some(format!("{subject} has no ids: call `{method}`, or `global` for a handle")),
+        (_, true, true) | (_, false, false) => None,
+    }
+}
