@@ -108,10 +108,9 @@ impl Page {
     ///
     /// A followed state has them already. Call this for a page that sends events to a state without following it:
     /// an expression that reads `$_errors.product.p1.name` throws if `$_errors.product` does not exist.
-    pub fn errors<S: ReactiveState>(&self, id: Option<&str>) -> &Self {
+    pub fn errors<S: ReactiveState>(&self, id: Option<&str>) {
         let errors = FieldErrors::of(S::NAME, id);
         nest::merge(&mut self.inner.collected.lock().signals, errors.initial());
-        self
     }
 
     /// The initial signals, for `data-signals`: the same escaped by a template and raw.

@@ -28,15 +28,14 @@ pub enum Part<'a> {
 pub(super) struct Mistakes(Mutex<HashSet<String>>);
 
 impl Mistakes {
-    pub(super) fn report(&self, mistake: String) {
-        {
+    pub(super) fn report(&self, mistake: &str) {
+        let is_new = {
             let mut reported = self.0.lock();
-            if reported.len() >= MAX_REPORTED || reported.contains(&mistake) {
-                return;
-            }
-            reported.insert(mistake.clone());
+            reported.len() < MAX_REPORTED && reported.insert(mistake.to_owned())
+        };
+        if is_new {
+            tracing::warn!("{mistake}");
         }
-        tracing::warn!("{mistake}");
     }
 }
 

@@ -114,7 +114,7 @@ impl Registry for StateRegistry {
             }
         };
         if let Some(mistake) = mistake {
-            self.mistakes.report(mistake);
+            self.mistakes.report(&mistake);
         }
     }
 

@@ -5,7 +5,7 @@ use http::Request;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    app::{Counter, Note, Shown, Vault, start},
+    app::{Counter, Shown, Vault, start},
     spans::Lines,
 };
 
