@@ -46,7 +46,7 @@ impl<S: ReactiveState> States<S> {
             loop {
                 tokio::time::sleep(AGAIN).await;
                 let Some(me) = me.upgrade() else { return };
-                if me.is_resting() {
+                if me.guard.as_ref().is_some_and(|guard| guard.refuses_loads()) {
                     continue;
                 }
                 let gone = instance.upkeep.lock().suspect

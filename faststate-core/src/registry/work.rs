@@ -95,8 +95,14 @@ impl<S: ReactiveState> States<S> {
             Work::Adopt(change) => Box::pin(self.adopt(instance, *change, deadline)).await,
             Work::Delete => Box::pin(self.delete(instance, deadline)).await,
         };
-        if matches!(outcome, Err(Error::Unavailable(StoreError::Unavailable(_)) | Error::OutcomeUnknown)) {
-            self.unanswered(instance);
+        match &outcome {
+            // Only saves rest: what this node loaded is as good as before.
+            Err(Error::Unavailable(StoreError::Unavailable(error)))
+                if error.is::<Resting>() && !self.is_resting() => {}
+            Err(Error::Unavailable(StoreError::Unavailable(_)) | Error::OutcomeUnknown) => {
+                self.unanswered(instance);
+            }
+            _ => {}
         }
         outcome
     }
@@ -211,6 +217,8 @@ impl<S: ReactiveState> States<S> {
                     instance.upkeep.lock().doubt();
                     (verified, unknown) = (false, true);
                     doubtful = Some(unsaved);
+                    // Saves may rest although loads are answered: without a pause, this would spin.
+                    tokio::time::sleep_until(deadline.min(Instant::now() + PAUSE)).await;
                 }
                 Err(error) => {
                     self.store_meter.failed_saves.add(1);

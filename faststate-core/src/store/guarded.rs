@@ -1,42 +1,42 @@
-//! A store that is asked only while it answers.
+//! A circuit breaker around a store.
+
+mod circuit;
 
 use std::{
     fmt,
     future::Future,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::watch,
     time::{Instant, sleep, timeout},
 };
 
+use self::circuit::{Admission, Circuit, Opened};
 use super::{Expect, Loaded, Receipt, Record, Saving, Store, StoreError};
 use crate::{Key, Version};
 
-/// How many failures in a row make it rest.
-const FAILURES: u32 = 3;
-/// The first and the longest pause before it is asked whether it answers again; each is up to half as
-/// long again, at random, so that many nodes do not come back at once.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
-
 /// Wraps a store: each call has one deadline (2 s, settable), and after 3 calls in a row without an
 /// answer the store rests: calls fail at once with [`StoreError::Unavailable`], whose source is
-/// [`Resting`]. A ping asks after 100 ms, then less and less often up to about once a second, whether it
-/// answers again; then all goes on (law 13).
+/// [`Resting`] (law 13).
 ///
-/// Any answer counts, a refusal too. The registry wraps each of its stores in one, with its own deadline.
+/// Calls that read are counted apart from calls that write, as a store may still answer one kind: a full
+/// disk or a server that became read-only still answers loads. Any answer counts, a refusal too, and a call
+/// that failed while the store answered others of its kind does not count as a failure.
+///
+/// A resting store is pinged after 100 ms, then less and less often up to about once a second. Once it
+/// answers, up to 3 calls at a time are let through to try it, and the others still fail at once. The first
+/// answer ends the rest; the first failure prolongs it, and the pauses keep their length. The registry wraps
+/// each of its stores in one, with its own deadline.
 pub struct Guarded<S: ?Sized> {
     store: Arc<S>,
     deadline: Duration,
-    circuit: Arc<Circuit>,
+    loads: Arc<Circuit>,
+    saves: Arc<Circuit>,
 }
 
 /// The store is not asked at the moment, because it gave no answer several times in a row.
@@ -45,33 +45,27 @@ pub struct Guarded<S: ?Sized> {
 #[non_exhaustive]
 pub struct Resting;
 
-#[derive(Default)]
-struct Circuit {
-    state: Mutex<State>,
-    /// The state's, for those who only look.
-    resting: AtomicBool,
-    /// Tells each new life.
-    lives: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct State {
-    /// How often it has come back: what was asked before says nothing about it now.
-    life: u64,
-    failures: u32,
-    resting: bool,
-}
-
 impl<S: ?Sized> Guarded<S> {
-    /// Whether calls fail at once at the moment.
+    /// Whether loads fail at once at the moment, except for a few that try the store.
     #[must_use]
     pub fn is_resting(&self) -> bool {
-        self.circuit.resting.load(Ordering::Relaxed)
+        self.loads.is_resting()
     }
 
-    /// Changes whenever the store answers again after a rest.
+    /// Whether saves, deletes and touches fail at once at the moment, except for a few that try the store.
+    #[must_use]
+    pub fn is_save_resting(&self) -> bool {
+        self.saves.is_resting()
+    }
+
+    /// Whether every load fails at once at the moment.
+    pub(crate) fn refuses_loads(&self) -> bool {
+        self.loads.is_open()
+    }
+
+    /// Changes whenever a few loads may try the store after a rest.
     pub(crate) fn returns(&self) -> watch::Receiver<u64> {
-        self.circuit.lives.subscribe()
+        self.loads.returns()
     }
 }
 
@@ -85,7 +79,8 @@ impl<S: Store> Guarded<S> {
 
 impl<S: Store + ?Sized> Guarded<S> {
     pub(crate) fn shared(store: Arc<S>) -> Self {
-        Self { store, deadline: Duration::from_secs(2), circuit: Arc::default() }
+        let circuit = |calls| Arc::new(Circuit::new(calls));
+        Self { store, deadline: Duration::from_secs(2), loads: circuit("loads"), saves: circuit("saves") }
     }
 
     /// How long a call may take (2 s).
@@ -95,86 +90,84 @@ impl<S: Store + ?Sized> Guarded<S> {
         self
     }
 
-    async fn call<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let life = {
-            let state = self.circuit.state.lock();
-            if state.resting {
-                return Err(StoreError::Unavailable(Resting.into()));
-            }
-            state.life
-        };
-        let mut watch = Watch { guarded: self, life, asked: Instant::now(), answered: false };
-        let answer = match timeout(self.deadline, call).await {
-            Ok(answer) => answer,
-            Err(late) => Err(StoreError::Unavailable(late.into())),
-        };
-        watch.answered = true;
+    /// Makes a call that `circuit` counts.
+    async fn call<T>(
+        &self,
+        circuit: &Arc<Circuit>,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let Some(admission) = circuit.admit() else { return Err(resting()) };
+        let mut pending =
+            Pending { guarded: self, circuit, admission, began: Instant::now(), has_ended: false };
+        let answer = self.in_time(call).await;
+        pending.has_ended = true;
         match &answer {
-            Err(error @ StoreError::Unavailable(_)) => self.failed(life, error),
-            _ => self.answered(life),
+            Err(error @ StoreError::Unavailable(_)) => self.failed(circuit, &pending.admission, error),
+            _ => circuit.answered(&pending.admission),
         }
         answer
     }
 
-    fn answered(&self, life: u64) {
-        let mut state = self.circuit.state.lock();
-        if state.life == life {
-            state.failures = 0;
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match timeout(self.deadline, call).await {
+            Ok(answer) => answer,
+            Err(late) => Err(StoreError::Unavailable(late.into())),
         }
     }
 
-    fn failed(&self, life: u64, error: &(dyn std::error::Error + 'static)) {
-        let mut state = self.circuit.state.lock();
-        if state.life != life || state.resting {
-            return;
-        }
-        state.failures += 1;
-        // Without a runtime, at its end, nobody could wake it.
+    fn failed(
+        &self,
+        circuit: &Arc<Circuit>,
+        admission: &Admission,
+        error: &(dyn std::error::Error + 'static),
+    ) {
+        // Without a runtime, at its end, no task could close the circuit again.
         let Ok(runtime) = Handle::try_current() else { return };
-        if state.failures < FAILURES {
-            return;
+        let Some(opened) = circuit.failed(admission) else { return };
+        // Once per outage.
+        if opened == Opened::First {
+            tracing::warn!(store = ?self.store, calls = circuit.calls, error, "a store rests until it answers");
         }
-        state.resting = true;
-        self.circuit.resting.store(true, Ordering::Relaxed);
-        drop(state);
-        tracing::warn!(store = ?self.store, error, "a store rests until it answers again");
-        runtime.spawn(probe(Arc::downgrade(&self.store), Arc::downgrade(&self.circuit), self.deadline));
+        runtime.spawn(probe(Arc::downgrade(&self.store), Arc::downgrade(circuit), self.deadline));
     }
 }
 
-/// Asks until there is an answer, or nobody wants it any more.
+fn resting() -> StoreError {
+    StoreError::Unavailable(Resting.into())
+}
+
+/// Pings the store until it answers, and then lets trial calls through.
 async fn probe<S: Store + ?Sized>(store: Weak<S>, circuit: Weak<Circuit>, deadline: Duration) {
-    let (mut pause, longest) = PAUSES;
     loop {
-        sleep(pause.mul_f64(1.0 + rand::random::<f64>() / 2.0)).await;
-        pause = (pause * 2).min(longest);
+        let Some(pause) = circuit.upgrade().map(|circuit| circuit.next_pause()) else { return };
+        sleep(pause).await;
         let (Some(store), Some(circuit)) = (store.upgrade(), circuit.upgrade()) else { return };
         // Not for the whole deadline: it may have come back right after it was asked.
         if matches!(timeout(deadline / 2, store.ping()).await, Ok(Ok(()))) {
-            let mut state = circuit.state.lock();
-            *state = State { life: state.life + 1, ..State::default() };
-            circuit.resting.store(false, Ordering::Relaxed);
-            let life = state.life;
-            drop(state);
-            circuit.lives.send_replace(life);
-            tracing::info!(?store, "a store answers again");
-            return;
+            return circuit.half_open();
         }
     }
 }
 
-/// A caller with a deadline of its own drops the call: that tells something too, if it has waited long.
-struct Watch<'a, S: Store + ?Sized> {
+/// A call in flight. A caller with a deadline of its own drops it early; after a long wait that counts as
+/// a failure.
+struct Pending<'a, S: Store + ?Sized> {
     guarded: &'a Guarded<S>,
-    life: u64,
-    asked: Instant,
-    answered: bool,
+    circuit: &'a Arc<Circuit>,
+    admission: Admission,
+    began: Instant,
+    has_ended: bool,
 }
 
-impl<S: Store + ?Sized> Drop for Watch<'_, S> {
+impl<S: Store + ?Sized> Drop for Pending<'_, S> {
     fn drop(&mut self) {
-        if !self.answered && self.asked.elapsed() >= self.guarded.deadline / 2 {
-            self.guarded.failed(self.life, &Abandoned);
+        if self.has_ended {
+            return;
+        }
+        if self.began.elapsed() >= self.guarded.deadline / 2 {
+            self.guarded.failed(self.circuit, &self.admission, &Abandoned);
+        } else {
+            self.circuit.dropped(&self.admission);
         }
     }
 }
@@ -186,7 +179,7 @@ struct Abandoned;
 #[async_trait]
 impl<S: Store + ?Sized> Store for Guarded<S> {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        self.call(self.store.load(key, receipt)).await
+        self.call(&self.loads, self.store.load(key, receipt)).await
     }
 
     async fn save(
@@ -196,23 +189,37 @@ impl<S: Store + ?Sized> Store for Guarded<S> {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, StoreError> {
-        self.call(self.store.save(key, record, expect, receipt)).await
+        self.call(&self.saves, self.store.save(key, record, expect, receipt)).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.call(self.store.delete(key, version)).await
+        self.call(&self.saves, self.store.delete(key, version)).await
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.call(self.store.touch(key, ttl)).await
+        self.call(&self.saves, self.store.touch(key, ttl)).await
     }
 
+    /// Not counted: a sweep that takes long says nothing about saves.
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.call(self.store.sweep(limit)).await
+        if self.saves.is_open() {
+            return Err(resting());
+        }
+        self.in_time(self.store.sweep(limit)).await
     }
 
+    /// A store that is not asked to load or to save is not healthy. An answer says nothing about loads, so
+    /// only failures are counted.
     async fn ping(&self) -> Result<(), StoreError> {
-        self.call(self.store.ping()).await
+        if self.saves.is_open() {
+            return Err(resting());
+        }
+        let Some(admission) = self.loads.admit_ping() else { return Err(resting()) };
+        let answer = self.in_time(self.store.ping()).await;
+        if let Err(error @ StoreError::Unavailable(_)) = &answer {
+            self.failed(&self.loads, &admission, error);
+        }
+        answer
     }
 
     /// As the store does it: without a deadline, and rest or no rest.
@@ -226,6 +233,7 @@ impl<S: fmt::Debug + ?Sized> fmt::Debug for Guarded<S> {
         f.debug_struct("Guarded")
             .field("store", &&*self.store)
             .field("resting", &self.is_resting())
+            .field("save_resting", &self.is_save_resting())
             .finish_non_exhaustive()
     }
 }

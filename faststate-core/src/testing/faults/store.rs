@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     Key, Store, Version,
@@ -29,6 +29,9 @@ pub enum StoreFault {
     None,
     /// It answers after so long.
     Slow(Duration),
+    /// It takes one call after the other, each for so long: the others wait in its queue, and a call whose
+    /// caller gave up keeps its place.
+    Queue(Duration),
     /// It never answers and does nothing.
     Hang,
     /// It does what it should and never answers.
@@ -58,6 +61,8 @@ struct Faults {
     deletes: StoreFault,
     saves: VecDeque<StoreFault>,
     minted: HashSet<[u8; 16]>,
+    /// When the queue is empty.
+    free: Option<Instant>,
 }
 
 impl FaultyStore {
@@ -110,6 +115,15 @@ impl FaultyStore {
         faults.saves.pop_front().unwrap_or(faults.always)
     }
 
+    /// Joins the queue. Returns when the call's turn ends.
+    fn take_place(&self, each: Duration) -> Instant {
+        let mut faults = self.faults.lock();
+        let now = Instant::now();
+        let free = faults.free.map_or(now, |free| free.max(now)) + each;
+        faults.free = Some(free);
+        free
+    }
+
     async fn with<T: Send>(
         &self,
         fault: StoreFault,
@@ -119,6 +133,10 @@ impl FaultyStore {
             StoreFault::None | StoreFault::Conflict => call.await,
             StoreFault::Slow(delay) => {
                 sleep(delay).await;
+                call.await
+            }
+            StoreFault::Queue(each) => {
+                sleep_until(self.take_place(each)).await;
                 call.await
             }
             StoreFault::Hang => pending().await,
