@@ -79,7 +79,7 @@ impl RedisStoreBuilder {
             .build_unchecked(connector);
         let line = Line { pool: pool.clone(), failure: failure.clone(), address: address.clone() };
         let queue = Queue::start(line, self.connections, timeout);
-        queue.ask(Order::Ping).await?;
+        queue.ask(Order::ping(&prefix)).await?;
         let durability = match pool.get().await {
             Ok(mut connection) => {
                 Durability::judge(connection.exchange(durability::question()).await.map_err(Problem::Redis)?)

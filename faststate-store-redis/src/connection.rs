@@ -137,8 +137,10 @@ impl Connection {
     pub(crate) async fn exchange(&mut self, mut pipeline: Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
         let answers: RedisResult<Vec<RedisResult<Value>>> =
             pipeline.ignore_errors().query_async(&mut self.redis).await;
-        let replica =
-            |answer: &RedisResult<Value>| answer.as_ref().is_err_and(|error| says(error, "READONLY"));
+        let replica = |answer: &RedisResult<Value>| {
+            let is_refused = |error| says(error, "READONLY") || says(error, "MASTERDOWN");
+            answer.as_ref().is_err_and(is_refused)
+        };
         // Late or cut, or it leads to what has become a replica: this connection is of no use any more.
         if answers.as_ref().map_or(true, |answers| answers.iter().any(replica)) {
             self.cut.store(true, Ordering::Relaxed);

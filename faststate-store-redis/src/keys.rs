@@ -34,6 +34,11 @@ impl Prefix {
         format!("{}{{{key}}}:{:032x}", self.0, u128::from_be_bytes(*receipt.as_bytes()))
     }
 
+    /// A Redis key that nothing is ever stored at.
+    pub(crate) fn nothing(&self) -> String {
+        format!("{}nothing", self.0)
+    }
+
     /// A channel to publish on; in a cluster a key's changes are in the slot of its record.
     pub(crate) fn channel(&self, channel: &Channel) -> String {
         match channel {

@@ -69,7 +69,7 @@
 //!
 //! A call fails within two seconds (settable) as [`StoreError::Unavailable`], and the outcome of a save
 //! is then unknown: the engine asks again, with the receipt. A connection that is cut is replaced, with
-//! jitter; nothing that was sent is sent again. [`StoreError::Full`] means that Redis refuses writes for
+//! jitter, as is one whose server has become a replica; nothing that was sent is sent again. [`StoreError::Full`] means that Redis refuses writes for
 //! now (`OOM`, `MISCONF`, `NOREPLICAS`) and that nothing changed.
 //!
 //! [`StoreError::Unavailable`]: faststate_core::store::StoreError::Unavailable

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bb8_redis::redis::{Cmd, FromRedisValue as _, ParsingError, Pipeline, RedisResult, Value, cmd};
+use bb8_redis::redis::{Cmd, FromRedisValue as _, ParsingError, Pipeline, RedisResult, Value};
 use bytes::Bytes;
 use faststate_core::{
     Key, Version,
@@ -64,7 +64,9 @@ pub(crate) enum Order {
         record: String,
         ttl: Duration,
     },
-    Ping,
+    Ping {
+        nothing: String,
+    },
 }
 
 impl Order {
@@ -102,11 +104,15 @@ impl Order {
         Self::Touch { record: prefix.record(key), ttl }
     }
 
+    pub(crate) fn ping(prefix: &Prefix) -> Self {
+        Self::Ping { nothing: prefix.nothing() }
+    }
+
     /// About how many bytes it sends.
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Save { value, .. } => value.len() + 256,
-            Self::Load { .. } | Self::Delete { .. } | Self::Touch { .. } | Self::Ping => 256,
+            Self::Load { .. } | Self::Delete { .. } | Self::Touch { .. } | Self::Ping { .. } => 256,
         }
     }
 
@@ -131,7 +137,10 @@ impl Order {
             Self::Touch { record, ttl } => {
                 command.arg("PEXPIRE").arg(record).arg(millis(*ttl));
             }
-            Self::Ping => return cmd("PING"),
+            // Changes nothing, but is a write: a replica, or a server that cannot write, refuses it.
+            Self::Ping { nothing } => {
+                command.arg("DEL").arg(nothing);
+            }
         }
         command
     }

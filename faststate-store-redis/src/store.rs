@@ -79,7 +79,7 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.queue.ask(Order::Ping).await?;
+        self.queue.ask(Order::ping(&self.prefix)).await?;
         Ok(())
     }
 }
