@@ -49,7 +49,9 @@
 //! `cargo bench --bench stores` compares all of them with a check-out and a transaction for each save.
 //!
 //! Statements are prepared once for each connection, and no query asks a connection whether it still
-//! lives: the first call that finds it dead has all of its age replaced. The stores over a server need the
+//! lives: the first call that finds it dead has all of its age replaced. The same happens when a server
+//! has become read-only, as after a failover, so that new connections lead to its successor. An error
+//! that a server answers a statement with costs no connection. The stores over a server need the
 //! tokio runtime that they were opened in.
 //!
 //! # Time-outs

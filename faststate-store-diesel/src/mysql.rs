@@ -23,7 +23,7 @@ use crate::{
     builder::Settings,
     error::Error,
     group::{Group, Save, Saves, Together},
-    pool::Pool,
+    pool::{Link, Pool},
     row::{Columns, Row, Stored, loaded, millis},
     statement::{Bind, Statement, only},
 };
@@ -37,12 +37,14 @@ pub(crate) struct Mysql {
 struct Server {
     opener: Arc<Opener>,
     pool: Pool<AsyncMysqlConnection>,
+    /// The most bytes of data that fit into a packet (`max_allowed_packet`), or as many as there can be.
+    longest: usize,
 }
 
 impl Mysql {
     pub(crate) async fn open(url: &str, settings: Settings) -> Result<Self, Error> {
         let opener = Arc::new(Opener::new(url, settings.timeout)?);
-        opener.prepare_database().await?;
+        let longest = opener.prepare_database().await?;
         let pool = Pool::new(settings, {
             let opener = Arc::clone(&opener);
             move || {
@@ -50,7 +52,7 @@ impl Mysql {
                 Box::pin(async move { opener.open().await })
             }
         });
-        let server = Arc::new(Server { opener, pool });
+        let server = Arc::new(Server { opener, pool, longest });
         // Half of the connections: the server works on each transaction step by step.
         let saves = Group::start(Arc::clone(&server), settings.connections / 2, settings);
         Ok(Self { server, saves })
@@ -111,6 +113,10 @@ impl Backend for Mysql {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, Error> {
+        let (bytes, most) = (record.data.len(), self.server.longest);
+        if bytes > most {
+            return Err(Error::TooLarge { bytes, most });
+        }
         self.saves.save(key, record, expect, receipt).await
     }
 
@@ -133,7 +139,7 @@ impl Backend for Mysql {
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        self.server.run(Statement::new("DO 1", &[])).await.map(|_| ())
+        self.server.run(Statement::new(sql::PING, &[])).await.map(|_| ())
     }
 }
 
@@ -164,15 +170,47 @@ fn is_taken(error: &DieselError) -> bool {
     matches!(error, DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
 }
 
+impl Link for AsyncMysqlConnection {
+    /// The driver notices nothing between two calls.
+    fn is_closed(&mut self) -> bool {
+        false
+    }
+}
+
 /// Whether the server answered with this error, and waits for the next statement. Diesel gives a lost
-/// connection the same kind as most of the server's answers; only the text tells.
+/// connection the same kind as most of the server's answers, without the server's code; only the text tells, which is
+/// English (see `connection`).
 fn is_answer(error: &DieselError) -> bool {
-    is_taken(error) || error.to_string().contains("try restarting transaction")
+    /// How the driver's own errors begin.
+    const DRIVER: [&str; 4] = ["Input/output error:", "Driver error:", "Other error:", "URL error:"];
+    /// What a server says that is about to go, or takes no writes: `read_only` and `super_read_only` (1290), InnoDB
+    /// (1836), group replication (3100, 3101), Galera (1047), shutdown (1053), offline mode (3032), a killed
+    /// connection (1927), a cut one (1158 to 1161).
+    const ROLE: [&str; 9] = [
+        "read-only option",
+        "read-only mode",
+        "replication hook",
+        "Plugin instructed the server to rollback",
+        "WSREP has not yet prepared node",
+        "Server shutdown in progress",
+        "offline mode",
+        "Connection was killed",
+        "communication packets",
+    ];
+    match error {
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, answer) => {
+            let text = answer.message();
+            !DRIVER.iter().any(|driver| text.starts_with(driver))
+                && !ROLE.iter().any(|role| text.contains(role))
+        }
+        DieselError::DatabaseError(kind, _) => !matches!(kind, DatabaseErrorKind::ReadOnlyTransaction),
+        _ => false,
+    }
 }
 
 /// Whether the server asks to try again: a deadlock, or too long a wait for a lock.
 fn is_restart(error: &Error) -> bool {
-    matches!(error, Error::Query(error) if is_answer(error))
+    matches!(error, Error::Query(error) if error.to_string().contains("try restarting transaction"))
 }
 
 /// Whether it was undone because others were in the way, and may succeed at once.

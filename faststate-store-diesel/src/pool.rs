@@ -17,12 +17,13 @@ use crate::{builder::Settings, error::Error};
 
 type Connecting<C> = Pin<Box<dyn Future<Output = Result<C, Error>> + Send>>;
 
-/// A pool that asks no connection whether it still lives: a call finds out, and then all connections as
-/// old as its own are replaced.
+/// A pool that sends no query to find out whether a connection is alive. A driver that notices the end of its connection
+/// reports it through [`Link::is_closed`]; otherwise a call finds out, and then all connections as old as its own are
+/// replaced.
 ///
 /// Only a connection whose last call came to its end goes back: what a dropped or failed one would still
 /// answer, nobody knows.
-pub(crate) struct Pool<C: Send + 'static> {
+pub(crate) struct Pool<C: Link> {
     pool: bb8::Pool<Manager<C>>,
     shared: Arc<Shared>,
     within: Duration,
@@ -50,13 +51,19 @@ struct Connection<C> {
     busy: bool,
 }
 
+/// A driver's connection.
+pub(crate) trait Link: Send + 'static {
+    /// Whether the connection is known to have ended. Sends nothing.
+    fn is_closed(&mut self) -> bool;
+}
+
 /// A connection for one call.
-pub(crate) struct Lease<'a, C: Send + 'static> {
+pub(crate) struct Lease<'a, C: Link> {
     connection: bb8::PooledConnection<'a, Manager<C>>,
     shared: &'a Shared,
 }
 
-impl<C: Send + 'static> Pool<C> {
+impl<C: Link> Pool<C> {
     pub(crate) fn new(
         settings: Settings,
         connect: impl Fn() -> Connecting<C> + Send + Sync + 'static,
@@ -86,13 +93,14 @@ impl<C: Send + 'static> Pool<C> {
     }
 }
 
-impl<C: Send + 'static> Lease<'_, C> {
+impl<C: Link> Lease<'_, C> {
     pub(crate) fn connection(&mut self) -> &mut C {
         &mut self.connection.inner
     }
 
     /// Gives the connection back and the call's outcome on. `is_answer` tells whether an error came from
-    /// the server as an answer, so that the connection is as good as before.
+    /// the server as an answer to the statement, so that the connection is as good as before. Any other error concerns
+    /// the connection or the server's role, and so all connections of the same age.
     pub(crate) fn end<T>(
         mut self,
         outcome: Result<T, Error>,
@@ -101,6 +109,8 @@ impl<C: Send + 'static> Lease<'_, C> {
         match &outcome {
             Ok(_) => self.connection.busy = false,
             Err(Error::Query(error)) if is_answer(error) => self.connection.busy = false,
+            // How far the transaction came is unknown, so this connection is closed, and no other.
+            Err(Error::Transaction(error)) if is_answer(error) => {}
             Err(_) => {
                 // Others of its age most likely are dead too, and each would cost somebody a call.
                 let (old, order) = (self.connection.generation, Ordering::Relaxed);
@@ -111,7 +121,7 @@ impl<C: Send + 'static> Lease<'_, C> {
     }
 }
 
-impl<C: Send + 'static> bb8::ManageConnection for Manager<C> {
+impl<C: Link> bb8::ManageConnection for Manager<C> {
     type Connection = Connection<C>;
     type Error = Error;
 
@@ -125,18 +135,16 @@ impl<C: Send + 'static> bb8::ManageConnection for Manager<C> {
     }
 
     async fn is_valid(&self, connection: &mut Connection<C>) -> Result<(), Error> {
-        if connection.generation < self.shared.generation.load(Ordering::Relaxed) {
-            return Err(Error::Gone);
-        }
-        Ok(())
+        let is_old = connection.generation < self.shared.generation.load(Ordering::Relaxed);
+        if is_old || connection.inner.is_closed() { Err(Error::Gone) } else { Ok(()) }
     }
 
     fn has_broken(&self, connection: &mut Connection<C>) -> bool {
-        connection.busy
+        connection.busy || connection.inner.is_closed()
     }
 }
 
-impl<C: Send + 'static> fmt::Debug for Pool<C> {
+impl<C: Link> fmt::Debug for Pool<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("state", &self.pool.state()).finish_non_exhaustive()
     }

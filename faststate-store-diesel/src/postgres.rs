@@ -13,7 +13,10 @@ use diesel::{
     result::{DatabaseErrorKind, Error as DieselError},
     sql_types::BigInt,
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+use diesel_async::{
+    AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _,
+    pooled_connection::PoolableConnection as _,
+};
 use faststate_core::{
     Key, Version,
     store::{Expect, Loaded, Receipt, Record, Saving},
@@ -27,7 +30,7 @@ use crate::{
     builder::Settings,
     error::Error,
     group::{Group, Save, Saves, Together},
-    pool::Pool,
+    pool::{Link, Pool},
     row::{Columns, Row, Stored, loaded, millis},
     statement::{Bind, Statement, only},
 };
@@ -131,7 +134,7 @@ impl Backend for Postgres {
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        self.server.run(Statement::new("SELECT 1", &[])).await.map(|_| ())
+        self.server.run(Statement::new(sql::PING, &[])).await.map(|_| ())
     }
 }
 
@@ -218,11 +221,21 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// Whether the server answered with this error, and waits for the next statement.
+impl Link for AsyncPgConnection {
+    /// After 57P01 (`pg_terminate_backend`, a shutdown), 57P02 and the like the server closes the connection, which its
+    /// driver notices.
+    fn is_closed(&mut self) -> bool {
+        self.is_broken()
+    }
+}
+
+/// Whether the server answered with this error, and waits for the next statement. A read-only server (25006) will refuse
+/// every other save as well: it was demoted, and a new connection may lead to its successor.
 fn is_answer(error: &DieselError) -> bool {
+    use DatabaseErrorKind::{ClosedConnection, ReadOnlyTransaction, UnableToSendCommand};
     match error {
         DieselError::DatabaseError(kind, _) => {
-            !matches!(kind, DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection)
+            !matches!(kind, ClosedConnection | ReadOnlyTransaction | UnableToSendCommand)
         }
         _ => false,
     }

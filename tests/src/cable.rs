@@ -19,6 +19,7 @@ pub struct Cable {
 
 #[derive(Debug)]
 struct Wire {
+    server: Mutex<SocketAddr>,
     cut: Mutex<bool>,
     mended: Condvar,
 }
@@ -29,12 +30,13 @@ impl Cable {
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let wire = Arc::new(Wire { cut: Mutex::new(false), mended: Condvar::new() });
+        let wire =
+            Arc::new(Wire { server: Mutex::new(server), cut: Mutex::new(false), mended: Condvar::new() });
         let accepting = Arc::clone(&wire);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let wire = Arc::clone(&accepting);
-                thread::spawn(move || wire.connect(client, server));
+                thread::spawn(move || wire.connect(client));
             }
         });
         Self { address, wire }
@@ -44,6 +46,11 @@ impl Cable {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to another server; those that are open stay where they are.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *lock(&self.wire.server) = server;
     }
 
     /// Passes nothing on from now on.
@@ -59,9 +66,9 @@ impl Cable {
 }
 
 impl Wire {
-    fn connect(self: Arc<Self>, client: TcpStream, server: SocketAddr) {
+    fn connect(self: Arc<Self>, client: TcpStream) {
         self.wait();
-        let Ok(server) = TcpStream::connect(server) else { return };
+        let Ok(server) = TcpStream::connect(*lock(&self.server)) else { return };
         let (Ok(from), Ok(to)) = (server.try_clone(), client.try_clone()) else { return };
         let back = Arc::clone(&self);
         thread::spawn(move || back.pass(from, to));

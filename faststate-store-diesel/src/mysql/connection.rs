@@ -33,6 +33,9 @@ CREATE TABLE IF NOT EXISTS faststate_receipts (
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC
 "];
 
+/// How much more than its data a save sends in one packet: the key, which has up to 2 KiB, and numbers.
+const OVERHEAD: usize = 4096;
+
 /// Opens connections to one database.
 pub(super) struct Opener {
     opts: Opts,
@@ -48,6 +51,10 @@ impl Opener {
         let setup = [
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
             format!("SET SESSION innodb_lock_wait_timeout = {wait}"),
+            // The statements convert the local time into a number, which no daylight saving may change.
+            "SET SESSION time_zone = '+00:00'".to_owned(),
+            // Errors are known by their text.
+            "SET SESSION lc_messages = 'en_US'".to_owned(),
             "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')".to_owned(),
         ];
         let opts = OptsBuilder::from_opts(opts)
@@ -69,8 +76,9 @@ impl Opener {
         timeout(self.timeout, connect).await.unwrap_or(Err(Error::Late(self.timeout)))
     }
 
-    /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms.
-    pub(super) async fn prepare_database(&self) -> Result<(), Error> {
+    /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms. Gives the most bytes
+    /// of data that a record may have there.
+    pub(super) async fn prepare_database(&self) -> Result<usize, Error> {
         let mut connection = self.open().await?;
         // A user that may not make tables can use those that are there.
         let table = "SELECT count(*) FROM information_schema.tables
@@ -84,7 +92,9 @@ impl Opener {
         if number(&mut connection, flush).await? != Some(1) {
             tracing::warn!("innodb_flush_log_at_trx_commit is not 1 on this server: a crash loses data");
         }
-        Ok(())
+        let packet = number(&mut connection, "SELECT CAST(@@max_allowed_packet AS SIGNED)").await?;
+        let packet = packet.and_then(|packet| usize::try_from(packet).ok()).unwrap_or(usize::MAX);
+        Ok(packet.saturating_sub(OVERHEAD))
     }
 }
 

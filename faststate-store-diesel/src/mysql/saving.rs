@@ -4,7 +4,7 @@ use diesel::{QueryResult, sql_types::BigInt};
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use faststate_core::store::{Expect, Receipt, Saving};
 
-use super::{is_restart, is_taken, sql};
+use super::{is_answer, is_taken, sql};
 use crate::{
     error::Error,
     group::{Save, Together},
@@ -12,16 +12,12 @@ use crate::{
     statement::{Bind, Statement, only},
 };
 
-/// Saves one. An error that asks to try again leaves no transaction behind.
+/// Saves one.
 pub(super) async fn alone(connection: &mut AsyncMysqlConnection, save: &Save) -> Result<Saving, Error> {
     if save.receipt.is_none() {
         return Ok(put(connection, save).await?.unwrap_or(Saving::Duplicate));
     }
-    let outcome = transaction(connection, &[save]).await;
-    if outcome.as_ref().is_err_and(is_restart) {
-        connection.batch_execute("ROLLBACK").await?;
-    }
-    match outcome? {
+    match transaction(connection, &[save]).await? {
         Together::Done(savings) => Ok(savings.into_iter().next().unwrap_or(Saving::Conflict)),
         Together::Undone => Ok(Saving::Duplicate),
     }
@@ -33,8 +29,7 @@ pub(super) async fn together(
     saves: &[&Save],
 ) -> Result<Together, Error> {
     match transaction(connection, saves).await {
-        Err(error) if is_restart(&error) => {
-            connection.batch_execute("ROLLBACK").await?;
+        Err(Error::Query(error)) if is_answer(&error) => {
             tracing::debug!(%error, "saves are undone together, and tried one by one");
             Ok(Together::Undone)
         }
@@ -42,16 +37,25 @@ pub(super) async fn together(
     }
 }
 
-/// Undone where the receipt of one came in after its record was written.
+/// Undone where the receipt of one came in after its record was written. After an error that the server answered with, no
+/// transaction is left behind either.
 async fn transaction(connection: &mut AsyncMysqlConnection, saves: &[&Save]) -> Result<Together, Error> {
     connection.batch_execute("START TRANSACTION").await?;
     let mut savings = Vec::with_capacity(saves.len());
     for save in saves {
-        let Some(saving) = put(connection, save).await? else {
-            connection.batch_execute("ROLLBACK").await?;
-            return Ok(Together::Undone);
-        };
-        savings.push(saving);
+        match put(connection, save).await {
+            Ok(Some(saving)) => savings.push(saving),
+            Ok(None) => {
+                connection.batch_execute("ROLLBACK").await?;
+                return Ok(Together::Undone);
+            }
+            Err(error) => {
+                if is_answer(&error) {
+                    connection.batch_execute("ROLLBACK").await?;
+                }
+                return Err(error.into());
+            }
+        }
     }
     connection.batch_execute("COMMIT").await.map_err(|error| Error::Transaction(error.into()))?;
     Ok(Together::Done(savings))

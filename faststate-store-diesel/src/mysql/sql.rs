@@ -1,6 +1,7 @@
 //! The statements.
 
-/// The server's clock in milliseconds: the time of reading it, not of the statement's start, so that a
+/// The server's clock in milliseconds since 1970, which is unambiguous because connections use UTC (see `connection`):
+/// `UNIX_TIMESTAMP` reads local time, of which an hour occurs twice when daylight saving ends. The time of reading it, not of the statement's start, so that a
 /// statement that waited for a row judges the row by the time it got it.
 macro_rules! now {
     () => {
@@ -78,6 +79,9 @@ pub(super) const REPLACE_RECEIPT: &str = concat!(
     " + ? WHERE digest = ? AND expires_at <= ",
     now!()
 );
+
+/// Writes nothing, and fails on a server that cannot write.
+pub(super) const PING: &str = "DELETE FROM faststate_records WHERE FALSE";
 
 pub(super) const DELETE: &str = concat!(
     "DELETE FROM faststate_records WHERE record_key = ? AND ",

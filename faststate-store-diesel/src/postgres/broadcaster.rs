@@ -103,7 +103,10 @@ impl Transport for Server {
             format!("SET synchronous_commit = off; SET statement_timeout = {}", PATIENCE.as_millis());
         client.batch_execute(&settings).await?;
         let notify = client
-            .prepare("SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS l(channel, payload)")
+            .prepare(
+                "SELECT pg_notify(channel, payload), current_setting('transaction_read_only') = 'on'
+                FROM unnest($1::text[], $2::text[]) AS l(channel, payload)",
+            )
             .await?;
         Ok(Box::new(Listener { client, notify, _driver: driver }))
     }
@@ -164,8 +167,10 @@ impl Line for Listener {
     async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError> {
         let (channels, payloads): (Vec<_>, Vec<_>) =
             letters.iter().map(|(channel, payload)| (name(channel), STANDARD_NO_PAD.encode(payload))).unzip();
-        self.client.query(&self.notify, &[&channels, &payloads]).await?;
-        Ok(())
+        let rows = self.client.query(&self.notify, &[&channels, &payloads]).await?;
+        // A demoted server may still carry notifications, but the nodes that connect now are at its successor.
+        let is_read_only = rows.first().is_some_and(|row| row.get(1));
+        if is_read_only { Err("the server has become read-only".into()) } else { Ok(()) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{Config, NoTls, config::TargetSessionAttrs};
 
 use crate::{
     error::Error,
@@ -123,6 +123,8 @@ pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
     let mut config: Config =
         url.parse().map_err(|error: tokio_postgres::Error| Error::Address(Arc::new(error)))?;
     config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
+    // A standby or a demoted server is none to connect to: it would show old data and refuse every save.
+    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     if config.get_application_name().is_none() {
         config.application_name("faststate");
     }

@@ -95,6 +95,9 @@ pub(super) const SAVE_VERSION: &str = concat!(
     noted!()
 );
 
+/// Writes nothing, and fails on a server that cannot write.
+pub(super) const PING: &str = "DELETE FROM faststate_records WHERE false";
+
 pub(super) const DELETE: &str = concat!(
     "DELETE FROM faststate_records AS r WHERE r.record_key = ? AND ",
     is_alive!(),

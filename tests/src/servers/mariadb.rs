@@ -15,6 +15,8 @@ use crate::wait::until;
 const INIT: &str = "CREATE DATABASE IF NOT EXISTS faststate;
 CREATE USER IF NOT EXISTS 'faststate'@'%' IDENTIFIED BY 'secret';
 GRANT ALL ON faststate.* TO 'faststate'@'%';
+CREATE USER IF NOT EXISTS 'admin'@'%' IDENTIFIED BY 'secret';
+GRANT ALL ON *.* TO 'admin'@'%';
 ";
 
 /// A MariaDB of its own, killed when dropped.
@@ -22,13 +24,39 @@ GRANT ALL ON faststate.* TO 'faststate'@'%';
 pub struct MariaDb {
     folder: Folder,
     port: u16,
+    settings: Settings,
     child: Child,
+}
+
+#[derive(Debug, Default)]
+struct Settings {
+    arguments: Vec<String>,
+    /// Its time zone as `TZ` has it, if not the machine's.
+    zone: Option<String>,
 }
 
 impl MariaDb {
     /// Makes a database and starts a server on it.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// As [`start`](Self::start), with these arguments for the server.
+    #[must_use]
+    pub fn with(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().copied().map(str::to_owned).collect();
+        Self::set(Settings { arguments, zone: None })
+    }
+
+    /// As [`with`](Self::with), in a time zone as `TZ` has it.
+    #[must_use]
+    pub fn in_zone(zone: &str, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().copied().map(str::to_owned).collect();
+        Self::set(Settings { arguments, zone: Some(zone.to_owned()) })
+    }
+
+    fn set(settings: Settings) -> Self {
         let folder = Folder::new("mariadb");
         fs::write(folder.join("init.sql"), INIT).expect("a new folder takes a file");
         let made = Command::new(program("mariadb-install-db", &[], "mariadb-server"))
@@ -40,8 +68,8 @@ impl MariaDb {
             .expect("mariadb-install-db runs");
         assert!(made.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&made.stderr));
         let port = free_address().port();
-        let child = run(&folder, port);
-        let mut server = Self { folder, port, child };
+        let child = run(&folder, port, &settings);
+        let mut server = Self { folder, port, settings, child };
         server.ready();
         server
     }
@@ -62,6 +90,12 @@ impl MariaDb {
     #[must_use]
     pub fn url_at(address: SocketAddr) -> String {
         format!("mysql://faststate:secret@{address}/faststate")
+    }
+
+    /// The URL of a user who may do everything there.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        format!("mysql://admin:secret@{}/faststate", self.address())
     }
 
     /// Stops it where it is, as a machine does that hangs.
@@ -88,7 +122,7 @@ impl MariaDb {
 
     /// Starts it again after a [`crash`](Self::crash), on the same port.
     pub fn restart(&mut self) {
-        self.child = run(&self.folder, self.port);
+        self.child = run(&self.folder, self.port, &self.settings);
         self.ready();
     }
 
@@ -108,7 +142,7 @@ impl Drop for MariaDb {
     }
 }
 
-fn run(folder: &Folder, port: u16) -> Child {
+fn run(folder: &Folder, port: u16, settings: &Settings) -> Child {
     Command::new(program("mariadbd", &["/usr/sbin".into()], "mariadb-server"))
         .arg("--no-defaults")
         .arg(format!("--datadir={}", folder.join("data").display()))
@@ -118,6 +152,8 @@ fn run(folder: &Folder, port: u16) -> Child {
         .arg(own_tmp(folder))
         .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=32M"])
         .args(as_root())
+        .args(&settings.arguments)
+        .envs(settings.zone.as_ref().map(|zone| ("TZ", zone)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(fs::File::create(folder.join("log")).expect("a log"))

@@ -3,6 +3,7 @@
 
 mod burst;
 mod expiry;
+mod failover;
 mod faults;
 mod kill;
 mod ledger;

@@ -1,10 +1,15 @@
 //! MySQL, as MariaDB.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use diesel::sql_types::BigInt;
 use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, SimpleAsyncConnection as _};
-use faststate_core::conformance;
+use faststate_core::{
+    EventId, Key, Scope, Store, Version, conformance,
+    store::{Expect, Receipt, Record, Saving, StoreError},
+};
 use faststate_tests::MariaDb;
+use futures::future::join_all;
 
 use crate::open::open;
 
@@ -21,4 +26,91 @@ async fn mysql_keeps_its_promises() {
     conformance::store::receipts_are_kept_ten_minutes(&a, pass).await.unwrap();
     let shown = format!("{a:?}");
     assert!(shown.contains("127.0.0.1") && !shown.contains("secret"), "{shown}");
+}
+
+/// How many connections the server has had.
+async fn connections(admin: &mut AsyncMysqlConnection) -> i64 {
+    use diesel_async::RunQueryDsl as _;
+    let text = "SELECT CAST(variable_value AS SIGNED) AS count FROM information_schema.global_status
+        WHERE variable_name = 'CONNECTIONS'";
+    diesel::dsl::sql::<BigInt>(text).get_result(admin).await.unwrap()
+}
+
+fn key(id: &str) -> Key {
+    Key::new("thing", Scope::Record, None, Some(id)).unwrap()
+}
+
+async fn save(store: &Arc<dyn Store>, id: &str, bytes: usize) -> Result<Saving, StoreError> {
+    let data = "x".repeat(bytes).into();
+    let record = Record { schema: 1, version: Version::start(), data, ttl: None };
+    store.save(&key(id), &record, Expect::Absent, Some(&Receipt::minted())).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_a_server_error_costs_mysql_no_connection() {
+    let server = MariaDb::with(&["--max-allowed-packet=65536"]);
+    let store = open(&server.url()).await;
+    let mut admin = AsyncMysqlConnection::establish(&server.admin_url()).await.unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON faststate_records FOR EACH ROW
+        IF NEW.record_key LIKE '%refused%' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not here'; END IF";
+    admin.batch_execute(refuse).await.unwrap();
+    let warm = (0..64).map(|id| {
+        let store = Arc::clone(&store);
+        async move { save(&store, &format!("warm{id}"), 10).await.unwrap() }
+    });
+    join_all(warm).await;
+    let before = connections(&mut admin).await;
+    for round in 0..5 {
+        // Alone, and together with others that are saved.
+        let refused = save(&store, &format!("refused{round}"), 10).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        let saves = (0..32).map(|id| {
+            let store = Arc::clone(&store);
+            async move {
+                let name = if id % 16 == 3 { "refused" } else { "kept" };
+                save(&store, &format!("{name}{round}-{id}"), 10).await.is_ok() == (name == "kept")
+            }
+        });
+        assert!(join_all(saves).await.into_iter().all(|as_expected| as_expected), "round {round}");
+        let large = save(&store, &format!("large{round}"), 100_000).await;
+        assert!(matches!(large, Err(StoreError::Refused(_))), "{large:?}");
+    }
+    assert_eq!(save(&store, "fits", 61_000).await.unwrap(), Saving::Saved);
+    let opened = connections(&mut admin).await - before;
+    assert!(opened <= 16, "{opened} connections were opened although none had failed");
+}
+
+#[tokio::test]
+async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
+    // In central Europe, an hour after midnight UTC: 02:00 to 03:00 occurs twice.
+    const MIDNIGHT: i64 = 1_792_886_400;
+    const LIFE: Duration = Duration::from_secs(3 * 3600);
+    let server = MariaDb::in_zone("CET-1CEST,M3.5.0,M10.5.0/3", &["--sysdate-is-now"]);
+    open(&server.url()).await;
+    let mut admin = AsyncMysqlConnection::establish(&server.admin_url()).await.unwrap();
+    // A connection that is opened now is at this time, and stays there.
+    let mut at = async |seconds: i64| {
+        let at = format!("SET GLOBAL init_connect = 'SET timestamp = {}'", MIDNIGHT + seconds);
+        admin.batch_execute(&at).await.unwrap();
+        open(&server.url()).await
+    };
+    let receipt = Receipt::new(&key("kept"), "event", &EventId::random());
+    let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(LIFE) };
+    let store = at(-10).await;
+    assert_eq!(
+        store.save(&key("kept"), &record, Expect::Absent, Some(&receipt)).await.unwrap(),
+        Saving::Saved
+    );
+    for seconds in [-5, 5, 300, 580, 1800, 3590, 3610, 5400, 7190, 7210, 10_000] {
+        let store = at(seconds).await;
+        let passed = Duration::from_secs(seconds.unsigned_abs()) + Duration::from_secs(10);
+        let passed = if seconds < 0 { Duration::from_secs(5) } else { passed };
+        let found = store.load(&key("kept"), Some(&receipt)).await.unwrap();
+        let left = found.record.and_then(|record| record.ttl);
+        assert_eq!(left, Some(LIFE - passed), "{seconds} s after midnight");
+        assert_eq!(found.receipt, passed < Duration::from_secs(600), "{seconds} s after midnight");
+        store.sweep(1000).await.unwrap();
+    }
+    let store = at(10_800).await;
+    assert_eq!(store.load(&key("kept"), None).await.unwrap().record, None);
 }
