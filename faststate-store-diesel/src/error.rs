@@ -25,6 +25,13 @@ pub(crate) enum Error {
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     #[error("the server refuses this user, password or database")]
     Denied(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[cfg(feature = "postgres")]
+    #[error(
+        "this address leads to a pool that gives each transaction another connection, such as PgBouncer with \
+         `pool_mode = transaction`, which loses prepared statements and settings: set `pool_mode = session`, or use the \
+         address of PostgreSQL itself"
+    )]
+    TransactionPool,
     #[error(transparent)]
     Query(Arc<diesel::result::Error>),
     /// Whether what was in it is there after all is unknown.
@@ -78,6 +85,8 @@ impl From<Error> for StoreError {
             Error::TooLarge { .. } | Error::Newer { .. } => Self::Refused(error.into()),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             Error::Address(_) | Error::Denied(_) => Self::Refused(error.into()),
+            #[cfg(feature = "postgres")]
+            Error::TransactionPool => Self::Refused(error.into()),
             _ if error.is_full() => Self::Full(error.into()),
             _ => Self::Unavailable(error.into()),
         }

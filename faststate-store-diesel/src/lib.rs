@@ -54,6 +54,12 @@
 //! that a server answers a statement with costs no connection. The stores over a server need the
 //! tokio runtime that they were opened in.
 //!
+//! # Pools and proxies
+//!
+//! PgBouncer works with `pool_mode = session`. With `pool_mode = transaction` or `statement` opening the store
+//! fails with [`StoreError::Refused`](faststate_core::store::StoreError::Refused), because prepared statements
+//! and settings are lost there.
+//!
 //! # Time-outs
 //!
 //! A call takes at most 2 seconds ([`DieselStoreBuilder::timeout`]), waiting for a connection included, and then

@@ -29,7 +29,7 @@ pub use self::{
     page::Page,
     proxy::Proxy,
     random::Random,
-    servers::{Disk, Folder, MariaDb, Nginx, Postgres, RedisCluster, RedisServer, RedisSnapshot},
+    servers::{Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, RedisCluster, RedisServer, RedisSnapshot},
     site::{Answer, Request, Site},
     wait::{DEADLINE, until},
 };

@@ -4,6 +4,7 @@ mod disk;
 mod folder;
 mod mariadb;
 mod nginx;
+mod pgbouncer;
 mod postgres;
 mod redis;
 
@@ -19,6 +20,7 @@ pub use self::{
     folder::Folder,
     mariadb::MariaDb,
     nginx::Nginx,
+    pgbouncer::PgBouncer,
     postgres::Postgres,
     redis::{RedisCluster, RedisServer, RedisSnapshot},
 };

@@ -11,10 +11,10 @@ use faststate_core::{
     store::StoreError,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket, Statement, tls::NoTlsStream};
 
-use super::connection::{config, connecting};
+use super::connection::{config, connecting, refuse_transaction_pool};
 use crate::error::Error;
 
 /// How long the server may take for a call.
@@ -49,6 +49,7 @@ impl PostgresBroadcaster {
     /// [`StoreError::Unavailable`] if there is no answer in time.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, StoreError> {
         let config = config(url.as_ref(), PATIENCE)?;
+        timeout(PATIENCE, refuse_transaction_pool(&config)).await.unwrap_or(Err(Error::Late(PATIENCE)))?;
         let server = format!("{:?} {:?}", config.get_hosts(), config.get_ports());
         let transport = Server { config, shown: server.clone() };
         match Relay::start(transport).await {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls, config::TargetSessionAttrs};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::TargetSessionAttrs};
 
 use crate::{
     error::Error,
@@ -75,6 +75,8 @@ impl Opener {
 
     /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms.
     pub(super) async fn prepare_database(&self) -> Result<(), Error> {
+        let refused = timeout(self.timeout, refuse_transaction_pool(&self.config)).await;
+        refused.unwrap_or(Err(Error::Late(self.timeout)))?;
         let mut connection = self.connect().await?;
         // A role that may not make tables can use those that are there.
         let exists = count(&mut connection, "SELECT count(to_regclass('faststate_schema'))").await? > 0;
@@ -129,6 +131,28 @@ pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
         config.application_name("faststate");
     }
     Ok(config)
+}
+
+/// Fails where the address leads to a pool of transactions: two clients there share a process of the server.
+pub(super) async fn refuse_transaction_pool(config: &Config) -> Result<(), Error> {
+    let (first, second) = (connect_plainly(config).await?, connect_plainly(config).await?);
+    if process(&first).await? == process(&second).await? { Err(Error::TransactionPool) } else { Ok(()) }
+}
+
+async fn connect_plainly(config: &Config) -> Result<Client, Error> {
+    let (client, connection) = config.connect(NoTls).await.map_err(connecting)?;
+    // Ends with its client.
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The server's process that runs this client's transaction. In the simple protocol, which every pool passes on.
+async fn process(client: &Client) -> Result<Option<String>, Error> {
+    let answers = client.simple_query("SELECT pg_backend_pid()").await.map_err(connecting)?;
+    Ok(answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
 }
 
 pub(super) fn connecting(error: tokio_postgres::Error) -> Error {

@@ -142,7 +142,7 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// The user and group `postgres`, when this is root.
-fn other_user() -> Option<(u32, u32)> {
+pub(super) fn other_user() -> Option<(u32, u32)> {
     if id(&["-u"]) != 0 {
         return None;
     }

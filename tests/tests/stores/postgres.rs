@@ -5,7 +5,7 @@ use std::time::Duration;
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use faststate_core::{conformance, store::StoreError};
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
-use faststate_tests::{MariaDb, Postgres};
+use faststate_tests::{MariaDb, PgBouncer, Postgres};
 
 use crate::open::open;
 
@@ -115,4 +115,28 @@ async fn no_address_that_is_wrong_shows_its_password() {
 
 fn chain(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_transactions_is_refused_by_name() {
+    let server = Postgres::start();
+    let pool = PgBouncer::start(&server, "transaction");
+    let refused = [
+        DieselStore::postgres(pool.url()).await.map(drop),
+        PostgresBroadcaster::connect(pool.url()).await.map(drop),
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        let shown = chain(&error);
+        assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
+        assert!(shown.contains("PgBouncer") && shown.contains("pool_mode = session"), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_keeps_its_promises_behind_a_pool_of_sessions() {
+    let server = Postgres::start();
+    let pool = PgBouncer::start(&server, "session");
+    let store = open(&pool.url()).await;
+    conformance::store::all(&store, &store).await.unwrap();
 }
