@@ -7,6 +7,9 @@ use super::{Image, image::Field};
 /// What an absent field goes out as.
 const ABSENT: &[u8] = b"\"\"";
 
+/// How many names out of order are looked up by a scan of the fields. After that, an index of all fields pays.
+const SCANS: usize = 4;
+
 /// One field that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change<'a> {
@@ -63,28 +66,44 @@ pub(crate) fn difference<'a>(before: &'a Image, after: &'a Image) -> Vec<Change<
     changes
 }
 
-/// Finds fields by name; at once when they are asked for in the image's own order.
+/// Finds fields by name: at once if they are requested in the image's own order, else through an index.
 struct Search<'a> {
     image: &'a Image,
     next: usize,
     found: usize,
+    /// How many names were not next in the order.
+    out_of_order: usize,
+    by_name: Option<HashMap<&'a [u8], usize>>,
 }
 
 impl<'a> Search<'a> {
     const fn new(image: &'a Image) -> Self {
-        Self { image, next: 0, found: 0 }
+        Self { image, next: 0, found: 0, out_of_order: 0, by_name: None }
     }
 
     fn find(&mut self, name: &[u8]) -> Option<Field<'a>> {
-        let order = (self.next..self.image.len()).chain(0..self.next);
-        for at in order {
-            if let Some(field) = self.image.field(at).filter(|field| field.name == name) {
-                self.next = at + 1;
-                self.found += 1;
-                return Some(field);
+        let field = match self.image.field(self.next) {
+            Some(field) if field.name == name => field,
+            _ => {
+                self.next = self.out_of_order(name)?;
+                self.image.field(self.next)?
             }
+        };
+        self.next += 1;
+        self.found += 1;
+        Some(field)
+    }
+
+    #[cold]
+    fn out_of_order(&mut self, name: &[u8]) -> Option<usize> {
+        self.out_of_order += 1;
+        let image = self.image;
+        if self.out_of_order <= SCANS {
+            let is_named = |at: &usize| image.field(*at).is_some_and(|field| field.name == name);
+            return (self.next..image.len()).chain(0..self.next).find(is_named);
         }
-        None
+        let index = || image.fields().enumerate().map(|(at, field)| (field.name, at)).collect();
+        self.by_name.get_or_insert_with(index).get(name).copied()
     }
 }
 

@@ -130,20 +130,24 @@ impl<F: Form> Written<F> {
     fn key(&mut self, name: Range<usize>) -> Result<(), Failed> {
         let Some(fields) = &mut self.fields else { return Ok(()) };
         let bytes = &self.json[name.clone()];
-        let is = |span: &Span| self.json[span.name.clone()] == *bytes;
-        // A name greater than all before it is certainly new; otherwise look at each.
         fields.sorted &= fields.spans.last().is_none_or(|last| self.json[last.name.clone()] < *bytes);
-        let is_new = fields.sorted || (F::IS_SENT && !fields.spans.iter().any(is));
         let text = text(bytes);
-        let error = if check_name(text).is_err() {
-            Some(ImageError::Name(text.to_owned()))
-        } else if is_new {
-            None
-        } else {
-            Some(ImageError::Repeated(text.to_owned()))
-        };
+        let error = check_name(text).err().map(|_| ImageError::Name(text.to_owned()));
         fields.spans.push(Span { name, end: 0 });
         error.map_or(Ok(()), |error| self.unsent(error))
+    }
+
+    /// Refuses a name that a map has given twice.
+    fn check_unique(&mut self) -> Result<(), Failed> {
+        let Some(fields) = self.fields.as_ref().filter(|fields| !fields.sorted) else { return Ok(()) };
+        let mut names: Vec<_> = fields.spans.iter().map(|span| &self.json[span.name.clone()]).collect();
+        // The names of a flattened map come sorted after the struct's own, and a stable sort merges the two.
+        names.sort();
+        let repeated = names.windows(2).find_map(|pair| match pair {
+            [one, other] if one == other => Some(ImageError::Repeated(text(one).to_owned())),
+            _ => None,
+        });
+        repeated.map_or(Ok(()), |error| self.unsent(error))
     }
 
     /// The value of a struct's or map's own field, whose name has just been written.
@@ -499,6 +503,9 @@ impl<F: Form> SerializeMap for Items<'_, F> {
         let last = self.out.fields.as_ref().and_then(|fields| fields.spans.last());
         if self.is_whole() && last.is_some_and(|last| last.end == 0) {
             return Err(ser::Error::custom("a map gave a key without a value"));
+        }
+        if self.is_whole() {
+            self.out.check_unique()?;
         }
         self.close();
         Ok(())

@@ -1,6 +1,10 @@
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use proptest::prelude::*;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -206,6 +210,7 @@ fn a_state_that_is_its_own_signals_is_encoded_once_unless_they_are_other_bytes()
     };
     assert!(is_shared(&plain(&[("b", Some(true)), ("A.b", Some(false))])));
     assert!(is_shared(&flat(1 << EXACT, &[("s", Some(1)), ("t", Some(2))])));
+    assert!(is_shared(&flat(1, &[("a", Some(1)), ("t", Some(2))])), "in any order");
     // What is absent, an integer that is no JavaScript number, a field that is skipped.
     assert!(!is_shared(&plain(&[("b", None)])));
     assert!(!is_shared(&flat((1 << EXACT) + 1, &[])));
@@ -290,6 +295,54 @@ fn keys_without_an_order_are_found() {
     assert!(difference(&before, &image(&[("b", 1), ("d", 1), ("a", 1)]))[0].is_cleared());
     let (before, after) = (Pairs(&[("c", 1), ("a", 1), ("b", 1)]), Pairs(&[("b", 1), ("c", 1), ("a", 1)]));
     assert!(difference(&Image::of(&before).unwrap(), &Image::of(&after).unwrap()).is_empty());
+}
+
+/// A struct with a field before a flattened map.
+#[derive(Serialize)]
+struct Tagged {
+    zone: u8,
+    #[serde(flatten)]
+    rest: BTreeMap<String, u32>,
+}
+
+/// The CPU time of this thread, which other load does not change.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
+}
+
+/// How many times as long the difference takes with 4,000 keys as with 500: about 8 if the time grows with the
+/// number of keys, 64 if it grows with the square.
+fn growth<S: Serialize>(before: impl Fn(u32) -> S, after: impl Fn(u32) -> S) -> f64 {
+    let time = |keys| {
+        let (before, after) = (before(keys), after(keys));
+        let time = |_| {
+            let start = cpu_time();
+            let (before, after) = (Image::of(&before).unwrap(), Image::of(&after).unwrap());
+            assert!(!difference(&before, &after).is_empty());
+            cpu_time() - start
+        };
+        (0..3).map(time).min().unwrap().as_secs_f64()
+    };
+    time(4_000) / time(500)
+}
+
+#[test]
+fn the_time_of_a_difference_grows_with_the_number_of_keys() {
+    let tagged = |keys: u32, prefix: &str, changed: u32| {
+        let value = |at| u32::from(at == changed);
+        Tagged { zone: 1, rest: (0..keys).map(|at| (format!("{prefix}{at:05}"), value(at))).collect() }
+    };
+    let unordered = |keys: u32, changed: u32| -> HashMap<String, u32> {
+        (0..keys).map(|at| (format!("a{at}"), u32::from(at == changed))).collect()
+    };
+    let cases = [
+        ("all keys replaced", growth(|keys| tagged(keys, "a", 0), |keys| tagged(keys, "b", 0))),
+        ("one key changed", growth(|keys| tagged(keys, "a", 0), |keys| tagged(keys, "a", keys - 1))),
+        ("keys without an order", growth(|keys| unordered(keys, 0), |keys| unordered(keys, 1))),
+    ];
+    for (case, growth) in cases {
+        assert!(growth < 24.0, "{case}: {growth:.1} times as long for 8 times as many");
+    }
 }
 
 #[test]
