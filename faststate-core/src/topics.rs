@@ -8,4 +8,4 @@ mod topic;
 mod wakers;
 
 pub use self::follower::{Follower, SnapshotFailed};
-pub(crate) use self::topic::{Content, Encode, Topic};
+pub(crate) use self::topic::{Content, Encode, Shown, Topic};

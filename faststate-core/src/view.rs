@@ -29,7 +29,8 @@ pub trait View: Send + Sync + 'static {
 
     /// What changes on the page from `before` to `after`; by default the whole fragment.
     ///
-    /// An empty list says that nothing visible changed.
+    /// An empty list states that nothing visible changed. A fragment equal to the one that the page shows is
+    /// not sent.
     fn update(&self, before: &Self::State, after: &Self::State) -> Vec<Elements> {
         let _ = before;
         vec![self.render(after)]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Key, ReactiveState, Version,
-    topics::{Follower, Topic},
+    topics::{Follower, Shown, Topic},
 };
 
 impl<S: ReactiveState> States<S> {
@@ -82,7 +82,7 @@ impl<S: ReactiveState> States<S> {
                 states.leave(&instance, stream);
             }
         };
-        let content = self.content(instance, slot, &current, None);
+        let content = self.content(instance, slot, &current, Shown::Snapshot);
         let topic = Topic::new(content, self.config.log_bytes, self.config.pace, left);
         topic.mark(instance.is_stale());
         Ok(topic)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Elements, ReactiveState,
-    topics::{Content, Encode, Topic},
+    topics::{Content, Encode, Shown, Topic},
     wire::{Frame, Nest},
 };
 
@@ -46,7 +46,7 @@ impl<S: ReactiveState> States<S> {
                         return next.image().map(|_| None);
                     };
                     let frame = instance.nest.change(shown, next.image()?, next.version);
-                    (frame.with_elements(broadcast), None)
+                    (frame.with_elements(broadcast), Shown::Snapshot)
                 }
                 Slot::View(at) => self.view_change(instance, at, &topic, before, next)?,
             };
@@ -81,7 +81,7 @@ impl<S: ReactiveState> States<S> {
                         topic.append(frame, content);
                     }
                     // It was opened after the step was encoded: its followers get the snapshot.
-                    None => topic.reset(self.content(instance, *slot, &next, None)),
+                    None => topic.reset(self.content(instance, *slot, &next, Shown::Snapshot)),
                 }
             }
             topics.open.clone()
@@ -121,7 +121,7 @@ impl<S: ReactiveState> States<S> {
         instance: &Instance<S>,
         slot: Slot,
         current: &Arc<Current<S>>,
-        shown: Option<Arc<Elements>>,
+        shown: Shown,
     ) -> Arc<Content> {
         let (state, version) = (Arc::clone(current), current.version);
         match slot {
@@ -142,18 +142,29 @@ impl<S: ReactiveState> States<S> {
         topic: &Topic,
         before: &Current<S>,
         next: &Current<S>,
-    ) -> Result<(Frame, Option<Arc<Elements>>), Error> {
+    ) -> Result<(Frame, Shown), Error> {
         let view = &self.views[at];
-        let elements = guard("a view panicked", || view.update(&before.state, &next.state))?;
+        let mut elements = guard("a view panicked", || view.update(&before.state, &next.state))?;
         let shown = topic.shown();
-        if elements.is_empty() || matches!(&*elements, [only] if shown.as_deref() == Some(only)) {
-            return Ok((Frame::default(), shown));
-        }
-        let whole = match &*elements {
-            [only] if only.is_whole() => Some(Arc::new(only.clone())),
-            _ => None,
+        let is_shown = match (&*elements, &shown) {
+            ([], _) => return Ok((Frame::default(), shown)),
+            ([only], Shown::Whole(shown)) => **shown == *only,
+            // Once: from now on the topic has the elements.
+            ([only], Shown::Snapshot) if only.is_whole() => {
+                guard("a view panicked", || view.render(&before.state))? == *only
+            }
+            _ => false,
         };
-        Ok((Nest::of(&instance.key, Some(view.name())).elements(&elements, next.version), whole))
+        let frame = if is_shown {
+            Frame::default()
+        } else {
+            Nest::of(&instance.key, Some(view.name())).elements(&elements, next.version)
+        };
+        let shown = match elements.pop() {
+            Some(only) if elements.is_empty() && only.is_whole() => Shown::Whole(Arc::new(only)),
+            _ => Shown::Pieces,
+        };
+        Ok((frame, shown))
     }
 }
 

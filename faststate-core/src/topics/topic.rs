@@ -42,10 +42,20 @@ struct Inner {
 /// A topic's whole content at one version, encoded once, when somebody needs it.
 pub(crate) struct Content {
     version: Version,
-    /// The elements that show all of it, if the newest change sent just those.
-    shown: Option<Arc<Elements>>,
+    shown: Shown,
     encode: Box<dyn Encode>,
     snapshot: OnceLock<Option<Frame>>,
+}
+
+/// Where the elements on the page of a view's follower come from.
+#[derive(Clone)]
+pub(crate) enum Shown {
+    /// From a snapshot.
+    Snapshot,
+    /// From the newest change that sent elements. It sent only these, and they are whole.
+    Whole(Arc<Elements>),
+    /// From changes that sent pieces.
+    Pieces,
 }
 
 /// How a topic's content is written.
@@ -58,11 +68,7 @@ pub(crate) trait Encode: Send + Sync {
 }
 
 impl Content {
-    pub(crate) fn new(
-        version: Version,
-        shown: Option<Arc<Elements>>,
-        encode: impl Encode + 'static,
-    ) -> Arc<Self> {
+    pub(crate) fn new(version: Version, shown: Shown, encode: impl Encode + 'static) -> Arc<Self> {
         Arc::new(Self { version, shown, encode: Box::new(encode), snapshot: OnceLock::new() })
     }
 
@@ -133,8 +139,8 @@ impl Topic {
         }
     }
 
-    /// The elements that show the topic's whole content, if the newest change sent just those.
-    pub(crate) fn shown(&self) -> Option<Arc<Elements>> {
+    /// Where the elements come from that the followers show.
+    pub(crate) fn shown(&self) -> Shown {
         self.inner.lock().content.shown.clone()
     }
 
