@@ -1,6 +1,11 @@
-//! Which crate may know which.
+//! Rules of the workspace: which crate may know which, and names of tests.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -157,4 +162,60 @@ fn each_database_alone_pulls_in_only_its_own_driver() {
             .collect();
         assert_eq!(drivers, [driver], "{feature}");
     }
+}
+
+/// The workspace's own Rust files.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of the workspace").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_ours = name != "target" && !name.as_encoded_bytes().starts_with(b".");
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && is_ours => files.extend(sources(&path)),
+            Ok(kind) if kind.is_file() && path.extension().is_some_and(|extension| extension == "rs") => {
+                files.push(path);
+            }
+            _ => {}
+        }
+    }
+    files
+}
+
+/// The names of the functions in `source` that are named after a law.
+fn named_after_laws(source: &str) -> impl Iterator<Item = &str> {
+    let functions = source.lines().filter_map(|line| {
+        let (before, name) = line.split_once("fn ")?;
+        let is_function = before.split_whitespace().all(|word| matches!(word, "pub" | "async"));
+        is_function.then(|| name.split(|c: char| !c.is_alphanumeric() && c != '_').next())?
+    });
+    functions
+        .filter(|name| name.strip_prefix("law").is_some_and(|rest| !rest.starts_with(char::is_alphabetic)))
+}
+
+/// Whether a test's name begins with a law's number in two digits, so that `cargo test law_04` finds it.
+fn carries_two_digits(name: &str) -> bool {
+    let Some((law, rest)) = name.strip_prefix("law_").and_then(|rest| rest.split_once('_')) else {
+        return false;
+    };
+    law.len() == 2 && law.parse().is_ok_and(|law: u8| (1..=17).contains(&law)) && !rest.is_empty()
+}
+
+#[test]
+fn tests_of_laws_carry_the_number_in_two_digits() {
+    for wrong in ["law_4_x", "law_x", "law4_x", "law_004_x", "law_18_x", "law_00_x", "law_04_"] {
+        let source = format!("    async fn {wrong}() {{}}");
+        assert!(named_after_laws(&source).all(|name| name == wrong && !carries_two_digits(name)), "{wrong}");
+        assert_eq!(named_after_laws(&source).count(), 1, "{wrong}");
+    }
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in the workspace");
+    let mut laws = 0;
+    for file in sources(root) {
+        let source = fs::read_to_string(&file).expect("a source is text");
+        for name in named_after_laws(&source) {
+            laws += 1;
+            assert!(carries_two_digits(name), "`{name}` in {}: write `law_NN_..`", file.display());
+        }
+    }
+    assert!(laws > 100, "only {laws} tests of laws were found");
 }

@@ -289,7 +289,7 @@ fn without_absent(mut client: Value) -> Value {
 
 proptest! {
     #[test]
-    fn law_4_merging_the_difference_gives_the_new_state(states in prop::collection::vec(states(), 1..6)) {
+    fn law_04_merging_the_difference_gives_the_new_state(states in prop::collection::vec(states(), 1..6)) {
         let nest = Nest::of(&key(), None);
         let (mut of_structs, mut of_maps) = (json!({}), json!({}));
         let mut last: Option<Value> = None;
@@ -317,7 +317,7 @@ proptest! {
     }
 
     #[test]
-    fn law_4_what_several_changes_come_to_gives_the_last_state(states in prop::collection::vec(states(), 3..8)) {
+    fn law_04_what_several_changes_come_to_gives_the_last_state(states in prop::collection::vec(states(), 3..8)) {
         let nest = Nest::of(&key(), None);
         let versions: Vec<_> = states.iter().map(|_| Version::start()).collect();
         let of_structs: Vec<_> = states.iter().map(|state| image(&Struct::of(state))).collect();
@@ -346,7 +346,7 @@ proptest! {
     }
 
     #[test]
-    fn law_4_a_snapshot_is_the_truth_whatever_was_there(client in clients(), state in states()) {
+    fn law_04_a_snapshot_is_the_truth_whatever_was_there(client in clients(), state in states()) {
         let (nest, version) = (Nest::of(&key(), None), Version::start());
         let mut of_map = client.clone();
         feed(&mut of_map, nest.snapshot(&image(&state), version).plain());

@@ -60,7 +60,7 @@ fn fields_come_from_query_body_and_signals() {
 }
 
 #[test]
-fn law_9_malformed_input_is_refused() {
+fn law_09_malformed_input_is_refused() {
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let within = format!("{{\"a\":{}1{}}}", "[".repeat(63), "]".repeat(63));
     assert!(json_body(&within).is_ok());
