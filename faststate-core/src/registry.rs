@@ -18,6 +18,7 @@ mod mistakes;
 mod nodes;
 mod presence;
 mod read_only;
+mod reload;
 mod run;
 mod shared;
 mod state_registry;

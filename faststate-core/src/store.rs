@@ -96,6 +96,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When it does not.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// How long after an answer of the store an earlier save or deletion may still take effect whose caller
+    /// got no answer: a lock may hold it in the server. Until then, a load that finds the old record does not
+    /// prove that it failed.
+    ///
+    /// # Limits
+    /// 10 s, unless the store knows a shorter bound: zero for one in which nothing goes on after the call.
+    fn settles_within(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
     /// Writes what was acknowledged and is not durable yet. Only stores that break promise 4 on purpose
     /// have something to do.
     ///
@@ -136,6 +146,10 @@ impl<T: Store + ?Sized> Store for Arc<T> {
 
     async fn ping(&self) -> Result<(), StoreError> {
         (**self).ping().await
+    }
+
+    fn settles_within(&self) -> Duration {
+        (**self).settles_within()
     }
 
     async fn flush(&self) -> Result<(), StoreError> {

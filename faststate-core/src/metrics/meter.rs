@@ -42,16 +42,6 @@ impl Stopwatch {
         )
     }
 
-    /// A watch that was started when this was asked for anyway.
-    pub(crate) const fn since(began: Instant) -> Self {
-        #[cfg(not(feature = "metrics"))]
-        let _ = began;
-        Self(
-            #[cfg(feature = "metrics")]
-            began,
-        )
-    }
-
     #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
     fn elapsed(self) -> Duration {
         #[cfg(feature = "metrics")]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use super::{
     Access, Audience, BuildError, Route, StateConfig, StateRegistry,
@@ -17,6 +18,7 @@ use super::{
     instance::Current,
     mistakes::Mistakes,
     nodes::keep_members,
+    reload::ReloadLimit,
     shared::Shared,
     state_registry::Ear,
     states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Home, Initial, Presence, States, Tell},
@@ -201,16 +203,18 @@ impl RegistryBuilder {
         stores.entry(MEMORY.to_owned()).or_insert_with(|| Arc::new(MemoryStore::new()));
         let mut states = BTreeMap::new();
         let mut meters: BTreeMap<String, Arc<StoreMeter>> = BTreeMap::new();
+        let mut limits: BTreeMap<String, Arc<ReloadLimit>> = BTreeMap::new();
         for Declared { name, config, finish, .. } in self.states {
             let named = store_name(&config);
             let Some(store) = stores.get(named).map(Arc::clone) else { continue };
             let meter = Arc::clone(meters.entry(named.to_owned()).or_default());
+            let reload_limit = Arc::clone(limits.entry(named.to_owned()).or_insert_with(ReloadLimit::new));
             let home = match config.every {
-                None => Home { store, guard: guards.get(named).map(Arc::clone), meter },
+                None => Home { store, guard: guards.get(named).map(Arc::clone), meter, reload_limit },
                 Some(interval) => {
                     let store: Arc<dyn Store> = WriteBehind::new(store, interval);
                     stores.insert(format!("{named} of {name}"), Arc::clone(&store));
-                    Home { store, guard: None, meter }
+                    Home { store, guard: None, meter, reload_limit }
                 }
             };
             states.insert(name, finish(home, Arc::clone(&shared)));
@@ -412,6 +416,8 @@ impl<S: ReactiveState> StateBuilder<S> {
             meter: StateMeter { events: meters, ..StateMeter::default() },
             application,
             store_meter: home.meter,
+            reloads: Mutex::default(),
+            reload_limit: home.reload_limit,
             me: Weak::clone(me),
             access: config.access.clone().unwrap_or_else(Access::public),
             config,

@@ -74,33 +74,146 @@ pub(super) struct Upkeep {
     pub(super) suspect: bool,
     /// Whether the store may hold a change of this node that the other nodes have not been told.
     pub(super) untold: bool,
-    /// When a new epoch was started because of what somebody had seen.
-    renewed: Option<Instant>,
     /// Whether a deletion may have succeeded: what is in memory is not to be shown.
     pub(super) perhaps_deleted: bool,
-    /// Whether somebody looks again and again until the instance is not suspect any more.
-    pub(super) looking: bool,
+    /// Since when the store may have something newer that this node was not told of. The instance is used
+    /// meanwhile, as each save expects a version.
+    pub(super) doubted: Option<Instant>,
+    /// Whether the instance waits to be reloaded, is being reloaded, or pauses before that.
+    pub(super) reloading: bool,
+    /// In a box: most instances have none.
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What is rarely known of an instance.
+#[derive(Default)]
+struct Trouble {
+    /// When a new epoch was started because of what somebody had seen.
+    renewed: Option<Instant>,
+    /// When a load last gave a record that cannot be read.
+    unreadable: Option<Instant>,
+    /// The number of pauses between reloads in a row.
+    pauses: u32,
+    /// A save or deletion that may still take effect.
+    unsettled: Option<Unsettled>,
+}
+
+/// A save or deletion of unknown outcome.
+struct Unsettled {
+    /// What it expects: as soon as the store has anything else, it cannot take effect any more.
+    expect: Expect,
+    /// When it cannot take effect any more, if the store has answered since.
+    until: Option<Instant>,
 }
 
 impl Upkeep {
-    /// What became of a change is not known: the store must be asked, and the other nodes told.
-    pub(super) const fn doubt(&mut self) {
+    /// The outcome of a save that expects this is not known: the store must be asked, and the other nodes
+    /// told.
+    pub(super) fn doubt(&mut self, expect: Expect) {
         (self.suspect, self.untold) = (true, true);
+        self.trouble().unsettled = Some(Unsettled { expect, until: None });
+    }
+
+    /// A save or deletion of this node succeeded that was begun after `asked`: no earlier one can any more.
+    pub(super) fn saved(&mut self, asked: Instant, ttl: Option<Duration>) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.unsettled = None;
+        }
+        self.confirmed(asked, ttl);
+    }
+
+    /// A load that was begun at `asked` found this, and it is the current version now. A save of unknown
+    /// outcome may still take effect, for up to `settles` after the store's first answer.
+    pub(super) fn loaded(&mut self, found: Expect, asked: Instant, ttl: Option<Duration>, settles: Duration) {
+        if let Some(trouble) = &mut self.trouble
+            && let Some(unsettled) = &mut trouble.unsettled
+        {
+            let until = *unsettled.until.get_or_insert_with(|| Instant::now() + settles);
+            if unsettled.expect == found && asked < until && !settles.is_zero() {
+                self.expires = ttl.map(|ttl| Instant::now() + ttl);
+                self.end_doubt(asked);
+                return;
+            }
+            trouble.unsettled = None;
+        }
+        self.confirmed(asked, ttl);
+    }
+
+    fn confirmed(&mut self, asked: Instant, ttl: Option<Duration>) {
+        (self.suspect, self.untold, self.perhaps_deleted) = (false, false, false);
+        self.expires = ttl.map(|ttl| Instant::now() + ttl);
+        if let Some(trouble) = &mut self.trouble {
+            trouble.unreadable = None;
+        }
+        self.end_doubt(asked);
+    }
+
+    /// What is in memory was not older than the store at `asked`.
+    pub(super) fn end_doubt(&mut self, asked: Instant) {
+        self.verified = self.verified.max(Some(asked));
+        self.doubted = self.doubted.filter(|doubted| *doubted >= asked);
+    }
+
+    /// A load gave a record that cannot be read. Returns whether that is news.
+    pub(super) fn note_unreadable(&mut self) -> bool {
+        self.suspect = true;
+        self.trouble().unreadable.replace(Instant::now()).is_none()
+    }
+
+    /// Whether the record could not be read when it was last loaded.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.unreadable_since().is_some()
+    }
+
+    pub(super) fn unreadable_since(&self) -> Option<Instant> {
+        self.trouble.as_ref()?.unreadable
+    }
+
+    /// The pause before the next reload, if it still is necessary: it doubles from the first to the longest,
+    /// and is up to half as short, at random.
+    pub(super) fn next_reload_pause(&mut self, (first, longest): (Duration, Duration)) -> Duration {
+        let trouble = self.trouble();
+        let pause = first.saturating_mul(1 << trouble.pauses.min(16)).min(longest);
+        trouble.pauses += 1;
+        pause.mul_f64(rand::random_range(0.5..1.0))
+    }
+
+    /// No reload is necessary or useful any more. An instance that is still in doubt is loaded when it is
+    /// used.
+    pub(super) fn end_reloading(&mut self) {
+        self.suspect |= self.doubted.take().is_some();
+        self.reloading = false;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.pauses = 0;
+        }
+    }
+
+    fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
     }
 
     /// Whether a new epoch may be started because of what somebody has seen; then not again for a while.
     pub(super) fn may_renew(&mut self) -> bool {
         let now = Instant::now();
-        let may = self.renewed.is_none_or(|at| now - at >= RENEWAL);
+        let renewed = &mut self.trouble().renewed;
+        let may = renewed.is_none_or(|at| now - at >= RENEWAL);
         if may {
-            self.renewed = Some(now);
+            *renewed = Some(now);
         }
         may
     }
 
-    /// What became of a deletion is not known.
-    pub(super) const fn doubt_deletion(&mut self) {
-        self.doubt();
+    /// The record was deleted. The instance is not shown until it has started over.
+    pub(super) fn deleted(&mut self) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.unsettled = None;
+        }
+        (self.suspect, self.untold, self.perhaps_deleted) = (true, true, true);
+    }
+
+    /// The outcome of a deletion that expects this is not known.
+    pub(super) fn doubt_deletion(&mut self, expect: Expect) {
+        self.doubt(expect);
         self.perhaps_deleted = true;
     }
 }
@@ -134,9 +247,10 @@ impl<S: ReactiveState> Instance<S> {
                 expires: None,
                 suspect: false,
                 untold: false,
-                renewed: None,
                 perhaps_deleted: false,
-                looking: false,
+                doubted: None,
+                reloading: false,
+                trouble: None,
             }),
             stale: AtomicBool::new(false),
         }

@@ -8,14 +8,15 @@ use tokio::time::Instant;
 use super::{
     Answer, Error, Outcome,
     instance::{Current, Instance},
+    reload::Found,
     states::States,
     work::within,
 };
 use crate::{
-    ReactiveState,
+    Key, ReactiveState,
     broadcast::Change,
     metrics::Stopwatch,
-    store::{Loaded, Receipt, Record, Saving, StoreError},
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
     version::Version,
 };
 
@@ -35,11 +36,63 @@ impl<S: ReactiveState> States<S> {
     ) -> BoxFuture<'a, Result<Looked<S>, Error>> {
         Box::pin(async move {
             let asked = Instant::now();
-            let loaded = within(deadline, self.store.load(&instance.key, receipt)).await;
-            self.store_meter.loads.observe(Stopwatch::since(asked));
-            let Loaded { record, receipt } = loaded.inspect_err(|_| self.store_meter.failed_loads.add(1))?;
+            match self.load(&instance.key, receipt, deadline).await {
+                Ok(loaded) => self.take(instance, loaded, asked, deadline).await,
+                Err(error) => Err(self.load_failed(instance, error)),
+            }
+        })
+    }
+
+    /// One load of the store.
+    pub(super) async fn load(
+        &self,
+        key: &Key,
+        receipt: Option<&Receipt>,
+        deadline: Instant,
+    ) -> Result<Loaded, StoreError> {
+        let watch = Stopwatch::start();
+        let loaded = within(deadline, self.store.load(key, receipt)).await;
+        self.store_meter.loads.observe(watch);
+        loaded.inspect_err(|_| self.store_meter.failed_loads.add(1))
+    }
+
+    /// Takes over what a reload found, unless events and other nodes' changes were faster.
+    pub(super) async fn take_found(
+        &self,
+        instance: &Arc<Instance<S>>,
+        Found { loaded, before, asked }: Found,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let current = instance.current.read().as_ref().map(|current| (current.version, current.stored));
+        let version = current.map(|(version, _)| version);
+        let found = loaded.record.as_ref().map(|record| record.version);
+        let is_newer = |newer: Option<Version>, older: Option<Version>| {
+            older.zip(newer).is_some_and(|(older, newer)| older == newer || older.is_before(newer))
+        };
+        if version == before || is_newer(found, version) {
+            let (current, _) = self.take(instance, loaded, asked, deadline).await?;
+            return Ok(Outcome::quiet(Answer::Unchanged, current.version));
+        }
+        let Some((version, stored)) = current else { return Err(Error::Unknown) };
+        if stored && is_newer(Some(version), found) {
+            // It was saved after the load began.
+            instance.upkeep.lock().end_doubt(asked);
+        }
+        Ok(Outcome::quiet(Answer::Unchanged, version))
+    }
+
+    /// Commits what was loaded if it differs from what is in memory.
+    fn take<'a>(
+        &'a self,
+        instance: &'a Arc<Instance<S>>,
+        Loaded { record, receipt }: Loaded,
+        asked: Instant,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Looked<S>, Error>> {
+        Box::pin(async move {
             let before = instance.current.read().clone();
             let ttl = record.as_ref().and_then(|record| record.ttl);
+            let found = record.as_ref().map_or(Expect::Absent, |record| Expect::Version(record.version));
             let current = match (&before, record) {
                 (Some(before), Some(record)) if before.version == record.version => Arc::clone(before),
                 (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
@@ -70,8 +123,8 @@ impl<S: ReactiveState> States<S> {
                 }
                 None => *instance.current.write() = Some(Arc::clone(&current)),
             }
-            self.confirmed(instance, ttl);
-            instance.upkeep.lock().verified = Some(asked);
+            instance.upkeep.lock().loaded(found, asked, ttl, self.store.settles_within());
+            instance.mark(false);
             Ok((current, receipt))
         })
     }
@@ -98,10 +151,14 @@ impl<S: ReactiveState> States<S> {
         deadline: Instant,
     ) -> Result<Arc<Current<S>>, Error> {
         tracing::warn!(key = ?instance.key, "the store went back in time: a new epoch starts");
-        let expect = crate::store::Expect::Version(record.version);
+        let expect = Expect::Version(record.version);
         let renewed = Record { version: Version::start(), ..record };
         let save = self.store.save(&instance.key, &renewed, expect, None);
-        match within(deadline, save).await? {
+        let saved = within(deadline, save).await;
+        if matches!(saved, Err(StoreError::Unavailable(_))) {
+            instance.upkeep.lock().doubt(expect);
+        }
+        match saved? {
             Saving::Saved => {
                 instance.upkeep.lock().untold = true;
                 Ok(Arc::new(self.decode(instance, renewed)?))
@@ -157,7 +214,7 @@ impl<S: ReactiveState> States<S> {
         let current = match carried {
             Some(current) => {
                 self.take_over(instance, &before, &current);
-                self.confirmed(instance, self.config.ttl);
+                self.adopted(instance);
                 current
             }
             None => self.refresh(instance, None, deadline).await?.0,
@@ -165,21 +222,22 @@ impl<S: ReactiveState> States<S> {
         Ok(Outcome::quiet(Answer::Changed, current.version))
     }
 
-    /// The store has just confirmed the current version.
-    pub(super) fn confirmed(&self, instance: &Instance<S>, ttl: Option<Duration>) {
-        {
-            let mut upkeep = instance.upkeep.lock();
-            (upkeep.suspect, upkeep.untold, upkeep.perhaps_deleted) = (false, false, false);
-            upkeep.expires = ttl.map(|ttl| Instant::now() + ttl);
-        }
+    /// A save or deletion that was begun after `asked` succeeded: the current version is the store's.
+    pub(super) fn saved(&self, instance: &Instance<S>, asked: Instant, ttl: Option<Duration>) {
+        instance.upkeep.lock().saved(asked, ttl);
+        instance.mark(false);
+    }
+
+    /// Another node's change is the current version now. It says nothing about later ones.
+    fn adopted(&self, instance: &Instance<S>) {
+        instance.upkeep.lock().expires = self.config.ttl.map(|ttl| Instant::now() + ttl);
         instance.mark(false);
     }
 
     /// The state that a record holds, upgraded if an older schema wrote it.
     fn decode(&self, instance: &Instance<S>, record: Record) -> Result<Current<S>, Error> {
-        let corrupt = |error: crate::BoxError| {
-            tracing::error!(key = ?instance.key, %error, "what is stored cannot be read");
-            Error::Unavailable(StoreError::Corrupt { key: instance.key.clone(), source: error })
+        let corrupt = |source: crate::BoxError| {
+            self.load_failed(instance, StoreError::Corrupt { key: instance.key.clone(), source })
         };
         let state = if record.schema < S::SCHEMA {
             let mut data = serde_json::from_slice(&record.data).map_err(|error| corrupt(error.into()))?;

@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use dashmap::{DashMap, Entry};
 use futures::{FutureExt as _, future::BoxFuture};
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 pub(super) use super::any_view::AnyView;
@@ -17,6 +18,7 @@ use super::{
     arriving::Arriving,
     instance::{Current, Instance, Slot},
     nodes::Nodes,
+    reload::{ReloadLimit, Reloads},
     shared::{Shared, guard, panic_text},
     turn::Work,
 };
@@ -52,6 +54,8 @@ pub(super) struct Home {
     /// The same store, unless it is this process's memory.
     pub(super) guard: Option<Arc<Guarded<dyn Store>>>,
     pub(super) meter: Arc<StoreMeter>,
+    /// Of all states in this store.
+    pub(super) reload_limit: Arc<ReloadLimit>,
 }
 
 /// A state as this node has it.
@@ -78,6 +82,8 @@ pub(super) struct States<S: ReactiveState> {
     pub(super) instances: DashMap<Key, Arc<Instance<S>>>,
     pub(super) meter: StateMeter,
     pub(super) store_meter: Arc<StoreMeter>,
+    pub(super) reloads: Mutex<Reloads<S>>,
+    pub(super) reload_limit: Arc<ReloadLimit>,
     /// Of events that the application sends itself.
     pub(super) application: Arc<EventMeter>,
 }
@@ -239,11 +245,10 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 
     fn lost(&self) {
-        // Only what is followed: the rest is confirmed when it is used.
-        let is_followed = |instance: &Instance<S>| instance.followers() > 0;
-        let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
-        let followed: Vec<_> = loaded.filter(|instance| is_followed(instance)).collect();
-        followed.into_iter().for_each(|instance| self.look(instance, Work::refresh()));
+        if self.nodes().is_none() {
+            return;
+        }
+        self.reload_followed();
         self.exchange_counts();
     }
 
@@ -265,14 +270,9 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 
     fn returned(&self) {
-        let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
-        for instance in loaded {
-            if instance.followers() > 0 {
-                self.look(instance, Work::refresh());
-            } else {
-                instance.upkeep.lock().suspect = true;
-            }
-        }
+        let unfollowed = self.instances.iter().filter(|instance| instance.followers() == 0);
+        unfollowed.for_each(|instance| instance.upkeep.lock().suspect = true);
+        self.reload_followed();
     }
 
     fn is_stale(&self, key: &Key) -> bool {

@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Span;
 
-use super::{Attempt, Error, Outcome, instance::Instance, shared::panic_text, states::States};
+use super::{Attempt, Error, Outcome, instance::Instance, reload::Found, shared::panic_text, states::States};
 use crate::{EventId, ReactiveState, Version, Viewer, broadcast::Change, store::Receipt};
 
 /// How much sooner than its caller a turn gives up, so that the caller hears what happened.
@@ -51,6 +51,8 @@ pub(super) enum Work<S> {
     Refresh(Instant),
     /// Somebody has seen this version. If the store has not come so far, it went back in time.
     Compare(Version),
+    /// Take over what a reload found.
+    Found(Box<Found>),
     /// Take over another node's change.
     Adopt(Box<Change>),
     /// Start over.
@@ -122,7 +124,7 @@ impl<S: ReactiveState> States<S> {
         {
             let mut queue = instance.queue.lock();
             // A look costs no more than whoever waits for it, and one look at the store serves them all.
-            let is_look = matches!(turn.work, Work::Refresh(_) | Work::Compare(_));
+            let is_look = matches!(turn.work, Work::Refresh(_) | Work::Compare(_) | Work::Found(_));
             if queue.waiting.len() >= self.config.queue && !is_look {
                 return Err(Error::Busy("too many events wait for this instance"));
             }

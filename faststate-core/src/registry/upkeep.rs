@@ -12,7 +12,6 @@ use super::{
     instance::Instance,
     state_registry::StateRegistry,
     states::{AnyStates, States},
-    turn::Work,
 };
 use crate::ReactiveState;
 
@@ -20,9 +19,9 @@ use crate::ReactiveState;
 const IDLE: Duration = Duration::from_secs(60);
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_secs(15);
-/// How long what is followed goes without a look at the store, where there are other nodes.
+/// How long what is followed goes without a confirmation of the store.
 const VERIFIED: Duration = Duration::from_secs(60);
-/// How many records are touched or looked at at a time.
+/// How many records are touched at a time.
 const TOUCHES: usize = 32;
 /// How many expired records and receipts a store removes at a time.
 const SWEEP: usize = 10_000;
@@ -70,31 +69,30 @@ impl<S: ReactiveState> States<S> {
             let touch = |instance| async move { self.keep_alive(&instance, ttl).await };
             stream::iter(due).for_each_concurrent(TOUCHES, touch).await;
         }
-        self.verify_followed().await;
+        self.verify_followed();
         self.let_go_idle(IDLE);
     }
 
-    /// Looks at the store for what is followed here and has not been looked at for a while: of a change
-    /// that was lost without a word, nothing else would tell.
-    async fn verify_followed(&self) {
-        if self.nodes().is_none() {
+    /// Reloads what is followed here and has not been confirmed for a while: of a change that was lost
+    /// without a word, nothing else would tell. The moments are random, so that not all come at once.
+    fn verify_followed(&self) {
+        // Nothing but this node changes its own memory.
+        if self.guard.is_none() {
             return;
         }
-        let Ok(me) = self.me() else { return };
-        let is_old = |instance: &Instance<S>| {
-            let verified = instance.upkeep.lock().verified;
-            instance.followers() > 0 && verified.is_none_or(|at| at.elapsed() >= VERIFIED)
+        let is_old = |instance: &Arc<Instance<S>>| {
+            let age = {
+                let upkeep = instance.upkeep.lock();
+                if upkeep.is_unreadable() {
+                    return false;
+                }
+                upkeep.verified.map_or(VERIFIED, |verified| verified.elapsed())
+            };
+            let is_due = age >= VERIFIED || (age >= VERIFIED / 2 && rand::random_ratio(1, 3));
+            is_due && instance.followers() > 0
         };
-        let loaded: Vec<_> = self.instances.iter().map(|entry| Arc::clone(entry.value())).collect();
-        let look = |instance: Arc<Instance<S>>| {
-            let me = &me;
-            async move {
-                // What it cannot find out now, it looks up again by itself.
-                let _ = me.take_turn(&instance, Work::refresh(), me.deadline()).await;
-            }
-        };
-        let old = loaded.into_iter().filter(|instance| is_old(instance));
-        stream::iter(old).for_each_concurrent(TOUCHES, look).await;
+        let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
+        self.reload_all(loaded.filter(is_old).collect());
     }
 
     /// Extends the life of a record.
@@ -104,7 +102,7 @@ impl<S: ReactiveState> States<S> {
         match tokio::time::timeout(self.shared.deadline, self.store.touch(&instance.key, ttl)).await {
             Ok(Ok(true)) => instance.upkeep.lock().expires = Some(now + ttl),
             // It is gone: whoever follows it sees how it starts over.
-            Ok(Ok(false)) if followed => self.look(Arc::clone(instance), Work::refresh()),
+            Ok(Ok(false)) if followed => self.reload(instance),
             Ok(Ok(false)) => instance.upkeep.lock().suspect = true,
             Ok(Err(error)) => {
                 tracing::warn!(key = ?instance.key, error = &error as &dyn std::error::Error, "not kept alive");

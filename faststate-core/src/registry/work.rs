@@ -23,7 +23,7 @@ use crate::{
     event::{Aftermath, Effects},
     metrics::Stopwatch,
     patch::MORE,
-    store::{Record, Resting, Saving, StoreError},
+    store::{Expect, Record, Resting, Saving, StoreError},
     version::Version,
 };
 
@@ -83,6 +83,7 @@ impl<S: ReactiveState> States<S> {
                 outcome
             }
             Work::Refresh(asked) => {
+                self.check_readable(instance)?;
                 let known = instance.upkeep.lock().verified.is_some_and(|at| at > asked);
                 let current = match instance.usable(Instant::now()).filter(|_| known) {
                     Some(current) => Ok(current),
@@ -92,6 +93,7 @@ impl<S: ReactiveState> States<S> {
             }
             // In boxes: an event's future, of which there are more, is smaller for it.
             Work::Compare(seen) => Box::pin(self.compare(instance, seen, deadline)).await,
+            Work::Found(found) => Box::pin(self.take_found(instance, *found, deadline)).await,
             Work::Adopt(change) => Box::pin(self.adopt(instance, *change, deadline)).await,
             Work::Delete => Box::pin(self.delete(instance, deadline)).await,
         };
@@ -189,7 +191,7 @@ impl<S: ReactiveState> States<S> {
                     if let Some(asked) = asked {
                         instance.run.lock().saved(asked, Instant::now());
                     }
-                    self.confirmed(instance, self.config.ttl);
+                    self.saved(instance, now, self.config.ttl);
                     self.commit(instance, step);
                     #[cfg(feature = "inspector")]
                     let _ = attempting.step.set((Arc::clone(&current), Arc::clone(&next)));
@@ -214,7 +216,7 @@ impl<S: ReactiveState> States<S> {
                 Err(StoreError::Unavailable(error)) if unknown || !error.is::<Resting>() => {
                     self.store_meter.failed_saves.add(1);
                     tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
-                    instance.upkeep.lock().doubt();
+                    instance.upkeep.lock().doubt(current.expect());
                     (verified, unknown) = (false, true);
                     doubtful = Some(unsaved);
                     // Saves may rest although loads are answered: without a pause, this would spin.
@@ -327,6 +329,7 @@ impl<S: ReactiveState> States<S> {
                 }
                 Err(error) => return Err(error),
             };
+            let asked = Instant::now();
             let deletion = async {
                 match stored {
                     Some(version) => self.store.delete(&instance.key, version).await,
@@ -342,12 +345,12 @@ impl<S: ReactiveState> States<S> {
                 }
                 Ok(false) => return Err(Error::TimedOut),
                 Err(error) => {
-                    instance.upkeep.lock().doubt_deletion();
+                    instance.upkeep.lock().doubt_deletion(stored.map_or(Expect::Absent, Expect::Version));
                     return Err(Error::Unavailable(error));
                 }
             }
             // The record is gone, whatever comes of the rest.
-            instance.upkeep.lock().doubt_deletion();
+            instance.upkeep.lock().deleted();
             let first = match self.first(&instance.key, deadline).await {
                 Err(Error::Unknown) => {
                     let Some(before) = before else { return Err(Error::Unknown) };
@@ -361,7 +364,7 @@ impl<S: ReactiveState> States<S> {
                 Some(before) => self.take_over(instance, before, &next),
                 None => *instance.current.write() = Some(Arc::clone(&next)),
             }
-            self.confirmed(instance, None);
+            self.saved(instance, asked, None);
             self.publish(instance, before.map_or(next.version, |before| before.version), &next);
             return Ok(Outcome::quiet(Answer::Changed, next.version));
         }

@@ -202,6 +202,10 @@ impl<Fast: Store, Durable: Store> Store for Cached<Fast, Durable> {
         Ok(())
     }
 
+    fn settles_within(&self) -> Duration {
+        self.durable.settles_within()
+    }
+
     async fn flush(&self) -> Result<(), StoreError> {
         self.durable.flush().await
     }

@@ -58,9 +58,10 @@ impl<S: ?Sized> Guarded<S> {
         self.saves.is_resting()
     }
 
-    /// Whether every load fails at once at the moment.
-    pub(crate) fn refuses_loads(&self) -> bool {
-        self.loads.is_open()
+    /// Waits until a load may try the store.
+    pub(crate) async fn until_loads_are_tried(&self) {
+        let mut returns = self.loads.returns();
+        while self.loads.is_open() && returns.changed().await.is_ok() {}
     }
 
     /// Changes whenever a few loads may try the store after a rest.
@@ -220,6 +221,10 @@ impl<S: Store + ?Sized> Store for Guarded<S> {
             self.failed(&self.loads, &admission, error);
         }
         answer
+    }
+
+    fn settles_within(&self) -> Duration {
+        self.store.settles_within()
     }
 
     /// As the store does it: without a deadline, and rest or no rest.

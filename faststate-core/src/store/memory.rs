@@ -206,6 +206,10 @@ impl Store for MemoryStore {
         Ok(records + receipts)
     }
 
+    fn settles_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -173,6 +173,11 @@ impl Store for WriteBehind {
         self.durable.ping().await
     }
 
+    /// Saves are in memory.
+    fn settles_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
     async fn flush(&self) -> Result<(), StoreError> {
         let _turn = self.writing.lock().await;
         let dirty = self.written.lock().dirty.clone();

@@ -22,6 +22,7 @@ mod nodes;
 mod order;
 mod presence;
 mod read_only;
+mod reload;
 mod rounds;
 mod simulation;
 mod stores;

@@ -1,10 +1,19 @@
 //! How many follow a key over all nodes, and what becomes of that when a node dies.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
-    Access, Context, Event, Handle, LocalBroadcaster, MemoryStore, ReactiveState, Registry, Rejection,
-    StateConfig, StateRegistry, Store, Viewer,
+    Access, Broadcaster, Context, Event, Handle, Key, LocalBroadcaster, MemoryStore, ReactiveState, Registry,
+    Rejection, StateConfig, StateRegistry, Store, Viewer,
+    broadcast::{BroadcastError, Change, Inbox, Interest},
     registry::TopicName,
     testing::faults::{BroadcastFault, FaultyBroadcaster},
     topics::Follower,
@@ -62,16 +71,24 @@ fn nodes() -> [Node; 3] {
     let hub = LocalBroadcaster::new();
     ["a", "b", "c"].map(|name| {
         let broadcaster = FaultyBroadcaster::new(Arc::new(hub.peer()));
-        let config = StateConfig::record().access(Access::public()).persist();
-        let registry = StateRegistry::builder()
-            .store(Arc::clone(&store))
-            .broadcaster(Arc::clone(&broadcaster))
-            .node(name)
-            .state::<Room>(config, |state| state.event::<Say>().presence(|present| Present { present }))
-            .build()
-            .unwrap();
+        let registry = presence_registry(&store, &broadcaster, name);
         Node { registry, broadcaster }
     })
+}
+
+fn presence_registry(
+    store: &Arc<dyn Store>,
+    broadcaster: &Arc<FaultyBroadcaster>,
+    name: &str,
+) -> Arc<StateRegistry> {
+    let config = StateConfig::record().access(Access::public()).persist();
+    StateRegistry::builder()
+        .store(Arc::clone(store))
+        .broadcaster(Arc::clone(broadcaster))
+        .node(name)
+        .state::<Room>(config, |state| state.event::<Say>().presence(|present| Present { present }))
+        .build()
+        .unwrap()
 }
 
 async fn follow(node: &Node, room: &str, stream: u64) -> Follower {
@@ -166,4 +183,54 @@ async fn law_04_what_was_lost_without_a_word_is_found_by_the_slow_look() {
     assert_eq!(texts().await, 0, "it has not heard");
     sleep(Duration::from_secs(80)).await;
     assert_eq!(texts().await, 1);
+}
+
+/// Words of this node reach no other while it is mute.
+#[derive(Debug)]
+struct Mute {
+    inner: LocalBroadcaster,
+    is_mute: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Broadcaster for Mute {
+    async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
+        self.inner.publish(change).await
+    }
+
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+        if self.is_mute.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.inner.tell(key, words).await
+    }
+
+    async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
+        self.inner.join(key).await
+    }
+
+    fn attach(&self, inbox: Arc<dyn Inbox>) {
+        self.inner.attach(inbox);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn followers_of_a_node_that_is_heard_again_are_counted_again() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (hub, is_mute) = (LocalBroadcaster::new(), Arc::<AtomicBool>::default());
+    let [a, b] = ["a", "b"].map(|name| {
+        let is_mute = if name == "b" { Arc::clone(&is_mute) } else { Arc::default() };
+        let transport = Mute { inner: hub.peer(), is_mute };
+        let broadcaster = FaultyBroadcaster::new(Arc::new(transport));
+        let registry = presence_registry(&store, &broadcaster, name);
+        Node { registry, broadcaster }
+    });
+    let _followers = [follow(&a, "lobby", 1).await, follow(&b, "lobby", 1).await];
+    becomes(&a, "lobby", 2).await;
+    is_mute.store(true, Ordering::SeqCst);
+    becomes(&a, "lobby", 1).await;
+    // What the nodes tell each other because of that is over.
+    sleep(Duration::from_secs(5)).await;
+    is_mute.store(false, Ordering::SeqCst);
+    assert!(becomes(&a, "lobby", 2).await < Duration::from_secs(3));
 }

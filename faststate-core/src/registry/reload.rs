@@ -1,0 +1,215 @@
+//! Loading instances again in the background, after a doubt: the one queue for all of them.
+
+mod limit;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use rand::seq::SliceRandom as _;
+use tokio::time::{Instant, sleep};
+
+pub(super) use self::limit::ReloadLimit;
+use self::limit::Slot;
+use super::{Error, instance::Instance, states::States, turn::Work};
+use crate::{
+    ReactiveState,
+    store::{Loaded, Resting, StoreError},
+    version::Version,
+};
+
+/// The first and the longest pause before a reload that failed is tried again. Each pause is twice as
+/// long as the one before, and shortened by up to half, at random. The longest is below the 5 s within which
+/// nodes agree with a store that answers again (law 13).
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+/// The pause while events try a store that rested.
+const TRIAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// The instances of one state that wait to be reloaded, each at most once.
+pub(super) struct Reloads<S> {
+    waiting: VecDeque<Arc<Instance<S>>>,
+    /// Whether a task takes them out.
+    running: bool,
+}
+
+/// A record that was loaded outside the instance's turn.
+pub(super) struct Found {
+    pub(super) loaded: Loaded,
+    /// The instance's version when the load began.
+    pub(super) before: Option<Version>,
+    /// When the load began.
+    pub(super) asked: Instant,
+}
+
+impl<S> Default for Reloads<S> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), running: false }
+    }
+}
+
+impl<S: ReactiveState> States<S> {
+    /// Reloads what is followed here, in random order: what is in memory may be older than the store.
+    /// The rest is confirmed when it is used.
+    pub(super) fn reload_followed(&self) {
+        let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
+        self.reload_all(loaded.filter(|instance| instance.followers() > 0).collect());
+    }
+
+    /// Reloads these instances, in random order.
+    pub(super) fn reload_all(&self, mut instances: Vec<Arc<Instance<S>>>) {
+        instances.shuffle(&mut rand::rng());
+        instances.iter().for_each(|instance| self.reload(instance));
+    }
+
+    /// Reloads an instance soon, unless the store confirms it meanwhile.
+    pub(super) fn reload(&self, instance: &Arc<Instance<S>>) {
+        {
+            let mut upkeep = instance.upkeep.lock();
+            upkeep.doubted = Some(Instant::now());
+            if std::mem::replace(&mut upkeep.reloading, true) {
+                return;
+            }
+        }
+        self.queue_reload(Arc::clone(instance));
+    }
+
+    /// Reloads a suspect instance until it is confirmed, if it is followed or other nodes must be notified
+    /// of it. Any other is loaded when it is used.
+    pub(super) fn clear_up(&self, instance: &Arc<Instance<S>>) {
+        // Most instances are not suspect: no other lock is taken for them.
+        if !instance.upkeep.lock().suspect || !self.is_concerned(instance) {
+            return;
+        }
+        {
+            let mut upkeep = instance.upkeep.lock();
+            if !upkeep.suspect || upkeep.is_unreadable() || std::mem::replace(&mut upkeep.reloading, true) {
+                return;
+            }
+        }
+        self.queue_reload(Arc::clone(instance));
+    }
+
+    fn queue_reload(&self, instance: Arc<Instance<S>>) {
+        {
+            let mut reloads = self.reloads.lock();
+            reloads.waiting.push_back(instance);
+            if std::mem::replace(&mut reloads.running, true) {
+                return;
+            }
+        }
+        // Not among the tasks that `settle` waits for: it may take as long as the store is dead.
+        tokio::spawn(run_reloads(Weak::clone(&self.me), Arc::clone(&self.reload_limit), self.guard.clone()));
+    }
+
+    /// Whether an instance is reloaded although no caller waits for it.
+    fn is_concerned(&self, instance: &Instance<S>) -> bool {
+        instance.followers() > 0 || (self.nodes().is_some() && instance.upkeep.lock().untold)
+    }
+
+    async fn reload_now(self: Arc<Self>, instance: Arc<Instance<S>>, slot: Slot) {
+        // The deadline begins here: neither the queue nor the wait for a slot counts.
+        let (asked, deadline) = (Instant::now(), self.deadline());
+        let before = instance.current.read().as_ref().map(|current| current.version);
+        // Outside the instance's turn, so that no event waits for it.
+        let loaded = self.load(&instance.key, None, deadline).await;
+        let outcome = match loaded {
+            Ok(loaded) => {
+                slot.answered();
+                let found = Work::Found(Box::new(Found { loaded, before, asked }));
+                self.take_turn(&instance, found, self.deadline()).await.map(drop)
+            }
+            Err(StoreError::Unavailable(error)) => {
+                let is_resting = error.is::<Resting>();
+                if is_resting {
+                    drop(slot)
+                } else {
+                    slot.failed()
+                }
+                self.unanswered(&instance);
+                if is_resting {
+                    sleep(TRIAL_PAUSE).await;
+                    return self.queue_reload(instance);
+                }
+                Err(Error::Unavailable(StoreError::Unavailable(error)))
+            }
+            Err(error) => {
+                slot.answered();
+                Err(self.load_failed(&instance, error))
+            }
+        };
+        self.end_reload(instance, asked, &outcome);
+    }
+
+    /// Queues the instance again if it is still in doubt.
+    fn end_reload(&self, instance: Arc<Instance<S>>, asked: Instant, outcome: &Result<(), Error>) {
+        // There is no such instance, or it cannot be read: no reload helps until something changes.
+        let is_final = match outcome {
+            Err(Error::Unavailable(error)) => !error.is_temporary(),
+            outcome => matches!(outcome, Err(Error::Unknown)),
+        };
+        let is_concerned = self.is_concerned(&instance);
+        let pause = {
+            let mut upkeep = instance.upkeep.lock();
+            if is_final {
+                upkeep.doubted = upkeep.doubted.filter(|doubted| *doubted >= asked);
+            } else if let Err(error) = outcome {
+                tracing::debug!(key = ?instance.key, %error, "not reloaded");
+                upkeep.suspect = true;
+            }
+            if !is_concerned || (upkeep.doubted.is_none() && (is_final || !upkeep.suspect)) {
+                upkeep.end_reloading();
+                return;
+            }
+            upkeep.next_reload_pause(PAUSES)
+        };
+        let states = Weak::clone(&self.me);
+        tokio::spawn(async move {
+            sleep(pause).await;
+            if let Some(states) = states.upgrade() {
+                states.queue_reload(instance);
+            }
+        });
+    }
+
+    /// The next instance that still has to be reloaded. Without one, no task takes them out any more.
+    fn next_reload(&self) -> Option<Arc<Instance<S>>> {
+        loop {
+            let instance = {
+                let mut reloads = self.reloads.lock();
+                let next = reloads.waiting.pop_front();
+                reloads.running = next.is_some();
+                next?
+            };
+            let is_concerned = self.is_concerned(&instance);
+            let mut upkeep = instance.upkeep.lock();
+            if (upkeep.suspect || upkeep.doubted.is_some()) && is_concerned {
+                drop(upkeep);
+                return Some(instance);
+            }
+            upkeep.end_reloading();
+        }
+    }
+}
+
+/// Reloads what waits, as many at a time as the limit allows and none while the store rests.
+async fn run_reloads<S: ReactiveState>(
+    states: Weak<States<S>>,
+    limit: Arc<ReloadLimit>,
+    guard: Option<Arc<crate::store::Guarded<dyn crate::Store>>>,
+) {
+    loop {
+        if let Some(guard) = &guard {
+            guard.until_loads_are_tried().await;
+        }
+        let (Some(slot), Some(states)) = (limit.slot().await, states.upgrade()) else { return };
+        let Some(instance) = states.next_reload() else { return };
+        let is_trial = states.is_resting();
+        let reload = tokio::spawn(states.reload_now(instance, slot));
+        if is_trial {
+            // One at a time: events try the store as well.
+            let _ = reload.await;
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! How many reloads of one store may be in flight.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// How many reloads of one store may be in flight at most, and at first.
+const MOST: usize = 64;
+const FIRST: usize = 4;
+/// How many of this node's reloads may wait in the store, by estimate: with fewer the limit grows, with
+/// more it shrinks.
+const WAITING: (f64, f64) = (2.0, 4.0);
+
+/// Limits the reloads of one store that are in flight, so that they use what the store can do and events
+/// still find a short queue there.
+///
+/// The limit follows the latency, as TCP Vegas does: of `limit` loads that take `took` where the fastest
+/// took `fastest`, `limit * (1 - fastest / took)` wait in a queue. So many nodes share one store without a
+/// word between them, and a degraded store is not kept busy by reloads alone. A load that fails lowers the
+/// limit, too.
+pub(in crate::registry) struct ReloadLimit {
+    slots: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+struct State {
+    limit: usize,
+    /// The shortest load since the last one that was alone.
+    fastest: Duration,
+    /// When the limit last changed: a load that began before says nothing about the new one.
+    changed: Option<Instant>,
+}
+
+/// One reload in flight.
+pub(super) struct Slot {
+    limit: Arc<ReloadLimit>,
+    permit: OwnedSemaphorePermit,
+    began: Instant,
+}
+
+impl ReloadLimit {
+    pub(in crate::registry) fn new() -> Arc<Self> {
+        let state = State { limit: FIRST, fastest: Duration::MAX, changed: None };
+        Arc::new(Self { slots: Arc::new(Semaphore::new(FIRST)), state: Mutex::new(state) })
+    }
+
+    /// Waits until one more reload may be in flight. The semaphore is never closed.
+    pub(super) async fn slot(self: &Arc<Self>) -> Option<Slot> {
+        let permit = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        let mut state = self.state.lock();
+        if self.slots.available_permits() + 1 >= state.limit {
+            state.fastest = Duration::MAX;
+        }
+        drop(state);
+        Some(Slot { limit: Arc::clone(self), permit, began: Instant::now() })
+    }
+}
+
+impl Slot {
+    /// The store answered.
+    pub(super) fn answered(self) {
+        let Self { limit, permit, began } = self;
+        let took = began.elapsed();
+        let mut state = limit.state.lock();
+        state.fastest = state.fastest.min(took);
+        if state.changed.is_some_and(|changed| changed > began) {
+            return;
+        }
+        let share = if took.is_zero() { 0.0 } else { 1.0 - state.fastest.div_duration_f64(took) };
+        let waiting = f64::from(u32::try_from(state.limit).unwrap_or(u32::MAX)) * share;
+        // A limit that was not reached says nothing about a higher one.
+        if waiting < WAITING.0 && state.limit < MOST && limit.slots.available_permits() == 0 {
+            let grown = state.limit + 1;
+            state.change(grown);
+            limit.slots.add_permits(1);
+        } else if waiting > WAITING.1 {
+            state.shrink(permit);
+        }
+    }
+
+    /// The store gave no answer.
+    pub(super) fn failed(self) {
+        let Self { limit, permit, .. } = self;
+        limit.state.lock().shrink(permit);
+    }
+}
+
+impl State {
+    fn change(&mut self, limit: usize) {
+        (self.limit, self.changed) = (limit, Some(Instant::now()));
+    }
+
+    fn shrink(&mut self, permit: OwnedSemaphorePermit) {
+        if self.limit > 1 {
+            self.change(self.limit - 1);
+            permit.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use tokio::time::sleep_until;
+
+    use super::*;
+
+    /// So many loads from each of some nodes of a store that serves `servers` calls at a time, each for
+    /// `each`. Returns how long they took, and the most that were in flight.
+    async fn run(nodes: usize, loads: usize, servers: usize, each: Duration) -> (Duration, usize) {
+        let free = Arc::new(Mutex::new(vec![Instant::now(); servers]));
+        let in_flight = Arc::new(Mutex::new((0_usize, 0_usize)));
+        let began = Instant::now();
+        let node = async |limit: Arc<ReloadLimit>| {
+            let mut tasks = Vec::new();
+            for _ in 0..loads {
+                let slot = limit.slot().await.unwrap();
+                let (free, in_flight) = (Arc::clone(&free), Arc::clone(&in_flight));
+                tasks.push(tokio::spawn(async move {
+                    let end = {
+                        let mut free = free.lock();
+                        let server = free.iter_mut().min().unwrap();
+                        *server = (*server).max(Instant::now()) + each;
+                        *server
+                    };
+                    {
+                        let mut count = in_flight.lock();
+                        count.0 += 1;
+                        count.1 = count.1.max(count.0);
+                    }
+                    sleep_until(end).await;
+                    in_flight.lock().0 -= 1;
+                    slot.answered();
+                }));
+            }
+            join_all(tasks).await;
+        };
+        join_all((0..nodes).map(|_| node(ReloadLimit::new()))).await;
+        let most = in_flight.lock().1;
+        (began.elapsed(), most)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_13_reloads_keep_a_store_busy_and_its_queue_short() {
+        // One server of 2,000 loads/s, 16 connections of 3 ms, 64 and more of 100 ms, a throttled one.
+        for (nodes, loads, servers, each, ideal) in [
+            (1, 4_000, 1, Duration::from_micros(500), 2.0),
+            (10, 1_000, 1, Duration::from_micros(500), 5.0),
+            (1, 16_000, 16, Duration::from_millis(3), 3.0),
+            (1, 3_200, 1_000, Duration::from_millis(100), 5.0),
+            (4, 500, 1, Duration::from_millis(4), 8.0),
+        ] {
+            let (took, most) = run(nodes, loads, servers, each).await;
+            let took = took.as_secs_f64();
+            assert!(took <= ideal * 2.0, "{nodes} nodes, {servers} of {each:?}: {took} s");
+            assert!(most <= (servers + 8 * nodes).min(MOST * nodes), "{most} in flight with {nodes} nodes");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_13_a_store_that_fails_gets_one_reload_at_a_time() {
+        let limit = ReloadLimit::new();
+        for _ in 0..100 {
+            limit.slot().await.unwrap().failed();
+        }
+        let only = limit.slot().await.unwrap();
+        assert_eq!(limit.slots.available_permits(), 0);
+        only.answered();
+        assert!(limit.slots.available_permits() >= 1, "it grows again");
+    }
+}

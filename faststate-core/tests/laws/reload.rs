@@ -1,0 +1,420 @@
+//! Law 13: reloading after a doubt is bounded, does not block events, and ends.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use faststate_core::{
+    Access, Context, Error, Event, Handle, Key, LocalBroadcaster, MemoryStore, ReactiveState, Registry,
+    Rejection, StateConfig, StateRegistry, Store, Version, Viewer,
+    registry::TopicName,
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    testing::faults::{FaultyBroadcaster, FaultyStore, StoreFault},
+    topics::Follower,
+};
+use futures::future::join_all;
+use parking_lot::Mutex;
+use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+
+/// A store that handles 2,000 calls per second, one after the other.
+const CAPACITY: StoreFault = StoreFault::Queue(Duration::from_micros(500));
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Item {
+    bumps: u64,
+}
+
+impl ReactiveState for Item {
+    const NAME: &'static str = "item";
+}
+
+#[derive(Serialize, Deserialize)]
+struct Bump {}
+
+impl Event for Bump {
+    type State = Item;
+    const NAME: &'static str = "bump";
+
+    fn apply(&self, item: &mut Item, _: &mut Context<Item>) -> Result<(), Rejection> {
+        item.bumps += 1;
+        Ok(())
+    }
+}
+
+struct Node {
+    registry: Arc<StateRegistry>,
+    broadcaster: Arc<FaultyBroadcaster>,
+    followed: Vec<Handle<Item>>,
+    followers: Vec<Follower>,
+}
+
+/// Nodes over one store, and the memory behind it.
+struct World {
+    nodes: Vec<Node>,
+    store: Arc<FaultyStore>,
+    memory: Arc<dyn Store>,
+}
+
+fn config() -> StateConfig {
+    StateConfig::record().access(Access::public()).persist()
+}
+
+impl World {
+    fn new(nodes: usize) -> Self {
+        let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let store = FaultyStore::new(Arc::clone(&memory));
+        let hub = LocalBroadcaster::new();
+        let node = || {
+            let broadcaster = FaultyBroadcaster::new(Arc::new(hub.peer()));
+            let registry = StateRegistry::builder()
+                .store(Arc::clone(&store))
+                .broadcaster(Arc::clone(&broadcaster))
+                .state::<Item>(config(), |state| state.event::<Bump>())
+                .build()
+                .unwrap();
+            Node { registry, broadcaster, followed: Vec::new(), followers: Vec::new() }
+        };
+        let nodes = (0..nodes).map(|_| node()).collect();
+        Self { nodes, store, memory }
+    }
+
+    /// Follows a record on a node.
+    async fn follow(&mut self, node: usize, id: usize) {
+        let node = &mut self.nodes[node];
+        follow(&node.registry, id, &mut node.followed, &mut node.followers).await;
+    }
+
+    /// Changes every other followed record behind the backs of the nodes.
+    async fn change_behind(&self) {
+        for node in &self.nodes {
+            for item in node.followed.iter().step_by(2) {
+                overwrite(&*self.memory, item.key(), 1_000).await;
+            }
+        }
+    }
+
+    /// Whether a node shows what the store has, of everything that it follows.
+    async fn is_fresh(&self, node: &Node) -> bool {
+        for item in &node.followed {
+            let shown = item.read().await.unwrap();
+            let stored = self.memory.load(item.key(), None).await.unwrap().record;
+            if stored.is_some_and(|stored| stored.version != shown.version()) || shown.is_stale() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Announces a loss to all nodes and waits until they agree with the store, while each of them gets an
+    /// event every 50 ms. Returns how long it took, the number of loads, and the slowest answer.
+    async fn recover(&self) -> (Duration, usize, Duration) {
+        self.store.set(CAPACITY);
+        self.change_behind().await;
+        let (began, loads) = (Instant::now(), self.store.loads());
+        self.nodes.iter().for_each(|node| node.broadcaster.announce_loss());
+        let mut slowest = Duration::ZERO;
+        for round in 1.. {
+            let events = self.nodes.iter().map(|node| async {
+                let asked = Instant::now();
+                let item = &node.followed[rand::rng().random_range(0..node.followed.len())];
+                item.send(Bump {}).await.unwrap();
+                asked.elapsed()
+            });
+            slowest = join_all(events).await.into_iter().fold(slowest, Duration::max);
+            // Now and then, as it takes its time.
+            if round % 20 == 0 {
+                let are_fresh = join_all(self.nodes.iter().map(|node| self.is_fresh(node))).await;
+                if are_fresh.into_iter().all(|is_fresh| is_fresh) {
+                    return (began.elapsed(), self.store.loads() - loads, slowest);
+                }
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "the nodes do not agree with the store");
+            sleep(Duration::from_millis(50)).await;
+        }
+        unreachable!("the loop ends by itself")
+    }
+}
+
+async fn follow(
+    registry: &Arc<StateRegistry>,
+    id: usize,
+    followed: &mut Vec<Handle<Item>>,
+    followers: &mut Vec<Follower>,
+) {
+    let topic = TopicName::signals("item").of(id.to_string());
+    let stream = followers.len() as u64;
+    let item = registry.record::<Item>(&id.to_string()).unwrap();
+    item.send(Bump {}).await.unwrap();
+    followers.push(registry.follow(&topic, &Viewer::application(), None, stream).await.unwrap());
+    followed.push(item);
+}
+
+/// Saves another state of a record, as another node does that tells nobody.
+async fn overwrite(store: &dyn Store, key: &Key, bumps: u64) {
+    let found = store.load(key, None).await.unwrap().record;
+    let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::Version(found.version));
+    let version = found.map_or_else(Version::start, |found| found.version.next());
+    let data = Bytes::from(serde_json::to_vec(&Item { bumps }).unwrap());
+    let record = Record { schema: 1, version, data, ttl: None };
+    assert_eq!(store.save(key, &record, expect, None).await.unwrap(), Saving::Saved);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_reload_is_bounded_after_a_loss() {
+    let mut world = World::new(1);
+    for id in 0..12_000 {
+        world.follow(0, id).await;
+    }
+    let (took, loads, slowest) = world.recover().await;
+    eprintln!("{took:?}, {loads} loads, slowest event {slowest:?}");
+    assert!(took <= Duration::from_secs(30), "{took:?}");
+    assert!(loads <= 13_000, "{loads} loads");
+    assert!(slowest <= Duration::from_millis(200), "an event took {slowest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_reload_is_bounded_when_ten_nodes_lose_at_once() {
+    let mut world = World::new(10);
+    for id in 0..12_000 {
+        world.follow(id % 10, id).await;
+    }
+    let (took, loads, slowest) = world.recover().await;
+    eprintln!("{took:?}, {loads} loads, slowest event {slowest:?}");
+    assert!(took <= Duration::from_secs(30), "{took:?}");
+    assert!(loads <= 13_000, "{loads} loads");
+    assert!(slowest <= Duration::from_millis(200), "an event took {slowest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_reload_is_bounded_when_ten_nodes_follow_the_same() {
+    let mut world = World::new(10);
+    for id in 0..1_500 {
+        for node in 0..10 {
+            world.follow(node, id).await;
+        }
+    }
+    let (took, loads, slowest) = world.recover().await;
+    eprintln!("{took:?}, {loads} loads, slowest event {slowest:?}");
+    assert!(took <= Duration::from_secs(30), "{took:?}");
+    assert!(loads <= 16_250, "{loads} loads");
+    assert!(slowest <= Duration::from_millis(200), "an event took {slowest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_reload_skips_keys_confirmed_after_the_doubt() {
+    let mut world = World::new(1);
+    for id in 0..200 {
+        world.follow(0, id).await;
+    }
+    world.store.set(StoreFault::Queue(Duration::from_millis(5)));
+    let (node, loads) = (&world.nodes[0], world.store.loads());
+    node.broadcaster.announce_loss();
+    sleep(Duration::from_millis(1)).await;
+    // A save confirms the version that it expects.
+    world.store.set(StoreFault::None);
+    join_all(node.followed.iter().map(|item| async { item.send(Bump {}).await.unwrap() })).await;
+    sleep(Duration::from_secs(20)).await;
+    let loads = world.store.loads() - loads;
+    assert!(loads <= 30, "{loads} loads of 200 confirmed keys");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_an_event_does_not_wait_for_the_reload_of_its_key() {
+    let mut world = World::new(1);
+    world.follow(0, 1).await;
+    let node = &world.nodes[0];
+    world.store.set(StoreFault::Hang);
+    node.broadcaster.announce_loss();
+    sleep(Duration::from_millis(100)).await;
+    world.store.set(StoreFault::None);
+    let asked = Instant::now();
+    node.followed[0].send(Bump {}).await.unwrap();
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_nodes_agree_within_five_seconds_of_the_return() {
+    for fault in [StoreFault::Fail, StoreFault::Hang] {
+        let mut world = World::new(2);
+        for id in 0..500 {
+            world.follow(id % 2, id).await;
+        }
+        world.store.set(fault);
+        world.nodes.iter().for_each(|node| node.broadcaster.announce_loss());
+        sleep(Duration::from_secs(60)).await;
+        let tried = world.store.loads();
+        sleep(Duration::from_secs(60)).await;
+        let tried = world.store.loads() - tried;
+        assert!(tried <= 2 * 120, "{tried} loads of a dead store in a minute");
+        world.change_behind().await;
+        let loads = world.store.loads();
+        world.store.set(CAPACITY);
+        // 500 loads at a quarter of 2,000 per second.
+        sleep(Duration::from_secs(6)).await;
+        for node in &world.nodes {
+            assert!(world.is_fresh(node).await, "after {fault:?}");
+        }
+        let loads = world.store.loads() - loads;
+        assert!(loads <= 600, "{loads} loads");
+    }
+}
+
+/// One node over a store that may hold anything after a rest.
+fn single() -> (Arc<StateRegistry>, Arc<FaultyStore>, Arc<dyn Store>) {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let store = FaultyStore::new(Arc::clone(&memory));
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&store))
+        .state::<Item>(config(), |state| state.event::<Bump>())
+        .build()
+        .unwrap();
+    (registry, store, memory)
+}
+
+/// Lets the store rest while nobody uses what is in memory, and changes a record meanwhile.
+async fn rest(registry: &StateRegistry, store: &FaultyStore, memory: &dyn Store, key: &Key) {
+    store.set(StoreFault::Fail);
+    for _ in 0..3 {
+        assert!(!registry.health().await.is_healthy());
+    }
+    overwrite(memory, key, 1_000).await;
+    store.set(StoreFault::None);
+    sleep(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_followed_key_is_reloaded_when_the_store_returns() {
+    let (registry, store, memory) = single();
+    let (mut followed, mut followers) = (Vec::new(), Vec::new());
+    follow(&registry, 1, &mut followed, &mut followers).await;
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while followers[0].poll_frames(&mut context, false).is_ready() {}
+    rest(&registry, &store, &*memory, followed[0].key()).await;
+    assert!(followers[0].poll_frames(&mut context, false).is_ready(), "the follower gets the new version");
+    assert_eq!(followed[0].read().await.unwrap().bumps, 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_key_without_followers_is_loaded_when_used_after_the_return() {
+    let (registry, store, memory) = single();
+    let item = registry.record::<Item>("1").unwrap();
+    item.send(Bump {}).await.unwrap();
+    let loads = store.loads();
+    rest(&registry, &store, &*memory, item.key()).await;
+    assert_eq!(store.loads(), loads, "no caller uses it");
+    // Another record's load ends the rest.
+    registry.record::<Item>("2").unwrap().read().await.unwrap();
+    assert_eq!(item.read().await.unwrap().bumps, 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_an_unreadable_record_is_not_loaded_again_and_again() {
+    let (registry, store, memory) = single();
+    let (mut followed, mut followers) = (Vec::new(), Vec::new());
+    follow(&registry, 1, &mut followed, &mut followers).await;
+    let item = &followed[0];
+    let found = memory.load(item.key(), None).await.unwrap().record.unwrap();
+    let broken = Record { version: found.version.next(), data: "[broken".into(), ..found };
+    memory.save(item.key(), &broken, Expect::Version(found.version), None).await.unwrap();
+    let is_corrupt = |error: &Error| matches!(error, Error::Unavailable(StoreError::Corrupt { .. }));
+    // The event finds a conflict, loads the record and cannot read it.
+    assert!(is_corrupt(&item.send(Bump {}).await.unwrap_err()));
+    let loads = store.loads();
+    sleep(Duration::from_secs(600)).await;
+    assert!(store.loads() - loads <= 2, "{} loads in 600 s", store.loads() - loads);
+    let loads = store.loads();
+    for _ in 0..100 {
+        assert!(is_corrupt(&item.read().await.unwrap_err()));
+    }
+    assert!(store.loads() - loads <= 2, "{} loads for 100 reads", store.loads() - loads);
+    // An event tries again at once, a read once in a while: the record was repaired.
+    let repaired = Record { version: broken.version.next(), data: "{\"bumps\":5}".into(), ..broken.clone() };
+    memory.save(item.key(), &repaired, Expect::Version(broken.version), None).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(item.read().await.unwrap().bumps, 5);
+    item.send(Bump {}).await.unwrap();
+}
+
+/// Answers everything but loads of one record, as long as a lock holds it.
+#[derive(Debug)]
+struct Locked {
+    inner: Arc<dyn Store>,
+    key: Mutex<Option<Key>>,
+    loads: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for Locked {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        if self.key.lock().as_ref() == Some(key) {
+            self.loads.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError::Unavailable("a lock holds it".into()));
+        }
+        self.inner.load(key, receipt).await
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        self.inner.save(key, record, expect, receipt).await
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.inner.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner.touch(key, ttl).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_reload_that_fails_is_repeated_with_growing_pauses() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (key, loads) = (Mutex::default(), AtomicUsize::new(0));
+    let store = Arc::new(Locked { inner: Arc::clone(&memory), key, loads });
+    let broadcaster = FaultyBroadcaster::new(Arc::new(LocalBroadcaster::new()));
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&store))
+        .broadcaster(Arc::clone(&broadcaster))
+        .state::<Item>(config(), |state| state.event::<Bump>())
+        .build()
+        .unwrap();
+    let (mut followed, mut followers) = (Vec::new(), Vec::new());
+    for id in 0..2 {
+        follow(&registry, id, &mut followed, &mut followers).await;
+    }
+    *store.key.lock() = Some(followed[0].key().clone());
+    broadcaster.announce_loss();
+    for _ in 0..600 {
+        sleep(Duration::from_secs(1)).await;
+        // Loads of the other record are answered, so the store does not rest.
+        registry.record::<Item>(&rand::random::<u32>().to_string()).unwrap().read().await.unwrap();
+    }
+    let loads = store.loads.load(Ordering::SeqCst);
+    assert!((200..=420).contains(&loads), "{loads} loads in 600 s");
+    overwrite(&*memory, followed[0].key(), 1_000).await;
+    *store.key.lock() = None;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(followed[0].read().await.unwrap().bumps, 1_000);
+}
