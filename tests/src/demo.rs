@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::LazyLock,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     Folder, http,
-    servers::{free_address, signal},
+    servers::{free_address_on, signal},
     wait::until,
 };
 
@@ -45,10 +45,16 @@ impl Demo {
     /// Starts the demo with options of its own.
     #[must_use]
     pub fn with(options: &[&str]) -> Self {
+        Self::on(Ipv4Addr::LOCALHOST.into(), options)
+    }
+
+    /// Starts the demo on this address of this machine, with options of its own.
+    #[must_use]
+    pub fn on(ip: IpAddr, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        // Somebody else may take a free port first.
+        // Another program may take a free port first.
         for _ in 0..3 {
-            let address = free_address();
+            let address = free_address_on(ip);
             let child = run(address, &options, None);
             let mut demo = Self { address, options: options.clone(), next: None, child };
             if demo.is_ready() {

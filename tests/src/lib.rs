@@ -11,14 +11,17 @@ mod console;
 mod demo;
 mod devtools;
 mod example;
+mod firefox;
 pub mod http;
 mod listening;
+mod network;
 mod page;
 mod proxy;
 mod random;
 mod servers;
 mod site;
 mod wait;
+mod window;
 
 pub use self::{
     browser::{Browser, Session},
@@ -26,10 +29,12 @@ pub use self::{
     demo::Demo,
     example::Example,
     listening::Listening,
+    network::Network,
     page::Page,
     proxy::Proxy,
     random::Random,
     servers::{Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, RedisCluster, RedisServer, RedisSnapshot},
     site::{Answer, Request, Site},
-    wait::{DEADLINE, until},
+    wait::{DEADLINE, until, until_within},
+    window::{BrowserKind, Key, Visitor, Window},
 };

@@ -4,7 +4,6 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, Mutex, mpsc},
-    thread,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
@@ -15,14 +14,8 @@ use crate::{
     console::{complaint, describe},
     devtools::lock,
     wait::until,
+    window::{WITNESS, check_complaints, middle},
 };
-
-/// Runs in each document before its own scripts.
-const WITNESS: &str = "
-    document.addEventListener('datastar-ready', () => { window.datastarReady = true });
-    window.fetches = [];
-    document.addEventListener('datastar-fetch', event => window.fetches.push(event.detail.type));
-";
 
 /// One window with one page.
 ///
@@ -205,12 +198,17 @@ impl Page {
             json!(selector)
         ));
         self.focus(selector);
-        if text.is_empty() { self.key("Backspace", 8) } else { self.type_text(text) }
+        if text.is_empty() { self.backspace() } else { self.type_text(text) }
     }
 
     /// Presses Enter.
     pub fn enter(&self) {
         self.key("Enter", 13);
+    }
+
+    /// Presses Backspace.
+    pub fn backspace(&self) {
+        self.key("Backspace", 8);
     }
 
     /// Opens another tab in front of the page, so that the page is hidden.
@@ -280,7 +278,7 @@ impl Page {
         answer.unwrap_or_else(|problem| panic!("{problem}"))
     }
 
-    fn try_eval(&self, script: &str) -> Result<Value, String> {
+    pub(crate) fn try_eval(&self, script: &str) -> Result<Value, String> {
         let params =
             json!({ "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true });
         let mut answer = self.context.devtools.call(Some(&self.session), "Runtime.evaluate", &params)?;
@@ -291,18 +289,7 @@ impl Page {
     }
 
     fn press(&self, selector: &str, times: u32) {
-        let middle = format!(
-            "(element => {{
-                if (!element) return null;
-                element.scrollIntoView({{ block: 'center', behavior: 'instant' }});
-                const box = element.getBoundingClientRect();
-                const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
-                const top = document.elementFromPoint(x, y);
-                return top && (element.contains(top) || top.contains(element)) ? {{ x, y }} : null;
-            }})(document.querySelector({}))",
-            json!(selector)
-        );
-        let place = self.until(&middle);
+        let place = self.until(&middle(selector));
         for click in 1..=times {
             for kind in ["mousePressed", "mouseReleased"] {
                 let mouse = json!({
@@ -345,14 +332,7 @@ impl Drop for Page {
         }
         self.close(&self.target);
         let expected = std::mem::take(&mut lock(&self.complaints).expected);
-        let unexpected: Vec<_> =
-            seen.iter().filter(|seen| !expected.iter().any(|expected| seen.contains(expected))).collect();
-        if !unexpected.is_empty() {
-            let first: Vec<_> = unexpected.iter().take(3).collect();
-            let complaints = format!("the console complained {} times: {first:#?}", unexpected.len());
-            assert!(thread::panicking(), "{complaints}");
-            eprintln!("{complaints}");
-        }
+        check_complaints(&seen, &expected);
     }
 }
 
@@ -360,7 +340,7 @@ fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn is_truthy(value: &Value) -> bool {
+pub(crate) fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(truth) => *truth,

@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -30,7 +30,17 @@ struct Wire {
     /// How many more bytes of answers pass before every connection is cut.
     until_cut: AtomicUsize,
     ids: Mutex<Vec<String>>,
+    /// How many POSTs get a 502 instead of the server's answer.
+    to_refuse: AtomicUsize,
+    /// Whether the next POST waits for [`Proxy::release`].
+    holds: Mutex<bool>,
+    released: Condvar,
+    /// The answer to every request in the server's place.
+    answer: Mutex<Option<String>>,
+    browsers: Mutex<Vec<TcpStream>>,
 }
+
+const BAD_GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 11\r\nConnection: close\r\n\r\nBad Gateway";
 
 impl Proxy {
     /// A proxy in front of `server`, on a free port.
@@ -43,6 +53,11 @@ impl Proxy {
             to_lose: AtomicUsize::new(0),
             until_cut: AtomicUsize::new(NEVER),
             ids: Mutex::default(),
+            to_refuse: AtomicUsize::new(0),
+            holds: Mutex::default(),
+            released: Condvar::new(),
+            answer: Mutex::default(),
+            browsers: Mutex::default(),
         });
         let accepting = Arc::clone(&wire);
         thread::spawn(move || {
@@ -63,6 +78,35 @@ impl Proxy {
     /// Loses the answers to the next POSTs: the server does them, and the browser never hears of it.
     pub fn lose_answers(&self, count: usize) {
         self.wire.to_lose.store(count, Ordering::SeqCst);
+    }
+
+    /// Answers the next POSTs with a 502 in the server's place.
+    pub fn refuse_posts(&self, count: usize) {
+        self.wire.to_refuse.store(count, Ordering::SeqCst);
+    }
+
+    /// Holds the next POST back, and later ones on other connections not.
+    pub fn hold_post(&self) {
+        *lock(&self.wire.holds) = true;
+    }
+
+    /// Whether a POST is to be held back that has not come yet.
+    #[must_use]
+    pub fn awaits_post(&self) -> bool {
+        *lock(&self.wire.holds)
+    }
+
+    /// Passes on the POST that is held back.
+    pub fn release(&self) {
+        self.wire.released.notify_all();
+    }
+
+    /// Ends every connection, and from now on answers each request in this way; with nothing, as the server does.
+    pub fn answer_with(&self, answer: Option<&str>) {
+        *lock(&self.wire.answer) = answer.map(str::to_owned);
+        for browser in lock(&self.wire.browsers).drain(..) {
+            let _ = browser.shutdown(Shutdown::Both);
+        }
     }
 
     /// Cuts the connection that passes the answers' next byte after so many, in the middle of whatever it
@@ -86,6 +130,7 @@ impl Proxy {
 
 impl Wire {
     fn connect(self: &Arc<Self>, browser: &TcpStream) {
+        lock(&self.browsers).extend(browser.try_clone());
         let Ok(server) = TcpStream::connect(self.server) else { return };
         let losing = Arc::new(AtomicUsize::new(0));
         let (Ok(from), Ok(to)) = (server.try_clone(), browser.try_clone()) else { return };
@@ -99,17 +144,37 @@ impl Wire {
     fn requests(&self, mut browser: &TcpStream, mut server: &TcpStream, losing: &AtomicUsize) {
         let mut buffer = [0; 64 * 1024];
         while let Ok(length @ 1..) = browser.read(&mut buffer) {
-            if buffer.starts_with(b"POST ") {
+            let is_post = buffer.starts_with(b"POST ");
+            if let Some(answer) = self.own_answer(is_post) {
+                let _ = browser.write_all(answer.as_bytes());
+                let _ = browser.shutdown(Shutdown::Both);
+                return;
+            }
+            if is_post {
+                self.wait();
                 let head = String::from_utf8_lossy(&buffer[..length]);
                 lock(&self.ids).extend(header(&head, "faststate-event").map(str::to_owned));
-                let one_less = |count: usize| count.checked_sub(1);
-                if self.to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+                if takes_one(&self.to_lose) {
                     losing.store(1, Ordering::SeqCst);
                 }
             }
             if server.write_all(&buffer[..length]).is_err() {
                 return;
             }
+        }
+    }
+
+    /// The answer that this request gets in the server's place.
+    fn own_answer(&self, is_post: bool) -> Option<String> {
+        let refused = is_post && takes_one(&self.to_refuse);
+        lock(&self.answer).clone().or_else(|| refused.then(|| BAD_GATEWAY.to_owned()))
+    }
+
+    /// Until the POST that is to be held back is released; others pass.
+    fn wait(&self) {
+        let mut holds = lock(&self.holds);
+        if std::mem::take(&mut *holds) {
+            drop(self.released.wait(holds));
         }
     }
 
@@ -138,4 +203,9 @@ impl Wire {
             Err(_) => length,
         }
     }
+}
+
+/// Whether the counter was above zero; it is one less then.
+fn takes_one(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
 }

@@ -10,7 +10,7 @@ mod redis;
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::Command,
 };
@@ -28,9 +28,14 @@ pub use self::{
 /// An address that nobody listens at. Its port is below those that the system gives to connections, one of which
 /// could otherwise take it while a server is restarted.
 pub(crate) fn free_address() -> SocketAddr {
+    free_address_on(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same on another address of this machine.
+pub(crate) fn free_address_on(ip: IpAddr) -> SocketAddr {
     let free = (0..1000).find_map(|_| {
         let port = 10_000 + u16::try_from(RandomState::new().hash_one(()) % 20_000).unwrap_or_default();
-        TcpListener::bind(("127.0.0.1", port)).and_then(|free| free.local_addr()).ok()
+        TcpListener::bind((ip, port)).and_then(|free| free.local_addr()).ok()
     });
     free.expect("a free port")
 }

@@ -34,6 +34,8 @@ pub enum Answer {
     Cut(&'static str, &'static str),
     /// The connection is closed without a word.
     Nothing,
+    /// The connection stays open, and no answer comes.
+    Silence,
 }
 
 /// A request as it came.
@@ -192,6 +194,7 @@ impl Shared {
             }
             Answer::Stream(start) => self.hold(&request.path, stream, &format!("{sse}{start}")),
             Answer::Nothing => {}
+            Answer::Silence => drop(stream.read(&mut [0; 1])),
         }
     }
 

@@ -14,14 +14,24 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Looks until `accept` likes what it sees, and gives it back; panics with what it saw last after
 /// [`DEADLINE`].
-pub fn until<T: Debug>(what: &str, mut look: impl FnMut() -> T, accept: impl Fn(&T) -> bool) -> T {
-    let end = Instant::now() + DEADLINE;
+pub fn until<T: Debug>(what: &str, look: impl FnMut() -> T, accept: impl Fn(&T) -> bool) -> T {
+    until_within(DEADLINE, what, look, accept)
+}
+
+/// [`until`] with another deadline.
+pub fn until_within<T: Debug>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl FnMut() -> T,
+    accept: impl Fn(&T) -> bool,
+) -> T {
+    let end = Instant::now() + deadline;
     loop {
         let seen = look();
         if accept(&seen) {
             return seen;
         }
-        assert!(Instant::now() < end, "waited {DEADLINE:?} for {what}, and saw {seen:?}");
+        assert!(Instant::now() < end, "waited {deadline:?} for {what}, and saw {seen:?}");
         thread::sleep(PAUSE);
     }
 }
