@@ -1,5 +1,7 @@
 //! The string for `data-on:*`.
 
+mod follow;
+
 use std::fmt;
 
 use http::Method;
@@ -132,26 +134,6 @@ impl Action {
     pub const fn replying(mut self) -> Self {
         self.follows = false;
         self
-    }
-
-    /// The action that follows the topics of a stream's URL, for `data-init`: what
-    /// [`Page::follow_action`](crate::endpoint::Page::follow_action) gives.
-    ///
-    /// One stream, closed while the page is hidden and opened again, by the cursors, when it is shown.
-    #[must_use]
-    pub fn follow(url: &str) -> String {
-        let mut out = String::with_capacity(512);
-        out.push_str(
-            "(f=>(f(),document.addEventListener('visibilitychange',f)))\
-             (()=>{el.c?.abort();document.hidden||@get(",
-        );
-        push_url(&mut out, url);
-        out.push_str(
-            ",{openWhenHidden:true,requestCancellation:el.c=new AbortController(),retry:'always',\
-             retryMaxCount:Infinity,retryMaxWait:5000,\
-             filterSignals:{include:/(^|\\.)_v$/,exclude:/(?!)/}})})",
-        );
-        out
     }
 
     fn write(&self) -> Result<String, String> {

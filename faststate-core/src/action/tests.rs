@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
@@ -119,11 +121,24 @@ fn what_cannot_be_sent_says_so() {
 #[test]
 fn following_is_the_action_of_the_design() {
     let url = "/faststate/sse?states=counter,product:it%27s,chat.messages&x='";
+    let follow = Action::follow(url);
+    let (check, follows) = follow.split_once(";(f=>(f(),").unwrap();
+    assert!(check.starts_with("((f,d,n)=>f.own||") && check.ends_with(")(fetch,8000,37500)"), "{check}");
     assert_eq!(
-        Action::follow(url),
-        "(f=>(f(),document.addEventListener('visibilitychange',f)))(()=>{el.c?.abort();document.hidden||\
-         @get('/faststate/sse?states=counter,product:it%27s,chat.messages\\u0026x=%27',{openWhenHidden:true,\
-         requestCancellation:el.c=new AbortController(),retry:'always',retryMaxCount:Infinity,retryMaxWait:5000,\
+        follows,
+        "document.addEventListener('visibilitychange',f)))(()=>{el.c?.abort();document.hidden||\
+         @get('/faststate/sse?states=counter,product:it%27s,chat.messages\\u0026x=%27',\
+         {headers:{Accept:'text/event-stream'},openWhenHidden:true,\
+         requestCancellation:el.c=new AbortController(),retry:'always',retryMaxCount:Infinity,retryMaxWait:4000,\
          filterSignals:{include:/(^|\\.)_v$/,exclude:/(?!)/}})})"
     );
+    assert!(is_safe(&follow), "{follow}");
+}
+
+#[test]
+fn silence_is_two_and_a_half_heartbeats() {
+    for (heartbeat, silence) in [(Some(20), "50000"), (Some(1), "8000"), (None, "2147483647")] {
+        let check = Action::check_answers(heartbeat.map(Duration::from_secs));
+        assert!(check.ends_with(&format!(",{silence})")), "{check}");
+    }
 }

@@ -123,12 +123,14 @@ impl Page {
     #[must_use]
     pub fn follow_action(&self) -> String {
         let topics = self.inner.collected.lock().topics.clone();
+        let heartbeat = self.inner.endpoint.settings().heartbeat;
         if topics.is_empty() {
-            return "0".to_owned();
+            return Action::check_answers(heartbeat);
         }
         let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
         let names = names.join(",");
-        Action::follow(&format!("{STREAM}?states={}", utf8_percent_encode(&names, IN_QUERY)))
+        let url = format!("{STREAM}?states={}", utf8_percent_encode(&names, IN_QUERY));
+        Action::follow_within(&url, heartbeat)
     }
 
     /// The `<script>` that loads Datastar, for the page's head: HTML, which a template must not escape

@@ -13,7 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use super::{Problem, ProblemView, field_errors, follow::Following};
+use super::{
+    Problem, ProblemView, field_errors,
+    follow::{Following, GONE},
+};
 use crate::{
     Key,
     registry::{Outcome, ReplyPieces},
@@ -137,11 +140,12 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Reply
     response
 }
 
-/// Nothing, and Datastar stops asking.
+/// Nothing, and Datastar stops asking. The version tells the page that this is no proxy's 204.
 pub(super) fn nothing() -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::full(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(VERSION.clone(), HeaderValue::from_static(GONE));
     response
 }
 

@@ -4,6 +4,7 @@
 
 mod act;
 mod attribute;
+mod checked;
 mod elements;
 mod origin;
 mod policy;

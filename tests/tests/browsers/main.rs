@@ -1,0 +1,33 @@
+//! Stories about browsers themselves, which Chromium and Firefox may tell differently.
+#![allow(clippy::duplicate_mod, reason = "every story is told in both browsers")]
+
+#[path = "."]
+mod in_chromium {
+    use faststate_tests::BrowserKind;
+
+    const BROWSER: BrowserKind = BrowserKind::Chromium;
+
+    mod proxies;
+    mod silence;
+    mod windows;
+}
+
+#[path = "."]
+mod in_firefox {
+    use faststate_tests::BrowserKind;
+
+    const BROWSER: BrowserKind = BrowserKind::Firefox;
+
+    mod proxies;
+    mod silence;
+    mod windows;
+}
+
+use faststate_tests::{Demo, http};
+
+/// Adds to the counter as a program does.
+fn increment(demo: &Demo, amount: u32) {
+    let json = format!(r#"{{"amount":{amount}}}"#);
+    let answer = http::post(demo.address(), "/faststate/counter/increment", &json);
+    assert_eq!(answer.expect("the demo answers").status, 200);
+}

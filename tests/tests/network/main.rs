@@ -1,0 +1,65 @@
+//! A network that drops packets, between a browser and the demo in namespaces of their own. Needs root.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use faststate_tests::{Browser, Demo, Network, Window as _, http, until_within};
+
+/// Law 4: within this time the page reports that the connection is lost.
+const NOTICED: Duration = Duration::from_secs(45);
+
+/// And within this time after the network returns, it matches the store.
+const RECOVERED: Duration = Duration::from_secs(10);
+
+/// Law 6: within this time a vanished viewer is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+const LINK: &str = "document.querySelector('.link [data-text]').textContent";
+
+/// How often the network fails: `FASTSTATE_RUNS`, 2 in the suite.
+fn runs() -> u32 {
+    std::env::var("FASTSTATE_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(2)
+}
+
+#[test]
+fn law_04_page_recovers_from_dropped_packets() {
+    let network = Network::new();
+    let demo = network.server(|| Demo::on(Network::SERVER, &[]));
+    let browser = network.client(Browser::launch);
+    let session = browser.session();
+    let page = session.open(&demo.url("/counter"));
+    page.expect_complaints(&["ERR_"]);
+    page.until(&format!("{LINK} == 'Connected'"));
+    let increment = || {
+        let answer = network.server(|| http::post(demo.address(), "/faststate/counter/increment", "{}"));
+        assert_eq!(answer.expect("the demo answers").status, 200);
+    };
+    let mut count = 0;
+    for run in 1..=runs() {
+        network.drop_packets();
+        let dropped = Instant::now();
+        increment();
+        page.until_within(NOTICED, &format!("{LINK} == 'Reconnecting'"));
+        let noticed = dropped.elapsed();
+        // It is sent once, whenever that is.
+        page.click("#increment");
+        let streams = || network.server(|| demo.health()["connections"].as_u64());
+        let left = FORGOTTEN.saturating_sub(dropped.elapsed());
+        until_within(left, "the stream to be forgotten", streams, |streams| *streams == Some(0));
+        let forgotten = dropped.elapsed();
+        // Attempts to connect are at another point of their pauses in each run.
+        thread::sleep(Duration::from_millis(u64::from(run) * 733 % 8000));
+        network.pass_packets();
+        let passed = Instant::now();
+        count += 2;
+        page.until_within(RECOVERED, &format!("document.querySelector('#count').textContent == '{count}'"));
+        page.until(&format!("{LINK} == 'Connected'"));
+        assert_eq!(page.text("#update-count"), Some(count.to_string()));
+        println!(
+            "run {run}: noticed {noticed:.1?}, forgotten {forgotten:.1?}, recovered {:.1?}",
+            passed.elapsed()
+        );
+    }
+}
