@@ -20,6 +20,15 @@ const ID: &str = "{id}";
 const URL: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'\'').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'|');
 
+/// `(url, send)`: what waits for each URL, by the element that sends it. A map's iterator also reaches what is
+/// added meanwhile; an element that asks again goes to the end, with its newest values.
+pub(crate) const IN_ORDER: &str = "(u,f)=>{\
+    let m=(document.faststate??={})[u]??=new Map;\
+    m.delete(el);m.set(el,f);\
+    m.busy||(m.busy=true,(async()=>{\
+    for(let[e,g]of m){m.delete(e);await g().catch(console.error)}\
+    m.busy=false})())}";
+
 /// A Datastar action that sends an event: its `Display` is the value of a `data-on:*` attribute.
 ///
 /// The browser sends it again, as the same event, for about three minutes while the network fails or whoever
@@ -55,6 +64,7 @@ pub struct Action {
     id: Option<String>,
     input: Vec<(String, Source)>,
     follows: bool,
+    in_order: bool,
     mistake: Option<String>,
 }
 
@@ -93,6 +103,7 @@ impl Action {
             id: None,
             input,
             follows: true,
+            in_order: false,
             mistake,
         }
     }
@@ -136,6 +147,18 @@ impl Action {
         self
     }
 
+    /// For a field that is saved as it is edited: the page sends this event to this instance again only after the
+    /// last one is answered, or given up after some minutes.
+    ///
+    /// A save that is slow, or that is repeated after a proxy's 502, is therefore never applied after a newer one.
+    /// A save that waits takes its fields at the moment when it is sent. Of several that wait for one element,
+    /// the last is sent. So it is for events that say what a value is to be, and not for those that add to it.
+    #[must_use]
+    pub const fn in_order(mut self) -> Self {
+        self.in_order = true;
+        self
+    }
+
     fn write(&self) -> Result<String, String> {
         if let Some(mistake) = &self.mistake {
             return Err(mistake.clone());
@@ -148,11 +171,17 @@ impl Action {
             Method::DELETE => "delete",
             _ => return Err(format!("Datastar cannot send {}", self.method)),
         };
-        let mut out = String::with_capacity(320);
+        let url = self.url()?;
+        let mut out = String::with_capacity(if self.in_order { 640 } else { 320 });
+        if self.in_order {
+            out.extend(["(", IN_ORDER, ")("]);
+            push_url(&mut out, &url);
+            out.push_str(",()=>");
+        }
         out.push('@');
         out.push_str(verb);
         out.push('(');
-        push_url(&mut out, &self.url()?);
+        push_url(&mut out, &url);
         out.push_str(",{payload:{");
         separated(&mut out, &self.input, |out, (name, source)| {
             push_text(out, name);
@@ -178,6 +207,9 @@ impl Action {
             push_text(&mut out, &self.topic());
         }
         out.push_str("}})");
+        if self.in_order {
+            out.push(')');
+        }
         Ok(out)
     }
 

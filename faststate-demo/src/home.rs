@@ -43,7 +43,7 @@ pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     })
 }
 
-/// A field that is left empty is no number, and says so.
+/// An empty field is not a number: the page does not send it, and other clients get an error.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SetNumber {
     number: i64,
@@ -203,7 +203,7 @@ impl HomePage<'_> {
     }
 
     fn set_number(&self) -> Action {
-        SetNumber { number: 0 }.action().bind("number", "_number")
+        SetNumber { number: 0 }.action().bind("number", "_number").in_order()
     }
 
     /// Where this file, or another one, says this.
@@ -211,9 +211,9 @@ impl HomePage<'_> {
         source::place(file, text)
     }
 
-    /// The text goes out as it is in the field at that moment, not as it is in the state.
+    /// The text is sent as it is in the field at that moment, not as it is in the state.
     fn set_text(&self) -> Action {
-        SetText { text: String::new() }.action().bind("text", "_text")
+        SetText { text: String::new() }.action().bind("text", "_text").in_order()
     }
 }
 

@@ -119,6 +119,15 @@ fn what_cannot_be_sent_says_so() {
 }
 
 #[test]
+fn a_save_in_order_waits_for_the_one_before() {
+    let action = action(json!({"name": ""})).on("p1").bind("name", "_name");
+    let shown = action.clone().in_order().to_string();
+    let sends = format!(")('/faststate/product/p1/rename',()=>{action})");
+    assert!(shown.starts_with("((u,f)=>{let m=") && shown.ends_with(&sends), "{shown}");
+    assert!(is_safe(&shown));
+}
+
+#[test]
 fn following_is_the_action_of_the_design() {
     let url = "/faststate/sse?states=counter,product:it%27s,chat.messages&x='";
     let follow = Action::follow(url);

@@ -9,7 +9,7 @@ use super::{
     dom::{plain, truthy},
     page::Page,
 };
-use crate::EventId;
+use crate::{EventId, action::IN_ORDER};
 
 /// An expression that is read.
 pub(super) struct Script<'a> {
@@ -46,6 +46,8 @@ impl<'a> Script<'a> {
     /// between it and another one.
     pub(super) fn action(mut self, page: &Page) -> Result<Sending, Failure> {
         let before = &self.rest[..self.rest.find('@').unwrap_or(0)];
+        let in_order = before.find(IN_ORDER);
+        let before = in_order.map_or(before, |at| before[..at].trim_end_matches('('));
         let condition = before.trim_end().strip_suffix('?').or_else(|| before.trim_end().strip_suffix("&&"));
         let Some(condition) = condition else { return self.first_action(page) };
         let statement = condition.rsplit(';').next().unwrap_or_default().trim();
@@ -56,6 +58,9 @@ impl<'a> Script<'a> {
         let first = self.first_action(page)?;
         if truthy(page.signal(path)) != is_negated {
             return Ok(first);
+        }
+        if in_order.is_some() {
+            self.takes(")");
         }
         if self.takes(":") {
             self.first_action(page)

@@ -7,6 +7,7 @@ mod in_chromium {
 
     const BROWSER: BrowserKind = BrowserKind::Chromium;
 
+    mod overtaking;
     mod proxies;
     mod silence;
     mod windows;
@@ -18,6 +19,7 @@ mod in_firefox {
 
     const BROWSER: BrowserKind = BrowserKind::Firefox;
 
+    mod overtaking;
     mod proxies;
     mod silence;
     mod windows;
