@@ -12,7 +12,7 @@ const PEOPLE: [(&str, &str); 2] = [("ada", "Basic YWRhOmFkYQ=="), ("ben", "Basic
 #[derive(Clone, Default, Serialize, Deserialize, Template)]
 #[template(
     ext = "html",
-    source = r#"<ul id="list">{% for (text, by, done) in items %}<li>{{ text }} ({{ by }})
+    source = r#"<ul id="list">{% for (text, by, done) in items %}<li id="item-{{ loop.index0 }}">{{ text }} ({{ by }})
     {% if !done %}<button data-on:click="{{ crate::tick(loop.index0) }}">Done</button>{% endif %}</li>{% endfor %}</ul>"#
 )]
 struct Todo {

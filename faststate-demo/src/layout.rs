@@ -1,5 +1,7 @@
 //! What every page has around its content, and follows besides it: the settings, and who is signed in.
 
+use std::fmt::Write as _;
+
 use faststate::{Error, ReactiveState, endpoint::Page};
 
 use crate::{account::Login, admin::Settings};
@@ -28,6 +30,21 @@ async fn known<S: ReactiveState>(page: &Page) -> Result<S, Error> {
         Err(Error::Unavailable(_) | Error::TimedOut) => Ok(S::default()),
         Err(error) => Err(error),
     }
+}
+
+/// An element's id for the item of a list that this text names. Without ids, a list is morphed by position, and the
+/// focus moves to another item when one is removed.
+pub(crate) fn element_id(kind: &str, text: &str) -> String {
+    let mut id = format!("{kind}-");
+    for letter in text.chars() {
+        if letter.is_ascii_alphanumeric() {
+            id.push(letter);
+        } else {
+            // Different texts have different ids.
+            let _ = write!(id, "_{:x}_", u32::from(letter));
+        }
+    }
+    id
 }
 
 impl Layout {

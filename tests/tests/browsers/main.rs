@@ -7,6 +7,8 @@ mod in_chromium {
 
     const BROWSER: BrowserKind = BrowserKind::Chromium;
 
+    mod focus;
+    mod numbers;
     mod overtaking;
     mod proxies;
     mod silence;
@@ -19,6 +21,8 @@ mod in_firefox {
 
     const BROWSER: BrowserKind = BrowserKind::Firefox;
 
+    mod focus;
+    mod numbers;
     mod overtaking;
     mod proxies;
     mod silence;
