@@ -10,7 +10,7 @@ use faststate::{
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::{layout::Layout, login, web::Answer};
+use crate::{layout::Layout, login, text::is_visible, web::Answer};
 
 const LONGEST: usize = 200;
 
@@ -121,7 +121,8 @@ impl Event for Announce {
         if text.chars().count() > LONGEST {
             return Err(Rejection::invalid("at most 200 characters").field("text"));
         }
-        text.clone_into(&mut settings.announcement);
+        // A text that shows nothing takes the line away, as an empty one does.
+        if is_visible(text) { text } else { "" }.clone_into(&mut settings.announcement);
         Ok(())
     }
 }
@@ -141,19 +142,19 @@ impl AdminPage {
     const THEMES: [Theme; 3] = Theme::ALL;
 
     fn set_theme(&self, theme: &Theme) -> Action {
-        SetTheme { theme: *theme }.action()
+        SetTheme { theme: *theme }.action().in_order()
     }
 
     fn set_maintenance(&self, on: bool) -> Action {
-        SetMaintenance { on }.action()
+        SetMaintenance { on }.action().in_order()
     }
 
     fn announce(&self) -> Action {
-        Announce { text: String::new() }.action().bind("text", "_announcement")
+        Announce { text: String::new() }.action().bind("text", "_announcement").in_order()
     }
 
     fn silence(&self) -> Action {
-        Announce { text: String::new() }.action()
+        Announce { text: String::new() }.action().in_order()
     }
 }
 

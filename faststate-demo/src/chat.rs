@@ -11,7 +11,12 @@ use faststate::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{account::USERS, layout::Layout, timer::milliseconds};
+use crate::{
+    account::USERS,
+    layout::Layout,
+    text::{is_visible, visible},
+    timer::milliseconds,
+};
 
 const HISTORY: usize = 100;
 const LONGEST_NAME: usize = 30;
@@ -123,12 +128,13 @@ impl Event for SendMessage {
         let signed_in = context.viewer().user().map(str::to_owned);
         let (username, text) = (signed_in.as_deref().unwrap_or(self.username.trim()), self.message.trim());
         let mut refused = Rejection::invalid("the message was not sent");
-        if signed_in.is_none() && USERS.iter().any(|user| user.name.eq_ignore_ascii_case(username)) {
+        if signed_in.is_none() && USERS.iter().any(|user| user.name.eq_ignore_ascii_case(&visible(username)))
+        {
             refused = refused.and("username", "this name belongs to somebody who signs in with it");
-        } else if !(1..=LONGEST_NAME).contains(&username.chars().count()) {
+        } else if !is_visible(username) || username.chars().count() > LONGEST_NAME {
             refused = refused.and("username", "1 to 30 characters");
         }
-        if !(1..=LONGEST_MESSAGE).contains(&text.chars().count()) {
+        if !is_visible(text) || text.chars().count() > LONGEST_MESSAGE {
             refused = refused.and("message", "1 to 500 characters");
         }
         if refused.fields().next().is_some() {

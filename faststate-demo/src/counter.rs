@@ -6,7 +6,7 @@ use askama::Template;
 use faststate::{BoxError, endpoint::Page, prelude::*, registry::RegistryBuilder};
 use serde::{Deserialize, Serialize};
 
-use crate::layout::Layout;
+use crate::{layout::Layout, text::is_visible};
 
 const LARGEST_AMOUNT: i64 = 1000;
 const LONGEST_NAME: usize = 40;
@@ -148,7 +148,7 @@ fn check<'a>(amount: i64, user: &'a str, viewer: &'a Viewer) -> Result<(i64, &'a
     if refused.fields().next().is_some() {
         return Err(refused);
     }
-    Ok((amount, if user.is_empty() { ANONYMOUS } else { user }))
+    Ok((amount, if is_visible(user) { user } else { ANONYMOUS }))
 }
 
 const fn one() -> i64 {

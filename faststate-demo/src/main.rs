@@ -24,6 +24,7 @@ mod status;
 mod store;
 #[cfg(test)]
 mod tests;
+mod text;
 mod timer;
 mod web;
 

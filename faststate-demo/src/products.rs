@@ -8,6 +8,7 @@ use crate::{
     draft::{only_touched, put, touched},
     layout::Layout,
     not_found,
+    text::is_visible,
     web::Answer,
 };
 
@@ -89,7 +90,7 @@ impl Event for Edit {
     fn apply(&self, product: &mut Product, _: &mut Context<Product>) -> Result<(), Rejection> {
         let mut refused = Rejection::invalid("the product was not saved");
         let length = |text: &Option<String>| text.as_ref().map_or(1, |text| text.trim().chars().count());
-        if !(1..=60).contains(&length(&self.name)) {
+        if length(&self.name) > 60 || self.name.as_deref().is_some_and(|name| !is_visible(name)) {
             refused = refused.and("name", "1 to 60 characters");
         }
         if length(&self.description) > 300 {

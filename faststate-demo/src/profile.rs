@@ -8,6 +8,7 @@ use crate::{
     draft::{only_touched, put, touched},
     layout::Layout,
     login,
+    text::{is_visible, visible},
     web::Answer,
 };
 
@@ -69,7 +70,9 @@ impl Event for Save {
     fn apply(&self, profile: &mut Profile, _: &mut Context<Profile>) -> Result<(), Rejection> {
         let mut refused = Rejection::invalid("the profile was not saved");
         let trimmed = |text: &Option<String>| text.as_deref().map(|text| text.trim().to_owned());
-        if trimmed(&self.display_name).is_some_and(|name| !(2..=40).contains(&name.chars().count())) {
+        if trimmed(&self.display_name)
+            .is_some_and(|name| name.chars().count() > 40 || visible(&name).chars().count() < 2)
+        {
             refused = refused.and("display_name", "2 to 40 characters");
         }
         if trimmed(&self.email).is_some_and(|email| !is_address(&email)) {
@@ -113,10 +116,10 @@ impl Event for Prefer {
     fn apply(&self, profile: &mut Profile, context: &mut Context<Profile>) -> Result<(), Rejection> {
         let (name, value) = (self.preference.trim(), self.value.trim());
         let mut refused = Rejection::invalid("the preference was not added");
-        if !(1..=30).contains(&name.chars().count()) {
+        if !is_visible(name) || name.chars().count() > 30 {
             refused = refused.and("preference", "1 to 30 characters");
         }
-        if !(1..=60).contains(&value.chars().count()) {
+        if !is_visible(value) || value.chars().count() > 60 {
             refused = refused.and("value", "1 to 60 characters");
         }
         if refused.fields().next().is_some() {

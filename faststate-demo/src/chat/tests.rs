@@ -89,6 +89,9 @@ async fn a_message_is_trimmed_checked_and_kept_within_bounds() -> Result<(), fas
     for (username, message) in [
         (" ", "hello"),
         ("Ada", "\n"),
+        ("Ada", "\u{200b}\u{2800} \u{3164}"),
+        ("\u{2060}", "hello"),
+        ("al\u{200b}ice", "hello"),
         (&*"x".repeat(31), "hello"),
         ("Admin", "hello"),
         ("Ada", &"x".repeat(501)),

@@ -48,7 +48,7 @@ async fn the_count_does_not_overflow() -> Result<(), BoxError> {
             Ok(())
         })
         .await?;
-    counter.send(Increment { amount: 1, user: " ".into() }).await?;
+    counter.send(Increment { amount: 1, user: " \u{200b}\u{3164}".into() }).await?;
     assert_eq!(fields(counter.send(Increment { amount: 1, user: String::new() }).await), ["amount"]);
     let now = counter.read().await?;
     let chart = Chart.render(&now).html().to_owned();
