@@ -87,7 +87,9 @@ where
         Ok(())
     }
 
-    async fn answer(self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    async fn answer(self, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        // For pages that ask where their visitor is.
+        request.extensions_mut().insert(peer);
         if self.endpoint.answers(request.uri().path()) {
             return self.endpoint.respond(request, Some(peer)).await.map(Either::Left);
         }

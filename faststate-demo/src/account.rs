@@ -43,9 +43,17 @@ pub(crate) fn hinted(head: &Parts) -> bool {
     cookies.flat_map(|value| value.split(';')).any(|pair| pair.trim() == HINT)
 }
 
-/// Leaves the hint with the browser, for as long as it keeps its session.
-pub(crate) fn hint() -> HeaderValue {
-    HeaderValue::from_static("signed_in=1; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax")
+/// Leaves the hint with the browser, for as long as it keeps its session; over HTTPS alone if its session's cookie is.
+pub(crate) fn hint(page: &Page) -> HeaderValue {
+    let session = page.set_cookie();
+    let is_secure = session.as_ref().and_then(|cookie| cookie.to_str().ok()).is_some_and(|cookie| {
+        cookie.split(';').any(|attribute| attribute.trim().eq_ignore_ascii_case("secure"))
+    });
+    HeaderValue::from_static(if is_secure {
+        "signed_in=1; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax; Secure"
+    } else {
+        "signed_in=1; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax"
+    })
 }
 
 /// Whose a session claims to be.
@@ -156,6 +164,10 @@ impl Event for LogOut {
     fn apply(&self, login: &mut Login, context: &mut Context<Login>) -> Result<(), Rejection> {
         let user = std::mem::take(&mut login.user);
         let Some(session) = context.viewer().session_id().copied() else { return Ok(()) };
+        // A guest has no account to leave, and no rights to revoke.
+        if user.is_empty() {
+            return Ok(());
+        }
         context.after(move |login| async move {
             let left = async {
                 account(login.registry(), &user)?.update(move |account| forget(account, &session)).await
@@ -218,4 +230,50 @@ fn login(registry: &Arc<dyn Registry>, session: SessionId) -> Result<Handle<Logi
 
 fn account(registry: &Arc<dyn Registry>, user: &str) -> Result<Handle<Account>, Error> {
     Handle::of(Arc::clone(registry), &Viewer::application().with_user(user), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Mutex, PoisonError},
+    };
+
+    use faststate::{BoxError, MemoryStore};
+
+    use super::*;
+
+    /// What is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        }
+    }
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn log_out_of_a_guest_writes_no_warning() -> Result<(), BoxError> {
+        let log = Log::default();
+        let writer = log.clone();
+        let logger = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(logger);
+        let registry: Arc<dyn Registry> =
+            register(StateRegistry::builder().store(Arc::new(MemoryStore::new()))).build()?;
+        login(&registry, SessionId::random())?.send(LogOut {}).await?;
+        registry.settle().await;
+        assert!(!log.text().contains("WARN"), "{}", log.text());
+        Ok(())
+    }
 }

@@ -59,6 +59,10 @@ pub(crate) struct Options {
     #[arg(default_value_t = Limits::default().streams_per_session, allow_negative_numbers = true)]
     pub(crate) max_streams_per_session: usize,
 
+    /// Browsers send the cookies over HTTPS alone: for a server behind a proxy that speaks HTTPS
+    #[arg(long, env = "FASTSTATE_SECURE_COOKIES")]
+    pub(crate) secure_cookies: bool,
+
     /// A copy of Datastar 1.0.4 to serve instead of the one that was built in; its hash is checked
     #[arg(long, env = "FASTSTATE_DATASTAR_JS", value_name = "FILE")]
     pub(crate) datastar_js: Option<PathBuf>,

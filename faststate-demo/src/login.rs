@@ -1,5 +1,7 @@
 //! The login page: a form that works without any script, and what to do once one is in.
 
+use std::{net::IpAddr, sync::LazyLock, time::Instant};
+
 use askama::Template;
 use faststate::{BoxError, endpoint::Page, prelude::*};
 use http::StatusCode;
@@ -9,6 +11,7 @@ use crate::{
     account::{self, LogOut, LogOutEverywhere, PASSWORD, USERS, User},
     home,
     layout::Layout,
+    throttle::Throttle,
     web::Answer,
 };
 
@@ -21,7 +24,8 @@ struct LoginPage<'a> {
     /// What was typed into a form that was not accepted, and where to go from here.
     name: &'a str,
     next: &'a str,
-    refused: bool,
+    /// Why the form was not accepted.
+    refused: Option<&'a str>,
 }
 
 impl LoginPage<'_> {
@@ -44,25 +48,34 @@ pub(crate) struct Form {
 }
 
 pub(crate) async fn show(page: &Page, asked: &Form) -> Result<String, BoxError> {
-    render(page, "", local(&asked.next), false).await
+    render(page, "", local(&asked.next), None).await
 }
 
 /// Takes the form. The answer to one that is accepted carries the new session, and leads on.
-pub(crate) async fn sign_in(page: &Page, form: &Form) -> Result<Answer, BoxError> {
+pub(crate) async fn sign_in(page: &Page, form: &Form, address: Option<IpAddr>) -> Result<Answer, BoxError> {
+    /// In this process, and not in a state: wrong passwords must not cost writes.
+    static THROTTLE: LazyLock<Throttle> = LazyLock::new(Throttle::new);
+
     if !page.same_site() {
         return Err(Rejection::forbidden("this form was sent by another site").into());
     }
     let (name, next) = (form.name.trim(), local(&form.next));
+    if !THROTTLE.admits(name, address, Instant::now()) {
+        let html = render(page, name, next, Some("Too many attempts. Try again in a minute.")).await?;
+        return Ok(Answer::refused(StatusCode::TOO_MANY_REQUESTS, html));
+    }
     let Some(user) = user(name, &form.password) else {
-        let html = render(page, name, next, true).await?;
+        let refused = "This name and this password do not belong together.";
+        let html = render(page, name, next, Some(refused)).await?;
         return Ok(Answer::refused(StatusCode::UNPROCESSABLE_ENTITY, html));
     };
+    THROTTLE.succeeded(name, address);
     let session = account::sign_in(page, user).await?;
     home::move_to(page, session).await?;
-    Ok(Answer::see_other(next).with_cookie(account::hint()))
+    Ok(Answer::see_other(next).with_cookie(account::hint(page)))
 }
 
-async fn render(page: &Page, name: &str, next: &str, refused: bool) -> Result<String, BoxError> {
+async fn render(page: &Page, name: &str, next: &str, refused: Option<&str>) -> Result<String, BoxError> {
     let user = page.viewer().user();
     let browsers = match user {
         Some(_) => page.follow::<account::Account>().await?.browsers(),

@@ -19,17 +19,19 @@ mod not_found;
 mod problem;
 mod products;
 mod profile;
+mod redaction;
 mod source;
 mod status;
 mod store;
 #[cfg(test)]
 mod tests;
 mod text;
+mod throttle;
 mod timer;
 mod web;
 
 use std::{
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
     sync::Arc,
 };
@@ -44,17 +46,29 @@ use faststate::{
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::{assets::Policy, cli::Options};
+use crate::{assets::Policy, cli::Options, redaction::Redaction};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Options::parse();
+    let redaction = Redaction::of_process();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(message) => {
+            let text = redaction.apply(&message.render().to_string());
+            let code = u8::try_from(message.exit_code()).unwrap_or(1);
+            let written = match message.use_stderr() {
+                true => io::stderr().write_all(text.as_bytes()),
+                false => io::stdout().write_all(text.as_bytes()),
+            };
+            return if written.is_ok() { ExitCode::from(code) } else { ExitCode::FAILURE };
+        }
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stdout().is_terminal()).init();
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", redaction.apply(&error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -87,7 +101,8 @@ async fn run(options: Options) -> Result<(), BoxError> {
     registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
 
     let policy = Policy::new(&bundle);
-    let mut site = site(registry)?.secret(secret).limits(limits).datastar(bundle);
+    let mut site =
+        site(registry)?.secret(secret).secure_cookies(options.secure_cookies).limits(limits).datastar(bundle);
     if options.inspector {
         site = site.inspector(Readers::loopback());
     }

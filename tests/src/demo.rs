@@ -64,6 +64,16 @@ impl Demo {
         panic!("the demo ends as soon as it is started");
     }
 
+    /// What the demo prints when it ends at once, because of these arguments and variables.
+    #[must_use]
+    pub fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let mut demo = Command::new(program("faststate-demo"));
+        demo.args(arguments).env("RUST_LOG", "warn").envs(variables.iter().copied()).stdin(Stdio::null());
+        let output = demo.output().expect("the demo is built");
+        assert!(!output.status.success(), "the demo ends well with {arguments:?} {variables:?}");
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat()
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {

@@ -3,9 +3,9 @@
 use std::{future::ready, io, net::SocketAddr};
 
 use axum::{
-    Form as Posted, Router,
+    Extension, Form as Posted, Router,
     body::Body,
-    extract::{Path, Query},
+    extract::{ConnectInfo, Path, Query},
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::get,
@@ -84,8 +84,13 @@ async fn login(page: Page, Query(asked): Query<Form>) -> Shown {
     Ok(crate::login::show(&page, &asked).await?.into())
 }
 
-async fn sign_in(page: Page, Posted(form): Posted<Form>) -> Shown {
-    Ok(crate::login::sign_in(&page, &form).await?)
+async fn sign_in(
+    page: Page,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    Posted(form): Posted<Form>,
+) -> Shown {
+    let address = peer.map(|Extension(ConnectInfo(peer))| peer.ip());
+    Ok(crate::login::sign_in(&page, &form, address).await?)
 }
 
 async fn source(page: Page, Path(file): Path<String>) -> Shown {

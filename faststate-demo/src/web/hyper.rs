@@ -40,7 +40,8 @@ async fn show(page: &Page, request: Request<Incoming>) -> Result<Answer, BoxErro
         (&Method::POST, ["login"]) => {
             let form = Limited::new(body, LONGEST_FORM).collect().await;
             let form = form.map_err(|_| Rejection::invalid("this form is too long, or did not arrive"))?;
-            crate::login::sign_in(page, &fields(&form.to_bytes())).await?
+            let peer = head.extensions.get::<SocketAddr>().map(SocketAddr::ip);
+            crate::login::sign_in(page, &fields(&form.to_bytes()), peer).await?
         }
         (method, _) if !method.is_safe() => crate::not_found::show(page).await?,
         (_, [""]) => crate::home::show(page).await?.into(),

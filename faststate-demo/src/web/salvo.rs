@@ -86,7 +86,8 @@ async fn login(page: Page, request: &mut Request) -> Shown {
 #[handler]
 async fn sign_in(page: Page, request: &mut Request) -> Shown {
     let form = request.parse_form::<Form>().await.unwrap_or_default();
-    Ok(crate::login::sign_in(&page, &form).await?)
+    let peer = request.remote_addr().clone().into_std();
+    Ok(crate::login::sign_in(&page, &form, peer.map(|peer| peer.ip())).await?)
 }
 
 #[handler]

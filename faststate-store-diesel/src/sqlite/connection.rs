@@ -1,6 +1,7 @@
 //! Opening the file.
 
 use std::{
+    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -53,6 +54,7 @@ impl Opener {
         }
         // A name that begins with `file:` would be read as a URI.
         let path = if path.is_absolute() { PathBuf::from(path) } else { Path::new(".").join(path) };
+        create_private(&path);
         // Half of the time, so that a call that waits behind a failing one still is answered in time.
         Ok(Self { url: path.to_string_lossy().into(), patience: timeout / 2 })
     }
@@ -78,6 +80,17 @@ impl Opener {
         )?;
         Ok(sqlite)
     }
+}
+
+/// Creates a missing file for this user alone: SQLite would create one that others can read. Its journal gets the
+/// same mode.
+fn create_private(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // A file that exists keeps its mode; SQLite reports what else is wrong.
+    let _ = options.open(path);
 }
 
 #[derive(QueryableByName)]

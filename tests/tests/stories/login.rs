@@ -152,3 +152,44 @@ fn what_a_form_leads_to_is_a_page_of_ours() {
     fill_in(&page, "alice");
     assert_eq!(page.eval("location.pathname"), "/login");
 }
+
+/// The answer to the login form with this password.
+fn post_login(demo: &Demo, name: &str, password: &str) -> http::Reply {
+    let form = format!("name={name}&password={password}");
+    let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
+    http::exchange(demo.address(), "POST", "/login", headers, form.as_bytes()).expect("the demo answers")
+}
+
+#[test]
+fn guessed_passwords_are_limited_by_name() {
+    let demo = Demo::over(ADAPTER);
+    let statuses: Vec<_> =
+        (0..15).map(|guess| post_login(&demo, "alice", &guess.to_string()).status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 422).count(), 10, "{statuses:?}");
+    assert!(statuses[10..].iter().all(|status| *status == 429), "{statuses:?}");
+    let refused = post_login(&demo, "alice", "faststate");
+    assert!(refused.status == 429 && refused.text().contains("Try again in a minute"), "{}", refused.text());
+    // Others sign in all the same.
+    assert_eq!(post_login(&demo, "bob", "faststate").status, 303);
+}
+
+#[test]
+fn guessed_passwords_are_limited_by_address() {
+    let demo = Demo::over(ADAPTER);
+    let statuses: Vec<_> = (0..40).map(|name| post_login(&demo, &name.to_string(), "x").status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 422).count(), 30, "{statuses:?}");
+    assert_eq!(statuses.last(), Some(&429));
+}
+
+#[test]
+fn hint_cookie_is_secure_where_the_sessions_cookie_is() {
+    for (options, is_secure) in [(&["--secure-cookies"][..], true), (&[], false)] {
+        let demo = Demo::with(&[&["--adapter", ADAPTER], options].concat());
+        let answer = post_login(&demo, "alice", "faststate");
+        assert_eq!(answer.status, 303);
+        let cookies: Vec<_> =
+            answer.head.lines().filter(|line| line.to_lowercase().starts_with("set-cookie")).collect();
+        assert_eq!(cookies.len(), 2, "{cookies:?}");
+        assert!(cookies.iter().all(|cookie| cookie.contains("; Secure") == is_secure), "{cookies:?}");
+    }
+}

@@ -24,13 +24,14 @@ mod over_salvo {
     mod products;
     mod profile;
     mod restart;
+    mod startup;
     mod status;
     mod timers;
     mod visibility;
 }
 
 /// Those in which the adapter has a part. How a page looks (`access`, `pictures`) is the same HTML; what a store does
-/// (`dead_store`) and what the death of a process leaves behind (`outage`, `restart`) is below what adapters know, and
+/// (`dead_store`), how the program starts (`startup`) and what the death of a process leaves behind (`outage`, `restart`) is below what adapters know, and
 /// the one part of theirs, the drain, is in their conformance suite.
 #[path = "."]
 mod over_axum {
