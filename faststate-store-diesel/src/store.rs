@@ -68,6 +68,13 @@ impl Store for DieselStore {
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(self.in_time(self.backend.ping()).await?)
     }
+
+    /// What was sent arrives within the timeout (`TCP_USER_TIMEOUT`), or not at all. From then on a statement
+    /// runs for as long again at most, as does the COMMIT after it: PostgreSQL has a statement timeout, and all
+    /// three wait for a lock for half of the timeout, or for a second, at most.
+    fn settles_within(&self) -> Duration {
+        self.timeout * 3
+    }
 }
 
 impl fmt::Debug for DieselStore {

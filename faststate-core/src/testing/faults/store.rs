@@ -36,6 +36,8 @@ pub enum StoreFault {
     Hang,
     /// It does what it should and never answers.
     HangAfter,
+    /// It never answers, and a save takes effect after so long, as one that a lock holds.
+    Late(Duration),
     /// It fails and does nothing.
     Fail,
     /// It does what it should and then fails: the outcome is unknown to the caller.
@@ -50,7 +52,7 @@ pub enum StoreFault {
 /// here they may be.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
-    faults: Mutex<Faults>,
+    faults: Arc<Mutex<Faults>>,
     loads: AtomicUsize,
     saves: AtomicUsize,
 }
@@ -70,7 +72,7 @@ impl FaultyStore {
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Arc<Self> {
         let (loads, saves) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { inner, faults: Mutex::default(), loads, saves })
+        Arc::new(Self { inner, faults: Arc::default(), loads, saves })
     }
 
     /// Every call fails like this from now on.
@@ -139,7 +141,7 @@ impl FaultyStore {
                 sleep_until(self.take_place(each)).await;
                 call.await
             }
-            StoreFault::Hang => pending().await,
+            StoreFault::Hang | StoreFault::Late(_) => pending().await,
             StoreFault::HangAfter => {
                 call.await?;
                 pending().await
@@ -178,13 +180,22 @@ impl Store for FaultyStore {
         if receipt.is_some_and(|receipt| self.faults.lock().minted.contains(receipt.as_bytes())) {
             return self.with(fault, async { Ok(Saving::Duplicate) }).await;
         }
-        let save = async {
-            let saving = self.inner.save(key, record, expect, receipt).await?;
-            if let (Saving::Saved, Some(receipt)) = (saving, receipt.filter(|receipt| receipt.is_minted())) {
-                self.faults.lock().minted.insert(*receipt.as_bytes());
+        let (inner, faults) = (Arc::clone(&self.inner), Arc::clone(&self.faults));
+        let (key, record, receipt) = (key.clone(), record.clone(), receipt.copied());
+        let save = async move {
+            let saving = inner.save(&key, &record, expect, receipt.as_ref()).await?;
+            if let (Saving::Saved, Some(receipt)) = (saving, receipt.filter(Receipt::is_minted)) {
+                faults.lock().minted.insert(*receipt.as_bytes());
             }
             Ok(saving)
         };
+        if let StoreFault::Late(delay) = fault {
+            tokio::spawn(async move {
+                sleep(delay).await;
+                save.await
+            });
+            return pending().await;
+        }
         self.with(fault, save).await
     }
 
