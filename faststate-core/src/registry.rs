@@ -184,6 +184,15 @@ pub trait Registry: Send + Sync + 'static {
     ///
     /// Does not refuse new ones: stop the listener first. Bounded by the caller.
     async fn settle(&self);
+
+    /// Says goodbye to the other nodes: they forget this node at once and reload nothing. To be called last,
+    /// after [`settle`](Self::settle).
+    ///
+    /// A node that may have saved something that it could not tell the others says nothing: they notice its
+    /// silence and reload what they follow.
+    ///
+    /// Nothing, unless it is implemented: what wraps a registry passes it on.
+    async fn leave(&self) {}
 }
 
 /// What holds open streams, and closes them when it is told: an endpoint.

@@ -6,7 +6,10 @@ mod words;
 
 use std::{
     future::Future,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,11 +43,19 @@ pub(super) struct Nodes {
     /// This node among the others: random, so that one that starts again is another.
     pub(super) id: u64,
     members: Mutex<Members>,
+    /// Whether this node said goodbye.
+    left: AtomicBool,
 }
 
 impl Nodes {
     pub(super) fn new(broadcaster: Arc<dyn Broadcaster>) -> Self {
-        Self { broadcaster, outbox: Arc::default(), id: rand::random(), members: Mutex::default() }
+        Self {
+            broadcaster,
+            outbox: Arc::default(),
+            id: rand::random(),
+            members: Mutex::default(),
+            left: AtomicBool::new(false),
+        }
     }
 
     /// A change to be published.
@@ -85,6 +96,13 @@ impl Nodes {
         true
     }
 
+    /// Says goodbye to the other nodes, unless a change still waits to be published.
+    pub(super) async fn leave(&self) {
+        if self.outbox.lock().is_idle() && !self.left.swap(true, Ordering::Relaxed) {
+            self.tell(None, &Words::Goodbye { node: self.id }).await;
+        }
+    }
+
     /// A node says that it is there; says whether that is news.
     pub(super) fn is_here(&self, node: u64, name: &str) -> bool {
         self.members.lock().heard(node, name, Instant::now())
@@ -112,6 +130,9 @@ pub(super) async fn keep_members(registry: Weak<StateRegistry>) {
         {
             let Some(registry) = registry.upgrade() else { return };
             let Some(nodes) = &registry.shared.nodes else { return };
+            if nodes.left.load(Ordering::Relaxed) {
+                return;
+            }
             let here = Words::Here { node: nodes.id, name: registry.shared.node.to_string() };
             // Who cannot say anything does not hear anything either.
             let told = nodes.tell(None, &here).await;
@@ -138,6 +159,10 @@ pub(super) fn told(registry: &StateRegistry, key: Option<&Key>, words: &Bytes) {
             if nodes.is_here(node, &name) {
                 registry.states.values().for_each(|states| states.node_came());
             }
+        }
+        (Some(Words::Goodbye { node }), None) => {
+            nodes.members.lock().leave(node);
+            registry.states.values().for_each(|states| states.node_left(node));
         }
         (Some(Words::Present { node, count, asks }), Some(key)) => {
             if let Some(states) = registry.states.get(key.state()) {

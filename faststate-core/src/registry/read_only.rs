@@ -161,6 +161,10 @@ impl Registry for ReadOnly {
     async fn settle(&self) {
         self.registry.settle().await;
     }
+
+    async fn leave(&self) {
+        self.registry.leave().await;
+    }
 }
 
 impl fmt::Debug for ReadOnly {

@@ -233,6 +233,14 @@ impl Registry for StateRegistry {
         // One that hangs keeps no other from it.
         join_all(self.stores.iter().map(flush)).await;
     }
+
+    async fn leave(&self) {
+        if let Some(nodes) = &self.shared.nodes
+            && !self.states.values().any(|states| states.has_untold())
+        {
+            nodes.leave().await;
+        }
+    }
 }
 
 /// What comes from other nodes.

@@ -118,6 +118,10 @@ pub(super) trait AnyStates: Send + Sync {
     fn lost(&self);
     /// Another node has come.
     fn node_came(&self);
+    /// Another node has left, and has told of all its changes.
+    fn node_left(&self, node: u64);
+    /// Whether this node may have saved something that it could not tell the others yet.
+    fn has_untold(&self) -> bool;
     /// Other nodes are gone, perhaps without having told of their last changes.
     fn nodes_died(&self, nodes: &[u64]);
     /// So many streams of another node follow this key; perhaps it asks how many do here.
@@ -254,6 +258,14 @@ impl<S: ReactiveState> AnyStates for States<S> {
 
     fn node_came(&self) {
         self.exchange_counts();
+    }
+
+    fn node_left(&self, node: u64) {
+        self.forget_nodes(&[node]);
+    }
+
+    fn has_untold(&self) -> bool {
+        self.nodes().is_some() && self.instances.iter().any(|instance| instance.upkeep.lock().untold)
     }
 
     fn nodes_died(&self, nodes: &[u64]) {

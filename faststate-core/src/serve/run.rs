@@ -75,12 +75,17 @@ impl<F: Framework> FastState<F> {
         server.stop();
         let ending = async {
             self.endpoint.drain(self.drain_window).await;
-            if timeout(SETTLE_TIME, self.endpoint.registry().settle()).await.is_err() {
+            let settled = timeout(SETTLE_TIME, self.endpoint.registry().settle()).await.is_ok();
+            if !settled {
                 tracing::warn!("work that events left behind is cut off");
             }
             let closed = async { while connections.join_next().await.is_some() {} };
             if timeout(CLOSE_TIME, closed).await.is_err() {
                 tracing::warn!("connections that do not end are cut off");
+            }
+            // What was cut off may have been saved and not told: the other nodes have to reload.
+            if settled {
+                self.endpoint.registry().leave().await;
             }
         };
         tokio::select! {

@@ -17,6 +17,8 @@ pub(super) struct Members(HashMap<u64, Member>);
 struct Member {
     name: String,
     heard: Instant,
+    /// Whether it said goodbye. It is kept for a while, as what it told before may arrive late.
+    left: bool,
 }
 
 impl Members {
@@ -25,8 +27,15 @@ impl Members {
         let name = || name.chars().take(LONGEST_NAME).collect();
         let member = self.0.entry(node);
         let is_news = matches!(member, std::collections::hash_map::Entry::Vacant(_));
-        member.or_insert_with(|| Member { name: name(), heard: now }).heard = now;
+        member.or_insert_with(|| Member { name: name(), heard: now, left: false }).heard = now;
         is_news
+    }
+
+    /// A node said goodbye.
+    pub(super) fn leave(&mut self, node: u64) {
+        if let Some(member) = self.0.get_mut(&node) {
+            member.left = true;
+        }
     }
 
     /// Everybody gets the whole time once more.
@@ -37,11 +46,12 @@ impl Members {
     /// Takes out those that have been silent for too long.
     pub(super) fn dead(&mut self, now: Instant) -> Vec<(u64, String)> {
         let dead = self.0.extract_if(|_, member| now.duration_since(member.heard) >= SILENCE);
-        dead.map(|(node, member)| (node, member.name)).collect()
+        dead.filter(|(_, member)| !member.left).map(|(node, member)| (node, member.name)).collect()
     }
 
     pub(super) fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.0.values().map(|member| member.name.clone()).collect();
+        let present = self.0.values().filter(|member| !member.left);
+        let mut names: Vec<_> = present.map(|member| member.name.clone()).collect();
         names.sort();
         names
     }
@@ -65,5 +75,17 @@ mod tests {
         assert_eq!(members.dead(after(63)), []);
         assert!(members.heard(2, &"b".repeat(100), after(63)));
         assert_eq!(members.names()[1].len(), LONGEST_NAME);
+    }
+
+    #[test]
+    fn a_node_that_said_goodbye_is_gone_at_once_and_never_dead() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut members = Members::default();
+        assert!(members.heard(1, "a", start) && members.heard(2, "b", start));
+        members.leave(1);
+        assert_eq!(members.names(), ["b"]);
+        assert!(!members.heard(1, "a", after(1)), "it is no news when it arrives late");
+        assert_eq!(members.dead(after(6)), [(2, "b".to_owned())]);
     }
 }

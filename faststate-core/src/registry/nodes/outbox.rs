@@ -80,6 +80,11 @@ impl Outbox {
         waits && !std::mem::replace(&mut self.running, true)
     }
 
+    /// Whether everything is published.
+    pub(super) fn is_idle(&self) -> bool {
+        self.order.is_empty() && !self.running
+    }
+
     /// The next changes to publish; with none, nobody publishes any more.
     fn pop(&mut self) -> Vec<Change> {
         let next = self.order.len().min(TOGETHER);

@@ -11,6 +11,8 @@ use crate::Revocation;
 pub(in crate::registry) enum Words {
     /// To all: this node is there.
     Here { node: u64, name: String },
+    /// To all: this node leaves, and has told everything that it saved.
+    Goodbye { node: u64 },
     /// To who follows a key: so many streams of this node follow it. Perhaps the others are to say the
     /// same of themselves.
     Present { node: u64, count: usize, asks: bool },
@@ -37,6 +39,7 @@ mod tests {
     fn words_are_read_as_they_were_told() {
         for words in [
             Words::Here { node: u64::MAX, name: "a\"\n".into() },
+            Words::Goodbye { node: 7 },
             Words::Present { node: 0, count: 7, asks: true },
             Words::Revoked { revocation: Revocation::user("Alice") },
         ] {
