@@ -39,7 +39,10 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 pub use self::{
-    bodies::{a_body_has_64_kib, a_body_is_no_request, a_slow_request_is_a_request, half_a_body_is_no_event},
+    bodies::{
+        a_body_has_64_kib, a_body_is_no_request, a_slow_request_is_a_request, half_a_body_is_no_event,
+        rights_are_read_after_the_body,
+    },
     caps::streams_have_caps,
     drain::a_drain_drops_nothing,
     events::{
@@ -89,6 +92,7 @@ pub async fn all(address: SocketAddr) -> Result<(), Failure> {
     a_slow_request_is_a_request(address).await?;
     a_body_is_no_request(address).await?;
     bad_input_is_told_and_changes_nothing(address).await?;
+    rights_are_read_after_the_body(address).await?;
     a_stream_begins_with_a_snapshot_and_goes_on_with_frames(address).await?;
     frames_arrive_at_once(address).await?;
     silence_is_broken_by_comments(address).await?;

@@ -6,7 +6,7 @@
 //! item      record, public   rename{name}=PUT /items/{id}/name put{part,amount} take{part} due{on}
 //!                            discard=DELETE /items/{id} count{to} watch late open, view card
 //! vault     record, keepers  deposit{gold}; there is none with the id `none`
-//! profile   user             call{name}
+//! profile   user             call{name} leave, after which the user is nobody
 //! ```
 //!
 //! The header `x-user` names the user, `x-roles` the roles: for tests only, as is the secret.
@@ -28,7 +28,7 @@ use self::gate::Gates;
 pub use self::{
     counter::{Counter, Explode, Increment, Reset, Shown, Visit},
     item::{Card, Count, Discard, Due, Item, Late, Open, Put, Rename, Take, Watch},
-    own::{Call, Deposit, Note, Profile, Vault, Write},
+    own::{Call, Deposit, Leave, Note, Profile, Vault, Write},
 };
 use crate::{
     Access, Registry, StateConfig, StateRegistry,
@@ -74,7 +74,7 @@ pub fn registry() -> Result<Arc<StateRegistry>, BuildError> {
                 .event::<Deposit>()
                 .initial(|key| async move { (key.id().as_deref() != Some("none")).then(Vault::default) })
         })
-        .state::<Profile>(StateConfig::user(), |state| state.event::<Call>())
+        .state::<Profile>(StateConfig::user(), |state| state.event::<Call>().event::<Leave>())
         .build()
 }
 
@@ -97,9 +97,12 @@ pub fn page(page: &Page, counter: &Counter) -> String {
     format!("<body data-signals=\"{signals}\" data-init=\"{follow}\"><p>{}</p>", counter.count)
 }
 
-/// Tells user and roles from `x-user` and `x-roles`.
+/// Tells user and roles from `x-user` and `x-roles`; nobody for a user who has [left](Leave).
 pub fn identify(parts: &Parts) -> Ready<Identity> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    if header("x-user").is_some_and(own::has_left) {
+        return ready(Identity::nobody());
+    }
     let user = header("x-user").map_or_else(Identity::nobody, Identity::user);
     let roles = header("x-roles").unwrap_or_default().split(',').filter(|role| !role.is_empty());
     ready(roles.fold(user, Identity::with_role))

@@ -34,7 +34,10 @@ pub(super) struct Target<'a> {
     pub(super) id: Option<&'a str>,
 }
 
-/// Answers an event: guard, session, input, access, dispatch, reply.
+/// Answers an event: guard, body, session, access, input, dispatch, reply.
+///
+/// The viewer is identified after the body has arrived, so that a client which holds the body back does not act with
+/// rights that have been revoked meanwhile (law 8).
 pub(super) async fn answer<B>(
     endpoint: &Endpoint,
     target: Target<'_>,
@@ -55,6 +58,10 @@ where
     if !endpoint.admits(parts, carried) {
         return refuse(Problem::cross_site());
     }
+    let body = match read(body, endpoint.settings().limits.body_bytes).await {
+        Ok(body) => body,
+        Err(problem) => return refuse(*problem),
+    };
     let visitor = match Visitor::of(parts, carried, endpoint.settings()).await {
         Ok(visitor) => visitor,
         Err(error) => return refuse(Problem::of(&error)),
@@ -62,25 +69,20 @@ where
     if visitor.is_renewed() {
         return visitor.marked(refuse(Problem::session()));
     }
-    let answer = match dispatch(endpoint, target, parts, body, &visitor).await {
+    let answer = match dispatch(endpoint, target, parts, &body, &visitor).await {
         Ok((outcome, key)) => reply::accepted(outcome, &key, target.event, patches.is_some()),
         Err(problem) => refuse(*problem),
     };
     visitor.marked(answer)
 }
 
-async fn dispatch<B>(
+async fn dispatch(
     endpoint: &Endpoint,
     target: Target<'_>,
     parts: &Parts,
-    body: B,
+    body: &[u8],
     visitor: &Visitor,
-) -> Result<(Outcome, Key), Box<Problem>>
-where
-    B: Body + Send,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+) -> Result<(Outcome, Key), Box<Problem>> {
     let Target { state, event, id } = target;
     let registry = endpoint.registry();
     let failed = |error| Box::new(Problem::of(&error));
@@ -93,10 +95,9 @@ where
     if let Some(id) = &id {
         tracing::Span::current().record("id", tracing::field::display(id));
     }
-    let body = read(body, endpoint.settings().limits.body_bytes).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str());
     let content_type = content_type.transpose().map_err(|_| bad_request("the content type is not ASCII"))?;
-    let input = Input::parse(parts.uri.query(), content_type, &body)
+    let input = Input::parse(parts.uri.query(), content_type, body)
         .map_err(|error| Box::new(Problem::input(&error, StatusCode::BAD_REQUEST)))?;
     let wants_view = !follows(parts, &key);
     let call = Call { key: key.clone(), event: event.into(), viewer: viewer.clone(), input, id, wants_view };

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use tokio::time::timeout;
 
-use super::{Client, Failure, count, ensure, health, problem, tool};
+use super::{Client, Failure, count, ensure, health, new_id, problem, tool};
 use crate::conformance::{client::Connection, until::PATIENCE};
 
 const EVENT: &str = "/faststate/counter/increment";
@@ -163,5 +163,33 @@ pub async fn a_body_is_no_request(address: SocketAddr) -> Result<(), Failure> {
         let now = count(address).await?;
         ensure!(now == before, PROMISE, "POST {target} led from {before} to {now}");
     }
+    Ok(())
+}
+
+/// A client that holds its body back does not act with rights that it has lost meanwhile (law 8).
+///
+/// # Errors
+/// If it does.
+pub async fn rights_are_read_after_the_body(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "rights are read after the body (law 8)";
+    const BODY: &str = r#"{"gold":7}"#;
+    let deposit = format!("/faststate/vault/{}/deposit", new_id());
+    let keeper = |user: &str| tool(address, PROMISE).with("x-user", user).with("x-roles", "keeper");
+    let user = new_id();
+    let client = keeper(&user).with("content-type", "application/json");
+    let mut held = client.connect().await?;
+    let (sent, rest) = BODY.split_at(4);
+    let head = client.head("POST", &deposit);
+    held.write(format!("{head}content-length: {}\r\n\r\n{sent}", BODY.len()).as_bytes()).await?;
+    // By now the server has the head.
+    health(address).await?;
+    health(address).await?;
+    let left = keeper(&user).post("/faststate/profile/leave", "{}").await?.status();
+    ensure!(left == 200, PROMISE, "leaving was answered {left}");
+    held.write(rest.as_bytes()).await?;
+    problem(held.answer().await?, 404, PROMISE, "an event whose sender has lost its rights").await?;
+    let mut truth = keeper(&new_id()).post(&deposit, r#"{"gold":0}"#).await?;
+    let text = truth.text().await?;
+    ensure!(text.contains("\"gold\":0"), PROMISE, "the vault is {text}");
     Ok(())
 }
