@@ -44,6 +44,11 @@ pub async fn bad_input_is_told_and_changes_nothing(address: SocketAddr) -> Resul
         let now = count(address).await?;
         ensure!(now == before, PROMISE, "{what} led from {before} to {now}");
     }
+    let halved = tool(address, PROMISE).post(EVENT, br#"{"amount":1,"user":"\ud83d"}"#).await?;
+    let problem_of_halved = problem(halved, 400, PROMISE, "half an emoji").await?;
+    let told = problem_of_halved["errors"]["user"].as_str().unwrap_or_default();
+    let names_field = told.contains("`user`") && !told.contains("line");
+    ensure!(names_field, PROMISE, "half an emoji was answered {problem_of_halved}");
     for content_type in ["text/plain", "multipart/form-data; boundary=x", "application/xml", ""] {
         let mut client = tool(address, PROMISE).with("content-type", content_type);
         let answer = client.send("POST", EVENT, r#"{"amount":1}"#).await?;
