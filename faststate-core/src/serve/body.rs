@@ -15,10 +15,17 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::BoxError;
 
-/// Between pieces.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// The longest silence between two pieces of a body.
+const SILENCE: Duration = Duration::from_secs(10);
 
-/// A request's body; an error where nothing of it has arrived for 10 s.
+/// The time for a whole body, to which each [`BODY_RATE`] bytes that have arrived add a second.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The least rate of a body that takes longer than [`BODY_TIME`], in bytes per second.
+const BODY_RATE: u64 = 8 * 1024;
+
+/// A request's body. It ends with an error when nothing of it has arrived for 10 s, and when it takes longer than
+/// 30 s and a second for each 8 KiB of it.
 #[derive(Debug)]
 pub struct RequestBody(Timed<Arriving>);
 
@@ -32,10 +39,15 @@ pub(super) enum Arriving {
     Whole(http_body_util::Full<Bytes>),
 }
 
-/// A body that may not be silent for too long.
+/// A body with deadlines: for its next piece, and for the whole.
 struct Timed<B> {
     arriving: B,
-    silence: Option<Pin<Box<Sleep>>>,
+    /// The bytes that have arrived.
+    bytes: u64,
+    /// When the body was first read.
+    began: Option<Instant>,
+    /// Made when the body is first waited for: most bodies arrive with their head.
+    timer: Option<Pin<Box<Sleep>>>,
     waits: bool,
 }
 
@@ -47,16 +59,25 @@ impl RequestBody {
 
 impl<B> Timed<B> {
     const fn new(arriving: B) -> Self {
-        Self { arriving, silence: None, waits: false }
+        Self { arriving, bytes: 0, began: None, timer: None, waits: false }
     }
 
-    /// Done when the body has been waited for too long.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(BODY_TIME)));
+    /// Done when the body has been waited for too long; gives the reason.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+        let now = Instant::now();
+        let time = BODY_TIME + Duration::from_secs(self.bytes / BODY_RATE);
+        let whole = *self.began.get_or_insert(now) + time;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(SILENCE)));
         if !std::mem::replace(&mut self.waits, true) {
-            silence.as_mut().reset(Instant::now() + BODY_TIME);
+            timer.as_mut().reset(whole.min(now + SILENCE));
         }
-        silence.as_mut().poll(cx)
+        timer.as_mut().poll(cx).map(|()| {
+            if whole <= Instant::now() {
+                format!("the body has not arrived within {time:?}")
+            } else {
+                format!("nothing of the body has arrived for {SILENCE:?}")
+            }
+        })
     }
 }
 
@@ -126,10 +147,12 @@ where
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.arriving).poll_frame(cx) {
             this.waits = false;
+            if let Some(Ok(frame)) = &frame {
+                this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let late = || Some(Err(format!("nothing of the body has arrived for {BODY_TIME:?}").into()));
-        this.poll_silence(cx).map(|()| late())
+        this.poll_late(cx).map(|reason| Some(Err(reason.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -156,22 +179,43 @@ mod tests {
 
     use super::*;
 
-    /// Pieces, each after this many seconds.
-    fn arriving(pieces: &'static [u64]) -> Timed<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
-        Timed::new(StreamBody::new(Box::pin(futures::stream::unfold(pieces, |pieces| async move {
-            let (wait, rest) = pieces.split_first()?;
-            sleep(Duration::from_secs(*wait)).await;
-            Some((Ok(Frame::data(Bytes::from_static(b"x"))), rest))
-        }))))
+    /// Pieces of this many bytes, each after so many seconds.
+    fn arriving(
+        pieces: impl Iterator<Item = u64> + Send + 'static,
+        bytes: usize,
+    ) -> Timed<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
+        let stream = futures::stream::unfold(pieces, move |mut pieces| async move {
+            sleep(Duration::from_secs(pieces.next()?)).await;
+            Some((Ok(Frame::data(Bytes::from(vec![0; bytes]))), pieces))
+        });
+        Timed::new(StreamBody::new(Box::pin(stream)))
+    }
+
+    /// Whole seconds until the body ended, and how.
+    async fn ended(body: Timed<impl Body<Data = Bytes, Error = Infallible> + Unpin>) -> (u64, String) {
+        let start = Instant::now();
+        let ended = timeout(Duration::from_secs(3600), body.collect()).await.unwrap();
+        let how =
+            ended.map_or_else(|error| error.to_string(), |body| format!("{} bytes", body.to_bytes().len()));
+        (start.elapsed().as_secs(), how)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_slow_and_not_silent() {
-        let slow = arriving(&[9, 0, 9, 9]).collect().await.unwrap().to_bytes();
-        assert_eq!(slow, "xxxx");
-        let start = Instant::now();
-        let silent = timeout(Duration::from_secs(60), arriving(&[9, 3600]).collect()).await.unwrap();
-        assert_eq!(silent.unwrap_err().to_string(), "nothing of the body has arrived for 10s");
-        assert_eq!(start.elapsed().as_secs(), 19);
+        assert_eq!(ended(arriving([9, 0, 9, 9].into_iter(), 1)).await, (27, "4 bytes".to_owned()));
+        let (seconds, how) = ended(arriving([9, 3600].into_iter(), 1)).await;
+        assert_eq!((seconds, &*how), (19, "nothing of the body has arrived for 10s"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_06_body_is_given_up_when_the_whole_takes_too_long() {
+        let (seconds, how) = ended(arriving(std::iter::repeat(5), 1)).await;
+        assert_eq!((seconds, &*how), (30, "the body has not arrived within 30s"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_body_gets_the_time_that_its_bytes_take() {
+        let upload = arriving(std::iter::repeat_n(5, 60), 5 * BODY_RATE as usize);
+        assert_eq!(ended(upload).await, (300, format!("{} bytes", 300 * BODY_RATE)));
     }
 }
