@@ -13,6 +13,7 @@ mod event;
 mod field_errors;
 mod follow;
 mod guard;
+mod head_copy;
 mod identity;
 #[cfg(feature = "inspector")]
 mod inspector;

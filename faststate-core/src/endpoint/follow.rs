@@ -9,13 +9,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::request::Parts;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
 use super::{
     Problem, ProblemView,
+    head_copy::HeadCopy,
     identity::{Asking, Identify, PATIENCE},
     nest,
     streams::Permit,
@@ -36,8 +36,8 @@ const DOUBT: Duration = Duration::from_secs(2);
 /// What a stream asks again while it is open.
 pub(super) struct Recheck {
     pub(super) registry: Arc<dyn Registry>,
-    /// The closure and the request's head, kept only where there is a closure.
-    pub(super) identify: Option<(Identify, Box<Parts>)>,
+    /// The closure and a copy of the request's head, kept only where there is a closure.
+    pub(super) identify: Option<(Identify, Box<HeadCopy>)>,
     pub(super) session: SessionId,
     pub(super) every: Duration,
     pub(super) view: Arc<dyn ProblemView>,
@@ -197,10 +197,10 @@ impl Following {
     /// Asks who the viewer is by now, and whether the topics still are theirs to see (law 8).
     fn recheck(&mut self, cx: &mut Context<'_>, now: Instant) -> Check {
         if self.asked.is_none() && self.recheck_at <= now {
-            let Some((identify, parts)) = &self.recheck.identify else {
+            let Some((identify, head)) = &self.recheck.identify else {
                 return self.judge(now, &Viewer::session(self.recheck.session));
             };
-            self.asked = Some((Mutex::new(identify.ask(parts)), now + PATIENCE));
+            self.asked = Some((Mutex::new(identify.ask(&head.parts())), now + PATIENCE));
         }
         let Some((answer, until)) = &mut self.asked else { return Check::Unchanged };
         match answer.get_mut().as_mut().poll(cx) {

@@ -11,6 +11,7 @@ use super::{
     Endpoint, Problem,
     follow::{Following, GONE, Recheck, Topic, cursor_path, gone, stale},
     guard,
+    head_copy::{HEAD_BYTES, HeadCopy},
     limits::limit,
     nest,
     reply::{self, EVENT_STREAM, ReplyBody},
@@ -73,7 +74,7 @@ pub(super) async fn open(
 
 async fn follow(
     endpoint: &Endpoint,
-    parts: Parts,
+    mut parts: Parts,
     peer: Option<std::net::SocketAddr>,
     asked: &[TopicName],
     cursors: &Cursors,
@@ -133,11 +134,16 @@ async fn follow(
     if !refused.is_empty() {
         first.extend_from_slice(&gone(&refused, &*settings.problem_view));
     }
-    let identify = settings.identify.clone().map(|identify| {
-        let mut parts = Box::new(parts);
-        parts.extensions.insert(visitor.session());
-        (identify, parts)
-    });
+    let identify = match settings.identify.clone() {
+        None => None,
+        Some(identify) => {
+            parts.extensions.insert(visitor.session());
+            let Some(head) = HeadCopy::of(&parts) else {
+                return visitor.marked(reply::status(&too_long()));
+            };
+            Some((identify, Box::new(head)))
+        }
+    };
     let recheck = Recheck {
         registry: Arc::clone(endpoint.registry()),
         identify,
@@ -221,6 +227,12 @@ fn too_many(which: Full) -> Problem {
             full("your address has as many streams as it may have", StatusCode::TOO_MANY_REQUESTS)
         }
     }
+}
+
+fn too_long() -> Problem {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let detail = format!("the head of a stream's request has at most {HEAD_BYTES} bytes");
+    Problem::new(status, "too_large", "Too large", detail)
 }
 
 fn full(detail: &str, status: StatusCode) -> Problem {

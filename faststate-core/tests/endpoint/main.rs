@@ -3,6 +3,7 @@
 
 mod app;
 mod events;
+mod heads;
 #[cfg(feature = "inspector")]
 mod inspector;
 #[cfg(feature = "metrics")]
