@@ -93,6 +93,9 @@ where
         if self.endpoint.answers(request.uri().path()) {
             return self.endpoint.respond(request, Some(peer)).await.map(Either::Left);
         }
+        if let Some(refusal) = self.endpoint.refusal(request.version(), request.headers()) {
+            return refusal.map(Either::Left);
+        }
         let (visit, (head, body)) = (Visit::new(self.endpoint), request.into_parts());
         let shown = async {
             let page = visit.page(&head).await?;

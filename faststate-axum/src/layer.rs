@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{extract::Request, response::Response};
+use axum::{body::Body, extract::Request, response::Response};
 use faststate_core::endpoint::{Endpoint, Visit};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -52,6 +52,9 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
+        if let Some(refusal) = self.endpoint.refusal(request.version(), request.headers()) {
+            return Box::pin(async move { Ok(refusal.map(Body::new)) });
+        }
         let visit = Visit::new(self.endpoint.clone());
         request.extensions_mut().insert(visit.clone());
         let answering = self.inner.call(request);

@@ -42,7 +42,9 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
+};
 use http_body::Body;
 use serde_json::{Value, json};
 use tracing::Instrument as _;
@@ -258,6 +260,9 @@ impl Endpoint {
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
+        if !guard::names_one_host(parts.version, &parts.headers) {
+            return self.refuse(&parts, &Problem::host());
+        }
         match self.routes.find(&parts.method, parts.uri.path()) {
             Found::Event { state, event, id } => {
                 let span = tracing::debug_span!("event", state, event, id = tracing::field::Empty);
@@ -304,6 +309,15 @@ impl Endpoint {
                 response
             }
         }
+    }
+
+    /// The response to a request that no page may answer: one of HTTP/1.1 that does not name its host exactly once.
+    ///
+    /// [`respond`](Self::respond) refuses such requests itself, and so does a server of
+    /// `serve`; an adapter asks before anything else answers.
+    #[must_use]
+    pub fn refusal(&self, version: Version, headers: &HeaderMap) -> Option<Response<ReplyBody>> {
+        (!guard::names_one_host(version, headers)).then(|| Problem::host().page())
     }
 
     /// Who a request comes from, for application code outside pages. Put its cookie on the answer.

@@ -53,6 +53,11 @@ impl Handler for Pages {
         response: &mut Response,
         control: &mut FlowCtrl,
     ) {
+        if let Some(refusal) = self.endpoint.refusal(request.version(), request.headers()) {
+            write(refusal, response);
+            control.skip_rest();
+            return;
+        }
         let visit = Visit::new(self.endpoint.clone());
         depot.insert_typed(visit.clone());
         control.call_next(request, depot, response).await;

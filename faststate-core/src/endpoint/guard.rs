@@ -1,6 +1,6 @@
 //! Who may send a request that carries somebody's authority.
 
-use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts};
 
 static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static DATASTAR: HeaderName = HeaderName::from_static("datastar-request");
@@ -26,6 +26,18 @@ pub(super) fn admits(parts: &Parts, authority: bool) -> bool {
         return origin.to_str().is_ok_and(|origin| is_ours(origin, parts));
     }
     !authority || is_datastar(headers)
+}
+
+/// Whether a request names its host as HTTP/1.1 requires: exactly once. HTTP/1.0 may omit it, HTTP/2 has it in the URI.
+///
+/// A proxy and a server that pick different ones of two hosts disagree on the site, and `Origin` is compared with it.
+pub(super) fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => true,
+        (Some(_), Some(_)) => false,
+        (None, _) => version != Version::HTTP_11,
+    }
 }
 
 /// Whether Datastar sent the request, and understands patches.
@@ -86,6 +98,22 @@ mod tests {
         assert!(admitted(Method::POST, true, &[("datastar-request", "true")]));
         assert!(admitted(Method::GET, true, &[("sec-fetch-site", "none")]));
         assert!(admitted(Method::POST, false, &[]), "curl");
+    }
+
+    #[test]
+    fn http_1_1_names_one_host() {
+        let named = |version, hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, host.parse().unwrap());
+            }
+            names_one_host(version, &headers)
+        };
+        assert!(named(Version::HTTP_11, &["a"]) && !named(Version::HTTP_11, &[]));
+        assert!(named(Version::HTTP_10, &[]) && named(Version::HTTP_2, &[]));
+        for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+            assert!(!named(version, &["a", "a"]), "{version:?}");
+        }
     }
 
     #[test]

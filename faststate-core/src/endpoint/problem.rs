@@ -123,6 +123,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", Error::Unknown.to_string())
     }
 
+    /// The request does not name its host as HTTP/1.1 requires.
+    pub(super) fn host() -> Self {
+        let detail = "a request of HTTP/1.1 has exactly one `Host` header";
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+    }
+
     pub(super) fn cross_site() -> Self {
         let detail = "this request came from another site, or does not say where it came from";
         Self::new(StatusCode::FORBIDDEN, "cross_site", "Refused", detail)

@@ -126,6 +126,9 @@ impl<A: Application> Shared<A> {
             }
             return Ok(response.map(Answer::FastState));
         }
+        if let Some(refusal) = self.endpoint.refusal(request.version(), request.headers()) {
+            return Ok(refusal.map(Answer::FastState));
+        }
         let request = request.map(|body| RequestBody::new(Arriving::Incoming(body)));
         // In a box: hyper keeps room for this future as long as the connection.
         let response = Box::pin(client.answer(request)).await?;
