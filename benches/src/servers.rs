@@ -18,6 +18,8 @@ pub(crate) use self::nchan::Nginx;
 pub enum Server {
     /// FastState through its Salvo adapter, as its users run it.
     FastState,
+    /// The same with an identity closure, for which each stream keeps a copy of its request's head.
+    FastStateIdentity,
     /// axum, the official `datastar` crate and tokio's `broadcast`.
     AxumDatastar,
     /// hyper, frames encoded once and shared, tokio's `broadcast`.
@@ -38,8 +40,15 @@ pub enum Server {
 
 impl Server {
     /// Those that can stream.
-    pub const STREAMING: [Self; 6] =
-        [Self::FastState, Self::AxumDatastar, Self::HyperShared, Self::SalvoSse, Self::Nchan, Self::Bare];
+    pub const STREAMING: [Self; 7] = [
+        Self::FastState,
+        Self::FastStateIdentity,
+        Self::AxumDatastar,
+        Self::HyperShared,
+        Self::SalvoSse,
+        Self::Nchan,
+        Self::Bare,
+    ];
     /// Those whose answer to an event is measured.
     pub const ANSWERING: [Self; 6] = [
         Self::FastState,
@@ -55,6 +64,7 @@ impl Server {
     pub const fn name(self) -> &'static str {
         match self {
             Self::FastState => "FastState",
+            Self::FastStateIdentity => "FastState, with identity",
             Self::AxumDatastar => "axum + datastar + broadcast",
             Self::HyperShared => "hyper + shared bytes",
             Self::SalvoSse => "Salvo sse",
@@ -71,6 +81,7 @@ impl Server {
     pub const fn slug(self) -> &'static str {
         match self {
             Self::FastState => "faststate",
+            Self::FastStateIdentity => "faststate-identity",
             Self::AxumDatastar => "axum",
             Self::HyperShared => "hyper",
             Self::SalvoSse => "salvo-sse",
@@ -91,17 +102,15 @@ impl Server {
 
     /// Whether a client's cookie comes from a page, as a browser's would.
     pub(crate) const fn has_sessions(self) -> bool {
-        matches!(self, Self::FastState | Self::FastStateSessions | Self::FastStateCrowded)
+        matches!(
+            self,
+            Self::FastState | Self::FastStateIdentity | Self::FastStateSessions | Self::FastStateCrowded
+        )
     }
 
     /// The request that follows the board.
     pub(crate) fn follow(self, cookie: &str) -> String {
-        let path = match self {
-            Self::FastState | Self::FastStateSessions | Self::FastStateCrowded => {
-                "/faststate/sse?states=board"
-            }
-            _ => "/follow",
-        };
+        let path = if self.has_sessions() { "/faststate/sse?states=board" } else { "/follow" };
         format!(
             "GET {path} HTTP/1.1\r\nhost: bench\r\naccept: text/event-stream\r\ndatastar-request: true\r\ncookie: {cookie}\r\n\r\n"
         )
@@ -120,7 +129,7 @@ impl Server {
             );
         }
         let path = match self {
-            Self::FastState => "/faststate/board/set",
+            Self::FastState | Self::FastStateIdentity => "/faststate/board/set",
             Self::FastStateSessions | Self::FastStateCrowded => "/faststate/own_board/set_own",
             _ => "/set",
         };
@@ -145,8 +154,9 @@ impl Server {
             // From a worker, as users run it: the thread of `block_on` is slower to be woken.
             let serving = tokio::spawn(async move {
                 match self {
-                    Self::FastState | Self::FastStateSessions => faststate::serve(listener, 0).await,
-                    Self::FastStateCrowded => faststate::serve(listener, 100_000).await,
+                    Self::FastState | Self::FastStateSessions => faststate::serve(listener, 0, false).await,
+                    Self::FastStateIdentity => faststate::serve(listener, 0, true).await,
+                    Self::FastStateCrowded => faststate::serve(listener, 100_000, false).await,
                     Self::AxumDatastar => axum_datastar::serve(listener).await,
                     Self::HyperShared => hyper_shared::serve(listener).await,
                     Self::SalvoSse => salvo_sse::serve(listener).await,

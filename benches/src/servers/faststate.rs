@@ -1,10 +1,10 @@
 //! FastState, with everything on that a user gets.
 
-use std::{io, net};
+use std::{future::ready, io, net};
 
 use ::faststate::{
     SessionId,
-    endpoint::{Limits, Secret},
+    endpoint::{Identity, Limits, Secret},
     prelude::*,
     salvo::{FastState, Page},
 };
@@ -113,8 +113,9 @@ async fn index(page: Page) -> String {
     page.signals()
 }
 
-/// Serves, with so many instances of the sessions' state in memory that nobody comes for.
-pub(super) async fn serve(listener: net::TcpListener, others: usize) -> io::Result<()> {
+/// Serves, with so many instances of the sessions' state in memory that nobody comes for, and with an identity closure
+/// where `identifies` says so.
+pub(super) async fn serve(listener: net::TcpListener, others: usize, identifies: bool) -> io::Result<()> {
     let registry = StateRegistry::builder()
         .state::<Board>(StateConfig::global().access(Access::public()), |state| state.event::<Set>())
         .state::<OwnBoard>(StateConfig::session(), |state| state.event::<SetOwn>())
@@ -127,9 +128,12 @@ pub(super) async fn serve(listener: net::TcpListener, others: usize) -> io::Resu
     }
     // All of the load comes from one address.
     let limits = Limits::default().with_streams(0).with_streams_per_address(0);
-    FastState::new(registry)
-        .secret(Secret::random())
-        .limits(limits)
-        .serve_on(listener, Router::new().get(index))
-        .await
+    let mut site = FastState::new(registry).secret(Secret::random()).limits(limits);
+    if identifies {
+        site = site.identity(|head| {
+            let user = head.headers.get("x-user").and_then(|user| user.to_str().ok());
+            ready(user.map_or_else(Identity::nobody, Identity::user))
+        });
+    }
+    site.serve_on(listener, Router::new().get(index)).await
 }
