@@ -23,8 +23,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// For a request's head, and for everything to end after the order to stop.
+/// For a request's head, from the previous response on: longer than proxies keep an idle connection.
+const IDLE_TIME: Duration = Duration::from_secs(75);
+/// For everything to end after the order to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest head of a request, in bytes.
+const HEAD: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 type Answer = Response<Either<ReplyBody, Full<Bytes>>>;
@@ -58,7 +62,10 @@ where
     async fn serve_until(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
         let (connections, mut stop) = (GracefulShutdown::new(), pin!(stop));
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIME);
+        // Without `half_close`, because hyper would notice only late that a stream's client has gone: a client that
+        // closes its sending side after the request gets no answer. `serve` of `faststate-core` has a way around it.
+        http.max_header_size(HEAD).max_buf_size(HEAD);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -133,6 +140,8 @@ async fn it_keeps_every_promise_of_an_adapter() {
     let serving = tokio::spawn(site.serve_until(listener, async { drop(stopped.await) }));
     adapter::all(address).await.unwrap();
     adapter::pages_are_the_viewers(address).await.unwrap();
+    adapter::pages_name_one_host(address).await.unwrap();
+    adapter::heads_have_64_kib(address).await.unwrap();
     let begin = || {
         stop.send(()).unwrap();
         async { serving.await.unwrap().unwrap() }

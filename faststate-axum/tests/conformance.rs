@@ -42,6 +42,7 @@ fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)
 async fn the_adapter_keeps_its_promises() {
     let (address, _stop, _serving) = serve();
     adapter::all(address).await.unwrap();
+    adapter::server(address).await.unwrap();
     adapter::pages_are_the_viewers(address).await.unwrap();
 }
 

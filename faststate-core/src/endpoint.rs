@@ -69,6 +69,8 @@ use self::{
     session::{Carried, Cookie},
     streams::Streams,
 };
+#[cfg(feature = "serve")]
+pub(crate) use self::{head_copy::HEAD_BYTES, limits::network};
 use crate::{BoxError, Error, Registry, Revocation, Viewer, registry::Part};
 
 /// Everything under `/faststate`, and the events that have paths of their own.
@@ -426,6 +428,13 @@ impl Endpoint {
                 }
             }
         })
+    }
+
+    /// The connections of one address, unless the server's setting says otherwise; 0 for no limit.
+    #[cfg(feature = "serve")]
+    pub(crate) fn connections_per_address(&self) -> usize {
+        // Where a proxy is trusted, every connection comes from it.
+        if self.settings.trusted_proxy.is_some() { 0 } else { self.settings.limits.streams_per_address * 2 }
     }
 
     fn settings(&self) -> &Settings {

@@ -18,7 +18,8 @@
 //! The suite speaks raw HTTP/1.1 and knows of the server what a client can know, so that nobody else may talk
 //! to it meanwhile; its checks run one after another, in any order, as often as one likes. That the server
 //! ends well is [`a_drain_drops_nothing`], which somebody must begin; that handlers take pages as arguments is
-//! [`pages_are_the_viewers`], for adapters that have such handlers.
+//! [`pages_are_the_viewers`], for adapters that have such handlers; what a server owes its clients before a framework
+//! sees them is [`server`], for adapters that listen themselves.
 
 mod bodies;
 mod caps;
@@ -29,6 +30,7 @@ mod guard;
 mod input;
 mod pages;
 mod replies;
+mod server;
 mod session;
 mod streams;
 mod topics;
@@ -55,6 +57,10 @@ pub use self::{
     replies::{
         a_repeat_counts_once, a_streamed_reply_arrives_as_it_is_written, a_wrong_method_names_the_right_one,
         answers_are_what_the_client_understands, internals_stay_inside,
+    },
+    server::{
+        a_half_closed_request_is_answered, heads_have_64_kib, pages_name_one_host, requests_name_one_host,
+        server,
     },
     session::{a_cookie_is_a_session, an_invalid_cookie_is_replaced, the_identity_decides},
     streams::{
@@ -93,6 +99,7 @@ pub async fn all(address: SocketAddr) -> Result<(), Failure> {
     a_body_is_no_request(address).await?;
     bad_input_is_told_and_changes_nothing(address).await?;
     rights_are_read_after_the_body(address).await?;
+    requests_name_one_host(address).await?;
     a_stream_begins_with_a_snapshot_and_goes_on_with_frames(address).await?;
     frames_arrive_at_once(address).await?;
     silence_is_broken_by_comments(address).await?;

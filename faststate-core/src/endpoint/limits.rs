@@ -103,7 +103,7 @@ pub(super) fn address(
 }
 
 /// IPv6 counts by its /64: that is what one household gets.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
         IpAddr::V4(v4) => IpAddr::V4(v4),

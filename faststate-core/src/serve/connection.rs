@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,16 +18,19 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, sync::watch};
-
-use super::{Application, Connection, RequestBody, body::Arriving, socket::Socket, stream::Stream};
-use crate::{
-    BoxError,
-    endpoint::{Endpoint, ReplyBody},
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
 };
 
-/// For a request's head, and between requests.
-const HEADER_TIME: Duration = Duration::from_secs(30);
+use super::{
+    Application, Connection, RequestBody, body::Arriving, linger::linger, socket::Socket, stream::Stream,
+};
+use crate::{
+    BoxError,
+    endpoint::{Endpoint, HEAD_BYTES, ReplyBody},
+};
 
 /// What all connections share.
 pub(super) struct Server<A> {
@@ -42,9 +45,16 @@ struct Shared<A> {
 }
 
 impl<A: Application> Server<A> {
-    pub(super) fn new(endpoint: Endpoint, application: A) -> Self {
+    /// `idle_timeout` is the time for a request's head, from the connection's start or the previous response.
+    pub(super) fn new(endpoint: Endpoint, application: A, idle_timeout: Duration) -> Self {
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+        http.timer(TokioTimer::new())
+            .header_read_timeout(idle_timeout)
+            // A longer head is answered 431, as is one with more than hyper's 100 headers.
+            .max_header_size(HEAD_BYTES)
+            .max_buf_size(HEAD_BYTES)
+            // A client that sends nothing after its request waits for the response.
+            .half_close(true);
         Self { shared: Arc::new(Shared { endpoint, application, http }), stop: watch::Sender::new(false) }
     }
 
@@ -54,58 +64,94 @@ impl<A: Application> Server<A> {
     }
 
     /// Serves a connection until either side closes it.
-    pub(super) fn serve(
-        &self,
-        socket: TcpStream,
-        peer: SocketAddr,
-    ) -> impl Future<Output = ()> + Send + use<A> {
-        let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
-        async move {
-            // Frames are small, and each is written whole.
-            let _ = socket.set_nodelay(true);
-            if let Some((socket, response)) = shared.converse(socket, peer, stop).await
-                && let Err(error) = Stream::new(socket, response).await
-            {
-                tracing::debug!(%error, "a stream broke");
-            }
+    pub(super) fn serve(&self, socket: TcpStream, peer: SocketAddr) -> Option<Serving> {
+        // Frames are small, and each is written whole.
+        let _ = socket.set_nodelay(true);
+        let local = socket.local_addr().ok()?;
+        Some(self.serve_on(socket, local, peer))
+    }
+
+    fn serve_on<S>(&self, socket: S, local: SocketAddr, peer: SocketAddr) -> Serving<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        Serving::Conversing(Box::pin(shared.converse(socket, local, peer, self.stop.subscribe())))
+    }
+}
+
+/// A connection that is served. A stream takes the place of what answered requests, which is larger.
+pub(super) enum Serving<S = TcpStream> {
+    Conversing(Pin<Box<dyn Future<Output = Option<Stream<S>>> + Send>>),
+    Streaming(Stream<S>),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serving<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            *self = match &mut *self {
+                Self::Conversing(conversing) => match ready!(conversing.as_mut().poll(cx)) {
+                    Some(stream) => Self::Streaming(stream),
+                    None => return Poll::Ready(()),
+                },
+                Self::Streaming(stream) => {
+                    if let Err(error) = ready!(Pin::new(stream).poll(cx)) {
+                        tracing::debug!(%error, "a stream broke");
+                    }
+                    return Poll::Ready(());
+                }
+            };
         }
     }
 }
 
 impl<A: Application> Shared<A> {
     /// Answers requests until the connection ends or a stream begins: that takes the socket over.
-    async fn converse(
+    async fn converse<S>(
         self: Arc<Self>,
-        socket: TcpStream,
+        socket: S,
+        local: SocketAddr,
         peer: SocketAddr,
         mut stop: watch::Receiver<bool>,
-    ) -> Option<(Socket, Response<ReplyBody>)> {
-        let client = self.application.connect(socket.local_addr().ok()?, peer);
+    ) -> Option<Stream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let client = self.application.connect(local, peer);
         let stream = Mutex::new(None);
         let service = service_fn(|request| self.answer(request, peer, &client, &stream));
         let socket = TokioIo::new(Socket::new(socket));
         let mut serving = Box::new(self.http.serve_connection(socket, service).with_upgrades());
         let mut stopping = pin!(stop.wait_for(|stop| *stop));
         let mut stopped = false;
-        let response = poll_fn(|cx| {
+        let ended = poll_fn(|cx| {
             if !stopped && stopping.as_mut().poll(cx).is_ready() {
                 stopped = true;
                 Pin::new(&mut *serving).graceful_shutdown();
             }
             match Pin::new(&mut *serving).poll(cx) {
-                Poll::Ready(Ok(())) => Poll::Ready(None),
+                Poll::Ready(Ok(())) => Poll::Ready(End::Closed),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "a connection broke");
-                    Poll::Ready(None)
+                    Poll::Ready(if error.is_parse() { End::Refused } else { End::Closed })
                 }
-                Poll::Pending if client.is_given_up() => Poll::Ready(None),
+                Poll::Pending if client.is_given_up() => Poll::Ready(End::Closed),
                 Poll::Pending => {
-                    stream.lock().take().map_or(Poll::Pending, |response| Poll::Ready(Some(response)))
+                    stream.lock().take().map_or(Poll::Pending, |response| Poll::Ready(End::Stream(response)))
                 }
             }
         })
-        .await?;
-        Some((serving.into_parts()?.io.into_inner(), response))
+        .await;
+        match ended {
+            End::Closed => None,
+            End::Refused => {
+                linger(&mut serving.into_parts()?.io.into_inner()).await;
+                None
+            }
+            End::Stream(response) => Some(Stream::new(serving.into_parts()?.io.into_inner(), response)),
+        }
     }
 
     /// What is FastState's goes to the endpoint, the rest to the application. A stream is left in `stream`, and
@@ -134,6 +180,14 @@ impl<A: Application> Shared<A> {
         let response = Box::pin(client.answer(request)).await?;
         Ok(response.map(Answer::Application))
     }
+}
+
+/// How answering requests ends.
+enum End {
+    Closed,
+    /// The last request was answered before it was read to its end.
+    Refused,
+    Stream(Response<ReplyBody>),
 }
 
 /// The body of an answer.

@@ -18,6 +18,8 @@ pub struct FastState<F> {
     pub(super) endpoint: Endpoint,
     pub(super) drain_window: Duration,
     pub(super) max_connections: usize,
+    pub(super) connections_per_address: Option<usize>,
+    pub(super) idle_timeout: Duration,
     framework: PhantomData<fn() -> F>,
 }
 
@@ -36,6 +38,8 @@ impl<F: Framework> FastState<F> {
             endpoint,
             drain_window: Duration::from_secs(5),
             max_connections: 50_000,
+            connections_per_address: None,
+            idle_timeout: Duration::from_secs(75),
             framework: PhantomData,
         }
     }
@@ -132,10 +136,35 @@ impl<F: Framework> FastState<F> {
         self
     }
 
-    /// How many connections [`serve`](Self::serve) holds (50,000); more wait to be accepted. 0 for no limit.
+    /// The connections that [`serve`](Self::serve) holds (50,000; 0 for no limit); more are answered 503.
+    ///
+    /// Each is an open file: of those that the process may open (`ulimit -n`), an eighth is left for the rest.
     #[must_use]
     pub const fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
+        self
+    }
+
+    /// The connections that [`serve`](Self::serve) holds of one address (0 for no limit); more are answered 429.
+    ///
+    /// IPv6 addresses count by their /64 network, and one address gets at most half of
+    /// [`max_connections`](Self::max_connections). Unless set, it is twice
+    /// [`Limits::streams_per_address`], so 2,000, and there is no limit where that is 0 or where a
+    /// [`trusted_proxy_header`](Self::trusted_proxy_header) says that all connections come from a proxy.
+    #[must_use]
+    pub const fn connections_per_address(mut self, connections: usize) -> Self {
+        self.connections_per_address = Some(connections);
+        self
+    }
+
+    /// The time that [`serve`](Self::serve) waits for a request on an open connection (75 s).
+    ///
+    /// It begins with the connection and after each response, and ends with the request's head. Behind a proxy or a
+    /// load balancer, set it longer than the proxy keeps an idle connection: whichever side closes first may do so
+    /// while a request is on its way.
+    #[must_use]
+    pub const fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = time;
         self
     }
 

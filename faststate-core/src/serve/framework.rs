@@ -48,7 +48,8 @@ pub trait Connection: Send + Sync + 'static {
     /// The connection is closed without an answer.
     ///
     /// # Cancellation
-    /// Dropped when the client hangs up.
+    /// Dropped when the connection breaks or the server stops. A client that has closed its sending side still waits
+    /// for the answer, and one that has gone away looks the same until something is written to it.
     fn answer(
         &self,
         request: Request<RequestBody>,

@@ -4,19 +4,21 @@ use std::{future::Future, io, net, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, ToSocketAddrs},
-    sync::Semaphore,
     task::JoinSet,
     time::timeout,
 };
 
-use super::{Application, FastState, Framework, connection::Server};
+use super::{
+    FastState, Framework,
+    connection::Server,
+    listener::{accept, end_vanished_clients},
+    places::Places,
+};
 
 /// For accepted events and the work they leave behind.
 const SETTLE_TIME: Duration = Duration::from_secs(10);
 /// For connections to close once nothing goes on any more.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
-/// After a connection could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 impl<F: Framework> FastState<F> {
     /// Serves `router` and FastState's own routes until SIGTERM or Ctrl-C, then drains and returns.
@@ -55,18 +57,17 @@ impl<F: Framework> FastState<F> {
     }
 
     async fn run(self, listener: TcpListener, router: F::Router, mut stop: impl Stop) -> io::Result<()> {
-        let slots = match self.max_connections {
-            0 => Semaphore::MAX_PERMITS,
-            most => most.min(Semaphore::MAX_PERMITS),
-        };
-        let slots = Arc::new(Semaphore::new(slots));
+        end_vanished_clients(&listener)?;
+        let of_an_address =
+            self.connections_per_address.unwrap_or_else(|| self.endpoint.connections_per_address());
+        let places = Arc::new(Places::new(self.max_connections, of_an_address));
         let application = F::application(router, self.pages());
-        let server = Server::new(self.endpoint.clone(), application);
+        let server = Server::new(self.endpoint.clone(), application, self.idle_timeout);
         let mut connections = JoinSet::new();
         tracing::info!("listening on http://{}", listener.local_addr()?);
 
         tokio::select! {
-            () = accept(&listener, &server, &slots, &mut connections) => {}
+            () = accept(&listener, &server, &places, &mut connections) => {}
             () = stop.asked() => {}
         }
         tracing::info!("stopping: accepted events finish, streams end within {:?}", self.drain_window);
@@ -93,39 +94,6 @@ impl<F: Framework> FastState<F> {
             () = stop.asked() => tracing::warn!("asked to stop a second time: what goes on is cut off"),
         }
         Ok(())
-    }
-}
-
-/// Accepts for ever, as many at a time as there are slots.
-async fn accept(
-    listener: &TcpListener,
-    server: &Server<impl Application>,
-    slots: &Arc<Semaphore>,
-    connections: &mut JoinSet<()>,
-) {
-    loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let slot = Arc::clone(slots).acquire_owned().await.ok();
-            (slot, listener.accept().await)
-        };
-        tokio::select! {
-            (slot, accepted) = accepted => match accepted {
-                Ok((socket, peer)) => {
-                    let serving = server.serve(socket, peer);
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(slot);
-                    });
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a connection cannot be accepted");
-                    // Without file descriptors it fails again at once.
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
     }
 }
 

@@ -15,21 +15,34 @@ use bytes::{Buf as _, Bytes};
 use http::{Response, header};
 use http_body::Body as _;
 use httpdate::HttpDate;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::socket::Socket;
 use crate::endpoint::ReplyBody;
 
+/// The end of a chunked body.
+const LAST: &[u8] = b"0\r\n\r\n";
+
 /// HTTP/1.1, chunked; the connection ends with the stream. Done when either side has ended it.
-pub(super) struct Stream {
-    socket: Socket,
-    body: ReplyBody,
+///
+/// A client that closes its sending side has ended the stream: a browser that goes away does no more than that. It
+/// still gets the head and the first piece, so that a client which sends nothing after its request sees the state.
+pub(super) struct Stream<S = TcpStream> {
+    socket: Socket<S>,
+    /// `None` once the stream has ended: the topics are left then, whether or not the client reads the rest.
+    body: Option<ReplyBody>,
     writing: Chunk,
+    /// Whether a piece of the body has been taken.
+    begun: bool,
+    /// Whether the last chunk has been taken.
     ended: bool,
 }
 
-impl Stream {
-    pub(super) fn new(socket: Socket, response: Response<ReplyBody>) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
+    pub(super) fn new(socket: Socket<S>, response: Response<ReplyBody>) -> Self {
         let (parts, body) = response.into_parts();
         let mut head = Vec::with_capacity(512);
         // Writing to a vector does not fail.
@@ -41,10 +54,10 @@ impl Stream {
         }
         let _ = write!(head, "{}: {}\r\n", header::DATE, HttpDate::from(SystemTime::now()));
         head.extend_from_slice(b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n");
-        Self { socket, body, writing: Chunk::raw(head.into()), ended: false }
+        Self { socket, body: Some(body), writing: Chunk::raw(head.into()), begun: false, ended: false }
     }
 
-    /// Reads what a client has to say, which is nothing; done when it has hung up.
+    /// Reads and drops what the client sends; done when it has closed its sending side.
     fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut scrap = [0; 64];
         loop {
@@ -57,13 +70,14 @@ impl Stream {
     }
 }
 
-impl Future for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Stream<S> {
     type Output = io::Result<()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.poll_hung_up(cx)?.is_ready() {
-            return Poll::Ready(Ok(()));
+        let hung_up = this.poll_hung_up(cx)?.is_ready();
+        if hung_up && this.begun {
+            this.body = None;
         }
         loop {
             while !this.writing.is_empty() {
@@ -76,12 +90,18 @@ impl Future for Stream {
             if this.ended {
                 return Pin::new(&mut this.socket).poll_shutdown(cx);
             }
-            this.writing = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            let piece = match &mut this.body {
+                Some(body) => ready!(Pin::new(body).poll_frame(cx)),
+                None => None,
+            };
+            this.begun = true;
+            this.ended = piece.is_none();
+            if hung_up || this.ended {
+                this.body = None;
+            }
+            this.writing = match piece {
                 Some(Ok(frame)) => frame.into_data().map_or_else(|_| Chunk::default(), Chunk::of),
-                None => {
-                    this.ended = true;
-                    Chunk::raw(Bytes::from_static(b"0\r\n\r\n"))
-                }
+                None => Chunk::raw(Bytes::from_static(LAST)),
             };
         }
     }

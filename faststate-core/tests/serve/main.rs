@@ -1,6 +1,7 @@
 //! `serve` over real loopback sockets, with the smallest framework there is: what adapters share.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod limits;
 mod plain;
 
 use std::{
@@ -126,6 +127,7 @@ async fn it_keeps_every_promise_of_an_adapter() {
     let mut running = start(|server| server);
     let address = running.address;
     adapter::all(address).await.unwrap();
+    adapter::server(address).await.unwrap();
     adapter::a_drain_drops_nothing(address, || {
         running.stop();
         running.stopped()
@@ -195,24 +197,6 @@ async fn an_application_may_go_on_in_another_protocol() {
 }
 
 #[tokio::test]
-async fn law_06_connections_have_a_cap_and_more_wait() {
-    let running = start(|server| server.max_connections(2));
-    let mut open = Vec::new();
-    for _ in 0..2 {
-        let mut stream = running.connect().await;
-        stream.send(FOLLOW, "").await;
-        stream.until("\nid: ").await;
-        open.push(stream);
-    }
-    let mut third = running.connect().await;
-    third.send("GET /who HTTP/1.1", "").await;
-    let early = tokio::time::timeout(Duration::from_millis(200), third.socket.readable()).await;
-    assert!(early.is_err(), "it is answered although there is no room");
-    open.pop();
-    assert!(third.rest().await.starts_with("HTTP/1.1 200"));
-}
-
-#[tokio::test]
 async fn law_06_a_client_that_hangs_up_leaves_its_topics() {
     let running = start(|server| server);
     let mut streams = Vec::new();
@@ -228,17 +212,6 @@ async fn law_06_a_client_that_hangs_up_leaves_its_topics() {
     drop(streams);
     eventually("the streams are left", || running.endpoint.connections() == 0 && counter.followers() == 0)
         .await;
-}
-
-/// It waits as long as a client may.
-#[tokio::test]
-async fn law_06_a_head_that_never_ends_is_given_up() {
-    let running = start(|server| server);
-    let mut client = running.connect().await;
-    client.write("GET /faststate/health HTTP/1.1\r\nhost: ").await;
-    let start = Instant::now();
-    client.rest().await;
-    assert!(start.elapsed() > Duration::from_secs(25), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
