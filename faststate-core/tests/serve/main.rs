@@ -3,6 +3,8 @@
 
 mod limits;
 mod plain;
+#[cfg(target_os = "linux")]
+mod vanished;
 
 use std::{
     net::SocketAddr,
@@ -40,10 +42,15 @@ struct Running {
     serving: JoinHandle<std::io::Result<()>>,
 }
 
-/// A server of the fixture.
+/// A server of the fixture on loopback.
 fn start(set: impl FnOnce(FastState) -> FastState) -> Running {
+    start_on("127.0.0.1", set)
+}
+
+/// A server of the fixture on a free port of this address.
+fn start_on(address: &str, set: impl FnOnce(FastState) -> FastState) -> Running {
     let registry = fixture::registry().unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = std::net::TcpListener::bind((address, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let server = FastState::over(fixture::endpoint(Arc::clone(&registry) as _));
     let server = set(server.drain_window(Duration::from_millis(300)));
