@@ -35,4 +35,12 @@ pub trait View: Send + Sync + 'static {
         let _ = before;
         vec![self.render(after)]
     }
+
+    /// What a page shows after the record or component was deleted, given its last state.
+    ///
+    /// By default nothing is sent: the page keeps what it shows, and the signal `_gone` of the instance becomes true.
+    fn gone(&self, last: &Self::State) -> Option<Elements> {
+        let _ = last;
+        None
+    }
 }

@@ -269,7 +269,14 @@ enum Check {
 pub(super) fn gone(topics: &[TopicName], view: &dyn ProblemView) -> Bytes {
     let mut signals = Value::Object(serde_json::Map::new());
     for topic in topics {
-        nest::merge(&mut signals, nest::object(&cursor_path(topic), GONE.into()));
+        let mut path = cursor_path(topic);
+        nest::merge(&mut signals, nest::object(&path, GONE.into()));
+        // A page cannot know whether a record was deleted or its access was revoked (law 8).
+        if topic.id.is_some() && topic.view.is_none() {
+            path.pop();
+            path.push("_gone".to_owned());
+            nest::merge(&mut signals, nest::object(&path, true.into()));
+        }
     }
     joined(frame::signals(signals.to_string().as_bytes()), Problem::unknown().frames(view))
 }

@@ -227,7 +227,7 @@ pub(super) struct Current<S> {
     pub(super) stored: bool,
     /// Written by a newer version of the application: not to be overwritten.
     pub(super) read_only: bool,
-    /// What is shown of an instance that does not exist any more.
+    /// Deleted: `state` is the last one.
     pub(super) gone: bool,
     image: OnceLock<Result<Image, Arc<str>>>,
 }
@@ -314,9 +314,17 @@ impl<S: ReactiveState> Current<S> {
         Ok(Self::new(state, encoded, Version::start(), false))
     }
 
-    /// What is left for those who follow an instance that does not exist any more.
-    pub(super) fn gone() -> Result<Self, Error> {
-        Ok(Self { gone: true, ..Self::start(S::default())? })
+    /// What is left of a deleted instance: its followers keep the last state, under a new epoch.
+    pub(super) fn deleted(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            encoded: Stored::loaded(self.encoded.data.clone()),
+            version: Version::start(),
+            stored: false,
+            read_only: false,
+            gone: true,
+            image: OnceLock::new(),
+        }
     }
 
     pub(super) fn next(&self, state: S, encoded: Stored) -> Self {

@@ -23,6 +23,17 @@ use crate::{
 /// The state as the store has it now, and whether the receipt is there.
 type Looked<S> = (Arc<Current<S>>, bool);
 
+/// What the absence of a record means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// The instance begins as if it had never been saved, unless it was deleted while it was followed.
+    Begins,
+    /// The instance was deleted.
+    Deleted,
+    /// The instance begins, even after a deletion: the application creates it.
+    Created,
+}
+
 impl<S: ReactiveState> States<S> {
     /// Loads what the store has now, commits it if it differs from what is in memory, and says whether
     /// the receipt is there.
@@ -34,10 +45,21 @@ impl<S: ReactiveState> States<S> {
         receipt: Option<&'a Receipt>,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Looked<S>, Error>> {
+        self.refresh_as(instance, receipt, deadline, Absence::Begins)
+    }
+
+    /// As [`refresh`](Self::refresh), where the absence of the record has another meaning.
+    pub(super) fn refresh_as<'a>(
+        &'a self,
+        instance: &'a Arc<Instance<S>>,
+        receipt: Option<&'a Receipt>,
+        deadline: Instant,
+        absence: Absence,
+    ) -> BoxFuture<'a, Result<Looked<S>, Error>> {
         Box::pin(async move {
             let asked = Instant::now();
             match self.load(&instance.key, receipt, deadline).await {
-                Ok(loaded) => self.take(instance, loaded, asked, deadline).await,
+                Ok(loaded) => self.take(instance, loaded, asked, deadline, absence).await,
                 Err(error) => Err(self.load_failed(instance, error)),
             }
         })
@@ -70,7 +92,7 @@ impl<S: ReactiveState> States<S> {
             older.zip(newer).is_some_and(|(older, newer)| older == newer || older.is_before(newer))
         };
         if version == before || is_newer(found, version) {
-            let (current, _) = self.take(instance, loaded, asked, deadline).await?;
+            let (current, _) = self.take(instance, loaded, asked, deadline, Absence::Begins).await?;
             return Ok(Outcome::quiet(Answer::Unchanged, current.version));
         }
         let Some((version, stored)) = current else { return Err(Error::Unknown) };
@@ -88,6 +110,7 @@ impl<S: ReactiveState> States<S> {
         Loaded { record, receipt }: Loaded,
         asked: Instant,
         deadline: Instant,
+        absence: Absence,
     ) -> BoxFuture<'a, Result<Looked<S>, Error>> {
         Box::pin(async move {
             let before = instance.current.read().clone();
@@ -102,15 +125,17 @@ impl<S: ReactiveState> States<S> {
                     self.start_over(instance, record, deadline).await?
                 }
                 (_, Some(record)) => Arc::new(self.decode(instance, record)?),
-                (before, None) => match self.first(&instance.key, deadline).await {
-                    Err(Error::Unknown) => {
-                        if let Some(before) = before {
-                            self.vanish(instance, before)?;
+                (before, None) => {
+                    match self.begin_absent(instance, before.as_deref(), absence, deadline).await {
+                        Err(Error::Unknown) => {
+                            if let Some(before) = before {
+                                self.vanish(instance, before)?;
+                            }
+                            return Err(Error::Unknown);
                         }
-                        return Err(Error::Unknown);
+                        first => Arc::new(Current::start(first?)?),
                     }
-                    first => Arc::new(Current::start(first?)?),
-                },
+                }
             };
             let untold = instance.upkeep.lock().untold;
             match &before {
@@ -129,13 +154,36 @@ impl<S: ReactiveState> States<S> {
         })
     }
 
-    /// There is no such instance any more: who follows it sees the default, who asks is told.
+    /// How an instance begins that the store does not have; [`Error::Unknown`] if it does not exist.
+    ///
+    /// `initial` decides whether a record exists. Without it every id exists, but a deleted record or component stays
+    /// deleted for the pages that follow it, until the application creates it again: an event of such a page would
+    /// otherwise bring back an empty one.
+    pub(super) async fn begin_absent(
+        &self,
+        instance: &Instance<S>,
+        before: Option<&Current<S>>,
+        absence: Absence,
+        deadline: Instant,
+    ) -> Result<S, Error> {
+        let is_deleted = match absence {
+            Absence::Begins => before.is_some_and(|before| before.gone),
+            Absence::Deleted => instance.followers() > 0,
+            Absence::Created => false,
+        };
+        if is_deleted && self.initial.is_none() && self.config.scope.has_id() {
+            return Err(Error::Unknown);
+        }
+        self.first(&instance.key, deadline).await
+    }
+
+    /// The instance does not exist any more: its followers are notified, and later calls get [`Error::Unknown`].
     pub(super) fn vanish(&self, instance: &Instance<S>, before: &Arc<Current<S>>) -> Result<Version, Error> {
         instance.upkeep.lock().suspect = true;
         if before.gone {
             return Ok(before.version);
         }
-        let next = Arc::new(Current::gone()?);
+        let next = Arc::new(before.deleted());
         self.take_over(instance, before, &next);
         if std::mem::take(&mut instance.upkeep.lock().untold) {
             self.publish(instance, before.version, &next);
@@ -200,7 +248,7 @@ impl<S: ReactiveState> States<S> {
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let Some(before) = instance.usable(Instant::now()) else {
-            let (current, _) = self.refresh(instance, None, deadline).await?;
+            let (current, _) = self.refresh_as(instance, None, deadline, Absence::Deleted).await?;
             return Ok(Outcome::quiet(Answer::Unchanged, current.version));
         };
         if before.version == change.to || change.to.is_before(before.version) {
@@ -217,7 +265,8 @@ impl<S: ReactiveState> States<S> {
                 self.adopted(instance);
                 current
             }
-            None => self.refresh(instance, None, deadline).await?.0,
+            // Another node announces only deletions without a record, not expiry.
+            None => self.refresh_as(instance, None, deadline, Absence::Deleted).await?.0,
         };
         Ok(Outcome::quiet(Answer::Changed, current.version))
     }

@@ -39,6 +39,10 @@ impl<S: ReactiveState> States<S> {
     ) -> Result<Step<S>, Error> {
         let followed = instance.topics.lock().open.clone();
         let encode = |(slot, topic): (Slot, Arc<Topic>)| {
+            // A page shows what it showed before a deletion, so no difference would do.
+            if before.gone || next.gone {
+                return Ok(None);
+            }
             let (frame, shown) = match slot {
                 Slot::Signals => {
                     // What could not be shown before is shown whole: an event may repair a state.
@@ -176,6 +180,9 @@ struct Signals<S> {
 
 impl<S: ReactiveState> Encode for Signals<S> {
     fn snapshot(&self) -> Option<Frame> {
+        if self.state.gone {
+            return Some(self.nest.gone(self.state.version));
+        }
         Some(self.nest.snapshot(self.state.image().ok()?, self.state.version))
     }
 
@@ -193,8 +200,12 @@ struct Viewed<S> {
 
 impl<S: ReactiveState> Encode for Viewed<S> {
     fn snapshot(&self) -> Option<Frame> {
-        let elements = guard("a view panicked", || self.view.render(&self.state.state)).ok()?;
-        Some(self.nest.elements(&[elements], self.state.version))
+        let (state, version) = (&self.state.state, self.state.version);
+        let render = || if self.state.gone { self.view.gone(state) } else { Some(self.view.render(state)) };
+        Some(match guard("a view panicked", render).ok()? {
+            Some(elements) => self.nest.elements(&[elements], version),
+            None => self.nest.gone(version),
+        })
     }
 
     /// Elements may be added to others, so none can be left out.

@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span};
 use super::{
     Answer, Error, Outcome, ReplyPieces,
     instance::{Current, Instance, encode},
+    look::Absence,
     shared::guard,
     states::States,
     step::Step,
@@ -118,6 +119,9 @@ impl<S: ReactiveState> States<S> {
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let receipt = &attempting.receipt;
+        // A browser's viewer has a session, so one without is the application.
+        let is_application = attempting.viewer.session_id().is_none();
+        let absence = if is_application { Absence::Created } else { Absence::Begins };
         // Whether the store has confirmed, within this turn, the version that is looked at.
         let mut verified = false;
         let mut conflicts = 0;
@@ -134,7 +138,7 @@ impl<S: ReactiveState> States<S> {
             }
             let current = match instance.usable(now) {
                 Some(current) => current,
-                None => match self.refresh(instance, Some(receipt), deadline).await {
+                None => match self.refresh_as(instance, Some(receipt), deadline, absence).await {
                     Ok((current, true)) => return self.applied(instance, &current, attempting, doubtful),
                     Ok((current, false)) => {
                         verified = true;
@@ -351,7 +355,8 @@ impl<S: ReactiveState> States<S> {
             }
             // The record is gone, whatever comes of the rest.
             instance.upkeep.lock().deleted();
-            let first = match self.first(&instance.key, deadline).await {
+            let first = self.begin_absent(instance, before.as_deref(), Absence::Deleted, deadline);
+            let first = match first.await {
                 Err(Error::Unknown) => {
                     let Some(before) = before else { return Err(Error::Unknown) };
                     let version = self.vanish(instance, &before)?;

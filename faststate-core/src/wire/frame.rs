@@ -159,6 +159,8 @@ pub struct Nest {
     prefix: Arc<[u8]>,
     /// How many `}` end it.
     depth: usize,
+    /// Whether these are the signals of an instance that can be deleted for good: a record or component.
+    can_go: bool,
 }
 
 /// What an event costs besides its signals: its lines, and the cursor with the `id:` block.
@@ -173,7 +175,8 @@ impl Nest {
         path.extend(view.map(|view| format!("_{view}")));
         // Segments are made of letters, digits and `_`: nothing to escape.
         let prefix = path.iter().map(|segment| format!("{{\"{segment}\":")).collect::<String>();
-        Self { prefix: prefix.into_bytes().into(), depth: path.len() }
+        let can_go = key.scope().has_id() && view.is_none();
+        Self { prefix: prefix.into_bytes().into(), depth: path.len(), can_go }
     }
 
     /// The change from `before` to `after`; empty if nothing visible changed.
@@ -220,6 +223,22 @@ impl Nest {
         self.push_clearing(&mut out, image, Some(CURSOR_NAME));
         let cursor = self.push_event(&mut out, |out| {
             out.extend_from_slice(image.inner());
+            if self.can_go {
+                push_fields(out, std::iter::once((GONE_NAME, &b"false"[..])));
+            }
+            push_cursor(out, cursor)
+        });
+        Frame::close(out, cursor)
+    }
+
+    /// The instance was deleted: its signal `_gone`, or a view's cursor alone. The page keeps what else it has.
+    #[must_use]
+    pub(crate) fn gone(&self, cursor: Version) -> Frame {
+        let mut out = Vec::with_capacity(self.room() + CURSOR);
+        let cursor = self.push_event(&mut out, |out| {
+            if self.can_go {
+                push_fields(out, std::iter::once((GONE_NAME, &b"true"[..])));
+            }
             push_cursor(out, cursor)
         });
         Frame::close(out, cursor)
@@ -331,6 +350,9 @@ pub(crate) fn signals(json: &[u8]) -> Bytes {
 
 /// The signal that holds a topic's cursor.
 const CURSOR_NAME: &[u8] = b"_v";
+
+/// The signal that states whether a record or component was deleted.
+const GONE_NAME: &[u8] = b"_gone";
 
 /// The line with which a stream takes its last id back, as the clearing of a cursor.
 const NO_ID: &[u8] = b"id:\n";

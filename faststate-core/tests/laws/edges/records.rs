@@ -1,6 +1,9 @@
 //! Records that hang, go, or belong to a newer version.
 
+use faststate_core::{Elements, SessionId, View};
+
 use super::*;
+use crate::board::call;
 
 #[tokio::test(start_paused = true)]
 async fn law_13_an_initial_that_hangs_is_an_error() {
@@ -34,7 +37,8 @@ async fn law_04_a_record_that_is_deleted_is_gone_on_every_node() {
         let piece = tab.next().await;
         tab.page.feed(&piece).unwrap();
         tab.read();
-        tab.follows(&Note::default());
+        assert!(gone(tab));
+        tab.follows(&Note { text: "hello".to_owned() });
     }
     for note in [&here, &there] {
         for _ in 0..2 {
@@ -50,7 +54,61 @@ async fn law_04_a_record_that_is_deleted_is_gone_on_every_node() {
         tab.page.feed(&piece).unwrap();
         tab.read();
         tab.follows(&Note { text: "again".to_owned() });
+        assert!(!gone(tab));
     }
+}
+
+/// The signal that states whether the note was deleted.
+fn gone(tab: &Tab) -> bool {
+    tab.page.signals()["note"]["a"]["_gone"] == true
+}
+
+struct Paper;
+
+impl View for Paper {
+    type State = Note;
+    const NAME: &'static str = "paper";
+
+    fn render(&self, note: &Note) -> Elements {
+        Elements::outer(format!("<p id=\"paper\">{}</p>", note.text))
+    }
+
+    fn gone(&self, last: &Note) -> Option<Elements> {
+        Some(Elements::outer(format!("<p id=\"paper\">deleted: {}</p>", last.text)))
+    }
+}
+
+#[tokio::test]
+async fn law_04_deleted_record_stays_gone_until_the_application_creates_it() {
+    let config = StateConfig::record().access(Access::public());
+    let registry = StateRegistry::builder()
+        .state::<Note>(config, |state| state.event::<Write>().view(Paper))
+        .build()
+        .unwrap();
+    let (note, viewer) = (registry.record::<Note>("a").unwrap(), Viewer::session(SessionId::random()));
+    note.send(Write { text: "hello".to_owned() }).await.unwrap();
+    let mut tab = Tab::open(&registry, &viewer, &["note:a", "note:a.paper"]).await;
+    note.delete().await.unwrap();
+    tab.read();
+    tab.follows(&Note { text: "hello".to_owned() });
+    assert!(gone(&tab));
+    assert!(tab.page.html().contains("deleted: hello"), "{}", tab.page.html());
+
+    let click = || {
+        let mut call = call(note.key(), "write", "text=x", None);
+        call.viewer = viewer.clone();
+        registry.dispatch(call)
+    };
+    for _ in 0..2 {
+        assert!(matches!(click().await, Err(Error::Unknown)), "a page's event creates nothing");
+        assert!(matches!(note.read().await, Err(Error::Unknown)));
+    }
+    note.send(Write { text: "again".to_owned() }).await.unwrap();
+    tab.read();
+    tab.follows(&Note { text: "again".to_owned() });
+    assert!(!gone(&tab));
+    assert!(tab.page.html().contains(">again<"), "{}", tab.page.html());
+    click().await.unwrap();
 }
 
 /// The note of a newer version of the application.
