@@ -24,6 +24,8 @@ use crate::{
 /// long as the one before, and shortened by up to half, at random. The longest is below the 5 s within which
 /// nodes agree with a store that answers again (law 13).
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+/// The pause before the next reload after a doubt that arose during the last one.
+const RENEWED_PAUSE: Duration = Duration::from_millis(10);
 /// The pause while events try a store that rested.
 const TRIAL_PAUSE: Duration = Duration::from_millis(50);
 
@@ -162,7 +164,9 @@ impl<S: ReactiveState> States<S> {
                 upkeep.end_reloading();
                 return;
             }
-            upkeep.next_reload_pause(PAUSES)
+            // A doubt that arose during a load that was answered is no reason for a long pause.
+            let is_renewed = outcome.is_ok() && !upkeep.suspect;
+            if is_renewed { RENEWED_PAUSE } else { upkeep.next_reload_pause(PAUSES) }
         };
         let states = Weak::clone(&self.me);
         tokio::spawn(async move {
