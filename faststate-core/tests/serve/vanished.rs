@@ -13,17 +13,19 @@ const CLIENT: &str = "10.213.77.2";
 /// Two ends of a cable: one here, one in a network namespace of its own.
 struct Network {
     namespace: String,
+    /// The end that is here.
+    near: String,
 }
 
 impl Network {
     fn new() -> Self {
-        let namespace = format!("faststate{}", std::process::id());
-        let network = Self { namespace: namespace.clone() };
-        let near = format!("fs{}", std::process::id());
-        ip(&["netns", "add", &namespace]);
-        ip(&["link", "add", &near, "type", "veth", "peer", "name", "far", "netns", &namespace]);
-        ip(&["addr", "add", &format!("{SERVER}/30"), "dev", &near]);
-        ip(&["link", "set", &near, "up"]);
+        let id = std::process::id();
+        let network = Self { namespace: format!("faststate{id}"), near: format!("fs{id}") };
+        let Self { namespace, near } = &network;
+        ip(&["netns", "add", namespace]);
+        ip(&["link", "add", near, "type", "veth", "peer", "name", "far", "netns", namespace]);
+        ip(&["addr", "add", &format!("{SERVER}/30"), "dev", near]);
+        ip(&["link", "set", near, "up"]);
         network.inside(&["addr", "add", &format!("{CLIENT}/30"), "dev", "far"]);
         network.inside(&["link", "set", "far", "up"]);
         network
@@ -36,7 +38,7 @@ impl Network {
     /// A client in the namespace that follows the counter.
     fn follow(&self, server: &Running) -> Follower {
         let script = format!(
-            "exec 3<>/dev/tcp/{SERVER}/{} && printf 'GET /faststate/sse?states=counter HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n' >&3 && cat <&3",
+            "exec 3<>/dev/tcp/{SERVER}/{} && printf 'GET /faststate/sse?states=counter HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n' >&3 && exec cat <&3",
             server.address.port()
         );
         let mut client = Command::new("ip");
@@ -52,7 +54,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // The cable goes with the namespace.
+        let _ = Command::new("ip").args(["link", "del", &self.near]).status();
         let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
     }
 }
