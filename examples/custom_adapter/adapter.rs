@@ -63,8 +63,7 @@ where
         let (connections, mut stop) = (GracefulShutdown::new(), pin!(stop));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIME);
-        // Without `half_close`, because hyper would notice only late that a stream's client has gone: a client that
-        // closes its sending side after the request gets no answer. `serve` of `faststate-core` has a way around it.
+        // No `half_close`: with it, hyper notices a stream's client that has gone only when it writes.
         http.max_header_size(HEAD).max_buf_size(HEAD);
         loop {
             let accepted = tokio::select! {
