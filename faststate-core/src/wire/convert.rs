@@ -40,6 +40,16 @@ impl<'a, 'r> Lenient<'a, 'r> {
         blank
     }
 
+    /// Whether this is a field that is `null`, which is absent whatever its type. The reading goes on with
+    /// something empty in its place, and is repeated without the field.
+    fn is_null_field(&self) -> bool {
+        let is_null = self.value.is_null() && self.entry;
+        if is_null {
+            self.run.found_blank(self.value);
+        }
+        is_null
+    }
+
     fn float(&self) -> Result<f64, Fault> {
         let float = match self.value {
             Value::Number(number) => number.as_f64(),
@@ -50,11 +60,17 @@ impl<'a, 'r> Lenient<'a, 'r> {
     }
 
     fn object(&self) -> Result<Entries<'a, 'r>, Fault> {
+        if self.is_null_field() {
+            return Ok(Entries::new(std::iter::empty(), self.run));
+        }
         let object = self.value.as_object().ok_or_else(|| Fault::must_be("an object with named fields"))?;
         Ok(Entries::new(object.iter().map(|(name, value)| (name.as_str(), value)), self.run))
     }
 
     fn list<'de, V: Visitor<'de>>(&self, len: Option<usize>, visitor: V) -> Result<V::Value, Fault> {
+        if self.is_null_field() {
+            return visitor.visit_seq(Items { items: [].iter().enumerate(), run: self.run });
+        }
         let items = self.value.as_array().ok_or_else(|| Fault::must_be("a list"))?;
         if let Some(len) = len.filter(|len| *len != items.len()) {
             return Err(Fault::must_be(format_args!("a list of {len}")));
@@ -165,6 +181,9 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.is_null_field() {
+            return visitor.visit_bool(false);
+        }
         let flag = match self.value {
             Value::Bool(flag) => Some(*flag),
             Value::Number(number) => match number.as_u64() {
@@ -183,6 +202,9 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.is_null_field() {
+            return visitor.visit_str("");
+        }
         match self.value {
             Value::String(text) => visitor.visit_str(text),
             Value::Number(number) => visitor.visit_string(number.to_string()),
@@ -200,6 +222,9 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
     }
 
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.is_null_field() {
+            return visitor.visit_char('\0');
+        }
         let text = match self.value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
@@ -289,6 +314,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match self.value {
+            Value::Null if self.is_null_field() => Err(Fault::must_be("there")),
             Value::String(name) => visitor.visit_enum(name.as_str().into_deserializer()),
             Value::Object(map) if map.len() == 1 => {
                 let entry = map.iter().next().map(|(name, content)| (name.as_str(), content));

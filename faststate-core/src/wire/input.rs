@@ -83,8 +83,8 @@ impl Input {
     ///
     /// Values are converted to the type that a field asks for: texts to numbers and booleans (`"on"`,
     /// `"true"`, `"1"`; `"off"`, `"false"`, `"0"`, `""`), numbers and booleans to texts, whole floats to
-    /// integers; for an `Option`, `""` and `null` are `None`; for a number, `""` is an absent field. A
-    /// list is a list: one value is not a list of one.
+    /// integers; for an `Option`, `""` and `null` are `None`; for a number, `""` is an absent field. For any
+    /// other type, `null` is one. A list is a list: one value is not a list of one.
     ///
     /// # Errors
     /// A missing field, or a value that is not of the field's type.

@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 use super::{Decoded, InputError, convert::Lenient};
 
-/// How often an event is read again without the numbers that turned out to be blank. Once is enough
-/// unless a `Deserialize` of the application stops at a blank one.
+/// How often an event is read again without the fields that turned out to be blank. Once is enough unless a
+/// `Deserialize` stops at a blank one.
 const RUNS: usize = 8;
 
 /// Reads an event; a field is taken from the first source that has it.
@@ -32,7 +32,7 @@ pub(super) fn decode<E: DeserializeOwned>(sources: &[&Map<String, Value>]) -> Re
         absent = run.absent;
         absent.extend(blank);
     }
-    Err(InputError::new("too many numbers are empty"))
+    Err(InputError::new("too many fields are empty"))
 }
 
 /// One reading of an event.
@@ -40,7 +40,7 @@ pub(super) struct Run {
     fields: Cell<&'static [&'static str]>,
     /// Values that count as absent, by their address.
     absent: HashSet<*const Value>,
-    /// Values that this reading found to be blank where a number was asked for.
+    /// Fields that this reading found to be `null`, or blank numbers.
     blank: RefCell<Vec<*const Value>>,
 }
 

@@ -194,7 +194,7 @@ fn each_type_takes_what_is_clear_and_refuses_the_rest() {
     ] {
         assert_eq!(one(value), Ok(flag));
     }
-    for value in [json!("yes"), json!(2), json!(0.5), json!(null), json!([]), json!({})] {
+    for value in [json!("yes"), json!(2), json!(0.5), json!([]), json!({})] {
         assert_eq!(one::<bool>(value).unwrap_err(), "`a` must be true or false");
     }
     for (value, number) in
@@ -240,7 +240,6 @@ fn each_type_takes_what_is_clear_and_refuses_the_rest() {
     assert!(one::<f32>(json!(1e300)).unwrap_err().starts_with("`a` must be a number from -3.4"));
     assert_eq!(one(json!(true)), Ok("true".to_owned()));
     assert_eq!(one(json!(0.25)), Ok("0.25".to_owned()));
-    assert_eq!(one::<String>(json!(null)).unwrap_err(), "`a` must be a text");
     assert_eq!(one::<char>(json!("ab")).unwrap_err(), "`a` must be one character");
     assert_eq!(one::<Vec<u8>>(json!("1")).unwrap_err(), "`a` must be a list");
     assert_eq!(one::<(u8, u8)>(json!([1])).unwrap_err(), "`a` must be a list of 2");
@@ -316,6 +315,45 @@ fn a_blank_number_is_an_absent_field() {
     // A blank field hides the signal of its name: the form was there and was left empty.
     let input = json_body(r#"{"amount":"","counter":{"amount":5}}"#).unwrap();
     assert!(input.decode::<Increment>(&key()).is_err());
+}
+
+/// As in the guide: absent if the form did not touch the field, empty if it emptied it.
+fn touched<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
+}
+
+#[test]
+fn a_field_that_is_null_is_absent_whatever_its_type() {
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Draft {
+        #[serde(deserialize_with = "touched")]
+        name: Option<String>,
+        #[serde(deserialize_with = "touched")]
+        note: Option<String>,
+        flag: bool,
+        letter: char,
+        list: Vec<u8>,
+        pair: (u8, u8),
+        map: BTreeMap<String, u8>,
+        choice: Choice,
+    }
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    enum Choice {
+        #[default]
+        First,
+    }
+    let given = json!({
+        "name": "Lamp", "note": null, "flag": null, "letter": null, "list": null, "pair": null, "map": null,
+        "choice": null,
+    });
+    assert_eq!(body(&given), Ok(Draft { name: Some("Lamp".to_owned()), ..Draft::default() }));
+    let emptied = body(&json!({ "name": "", "note": null }));
+    assert_eq!(emptied, Ok(Draft { name: Some(String::new()), ..Draft::default() }));
+    for missing in [one::<String>(json!(null)).unwrap_err(), one::<bool>(json!(null)).unwrap_err()] {
+        assert_eq!(missing, "`a` is missing");
+    }
+    assert_eq!(one::<Vec<String>>(json!([null])).unwrap_err(), "`a.0` must be a text");
 }
 
 #[test]
