@@ -4,6 +4,7 @@
 //! [`endpoint`], stores implement [`Store`]. Applications use the facade crate `faststate`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod clock;
 mod elements;
 mod key;
 mod literal;

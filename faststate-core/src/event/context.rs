@@ -71,6 +71,8 @@ impl<S: ReactiveState> Context<S> {
     }
 
     /// When the event arrived: the same however often `apply` runs.
+    ///
+    /// With the feature `testing`, a test that pauses tokio's time moves this with it.
     #[must_use]
     pub const fn now(&self) -> SystemTime {
         self.now

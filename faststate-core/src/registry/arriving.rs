@@ -1,6 +1,6 @@
 //! An event on its way to its turn.
 
-use std::{future::Future, pin::Pin, sync::Arc, task::Poll, time::SystemTime};
+use std::{future::Future, pin::Pin, sync::Arc, task::Poll};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use super::{
     states::States,
     turn::{Attempting, Place, Work},
 };
-use crate::{EventId, Key, ReactiveState, Scene, Viewer, store::Receipt};
+use crate::{EventId, Key, ReactiveState, Scene, Viewer, clock, store::Receipt};
 
 /// An event that has arrived and waits for its turn.
 pub(super) struct Arriving<S> {
@@ -84,7 +84,7 @@ impl<S: ReactiveState> States<S> {
         let work = move |attempt| {
             let id = id.unwrap_or_else(EventId::random);
             span.record("id", tracing::field::display(&id));
-            let now = SystemTime::now();
+            let now = clock::now();
             let attempting = Attempting {
                 attempt,
                 viewer,

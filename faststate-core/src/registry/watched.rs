@@ -1,6 +1,6 @@
 //! What watchers are told of an instance.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use super::{
     turn::Attempting,
     watch::Seen,
 };
-use crate::ReactiveState;
+use crate::{ReactiveState, clock};
 
 impl<S: ReactiveState> States<S> {
     /// An event was done with.
@@ -34,7 +34,7 @@ impl<S: ReactiveState> States<S> {
             };
             let step = attempting.step.get();
             Seen {
-                at: SystemTime::now(),
+                at: clock::now(),
                 key: instance.key.clone(),
                 event: attempting.attempt.name(),
                 id: Some(attempting.id.clone()),
@@ -56,7 +56,7 @@ impl<S: ReactiveState> States<S> {
         after: &Arc<Current<S>>,
     ) {
         self.shared.watchers.tell(|| Seen {
-            at: SystemTime::now(),
+            at: clock::now(),
             key: instance.key.clone(),
             event: "(store)",
             id: None,

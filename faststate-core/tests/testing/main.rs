@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod app;
+mod clock;
 mod cluster;
 mod notices;
 mod pages;
