@@ -1,15 +1,23 @@
 //! What a page's handler answers with when it cannot answer.
 
+use std::error::Error;
+
 use axum::{
     body::Body,
+    extract::rejection::{
+        BytesRejection, FormRejection, JsonRejection, PathRejection, QueryRejection, RawFormRejection,
+        RawPathParamsRejection, StringRejection,
+    },
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use faststate_core::{BoxError, endpoint::Problem};
 
 /// Any error of a page's handler, as a plain styled page: `?` makes one of every error.
 ///
-/// FastState's own errors and rejections say what they are, with their status; any other error is
-/// internal: the log has it in full under the id that the page shows.
+/// FastState's own errors and rejections say what they are, with their status. So do the rejections of axum's
+/// extractors, if the client caused them (400, 413, 422 and so on). Any other error is internal: the log has it in
+/// full under the id that the page shows.
 #[derive(Debug)]
 pub struct PageError(BoxError);
 
@@ -21,6 +29,64 @@ impl<E: Into<BoxError>> From<E> for PageError {
 
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        Problem::unexpected(self.0).page().map(Body::new)
+        let problem = match extractor_status(&*self.0).filter(StatusCode::is_client_error) {
+            Some(status) => Problem::refused(status, self.0.to_string()),
+            None => Problem::unexpected(self.0),
+        };
+        problem.page().map(Body::new)
+    }
+}
+
+/// The status of an extractor's rejection.
+fn extractor_status(error: &(dyn Error + 'static)) -> Option<StatusCode> {
+    macro_rules! status_of {
+        ($($rejection:ident)*) => {
+            None$(.or_else(|| error.downcast_ref::<$rejection>().map($rejection::status)))*
+        };
+    }
+    status_of! {
+        BytesRejection FormRejection JsonRejection PathRejection QueryRejection RawFormRejection
+        RawPathParamsRejection StringRejection
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Form,
+        body::Bytes,
+        extract::{DefaultBodyLimit, FromRequest as _, Request},
+        http::header::CONTENT_TYPE,
+    };
+
+    use super::*;
+
+    fn request(content_type: &str, body: &'static str) -> Request {
+        Request::post("/").header(CONTENT_TYPE, content_type).body(body.into()).unwrap()
+    }
+
+    fn status(error: impl Into<BoxError>) -> u16 {
+        PageError::from(error).into_response().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn rejections_of_extractors_keep_their_client_status() {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        let form = async |request| Form::<[(String, u8); 1]>::from_request(request, &()).await.unwrap_err();
+        assert_eq!(status(form(request(FORM, "a=many")).await), 422);
+        assert_eq!(status(form(request("text/plain", "a=1")).await), 415);
+        let mut long = request(FORM, "a=1234567890");
+        DefaultBodyLimit::max(5).apply(&mut long);
+        assert_eq!(status(form(long).await), 413);
+        let mut long = request(FORM, "a=1234567890");
+        DefaultBodyLimit::max(5).apply(&mut long);
+        assert_eq!(status(Bytes::from_request(long, &()).await.unwrap_err()), 413);
+        let json = axum::Json::<Vec<u8>>::from_request(request("application/json", "["), &()).await;
+        assert_eq!(status(json.unwrap_err()), 400);
+    }
+
+    #[test]
+    fn other_errors_stay_internal() {
+        assert_eq!(status("the disk is gone"), 500);
     }
 }

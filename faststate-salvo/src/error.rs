@@ -1,14 +1,20 @@
 //! What a page's handler answers with when it cannot answer.
 
+use std::error::Error;
+
 use faststate_core::{BoxError, endpoint::Problem};
-use salvo::{Response, Scribe};
+use salvo::{
+    Response, Scribe,
+    http::{ParseError, StatusCode, StatusError},
+};
 
 use crate::routes::write;
 
 /// Any error of a page's handler, as a plain styled page: `?` makes one of every error.
 ///
-/// FastState's own errors and rejections say what they are, with their status; any other error is
-/// internal: the log has it in full under the id that the page shows.
+/// FastState's own errors and rejections say what they are, with their status. So do Salvo's `ParseError` and
+/// `StatusError`, if the client caused them (400, 413 and so on). Any other error is internal: the log has it in
+/// full under the id that the page shows.
 #[derive(Debug)]
 pub struct PageError(BoxError);
 
@@ -20,6 +26,47 @@ impl<E: Into<BoxError>> From<E> for PageError {
 
 impl Scribe for PageError {
     fn render(self, response: &mut Response) {
-        write(Problem::unexpected(self.0).page(), response);
+        let problem = match refusal(&*self.0) {
+            Some((status, reason)) if status.is_client_error() => Problem::refused(status, reason),
+            _ => Problem::unexpected(self.0),
+        };
+        write(problem.page(), response);
+    }
+}
+
+/// The status and the reason of an error that Salvo would answer with by itself.
+fn refusal(error: &(dyn Error + 'static)) -> Option<(StatusCode, String)> {
+    if let Some(error) = error.downcast_ref::<StatusError>() {
+        return Some((error.code, error.brief.clone()));
+    }
+    let error = error.downcast_ref::<ParseError>()?;
+    let status = match error {
+        ParseError::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Some((status, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(error: impl Into<BoxError>) -> u16 {
+        let mut response = Response::new();
+        PageError::from(error).render(&mut response);
+        response.status_code.map_or(200, |status| status.as_u16())
+    }
+
+    #[test]
+    fn errors_of_salvo_keep_their_client_status() {
+        assert_eq!(status(ParseError::PayloadTooLarge), 413);
+        assert_eq!(status(ParseError::EmptyBody), 400);
+        assert_eq!(status(StatusError::unsupported_media_type()), 415);
+        assert_eq!(status(StatusError::bad_gateway()), 500);
+    }
+
+    #[test]
+    fn other_errors_stay_internal() {
+        assert_eq!(status("the disk is gone"), 500);
     }
 }

@@ -112,6 +112,12 @@ impl Problem {
         }
     }
 
+    /// A request that a framework's extractor refuses: its status and its reason are for the client.
+    #[must_use]
+    pub fn refused(status: StatusCode, reason: impl Into<String>) -> Self {
+        Self::new(status, "input", "Input not understood", reason)
+    }
+
     pub(super) fn input(error: &InputError, status: StatusCode) -> Self {
         let mut problem = Self::new(status, "input", "Input not understood", &error.message);
         problem.errors.extend(error.field.iter().map(|field| (field.clone(), error.message.clone())));
