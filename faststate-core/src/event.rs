@@ -1,6 +1,7 @@
 //! What changes a state.
 
 mod context;
+mod environment;
 mod id;
 mod reply;
 mod scene;
@@ -11,7 +12,7 @@ use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::context::{Aftermath, Effects};
-pub(crate) use self::scene::Resources;
+pub(crate) use self::environment::{Environment, Resources};
 pub use self::{
     context::Context,
     id::{EventId, EventIdError},

@@ -1,6 +1,6 @@
 //! Typed access to an instance.
 
-use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
+use std::{any::TypeId, fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
 use crate::{
     Error, Event, EventId, Key, ReactiveState, Registry, Rejection, Version, Viewer,
@@ -52,6 +52,12 @@ impl<S: ReactiveState> Handle<S> {
     #[must_use]
     pub fn registry(&self) -> &Arc<dyn Registry> {
         &self.registry
+    }
+
+    /// The resource of type `T` that the builder was given (a mail client, say).
+    #[must_use]
+    pub fn resource<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.registry.resource(TypeId::of::<T>())?.downcast().ok()
     }
 
     /// The present state; where the store does not answer, [what this node remembers of

@@ -33,7 +33,10 @@ mod watch;
 mod watched;
 mod work;
 
-use std::sync::Weak;
+use std::{
+    any::{Any, TypeId},
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 
@@ -139,6 +142,14 @@ pub trait Registry: Send + Sync + 'static {
         cursor: Option<Version>,
         stream: u64,
     ) -> Result<Follower, Error>;
+
+    /// The resource of this type that the builder was given, for [`Handle::resource`](crate::Handle::resource).
+    ///
+    /// Nothing, unless it is implemented: what wraps a registry passes it on.
+    fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
+        let _ = kind;
+        None
+    }
 
     /// How many streams follow the key here, whichever of its topics.
     fn followers(&self, key: &Key) -> usize;

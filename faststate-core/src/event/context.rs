@@ -1,10 +1,10 @@
 //! What an event wants done besides changing its state.
 
-use std::{fmt, future::Future, time::SystemTime};
+use std::{any::TypeId, fmt, future::Future, sync::Arc, time::SystemTime};
 
 use futures::future::BoxFuture;
 
-use super::{EventId, Reply};
+use super::{Environment, EventId, Reply};
 use crate::{Elements, Handle, Key, ReactiveState, Viewer};
 
 /// Work that runs once the change is saved and committed.
@@ -22,6 +22,7 @@ pub struct Context<S> {
     viewer: Viewer,
     id: EventId,
     now: SystemTime,
+    environment: Arc<Environment>,
     pub(crate) effects: Effects,
     pub(crate) aftermath: Aftermath<S>,
 }
@@ -47,9 +48,15 @@ impl<S> Aftermath<S> {
 }
 
 impl<S: ReactiveState> Context<S> {
-    pub(crate) fn new(key: Key, viewer: Viewer, id: EventId, now: SystemTime) -> Self {
+    pub(crate) fn new(
+        key: Key,
+        viewer: Viewer,
+        id: EventId,
+        now: SystemTime,
+        environment: Arc<Environment>,
+    ) -> Self {
         let aftermath = Aftermath { background: Vec::new(), streaming: None };
-        Self { key, viewer, id, now, effects: Effects::default(), aftermath }
+        Self { key, viewer, id, now, environment, effects: Effects::default(), aftermath }
     }
 
     /// The instance that the event changes.
@@ -76,6 +83,15 @@ impl<S: ReactiveState> Context<S> {
     #[must_use]
     pub const fn now(&self) -> SystemTime {
         self.now
+    }
+
+    /// The resource of type `T` that the builder was given, for work [`after`](Self::after) the commit. `apply`
+    /// itself stays pure and does not use it: it may run again after a conflict.
+    ///
+    /// [`Handle::resource`] gives the same within the work.
+    #[must_use]
+    pub fn resource<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.environment.resources().shared(TypeId::of::<T>())?.downcast().ok()
     }
 
     /// Sends elements to the caller, in the reply. Not ordered with the caller's stream.

@@ -1,21 +1,17 @@
 //! What `prepare` can look at.
 
-use std::{
-    any::{Any, TypeId},
-    collections::HashMap,
-    fmt,
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use crate::{Key, Viewer};
+use super::Environment;
+use crate::{Error, Handle, Key, ReactiveState, Snapshot, Viewer};
 
-/// What an event's `prepare` can look at: who asks, about which instance, and the application's
-/// resources.
+/// What an event's `prepare` can look at: who asks, about which instance, other states, and the
+/// application's resources.
 #[derive(Debug)]
 pub struct Scene {
     pub(crate) key: Key,
     pub(crate) viewer: Viewer,
-    pub(crate) resources: Arc<Resources>,
+    pub(crate) environment: Arc<Environment>,
 }
 
 impl Scene {
@@ -34,26 +30,35 @@ impl Scene {
     /// The resource of type `T` that the builder was given (a database pool, say).
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.resources.get()
-    }
-}
-
-/// One value per type.
-#[derive(Default)]
-pub(crate) struct Resources(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
-
-impl Resources {
-    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
-        self.0.insert(TypeId::of::<T>(), Box::new(value));
+        self.environment.resources().get()
     }
 
-    pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.get(&TypeId::of::<T>())?.downcast_ref()
+    /// The present state of the viewer's instance of `S`, with an id for records and components.
+    ///
+    /// # Contract
+    /// Read-only, and not one transaction with the event: the other state may have changed before the event is
+    /// applied. Use it for what may be a moment old (a price, a name, whether an account is open), and not for
+    /// an amount that must not be spent twice.
+    ///
+    /// No access checks, as for a [`Handle`]: `prepare` is the application's own code. So check an id that came
+    /// with the input before an answer depends on a record that the viewer may not see.
+    ///
+    /// # Errors
+    /// As [`Registry::key`](crate::Registry::key) and [`Registry::read`](crate::Registry::read). Where the store does not answer, the
+    /// state is [what this node remembers](Snapshot::is_stale).
+    pub async fn read<S: ReactiveState>(&self, id: Option<&str>) -> Result<Snapshot<S>, Error> {
+        self.read_as(&self.viewer, id).await
     }
-}
 
-impl fmt::Debug for Resources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Resources({})", self.0.len())
+    /// Like [`read`](Self::read), for another viewer's instance: of another user, say.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_as<S: ReactiveState>(
+        &self,
+        viewer: &Viewer,
+        id: Option<&str>,
+    ) -> Result<Snapshot<S>, Error> {
+        Handle::of(self.environment.registry()?, viewer, id)?.read().await
     }
 }

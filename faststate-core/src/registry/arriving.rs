@@ -68,8 +68,11 @@ impl<S: ReactiveState> States<S> {
         let (me, key) = (self.me()?, &instance.key);
         let Arriving { attempt, fields, viewer, id, wants_view } = arriving;
         let name = attempt.name();
-        let scene =
-            Scene { key: key.clone(), viewer: viewer.clone(), resources: Arc::clone(&self.shared.resources) };
+        let scene = Scene {
+            key: key.clone(),
+            viewer: viewer.clone(),
+            environment: Arc::clone(&self.shared.environment),
+        };
         // What is disabled costs a look at a flag.
         let span = tracing::debug_span!("turn", ?key, event = name, id = tracing::field::Empty);
         let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, name, id));

@@ -147,7 +147,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// A value that every event's `prepare` can reach by its type: a database pool, say.
+    /// A value that `prepare`, work after a commit and handles can reach by its type: a database pool, say.
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.resources.insert(value);
@@ -224,8 +224,7 @@ impl RegistryBuilder {
         let registry =
             Arc::new(StateRegistry { states, stores, meters, shared, mistakes: Mistakes::default() });
         let weak = Arc::downgrade(&registry);
-        // Set once, here.
-        let _ = registry.shared.registry.set(Weak::clone(&weak) as _);
+        registry.shared.environment.attach(Weak::clone(&weak) as _);
         if let Some(broadcaster) = self.broadcaster {
             broadcaster.attach(Arc::new(Ear(Weak::clone(&weak))));
             tokio::spawn(keep_members(Weak::clone(&weak)));

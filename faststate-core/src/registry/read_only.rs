@@ -1,6 +1,7 @@
 //! A registry that can be told to accept no event.
 
 use std::{
+    any::{Any, TypeId},
     borrow::Cow,
     fmt,
     sync::{
@@ -126,6 +127,10 @@ impl Registry for ReadOnly {
         stream: u64,
     ) -> Result<Follower, Error> {
         self.registry.follow(topic, viewer, cursor, stream).await
+    }
+
+    fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.registry.resource(kind)
     }
 
     fn followers(&self, key: &Key) -> usize {

@@ -20,14 +20,14 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Error, Gatekeeper, Registry,
+    Error, Gatekeeper,
     nodes::{Nodes, Words},
     states::AnyStates,
 };
 use crate::{
     Handle, Key, ReactiveState, Revocation,
     broadcast::{Broadcaster, Change},
-    event::Resources,
+    event::{Environment, Resources},
     store::StoreError,
 };
 
@@ -40,11 +40,9 @@ const INSISTS: Duration = Duration::from_mins(5);
 
 /// What all states of a registry share. No lock in here is on an event's way.
 pub(super) struct Shared {
-    pub(super) resources: Arc<Resources>,
+    pub(super) environment: Arc<Environment>,
     pub(super) deadline: Duration,
     pub(super) started: Instant,
-    /// The registry itself, for handles.
-    pub(super) registry: OnceLock<Weak<dyn Registry>>,
     pub(super) nodes: Option<Nodes>,
     /// This node's name.
     pub(super) node: Arc<str>,
@@ -73,10 +71,9 @@ impl Shared {
         node: Arc<str>,
     ) -> Self {
         Self {
-            resources: Arc::new(resources),
+            environment: Arc::new(Environment::new(resources)),
             deadline,
             started: Instant::now(),
-            registry: OnceLock::new(),
             nodes: broadcaster.map(Nodes::new),
             node,
             gatekeepers: Mutex::default(),
@@ -95,7 +92,7 @@ impl Shared {
 
     /// A handle, unless the registry is gone.
     pub(super) fn handle<S: ReactiveState>(&self, key: &Key) -> Option<Handle<S>> {
-        Some(Handle::new(self.registry.get()?.upgrade()?, key.clone()))
+        Some(Handle::new(self.environment.registry().ok()?, key.clone()))
     }
 
     /// Runs `future` here until it first waits, and what is left of it detached from whoever asked.

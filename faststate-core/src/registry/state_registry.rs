@@ -1,6 +1,7 @@
 //! The engine, put together.
 
 use std::{
+    any::{Any, TypeId},
     borrow::Cow,
     collections::BTreeMap,
     fmt,
@@ -21,7 +22,7 @@ use super::{
     states::AnyStates,
 };
 use crate::{
-    Handle, Health, Key, ReactiveState, Revocation, Scope, StoreHealth, Version, Viewer,
+    Handle, Health, Key, ReactiveState, Revocation, Scope, SessionId, StoreHealth, Version, Viewer,
     broadcast::{Change, Inbox},
     metrics::StoreMeter,
     store::Store,
@@ -63,6 +64,34 @@ impl StateRegistry {
         self.handle(&Viewer::application(), Some(id))
     }
 
+    /// Typed access to the state of this user.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if `S` is not a user's state of this registry.
+    pub fn user<S: ReactiveState>(self: &Arc<Self>, name: &str) -> Result<Handle<S>, Error> {
+        self.scoped(Scope::User, &Viewer::application().with_user(name), None)
+    }
+
+    /// Typed access to the state of this session.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if `S` is not a session's state of this registry.
+    pub fn session<S: ReactiveState>(self: &Arc<Self>, session: SessionId) -> Result<Handle<S>, Error> {
+        self.scoped(Scope::Session, &Viewer::session(session), None)
+    }
+
+    /// Typed access to this session's component of this id.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if `S` is not a component's state of this registry, or cannot have the id.
+    pub fn component<S: ReactiveState>(
+        self: &Arc<Self>,
+        session: SessionId,
+        id: &str,
+    ) -> Result<Handle<S>, Error> {
+        self.scoped(Scope::Component, &Viewer::session(session), Some(id))
+    }
+
     /// Typed access to `viewer`'s instance of `S`, with an id for records and components.
     ///
     /// # Errors
@@ -73,6 +102,20 @@ impl StateRegistry {
         id: Option<&str>,
     ) -> Result<Handle<S>, Error> {
         Handle::of(Arc::clone(self) as _, viewer, id)
+    }
+
+    /// As [`handle`](Self::handle), of a state with this scope.
+    fn scoped<S: ReactiveState>(
+        self: &Arc<Self>,
+        scope: Scope,
+        viewer: &Viewer,
+        id: Option<&str>,
+    ) -> Result<Handle<S>, Error> {
+        if self.states(S::NAME)?.config().scope == scope {
+            self.handle(viewer, id)
+        } else {
+            Err(Error::Unknown)
+        }
     }
 
     fn states(&self, state: &str) -> Result<&Arc<dyn AnyStates>, Error> {
@@ -164,6 +207,10 @@ impl Registry for StateRegistry {
     ) -> Result<Follower, Error> {
         let (states, key) = self.seen(topic, viewer)?;
         states.follow(&key, topic.view.as_deref(), cursor, stream, viewer.user()).await
+    }
+
+    fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.shared.environment.resources().shared(kind)
     }
 
     fn followers(&self, key: &Key) -> usize {

@@ -257,7 +257,8 @@ impl<S: ReactiveState> States<S> {
             return Err(Error::Busy("a newer version of the application wrote this state"));
         }
         let Attempting { attempt, viewer, id, receipt, now, .. } = attempting;
-        let mut context = Context::new(instance.key.clone(), viewer.clone(), id.clone(), *now);
+        let environment = Arc::clone(&self.shared.environment);
+        let mut context = Context::new(instance.key.clone(), viewer.clone(), id.clone(), *now, environment);
         let state = guard("an event panicked", || {
             attempt.authorize(&current.state, viewer)?;
             let mut copy = (*current.state).clone();
