@@ -14,6 +14,7 @@ mod instance;
 mod look;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod migration;
 mod mistakes;
 mod nodes;
 mod presence;

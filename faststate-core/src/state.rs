@@ -51,6 +51,9 @@ pub trait ReactiveState: Clone + Default + Serialize + DeserializeOwned + Send +
 
     /// Turns data stored under schema `from` into the present form, before it is deserialised.
     ///
+    /// An integer of more than 64 bits is a string in `data`, as a [`Value`] has no longer numbers: it ends in `:` and the
+    /// digits. Such a string may be moved, and is the integer again afterwards.
+    ///
     /// # Errors
     /// Data that cannot be upgraded: the instance stays as it is stored, and what asked for it fails.
     fn migrate(_from: u32, _data: &mut Value) -> Result<(), BoxError> {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     Answer, Error, Outcome,
     instance::{Current, Instance},
+    migration::migrated,
     reload::Found,
     states::States,
     work::within,
@@ -289,13 +290,11 @@ impl<S: ReactiveState> States<S> {
             self.load_failed(instance, StoreError::Corrupt { key: instance.key.clone(), source })
         };
         let state = if record.schema < S::SCHEMA {
-            let mut data = serde_json::from_slice(&record.data).map_err(|error| corrupt(error.into()))?;
-            S::migrate(record.schema, &mut data).map_err(corrupt)?;
-            serde_json::from_value(data)
+            migrated(record.schema, &record.data)
         } else {
-            serde_json::from_slice(&record.data)
+            serde_json::from_slice(&record.data).map_err(crate::BoxError::from)
         };
-        let state = state.map_err(|error| corrupt(error.into()))?;
+        let state = state.map_err(corrupt)?;
         Ok(Current::stored(state, record.data, record.version, record.schema > S::SCHEMA))
     }
 }

@@ -3,10 +3,13 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use faststate_core::{
-    Handle, MemoryStore, Registry as _, StateRegistry, Store, Version, Viewer,
+    Access, Handle, Key, MemoryStore, ReactiveState, Registry as _, Scope, StateConfig, StateRegistry, Store,
+    Version, Viewer,
     registry::TopicName,
     store::{Expect, Record},
 };
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     board::{Add, Board, board, with},
@@ -151,4 +154,37 @@ async fn law_10_who_claims_to_have_seen_the_future_starts_an_epoch_once_a_minute
     let other = Version { seq: 1000, ..Version::start() };
     drop(registry.follow(&topic, &Viewer::application(), Some(other), 1).await.unwrap());
     assert_eq!(board.read().await.unwrap().version(), present);
+}
+
+/// More than 64 bits.
+const WIDE: u128 = u128::MAX - 7;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Vault {
+    units: u128,
+}
+
+impl ReactiveState for Vault {
+    const NAME: &'static str = "vault";
+    const SCHEMA: u32 = 2;
+}
+
+#[tokio::test]
+async fn law_10_a_wide_integer_is_readable_after_its_schema_was_raised() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let key = Key::new("vault", Scope::Global, None, None).unwrap();
+    let data = format!("{{\"units\":{WIDE}}}").into();
+    let old = Record { schema: 1, version: Version::start(), data, ttl: None };
+    memory.save(&key, &old, Expect::Absent, None).await.unwrap();
+    let config = StateConfig::global().access(Access::public()).persist();
+    let registry =
+        StateRegistry::builder().store(memory).state::<Vault>(config, |vault| vault).build().unwrap();
+    let vault = registry.global::<Vault>().unwrap();
+    assert_eq!(vault.read().await.unwrap().units, WIDE);
+    let spend = |vault: &mut Vault| {
+        vault.units -= 1;
+        Ok(())
+    };
+    vault.update(spend).await.unwrap();
+    assert_eq!(vault.read().await.unwrap().units, WIDE - 1);
 }
