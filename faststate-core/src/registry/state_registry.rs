@@ -5,13 +5,15 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
+    pin::pin,
     sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all, ready};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Call, Error, Gatekeeper, Job, Outcome, Part, Reading, Registry, RegistryBuilder, Route, TopicName,
@@ -28,6 +30,9 @@ use crate::{
     store::Store,
     topics::Follower,
 };
+
+/// How often the stores are flushed while a registry settles.
+const FLUSHES: Duration = Duration::from_secs(1);
 
 /// The engine: instances, turns, topics. Dropping the last `Arc` ends its housekeeping.
 pub struct StateRegistry {
@@ -226,7 +231,7 @@ impl Registry for StateRegistry {
             let (name, store) = (name.clone(), Arc::clone(store));
             async move {
                 let asked = Instant::now();
-                let answer = tokio::time::timeout(self.shared.deadline, store.ping()).await;
+                let answer = timeout(self.shared.deadline, store.ping()).await;
                 StoreHealth::new(name, matches!(answer, Ok(Ok(()))), asked.elapsed())
             }
         };
@@ -268,7 +273,21 @@ impl Registry for StateRegistry {
     }
 
     async fn settle(&self) {
-        self.shared.settle().await;
+        let mut settled = pin!(self.shared.settle());
+        // First, and again and again: a caller may not wait until all background work has ended.
+        loop {
+            self.flush().await;
+            if timeout(FLUSHES, &mut settled).await.is_ok() {
+                break;
+            }
+        }
+        self.flush().await;
+    }
+}
+
+impl StateRegistry {
+    /// Has every store write what it acknowledged and has not written.
+    async fn flush(&self) {
         let flush = |(name, store): (&String, &Arc<dyn Store>)| {
             let (name, store) = (name.clone(), Arc::clone(store));
             async move {

@@ -1,13 +1,13 @@
 //! A store that answers from memory and saves in the background.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::{sync::Mutex as Turn, time::Instant};
 
@@ -26,6 +26,16 @@ const KEPT: Duration = Duration::from_secs(300);
 /// All that a [`Store`] promises, except 4: a crash loses what was acknowledged since the last write, at
 /// most an interval, with its receipts. So it belongs to one process, and each record that is read from
 /// the other store starts a new epoch: whoever followed a future that was lost notices.
+///
+/// # A store that refuses
+/// Once the other store has refused a record that was acknowledged here, or has no room, a save is acknowledged only
+/// after the other store has it: of the record that was refused, or of all records where there is no room.
+/// [`ping`](Store::ping) fails meanwhile. What was acknowledged before stays here, and is tried again at each write.
+///
+/// # Locking
+/// `written` protects what differs between the two. A change that keeps the version (a touch) and an eviction happen
+/// under it, so that neither comes between the other's steps. `writing` is held while the other store is written; no
+/// code waits for it with `written` locked.
 #[derive(Debug)]
 pub struct WriteBehind {
     memory: MemoryStore,
@@ -41,8 +51,38 @@ struct Written {
     /// Saved here and not there, each with the number of that save.
     dirty: HashMap<Key, u64>,
     saves: u64,
-    /// The same in both, and since when.
-    clean: HashMap<Key, Instant>,
+    /// The same in both: at this version, and since when.
+    clean: HashMap<Key, (Version, Instant)>,
+    /// What the other store refused at the last write.
+    refused: HashSet<Key>,
+    /// Whether it had no room at the last write.
+    full: bool,
+}
+
+impl Written {
+    /// Notes a change that was made here; gives its number.
+    fn change(&mut self, key: &Key) -> u64 {
+        self.clean.remove(key);
+        self.saves += 1;
+        self.dirty.insert(key.clone(), self.saves);
+        self.saves
+    }
+
+    /// Whether the other store has to have a save of this key before it is acknowledged.
+    fn is_refusing(&self, key: &Key) -> bool {
+        self.full || self.refused.contains(key)
+    }
+
+    /// Notes that the other store took this change; both are the same, unless there was another since.
+    fn same(&mut self, key: &Key, change: u64, version: Option<Version>) {
+        self.refused.remove(key);
+        if self.dirty.get(key) == Some(&change) {
+            self.dirty.remove(key);
+            if let Some(version) = version {
+                self.clean.insert(key.clone(), (version, Instant::now()));
+            }
+        }
+    }
 }
 
 impl WriteBehind {
@@ -62,21 +102,19 @@ impl WriteBehind {
         store
     }
 
-    fn saved(&self, key: &Key) {
-        let mut written = self.written.lock();
-        written.clean.remove(key);
-        written.saves += 1;
-        let save = written.saves;
-        written.dirty.insert(key.clone(), save);
+    /// Brings the other store to what is here; gives the version of it.
+    async fn write(&self, key: &Key) -> Result<Option<Version>, StoreError> {
+        let wanted = self.memory.load(key, None).await?.record;
+        self.put(key, wanted.as_ref()).await?;
+        Ok(wanted.map(|wanted| wanted.version))
     }
 
-    /// Brings the other store to what is here.
-    async fn write(&self, key: &Key) -> Result<(), StoreError> {
-        let wanted = self.memory.load(key, None).await?.record;
+    /// Brings the other store to this.
+    async fn put(&self, key: &Key, wanted: Option<&Record>) -> Result<(), StoreError> {
         loop {
             let found = self.durable.load(key, None).await?.record;
             let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::Version(found.version));
-            let done = match (&wanted, &found) {
+            let done = match (wanted, &found) {
                 (Some(wanted), _) => self.durable.save(key, wanted, expect, None).await? == Saving::Saved,
                 (None, Some(found)) => self.durable.delete(key, found.version).await?,
                 (None, None) => true,
@@ -86,6 +124,61 @@ impl WriteBehind {
             }
         }
     }
+
+    /// A save that the other store has to have first.
+    async fn save_through(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        let _turn = self.writing.lock().await;
+        let here = self.memory.load(key, receipt).await?;
+        let present = here.record.as_ref().map_or(Expect::Absent, |here| Expect::Version(here.version));
+        // What the memory will call a conflict or a repeat goes nowhere.
+        let change = (!here.receipt && present == expect).then(|| self.written.lock().change(key));
+        if change.is_some() {
+            self.put(key, Some(record)).await?;
+        }
+        // Until here the two may differ, and what is here is right.
+        let saving = self.memory.save(key, record, expect, receipt).await?;
+        if saving == Saving::Saved {
+            let mut written = self.written.lock();
+            match change {
+                Some(change) => written.same(key, change, Some(record.version)),
+                None => _ = written.change(key),
+            }
+        }
+        Ok(saving)
+    }
+
+    /// Touches what is here, and notes that in the same step.
+    fn touch_here(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        let mut written = self.written.lock();
+        let touched = now(self.memory.touch(key, ttl))?;
+        if touched {
+            written.change(key);
+        }
+        Ok(touched)
+    }
+
+    /// Forgets here what has been the same in both for 5 minutes.
+    fn evict(&self) -> Result<(), StoreError> {
+        let at = Instant::now();
+        let mut written = self.written.lock();
+        let idle: Vec<_> = written.clean.extract_if(|_, (_, since)| at - *since >= KEPT).collect();
+        for (key, (version, _)) in idle {
+            // Unless it was saved meanwhile, which is about to be noted.
+            now(self.memory.delete(&key, version))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a call of the memory gives, which never waits.
+fn now<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    call.now_or_never().unwrap_or_else(|| Err(StoreError::Unavailable("the memory waits".into())))
 }
 
 async fn keep_writing(store: Weak<WriteBehind>, interval: Duration) {
@@ -111,9 +204,14 @@ impl Store for WriteBehind {
         }
         let Some(record) = self.durable.load(key, None).await?.record else { return Ok(here) };
         let renewed = Record { version: Version::start(), ..record };
-        // Whoever loads the same at the same time may have been faster.
-        if self.memory.save(key, &renewed, Expect::Absent, None).await? == Saving::Saved {
-            self.written.lock().clean.insert(key.clone(), Instant::now());
+        {
+            let mut written = self.written.lock();
+            // Another call may have loaded the same record meanwhile, and even have deleted it.
+            if !written.dirty.contains_key(key)
+                && now(self.memory.save(key, &renewed, Expect::Absent, None))? == Saving::Saved
+            {
+                written.clean.insert(key.clone(), (renewed.version, Instant::now()));
+            }
         }
         self.memory.load(key, receipt).await
     }
@@ -129,9 +227,12 @@ impl Store for WriteBehind {
             // It may be there and not here.
             self.load(key, None).await?;
         }
+        if self.written.lock().is_refusing(key) {
+            return self.save_through(key, record, expect, receipt).await;
+        }
         let saving = self.memory.save(key, record, expect, receipt).await?;
         if saving == Saving::Saved {
-            self.saved(key);
+            let _ = self.written.lock().change(key);
         }
         Ok(saving)
     }
@@ -139,37 +240,38 @@ impl Store for WriteBehind {
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
         let deleted = self.memory.delete(key, version).await?;
         if deleted {
-            self.saved(key);
+            self.written.lock().change(key);
         }
         Ok(deleted)
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        let touched = self.memory.touch(key, ttl).await?;
-        if touched {
-            self.saved(key);
+        if self.touch_here(key, ttl)? {
+            return Ok(true);
         }
-        Ok(touched)
+        // It may be there and not here.
+        self.load(key, None).await?;
+        self.touch_here(key, ttl)
     }
 
     /// Also forgets here what has been the same in both for 5 minutes.
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        let now = Instant::now();
-        let idle: Vec<Key> = {
-            let mut written = self.written.lock();
-            written.clean.extract_if(|_, since| now - *since >= KEPT).map(|(key, _)| key).collect()
-        };
-        for key in idle {
-            if let Some(record) = self.memory.load(&key, None).await?.record
-                && !self.written.lock().dirty.contains_key(&key)
-            {
-                self.memory.delete(&key, record.version).await?;
-            }
-        }
+        self.evict()?;
         self.memory.sweep(limit).await
     }
 
+    /// Fails also while the other store refuses what was acknowledged here.
     async fn ping(&self) -> Result<(), StoreError> {
+        {
+            let written = self.written.lock();
+            if written.full || !written.refused.is_empty() {
+                let waiting = written.dirty.len();
+                return Err(StoreError::Full(
+                    format!("{waiting} records that were acknowledged are refused by the store behind")
+                        .into(),
+                ));
+            }
+        }
         self.durable.ping().await
     }
 
@@ -181,18 +283,21 @@ impl Store for WriteBehind {
     async fn flush(&self) -> Result<(), StoreError> {
         let _turn = self.writing.lock().await;
         let dirty = self.written.lock().dirty.clone();
-        let writes = dirty.into_iter().map(|(key, save)| async move {
-            self.write(&key).await?;
+        let writes = dirty.into_iter().map(|(key, change)| async move {
+            let outcome = self.write(&key).await;
             let mut written = self.written.lock();
-            // What was saved meanwhile is written the next time.
-            if written.dirty.get(&key) == Some(&save) {
-                written.dirty.remove(&key);
-                written.clean.insert(key, Instant::now());
+            match &outcome {
+                // What was saved meanwhile is written the next time.
+                Ok(version) => written.same(&key, change, *version),
+                Err(StoreError::Refused(_)) => _ = written.refused.insert(key),
+                Err(StoreError::Full(_)) => written.full = true,
+                Err(_) => {}
             }
-            Ok(())
+            outcome.map(drop)
         });
         let outcomes: Vec<Result<(), StoreError>> =
             stream::iter(writes).buffer_unordered(AT_A_TIME).collect().await;
+        self.written.lock().full = outcomes.iter().any(|outcome| matches!(outcome, Err(StoreError::Full(_))));
         outcomes.into_iter().collect()
     }
 }
