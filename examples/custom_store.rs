@@ -129,6 +129,7 @@ impl Store for FolderStore {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, StoreError> {
+        record.check_size()?;
         let data = String::from_utf8(record.data.to_vec()).map_err(|e| StoreError::Refused(e.into()))?;
         let (schema, version, ttl) = (record.schema, record.version.to_string(), record.ttl);
         let receipt = receipt.map(|receipt| (format!("{receipt:?}"), receipt.lifetime().as_millis()));

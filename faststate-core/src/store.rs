@@ -24,6 +24,9 @@ use crate::{BoxError, EventId, Key, Version};
 /// How long a store keeps a caller's receipt, by its own clock.
 pub const RECEIPT_KEPT: Duration = Duration::from_secs(600);
 
+/// The most bytes of JSON in a record, whatever the store: 1 MiB.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+
 /// Saves records, at most one per key, and the receipts of the events that made them.
 ///
 /// # Contract
@@ -58,10 +61,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Saves the record if what is stored still is what was expected, together with the receipt.
     ///
     /// # Limits
-    /// `record.data` is at most 1 MiB of JSON; `record.ttl` has a resolution of a millisecond.
+    /// `record.data` is at most 1 MiB of JSON ([`MAX_RECORD_BYTES`]); `record.ttl` has a resolution of a millisecond.
     ///
     /// # Errors
-    /// When the store does not answer (the outcome is then unknown) or has no room (nothing changed).
+    /// When the store does not answer (the outcome is then unknown), has no room (nothing changed), or refuses the
+    /// record, as it does every one that is too large ([`Record::check_size`]; nothing changed).
     async fn save(
         &self,
         key: &Key,
@@ -169,6 +173,26 @@ pub struct Record {
     /// How much longer it lives, by the store's clock: asked for when saved, left when loaded. Without
     /// one it stays.
     pub ttl: Option<Duration>,
+}
+
+impl Record {
+    /// Whether its data is within the limit. Every store begins its `save` with this, so that a state that fits into one
+    /// store fits into all of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it has more than [`MAX_RECORD_BYTES`].
+    pub fn check_size(&self) -> Result<(), StoreError> {
+        match self.data.len() {
+            bytes if bytes > MAX_RECORD_BYTES => Err(StoreError::Refused(TooLarge { bytes }.into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a record has at most {MAX_RECORD_BYTES} bytes of JSON, and this one has {bytes}: split the state")]
+struct TooLarge {
+    bytes: usize,
 }
 
 /// What `load` found.

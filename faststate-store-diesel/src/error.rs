@@ -46,7 +46,8 @@ pub(crate) enum Error {
         "its tables are of version {found}, made by a newer faststate-store-diesel: this one knows {known}"
     )]
     Newer { found: i64, known: i64 },
-    #[error("a record has at most {most} bytes, this one has {bytes}")]
+    #[cfg(feature = "mysql")]
+    #[error("max_allowed_packet leaves room for {most} bytes in a record, this one has {bytes}")]
     TooLarge { bytes: usize, most: usize },
     #[error("{0} is not a schema number")]
     Schema(i64),
@@ -82,7 +83,9 @@ impl Error {
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error {
-            Error::TooLarge { .. } | Error::Newer { .. } => Self::Refused(error.into()),
+            Error::Newer { .. } => Self::Refused(error.into()),
+            #[cfg(feature = "mysql")]
+            Error::TooLarge { .. } => Self::Refused(error.into()),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             Error::Address(_) | Error::Denied(_) => Self::Refused(error.into()),
             #[cfg(feature = "postgres")]

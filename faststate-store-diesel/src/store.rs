@@ -10,9 +10,6 @@ use faststate_core::{
 
 use crate::{backend::Backend, error::Error};
 
-/// The most bytes of JSON in a record.
-const LARGEST: usize = 1 << 20;
-
 /// A store in a database. Cheap to clone; the connections are shared.
 ///
 /// Made by [`sqlite`](Self::sqlite), and, each with its feature, by `postgres` or `mysql`.
@@ -46,10 +43,7 @@ impl Store for DieselStore {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, StoreError> {
-        let bytes = record.data.len();
-        if bytes > LARGEST {
-            return Err(Error::TooLarge { bytes, most: LARGEST }.into());
-        }
+        record.check_size()?;
         Ok(self.in_time(self.backend.save(key, record, expect, receipt)).await?)
     }
 

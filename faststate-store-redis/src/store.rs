@@ -62,6 +62,7 @@ impl Store for RedisStore {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, StoreError> {
+        record.check_size()?;
         order::saving(self.queue.ask(Order::save(&self.prefix, key, record, expect, receipt)).await?)
     }
 

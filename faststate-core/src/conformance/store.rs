@@ -25,8 +25,9 @@ pub use self::{
         record_and_receipt_are_one,
     },
     saving::{
-        a_delete_takes_the_version_it_names, a_save_takes_what_it_expects, concurrent_increments_all_count,
-        of_many_saves_one_succeeds, what_is_saved_is_loaded,
+        a_delete_takes_the_version_it_names, a_record_that_is_too_large_is_refused,
+        a_save_takes_what_it_expects, concurrent_increments_all_count, of_many_saves_one_succeeds,
+        what_is_saved_is_loaded,
     },
 };
 use super::Failure;
@@ -50,6 +51,7 @@ pub async fn all(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> 
     of_many_saves_one_succeeds(a, b).await?;
     concurrent_increments_all_count(a, b).await?;
     a_repeat_is_a_duplicate(a, b).await?;
+    a_record_that_is_too_large_is_refused(a, b).await?;
     record_and_receipt_are_one(a, b).await?;
     a_receipt_outlives_its_record(a, b).await?;
     a_dropped_save_is_whole_or_nothing(a, b).await?;

@@ -190,6 +190,7 @@ impl<S: Store + ?Sized> Store for Guarded<S> {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, StoreError> {
+        record.check_size()?;
         self.call(&self.saves, self.store.save(key, record, expect, receipt)).await
     }
 

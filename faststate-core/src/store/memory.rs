@@ -133,6 +133,7 @@ impl Store for MemoryStore {
         expect: Expect,
         receipt: Option<&Receipt>,
     ) -> Result<Saving, StoreError> {
+        record.check_size()?;
         let now = Instant::now();
         let second = self.second(now);
         let (hash, shard) = self.shard(key);

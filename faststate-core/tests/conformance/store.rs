@@ -74,6 +74,9 @@ enum Flaw {
     HasSignedVersions,
     SweepsReceipts,
     SweepsWithoutLimit,
+    TakesAnySize,
+    CutsLargeRecords,
+    TakesHalfAMebibyte,
 }
 
 /// A memory store with one flaw.
@@ -187,6 +190,16 @@ impl Store for Mutant {
     ) -> Result<Saving, StoreError> {
         let key = self.mapped(key);
         let mut record = self.written(record);
+        if self.is(Flaw::TakesHalfAMebibyte) && record.data.len() > 1 << 19 {
+            return Err(StoreError::Refused("it is too large here".into()));
+        }
+        if record.check_size().is_err() {
+            match self.flaw {
+                Flaw::TakesAnySize => record.data = "\"large\"".into(),
+                Flaw::CutsLargeRecords => record.data.truncate(1 << 20),
+                _ => {}
+            }
+        }
         if self.is(Flaw::AnswersBeforeCommit) {
             let (inner, record, receipt) = (Arc::clone(&self.inner), record.clone(), receipt.copied());
             tokio::spawn(async move {
@@ -339,6 +352,9 @@ async fn every_mutant_is_caught() {
         (Flaw::HasSignedVersions, "byte for byte"),
         (Flaw::SweepsReceipts, "receipt"),
         (Flaw::SweepsWithoutLimit, "at most as many"),
+        (Flaw::TakesAnySize, "more than 1 MiB is refused"),
+        (Flaw::CutsLargeRecords, "more than 1 MiB is refused"),
+        (Flaw::TakesHalfAMebibyte, "byte for byte|a store that runs answers"),
     ];
     let mut running = Vec::new();
     for (flaw, promise) in mutants {

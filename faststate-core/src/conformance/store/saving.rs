@@ -6,11 +6,11 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::{spawn, sync::Barrier};
 
-use super::{first, new_key, record, saved};
+use super::{first, new_key, receipts::new_receipt, record, saved};
 use crate::{
     Store, Version,
     conformance::{Failure, ensure},
-    store::{Expect, Loaded, Record, Saving},
+    store::{Expect, Loaded, MAX_RECORD_BYTES, Record, Saving, StoreError},
 };
 
 /// How many saves race.
@@ -26,9 +26,7 @@ pub async fn what_is_saved_is_loaded(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
     let nothing = a.load(&key, None).await?;
     ensure!(nothing == Loaded { record: None, receipt: false }, PROMISE, "a new key had {nothing:?}");
 
-    let mut text = "x".repeat((1 << 20) - 4);
-    text.insert_str(0, "[\"");
-    text.push_str("\"]");
+    let text = json_of(MAX_RECORD_BYTES);
     let mut expect = Expect::Absent;
     for data in ["{}", r#"{ "b" : 1.0, "a": "\u0000 \\ \r é 🦀 \u2028", "a_": 18446744073709551615 }"#, &text]
     {
@@ -52,6 +50,38 @@ pub async fn what_is_saved_is_loaded(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
         }
     }
     Ok(())
+}
+
+/// A record whose data is over 1 MiB is refused, for good and not as a conflict, and nothing changes.
+///
+/// # Errors
+/// If not.
+pub async fn a_record_that_is_too_large_is_refused(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "a record of more than 1 MiB is refused and changes nothing";
+    let key = new_key()?;
+    let receipt = new_receipt(&key);
+    let large = record(Version::start(), json_of(MAX_RECORD_BYTES + 1));
+    for present in [None, Some(record(Version::start(), "{}"))] {
+        if let Some(present) = &present {
+            saved(a.save(&key, present, Expect::Absent, None).await?, PROMISE)?;
+        }
+        let expect = present.as_ref().map_or(Expect::Absent, |present| Expect::Version(present.version));
+        let saving = a.save(&key, &large, expect, Some(&receipt)).await;
+        ensure!(matches!(saving, Err(StoreError::Refused(_))), PROMISE, "the answer was {saving:?}");
+        let found = b.load(&key, Some(&receipt)).await?;
+        let unchanged = Loaded { record: present, receipt: false };
+        let there = (found.record.as_ref().map(|record| record.data.len()), found.receipt);
+        ensure!(found == unchanged, PROMISE, "a record of so many bytes and a receipt are there: {there:?}");
+    }
+    Ok(())
+}
+
+/// JSON of so many bytes.
+fn json_of(bytes: usize) -> String {
+    format!("[\"{}\"]", "x".repeat(bytes - 4))
 }
 
 /// A save succeeds if what is stored is what it expects; else it is a conflict and changes nothing.

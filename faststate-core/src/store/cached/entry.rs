@@ -29,7 +29,8 @@ impl Entry {
         }
         let extra = extra.map_or_else(|| "null".to_owned(), |extra| extra.to_string());
         let data = [b"[", extra.as_bytes(), b",", &record.data, b"]"].concat();
-        Some(Record { data: data.into(), ttl: Some(age), ..*record })
+        // A record that is nearly as large as it may be has no copy.
+        Some(Record { data: data.into(), ttl: Some(age), ..*record }).filter(|copy| copy.check_size().is_ok())
     }
 
     /// The record whose copy this is.
