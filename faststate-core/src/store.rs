@@ -110,8 +110,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Duration::from_secs(10)
     }
 
-    /// Writes what was acknowledged and is not durable yet. Only stores that break promise 4 on purpose
-    /// have something to do.
+    /// Whether another process has written to the store since this was asked last. Only a store that one process is meant
+    /// to have for itself, and that notices others, has something to say; the registry then loads again what is followed.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Writes what was acknowledged and is not durable yet, and tidies up before the process ends. Only stores that break
+    /// promise 4 on purpose, or keep a log beside their data, have something to do.
     ///
     /// # Errors
     /// When not all of it could be written; it is tried again.
@@ -154,6 +163,10 @@ impl<T: Store + ?Sized> Store for Arc<T> {
 
     fn settles_within(&self) -> Duration {
         (**self).settles_within()
+    }
+
+    async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
+        (**self).is_written_elsewhere().await
     }
 
     async fn flush(&self) -> Result<(), StoreError> {

@@ -22,7 +22,7 @@ use super::{
     shared::Shared,
     state_registry::Ear,
     states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Home, Initial, Presence, States, Tell},
-    upkeep::{keep_instances, look_again, sweep},
+    upkeep::{keep_instances, keep_store, look_again},
 };
 use crate::{
     BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, View,
@@ -236,7 +236,7 @@ impl RegistryBuilder {
             }
         }
         for name in registry.stores.keys() {
-            tokio::spawn(sweep(name.clone(), Arc::downgrade(&registry)));
+            tokio::spawn(keep_store(name.clone(), Arc::downgrade(&registry)));
         }
         Ok(registry)
     }
@@ -288,7 +288,7 @@ impl RegistryBuilder {
     }
 }
 
-fn store_name(config: &StateConfig) -> &str {
+pub(super) fn store_name(config: &StateConfig) -> &str {
     match &config.store {
         Saved::Memory => MEMORY,
         Saved::Store(name) if name.is_empty() => DEFAULT,

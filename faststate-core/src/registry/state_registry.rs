@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Call, Error, Gatekeeper, Job, Outcome, Part, Reading, Registry, RegistryBuilder, Route, TopicName,
     Visible,
+    builder::store_name,
     mistakes::{self, Mistakes},
     nodes::{self, Nodes},
     shared::Shared,
@@ -286,6 +287,14 @@ impl Registry for StateRegistry {
 }
 
 impl StateRegistry {
+    /// The states that are saved in this store, and acknowledged once they are.
+    pub(super) fn saved_in(&self, store: &str) -> impl Iterator<Item = &Arc<dyn AnyStates>> {
+        self.states.values().filter(move |states| {
+            let config = states.config();
+            config.every.is_none() && store_name(config) == store
+        })
+    }
+
     /// Has every store write what it acknowledged and has not written.
     async fn flush(&self) {
         let flush = |(name, store): (&String, &Arc<dyn Store>)| {

@@ -6,14 +6,17 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     instance::Instance,
     state_registry::StateRegistry,
     states::{AnyStates, States},
 };
-use crate::ReactiveState;
+use crate::{ReactiveState, Store, store::StoreError};
 
 /// How long an unused instance stays in memory.
 const IDLE: Duration = Duration::from_secs(60);
@@ -23,8 +26,12 @@ const LOOK: Duration = Duration::from_secs(15);
 const VERIFIED: Duration = Duration::from_secs(60);
 /// How many records are touched at a time.
 const TOUCHES: usize = 32;
-/// How many expired records and receipts a store removes at a time.
-const SWEEP: usize = 10_000;
+/// How many times a store is asked between two sweeps whether another process has written to it.
+const PEEKS: u32 = 5;
+/// The fewest and the most expired records and receipts that one call of a sweep removes.
+const SWEEP_ROWS: (usize, usize) = (100, 10_000);
+/// About how long one call of a sweep may take.
+const SWEEP_CALL: Duration = Duration::from_millis(100);
 
 /// Keeps one state's instances, for as long as the registry lives. Each state has its own keeper, so that
 /// one whose store is dead holds up no other.
@@ -45,19 +52,50 @@ pub(super) async fn look_again(states: Weak<dyn AnyStates>, mut returns: watch::
     }
 }
 
-/// Removes what has expired in one store, for as long as the registry lives.
-pub(super) async fn sweep(name: String, registry: Weak<StateRegistry>) {
+/// Removes what has expired in one store, and loads again what is followed there when another process has written to it;
+/// for as long as the registry lives.
+pub(super) async fn keep_store(name: String, registry: Weak<StateRegistry>) {
+    let mut rows = SWEEP_ROWS.1;
     loop {
-        tokio::time::sleep(LOOK).await;
+        for _ in 0..PEEKS {
+            // At random, so that nodes that were started together do not sweep together.
+            tokio::time::sleep((LOOK / PEEKS).mul_f64(rand::random_range(0.8..1.2))).await;
+            let Some(registry) = registry.upgrade() else { return };
+            let Some(store) = registry.stores.get(&name).map(Arc::clone) else { return };
+            if matches!(store.is_written_elsewhere().await, Ok(true)) {
+                tracing::info!(
+                    store = name,
+                    "another process has written to it: what is followed is loaded again"
+                );
+                registry.saved_in(&name).for_each(|states| states.returned());
+            }
+        }
         let store = registry.upgrade().and_then(|registry| registry.stores.get(&name).map(Arc::clone));
         let Some(store) = store else { return };
-        match tokio::time::timeout(LOOK, store.sweep(SWEEP)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(store = name, error = &error as &dyn std::error::Error, "not swept");
-            }
-            Err(_) => tracing::warn!(store = name, "not swept: the store does not answer"),
+        sweep(&name, &*store, &mut rows, || registry.strong_count() > 0).await;
+    }
+}
+
+/// Removes all that has expired, in calls of about [`SWEEP_CALL`]. `rows` is how many such a call removes.
+async fn sweep(name: &str, store: &dyn Store, rows: &mut usize, is_wanted: impl Fn() -> bool) {
+    let (fewest, most) = SWEEP_ROWS;
+    while is_wanted() {
+        let began = Instant::now();
+        let failure = match timeout(LOOK, store.sweep(*rows)).await {
+            Ok(Ok(swept)) if swept < *rows => return,
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error),
+            Err(late) => Some(StoreError::Unavailable(late.into())),
+        };
+        if let Some(error) = failure {
+            // Perhaps it was too much for one call.
+            *rows = (*rows / 4).max(fewest);
+            tracing::warn!(store = name, error = &error as &dyn std::error::Error, "not swept");
+            return;
         }
+        let took = began.elapsed();
+        *rows = if took > SWEEP_CALL { (*rows / 2).max(fewest) } else { (*rows * 2).min(most) };
+        tokio::task::yield_now().await;
     }
 }
 
@@ -99,7 +137,7 @@ impl<S: ReactiveState> States<S> {
     async fn keep_alive(&self, instance: &Arc<Instance<S>>, ttl: Duration) {
         let now = Instant::now();
         let followed = instance.followers() > 0;
-        match tokio::time::timeout(self.shared.deadline, self.store.touch(&instance.key, ttl)).await {
+        match timeout(self.shared.deadline, self.store.touch(&instance.key, ttl)).await {
             Ok(Ok(true)) => instance.upkeep.lock().expires = Some(now + ttl),
             // It is gone: whoever follows it sees how it starts over.
             Ok(Ok(false)) if followed => self.reload(instance),

@@ -206,6 +206,10 @@ impl<Fast: Store, Durable: Store> Store for Cached<Fast, Durable> {
         self.durable.settles_within()
     }
 
+    async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
+        self.durable.is_written_elsewhere().await
+    }
+
     async fn flush(&self) -> Result<(), StoreError> {
         self.durable.flush().await
     }

@@ -224,6 +224,10 @@ impl<S: Store + ?Sized> Store for Guarded<S> {
         answer
     }
 
+    async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
+        self.in_time(self.store.is_written_elsewhere()).await
+    }
+
     fn settles_within(&self) -> Duration {
         self.store.settles_within()
     }

@@ -26,3 +26,4 @@ mod reload;
 mod rounds;
 mod simulation;
 mod stores;
+mod sweeping;

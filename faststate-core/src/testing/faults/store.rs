@@ -219,6 +219,10 @@ impl Store for FaultyStore {
         self.with(self.fault(), self.inner.ping()).await
     }
 
+    async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
+        self.with(self.fault(), self.inner.is_written_elsewhere()).await
+    }
+
     async fn flush(&self) -> Result<(), StoreError> {
         self.with(self.fault(), self.inner.flush()).await
     }

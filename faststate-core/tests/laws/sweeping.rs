@@ -1,0 +1,106 @@
+//! Law 6: what has expired in a store is swept as fast as it is made.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Key, MemoryStore, Store, Version,
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+use crate::board::with;
+
+/// How many receipts expire in a second.
+const PER_SECOND: f64 = 5_000.0;
+
+/// A store in which receipts expire all the time, and whose calls for many rows do not end in time.
+#[derive(Debug)]
+struct Expiring {
+    inner: MemoryStore,
+    since: Instant,
+    swept: Mutex<usize>,
+    /// How many rows it removes in a second.
+    speed: f64,
+    longest: Mutex<Duration>,
+}
+
+impl Expiring {
+    fn new(speed: f64) -> Arc<Self> {
+        let (swept, longest) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { inner: MemoryStore::new(), since: Instant::now(), swept, speed, longest })
+    }
+
+    fn backlog(&self) -> usize {
+        (self.since.elapsed().as_secs_f64() * PER_SECOND) as usize - *self.swept.lock()
+    }
+}
+
+#[async_trait]
+impl Store for Expiring {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        self.inner.load(key, receipt).await
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        self.inner.save(key, record, expect, receipt).await
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.inner.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner.touch(key, ttl).await
+    }
+
+    /// As a database does it: what takes too long is undone.
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let rows = limit.min(self.backlog());
+        let takes = Duration::from_secs_f64(rows as f64 / self.speed);
+        let most = Duration::from_secs(2);
+        sleep(takes.min(most)).await;
+        if takes > most {
+            return Err(StoreError::Unavailable("it takes too long".into()));
+        }
+        *self.swept.lock() += rows;
+        let mut longest = self.longest.lock();
+        *longest = takes.max(*longest);
+        Ok(rows)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_06_receipts_are_swept_as_fast_as_they_are_made() {
+    for speed in [1_000_000.0, 50_000.0, 10_000.0] {
+        let store = Expiring::new(speed);
+        let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
+        sleep(Duration::from_secs(600)).await;
+        // Made since the sweep before the last.
+        let bound = (PER_SECOND * 40.0) as usize;
+        assert!(store.backlog() < bound, "{} have not been swept at {speed} per second", store.backlog());
+        drop(registry);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_06_a_sweep_ends_also_where_a_call_for_many_rows_takes_too_long() {
+    // 10,000 rows take four seconds.
+    let store = Expiring::new(2_500.0);
+    let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
+    sleep(Duration::from_secs(120)).await;
+    assert!(*store.swept.lock() > 100_000, "{} were swept", store.swept.lock());
+    assert!(*store.longest.lock() < Duration::from_secs(2));
+    drop(registry);
+}
