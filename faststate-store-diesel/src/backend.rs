@@ -1,6 +1,6 @@
 //! What the databases have in common, below the time-out.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use faststate_core::{
@@ -31,4 +31,17 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn sweep(&self, limit: usize) -> Result<usize, Error>;
 
     async fn ping(&self) -> Result<(), Error>;
+
+    /// Whether another process has written since this was asked last. Only asked of what one process serves.
+    async fn is_written_elsewhere(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Brings what is in a log into the database.
+    async fn flush(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Writes a copy of the database into a new file.
+    async fn backup(&self, file: PathBuf) -> Result<(), Error>;
 }

@@ -42,6 +42,18 @@ pub(crate) enum Error {
     #[cfg(any(feature = "sqlite", feature = "mysql"))]
     #[error("cannot use this database: {0}")]
     Unfit(String),
+    #[cfg(feature = "sqlite")]
+    #[error(
+        "the file {0} was deleted or replaced while it was open, so that nothing is saved: put it back, or restart the \
+         application with the right file"
+    )]
+    Replaced(std::path::PathBuf),
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    #[error("only a SQLite file is backed up by this crate: use the server's own tools")]
+    NoBackup,
+    #[cfg(feature = "sqlite")]
+    #[error("the backup was not written")]
+    Backup(#[source] Arc<std::io::Error>),
     #[error(
         "its tables are of version {found}, made by a newer faststate-store-diesel: this one knows {known}"
     )]
@@ -87,7 +99,7 @@ impl From<Error> for StoreError {
             #[cfg(feature = "mysql")]
             Error::TooLarge { .. } => Self::Refused(error.into()),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
-            Error::Address(_) | Error::Denied(_) => Self::Refused(error.into()),
+            Error::Address(_) | Error::Denied(_) | Error::NoBackup => Self::Refused(error.into()),
             #[cfg(feature = "postgres")]
             Error::TransactionPool => Self::Refused(error.into()),
             _ if error.is_full() => Self::Full(error.into()),

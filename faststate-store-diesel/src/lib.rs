@@ -70,7 +70,8 @@
 //! # Many nodes
 //!
 //! `PostgresBroadcaster` (feature `postgres`) carries changes between nodes over LISTEN and NOTIFY: give it to the
-//! registry's `broadcaster`. Nodes over MySQL use a Redis for that; SQLite is for the processes of one machine.
+//! registry's `broadcaster`. Nodes over MySQL use a Redis for that. One process serves a SQLite file: another one that writes to it
+//! is noticed within seconds, and what is followed is loaded again.
 //!
 //! # Tables
 //!

@@ -4,7 +4,7 @@ mod connection;
 mod saving;
 mod sql;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use diesel::{
@@ -140,6 +140,10 @@ impl Backend for Mysql {
 
     async fn ping(&self) -> Result<(), Error> {
         self.server.run(Statement::new(sql::PING, &[])).await.map(|_| ())
+    }
+
+    async fn backup(&self, _: PathBuf) -> Result<(), Error> {
+        Err(Error::NoBackup)
     }
 }
 

@@ -5,7 +5,7 @@ mod broadcaster;
 mod connection;
 mod sql;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use diesel::{
@@ -135,6 +135,10 @@ impl Backend for Postgres {
 
     async fn ping(&self) -> Result<(), Error> {
         self.server.run(Statement::new(sql::PING, &[])).await.map(|_| ())
+    }
+
+    async fn backup(&self, _: PathBuf) -> Result<(), Error> {
+        Err(Error::NoBackup)
     }
 }
 

@@ -1,10 +1,17 @@
 //! SQLite: one thread that writes, some that read.
 
+mod backup;
 mod connection;
+mod file;
 mod tables;
 mod worker;
 
-use std::{fmt, path::PathBuf, sync::atomic::AtomicUsize, sync::atomic::Ordering, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::atomic::{AtomicI64, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use diesel::sqlite::SqliteConnection;
@@ -16,13 +23,22 @@ use faststate_core::{
 use self::{connection::Opener, worker::Worker};
 use crate::{backend::Backend, builder::Settings, error::Error};
 
+/// How long one step of a sweep deletes. The commit takes about as long again, and saves wait meanwhile.
+const SWEEP_STEP: Duration = Duration::from_millis(10);
+/// The fewest and the most rows that a step deletes.
+const STEP_ROWS: (usize, usize) = (50, 10_000);
+
 /// Records in one SQLite file.
 pub(crate) struct Sqlite {
-    path: PathBuf,
+    opener: Opener,
     /// Alone writes, many calls in one transaction.
     writer: Worker,
     readers: Vec<Worker>,
     next: AtomicUsize,
+    /// How many rows a step of a sweep deletes in about [`SWEEP_STEP`].
+    step: AtomicUsize,
+    /// SQLite's `data_version` when it was looked at last.
+    data_version: AtomicI64,
 }
 
 impl Sqlite {
@@ -30,10 +46,18 @@ impl Sqlite {
         let opener = Opener::new(&path, settings.timeout)?;
         let writer = Worker::spawn("faststate-sqlite-write", opener.clone(), worker::Mode::Write)?;
         writer.run(connection::migrate).await?;
+        let data_version = writer.run(|sqlite, _| tables::data_version(sqlite)).await?;
         let readers = (0..settings.connections)
             .map(|_| Worker::spawn("faststate-sqlite-read", opener.clone(), worker::Mode::Read))
             .collect::<Result<_, _>>()?;
-        Ok(Self { path, writer, readers, next: AtomicUsize::new(0) })
+        Ok(Self {
+            opener,
+            writer,
+            readers,
+            next: AtomicUsize::new(0),
+            step: AtomicUsize::new(500),
+            data_version: AtomicI64::new(data_version),
+        })
     }
 
     fn reader(&self) -> &Worker {
@@ -84,17 +108,64 @@ impl Backend for Sqlite {
     }
 
     async fn sweep(&self, limit: usize) -> Result<usize, Error> {
-        self.writer.run(move |sqlite, now| tables::sweep(sqlite, now, limit)).await
+        let (mut records, mut receipts) = (0, 0);
+        loop {
+            let step = self.step.load(Ordering::Relaxed);
+            let rows = step.min(limit - records.max(receipts));
+            let delete = move |sqlite: &mut SqliteConnection, now| {
+                let began = Instant::now();
+                let removed = tables::sweep(sqlite, now, rows)?;
+                Ok((removed, began.elapsed()))
+            };
+            // A turn of its own for each step: saves that wait come in between.
+            let ((more_records, more_receipts), took) = self.writer.run(delete).await?;
+            (records, receipts) = (records + more_records, receipts + more_receipts);
+            let is_last = more_records.max(more_receipts) < rows;
+            if !is_last && rows == step {
+                self.step.store(next_step(rows, took), Ordering::Relaxed);
+            }
+            if is_last || records.max(receipts) >= limit {
+                return Ok(records + receipts);
+            }
+        }
     }
 
     async fn ping(&self) -> Result<(), Error> {
         // An empty transaction takes the lock that a save needs and writes nothing.
         self.writer.run(|_, _| Ok(())).await
     }
+
+    /// A checkpoint of this store counts as well.
+    async fn is_written_elsewhere(&self) -> Result<bool, Error> {
+        let version = self.writer.run(|sqlite, _| tables::data_version(sqlite)).await?;
+        Ok(self.data_version.swap(version, Ordering::Relaxed) != version)
+    }
+
+    /// What is in the log beside the file would be missing in a copy of the file alone.
+    async fn flush(&self) -> Result<(), Error> {
+        self.reader().run(|sqlite, _| tables::checkpoint(sqlite)).await
+    }
+
+    async fn backup(&self, file: PathBuf) -> Result<(), Error> {
+        backup::write(&self.opener, file).await
+    }
+}
+
+/// How many rows the next step deletes, after one that was full: as many as fit into [`SWEEP_STEP`], and at most twice
+/// as many as before.
+fn next_step(rows: usize, took: Duration) -> usize {
+    let fitting = rows as f64 * SWEEP_STEP.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is at most twice as many rows"
+    )]
+    let fitting = fitting.min(2.0 * rows as f64) as usize;
+    fitting.clamp(STEP_ROWS.0, STEP_ROWS.1)
 }
 
 impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sqlite").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Sqlite").field("path", &self.opener.file.path()).finish_non_exhaustive()
     }
 }

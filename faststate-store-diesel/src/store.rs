@@ -1,6 +1,6 @@
 //! The store that applications hold.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use faststate_core::{
@@ -22,6 +22,21 @@ pub struct DieselStore {
 impl DieselStore {
     pub(crate) fn new(backend: impl Backend, timeout: Duration) -> Self {
         Self { backend: Arc::new(backend), timeout }
+    }
+
+    /// Writes a copy of the SQLite database into `file`, while the application goes on: everything that was acknowledged
+    /// before the call is in it, and whatever is saved meanwhile is in it as a whole or not at all. The copy has the
+    /// permissions of the original and needs no other file. A copy of the file alone, made by other means, lacks what is
+    /// in the log beside it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] over PostgreSQL and MySQL, which have tools for it. [`StoreError::Unavailable`] if `file`
+    /// exists or cannot be written; [`StoreError::Full`] if there is no room for it. A file that was begun is removed.
+    ///
+    /// # Cancellation
+    /// A dropped call goes on.
+    pub async fn backup(&self, file: impl AsRef<Path>) -> Result<(), StoreError> {
+        Ok(self.backend.backup(file.as_ref().to_owned()).await?)
     }
 
     /// What the call gives, unless that takes too long.
@@ -68,6 +83,14 @@ impl Store for DieselStore {
     /// three wait for a lock for half of the timeout, or for a second, at most.
     fn settles_within(&self) -> Duration {
         self.timeout * 3
+    }
+
+    async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
+        Ok(self.in_time(self.backend.is_written_elsewhere()).await?)
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        Ok(self.in_time(self.backend.flush()).await?)
     }
 }
 

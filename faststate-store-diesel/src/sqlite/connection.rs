@@ -12,6 +12,7 @@ use diesel::{
     sql_query, sql_types,
 };
 
+use super::file::DatabaseFile;
 use crate::{
     error::Error,
     migrations,
@@ -41,6 +42,7 @@ CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
 #[derive(Clone, Debug)]
 pub(super) struct Opener {
     url: Arc<str>,
+    pub(super) file: DatabaseFile,
     /// How long a call waits for another program's lock.
     patience: Duration,
 }
@@ -56,11 +58,14 @@ impl Opener {
         let path = if path.is_absolute() { PathBuf::from(path) } else { Path::new(".").join(path) };
         create_private(&path);
         // Half of the time, so that a call that waits behind a failing one still is answered in time.
-        Ok(Self { url: path.to_string_lossy().into(), patience: timeout / 2 })
+        let url = path.to_string_lossy().into();
+        Ok(Self { url, file: DatabaseFile::new(path), patience: timeout / 2 })
     }
 
     /// A connection with the settings that the promises need.
     pub(super) fn open(&self) -> Result<SqliteConnection, Error> {
+        // Where it is gone, another one would be made.
+        self.file.check()?;
         let mut sqlite = SqliteConnection::establish(&self.url)?;
         sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", self.patience.as_millis()))?;
         let mode: JournalMode = sql_query("PRAGMA journal_mode = WAL").get_result(&mut sqlite)?;
@@ -78,6 +83,7 @@ impl Opener {
              PRAGMA cache_size = -16384;
              PRAGMA journal_size_limit = 67108864;",
         )?;
+        self.file.was_opened()?;
         Ok(sqlite)
     }
 }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use diesel::{RunQueryDsl as _, SqliteConnection, sql_types::BigInt};
+use diesel::{
+    RunQueryDsl as _, SqliteConnection,
+    connection::SimpleConnection as _,
+    sql_query,
+    sql_types::{BigInt, Text},
+};
 use faststate_core::{
     Key, Version,
     store::{Expect, Loaded, Receipt, Record, Saving},
@@ -146,9 +151,27 @@ pub(super) fn touch(
     Ok(Statement::new(TOUCH, &binds).execute(sqlite)? > 0)
 }
 
-pub(super) fn sweep(sqlite: &mut SqliteConnection, now: i64, limit: usize) -> Result<usize, Error> {
+/// How many records and receipts it removed.
+pub(super) fn sweep(sqlite: &mut SqliteConnection, now: i64, limit: usize) -> Result<(usize, usize), Error> {
     let binds = [Bind::Number(now), Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
     let records = Statement::new(SWEEP_RECORDS, &binds).execute(sqlite)?;
     let receipts = Statement::new(SWEEP_RECEIPTS, &binds).execute(sqlite)?;
-    Ok(records + receipts)
+    Ok((records, receipts))
+}
+
+/// Changes whenever another connection has written.
+pub(super) fn data_version(sqlite: &mut SqliteConnection) -> Result<i64, Error> {
+    Ok(Statement::<BigInt>::returning("SELECT data_version FROM pragma_data_version", &[])
+        .get_result(sqlite)?)
+}
+
+/// Brings the log into the database, and empties it.
+pub(super) fn checkpoint(sqlite: &mut SqliteConnection) -> Result<(), Error> {
+    Ok(sqlite.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?)
+}
+
+/// Writes a copy into a file, which must be empty.
+pub(super) fn copy_into(sqlite: &mut SqliteConnection, file: &str) -> Result<(), Error> {
+    sql_query("VACUUM INTO ?").bind::<Text, _>(file).execute(sqlite)?;
+    Ok(())
 }

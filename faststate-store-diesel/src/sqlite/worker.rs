@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::SystemTime};
 use diesel::{SqliteConnection, connection::SimpleConnection as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::Opener;
+use super::{connection::Opener, file::Log};
 use crate::error::Error;
 
 /// How many calls share a transaction.
@@ -35,7 +35,7 @@ impl Worker {
         let (queue, waiting) = mpsc::channel(QUEUE);
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || Thread { opener, mode, connection: None }.work(waiting))
+            .spawn(move || Thread { opener, mode, connection: None, log: Log::default() }.work(waiting))
             .map_err(|error| Error::Unfit(format!("no thread for it: {error}")))?;
         Ok(Self { queue })
     }
@@ -95,6 +95,7 @@ struct Thread {
     mode: Mode,
     /// None before the first call, and after an error that only a new connection may mend.
     connection: Option<SqliteConnection>,
+    log: Log,
 }
 
 impl Thread {
@@ -102,6 +103,10 @@ impl Thread {
         let mut calls = Vec::new();
         while waiting.blocking_recv_many(&mut calls, BATCH) > 0 {
             calls.retain(|call| call.is_wanted());
+            if let Err(replaced) = self.opener.file.check() {
+                calls.drain(..).for_each(|call| call.answer(Some(&replaced)));
+                continue;
+            }
             match self.mode {
                 Mode::Write => self.write(&mut calls),
                 Mode::Read => self.read(&mut calls),
@@ -120,7 +125,7 @@ impl Thread {
         if calls.is_empty() {
             return;
         }
-        let undone = self.attempt(|sqlite| transaction(sqlite, calls)).err();
+        let undone = self.attempt(|sqlite| transaction(sqlite, calls)).and_then(|()| self.is_kept()).err();
         for call in calls.drain(..) {
             call.answer(undone.as_ref());
         }
@@ -131,6 +136,12 @@ impl Thread {
         }
     }
 
+    /// Whether what was written is in the files that the next process will open.
+    fn is_kept(&mut self) -> Result<(), Error> {
+        self.opener.file.check()?;
+        self.log.check(&self.opener.file)
+    }
+
     /// Does something with the connection; after an error that may be the connection's, drops it.
     fn attempt<T>(
         &mut self,
@@ -138,7 +149,10 @@ impl Thread {
     ) -> Result<T, Error> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.opener.open()?,
+            None => {
+                self.log = Log::default();
+                self.opener.open()?
+            }
         };
         let outcome = run(&mut connection);
         if outcome.as_ref().err().is_none_or(Error::is_of_the_moment) {

@@ -1,0 +1,44 @@
+//! A copy of the database while it is in use.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    connection::Opener,
+    tables,
+    worker::{Mode, Worker},
+};
+use crate::error::Error;
+
+/// Writes a copy into a new file, on a thread and a connection of its own: neither reads nor saves wait for it.
+pub(super) async fn write(opener: &Opener, file: PathBuf) -> Result<(), Error> {
+    let worker = Worker::spawn("faststate-sqlite-backup", opener.clone(), Mode::Read)?;
+    let original = opener.file.path().to_owned();
+    worker
+        .run(move |sqlite, _| {
+            let name = file.to_str().ok_or_else(|| Error::Unfit("its path is not UTF-8".to_owned()))?;
+            let copy = create(&original, &file).map_err(not_written)?;
+            let written = tables::copy_into(sqlite, name).and_then(|()| copy.sync_all().map_err(not_written));
+            if written.is_err() {
+                let _ = fs::remove_file(&file);
+            }
+            written
+        })
+        .await
+}
+
+/// A new file, readable by those who may read the original.
+fn create(original: &Path, file: &Path) -> io::Result<File> {
+    let permissions = fs::metadata(original)?.permissions();
+    let copy = OpenOptions::new().write(true).create_new(true).open(file)?;
+    copy.set_permissions(permissions)?;
+    Ok(copy)
+}
+
+fn not_written(error: io::Error) -> Error {
+    Error::Backup(Arc::new(error))
+}
