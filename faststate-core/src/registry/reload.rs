@@ -13,7 +13,12 @@ use tokio::time::{Instant, sleep};
 
 pub(super) use self::limit::ReloadLimit;
 use self::limit::Slot;
-use super::{Error, instance::Instance, states::States, turn::Work};
+use super::{
+    Error,
+    instance::Instance,
+    states::{AnyStates as _, States},
+    turn::Work,
+};
 use crate::{
     ReactiveState,
     store::{Loaded, Resting, StoreError},
@@ -102,7 +107,7 @@ impl<S: ReactiveState> States<S> {
             }
         }
         // Not among the tasks that `settle` waits for: it may take as long as the store is dead.
-        tokio::spawn(run_reloads(Weak::clone(&self.me), Arc::clone(&self.reload_limit), self.guard.clone()));
+        tokio::spawn(run_reloads(Weak::clone(&self.me), Arc::clone(&self.reload_limit)));
     }
 
     /// Whether an instance is reloaded although no caller waits for it.
@@ -197,15 +202,17 @@ impl<S: ReactiveState> States<S> {
     }
 }
 
-/// Reloads what waits, as many at a time as the limit allows and none while the store rests.
-async fn run_reloads<S: ReactiveState>(
-    states: Weak<States<S>>,
-    limit: Arc<ReloadLimit>,
-    guard: Option<Arc<crate::store::Guarded<dyn crate::Store>>>,
-) {
+/// Reloads what waits, as many at a time as the limit allows and none while the store rests. Waiting keeps
+/// neither the registry nor its store alive.
+async fn run_reloads<S: ReactiveState>(states: Weak<States<S>>, limit: Arc<ReloadLimit>) {
+    let Some(mut returns) = states.upgrade().map(|states| states.returns()) else { return };
     loop {
-        if let Some(guard) = &guard {
-            guard.until_loads_are_tried().await;
+        if let Some(returns) = &mut returns {
+            while states.upgrade().is_some_and(|states| states.refuses_loads()) {
+                if returns.changed().await.is_err() {
+                    return;
+                }
+            }
         }
         let (Some(slot), Some(states)) = (limit.slot().await, states.upgrade()) else { return };
         let Some(instance) = states.next_reload() else { return };

@@ -14,6 +14,11 @@ impl<S: ReactiveState> States<S> {
         self.guard.as_ref().is_some_and(|guard| guard.is_resting())
     }
 
+    /// Whether every load fails at once at the moment.
+    pub(super) fn refuses_loads(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.refuses_loads())
+    }
+
     /// The store did not answer: what is in memory may be stale, and must be confirmed.
     pub(super) fn unanswered(&self, instance: &Arc<Instance<S>>) {
         instance.upkeep.lock().suspect = true;

@@ -58,10 +58,9 @@ impl<S: ?Sized> Guarded<S> {
         self.saves.is_resting()
     }
 
-    /// Waits until a load may try the store.
-    pub(crate) async fn until_loads_are_tried(&self) {
-        let mut returns = self.loads.returns();
-        while self.loads.is_open() && returns.changed().await.is_ok() {}
+    /// Whether every load fails at once at the moment.
+    pub(crate) fn refuses_loads(&self) -> bool {
+        self.loads.is_open()
     }
 
     /// Changes whenever a few loads may try the store after a rest.

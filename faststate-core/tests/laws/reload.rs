@@ -538,3 +538,19 @@ async fn law_15_a_node_with_an_unsettled_save_leaves_without_a_goodbye() {
     assert_eq!(here.registry.health().await.nodes.len(), 0);
     assert_eq!(here.followed[0].read().await.unwrap().bumps, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn law_13_a_dead_store_is_let_go_with_its_registry() {
+    for fault in [StoreFault::Fail, StoreFault::Hang] {
+        let (registry, store, memory) = single();
+        let (mut followed, mut followers) = (Vec::new(), Vec::new());
+        follow(&registry, 1, &mut followed, &mut followers).await;
+        store.set(fault);
+        join_all((0..3).map(|_| registry.health())).await;
+        assert!(followed[0].read().await.unwrap().is_stale());
+        sleep(Duration::from_secs(10)).await;
+        drop((registry, followed, followers, memory));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(Arc::strong_count(&store), 1, "after {fault:?} it is still pinged");
+    }
+}
