@@ -140,7 +140,10 @@ impl Page {
         self.inner.endpoint.settings().bundle.script()
     }
 
-    /// Who looks at the page.
+    /// The viewer of the page, as identified when the page was made.
+    ///
+    /// A handler that reads a body gets its page first, and the client may hold the body back. Before such a handler acts
+    /// on the viewer's rights, it identifies the viewer again, with [`Endpoint::visitor`] (law 8).
     #[must_use]
     pub fn viewer(&self) -> &Viewer {
         self.inner.visitor.viewer()
