@@ -14,6 +14,7 @@ mod field_errors;
 mod follow;
 mod guard;
 mod head_copy;
+mod health;
 mod identity;
 #[cfg(feature = "inspector")]
 mod inspector;
@@ -46,7 +47,6 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use http_body::Body;
-use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 #[cfg(any(feature = "metrics", feature = "inspector"))]
@@ -64,6 +64,7 @@ pub use self::{
 };
 use self::{
     event::Target,
+    health::Figures,
     identity::Identify,
     route::{Found, Routes},
     session::{Carried, Cookie},
@@ -82,6 +83,7 @@ pub struct Endpoint {
     registry: Arc<dyn Registry>,
     routes: Arc<Routes>,
     streams: Arc<Streams>,
+    figures: Arc<Figures>,
     settings: Arc<Settings>,
 }
 
@@ -126,6 +128,7 @@ impl Endpoint {
             routes: Arc::new(Routes::new(registry.routes())),
             registry,
             streams,
+            figures: Arc::default(),
             settings: Arc::new(settings),
         }
     }
@@ -278,7 +281,7 @@ impl Endpoint {
             Found::Stream => {
                 Box::pin(stream::open(self, parts, peer).instrument(tracing::debug_span!("stream"))).await
             }
-            Found::Health => Box::pin(self.health()).await,
+            Found::Health => Box::pin(health::answer(self)).await,
             Found::Bundle => {
                 let bundle = self.settings.bundle.respond(&parts);
                 bundle.unwrap_or_else(|| self.refuse(&parts, &Problem::unknown()))
@@ -375,18 +378,6 @@ impl Endpoint {
     /// ended, or with the window (law 15). Stop accepting connections first.
     pub async fn drain(&self, window: Duration) {
         self.streams.drain(window).await;
-    }
-
-    async fn health(&self) -> Response<ReplyBody> {
-        let health = self.registry.health().await;
-        let (status, word) = match (health.is_healthy(), self.streams.is_draining()) {
-            (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            (true, false) => (StatusCode::OK, "ok"),
-            (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        };
-        let mut body = json!({ "status": word, "connections": self.connections() });
-        nest::merge(&mut body, serde_json::to_value(&health).unwrap_or(Value::Null));
-        reply::answer(status, reply::JSON, ReplyBody::full(body.to_string()))
     }
 
     fn refuse(&self, parts: &Parts, problem: &Problem) -> Response<ReplyBody> {

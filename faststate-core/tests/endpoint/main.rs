@@ -4,6 +4,7 @@
 mod app;
 mod events;
 mod heads;
+mod health;
 #[cfg(feature = "inspector")]
 mod inspector;
 #[cfg(feature = "metrics")]
