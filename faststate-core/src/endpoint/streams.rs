@@ -20,6 +20,10 @@ use tokio::{sync::Notify, time::Instant};
 use super::limits::{Limits, limit};
 use crate::{Revocation, SessionId, Viewer, metrics::Count, registry::Gatekeeper};
 
+/// The next stream's name. Of the process, since several endpoints may share a registry, which takes two streams of
+/// one name for one.
+static NAMES: AtomicU64 = AtomicU64::new(0);
+
 /// Every stream that is open on this node: counted against the limits, closed for a viewer, drained.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
@@ -27,7 +31,6 @@ pub(super) struct Streams {
     ended: Notify,
     /// Raised with each call that closes streams, so that one that is just opening notices.
     closings: AtomicU64,
-    names: AtomicU64,
     draining: AtomicBool,
     window: Mutex<Duration>,
     meter: Meter,
@@ -121,7 +124,7 @@ impl Streams {
             waker: AtomicWaker::new(),
         });
         let slot = open.streams.insert(Arc::clone(&stream));
-        let name = self.names.fetch_add(1, Ordering::Relaxed);
+        let name = NAMES.fetch_add(1, Ordering::Relaxed);
         Ok(Permit { streams: Arc::clone(self), stream, slot, name, session, address })
     }
 
@@ -283,6 +286,14 @@ mod tests {
         let again = streams.enter(&limits, someone, ip("1.1.1.1")).unwrap();
         assert_eq!(streams.len(), 3);
         drop(again);
+    }
+
+    #[test]
+    fn streams_of_two_endpoints_have_names_of_their_own() {
+        let endpoints = [Arc::new(Streams::default()), Arc::new(Streams::default())];
+        let enter = |streams: &Arc<Streams>| streams.enter(&Limits::default(), viewer(), None).unwrap();
+        let permits = endpoints.each_ref().map(enter);
+        assert_ne!(permits[0].name(), permits[1].name(), "a registry takes streams of one name for one");
     }
 
     #[test]
