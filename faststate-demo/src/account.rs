@@ -163,6 +163,10 @@ impl Event for LogOut {
 
     fn apply(&self, login: &mut Login, context: &mut Context<Login>) -> Result<(), Rejection> {
         let user = std::mem::take(&mut login.user);
+        // A guest is in no account, and has no rights that could be withdrawn.
+        if user.is_empty() {
+            return Ok(());
+        }
         let Some(session) = context.viewer().session_id().copied() else { return Ok(()) };
         // A guest has no account to leave, and no rights to revoke.
         if user.is_empty() {
