@@ -41,9 +41,12 @@ impl<S: ReactiveState> States<S> {
         arriving: Arriving<S>,
     ) -> impl Future<Output = Result<Outcome, Error>> + Send + use<'_, S> {
         let deadline = self.deadline();
-        let begun = self.instance(key).and_then(|instance| {
-            let way = self.begin(&instance, arriving, deadline)?;
-            Ok((instance, way))
+        let begun = self.instance(key).and_then(|instance| match self.begin(&instance, arriving, deadline) {
+            Ok(way) => Ok((instance, way)),
+            Err(error) => {
+                self.forget(instance);
+                Err(error)
+            }
         });
         async move {
             let (instance, way) = begun?;
@@ -51,7 +54,7 @@ impl<S: ReactiveState> States<S> {
                 Way::Queued(place) => place.end(deadline).await,
                 Way::Preparing(rest) => self.shared.detached(rest).await?,
             };
-            if matches!(outcome, Err(Error::Unknown)) {
+            if outcome.is_err() {
                 self.forget(instance);
             }
             outcome

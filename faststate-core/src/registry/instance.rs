@@ -298,6 +298,11 @@ impl<S: ReactiveState> Instance<S> {
         topics.iter().for_each(|(_, topic)| topic.wake());
     }
 
+    /// Whether nothing is in memory but that the instance does not exist.
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.read().as_ref().is_none_or(|current| current.gone)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.queue.lock().is_idle() && self.topics.lock().open.is_empty()
     }

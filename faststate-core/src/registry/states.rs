@@ -331,7 +331,10 @@ impl<S: ReactiveState> States<S> {
                     error,
                     Error::Unavailable(StoreError::Unavailable(_)) | Error::TimedOut | Error::OutcomeUnknown
                 );
-                let current = instance.remembered().filter(|_| unanswered).ok_or(error)?;
+                let Some(current) = instance.remembered().filter(|_| unanswered) else {
+                    self.forget(instance);
+                    return Err(error);
+                };
                 self.unanswered(&instance);
                 Ok(Present { instance, current, stale: true })
             }
@@ -359,9 +362,7 @@ impl<S: ReactiveState> States<S> {
         match (outcome, current) {
             (Ok(_), Some(current)) => Ok((instance, current)),
             (Err(error), _) => {
-                if matches!(error, Error::Unknown) {
-                    self.forget(instance);
-                }
+                self.forget(instance);
                 Err(error)
             }
             (Ok(_), None) => Err(Error::Unknown),

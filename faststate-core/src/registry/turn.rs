@@ -141,7 +141,7 @@ impl<S: ReactiveState> States<S> {
     async fn take_turns(self: Arc<Self>, instance: Arc<Instance<S>>) {
         // Whatever ends this, a runtime that shuts down included, the next event finds the queue open.
         let mut running = Running { instance: &instance, ended: false };
-        let mut taken = 0_u64;
+        let (mut taken, mut failed) = (0_u64, false);
         let publishing = loop {
             let turn = {
                 let mut queue = instance.queue.lock();
@@ -176,10 +176,15 @@ impl<S: ReactiveState> States<S> {
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| Err(Error::internal("the engine panicked", &panic_text(&*panic))));
+            failed = answer.is_err();
             // Nobody listens any more if the caller hung up.
             let _ = reply.send(answer);
             self.clear_up(&instance);
         };
+        drop(running);
+        if failed {
+            self.forget(instance);
+        }
         // In this very task: another one would have to be woken first.
         if let Some(publishing) = publishing {
             publishing.await;

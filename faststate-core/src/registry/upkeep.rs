@@ -167,13 +167,19 @@ impl<S: ReactiveState> States<S> {
         self.shared.instances_leave(gone);
     }
 
-    /// Drops an instance that turned out not to exist.
+    /// Drops an instance of which nothing is in memory, unless another task uses it: it does not exist, or could not
+    /// be loaded.
+    ///
+    /// Each task that has used one calls this in the end, so that the last one of them drops it.
     pub(super) fn forget(&self, instance: Arc<Instance<S>>) {
+        if !instance.is_empty() {
+            return;
+        }
         let key = instance.key.clone();
         drop(instance);
-        let removed = self
-            .instances
-            .remove_if(&key, |_, instance| Arc::strong_count(instance) == 1 && instance.is_idle());
+        let is_unused = |instance: &Arc<Instance<S>>| Arc::strong_count(instance) == 1 && instance.is_idle();
+        let removed =
+            self.instances.remove_if(&key, |_, instance| instance.is_empty() && is_unused(instance));
         self.shared.instances_leave(usize::from(removed.is_some()));
     }
 }

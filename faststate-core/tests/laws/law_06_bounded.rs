@@ -146,6 +146,42 @@ async fn law_06_idle_instances_of_one_state_make_room_for_another() {
     assert!(registry.health().await.instances <= 10);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_06_requests_for_records_that_do_not_exist_leave_no_instance() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+    // The turn and its caller end on different threads, in either order.
+    store.set(StoreFault::Slow(Duration::from_micros(100)));
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&store))
+        .state::<Board>(StateConfig::record().access(Access::public()).persist(), |state| {
+            state.event::<Add>().initial(|_| async { None })
+        })
+        .build()
+        .unwrap();
+    let requests = (0..1_000).map(|id| {
+        let (registry, topic) = (Arc::clone(&registry), TopicName::signals("board").of(&id.to_string()));
+        tokio::spawn(async move {
+            let (viewer, board) = (Viewer::application(), registry.record::<Board>(&id.to_string()).unwrap());
+            match id % 4 {
+                0 => assert!(matches!(board.read().await, Err(Error::Unknown))),
+                1 => assert!(matches!(board.send(Add { amount: 1 }).await, Err(Error::Unknown))),
+                2 => assert!(matches!(registry.visible(&topic, &viewer).await, Err(Error::Unknown))),
+                _ => assert!(matches!(registry.follow(&topic, &viewer, None, id).await, Err(Error::Unknown))),
+            }
+        })
+    });
+    join_all(requests).await.into_iter().for_each(Result::unwrap);
+    registry.settle().await;
+    assert_eq!(registry.health().await.instances, 0);
+    // Nor do those that cannot be loaded.
+    store.set(StoreFault::Fail);
+    for id in 0..100 {
+        assert!(registry.record::<Board>(&id.to_string()).unwrap().read().await.is_err());
+    }
+    registry.settle().await;
+    assert_eq!(registry.health().await.instances, 0);
+}
+
 #[tokio::test]
 async fn law_06_a_million_keys_that_nobody_has_stay_outside() {
     let registry = StateRegistry::builder()
