@@ -22,6 +22,7 @@ use super::{
     shared::Shared,
     state_registry::Ear,
     states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Home, Initial, Presence, States, Tell},
+    turn::GRACE,
     upkeep::{keep_instances, keep_store, look_again},
 };
 use crate::{
@@ -154,7 +155,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// How long a call may take from its arrival, and a call of a store (2 s, at most an hour).
+    /// How long a call may take from its arrival, and a call of a store (2 s, over 50 ms and at most an hour).
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline.min(Duration::from_hours(1));
@@ -243,6 +244,12 @@ impl RegistryBuilder {
 
     fn check(&mut self) {
         let mistakes = &mut self.mistakes;
+        if self.deadline <= GRACE {
+            mistakes.push(format!(
+                "the deadline is {:?}, of which a turn keeps {GRACE:?} for its answer, so every event would be refused: set a `deadline` above that (2 s unless it is set)",
+                self.deadline
+            ));
+        }
         if tokio::runtime::Handle::try_current().is_err() {
             mistakes.push("there is no tokio runtime: call `build` inside of one".to_owned());
         }

@@ -19,7 +19,7 @@ use super::{Attempt, Error, Outcome, instance::Instance, reload::Found, shared::
 use crate::{EventId, ReactiveState, Version, Viewer, broadcast::Change, store::Receipt};
 
 /// How much sooner than its caller a turn gives up, so that the caller hears what happened.
-const GRACE: Duration = Duration::from_millis(50);
+pub(super) const GRACE: Duration = Duration::from_millis(50);
 
 /// What waits for an instance's turn.
 pub(super) struct Queue<S> {
