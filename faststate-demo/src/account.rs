@@ -243,7 +243,7 @@ mod tests {
         sync::{Mutex, PoisonError},
     };
 
-    use faststate::{BoxError, MemoryStore};
+    use faststate::{BoxError, EventId, MemoryStore, registry::Answer};
 
     use super::*;
 
@@ -278,6 +278,24 @@ mod tests {
         login(&registry, SessionId::random())?.send(LogOut {}).await?;
         registry.settle().await;
         assert!(!log.text().contains("WARN"), "{}", log.text());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_guest_who_logs_out_leaves_no_work() -> Result<(), BoxError> {
+        // Where no work after a commit may run, an event that leaves some is refused.
+        let builder = StateRegistry::builder().max_background(0);
+        let config = StateConfig::session();
+        let registry = builder.state::<Login>(config, |state| state.event::<LogOut>()).build()?;
+        let viewer = Viewer::session(SessionId::random());
+        let login = registry.handle::<Login>(&viewer, None)?;
+        assert_eq!(
+            login.send_as(LogOut {}, viewer.clone(), EventId::random()).await?.answer,
+            Answer::Unchanged
+        );
+        // Who was signed in does: the session's streams have to end.
+        login.update(|login| set(login, "alice")).await?;
+        assert!(matches!(login.send_as(LogOut {}, viewer, EventId::random()).await, Err(Error::Busy(_))));
         Ok(())
     }
 }
