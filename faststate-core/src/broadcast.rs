@@ -14,6 +14,9 @@ pub use self::{
 };
 use crate::{BoxError, Key, Version};
 
+/// How many bytes words may have that one node tells others.
+pub(crate) const LONGEST_WORDS: usize = 4096;
+
 /// Carries changes between nodes, at most once and perhaps out of order.
 ///
 /// # Contract
@@ -38,7 +41,7 @@ pub trait Broadcaster: fmt::Debug + Send + Sync + 'static {
     /// Tells the other nodes something: those that have joined `key`, or all of them.
     ///
     /// # Limits
-    /// At most 1,024 bytes.
+    /// At most 4,096 bytes.
     ///
     /// # Errors
     /// When the transport refuses.

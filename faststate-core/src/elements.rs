@@ -26,6 +26,21 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The mode of this name on the wire.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let modes = [
+            Self::Outer,
+            Self::Inner,
+            Self::Replace,
+            Self::Prepend,
+            Self::Append,
+            Self::Before,
+            Self::After,
+            Self::Remove,
+        ];
+        modes.into_iter().find(|mode| mode.as_str() == name)
+    }
+
     /// The mode's name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

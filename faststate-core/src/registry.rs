@@ -2,6 +2,7 @@
 
 mod access;
 mod any_view;
+mod arrived;
 mod arriving;
 mod attempt;
 mod audience;
@@ -158,9 +159,10 @@ pub trait Registry: Send + Sync + 'static {
     /// Closes a viewer's streams on every node, for logout and revocation (law 8).
     ///
     /// # Contract
-    /// Every endpoint of this registry has been told when this returns. Another node that cannot be told
-    /// is told later, for as long as 5 minutes: by then each stream has been checked again anyway. One
-    /// that was cut off checks its streams when it is back.
+    /// Every endpoint of this registry has been told when this returns. Other nodes that cannot be told
+    /// are told later, for as long as 5 minutes: by then each stream has been checked again anyway. Where more
+    /// than 4,096 revocations wait for that, they are told to check all of their streams. A node that was cut off
+    /// checks its streams when it is back.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the other nodes have not been told yet within the deadline.
@@ -173,7 +175,8 @@ pub trait Registry: Send + Sync + 'static {
     /// of it may be stale.
     fn is_stale(&self, key: &Key) -> bool;
 
-    /// Figures for the status page and the probes. Asks each store once.
+    /// Figures for the status page and the probes. Asks each store once and goes over all instances: code that answers
+    /// the public keeps them for a second, as `/faststate/health` does.
     async fn health(&self) -> Health;
 
     /// Figures for Prometheus: text of whole families, which the endpoint adds its own to. Asks each store once.
@@ -194,7 +197,8 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Waits until every accepted event and the work it left behind has ended.
     ///
-    /// Does not refuse new ones: stop the listener first. Bounded by the caller.
+    /// Also waits until the other nodes have been notified of the changes, but for no more than 3 s where the
+    /// transport refuses. Does not refuse new events: stop the listener first. Bounded by the caller.
     async fn settle(&self);
 
     /// Says goodbye to the other nodes: they forget this node at once and reload nothing. To be called last,

@@ -168,10 +168,6 @@ impl Event for LogOut {
             return Ok(());
         }
         let Some(session) = context.viewer().session_id().copied() else { return Ok(()) };
-        // A guest has no account to leave, and no rights to revoke.
-        if user.is_empty() {
-            return Ok(());
-        }
         context.after(move |login| async move {
             let left = async {
                 account(login.registry(), &user)?.update(move |account| forget(account, &session)).await

@@ -1,6 +1,6 @@
 //! The chat: one room for everybody, whose messages are HTML that follows the state.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use askama::Template;
 use faststate::{
@@ -28,16 +28,9 @@ pub(crate) struct Chat {
     messages: VecDeque<Message>,
     /// How many messages there have ever been; the next one's number.
     sent: u64,
-    /// Who is here, by the node that they look from.
+    /// Who is here, whichever node they look from.
     #[serde(default)]
-    here: BTreeMap<String, Here>,
-}
-
-/// Who looks from one node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Here {
-    users: Vec<String>,
-    guests: usize,
+    audience: Audience,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,39 +70,24 @@ impl ReactiveState for Chat {
 }
 
 impl Chat {
-    /// The users who are here, each once.
-    fn users(&self) -> Vec<&str> {
-        let mut users: Vec<_> =
-            self.here.values().flat_map(|here| here.users.iter().map(String::as_str)).collect();
-        users.sort_unstable();
-        users.dedup();
-        users
-    }
-
     fn present(&self) -> usize {
-        self.users().len() + self.here.values().map(|here| here.guests).sum::<usize>()
+        self.audience.users.len() + self.audience.guests
     }
 
     /// Who is here, for people to read.
     fn names(&self) -> String {
-        let users = self.users();
-        let guests = match self.present() - users.len() {
+        let guests = match self.audience.guests {
             0 => None,
             1 => Some("1 guest".to_owned()),
             guests => Some(format!("{guests} guests")),
         };
-        users.into_iter().map(str::to_owned).chain(guests).collect::<Vec<_>>().join(", ")
+        self.audience.users.iter().cloned().chain(guests).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// `node` names this process among those that share a store.
-pub(crate) fn register(builder: RegistryBuilder, node: &str) -> RegistryBuilder {
-    let node = node.to_owned();
+pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     builder.state::<Chat>(StateConfig::global().access(Access::public()).persist(), |state| {
-        state
-            .event::<SendMessage>()
-            .view(Messages)
-            .audience(move |audience| AudienceChanged::on(&node, audience))
+        state.event::<SendMessage>().view(Messages).audience(|audience| AudienceChanged { audience })
     })
 }
 
@@ -169,21 +147,9 @@ async fn clear_draft(_: Handle<Chat>, reply: Reply) {
 }
 
 /// Somebody came or went. The engine sends it; no request can, for it has no route.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct AudienceChanged {
-    node: String,
-    here: Here,
-}
-
-impl AudienceChanged {
-    pub(crate) fn on(node: &str, audience: Audience) -> Self {
-        Self { node: node.to_owned(), here: Here { users: audience.users, guests: audience.guests } }
-    }
-
-    /// A node has just started: whoever looked from it before is gone.
-    pub(crate) fn nobody(node: &str) -> Self {
-        Self::on(node, Audience::default())
-    }
+    audience: Audience,
 }
 
 impl Event for AudienceChanged {
@@ -191,11 +157,7 @@ impl Event for AudienceChanged {
     const NAME: &'static str = "audience_changed";
 
     fn apply(&self, chat: &mut Chat, _: &mut Context<Chat>) -> Result<(), Rejection> {
-        if self.here == Here::default() {
-            chat.here.remove(&self.node);
-        } else {
-            chat.here.insert(self.node.clone(), self.here.clone());
-        }
+        chat.audience.clone_from(&self.audience);
         Ok(())
     }
 }

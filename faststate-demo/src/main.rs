@@ -94,11 +94,15 @@ async fn run(options: Options) -> Result<(), BoxError> {
         Some(address) => Some(address.open().await?),
         None => None,
     };
+    let is_alone = nodes.is_none();
     // Names this process among those that share a store.
     let node = options.node.unwrap_or_else(|| options.listen.to_string());
     let (watched, watching) = watch::channel(0);
     let registry = registry(options.store.open().await?, nodes, &node, watched)?;
-    registry.global::<chat::Chat>()?.send(chat::AudienceChanged::nobody(&node)).await?;
+    if is_alone {
+        // Whoever looked from the process before is gone.
+        registry.global::<chat::Chat>()?.send(chat::AudienceChanged::default()).await?;
+    }
 
     let policy = Policy::new(&bundle);
     let mut site =
@@ -142,7 +146,7 @@ fn registry(
     builder = timer::register(builder);
     builder = counter::register(builder);
     builder = products::register(builder);
-    builder = chat::register(builder, node);
+    builder = chat::register(builder);
     builder = profile::register(builder);
     builder = admin::register(builder);
     builder = status::register(builder, watched);

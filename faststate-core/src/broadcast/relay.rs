@@ -18,11 +18,8 @@ use tokio::task::AbortHandle;
 
 pub use self::transport::{Channel, Ear, Line, Transport};
 use self::{interests::Interests, letter::Letter, line::keep_line, outlet::Outlet};
-use super::{BroadcastError, Broadcaster, Change, Inbox, Interest};
+use super::{BroadcastError, Broadcaster, Change, Inbox, Interest, LONGEST_WORDS};
 use crate::{BoxError, Key};
-
-/// The longest words, in bytes.
-const LONGEST_WORDS: usize = 1024;
 
 /// A [`Broadcaster`] over any publish/subscribe service.
 ///

@@ -235,7 +235,7 @@ pub async fn words_reach_whom_they_concern(nodes: &Nodes, ears: &[Arc<Ear>; 3]) 
     let _interest = nodes[2].join(&key).await?;
     for (words, key, whom) in [
         (Bytes::from_static(b"to all"), None, &[1, 2][..]),
-        (Bytes::from(vec![0xff; 1024]), None, &[1, 2]),
+        (Bytes::from(vec![0xff; 4096]), None, &[1, 2]),
         (Bytes::from_static(b"\0\r\n'"), Some(key.clone()), &[2]),
         (Bytes::new(), Some(key), &[2]),
     ] {

@@ -5,7 +5,10 @@ use std::{any::TypeId, fmt, future::Future, sync::Arc, time::SystemTime};
 use futures::future::BoxFuture;
 
 use super::{Environment, EventId, Reply};
-use crate::{Elements, Handle, Key, ReactiveState, Viewer};
+use crate::{Elements, Error, Handle, Key, ReactiveState, Viewer};
+
+/// How many bytes of HTML an event sends to all followers at most.
+const MOST_BROADCAST: usize = 256 << 10;
 
 /// Work that runs once the change is saved and committed.
 pub(crate) type Background<S> = Box<dyn FnOnce(Handle<S>) -> BoxFuture<'static, ()> + Send>;
@@ -32,6 +35,18 @@ pub struct Context<S> {
 pub(crate) struct Effects {
     pub(crate) caller: Vec<Elements>,
     pub(crate) followers: Vec<Elements>,
+}
+
+impl Effects {
+    /// Whether the elements for followers are within their limit.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let bytes: usize = self.followers.iter().map(|elements| elements.html.len()).sum();
+        if bytes <= MOST_BROADCAST {
+            return Ok(());
+        }
+        let source = format!("{bytes} bytes, and at most {MOST_BROADCAST}: show what is larger in a view");
+        Err(Error::internal("an event broadcasts too much HTML", &source.into()))
+    }
 }
 
 /// The work that an event leaves behind.
@@ -99,9 +114,15 @@ impl<S: ReactiveState> Context<S> {
         self.effects.caller.push(elements);
     }
 
-    /// Sends elements to every follower of the state's signals, in the frame of this change.
+    /// Sends elements to every follower of the state's signals on every node, in the frame of this change, or in one
+    /// of their own where the event changes nothing.
     ///
-    /// Ephemeral, outside law 4: a follower that joins later, or lagged, does not get them.
+    /// Ephemeral, outside law 4: a follower that joins later, or lagged, does not get them, nor do the followers on
+    /// a node that is cut off at the moment.
+    ///
+    /// # Limits
+    /// The HTML of one event's elements has at most 256 KiB. An event that broadcasts more fails and changes
+    /// nothing: content of that size belongs into a [`View`](crate::View).
     pub fn broadcast(&mut self, elements: Elements) {
         self.effects.followers.push(elements);
     }

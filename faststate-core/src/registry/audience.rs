@@ -1,20 +1,20 @@
-//! Telling a state who follows it.
+//! Who follows a state.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    instance::Topics,
+    nodes::Words,
+    presence::{Census, Counts, TellsState},
+    states::States,
 };
+use crate::ReactiveState;
 
-use super::{arriving::Arriving, instance::Instance, shared::guard, states::States};
-use crate::{ReactiveState, Viewer};
-
-/// How long followers may come and go before the state is told.
-const DELAY: Duration = Duration::from_millis(200);
-
-/// Who follows an instance on this node, for the event of
+/// Who follows an instance, on all nodes, for the event of
 /// [`StateBuilder::audience`](super::StateBuilder::audience).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Audience {
     /// The users who follow it with some stream, sorted, each once.
@@ -23,12 +23,11 @@ pub struct Audience {
     pub guests: usize,
 }
 
-/// Whose each stream is that follows an instance, and what its state was told of that.
+/// Whose each stream is that follows an instance on this node, and what is known of the others.
 #[derive(Default)]
 pub(super) struct Listeners {
     users: HashMap<u64, Option<Box<str>>>,
-    due: bool,
-    told: Option<Audience>,
+    pub(super) counts: Counts<Audience>,
 }
 
 impl Listeners {
@@ -39,43 +38,44 @@ impl Listeners {
     pub(super) fn leave(&mut self, stream: u64) {
         self.users.remove(&stream);
     }
+}
 
-    /// What the state is to be told now, if that is news.
-    fn news(&mut self) -> Option<Audience> {
-        self.due = false;
-        let users: BTreeSet<&str> = self.users.values().flatten().map(|user| &**user).collect();
-        let users = users.into_iter().map(str::to_owned).collect();
-        let audience = Audience { users, guests: self.users.values().filter(|user| user.is_none()).count() };
-        (self.told.replace(audience.clone()).as_ref() != Some(&audience)).then_some(audience)
+impl Audience {
+    fn sort(&mut self) {
+        self.users.sort_unstable();
+        self.users.dedup();
     }
 }
 
-impl<S: ReactiveState> States<S> {
-    /// Tells the state who follows it, soon and once for all who come and go until then.
-    pub(super) fn tell_audience(&self, instance: &Arc<Instance<S>>) {
-        // A follower may be dropped anywhere, also after the runtime.
-        if self.audience.is_none() || tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        let Ok(me) = self.me() else { return };
-        if std::mem::replace(&mut instance.topics.lock().listeners.due, true) {
-            return;
-        }
-        let instance = Arc::clone(instance);
-        self.shared.detach(async move {
-            tokio::time::sleep(DELAY).await;
-            let Some(audience) = instance.topics.lock().listeners.news() else { return };
-            let Some(tell) = &me.audience else { return };
-            let Ok(attempt) = guard("`audience` panicked", || tell(audience)) else {
-                instance.topics.lock().listeners.told = None;
-                return;
-            };
-            let arriving =
-                Arriving { attempt, fields: &[], viewer: Viewer::application(), id: None, wants_view: false };
-            if let Err(error) = me.send(&instance.key, arriving).await {
-                tracing::warn!(key = ?instance.key, %error, "the state was not told who follows it");
-                instance.topics.lock().listeners.told = None;
-            }
-        });
+impl Census for Audience {
+    fn here(topics: &Topics) -> Self {
+        let Some(listeners) = &topics.listeners else { return Self::default() };
+        let streams = listeners.users.values();
+        let users = streams.clone().flatten().map(|user| String::from(&**user)).collect();
+        let mut here = Self { users, guests: streams.filter(|user| user.is_none()).count() };
+        here.sort();
+        here
+    }
+
+    fn counts(topics: &mut Topics) -> &mut Counts<Self> {
+        &mut topics.listeners.get_or_insert_default().counts
+    }
+
+    fn event<S: ReactiveState>(states: &States<S>) -> Option<&TellsState<S, Self>> {
+        states.audience.as_deref()
+    }
+
+    fn words(self, node: u64, asks: bool) -> Words {
+        Words::Audience { node, audience: self, asks }
+    }
+
+    fn is_nobody(&self) -> bool {
+        self.users.is_empty() && self.guests == 0
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.users.extend_from_slice(&other.users);
+        self.guests += other.guests;
+        self.sort();
     }
 }

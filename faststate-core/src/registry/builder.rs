@@ -363,8 +363,10 @@ impl<S: ReactiveState> StateBuilder<S> {
         self
     }
 
-    /// The event that tells an instance who follows it on this node, sent by the engine some 200 ms after
-    /// that has changed, once for all who came and went until then. Each node tells of its own.
+    /// The event that tells an instance who follows it, on all nodes, sent by the engine some 200 ms after
+    /// that has changed, once for all who came and went until then.
+    ///
+    /// Each node that has followers tells it what it knows, as for [`presence`](Self::presence).
     #[must_use]
     pub fn audience<E: Event<State = S>>(
         mut self,

@@ -64,12 +64,11 @@ impl<S: ReactiveState> States<S> {
             };
             *topics.streams.entry(stream).or_default() += 1;
             if self.audience.is_some() {
-                topics.listeners.join(stream, user);
+                topics.listeners.get_or_insert_default().join(stream, user);
             }
             break topic.join(cursor, stream);
         };
         self.count_followers(&instance);
-        self.tell_audience(&instance);
         Ok(follower)
     }
 
@@ -96,7 +95,7 @@ impl<S: ReactiveState> States<S> {
                 *count -= 1;
                 if *count == 0 {
                     topics.streams.remove(&stream);
-                    topics.listeners.leave(stream);
+                    topics.listeners.iter_mut().for_each(|listeners| listeners.leave(stream));
                 }
             }
             let gone: Vec<_> = topics.open.extract_if(.., |(_, topic)| topic.followers() == 0).collect();
@@ -107,6 +106,5 @@ impl<S: ReactiveState> States<S> {
         drop(gone);
         drop(interest.and_then(|interest| self.linger(instance, interest)));
         self.count_followers(instance);
-        self.tell_audience(instance);
     }
 }

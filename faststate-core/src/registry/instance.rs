@@ -13,7 +13,15 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::{Error, audience::Listeners, presence::Counts, run::Run, shared::guard, turn::Queue};
+use super::{
+    Error,
+    arrived::Arrived,
+    audience::Listeners,
+    presence::{Counts, Lingers},
+    run::Run,
+    shared::guard,
+    turn::Queue,
+};
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
@@ -37,6 +45,8 @@ pub(super) struct Instance<S> {
     pub(super) current: RwLock<Option<Arc<Current<S>>>>,
     pub(super) topics: Mutex<Topics>,
     pub(super) upkeep: Mutex<Upkeep>,
+    /// What other nodes have sent.
+    pub(super) arrived: Mutex<Arrived>,
     /// This node's turn among the nodes that change the key.
     pub(super) run: Mutex<Run>,
     /// Whether the store did not answer when it was asked last.
@@ -51,9 +61,11 @@ pub(super) struct Topics {
     pub(super) streams: HashMap<u64, u32>,
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
-    pub(super) present: Counts,
+    pub(super) present: Counts<usize>,
     /// Who follows, where the state is told.
-    pub(super) listeners: Listeners,
+    pub(super) listeners: Option<Box<Listeners>>,
+    /// What lets the node hear of the others when its last follower has left.
+    pub(super) lingers: Option<Lingers>,
 }
 
 /// Which topic of an instance: the signals, or the view at this place.
@@ -240,6 +252,7 @@ impl<S: ReactiveState> Instance<S> {
             queue: Mutex::default(),
             current: RwLock::new(None),
             topics: Mutex::default(),
+            arrived: Mutex::default(),
             run: Mutex::new(Run::new(Instant::now())),
             upkeep: Mutex::new(Upkeep {
                 used: Instant::now(),
@@ -298,9 +311,9 @@ impl<S: ReactiveState> Instance<S> {
         topics.iter().for_each(|(_, topic)| topic.wake());
     }
 
-    /// Whether nothing is in memory but that the instance does not exist.
+    /// Whether nothing is in memory but that the instance does not exist. That it cannot be read is remembered.
     pub(super) fn is_empty(&self) -> bool {
-        self.current.read().as_ref().is_none_or(|current| current.gone)
+        self.current.read().as_ref().is_none_or(|current| current.gone) && !self.upkeep.lock().is_unreadable()
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -2,6 +2,8 @@
 
 mod members;
 mod outbox;
+mod pieces;
+mod revocations;
 mod words;
 
 use std::{
@@ -14,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -21,10 +24,13 @@ pub(super) use self::words::Words;
 use self::{
     members::Members,
     outbox::{Outbox, publish_all},
+    pieces::Pieces,
+    revocations::Revocations,
+    words::WordElements,
 };
 use super::{Error, StateRegistry};
 use crate::{
-    BoxError, Key,
+    BoxError, Elements, Key, Revocation, Version,
     broadcast::{Broadcaster, Change, Interest},
     store::StoreError,
 };
@@ -35,11 +41,18 @@ const HERE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before telling again what the transport refused.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long a registry that settles waits for what the transport has refused.
+const SETTLES: Duration = Duration::from_secs(3);
+/// How often it looks whether that is published.
+const SETTLED: Duration = Duration::from_millis(20);
 
 /// The way to the other nodes.
 pub(super) struct Nodes {
     broadcaster: Arc<dyn Broadcaster>,
     outbox: Arc<Mutex<Outbox>>,
+    revocations: Arc<Revocations>,
+    /// Words of other nodes that have not arrived whole.
+    pieces: Mutex<Pieces>,
     /// This node among the others: random, so that one that starts again is another.
     pub(super) id: u64,
     members: Mutex<Members>,
@@ -52,6 +65,8 @@ impl Nodes {
         Self {
             broadcaster,
             outbox: Arc::default(),
+            revocations: Revocations::new(),
+            pieces: Mutex::default(),
             id: rand::random(),
             members: Mutex::default(),
             left: AtomicBool::new(false),
@@ -61,6 +76,24 @@ impl Nodes {
     /// A change to be published.
     pub(super) fn publish(&self, change: Change) {
         self.outbox.lock().push(change);
+    }
+
+    /// Elements to be sent to those who follow the key on other nodes, before a change that is published after them.
+    pub(super) fn send_elements(&self, key: &Key, version: Option<Version>, elements: &[Elements]) {
+        let elements = elements.iter().map(WordElements::from).collect();
+        let words = Words::Elements { node: self.id, version: version.map(Into::into), elements };
+        match pieces::split(&words) {
+            Some(words) => self.outbox.lock().push_elements(key, words),
+            None => tracing::warn!(?key, "elements are too long for the other nodes"),
+        }
+    }
+
+    /// Waits until what was to be published is published; not for long if the transport refuses it.
+    pub(super) async fn settle(&self) {
+        let deadline = Instant::now() + SETTLES;
+        while !self.outbox.lock().is_idle() && Instant::now() < deadline {
+            tokio::time::sleep(SETTLED).await;
+        }
     }
 
     /// Publishes what waits, unless nothing does or somebody does that already.
@@ -80,20 +113,12 @@ impl Nodes {
 
     /// Tells the other nodes, or those on which somebody follows the key; says whether that worked.
     pub(super) async fn tell(&self, key: Option<&Key>, words: &Words) -> bool {
-        let told = self.broadcaster.tell(key, words.to_bytes());
-        matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(())))
+        tell(&*self.broadcaster, key, words).await
     }
 
-    /// Tells all other nodes, again and again until it works, for at most so long.
-    pub(super) async fn insist(&self, words: &Words, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        while !self.tell(None, words).await {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-        true
+    /// Has the other nodes told of a revocation, however long that takes; says whether they were by the deadline.
+    pub(super) async fn revoke(&self, revocation: Revocation, deadline: Instant) -> bool {
+        self.revocations.tell(&self.broadcaster, revocation, deadline).await
     }
 
     /// Says goodbye to the other nodes, unless a change still waits to be published.
@@ -151,26 +176,78 @@ pub(super) async fn keep_members(registry: Weak<StateRegistry>) {
     }
 }
 
-/// What another node told.
-pub(super) fn told(registry: &StateRegistry, key: Option<&Key>, words: &Bytes) {
+/// Tells the other nodes, or those that have joined the key; says whether that worked.
+async fn tell(broadcaster: &dyn Broadcaster, key: Option<&Key>, words: &Words) -> bool {
+    let Some(pieces) = pieces::split(words) else {
+        tracing::warn!(?key, "what the other nodes are to be told is too long");
+        return false;
+    };
+    let told = try_join_all(pieces.into_iter().map(|piece| broadcaster.tell(key, piece)));
+    matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(_)))
+}
+
+/// What another node told. Runs in the transport's reader: what takes long gets a task of its own.
+pub(super) fn told(registry: &Arc<StateRegistry>, key: Option<&Key>, words: &Bytes) {
     let Some(nodes) = &registry.shared.nodes else { return };
-    match (Words::from_bytes(words), key) {
+    let mut read = Words::from_bytes(words);
+    if let Some((Words::Piece { message, part, parts }, content)) = read {
+        let Some(whole) = nodes.pieces.lock().add(message, part, parts, content) else { return };
+        read = Words::from_bytes(&whole);
+    }
+    let states = key.and_then(|key| registry.states.get(key.state()));
+    match (read.map(|(words, _)| words), key) {
         (Some(Words::Here { node, name }), None) => {
             if nodes.is_here(node, &name) {
-                registry.states.values().for_each(|states| states.node_came());
+                in_task(registry, |registry| registry.states.values().for_each(|states| states.node_came()));
             }
         }
         (Some(Words::Goodbye { node }), None) => {
             nodes.members.lock().leave(node);
-            registry.states.values().for_each(|states| states.node_left(node));
+            in_task(registry, move |registry| {
+                registry.states.values().for_each(|states| states.node_left(node));
+            });
         }
         (Some(Words::Present { node, count, asks }), Some(key)) => {
-            if let Some(states) = registry.states.get(key.state()) {
+            if let Some(states) = states {
                 states.present_elsewhere(key, node, count, asks);
             }
         }
-        (Some(Words::Revoked { revocation }), None) => registry.shared.close_streams(&revocation),
+        (Some(Words::Audience { node, audience, asks }), Some(key)) => {
+            if let Some(states) = states {
+                states.audience_elsewhere(key, node, audience, asks);
+            }
+        }
+        (Some(Words::Elements { node, version, elements }), Some(key)) => {
+            if let Some(states) = states.filter(|_| node != nodes.id) {
+                let elements = elements.into_iter().filter_map(WordElements::read).collect();
+                states.elements_elsewhere(key, version.map(Into::into), elements);
+            }
+        }
+        (Some(Words::Revoked { revocation }), None) => {
+            in_task(registry, move |registry| registry.shared.close_streams(&revocation));
+        }
+        (Some(Words::RevokedMany), None) => in_task(registry, |registry| registry.shared.doubt_streams()),
+        (Some(Words::Missed), None) => {
+            in_task(registry, |registry| registry.states.values().for_each(|states| states.lost()));
+        }
         // A newer node may say what this one does not know.
         _ => tracing::debug!("another node told something unknown"),
     }
+}
+
+/// The transport may have lost what other nodes said. Runs in the transport's reader, too.
+pub(super) fn lost(registry: &Arc<StateRegistry>) {
+    if let Some(nodes) = &registry.shared.nodes {
+        nodes.was_cut_off();
+    }
+    in_task(registry, |registry| {
+        registry.shared.doubt_streams();
+        registry.states.values().for_each(|states| states.lost());
+    });
+}
+
+/// Runs what goes over all instances or streams outside of the transport's reader.
+fn in_task(registry: &Arc<StateRegistry>, work: impl FnOnce(&StateRegistry) + Send + 'static) {
+    let registry = Arc::clone(registry);
+    tokio::spawn(async move { work(&registry) });
 }

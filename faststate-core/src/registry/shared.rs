@@ -19,11 +19,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{
-    Error, Gatekeeper,
-    nodes::{Nodes, Words},
-    states::AnyStates,
-};
+use super::{Error, Gatekeeper, nodes::Nodes, states::AnyStates};
 use crate::{
     Handle, Key, ReactiveState, Revocation,
     broadcast::{Broadcaster, Change},
@@ -33,10 +29,6 @@ use crate::{
 
 /// How often a full registry looks for instances to let go.
 const CROWDED: Duration = Duration::from_millis(100);
-
-/// For how long other nodes are told of a revocation that they could not be told: then each stream has been
-/// checked anyway.
-const INSISTS: Duration = Duration::from_mins(5);
 
 /// What all states of a registry share. No lock in here is on an event's way.
 pub(super) struct Shared {
@@ -103,6 +95,11 @@ impl Shared {
         }
     }
 
+    /// Runs `future` in a task of its own: nothing of it runs here.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(future);
+    }
+
     /// Runs `future` detached, and waits for it; dropping the wait stops nothing.
     pub(super) async fn detached<T: Send + 'static>(
         &self,
@@ -141,11 +138,15 @@ impl Shared {
             .collect()
     }
 
-    /// Waits until nothing runs that the engine started.
+    /// Waits until nothing runs that the engine started, and, if the transport takes it, until the other nodes
+    /// have been notified.
     pub(super) async fn settle(&self) {
         self.tasks.close();
         self.tasks.wait().await;
         self.tasks.reopen();
+        if let Some(nodes) = &self.nodes {
+            nodes.settle().await;
+        }
     }
 
     /// Takes room for one more instance, unless the cap is reached.
@@ -200,21 +201,14 @@ impl Shared {
     }
 
     /// Closes streams here, and has the other nodes close theirs.
-    pub(super) async fn revoke(self: &Arc<Self>, revocation: Revocation) -> Result<(), Error> {
+    pub(super) async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
         self.close_streams(&revocation);
-        if self.nodes.is_none() {
+        let Some(nodes) = &self.nodes else { return Ok(()) };
+        let deadline = Instant::now() + self.deadline;
+        if nodes.revoke(revocation, deadline).await {
             return Ok(());
         }
-        let shared = Arc::clone(self);
-        // Goes on without the caller; not among the tasks that `settle` waits for.
-        let telling = tokio::spawn(async move {
-            let Some(nodes) = &shared.nodes else { return true };
-            nodes.insist(&Words::Revoked { revocation }, INSISTS).await
-        });
-        match tokio::time::timeout(self.deadline, telling).await {
-            Ok(Ok(true)) => Ok(()),
-            _ => Err(Error::Unavailable(StoreError::Unavailable("the other nodes are not told yet".into()))),
-        }
+        Err(Error::Unavailable(StoreError::Unavailable("the other nodes are not told yet".into())))
     }
 
     /// Has the other nodes told of a change, if there are any, when this turn is over.

@@ -338,11 +338,7 @@ impl Inbox for Ear {
 
     fn lost(&self) {
         if let Some(inner) = self.0.upgrade() {
-            if let Some(nodes) = &inner.shared.nodes {
-                nodes.was_cut_off();
-            }
-            inner.shared.doubt_streams();
-            inner.states.values().for_each(|states| states.lost());
+            nodes::lost(&inner);
         }
     }
 }

@@ -18,12 +18,13 @@ use super::{
     arriving::Arriving,
     instance::{Current, Instance, Slot},
     nodes::Nodes,
+    presence::TellsState,
     reload::{ReloadLimit, Reloads},
     shared::{Shared, guard, panic_text},
     turn::Work,
 };
 use crate::{
-    BoxError, Key, ReactiveState, Version, Viewer,
+    BoxError, Elements, Key, ReactiveState, Version, Viewer,
     broadcast::Change,
     metrics::{EventMeter, StateMeter, Stopwatch, StoreMeter},
     store::{Guarded, Store, StoreError},
@@ -35,9 +36,9 @@ use crate::{
 pub(super) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
 /// The event that tells a state how many streams follow it.
-pub(super) type Presence<S> = Box<dyn Fn(usize) -> Box<dyn Attempt<S>> + Send + Sync>;
+pub(super) type Presence<S> = Box<TellsState<S, usize>>;
 /// The event that tells a state who follows it.
-pub(super) type Tell<S> = Box<dyn Fn(Audience) -> Box<dyn Attempt<S>> + Send + Sync>;
+pub(super) type Tell<S> = Box<TellsState<S, Audience>>;
 
 /// An event as it is known by name.
 pub(super) struct EventEntry<S> {
@@ -114,6 +115,8 @@ pub(super) trait AnyStates: Send + Sync {
     fn topics(&self) -> (usize, usize);
     /// Another node changed this key.
     fn changed(&self, change: Change);
+    /// An event on another node sends elements to all followers of this key.
+    fn elements_elsewhere(&self, key: &Key, version: Option<Version>, elements: Vec<Elements>);
     /// Other nodes may have changed anything.
     fn lost(&self);
     /// Another node has come.
@@ -126,6 +129,8 @@ pub(super) trait AnyStates: Send + Sync {
     fn nodes_died(&self, nodes: &[u64]);
     /// So many streams of another node follow this key; perhaps it asks how many do here.
     fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool);
+    /// These users and so many guests follow this key on another node; perhaps it asks who does here.
+    fn audience_elsewhere(&self, key: &Key, node: u64, audience: Audience, asks: bool);
     /// Changes whenever the store answers again after a rest.
     fn returns(&self) -> Option<watch::Receiver<u64>>;
     /// The store answers again after a rest: it may hold anything.
@@ -243,9 +248,11 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 
     fn changed(&self, change: Change) {
-        if let Some(instance) = self.loaded(&change.key) {
-            self.look(instance, Work::Adopt(Box::new(change)));
-        }
+        self.arrive(change);
+    }
+
+    fn elements_elsewhere(&self, key: &Key, version: Option<Version>, elements: Vec<Elements>) {
+        self.elements_arrive(key, version, elements);
     }
 
     fn lost(&self) {
@@ -274,7 +281,11 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 
     fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool) {
-        self.hear_count(key, node, count, asks);
+        self.hear(key, node, count, asks);
+    }
+
+    fn audience_elsewhere(&self, key: &Key, node: u64, audience: Audience, asks: bool) {
+        self.hear(key, node, audience, asks);
     }
 
     fn returns(&self) -> Option<watch::Receiver<u64>> {
@@ -367,19 +378,6 @@ impl<S: ReactiveState> States<S> {
             }
             (Ok(_), None) => Err(Error::Unknown),
         }
-    }
-
-    /// Takes a turn for which nobody waits.
-    pub(super) fn look(&self, instance: Arc<Instance<S>>, work: Work<S>) {
-        let Ok(me) = self.me() else { return };
-        let deadline = self.deadline();
-        self.shared.detach(async move {
-            if let Err(error) = me.take_turn(&instance, work, deadline).await {
-                tracing::debug!(key = ?instance.key, %error, "not looked up");
-                instance.upkeep.lock().suspect = true;
-                me.clear_up(&instance);
-            }
-        });
     }
 
     /// How an instance begins that the store does not have.

@@ -64,7 +64,9 @@ impl<S: ReactiveState> States<S> {
 
     /// Makes what the store has the present, whether or not it can be encoded.
     pub(super) fn take_over(&self, instance: &Instance<S>, before: &Arc<Current<S>>, next: &Arc<Current<S>>) {
-        let step = self.step(instance, before, next, &[]);
+        // What events on other nodes have sent with the change.
+        let elements = instance.arrived.lock().due(next.version, true);
+        let step = self.step(instance, before, next, &elements);
         #[cfg(feature = "inspector")]
         self.watch_store(instance, before, next);
         self.commit(instance, step.unwrap_or_else(|_| Step::unencoded(Arc::clone(next))));

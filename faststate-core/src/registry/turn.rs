@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time::Instant};
 use tracing::Span;
 
 use super::{Attempt, Error, Outcome, instance::Instance, reload::Found, shared::panic_text, states::States};
-use crate::{EventId, ReactiveState, Version, Viewer, broadcast::Change, store::Receipt};
+use crate::{EventId, ReactiveState, Version, Viewer, store::Receipt};
 
 /// How much sooner than its caller a turn gives up, so that the caller hears what happened.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
@@ -53,8 +53,8 @@ pub(super) enum Work<S> {
     Compare(Version),
     /// Take over what a reload found.
     Found(Box<Found>),
-    /// Take over another node's change.
-    Adopt(Box<Change>),
+    /// Adopt what has arrived from other nodes.
+    Arrived,
     /// Start over.
     Delete,
 }
@@ -123,8 +123,10 @@ impl<S: ReactiveState> States<S> {
         let turn = Turn { work, deadline: deadline - GRACE, claimed, reply };
         {
             let mut queue = instance.queue.lock();
-            // A look costs no more than whoever waits for it, and one look at the store serves them all.
-            let is_look = matches!(turn.work, Work::Refresh(_) | Work::Compare(_) | Work::Found(_));
+            // A look costs no more than whoever waits for it, and one look at the store serves them all; what
+            // has arrived has one turn at a time.
+            let is_look =
+                matches!(turn.work, Work::Refresh(_) | Work::Compare(_) | Work::Found(_) | Work::Arrived);
             if queue.waiting.len() >= self.config.queue && !is_look {
                 return Err(Error::Busy("too many events wait for this instance"));
             }

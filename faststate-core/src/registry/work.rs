@@ -95,7 +95,7 @@ impl<S: ReactiveState> States<S> {
             // In boxes: an event's future, of which there are more, is smaller for it.
             Work::Compare(seen) => Box::pin(self.compare(instance, seen, deadline)).await,
             Work::Found(found) => Box::pin(self.take_found(instance, *found, deadline)).await,
-            Work::Adopt(change) => Box::pin(self.adopt(instance, *change, deadline)).await,
+            Work::Arrived => Box::pin(self.adopt_arrived(instance, deadline)).await,
             Work::Delete => Box::pin(self.delete(instance, deadline)).await,
         };
         match &outcome {
@@ -175,6 +175,7 @@ impl<S: ReactiveState> States<S> {
                 let answer = Outcome { view, ..Outcome::quiet(answer, shown.version) };
                 let Some(next) = next else {
                     self.send_ephemeral(instance, &effects.followers);
+                    self.send_elements(instance, &current, &effects.followers);
                     let accepted = Accepted { answer, effects, aftermath, permits };
                     return Ok(self.finish(instance, attempting, accepted));
                 };
@@ -199,6 +200,7 @@ impl<S: ReactiveState> States<S> {
                     self.commit(instance, step);
                     #[cfg(feature = "inspector")]
                     let _ = attempting.step.set((Arc::clone(&current), Arc::clone(&next)));
+                    self.send_elements(instance, &next, &accepted.effects.followers);
                     self.publish(instance, current.version, &next);
                     return Ok(self.finish(instance, attempting, accepted));
                 }
@@ -266,6 +268,7 @@ impl<S: ReactiveState> States<S> {
         })??;
         let encoded = encode(&state, current.encoded.data.len() + MORE)?;
         let Context { effects, aftermath, .. } = context;
+        effects.check()?;
         let answer = if encoded.data == current.encoded.data { Answer::Unchanged } else { Answer::Changed };
         // What others notice is done once per event (law 3), so its receipt is saved whatever changed.
         let is_noticed = aftermath.pieces() > 0 || !effects.followers.is_empty();
@@ -284,6 +287,9 @@ impl<S: ReactiveState> States<S> {
         doubtful: Option<Box<Unsaved<S>>>,
     ) -> Result<Outcome, Error> {
         if let Some(saved) = doubtful.filter(|unsaved| unsaved.next.version == current.version) {
+            let elements = &saved.accepted.effects.followers;
+            self.send_ephemeral(instance, elements);
+            self.send_elements(instance, current, elements);
             return Ok(self.finish(instance, attempting, saved.accepted));
         }
         Ok(Outcome {

@@ -133,6 +133,33 @@ async fn law_08_who_cannot_be_told_is_told_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn law_06_revocations_wait_in_one_bounded_task_while_the_transport_is_down() {
+    let Two { registries: [registry, _], clients: [_, there], doorman, mouth, .. } = two();
+    let mut there = there.with("x-user", "ann");
+    let mut stream = there.get(VAULT).await.patient();
+    stream.until("gold").await;
+    *mouth.1.lock() = true;
+    doorman.close();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    // Ann's is not among the latest that are kept.
+    let first = registry.revoke(Revocation::user("ann"));
+    let others: Vec<_> =
+        (0..30_000).map(|guest| registry.revoke(Revocation::user(&guest.to_string()))).collect();
+    let told = futures::future::join(first, futures::future::join_all(others)).await;
+    assert!(told.0.is_err() && told.1.iter().all(Result::is_err));
+    assert!(tasks() <= before + 1, "{} tasks more", tasks() - before);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(there.endpoint.connections(), 1);
+    *mouth.1.lock() = false;
+    let back = Instant::now();
+    stream.until("gone").await;
+    assert!(back.elapsed() <= Duration::from_secs(2), "{:?}", back.elapsed());
+    assert!(registry.revoke(Revocation::user("ann")).await.is_ok(), "those after it are told");
+    assert_eq!(tasks(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn law_08_a_node_that_was_cut_off_checks_its_streams() {
     let Two { clients: [_, there], doorman, ear, .. } = two();
     let mut there = there.with("x-user", "ann");

@@ -2,11 +2,13 @@
 //! `Handle`, without sockets. A test's name begins with the number of its law.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod arrivals;
 mod audience;
 mod board;
 mod tab;
 
 mod edges;
+mod ephemeral;
 mod hot_key;
 mod law_02_no_lost_update;
 mod law_03_applied_once;

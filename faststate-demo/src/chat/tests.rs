@@ -69,11 +69,10 @@ fn law_12_what_people_write_stays_text() {
 
 #[test]
 fn who_is_here_is_said_in_one_line() {
-    let here =
-        |users: &[&str], guests| Here { users: users.iter().map(|name| (*name).into()).collect(), guests };
     let mut chat = Chat::default();
     assert_eq!((chat.present(), &*chat.names()), (0, ""));
-    chat.here = [("a".into(), here(&["bob"], 1)), ("b".into(), here(&["alice", "bob"], 1))].into();
+    chat.audience.users = vec!["alice".into(), "bob".into()];
+    chat.audience.guests = 2;
     assert_eq!((chat.present(), &*chat.names()), (4, "alice, bob, 2 guests"));
 }
 

@@ -124,7 +124,7 @@ fn get_version(bytes: &mut Bytes) -> Result<Version, Illegible> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Scope;
+    use crate::{Scope, broadcast::LONGEST_WORDS};
 
     fn change(data: Option<&'static str>) -> Change {
         let long = "🦀".repeat(63);
@@ -153,9 +153,11 @@ mod tests {
         let whole = Letter::change(7, &change, usize::MAX);
         assert_eq!(Letter::change(7, &change, whole.len()), whole);
         let short = Letter::change(7, &change, whole.len() - 1);
+        let words = Letter::words(7, Some(&change.key), &[0; LONGEST_WORDS]);
         assert_eq!(Letter::read(short.clone()), Ok((7, Letter::Change(Change { data: None, ..change }))));
         // PostgreSQL takes 7,999 bytes of text: three for four in base64.
         assert!(short.len() < 7_999 / 4 * 3, "{}", short.len());
+        assert!(words.len() < 7_999 / 4 * 3, "{}", words.len());
     }
 
     #[test]

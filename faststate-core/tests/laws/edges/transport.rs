@@ -1,6 +1,7 @@
 //! A transport between nodes that hangs, refuses or is slow.
 
 use super::*;
+use crate::board::Add;
 
 /// A transport that does as it is told.
 #[derive(Debug)]
@@ -94,6 +95,63 @@ async fn law_15_what_was_accepted_has_been_broadcast_once_settled() {
     b.settle().await;
     tab.read();
     assert!(tab.shows(&Board { count: 1, ..Board::default() }).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_15_settle_returns_while_the_transport_is_down() {
+    let ([a, b], [transport, _]) = transported();
+    let mut tab = Tab::open(&b, &Viewer::application(), &["board"]).await;
+    transport.refusals.store(usize::MAX, Ordering::SeqCst);
+    add_one(&board(&a)).await.unwrap();
+    let asked = Instant::now();
+    a.settle().await;
+    assert!(asked.elapsed() <= Duration::from_secs(5), "{:?}", asked.elapsed());
+    // What was accepted is broadcast when it is back.
+    transport.refusals.store(0, Ordering::SeqCst);
+    shows_count(&mut tab, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_06_changes_beyond_the_outbox_are_announced_as_missed() {
+    let (store, hub) = (FaultyStore::new(Arc::new(MemoryStore::new())), LocalBroadcaster::new());
+    let transports = [Transport::new(hub.peer()), Transport::new(hub)];
+    let [a, b] = transports.each_ref().map(|transport| {
+        StateRegistry::builder()
+            .store(Arc::clone(&store))
+            .broadcaster(Arc::clone(transport))
+            .state::<Board>(StateConfig::record().access(Access::public()).persist(), |state| {
+                state.event::<Add>().initial(|_| async { Some(Board::default()) })
+            })
+            .build()
+            .unwrap()
+    });
+    let mut tab = Tab::open(&b, &Viewer::application(), &["board:followed"]).await;
+    transports[0].refusals.store(usize::MAX, Ordering::SeqCst);
+    let add_one = async |id: &str| {
+        a.record::<Board>(id).unwrap().send(Add { amount: 1 }).await.unwrap();
+    };
+    add_one("followed").await;
+    for id in 0..17_000 {
+        add_one(&id.to_string()).await;
+    }
+    tab.read();
+    tab.shows(&Board::default()).unwrap();
+    transports[0].refusals.store(0, Ordering::SeqCst);
+    let asked = Instant::now();
+    shows_count(&mut tab, 1).await;
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "{:?}: the slow look would find it too",
+        asked.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn deadline_that_refuses_every_event_is_a_mistake() {
+    let built = |deadline| StateRegistry::builder().deadline(Duration::from_millis(deadline)).build();
+    let mistake = built(50).unwrap_err().to_string();
+    assert!(mistake.contains("set a `deadline` above that"), "{mistake}");
+    assert!(built(0).is_err() && built(51).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
