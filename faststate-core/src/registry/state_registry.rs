@@ -284,6 +284,14 @@ impl Registry for StateRegistry {
         }
         self.flush().await;
     }
+
+    async fn leave(&self) {
+        if let Some(nodes) = &self.shared.nodes
+            && !self.states.values().any(|states| states.has_untold())
+        {
+            nodes.leave().await;
+        }
+    }
 }
 
 impl StateRegistry {
@@ -307,14 +315,6 @@ impl StateRegistry {
         };
         // One that hangs keeps no other from it.
         join_all(self.stores.iter().map(flush)).await;
-    }
-
-    async fn leave(&self) {
-        if let Some(nodes) = &self.shared.nodes
-            && !self.states.values().any(|states| states.has_untold())
-        {
-            nodes.leave().await;
-        }
     }
 }
 
