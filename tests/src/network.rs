@@ -40,12 +40,12 @@ impl Network {
         }
         for (side, namespace, subnet) in [("c", &network.client, 1), ("s", &network.server, 2)] {
             let router = &*network.router;
-            let peer = ["type", "veth", "peer", "name", "up", "netns", namespace];
+            let peer = ["type", "veth", "peer", "name", "veth0", "netns", namespace];
             ip(&[&["-n", router, "link", "add", side], &peer[..]].concat());
             ip(&["-n", router, "addr", "add", &format!("10.87.{subnet}.1/24"), "dev", side]);
             ip(&["-n", router, "link", "set", side, "up"]);
-            ip(&["-n", namespace, "addr", "add", &format!("10.87.{subnet}.2/24"), "dev", "up"]);
-            ip(&["-n", namespace, "link", "set", "up", "up"]);
+            ip(&["-n", namespace, "addr", "add", &format!("10.87.{subnet}.2/24"), "dev", "veth0"]);
+            ip(&["-n", namespace, "link", "set", "veth0", "up"]);
             ip(&["-n", namespace, "route", "add", "default", "via", &format!("10.87.{subnet}.1")]);
         }
         network.pass_packets();
