@@ -22,7 +22,10 @@ async fn broken() -> Result<(), PageError> {
 }
 
 fn pages() -> Router {
-    Router::new().route("/page", get(shown)).route("/missing", get(missing)).route("/broken", get(broken))
+    Router::new()
+        .route("/page", get(shown).post(shown))
+        .route("/missing", get(missing))
+        .route("/broken", get(broken))
 }
 
 /// A server of the fixture, and what stops it.

@@ -330,7 +330,7 @@ impl Endpoint {
     /// # Errors
     /// The identity closure's, or [`Error::TimedOut`] when it takes over 2 s.
     pub async fn visitor(&self, parts: &Parts) -> Result<Visitor, Error> {
-        Visitor::of(parts, self.carried(parts), &self.settings).await
+        self.identified(parts).await.map(|(visitor, _)| visitor)
     }
 
     /// The page that answers this request. Put its cookie on the answer.
@@ -338,9 +338,8 @@ impl Endpoint {
     /// # Errors
     /// As [`visitor`](Self::visitor).
     pub async fn page(&self, parts: &Parts) -> Result<Page, Error> {
-        let carried = self.carried(parts);
-        let visitor = Visitor::of(parts, carried, &self.settings).await?;
-        Ok(Page::new(self.clone(), visitor, self.admits(parts, carried)))
+        let (visitor, same_site) = self.identified(parts).await?;
+        Ok(Page::new(self.clone(), visitor, same_site))
     }
 
     /// The registry.
@@ -395,9 +394,23 @@ impl Endpoint {
     }
 
     fn admits(&self, parts: &Parts, carried: Carried) -> bool {
+        guard::admits(parts, self.has_authority(parts, carried))
+    }
+
+    /// Whether the request carries a cookie that may stand for a person.
+    fn has_authority(&self, parts: &Parts, carried: Carried) -> bool {
         // The application may tell a user by a cookie of its own.
-        let foreign = self.settings.identify.is_some() && parts.headers.contains_key(header::COOKIE);
-        guard::admits(parts, carried != Carried::Nothing || foreign)
+        let own = || self.settings.identify.is_some() && parts.headers.contains_key(header::COOKIE);
+        carried != Carried::Nothing || own()
+    }
+
+    /// The visitor, and whether the guard admits the request.
+    async fn identified(&self, parts: &Parts) -> Result<(Visitor, bool), Error> {
+        let carried = self.carried(parts);
+        let authority = self.has_authority(parts, carried);
+        let visitor = Visitor::of(parts, carried, &self.settings).await?;
+        let visitor = visitor.setting_cookies(guard::may_set_cookie(parts, authority));
+        Ok((visitor, guard::admits(parts, authority)))
     }
 
     fn address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {

@@ -26,7 +26,7 @@ async fn broken() -> Result<(), PageError> {
 
 fn pages() -> Router {
     Router::new()
-        .push(Router::with_path("page").get(shown))
+        .push(Router::with_path("page").get(shown).post(shown))
         .push(Router::with_path("missing").get(missing))
         .push(Router::with_path("broken").get(broken))
 }

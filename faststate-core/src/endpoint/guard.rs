@@ -3,29 +3,70 @@
 use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts};
 
 static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+static DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
 static DATASTAR: HeaderName = HeaderName::from_static("datastar-request");
 
-/// Refuses what another site made a browser send.
+/// The site that sent a request, as far as its headers show.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// A page of this site.
+    Ours,
+    /// The person: a typed address or a bookmark.
+    Person,
+    /// A page of another site.
+    Foreign,
+    /// No evidence: a tool, or an old browser.
+    Unknown,
+}
+
+/// Whether the endpoint may act on a request: refuses what another site made a browser send.
 ///
 /// Evidence of another site (`Sec-Fetch-Site`, else `Origin` against the host) is refused with or without
-/// a cookie: browsers leave a `SameSite=Lax` cookie out of most cross-site requests, and an answer to one
-/// must not set a new cookie over the old. A request with `authority` (a cookie) must give evidence of
-/// this site, or at least carry `Datastar-Request`, which no other site can add without asking. Without a
-/// cookie and without evidence there is no ambient authority: curl works.
+/// a cookie. A request with `authority` (a cookie) must give evidence of this site, or at least carry
+/// `Datastar-Request`, which no other site can add without asking. Without a cookie and without evidence
+/// there is no ambient authority: curl works.
 pub(super) fn admits(parts: &Parts, authority: bool) -> bool {
+    match sender(parts) {
+        Sender::Ours => true,
+        // Only what a GET was declared for comes this way.
+        Sender::Person => parts.method == Method::GET,
+        Sender::Foreign => false,
+        Sender::Unknown => !authority || is_datastar(&parts.headers),
+    }
+}
+
+/// Whether the response to a request may set a cookie (law 8).
+///
+/// Browsers leave a `SameSite=Lax` cookie out of cross-site requests, except when a link is followed. So a
+/// cross-site request without a cookie does not show that the client has none, and a new session would replace
+/// the client's own. Only a followed link begins a session from another site.
+pub(super) fn may_set_cookie(parts: &Parts, authority: bool) -> bool {
+    if !parts.method.is_safe() {
+        return admits(parts, authority);
+    }
+    let headers = &parts.headers;
+    // Without `Sec-Fetch-Dest`, `Origin` is the sign of a fetch: browsers omit it when they follow a link.
+    let embedded = match headers.get(&DESTINATION) {
+        Some(destination) => destination != "document",
+        None => headers.contains_key(header::ORIGIN),
+    };
+    !embedded || sender(parts) != Sender::Foreign
+}
+
+fn sender(parts: &Parts) -> Sender {
     let headers = &parts.headers;
     if let Some(site) = headers.get(&SITE) {
         return match site.as_bytes() {
-            b"same-origin" => true,
-            // A typed address or a bookmark: only what a GET was declared for comes this way.
-            b"none" => parts.method == Method::GET,
-            _ => false,
+            b"same-origin" => Sender::Ours,
+            b"none" => Sender::Person,
+            _ => Sender::Foreign,
         };
     }
-    if let Some(origin) = headers.get(header::ORIGIN) {
-        return origin.to_str().is_ok_and(|origin| is_ours(origin, parts));
+    match headers.get(header::ORIGIN) {
+        Some(origin) if origin.to_str().is_ok_and(|origin| is_ours(origin, parts)) => Sender::Ours,
+        Some(_) => Sender::Foreign,
+        None => Sender::Unknown,
     }
-    !authority || is_datastar(headers)
 }
 
 /// Whether a request names its host as HTTP/1.1 requires: exactly once. HTTP/1.0 may omit it, HTTP/2 has it in the URI.
@@ -87,6 +128,27 @@ mod tests {
         }
         assert!(!admitted(Method::POST, true, &[]), "a cookie and neither header");
         assert!(!admitted(Method::POST, true, &[("sec-fetch-site", "none")]), "a typed address cannot post");
+    }
+
+    #[test]
+    fn law_08_only_a_link_from_another_site_may_set_a_cookie() {
+        let may = |method: &str, headers: &[(&str, &str)]| {
+            let mut request = Request::builder().method(method).uri("/").header("host", "app.example");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            may_set_cookie(&request.body(()).unwrap().into_parts().0, false)
+        };
+        let (cross, same) = (("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-origin"));
+        assert!(!may("POST", &[cross, ("sec-fetch-dest", "document")]));
+        assert!(!may("DELETE", &[("origin", "null")]));
+        assert!(may("POST", &[same]) && may("POST", &[]));
+        assert!(may("GET", &[cross]) && may("GET", &[cross, ("sec-fetch-dest", "document")]));
+        for destination in ["image", "iframe", "empty", ""] {
+            assert!(!may("GET", &[cross, ("sec-fetch-dest", destination)]), "{destination}");
+            assert!(may("GET", &[same, ("sec-fetch-dest", destination)]), "{destination}");
+        }
+        assert!(!may("GET", &[("origin", "http://evil.example")]) && may("GET", &[]));
     }
 
     #[test]

@@ -161,6 +161,9 @@ impl Page {
     /// For whoever has just proved who they are: an id that somebody else has seen, or planted, is then
     /// worth nothing. States of the old session stay with it. Windows that are open follow the new session
     /// once their streams are [closed](Endpoint::close_streams).
+    ///
+    /// The response to another site's POST sets no cookie. A sign-in that ends with one, as with SAML, answers it
+    /// with a 303 to a page of this site, which renews the session.
     #[must_use]
     pub fn renew_session(&self) -> SessionId {
         let (session, cookie) = self.inner.endpoint.settings().cookie.mint();
@@ -178,6 +181,7 @@ impl Page {
     #[must_use]
     pub fn set_cookie(&self) -> Option<HeaderValue> {
         let renewed = self.inner.collected.lock().renewed.clone();
+        let renewed = renewed.filter(|_| self.inner.visitor.sets_cookies());
         renewed.or_else(|| self.inner.visitor.set_cookie().cloned())
     }
 

@@ -14,6 +14,7 @@ pub struct Visitor {
     session: SessionId,
     cookie: Option<HeaderValue>,
     renewed: bool,
+    sets_cookies: bool,
 }
 
 impl Visitor {
@@ -38,7 +39,19 @@ impl Visitor {
                 identity?.viewer(session)
             }
         };
-        Ok(Self { viewer, session, cookie, renewed: carried == Carried::Invalid })
+        Ok(Self { viewer, session, cookie, renewed: carried == Carried::Invalid, sets_cookies: true })
+    }
+
+    /// This visitor, whose response sets a cookie only if `sets`.
+    pub(super) fn setting_cookies(mut self, sets: bool) -> Self {
+        self.sets_cookies = sets;
+        self.cookie = self.cookie.filter(|_| sets);
+        self
+    }
+
+    /// Whether the response may set a cookie: not that to another site's POST.
+    pub(super) const fn sets_cookies(&self) -> bool {
+        self.sets_cookies
     }
 
     /// Who looks.
@@ -54,6 +67,9 @@ impl Visitor {
     }
 
     /// The `Set-Cookie` that the answer must carry, if the session is new or signed with an old secret.
+    ///
+    /// `None` for a cross-site request with an unsafe method: its new session ends with the response, because
+    /// browsers leave the cookie out of such requests and a new one would replace it (law 8).
     #[must_use]
     pub const fn set_cookie(&self) -> Option<&HeaderValue> {
         self.cookie.as_ref()

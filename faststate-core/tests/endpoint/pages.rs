@@ -129,3 +129,22 @@ async fn law_08_a_page_knows_whether_its_own_site_asked() {
     assert!(!asked_by("origin", "http://there.example").await);
     assert!(!asked_by("x-nothing", "").await, "a cookie without evidence");
 }
+
+/// A payment page leads back with a POST, without the visitor's Lax cookie.
+#[tokio::test]
+async fn law_08_a_cross_site_post_is_anonymous_and_sets_no_cookie() {
+    let (_, client) = start();
+    let visited_by = async |method: &str, site: &str| {
+        let mut parts = head(None);
+        parts.method = method.parse().unwrap();
+        parts.headers.insert("sec-fetch-site", site.parse().unwrap());
+        client.endpoint.page(&parts).await.unwrap()
+    };
+    let page = visited_by("POST", "cross-site").await;
+    assert!(page.set_cookie().is_none() && !page.same_site());
+    assert_eq!(page.follow::<Note>().await.unwrap().text, "", "a handler can read it");
+    let _ = page.renew_session();
+    assert!(page.set_cookie().is_none(), "nor does a renewed session");
+    assert!(visited_by("GET", "cross-site").await.set_cookie().is_some(), "a link was followed");
+    assert!(visited_by("POST", "same-origin").await.set_cookie().is_some());
+}

@@ -8,9 +8,9 @@ use super::{Answer, Failure, count, ensure, fixture, nobody_follows, page, tool,
 /// endpoint](fixture::endpoint), serve these:
 ///
 /// ```text
-/// GET /page      with a page and the viewer's counter as arguments: `fixture::page`, as HTML
-/// GET /missing   fails with the error of `page.follow_id::<fixture::Vault>("none")`
-/// GET /broken    fails with `fixture::INTERNAL`
+/// GET, POST /page  with a page and the viewer's counter as arguments: `fixture::page`, as HTML
+/// GET /missing     fails with the error of `page.follow_id::<fixture::Vault>("none")`
+/// GET /broken      fails with `fixture::INTERNAL`
 /// ```
 ///
 /// # Errors
@@ -18,6 +18,7 @@ use super::{Answer, Failure, count, ensure, fixture, nobody_follows, page, tool,
 pub async fn pages_are_the_viewers(address: SocketAddr) -> Result<(), Failure> {
     a_page_shows_and_follows(address).await?;
     a_page_has_the_sessions_cookie(address).await?;
+    another_site_sets_no_cookie(address).await?;
     errors_are_pages(address).await
 }
 
@@ -63,9 +64,32 @@ async fn a_page_has_the_sessions_cookie(address: SocketAddr) -> Result<(), Failu
     let counts = answer.header("set-cookie").is_none() && text.contains(r#""text":"mine""#);
     ensure!(counts, PROMISE, "its event was answered {text}");
 
-    let mut stranger = tool(address, PROMISE).with_cookie("faststate=forged");
+    let name = client.cookie().and_then(|cookie| cookie.split('=').next()).unwrap_or_default();
+    let mut stranger = tool(address, PROMISE).with_cookie(format!("{name}=forged"));
     let answer = stranger.get("/page").await?;
     ensure!(answer.header("set-cookie").is_some(), PROMISE, "a cookie that is not valid stays");
+    Ok(())
+}
+
+async fn another_site_sets_no_cookie(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str =
+        "a page that another site requests sets no cookie, unless a link is followed (law 8)";
+    for (method, headers, sets) in [
+        ("POST", [("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")], false),
+        ("POST", [("sec-fetch-site", "same-site"), ("sec-fetch-dest", "document")], false),
+        ("POST", [("origin", "http://pay.example"), ("accept", "*/*")], false),
+        ("POST", [("origin", "null"), ("accept", "*/*")], false),
+        ("POST", [("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "document")], true),
+        ("GET", [("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")], true),
+        ("GET", [("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "iframe")], false),
+    ] {
+        let client = tool(address, PROMISE);
+        let mut client = headers.iter().fold(client, |client, (name, value)| client.with(name, *value));
+        let answer = client.send(method, "/page", "").await?;
+        let set = answer.header("set-cookie").is_some();
+        ensure!(set == sets, PROMISE, "{method} with {headers:?} sets a cookie: {set}");
+        html(answer, 200, PROMISE).await?;
+    }
     Ok(())
 }
 
