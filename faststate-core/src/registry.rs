@@ -17,6 +17,7 @@ mod look;
 mod metrics;
 mod migration;
 mod mistakes;
+mod new_sessions;
 mod nodes;
 mod presence;
 mod read_only;
@@ -42,7 +43,6 @@ use std::{
 
 use async_trait::async_trait;
 
-pub(crate) use self::attempt::{Attempt, Update};
 #[cfg(feature = "inspector")]
 pub use self::watch::{Seen, Watcher};
 pub use self::{
@@ -56,8 +56,13 @@ pub use self::{
     config::StateConfig,
     error::{BuildError, Error},
     mistakes::Part,
+    new_sessions::NewSessions,
     read_only::ReadOnly,
     state_registry::StateRegistry,
+};
+pub(crate) use self::{
+    attempt::{Attempt, Update},
+    new_sessions::{Caps, NewSession},
 };
 use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
 
@@ -170,6 +175,14 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Has a gatekeeper told of revocations, here or on another node, for as long as it lives.
     fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>);
+
+    /// The table of sessions whose cookie has not come back, which an endpoint adds its new ones to: it bounds what
+    /// they hold.
+    ///
+    /// Nothing, unless it is implemented: what wraps a registry passes it on.
+    fn new_sessions(&self) -> Option<Arc<NewSessions>> {
+        None
+    }
 
     /// Whether the store did not answer when it was asked last about the key, so that what this node shows
     /// of it may be stale.

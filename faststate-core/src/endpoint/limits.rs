@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 
+use crate::registry::Caps;
+
 /// What one node takes on; 0 stands for no limit.
 ///
 /// At a limit a request is answered with a problem, and nothing that goes on is ended (law 6).
@@ -27,6 +29,11 @@ pub struct Limits {
     pub streams_per_address: usize,
     /// Topics of one stream: 32.
     pub topics_per_stream: usize,
+    /// New sessions whose cookie has not come back yet, of this node: 10,000. Beyond it the oldest are forgotten.
+    pub new_sessions: usize,
+    /// The same of one address, counted as `streams_per_address`: 1,000. Beyond it the address's own oldest are
+    /// forgotten.
+    pub new_sessions_per_address: usize,
 }
 
 impl Default for Limits {
@@ -37,6 +44,8 @@ impl Default for Limits {
             streams_per_session: 64,
             streams_per_address: 1_000,
             topics_per_stream: 32,
+            new_sessions: 10_000,
+            new_sessions_per_address: 1_000,
         }
     }
 }
@@ -75,6 +84,17 @@ impl Limits {
     pub const fn with_topics_per_stream(mut self, topics: usize) -> Self {
         self.topics_per_stream = topics;
         self
+    }
+
+    /// These limits, with so many new sessions whose cookie has not come back, of this node and of one address.
+    #[must_use]
+    pub const fn with_new_sessions(mut self, of_node: usize, per_address: usize) -> Self {
+        (self.new_sessions, self.new_sessions_per_address) = (of_node, per_address);
+        self
+    }
+
+    pub(super) const fn new_sessions(&self) -> Caps {
+        Caps { node: limit(self.new_sessions), address: limit(self.new_sessions_per_address) }
     }
 }
 

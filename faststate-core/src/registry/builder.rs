@@ -26,7 +26,7 @@ use super::{
     upkeep::{keep_instances, keep_store, look_again},
 };
 use crate::{
-    BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, View,
+    BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, Scope, View,
     event::Resources,
     key::check_name,
     metrics::{EventMeter, StateMeter, StoreMeter},
@@ -210,6 +210,7 @@ impl RegistryBuilder {
             let Some(store) = stores.get(named).map(Arc::clone) else { continue };
             let meter = Arc::clone(meters.entry(named.to_owned()).or_default());
             let reload_limit = Arc::clone(limits.entry(named.to_owned()).or_insert_with(ReloadLimit::new));
+            let is_sessions = matches!(config.scope, Scope::Session | Scope::Component);
             let home = match config.every {
                 None => Home { store, guard: guards.get(named).map(Arc::clone), meter, reload_limit },
                 Some(interval) => {
@@ -218,10 +219,12 @@ impl RegistryBuilder {
                     Home { store, guard: None, meter, reload_limit }
                 }
             };
+            let home = if is_sessions { home.returning(&shared.new_sessions) } else { home };
             states.insert(name, finish(home, Arc::clone(&shared)));
         }
         // Set once, here.
         let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
+        shared.new_sessions.belong_to(states.values().map(Arc::downgrade).collect());
         let registry =
             Arc::new(StateRegistry { states, stores, meters, shared, mistakes: Mistakes::default() });
         let weak = Arc::downgrade(&registry);

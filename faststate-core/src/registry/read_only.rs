@@ -145,6 +145,10 @@ impl Registry for ReadOnly {
         self.registry.guard(gatekeeper);
     }
 
+    fn new_sessions(&self) -> Option<Arc<super::NewSessions>> {
+        self.registry.new_sessions()
+    }
+
     fn is_stale(&self, key: &Key) -> bool {
         self.registry.is_stale(key)
     }

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Gatekeeper, nodes::Nodes, states::AnyStates};
+use super::{Error, Gatekeeper, NewSessions, nodes::Nodes, states::AnyStates};
 use crate::{
     Handle, Key, ReactiveState, Revocation,
     broadcast::{Broadcaster, Change},
@@ -36,6 +36,7 @@ pub(super) struct Shared {
     pub(super) deadline: Duration,
     pub(super) started: Instant,
     pub(super) nodes: Option<Nodes>,
+    pub(super) new_sessions: Arc<NewSessions>,
     /// This node's name.
     pub(super) node: Arc<str>,
     gatekeepers: Mutex<Vec<Weak<dyn Gatekeeper>>>,
@@ -67,6 +68,7 @@ impl Shared {
             deadline,
             started: Instant::now(),
             nodes: broadcaster.map(Nodes::new),
+            new_sessions: NewSessions::new(),
             node,
             gatekeepers: Mutex::default(),
             #[cfg(feature = "inspector")]

@@ -223,6 +223,10 @@ impl Registry for StateRegistry {
         self.states(key.state()).map_or(0, |states| states.followers(key))
     }
 
+    fn new_sessions(&self) -> Option<Arc<super::NewSessions>> {
+        Some(Arc::clone(&self.shared.new_sessions))
+    }
+
     fn is_stale(&self, key: &Key) -> bool {
         self.states(key.state()).is_ok_and(|states| states.is_stale(key))
     }

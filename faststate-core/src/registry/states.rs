@@ -17,6 +17,7 @@ use super::{
     Access, Attempt, Audience, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
     arriving::Arriving,
     instance::{Current, Instance, Slot},
+    new_sessions::{NewSessions, Returning},
     nodes::Nodes,
     presence::TellsState,
     reload::{ReloadLimit, Reloads},
@@ -57,6 +58,14 @@ pub(super) struct Home {
     pub(super) meter: Arc<StoreMeter>,
     /// Of all states in this store.
     pub(super) reload_limit: Arc<ReloadLimit>,
+}
+
+impl Home {
+    /// The same for a state that sessions own: the records of new ones stay in memory.
+    pub(super) fn returning(self, sessions: &Arc<NewSessions>) -> Self {
+        let store = Returning { store: self.store, sessions: Arc::clone(sessions) };
+        Self { store: Arc::new(store), ..self }
+    }
 }
 
 /// A state as this node has it.
@@ -143,6 +152,8 @@ pub(super) trait AnyStates: Send + Sync {
     async fn upkeep(&self);
     /// Lets every idle instance go.
     fn let_go(&self);
+    /// Lets these instances go, those of this state that are idle.
+    fn let_go_of(&self, keys: &[Key]);
 }
 
 #[async_trait]
@@ -314,6 +325,11 @@ impl<S: ReactiveState> AnyStates for States<S> {
     fn let_go(&self) {
         self.let_go_idle(Duration::ZERO);
     }
+
+    fn let_go_of(&self, keys: &[Key]) {
+        let gone = keys.iter().filter(|key| key.state() == S::NAME && self.remove_idle(key)).count();
+        self.shared.instances_leave(gone);
+    }
 }
 
 impl<S: ReactiveState> States<S> {
@@ -397,6 +413,7 @@ impl<S: ReactiveState> States<S> {
         if let Some(instance) = self.loaded(key) {
             return Ok(instance);
         }
+        self.shared.new_sessions.note(key)?;
         if !self.shared.instance_enters() {
             self.shared.make_room();
             if !self.shared.instance_enters() {

@@ -16,7 +16,7 @@ use super::{
     state_registry::StateRegistry,
     states::{AnyStates, States},
 };
-use crate::{ReactiveState, Store, store::StoreError};
+use crate::{Key, ReactiveState, Store, store::StoreError};
 
 /// How long an unused instance stays in memory.
 const IDLE: Duration = Duration::from_secs(60);
@@ -177,11 +177,20 @@ impl<S: ReactiveState> States<S> {
         }
         let key = instance.key.clone();
         drop(instance);
-        let is_unused = |instance: &Arc<Instance<S>>| Arc::strong_count(instance) == 1 && instance.is_idle();
         let removed =
             self.instances.remove_if(&key, |_, instance| instance.is_empty() && is_unused(instance));
         self.shared.instances_leave(usize::from(removed.is_some()));
     }
+
+    /// Removes an instance that nobody follows, uses or waits for; says whether it did.
+    pub(super) fn remove_idle(&self, key: &Key) -> bool {
+        self.instances.remove_if(key, |_, instance| is_unused(instance)).is_some()
+    }
+}
+
+/// Whether nobody follows an instance, uses it or waits for it.
+fn is_unused<S: ReactiveState>(instance: &Arc<Instance<S>>) -> bool {
+    Arc::strong_count(instance) == 1 && instance.is_idle()
 }
 
 /// Whether the life of an instance's record is to be extended: it is followed or was used, and a quarter

@@ -1,0 +1,407 @@
+//! New sessions, until their clients send the cookie back.
+//!
+//! A client that ignores cookies begins a session with each request, so nothing bounds what such sessions hold but
+//! this: they have a limited number of places in memory, of the node and of each address, and the newest displace
+//! the oldest. Their records reach the store once a request has carried the cookie.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use super::{Error, states::AnyStates};
+use crate::{
+    EventId, Key, Scope, SessionId, Version,
+    store::{Expect, Loaded, Receipt, Record, Saving, Store, StoreError},
+};
+
+/// The most bytes that the records of one new session have.
+const SESSION_BYTES: usize = 64 * 1024;
+/// The same of all of them; beyond it the oldest are displaced.
+const ALL_BYTES: usize = 32 * 1024 * 1024;
+/// How many events that began sessions are known.
+const FIRSTS: usize = 10_000;
+/// The most instances of one new session.
+const SESSION_INSTANCES: usize = 64;
+
+/// How many new sessions a node, and one address, may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caps {
+    pub(crate) node: usize,
+    pub(crate) address: usize,
+}
+
+/// The new sessions of one registry, which its endpoints tell of them.
+///
+/// # Locking
+/// `order` guards which places there are, `firsts` the events that sessions began with; neither is held across an
+/// await or while another lock is taken. A
+/// place's `records` are behind an asynchronous lock: a session's saves wait while its records move to the store.
+pub struct NewSessions {
+    places: DashMap<SessionId, Arc<Place>>,
+    order: Mutex<Order>,
+    /// How many places there are, so that nothing is looked up where there are none.
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+    /// The events that sessions began with, so that they are known when they are repeated with the cookie.
+    firsts: Mutex<Firsts>,
+    /// The instances that displaced sessions leave.
+    states: OnceLock<Vec<Weak<dyn AnyStates>>>,
+}
+
+/// One new session.
+struct Place {
+    session: SessionId,
+    address: Option<IpAddr>,
+    number: u64,
+    /// Requests that are being answered: until then it is not displaced.
+    requests: AtomicUsize,
+    instances: Mutex<Vec<Key>>,
+    records: tokio::sync::Mutex<Records>,
+}
+
+#[derive(Default)]
+struct Records {
+    kept: HashMap<Key, Kept>,
+    /// Whether they have moved to the store.
+    moved: bool,
+}
+
+struct Kept {
+    record: Record,
+    receipts: Vec<Receipt>,
+    store: Arc<dyn Store>,
+}
+
+#[derive(Default)]
+struct Order {
+    next: u64,
+    all: BTreeMap<u64, Arc<Place>>,
+    addresses: HashMap<Option<IpAddr>, BTreeSet<u64>>,
+}
+
+/// The latest events that began sessions.
+#[derive(Default)]
+struct Firsts {
+    events: HashMap<SessionId, EventId>,
+    order: VecDeque<SessionId>,
+}
+
+/// A new session whose request is being answered.
+pub(crate) struct NewSession {
+    place: Arc<Place>,
+}
+
+impl NewSessions {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            places: DashMap::new(),
+            order: Mutex::default(),
+            count: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            firsts: Mutex::default(),
+            states: OnceLock::new(),
+        })
+    }
+
+    /// Names the states whose instances displaced sessions leave. Once.
+    pub(super) fn belong_to(&self, states: Vec<Weak<dyn AnyStates>>) {
+        let _ = self.states.set(states);
+    }
+
+    /// Gives a session that has just begun a place, which it keeps at least while its request is answered.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where requests of as many new sessions as may be are being answered.
+    pub(crate) fn begin(
+        &self,
+        session: SessionId,
+        address: Option<IpAddr>,
+        caps: Caps,
+    ) -> Result<Arc<NewSession>, Error> {
+        let (place, displaced) = {
+            let mut order = self.order.lock();
+            let mut displaced = Vec::new();
+            if order.addresses.get(&address).is_some_and(|own| own.len() >= caps.address) {
+                let oldest = order.oldest_idle(Some(address));
+                displaced
+                    .push(order.take(oldest.ok_or(Error::Busy("too many new sessions of your address"))?));
+            }
+            if order.all.len() >= caps.node || self.bytes.load(Ordering::Relaxed) >= ALL_BYTES {
+                let oldest = order.oldest_idle(None);
+                displaced.push(order.take(oldest.ok_or(Error::Busy("too many new sessions"))?));
+            }
+            let number = order.next;
+            order.next += 1;
+            let place = Arc::new(Place {
+                session,
+                address,
+                number,
+                requests: AtomicUsize::new(1),
+                instances: Mutex::default(),
+                records: tokio::sync::Mutex::default(),
+            });
+            order.all.insert(number, Arc::clone(&place));
+            order.addresses.entry(address).or_default().insert(number);
+            (place, displaced)
+        };
+        self.places.insert(session, Arc::clone(&place));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        displaced.into_iter().flatten().for_each(|place| self.forget(&place));
+        Ok(Arc::new(NewSession { place }))
+    }
+
+    /// Moves the records of a session to the store if it was new: a request has carried its cookie.
+    pub(crate) async fn returned(&self, session: &SessionId) {
+        let Some(place) = self.place(session) else { return };
+        let mut records = place.records.lock().await;
+        let keys: Vec<Key> = records.kept.keys().cloned().collect();
+        for key in keys {
+            let Some(Kept { record, receipts, store }) = records.kept.get(&key) else { continue };
+            // Another node may have saved one meanwhile, which then counts.
+            if let Err(error) = store.save(&key, record, Expect::Absent, receipts.last()).await {
+                tracing::warn!(
+                    ?key,
+                    error = &error as &dyn std::error::Error,
+                    "a new session is not saved yet"
+                );
+                return;
+            }
+            records.kept.remove(&key);
+        }
+        records.moved = true;
+        drop(records);
+        let found = { self.order.lock().take(place.number) };
+        if let Some(place) = found {
+            self.places.remove(&place.session);
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the event that a new session begins with.
+    pub(crate) fn begins_with(&self, session: SessionId, event: EventId) {
+        let mut firsts = self.firsts.lock();
+        if firsts.order.len() >= FIRSTS
+            && let Some(oldest) = firsts.order.pop_front()
+        {
+            firsts.events.remove(&oldest);
+        }
+        firsts.order.push_back(session);
+        firsts.events.insert(session, event);
+    }
+
+    /// Whether the session began with this event.
+    pub(crate) fn began_with(&self, session: &SessionId, event: &EventId) -> bool {
+        self.firsts.lock().events.get(session) == Some(event)
+    }
+
+    /// Notes an instance that is to be made, if it belongs to a new session.
+    pub(super) fn note(&self, key: &Key) -> Result<(), Error> {
+        let Some(place) = self.owner(key) else { return Ok(()) };
+        let mut instances = place.instances.lock();
+        if instances.len() >= SESSION_INSTANCES {
+            return Err(Error::Busy("too many instances of a new session"));
+        }
+        instances.push(key.clone());
+        Ok(())
+    }
+
+    fn forget(&self, place: &Place) {
+        self.places.remove(&place.session);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        let instances = std::mem::take(&mut *place.instances.lock());
+        for states in self.states.get().into_iter().flatten().filter_map(Weak::upgrade) {
+            states.let_go_of(&instances);
+        }
+        // Nobody saves for it any more: no request of it is being answered.
+        if let Ok(mut records) = place.records.try_lock() {
+            let bytes: usize = records.kept.drain().map(|(_, kept)| kept.record.data.len()).sum();
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn place(&self, session: &SessionId) -> Option<Arc<Place>> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.places.get(session).map(|place| Arc::clone(&place))
+    }
+
+    /// The place of the new session that a key belongs to.
+    fn owner(&self, key: &Key) -> Option<Arc<Place>> {
+        if self.count.load(Ordering::Relaxed) == 0
+            || !matches!(key.scope(), Scope::Session | Scope::Component)
+        {
+            return None;
+        }
+        let id = u128::from_str_radix(&key.owner()?, 16).ok()?;
+        self.place(&SessionId::from_bytes(id.to_be_bytes()))
+    }
+}
+
+impl Order {
+    /// The oldest place, of an address or of all, none of whose requests is being answered.
+    fn oldest_idle(&self, address: Option<Option<IpAddr>>) -> Option<u64> {
+        let is_idle = |number: &u64| {
+            self.all.get(number).is_some_and(|place| place.requests.load(Ordering::Acquire) == 0)
+        };
+        match address {
+            Some(address) => self.addresses.get(&address)?.iter().copied().find(is_idle),
+            None => self.all.keys().copied().find(is_idle),
+        }
+    }
+
+    fn take(&mut self, number: u64) -> Option<Arc<Place>> {
+        let place = self.all.remove(&number)?;
+        if let Some(own) = self.addresses.get_mut(&place.address) {
+            own.remove(&number);
+            if own.is_empty() {
+                self.addresses.remove(&place.address);
+            }
+        }
+        Some(place)
+    }
+}
+
+impl Drop for NewSession {
+    fn drop(&mut self) {
+        self.place.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for NewSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NewSession").field(&self.place.session).finish()
+    }
+}
+
+impl fmt::Debug for NewSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewSessions").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+/// A store of states that sessions own: the records of new sessions stay in memory.
+#[derive(Debug)]
+pub(super) struct Returning {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) sessions: Arc<NewSessions>,
+}
+
+impl Returning {
+    /// The records of the new session that the key belongs to, unless they are in the store.
+    async fn kept<T>(&self, key: &Key, look: impl FnOnce(&mut Records) -> T + Send) -> Option<T> {
+        let place = self.sessions.owner(key)?;
+        let mut records = place.records.lock().await;
+        if records.moved { None } else { Some(look(&mut records)) }
+    }
+
+    fn keep(
+        &self,
+        records: &mut Records,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        let before = records.kept.get(key);
+        if before.is_some_and(|kept| receipt.is_some_and(|receipt| kept.receipts.contains(receipt))) {
+            return Ok(Saving::Duplicate);
+        }
+        let found = before.map_or(Expect::Absent, |kept| Expect::Version(kept.record.version));
+        if found != expect {
+            return Ok(Saving::Conflict);
+        }
+        let freed = before.map_or(0, |kept| kept.record.data.len());
+        let others: usize = records.kept.values().map(|kept| kept.record.data.len()).sum::<usize>() - freed;
+        if others + record.data.len() > SESSION_BYTES {
+            let detail =
+                format!("a new session has at most {SESSION_BYTES} bytes until its cookie comes back");
+            return Err(StoreError::Full(detail.into()));
+        }
+        self.sessions.bytes.fetch_add(record.data.len(), Ordering::Relaxed);
+        self.sessions.bytes.fetch_sub(freed, Ordering::Relaxed);
+        let mut receipts = records.kept.remove(key).map_or_else(Vec::new, |kept| kept.receipts);
+        receipts.extend(receipt.filter(|receipt| !receipt.is_minted()));
+        let kept = Kept { record: record.clone(), receipts, store: Arc::clone(&self.store) };
+        records.kept.insert(key.clone(), kept);
+        Ok(Saving::Saved)
+    }
+}
+
+#[async_trait]
+impl Store for Returning {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        let look = |records: &mut Records| match records.kept.get(key) {
+            Some(kept) => Loaded {
+                record: Some(kept.record.clone()),
+                receipt: receipt.is_some_and(|receipt| kept.receipts.contains(receipt)),
+            },
+            None => Loaded { record: None, receipt: false },
+        };
+        match self.kept(key, look).await {
+            Some(loaded) => Ok(loaded),
+            None => self.store.load(key, receipt).await,
+        }
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        match self.kept(key, |records| self.keep(records, key, record, expect, receipt)).await {
+            Some(saved) => saved,
+            None => self.store.save(key, record, expect, receipt).await,
+        }
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        let remove = |records: &mut Records| {
+            let is_there = records.kept.get(key).is_some_and(|kept| kept.record.version == version);
+            if is_there && let Some(kept) = records.kept.remove(key) {
+                self.sessions.bytes.fetch_sub(kept.record.data.len(), Ordering::Relaxed);
+            }
+            is_there
+        };
+        match self.kept(key, remove).await {
+            Some(deleted) => Ok(deleted),
+            None => self.store.delete(key, version).await,
+        }
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        match self.kept(key, |records| records.kept.contains_key(key)).await {
+            Some(found) => Ok(found),
+            None => self.store.touch(key, ttl).await,
+        }
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.store.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+
+    fn settles_within(&self) -> Duration {
+        self.store.settles_within()
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.store.flush().await
+    }
+}
