@@ -34,7 +34,7 @@ impl Scope {
         }
     }
 
-    const fn has_owner(self) -> bool {
+    pub(crate) const fn has_owner(self) -> bool {
         matches!(self, Self::Session | Self::User | Self::Component)
     }
 

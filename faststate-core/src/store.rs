@@ -19,7 +19,7 @@ pub use self::{
     queue::{Lanes, Queue, Waiting},
     write_behind::WriteBehind,
 };
-use crate::{BoxError, EventId, Key, Version};
+use crate::{BoxError, EventId, Key, Version, Viewer};
 
 /// How long a store keeps a caller's receipt, by its own clock.
 pub const RECEIPT_KEPT: Duration = Duration::from_secs(600);
@@ -237,7 +237,7 @@ pub enum Saving {
     Duplicate,
 }
 
-/// Proof that an event was applied to a key: 128 bits of SHA-256 over key, event and event id.
+/// Proof that an event was applied to a key: 128 bits of SHA-256 over key, event, event id and sender.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Receipt {
     digest: [u8; 16],
@@ -248,11 +248,26 @@ impl Receipt {
     /// The receipt of a caller's event id.
     #[must_use]
     pub fn new(key: &Key, event: &str, id: &EventId) -> Self {
+        Self::of(key, event, id, &[])
+    }
+
+    /// The receipt of an event id of this viewer's: the same id of another session is another event.
+    ///
+    /// An instance that a session or a user owns has no other senders. A client whose cookie has not come back
+    /// cannot be told from others like it.
+    pub(crate) fn from_viewer(key: &Key, event: &str, id: &EventId, viewer: &Viewer) -> Self {
+        let bound = !key.scope().has_owner() && !viewer.is_unconfirmed();
+        let sender = viewer.session_id().filter(|_| bound);
+        Self::of(key, event, id, sender.map_or(&[], |session| session.as_bytes()))
+    }
+
+    fn of(key: &Key, event: &str, id: &EventId, sender: &[u8]) -> Self {
         let mut hash = Sha256::new();
         for part in [key.as_str(), event, id.as_str()] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
+        hash.update(sender);
         let mut digest = [0; 16];
         digest.copy_from_slice(&hash.finalize()[..16]);
         Self { digest, minted: false }

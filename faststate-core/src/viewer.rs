@@ -52,6 +52,8 @@ impl fmt::Debug for SessionId {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Viewer {
     session: Option<SessionId>,
+    /// Whether the session is new, and no request has carried its cookie.
+    unconfirmed: bool,
     user: Option<String>,
     roles: Vec<String>,
 }
@@ -81,6 +83,16 @@ impl Viewer {
     pub fn with_role(mut self, role: impl Into<String>) -> Self {
         self.roles.push(role.into());
         self
+    }
+
+    /// This viewer, whose session is new: no request has carried its cookie.
+    pub(crate) const fn unconfirmed(mut self) -> Self {
+        self.unconfirmed = true;
+        self
+    }
+
+    pub(crate) const fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed
     }
 
     /// The session, if the request had one.

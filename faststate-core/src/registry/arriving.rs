@@ -78,7 +78,8 @@ impl<S: ReactiveState> States<S> {
         };
         // What is disabled costs a look at a flag.
         let span = tracing::debug_span!("turn", ?key, event = name, id = tracing::field::Empty);
-        let receipt = id.as_ref().map_or_else(Receipt::minted, |id| Receipt::new(key, name, id));
+        let receipt =
+            id.as_ref().map_or_else(Receipt::minted, |id| Receipt::from_viewer(key, name, id, &viewer));
         let preparing = std::panic::AssertUnwindSafe(attempt.prepare(scene)).catch_unwind();
         let mut preparing = preparing.map(move |prepared| match prepared {
             Ok((attempt, Ok(()))) => Ok(attempt),
