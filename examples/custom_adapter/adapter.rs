@@ -99,7 +99,7 @@ where
         if self.endpoint.answers(request.uri().path()) {
             return self.endpoint.respond(request, Some(peer)).await.map(Either::Left);
         }
-        if let Some(refusal) = self.endpoint.refusal(request.version(), request.headers()) {
+        if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
             return refusal.map(Either::Left);
         }
         let (visit, (head, body)) = (Visit::new(self.endpoint), request.into_parts());

@@ -52,7 +52,7 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        if let Some(refusal) = self.endpoint.refusal(request.version(), request.headers()) {
+        if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
             return Box::pin(async move { Ok(refusal.map(Body::new)) });
         }
         let visit = Visit::new(self.endpoint.clone());

@@ -15,10 +15,12 @@ mod follow;
 mod guard;
 mod head_copy;
 mod health;
+mod hosts;
 mod identity;
 #[cfg(feature = "inspector")]
 mod inspector;
 mod limits;
+mod log_limit;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod nest;
@@ -39,7 +41,7 @@ use std::{
     fmt,
     future::Future,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -65,14 +67,18 @@ pub use self::{
 use self::{
     event::Target,
     health::Figures,
+    hosts::Hosts,
     identity::Identify,
     route::{Found, Routes},
-    session::{Carried, Cookie},
+    session::{Carried, Cookie, Listening, Second},
     streams::Streams,
 };
 #[cfg(feature = "serve")]
 pub(crate) use self::{head_copy::HEAD_BYTES, limits::network};
-use crate::{BoxError, Error, Registry, Revocation, Viewer, registry::Part};
+use crate::{
+    BoxError, Error, Registry, Revocation, Viewer,
+    registry::{NewSessions, Part},
+};
 
 /// Everything under `/faststate`, and the events that have paths of their own.
 ///
@@ -84,12 +90,20 @@ pub struct Endpoint {
     routes: Arc<Routes>,
     streams: Arc<Streams>,
     figures: Arc<Figures>,
+    new_sessions: Option<Arc<NewSessions>>,
+    /// Where `serve` listens.
+    listening: Listening,
     settings: Arc<Settings>,
 }
+
+/// The other end of a connection, among the extensions of a request that goes to the application.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 #[derive(Clone)]
 struct Settings {
     cookie: Cookie,
+    hosts: Option<Hosts>,
     identify: Option<Identify>,
     limits: Limits,
     trusted_proxy: Option<HeaderName>,
@@ -107,8 +121,10 @@ impl Endpoint {
     /// The endpoint of a registry, with a random secret, no identity, and the bundle from the CDN.
     #[must_use]
     pub fn new(registry: Arc<dyn Registry>) -> Self {
+        let listening = Arc::new(OnceLock::new());
         let settings = Settings {
-            cookie: Cookie::new(),
+            cookie: Cookie::new(Arc::clone(&listening)),
+            hosts: None,
             identify: None,
             limits: Limits::default(),
             trusted_proxy: None,
@@ -126,9 +142,11 @@ impl Endpoint {
         registry.guard(gatekeeper);
         Self {
             routes: Arc::new(Routes::new(registry.routes())),
+            new_sessions: registry.new_sessions(),
             registry,
             streams,
             figures: Arc::default(),
+            listening,
             settings: Arc::new(settings),
         }
     }
@@ -139,19 +157,23 @@ impl Endpoint {
         self.with(|settings| settings.cookie.sign_with(secret))
     }
 
-    /// Whether browsers send the session cookie over TLS only (off).
+    /// Whether the site is served over TLS, by a proxy (off). Browsers then send the session cookie over TLS only,
+    /// its name begins with `__Host-`, so that no other host of the domain can set it, and the pages of this site
+    /// are those of `https`.
     #[must_use]
     pub fn secure_cookies(self, secure: bool) -> Self {
         self.with(|settings| settings.cookie.secure(secure))
     }
 
-    /// The session cookie's name (`faststate`). It is part of the signature.
+    /// The session cookie's name. Unless set it is `faststate_` and eight digits that follow from the secret, so that
+    /// two applications on one host do not replace each other's sessions (browsers share cookies between ports);
+    /// without a secret, `faststate_` and the port. It is part of the signature.
     #[must_use]
     pub fn cookie_name(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.with(|settings| settings.cookie.rename(name.into()))
     }
 
-    /// How long browsers keep the session cookie (a year).
+    /// How long browsers keep the session cookie (a year). It is renewed once a quarter of that has passed.
     #[must_use]
     pub fn cookie_max_age(self, age: Duration) -> Self {
         self.with(|settings| settings.cookie.max_age(age))
@@ -169,6 +191,18 @@ impl Endpoint {
         F: Future<Output: IntoIdentity> + Send + 'static,
     {
         self.with(|settings| settings.identify = Some(Identify::new(identify)))
+    }
+
+    /// The hosts that this server answers for, as `Host` names them: `app.example` with any port,
+    /// `app.example:8443` with this one, `.app.example` for it and every name below.
+    ///
+    /// A name that another site controls may be made to lead here, and its pages are then of the same origin (DNS
+    /// rebinding). Events, streams and pages under any other name are answered 421. Unless set, a server that
+    /// [`serve`](crate::serve::FastState::serve) has listen on loopback answers for loopback names alone, and any
+    /// other server for every name; so does one behind a [trusted proxy](Self::trusted_proxy_header).
+    #[must_use]
+    pub fn hosts(self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.with(|settings| settings.hosts = Some(Hosts::new(hosts)))
     }
 
     /// What this node takes on.
@@ -273,9 +307,9 @@ impl Endpoint {
                 let span = tracing::debug_span!("event", state, event, id = tracing::field::Empty);
                 let target = Target { state, event, id: id.as_deref() };
                 if span.is_disabled() {
-                    return event::answer(self, target, &parts, body).await;
+                    return event::answer(self, target, &parts, body, peer).await;
                 }
-                Box::pin(event::answer(self, target, &parts, body).instrument(span)).await
+                Box::pin(event::answer(self, target, &parts, body, peer).instrument(span)).await
             }
             // What is rarer than events is in a box: this future is no larger for it.
             Found::Stream => {
@@ -316,30 +350,24 @@ impl Endpoint {
         }
     }
 
-    /// The response to a request that no page may answer: one of HTTP/1.1 that does not name its host exactly once.
-    ///
-    /// [`respond`](Self::respond) refuses such requests itself, and so does a server of
-    /// `serve`; an adapter asks before anything else answers.
-    #[must_use]
-    pub fn refusal(&self, version: Version, headers: &HeaderMap) -> Option<Response<ReplyBody>> {
-        (!guard::names_one_host(version, headers)).then(|| Problem::host().page())
-    }
-
-    /// Who a request comes from, for application code outside pages. Put its cookie on the answer.
+    /// Who a request comes from, for application code outside pages. [Mark](Visitor::mark) the answer.
     ///
     /// # Errors
-    /// The identity closure's, or [`Error::TimedOut`] when it takes over 2 s.
+    /// The identity closure's, or [`Error::TimedOut`] when it takes over 2 s; [`Error::Host`] for a host that is not
+    /// among [`hosts`](Self::hosts); [`Error::Busy`] for more new sessions than one address may begin at a time.
     pub async fn visitor(&self, parts: &Parts) -> Result<Visitor, Error> {
-        self.identified(parts).await.map(|(visitor, _)| visitor)
+        self.check_host(&parts.headers, &parts.uri)?;
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+        Visitor::of(self, parts, self.carried(parts), self.address(&parts.headers, peer)).await
     }
 
-    /// The page that answers this request. Put its cookie on the answer.
+    /// The page that answers this request. [Mark](Page::mark) the answer.
     ///
     /// # Errors
     /// As [`visitor`](Self::visitor).
     pub async fn page(&self, parts: &Parts) -> Result<Page, Error> {
-        let (visitor, same_site) = self.identified(parts).await?;
-        Ok(Page::new(self.clone(), visitor, same_site))
+        let visitor = self.visitor(parts).await?;
+        Ok(Page::new(self.clone(), visitor, self.admits(parts, self.carried(parts))))
     }
 
     /// The registry.
@@ -390,11 +418,11 @@ impl Endpoint {
 
     /// The request's session cookie.
     fn carried(&self, parts: &Parts) -> Carried {
-        self.settings.cookie.read(&parts.headers)
+        self.settings.cookie.read(&parts.headers, Second::now())
     }
 
     fn admits(&self, parts: &Parts, carried: Carried) -> bool {
-        guard::admits(parts, self.has_authority(parts, carried))
+        guard::admits(parts, self.has_authority(parts, carried), self.scheme(&parts.headers))
     }
 
     /// Whether the request carries a cookie that may stand for a person.
@@ -404,13 +432,18 @@ impl Endpoint {
         carried != Carried::Nothing || own()
     }
 
-    /// The visitor, and whether the guard admits the request.
-    async fn identified(&self, parts: &Parts) -> Result<(Visitor, bool), Error> {
-        let carried = self.carried(parts);
-        let authority = self.has_authority(parts, carried);
-        let visitor = Visitor::of(parts, carried, &self.settings).await?;
-        let visitor = visitor.setting_cookies(guard::may_set_cookie(parts, authority));
-        Ok((visitor, guard::admits(parts, authority)))
+    /// Notes where the server listens. Before it serves.
+    #[cfg(feature = "serve")]
+    pub(crate) fn listens_on(&self, address: SocketAddr) {
+        let _ = self.listening.set(address);
+        #[cfg(feature = "metrics")]
+        if let Some(readers) = &self.settings.metrics {
+            readers.announce(Some(address), route::METRICS);
+        }
+        #[cfg(feature = "inspector")]
+        if let Some(inspector) = &self.settings.inspector {
+            inspector.announce(address);
+        }
     }
 
     fn address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {

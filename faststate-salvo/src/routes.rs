@@ -53,7 +53,7 @@ impl Handler for Pages {
         response: &mut Response,
         control: &mut FlowCtrl,
     ) {
-        if let Some(refusal) = self.endpoint.refusal(request.version(), request.headers()) {
+        if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
             write(refusal, response);
             control.skip_rest();
             return;

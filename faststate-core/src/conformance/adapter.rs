@@ -51,7 +51,7 @@ pub use self::{
         events_have_their_own_path_and_method, events_take_input_however_it_comes, ids_are_decoded_once,
     },
     goodbye::{a_client_that_goes_away_is_left, an_event_whose_client_hangs_up_is_applied},
-    guard::another_site_is_refused,
+    guard::{another_host_is_refused, another_site_is_refused},
     input::bad_input_is_told_and_changes_nothing,
     pages::pages_are_the_viewers,
     replies::{
@@ -62,7 +62,10 @@ pub use self::{
         a_half_closed_request_is_answered, heads_have_64_kib, pages_name_one_host, requests_name_one_host,
         server,
     },
-    session::{a_cookie_is_a_session, an_invalid_cookie_is_replaced, the_identity_decides},
+    session::{
+        a_cookie_is_a_session, an_invalid_cookie_is_replaced, ids_belong_to_their_session,
+        the_identity_decides, two_sessions_are_refused,
+    },
     streams::{
         a_stream_begins_with_a_snapshot_and_goes_on_with_frames, frames_arrive_at_once,
         nothing_is_lost_at_the_end, silence_is_broken_by_comments, streams_resume_where_they_were,
@@ -91,8 +94,11 @@ pub async fn all(address: SocketAddr) -> Result<(), Failure> {
     a_streamed_reply_arrives_as_it_is_written(address).await?;
     a_cookie_is_a_session(address).await?;
     an_invalid_cookie_is_replaced(address).await?;
+    two_sessions_are_refused(address).await?;
+    ids_belong_to_their_session(address).await?;
     the_identity_decides(address).await?;
     another_site_is_refused(address).await?;
+    another_host_is_refused(address).await?;
     a_body_has_64_kib(address).await?;
     half_a_body_is_no_event(address).await?;
     a_slow_request_is_a_request(address).await?;

@@ -88,7 +88,10 @@ impl Client {
     /// A request's head without the blank line that ends it, so that more headers can follow.
     #[must_use]
     pub fn head(&self, method: &str, target: &str) -> String {
-        let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\n", self.address);
+        let mut head = format!("{method} {target} HTTP/1.1\r\n");
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            let _ = write!(head, "host: {}\r\n", self.address);
+        }
         let cookie = self.cookie.as_deref().map(|cookie| ("cookie", cookie));
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in headers.chain(cookie) {

@@ -78,11 +78,12 @@ pub fn registry() -> Result<Arc<StateRegistry>, BuildError> {
         .build()
 }
 
-/// The endpoint that the suite expects an adapter to serve: identity, limits, secret and heartbeat.
+/// The endpoint that the suite expects an adapter to serve: identity, limits, secret, hosts and heartbeat.
 #[must_use]
 pub fn endpoint(registry: Arc<dyn Registry>) -> Endpoint {
     Endpoint::new(registry)
         .secret(secret())
+        .hosts(["127.0.0.1", "[::1]", "localhost"])
         .identity(identify)
         .limits(limits())
         .trusted_proxy_header(FORWARDED)

@@ -91,6 +91,12 @@ impl Bundle {
         )
     }
 
+    /// The script's source in a content security policy: this one file of the CDN, or this site.
+    #[cfg(feature = "inspector")]
+    pub(super) const fn source(&self) -> &'static str {
+        if self.0.is_some() { "'self'" } else { DATASTAR_CDN }
+    }
+
     /// The bundle, if this node serves it.
     pub(super) fn respond(&self, parts: &Parts) -> Option<Response<ReplyBody>> {
         let bytes = self.0.clone()?;

@@ -1,6 +1,7 @@
 //! An event over HTTP.
 
 use std::{
+    net::SocketAddr,
     pin::{Pin, pin},
     time::Duration,
 };
@@ -43,6 +44,7 @@ pub(super) async fn answer<B>(
     target: Target<'_>,
     parts: &Parts,
     body: B,
+    peer: Option<SocketAddr>,
 ) -> Response<ReplyBody>
 where
     B: Body + Send,
@@ -54,6 +56,9 @@ where
         let errors = FieldErrors::of(target.state, target.id);
         reply::problem(&problem.about(target.state, target.event, errors), patches)
     };
+    if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {
+        return refuse(Problem::of(&error));
+    }
     let carried = endpoint.carried(parts);
     if !endpoint.admits(parts, carried) {
         return refuse(Problem::cross_site());
@@ -62,11 +67,12 @@ where
         Ok(body) => body,
         Err(problem) => return refuse(*problem),
     };
-    let visitor = match Visitor::of(parts, carried, endpoint.settings()).await {
+    let address = endpoint.address(&parts.headers, peer);
+    let visitor = match Visitor::of(endpoint, parts, carried, address).await {
         Ok(visitor) => visitor,
         Err(error) => return refuse(Problem::of(&error)),
     };
-    if visitor.is_renewed() {
+    if visitor.is_refused() {
         return visitor.marked(refuse(Problem::session()));
     }
     let answer = match dispatch(endpoint, target, parts, &body, &visitor).await {
@@ -100,7 +106,8 @@ async fn dispatch(
     let input = Input::parse(parts.uri.query(), content_type, body)
         .map_err(|error| Box::new(Problem::input(&error, StatusCode::BAD_REQUEST)))?;
     let wants_view = !follows(parts, &key);
-    let call = Call { key: key.clone(), event: event.into(), viewer: viewer.clone(), input, id, wants_view };
+    let viewer = visitor.sender(endpoint, id.as_ref());
+    let call = Call { key: key.clone(), event: event.into(), viewer, input, id, wants_view };
     Ok((registry.dispatch(call).await.map_err(failed)?, key))
 }
 

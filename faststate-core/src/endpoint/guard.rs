@@ -1,6 +1,8 @@
 //! Who may send a request that carries somebody's authority.
 
-use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+
+use super::hosts::host;
 
 static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -21,12 +23,12 @@ enum Sender {
 
 /// Whether the endpoint may act on a request: refuses what another site made a browser send.
 ///
-/// Evidence of another site (`Sec-Fetch-Site`, else `Origin` against the host) is refused with or without
-/// a cookie. A request with `authority` (a cookie) must give evidence of this site, or at least carry
-/// `Datastar-Request`, which no other site can add without asking. Without a cookie and without evidence
+/// Evidence of another site (`Sec-Fetch-Site`, else `Origin` against scheme and host, else `Referer`) is refused
+/// with or without a cookie. A request with `authority` (a cookie) must give evidence of this site, or at least
+/// carry `Datastar-Request`, which no other site can add without asking. Without a cookie and without evidence
 /// there is no ambient authority: curl works.
-pub(super) fn admits(parts: &Parts, authority: bool) -> bool {
-    match sender(parts) {
+pub(super) fn admits(parts: &Parts, authority: bool, scheme: &str) -> bool {
+    match sender(parts, scheme) {
         Sender::Ours => true,
         // Only what a GET was declared for comes this way.
         Sender::Person => parts.method == Method::GET,
@@ -40,9 +42,9 @@ pub(super) fn admits(parts: &Parts, authority: bool) -> bool {
 /// Browsers leave a `SameSite=Lax` cookie out of cross-site requests, except when a link is followed. So a
 /// cross-site request without a cookie does not show that the client has none, and a new session would replace
 /// the client's own. Only a followed link begins a session from another site.
-pub(super) fn may_set_cookie(parts: &Parts, authority: bool) -> bool {
+pub(super) fn may_set_cookie(parts: &Parts, authority: bool, scheme: &str) -> bool {
     if !parts.method.is_safe() {
-        return admits(parts, authority);
+        return admits(parts, authority, scheme);
     }
     let headers = &parts.headers;
     // Without `Sec-Fetch-Dest`, `Origin` is the sign of a fetch: browsers omit it when they follow a link.
@@ -50,10 +52,10 @@ pub(super) fn may_set_cookie(parts: &Parts, authority: bool) -> bool {
         Some(destination) => destination != "document",
         None => headers.contains_key(header::ORIGIN),
     };
-    !embedded || sender(parts) != Sender::Foreign
+    !embedded || sender(parts, scheme) != Sender::Foreign
 }
 
-fn sender(parts: &Parts) -> Sender {
+fn sender(parts: &Parts, scheme: &str) -> Sender {
     let headers = &parts.headers;
     if let Some(site) = headers.get(&SITE) {
         return match site.as_bytes() {
@@ -62,10 +64,12 @@ fn sender(parts: &Parts) -> Sender {
             _ => Sender::Foreign,
         };
     }
-    match headers.get(header::ORIGIN) {
-        Some(origin) if origin.to_str().is_ok_and(|origin| is_ours(origin, parts)) => Sender::Ours,
-        Some(_) => Sender::Foreign,
-        None => Sender::Unknown,
+    let is_ours = |value: &HeaderValue| value.to_str().is_ok_and(|origin| is_ours(origin, parts, scheme));
+    match (headers.get(header::ORIGIN), headers.get(header::REFERER)) {
+        (Some(origin), _) if is_ours(origin) => Sender::Ours,
+        (None, Some(page)) if is_ours(page) => Sender::Unknown,
+        (None, None) => Sender::Unknown,
+        _ => Sender::Foreign,
     }
 }
 
@@ -81,21 +85,18 @@ pub(super) fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether an origin, or a page's address, has the scheme and the host that were asked.
+fn is_ours(address: &str, parts: &Parts, scheme: &str) -> bool {
+    let Some((theirs, rest)) = address.split_once("://") else { return false };
+    let Some(host) = host(&parts.headers, &parts.uri) else { return false };
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    let bare = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
+    theirs == scheme && bare(rest.split('/').next().unwrap_or_default()) == bare(host)
+}
+
 /// Whether Datastar sent the request, and understands patches.
 pub(super) fn is_datastar(headers: &HeaderMap) -> bool {
     headers.get(&DATASTAR).is_some_and(|value| value == "true")
-}
-
-/// Whether an origin is the host that was asked. The scheme cannot be compared: a proxy may end TLS.
-fn is_ours(origin: &str, parts: &Parts) -> bool {
-    let Some((scheme, origin)) = origin.split_once("://") else { return false };
-    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let Some(host) = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)) else {
-        return false;
-    };
-    let port = if scheme == "https" { ":443" } else { ":80" };
-    let bare = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
-    bare(origin) == bare(host)
 }
 
 #[cfg(test)]
@@ -110,7 +111,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        admits(&request.body(()).unwrap().into_parts().0, authority)
+        admits(&request.body(()).unwrap().into_parts().0, authority, "http")
     }
 
     #[test]
@@ -122,8 +123,26 @@ mod tests {
                     assert!(!admitted(method.clone(), authority, &headers), "{method} {site}");
                 }
             }
-            for origin in ["null", "http://evil.example", "http://app.example", "http://app.example:80", ""] {
+            let other_scheme = "https://app.example:8080";
+            for origin in [
+                "null",
+                "http://evil.example",
+                "http://app.example",
+                "http://app.example:80",
+                "",
+                other_scheme,
+            ] {
                 assert!(!admitted(method.clone(), true, &[("origin", origin)]), "{method} {origin}");
+            }
+            for page in [
+                "http://evil.example/",
+                "https://app.example:8080/",
+                "http://app.example/x",
+                "app.example:8080",
+            ] {
+                let headers = [("referer", page), ("datastar-request", "true")];
+                assert!(!admitted(method.clone(), true, &headers), "{method} {page}");
+                assert!(!admitted(method.clone(), false, &[("referer", page)]), "{method} {page}");
             }
         }
         assert!(!admitted(Method::POST, true, &[]), "a cookie and neither header");
@@ -137,7 +156,7 @@ mod tests {
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
-            may_set_cookie(&request.body(()).unwrap().into_parts().0, false)
+            may_set_cookie(&request.body(()).unwrap().into_parts().0, false, "http")
         };
         let (cross, same) = (("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-origin"));
         assert!(!may("POST", &[cross, ("sec-fetch-dest", "document")]));
@@ -156,10 +175,14 @@ mod tests {
         assert!(admitted(Method::POST, true, &[("sec-fetch-site", "same-origin")]));
         assert!(admitted(Method::POST, true, &[("sec-fetch-site", "same-origin"), ("origin", "http://x")]));
         assert!(admitted(Method::POST, true, &[("origin", "http://app.example:8080")]));
-        assert!(admitted(Method::POST, true, &[("origin", "https://APP.example:8080")]));
+        assert!(admitted(Method::POST, true, &[("origin", "http://APP.example:8080")]));
         assert!(admitted(Method::POST, true, &[("datastar-request", "true")]));
         assert!(admitted(Method::GET, true, &[("sec-fetch-site", "none")]));
         assert!(admitted(Method::POST, false, &[]), "curl");
+        let page = ("referer", "http://app.example:8080/page?q=http://evil.example");
+        assert!(admitted(Method::POST, false, &[page]));
+        assert!(admitted(Method::POST, true, &[page, ("datastar-request", "true")]));
+        assert!(!admitted(Method::POST, true, &[page]), "a page's address alone does not vouch for it");
     }
 
     #[test]
@@ -182,7 +205,8 @@ mod tests {
     fn default_ports_are_the_same_host() {
         let request = |host: &str, origin: &str| {
             let request = Request::builder().header("host", host).header("origin", origin);
-            admits(&request.body(()).unwrap().into_parts().0, true)
+            let scheme = origin.split(':').next().unwrap_or_default();
+            admits(&request.body(()).unwrap().into_parts().0, true, scheme)
         };
         assert!(request("app.example:443", "https://app.example"));
         assert!(request("app.example", "http://app.example:80"));

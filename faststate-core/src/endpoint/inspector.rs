@@ -28,7 +28,7 @@ use self::{
 use super::{
     Endpoint, Problem, Readers,
     event::{self, Target},
-    reply::ReplyBody,
+    reply::{self, ReplyBody},
     route::{INSPECTOR, INSPECTOR_CLEAR},
     stream,
 };
@@ -77,8 +77,15 @@ impl Inspector {
         let watcher = Arc::new(Eye { seen: sender, missed });
         let weak = Arc::downgrade(&watcher);
         looked_at.registry().watch(weak);
-        let endpoint = Endpoint::new(registry).cookie_name("faststate_inspector");
+        let cookie = looked_at.settings().cookie.beside("faststate_inspector");
+        let endpoint = Endpoint::new(registry).with(|settings| settings.cookie = cookie);
         Ok(Self { readers, endpoint, watcher })
+    }
+
+    /// Tells in the log where it is, and its token.
+    #[cfg(feature = "serve")]
+    pub(super) fn announce(&self, address: SocketAddr) {
+        self.readers.announce(Some(address), INSPECTOR);
     }
 }
 
@@ -96,12 +103,19 @@ where
 {
     let unknown = || endpoint.refuse(&parts, &Problem::unknown());
     let Some(inspector) = &endpoint.settings().inspector else { return unknown() };
+    if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {
+        return endpoint.refuse(&parts, &Problem::of(&error));
+    }
     let visitor = match endpoint.visitor(&parts).await {
         Ok(visitor) => visitor,
         Err(error) => return endpoint.refuse(&parts, &Problem::of(&error)),
     };
     if !inspector.readers.admit(&parts, peer, visitor.viewer()) {
+        inspector.readers.announce(None, INSPECTOR);
         return unknown();
+    }
+    if let Some(cookie) = inspector.readers.cookie(&parts, endpoint.settings().cookie.is_secure()) {
+        return reply::see_other(INSPECTOR, cookie);
     }
     match parts.uri.path() {
         INSPECTOR => match page::render(endpoint, &inspector.endpoint, &parts).await {
@@ -110,7 +124,7 @@ where
         },
         INSPECTOR_CLEAR => {
             let target = Target { state: Log::NAME, event: Clear::NAME, id: None };
-            event::answer(&inspector.endpoint, target, &parts, body).await
+            event::answer(&inspector.endpoint, target, &parts, body, peer).await
         }
         _ => stream::open(&inspector.endpoint, parts, peer).await,
     }

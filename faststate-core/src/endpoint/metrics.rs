@@ -7,6 +7,7 @@ use http::{Response, StatusCode, request::Parts};
 use super::{
     Endpoint, Problem,
     reply::{self, ReplyBody},
+    route::METRICS,
 };
 use crate::metrics::{Exposition, Kind};
 
@@ -28,6 +29,7 @@ pub(super) async fn answer(
         Err(error) => return endpoint.refuse(head, &Problem::of(&error)),
     };
     if !readers.admit(head, peer, visitor.viewer()) {
+        readers.announce(None, METRICS);
         return unknown();
     }
     let mut text = endpoint.registry().metrics().await;

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -27,7 +27,9 @@ const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').ad
 ///
 /// Its signals carry the cursors of the moment of rendering, so that nothing falls between rendering and
 /// following. The signal `$_stale` is true while a store does not answer, and the page shows what this node
-/// remembers: `<p role="status" data-show="$_stale">This may be out of date.</p>`.
+/// remembers: `<p role="status" data-show="$_stale">This may be out of date.</p>`. The signal `$_cookies_blocked` is
+/// true where the browser does not send the session cookie back, so that nothing of the session is kept: see
+/// [`cookies_blocked`](Self::cookies_blocked).
 ///
 /// Ask for [`signals`](Self::signals) and [`follow_action`](Self::follow_action) once everything is collected. Cheap to
 /// clone; clones are the same page.
@@ -52,7 +54,7 @@ struct Collected {
 
 impl Page {
     pub(super) fn new(endpoint: Endpoint, visitor: Visitor, same_site: bool) -> Self {
-        let signals = json!({ "_errors": {}, "_problem": "", "_stale": false });
+        let signals = json!({ "_errors": {}, "_problem": "", "_stale": false, "_cookies_blocked": false });
         let collected = Mutex::new(Collected { topics: Vec::new(), signals, renewed: None });
         Self { inner: Arc::new(Inner { endpoint, visitor, same_site, collected }) }
     }
@@ -140,6 +142,20 @@ impl Page {
         self.inner.endpoint.settings().bundle.script()
     }
 
+    /// The attributes of a notice that shows only while the browser does not send the session cookie back. Without
+    /// the cookie each request begins a session of its own, so controls seem to do nothing. HTML, which a template must
+    /// not escape:
+    ///
+    /// ```text
+    /// <p role="alert" {{ page.cookies_blocked()|safe }}>Your browser blocks this site's cookies: allow them.</p>
+    /// ```
+    ///
+    /// The page learns it from its stream, so the page must follow something.
+    #[must_use]
+    pub const fn cookies_blocked(&self) -> &'static str {
+        "data-show=\"$_cookies_blocked\" style=\"display: none\""
+    }
+
     /// The viewer of the page, as identified when the page was made.
     ///
     /// A handler that reads a body gets its page first, and the client may hold the body back. Before such a handler acts
@@ -177,12 +193,20 @@ impl Page {
         &self.inner.endpoint
     }
 
-    /// The `Set-Cookie` that the answer must carry, if the session is new.
+    /// The `Set-Cookie` that carries the session, if it is new or its cookie is renewed.
     #[must_use]
     pub fn set_cookie(&self) -> Option<HeaderValue> {
         let renewed = self.inner.collected.lock().renewed.clone();
         let renewed = renewed.filter(|_| self.inner.visitor.sets_cookies());
         renewed.or_else(|| self.inner.visitor.set_cookie().cloned())
+    }
+
+    /// Puts every cookie on the response that it must set or remove.
+    pub fn mark(&self, headers: &mut HeaderMap) {
+        let cookies = self.set_cookie().into_iter().chain(self.inner.visitor.removals().iter().cloned());
+        cookies.for_each(|cookie| {
+            headers.append(header::SET_COOKIE, cookie);
+        });
     }
 
     async fn signals_of<S: ReactiveState>(&self, topic: TopicName) -> Result<Snapshot<S>, Error> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{field_errors::FieldErrors, nest};
+use super::{field_errors::FieldErrors, log_limit::LogLimit, nest};
 use crate::{Elements, Error, Mode, RejectionKind, wire::InputError, wire::frame};
 
 /// What went wrong with a request: nothing in it is internal.
@@ -90,16 +90,23 @@ impl Problem {
             Error::Input(error) => Self::input(error, StatusCode::UNPROCESSABLE_ENTITY),
             Error::Unknown => Self::unknown(),
             Error::SignIn => new(StatusCode::UNAUTHORIZED, "sign_in", "Not signed in"),
+            Error::Host(_) => new(StatusCode::MISDIRECTED_REQUEST, "another_host", "Another host"),
             Error::Busy(_) => new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too busy").retry(1),
             Error::Unavailable(source) if source.is_temporary() => {
+                static LINES: LogLimit = LogLimit::new();
                 let problem = new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available").retry(1);
-                tracing::warn!(id = %problem.token, error = %chain(source), "a store is not available");
-                Self { id: Some(problem.token.clone()), ..problem }
+                let id = LINES.write(&problem.token, |id, left_out| {
+                    tracing::warn!(%id, left_out, error = %chain(source), "a store is not available");
+                });
+                Self { id: Some(id), ..problem }
             }
             Error::Unavailable(source) => {
+                static LINES: LogLimit = LogLimit::new();
                 let problem = new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error");
-                tracing::error!(id = %problem.token, error = %chain(source), "a store refuses a record");
-                Self { id: Some(problem.token.clone()), ..problem }
+                let id = LINES.write(&problem.token, |id, left_out| {
+                    tracing::error!(%id, left_out, error = %chain(source), "a store refuses a record");
+                });
+                Self { id: Some(id), ..problem }
             }
             Error::TimedOut => new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long").retry(1),
             Error::OutcomeUnknown => {

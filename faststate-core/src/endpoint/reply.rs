@@ -149,6 +149,16 @@ pub(super) fn nothing() -> Response<ReplyBody> {
     response
 }
 
+/// Leads a browser on to another address, with a cookie.
+#[cfg(feature = "inspector")]
+pub(super) fn see_other(address: &'static str, cookie: HeaderValue) -> Response<ReplyBody> {
+    let mut response = nothing();
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(address));
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response
+}
+
 /// A problem: patches to Datastar, which ignores the body of anything but a 200; the status and
 /// `application/problem+json` to others.
 pub(super) fn problem(problem: &Problem, patches: Option<&dyn ProblemView>) -> Response<ReplyBody> {

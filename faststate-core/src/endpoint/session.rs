@@ -1,17 +1,33 @@
-//! The session cookie: stateless, signed, bound to its name.
+//! The session cookie: stateless, signed, bound to its name, renewed while it is used.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
 use memchr::memchr;
 use sha2::{Digest as _, Sha256};
 
+use super::hosts::{host, without_port};
 use crate::SessionId;
 
-/// How many bytes a session id has.
+/// How many bytes of a cookie are the session's id, the time at which it was set, and the signature.
 const ID: usize = 16;
+const TIME: usize = 4;
+const TAG: usize = 32;
+
+const DEFAULT_NAME: &str = "faststate";
+const HOST_PREFIX: &str = "__Host-";
+
+/// For how many paths and domains an ambiguous cookie is removed.
+const REMOVED_PATHS: usize = 8;
+const REMOVED_DOMAINS: usize = 4;
 
 /// What the session cookies are signed with. Whoever knows it can be any session.
 ///
@@ -90,121 +106,294 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a request carries.
+/// The session cookie of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carried {
     /// No session cookie.
     Nothing,
-    /// One that this secret signed for this name.
-    Session(SessionId),
-    /// One that another secret signed that is still accepted.
-    Old(SessionId),
+    /// A valid one, set at this time.
+    Session(SessionId, Second),
+    /// A valid one that the response renews: a quarter of its lifetime has passed, or another secret that is still
+    /// accepted signed it.
+    Due(SessionId),
+    /// Two valid ones with different sessions, of which another site of the same domain may have set one.
+    Ambiguous,
     /// One that is tampered with, foreign, or swapped from another name.
     Invalid,
+}
+
+/// A time by the system's clock, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Second(pub(super) u32);
+
+impl Second {
+    /// How long ago it was; nothing for a time to come.
+    pub(super) fn elapsed(self) -> Duration {
+        Duration::from_secs(Self::now().0.saturating_sub(self.0).into())
+    }
+
+    pub(super) fn now() -> Self {
+        let passed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u32::try_from(passed.as_secs()).unwrap_or(u32::MAX))
+    }
 }
 
 /// How the session cookie is read and written.
 #[derive(Clone, Debug)]
 pub(super) struct Cookie {
     secret: Secret,
-    /// Keyed for this name: what it signs is no cookie of another name.
-    signer: Hmac<Sha256>,
-    /// Those of the other secrets that are accepted.
-    others: Vec<Hmac<Sha256>>,
-    name: Cow<'static, str>,
+    name: Name,
     secure: bool,
     max_age: Duration,
+    /// The first signs; the cookies of the others are accepted and renewed.
+    keys: Vec<Key>,
+    /// Where this process listens, once it does; shared by all clones.
+    listening: Listening,
+}
+
+/// Where a server listens; unset for a server of the application's own.
+pub(super) type Listening = Arc<OnceLock<SocketAddr>>;
+
+/// How the cookie's name is chosen.
+#[derive(Clone, Debug)]
+enum Name {
+    /// By the application.
+    Given(Cow<'static, str>),
+    /// `faststate_` and a digest of the secret: the nodes of one application agree, and two applications on one
+    /// host differ.
+    BySecret,
+    /// `faststate_` and the port, as far as it is known: without a secret of its own an application has one node.
+    ByPort,
+}
+
+/// What the cookies of one secret are called and signed with.
+#[derive(Clone, Debug)]
+struct Key {
+    name: OnceLock<String>,
+    secret: [u8; 32],
+    /// Keyed for this name: what it signs is no cookie of another name.
+    signer: Hmac<Sha256>,
 }
 
 impl Cookie {
-    pub(super) fn new() -> Self {
-        let (secret, name) = (Secret::random(), Cow::Borrowed("faststate"));
-        Self {
-            signer: signer(&secret.newest, &name),
-            others: Vec::new(),
-            secret,
-            name,
+    pub(super) fn new(listening: Listening) -> Self {
+        let mut cookie = Self {
+            secret: Secret::random(),
+            name: Name::ByPort,
             secure: false,
             max_age: Duration::from_hours(365 * 24),
-        }
+            keys: Vec::new(),
+            listening,
+        };
+        cookie.derive();
+        cookie
+    }
+
+    /// The cookie of another page of the same server: same secret, another name.
+    #[cfg(feature = "inspector")]
+    pub(super) fn beside(&self, name: &str) -> Self {
+        let suffix = self.name(&self.keys[0]).rsplit_once('_').map_or("", |(_, suffix)| suffix);
+        let mut cookie = Self { name: Name::Given(format!("{name}_{suffix}").into()), ..self.clone() };
+        cookie.derive();
+        cookie
     }
 
     pub(super) fn sign_with(&mut self, secret: Secret) {
         self.secret = secret;
+        if matches!(self.name, Name::ByPort) {
+            self.name = Name::BySecret;
+        }
         self.derive();
     }
 
     fn derive(&mut self) {
-        self.signer = signer(&self.secret.newest, &self.name);
-        self.others = self.secret.others.iter().map(|other| signer(other, &self.name)).collect();
+        let bound = match &self.name {
+            Name::Given(name) => name,
+            Name::BySecret | Name::ByPort => DEFAULT_NAME,
+        };
+        let key =
+            |secret: &[u8; 32]| Key { name: OnceLock::new(), secret: *secret, signer: signer(secret, bound) };
+        self.keys = std::iter::once(&self.secret.newest).chain(&self.secret.others).map(key).collect();
     }
 
     pub(super) fn secure(&mut self, secure: bool) {
         self.secure = secure;
+        self.derive();
+    }
+
+    pub(super) const fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// Keeps the name it has if a header could not carry the new one.
     pub(super) fn rename(&mut self, name: Cow<'static, str>) {
         let legal = !name.is_empty()
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-        if legal {
-            self.name = name;
-            self.derive();
-        } else {
+        if !legal {
             tracing::error!(%name, "a cookie's name has letters, digits, `_`, `-` and `.`; keeping the old one");
+            return;
         }
+        // The prefix follows from `secure`: without it browsers refuse a cookie of this name.
+        self.name = Name::Given(match name.strip_prefix(HOST_PREFIX) {
+            Some(bare) => bare.to_owned().into(),
+            None => name,
+        });
+        self.derive();
     }
 
     pub(super) fn max_age(&mut self, max_age: Duration) {
         self.max_age = max_age;
     }
 
-    /// The request's session: of several cookies of this name, the first that is valid.
-    pub(super) fn read(&self, headers: &HeaderMap) -> Carried {
-        let mut found = Carried::Nothing;
-        for value in values(headers, &self.name) {
-            if let Some(session) = verify(&self.signer, value) {
-                return Carried::Session(session);
+    /// The whole name of a key's cookies.
+    fn name<'a>(&self, key: &'a Key) -> &'a str {
+        key.name.get_or_init(|| {
+            // Browsers accept this prefix from this very host alone, over TLS: no sibling can set the cookie.
+            let prefix = if self.secure { HOST_PREFIX } else { "" };
+            match (&self.name, self.listening.get()) {
+                (Name::Given(name), _) => format!("{prefix}{name}"),
+                (Name::BySecret, _) => format!("{prefix}{DEFAULT_NAME}_{}", digest(&key.secret)),
+                (Name::ByPort, Some(address)) => format!("{prefix}{DEFAULT_NAME}_{}", address.port()),
+                (Name::ByPort, None) => format!("{prefix}{DEFAULT_NAME}"),
             }
-            if let Some(session) = self.others.iter().find_map(|other| verify(other, value)) {
-                return Carried::Old(session);
+        })
+    }
+
+    /// The request's session. A cookie of the newest secret's name counts before those of others.
+    pub(super) fn read(&self, headers: &HeaderMap, now: Second) -> Carried {
+        let mut read = Carried::Nothing;
+        for (at, key) in self.keys.iter().enumerate() {
+            let name = self.name(key);
+            if self.keys[..at].iter().any(|earlier| self.name(earlier) == name) {
+                continue;
             }
-            found = Carried::Invalid;
+            for value in values(headers, name) {
+                read = match (read, self.verify(value, name, now)) {
+                    (Carried::Nothing, None) => Carried::Invalid,
+                    (read, None) => read,
+                    (Carried::Nothing | Carried::Invalid, Some(found)) => found,
+                    (Carried::Due(session), Some(found)) if found.session() == Some(session) => found,
+                    (read, Some(found)) if read.session() == found.session() => read,
+                    (_, Some(_)) => Carried::Ambiguous,
+                };
+            }
+            if read.session().is_some() || read == Carried::Ambiguous {
+                return read;
+            }
         }
-        found
+        read
+    }
+
+    /// The session of a cookie, if an accepted secret signed it for this name.
+    fn verify(&self, value: &[u8], name: &str, now: Second) -> Option<Carried> {
+        let mut bytes = [0; ID + TIME + TAG];
+        let len = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
+        let (signed, tag) = bytes[..len].split_at_checked(len.checked_sub(TAG)?)?;
+        let (id, time) = signed.split_first_chunk::<ID>()?;
+        let session = SessionId::from_bytes(*id);
+        let is_named = |key: &&Key| self.name(key) == name;
+        let by = |key: &Key| key.signer.clone().chain_update(signed).verify_slice(tag).is_ok();
+        let by = self.keys.iter().filter(is_named).find(|key| by(key))?;
+        let is_newest = std::ptr::eq(by, &raw const self.keys[0]);
+        // A cookie of an earlier version does not say when it was set.
+        let Ok(time) = time.try_into() else { return time.is_empty().then_some(Carried::Due(session)) };
+        let set = Second(u32::from_be_bytes(time));
+        // Of a clock that was wrong, too: the cookie may seem to be set in the future.
+        let is_due = u64::from(now.0.abs_diff(set.0)) >= self.max_age.as_secs() / 4;
+        Some(if is_newest && !is_due { Carried::Session(session, set) } else { Carried::Due(session) })
     }
 
     /// A new session and the `Set-Cookie` that carries it.
     pub(super) fn mint(&self) -> (SessionId, HeaderValue) {
         let session = SessionId::random();
-        (session, self.set(session))
+        (session, self.set(session, Second::now()))
     }
 
     /// The `Set-Cookie` that carries this session.
-    pub(super) fn set(&self, session: SessionId) -> HeaderValue {
-        let mut bytes = [0; ID + 32];
+    pub(super) fn set(&self, session: SessionId, now: Second) -> HeaderValue {
+        let key = &self.keys[0];
+        let mut bytes = [0; ID + TIME + TAG];
         bytes[..ID].copy_from_slice(session.as_bytes());
-        bytes[ID..].copy_from_slice(&mac(&self.signer, session.as_bytes()).finalize().into_bytes());
-        let (name, value, age) = (&self.name, URL_SAFE_NO_PAD.encode(bytes), self.max_age.as_secs());
+        bytes[ID..ID + TIME].copy_from_slice(&now.0.to_be_bytes());
+        let tag = key.signer.clone().chain_update(&bytes[..ID + TIME]).finalize().into_bytes();
+        bytes[ID + TIME..].copy_from_slice(&tag);
+        let (name, value, age) = (self.name(key), URL_SAFE_NO_PAD.encode(bytes), self.max_age.as_secs());
+        self.header(&format!("{name}={value}; Path=/; Max-Age={age}"))
+    }
+
+    /// The `Set-Cookie`s that remove what the response replaces: a cookie under the name of an older secret, or, of
+    /// two valid ones, also that of another path or of a parent domain.
+    pub(super) fn removals(&self, parts: &Parts, carried: Carried) -> Vec<HeaderValue> {
+        let name = self.name(&self.keys[0]);
+        match carried {
+            Carried::Due(_) => {
+                let older = self.keys.iter().map(|key| self.name(key)).filter(|older| *older != name);
+                let sent = older.filter(|older| values(&parts.headers, older).next().is_some());
+                sent.map(|older| self.header(&format!("{older}=; Path=/; Max-Age=0"))).collect()
+            }
+            Carried::Ambiguous => {
+                let (paths, domains) = (paths(parts.uri.path()), domains(host(&parts.headers, &parts.uri)));
+                let own = paths.iter().filter(|path| **path != "/");
+                let own = own.map(|path| format!("{name}=; Path={path}; Max-Age=0"));
+                let others = domains.iter().flat_map(|domain| {
+                    paths.iter().map(move |path| format!("{name}=; Domain={domain}; Path={path}; Max-Age=0"))
+                });
+                own.chain(others).map(|text| self.header(&text)).collect()
+            }
+            Carried::Nothing | Carried::Session(..) | Carried::Invalid => Vec::new(),
+        }
+    }
+
+    fn header(&self, text: &str) -> HeaderValue {
         let secure = if self.secure { "; Secure" } else { "" };
-        let text = format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
+        let text = format!("{text}; HttpOnly; SameSite=Lax{secure}");
         let mut header = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
         header.set_sensitive(true);
         header
     }
 }
 
-/// The session of a cookie that this signer has signed.
-fn verify(signer: &Hmac<Sha256>, value: &[u8]) -> Option<SessionId> {
-    let mut bytes = [0; ID + 32];
-    let len = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
-    let (id, tag) = bytes[..len].split_first_chunk::<ID>()?;
-    mac(signer, id).verify_slice(tag).ok()?;
-    Some(SessionId::from_bytes(*id))
+impl Carried {
+    const fn session(self) -> Option<SessionId> {
+        match self {
+            Self::Session(session, _) | Self::Due(session) => Some(session),
+            Self::Nothing | Self::Ambiguous | Self::Invalid => None,
+        }
+    }
+
+    /// Whether the session that comes with it is refused and replaced.
+    pub(super) const fn is_refused(self) -> bool {
+        matches!(self, Self::Ambiguous | Self::Invalid)
+    }
 }
 
-fn mac(signer: &Hmac<Sha256>, id: &[u8]) -> Hmac<Sha256> {
-    signer.clone().chain_update(id)
+/// The paths for which a cookie is sent with a request for this one, as far as the limit.
+fn paths(path: &str) -> Vec<&str> {
+    let ends = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
+    let folders = ends.flat_map(|(at, _)| [&path[..at], &path[..=at]]);
+    let safe =
+        |path: &&str| !path.is_empty() && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';');
+    folders.chain([path]).filter(safe).take(REMOVED_PATHS).collect()
+}
+
+/// A host's name and its parent domains but the last label, as far as the limit; none for an address.
+fn domains(host: Option<&str>) -> Vec<&str> {
+    let name = host.map(without_port).unwrap_or_default();
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    if !is_name || name.parse::<IpAddr>().is_ok() {
+        return Vec::new();
+    }
+    let parents = name.match_indices('.').map(|(at, _)| &name[at + 1..]);
+    std::iter::once(name).chain(parents).filter(|domain| domain.contains('.')).take(REMOVED_DOMAINS).collect()
+}
+
+/// Tells the secrets of applications apart, and says nothing of a secret.
+fn digest(secret: &[u8; 32]) -> String {
+    let digest = keyed(secret).chain_update("faststate cookie name\0").finalize().into_bytes();
+    digest[..4].iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn signer(secret: &[u8; 32], name: &str) -> Hmac<Sha256> {
@@ -231,7 +420,7 @@ fn pairs(cookies: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Every value that the request's cookies have under this name.
-fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(header::COOKIE)
         .into_iter()
@@ -240,104 +429,4 @@ fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cookie(name: &'static str, secret: &Secret) -> Cookie {
-        let mut cookie = Cookie::new();
-        cookie.sign_with(secret.clone());
-        cookie.rename(name.into());
-        cookie
-    }
-
-    fn carrying(text: &str) -> HeaderMap {
-        HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(text).unwrap())])
-    }
-
-    fn pair(set: &HeaderValue) -> String {
-        set.to_str().unwrap().split(';').next().unwrap().to_owned()
-    }
-
-    #[test]
-    fn a_minted_session_comes_back() {
-        let cookie = cookie("faststate", &Secret::random());
-        let (session, set) = cookie.mint();
-        let text = set.to_str().unwrap();
-        assert!(text.contains("; Path=/;") && text.contains("; HttpOnly") && text.contains("; SameSite=Lax"));
-        assert!(!text.contains("Secure"));
-        let others = format!("a=b; {}; faststate2=x", pair(&set));
-        assert_eq!(cookie.read(&carrying(&others)), Carried::Session(session));
-        assert_eq!(cookie.read(&HeaderMap::new()), Carried::Nothing);
-        assert_eq!(cookie.read(&carrying("other=1")), Carried::Nothing);
-    }
-
-    #[test]
-    fn law_08_tampered_foreign_and_swapped_cookies_are_invalid() {
-        let secret = Secret::random();
-        let ours = cookie("faststate", &secret);
-        let (_, set) = ours.mint();
-        let value = pair(&set);
-        for at in "faststate=".len()..value.len() {
-            let mut bytes = value.clone().into_bytes();
-            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-            let tampered = String::from_utf8(bytes).unwrap();
-            assert_eq!(ours.read(&carrying(&tampered)), Carried::Invalid, "byte {at}");
-        }
-        let (_, foreign) = cookie("faststate", &Secret::random()).mint();
-        assert_eq!(ours.read(&carrying(&pair(&foreign))), Carried::Invalid);
-        let (_, other) = cookie("other", &secret).mint();
-        let swapped = pair(&other).replace("other=", "faststate=");
-        assert_eq!(ours.read(&carrying(&swapped)), Carried::Invalid);
-        for garbage in ["faststate=", "faststate=AAAA", &value[..value.len() - 1], &format!("{value}A")] {
-            assert_eq!(ours.read(&carrying(garbage)), Carried::Invalid, "{garbage}");
-        }
-    }
-
-    #[test]
-    fn a_valid_cookie_counts_beside_an_invalid_one() {
-        let cookie = cookie("faststate", &Secret::random());
-        let (session, set) = cookie.mint();
-        assert_eq!(
-            cookie.read(&carrying(&format!("faststate=x; {}", pair(&set)))),
-            Carried::Session(session)
-        );
-    }
-
-    #[test]
-    fn law_08_a_secret_can_be_changed_without_ending_sessions() {
-        let [old, new, foreign] = [Secret::random(), Secret::random(), Secret::random()];
-        let nodes = [
-            cookie("faststate", &old),
-            cookie("faststate", &old.clone().or(new.clone())),
-            cookie("faststate", &new.clone().or(old)),
-            cookie("faststate", &new),
-        ];
-        for (older, newer) in [(0, 1), (1, 2), (2, 3)] {
-            // While a restart rolls, each accepts what the other has signed.
-            for (signs, reads) in [(older, newer), (newer, older)] {
-                let (session, set) = nodes[signs].mint();
-                let read = nodes[reads].read(&carrying(&pair(&set)));
-                assert!(
-                    matches!(read, Carried::Session(s) | Carried::Old(s) if s == session),
-                    "{signs} {reads}"
-                );
-            }
-        }
-        let (session, set) = nodes[1].mint();
-        assert_eq!(nodes[2].read(&carrying(&pair(&set))), Carried::Old(session));
-        let renewed = carrying(&pair(&nodes[2].set(session)));
-        assert_eq!(nodes[3].read(&renewed), Carried::Session(session));
-        assert_eq!(nodes[3].read(&carrying(&pair(&set))), Carried::Invalid);
-        let (_, set) = cookie("faststate", &foreign).mint();
-        assert!(nodes.iter().all(|node| node.read(&carrying(&pair(&set))) == Carried::Invalid));
-    }
-
-    #[test]
-    fn secrets_are_hexadecimal_and_long_enough() {
-        assert!(Secret::from_hex(&"0a".repeat(32)).is_ok());
-        assert_eq!(Secret::from_hex(&"0a".repeat(31)).unwrap_err(), SecretError::Short);
-        assert_eq!(Secret::from_hex("0").unwrap_err(), SecretError::Hex);
-        assert_eq!(Secret::from_hex(&"zz".repeat(32)).unwrap_err(), SecretError::Hex);
-        assert_eq!(format!("{:?}", Secret::random()), "Secret(..)");
-    }
-}
+mod tests;

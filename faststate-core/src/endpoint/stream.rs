@@ -8,7 +8,7 @@ use http::{Response, StatusCode, request::Parts};
 use serde_json::Value;
 
 use super::{
-    Endpoint, Problem,
+    Endpoint, Problem, Visitor,
     follow::{Following, GONE, Recheck, Topic, cursor_path, gone, stale},
     guard,
     head_copy::{HEAD_BYTES, HeadCopy},
@@ -21,6 +21,9 @@ use crate::{Error, Version, key::check_name, registry::TopicName, wire::frame};
 
 /// The signal that says that the whole stream was refused, so that the page does not ask again.
 const WHOLE: [&str; 2] = ["_stream", "_v"];
+
+/// Says that the browser keeps no cookie of this site.
+const COOKIES_BLOCKED: &[u8] = br#"{"_cookies_blocked":true}"#;
 
 /// What a request for a stream asks for.
 struct Asked {
@@ -61,6 +64,9 @@ pub(super) async fn open(
         let body = [frame::signals(mark.as_bytes()), problem.frames(view)].concat();
         reply::answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(body))
     };
+    if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {
+        return refuse(Problem::of(&error));
+    }
     if !endpoint.admits(&parts, endpoint.carried(&parts)) {
         return refuse(Problem::cross_site());
     }
@@ -88,12 +94,12 @@ async fn follow(
         return reply::answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(retry()));
     }
     let closings = streams.closings();
-    let visitor = match endpoint.visitor(&parts).await {
+    let address = endpoint.address(&parts.headers, peer);
+    let visitor = match Visitor::of(endpoint, &parts, endpoint.carried(&parts), address).await {
         Ok(visitor) => visitor,
         Err(error) => return reply::status(&Problem::of(&error)),
     };
     let viewer = visitor.viewer();
-    let address = endpoint.address(&parts.headers, peer);
     let permit = match streams.enter(&settings.limits, viewer.clone(), address) {
         Ok(permit) => permit,
         Err(full) => return visitor.marked(reply::status(&too_many(full))),
@@ -127,6 +133,10 @@ async fn follow(
     if datastar {
         // Datastar tells a page what it merges and nothing else: this patch also says that the stream is open.
         first.extend_from_slice(&stale(false));
+        if viewer.is_unconfirmed() {
+            // The page set a cookie, and its own stream does not carry it.
+            first.extend_from_slice(&frame::signals(COOKIES_BLOCKED));
+        }
     }
     if cursors.has_gone(&WHOLE) {
         first.extend_from_slice(&frame::signals(nest::object(&WHOLE, "".into()).to_string().as_bytes()));

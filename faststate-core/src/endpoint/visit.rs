@@ -41,9 +41,7 @@ impl Visit {
     /// Puts on the answer what a page needs there: the cookie of a new session, and that no cache shares it.
     pub fn mark(&self, headers: &mut HeaderMap) {
         let Some(page) = self.inner.page.get() else { return };
-        if let Some(cookie) = page.set_cookie() {
-            headers.append(header::SET_COOKIE, cookie);
-        }
+        page.mark(headers);
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
     }
 }

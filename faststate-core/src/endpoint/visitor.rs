@@ -1,11 +1,16 @@
 //! Who a request comes from, and the cookie that its answer may have to set.
 
-use http::{HeaderValue, Response, header, request::Parts};
+use std::{net::IpAddr, sync::Arc};
 
+use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
 use tokio::time::timeout;
 
-use super::{Settings, identity::PATIENCE, session::Carried};
-use crate::{Error, SessionId, Viewer};
+use super::{
+    Endpoint, guard,
+    identity::PATIENCE,
+    session::{Carried, Second},
+};
+use crate::{Error, EventId, SessionId, Viewer, registry::NewSession, store::RECEIPT_KEPT};
 
 /// Who a request comes from: the session of its cookie, or a new one, and what the identity closure told.
 #[derive(Clone, Debug)]
@@ -13,19 +18,43 @@ pub struct Visitor {
     viewer: Viewer,
     session: SessionId,
     cookie: Option<HeaderValue>,
-    renewed: bool,
+    /// The `Set-Cookie`s that remove others.
+    removals: Vec<HeaderValue>,
+    refused: bool,
+    /// Whether the cookie is so new that the event which began the session may be repeated.
+    fresh: bool,
     sets_cookies: bool,
+    /// Keeps a new session's place while its request is answered.
+    _place: Option<Arc<NewSession>>,
 }
 
 impl Visitor {
-    pub(super) async fn of(parts: &Parts, carried: Carried, settings: &Settings) -> Result<Self, Error> {
+    pub(super) async fn of(
+        endpoint: &Endpoint,
+        parts: &Parts,
+        carried: Carried,
+        address: Option<IpAddr>,
+    ) -> Result<Self, Error> {
+        let settings = endpoint.settings();
+        let cookies = &settings.cookie;
         let (session, cookie) = match carried {
-            Carried::Session(session) => (session, None),
-            Carried::Old(session) => (session, Some(settings.cookie.set(session))),
-            Carried::Nothing | Carried::Invalid => {
-                let (session, cookie) = settings.cookie.mint();
+            Carried::Session(session, _) => (session, None),
+            Carried::Due(session) => (session, Some(cookies.set(session, Second::now()))),
+            Carried::Nothing | Carried::Ambiguous | Carried::Invalid => {
+                let (session, cookie) = cookies.mint();
                 (session, Some(cookie))
             }
+        };
+        let is_new = matches!(carried, Carried::Nothing | Carried::Ambiguous | Carried::Invalid);
+        let place = match &endpoint.new_sessions {
+            Some(sessions) if is_new => {
+                Some(sessions.begin(session, address, settings.limits.new_sessions())?)
+            }
+            Some(sessions) => {
+                sessions.returned(&session).await;
+                None
+            }
+            None => None,
         };
         let viewer = match &settings.identify {
             None => Viewer::session(session),
@@ -39,19 +68,19 @@ impl Visitor {
                 identity?.viewer(session)
             }
         };
-        Ok(Self { viewer, session, cookie, renewed: carried == Carried::Invalid, sets_cookies: true })
-    }
-
-    /// This visitor, whose response sets a cookie only if `sets`.
-    pub(super) fn setting_cookies(mut self, sets: bool) -> Self {
-        self.sets_cookies = sets;
-        self.cookie = self.cookie.filter(|_| sets);
-        self
-    }
-
-    /// Whether the response may set a cookie: not that to another site's POST.
-    pub(super) const fn sets_cookies(&self) -> bool {
-        self.sets_cookies
+        let authority = endpoint.has_authority(parts, carried);
+        let sets_cookies =
+            cookie.is_none() || guard::may_set_cookie(parts, authority, endpoint.scheme(&parts.headers));
+        Ok(Self {
+            viewer: if is_new { viewer.unconfirmed() } else { viewer },
+            session,
+            cookie: cookie.filter(|_| sets_cookies),
+            removals: if sets_cookies { cookies.removals(parts, carried) } else { Vec::new() },
+            refused: carried.is_refused(),
+            fresh: matches!(carried, Carried::Session(_, set) if set.elapsed() <= RECEIPT_KEPT),
+            sets_cookies,
+            _place: place,
+        })
     }
 
     /// Who looks.
@@ -66,7 +95,7 @@ impl Visitor {
         self.session
     }
 
-    /// The `Set-Cookie` that the answer must carry, if the session is new or signed with an old secret.
+    /// The `Set-Cookie` that carries the session, if it is new or its cookie is renewed.
     ///
     /// `None` for a cross-site request with an unsafe method: its new session ends with the response, because
     /// browsers leave the cookie out of such requests and a new one would replace it (law 8).
@@ -75,16 +104,46 @@ impl Visitor {
         self.cookie.as_ref()
     }
 
-    /// Whether a cookie that is not valid has been replaced.
-    pub(super) const fn is_renewed(&self) -> bool {
-        self.renewed
+    /// Puts every cookie on the response that it must set or remove.
+    pub fn mark(&self, headers: &mut HeaderMap) {
+        for cookie in self.cookie.iter().chain(&self.removals) {
+            headers.append(header::SET_COOKIE, cookie.clone());
+        }
     }
 
-    /// The answer, with the cookie that it must carry.
-    pub(super) fn marked<B>(&self, mut response: Response<B>) -> Response<B> {
-        if let Some(cookie) = &self.cookie {
-            response.headers_mut().append(header::SET_COOKIE, cookie.clone());
+    /// Whether the response may set a cookie: not that to another site's POST.
+    pub(super) const fn sets_cookies(&self) -> bool {
+        self.sets_cookies
+    }
+
+    /// The `Set-Cookie`s that remove cookies beside the session's.
+    pub(super) fn removals(&self) -> &[HeaderValue] {
+        &self.removals
+    }
+
+    /// The viewer that an event of this id comes from.
+    ///
+    /// A client without a cookie has no identity, so ids of such clients are not bound to a session, nor is the id
+    /// that began a session: it may be repeated with the new cookie.
+    pub(super) fn sender(&self, endpoint: &Endpoint, id: Option<&EventId>) -> Viewer {
+        let viewer = self.viewer.clone();
+        let (Some(id), Some(sessions)) = (id, &endpoint.new_sessions) else { return viewer };
+        if viewer.is_unconfirmed() {
+            sessions.begins_with(self.session, id.clone());
+        } else if self.fresh && sessions.began_with(&self.session, id) {
+            return viewer.unconfirmed();
         }
+        viewer
+    }
+
+    /// Whether a cookie that is not valid, or ambiguous, has been replaced.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// The answer, with the cookies that it must carry.
+    pub(super) fn marked<B>(&self, mut response: Response<B>) -> Response<B> {
+        self.mark(response.headers_mut());
         response
     }
 }

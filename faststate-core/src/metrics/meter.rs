@@ -120,7 +120,7 @@ impl EventMeter {
             Ok(Answer::Repeated) => 2,
             Err(Error::Rejected(_)) => 3,
             Err(Error::Input(_)) => 4,
-            Err(Error::Unknown | Error::SignIn) => 5,
+            Err(Error::Unknown | Error::SignIn | Error::Host(_)) => 5,
             Err(Error::Busy(_)) => 6,
             Err(Error::Unavailable(_)) => 7,
             Err(Error::TimedOut) => 8,

@@ -19,6 +19,11 @@ pub enum Error {
     /// It belongs to a user, and nobody is signed in.
     #[error("sign in first")]
     SignIn,
+    /// The request addresses a host that this server does not answer for.
+    #[error(
+        "this server does not answer for the host `{0}`: name it in `hosts`, or set `trusted_proxy_header` if a proxy passes it on"
+    )]
+    Host(String),
     /// A cap is reached: see the text; try again later.
     #[error("too busy: {0}; try again")]
     Busy(&'static str),

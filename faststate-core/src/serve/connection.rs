@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     BoxError,
-    endpoint::{Endpoint, HEAD_BYTES, ReplyBody},
+    endpoint::{Endpoint, HEAD_BYTES, Peer, ReplyBody},
 };
 
 /// What all connections share.
@@ -172,10 +172,11 @@ impl<A: Application> Shared<A> {
             }
             return Ok(response.map(Answer::FastState));
         }
-        if let Some(refusal) = self.endpoint.refusal(request.version(), request.headers()) {
+        if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
             return Ok(refusal.map(Answer::FastState));
         }
-        let request = request.map(|body| RequestBody::new(Arriving::Incoming(body)));
+        let mut request = request.map(|body| RequestBody::new(Arriving::Incoming(body)));
+        request.extensions_mut().insert(Peer(peer));
         // In a box: hyper keeps room for this future as long as the connection.
         let response = Box::pin(client.answer(request)).await?;
         Ok(response.map(Answer::Application))

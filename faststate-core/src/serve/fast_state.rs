@@ -50,13 +50,13 @@ impl<F: Framework> FastState<F> {
         self.with(|endpoint| endpoint.secret(secret))
     }
 
-    /// Whether browsers send the session cookie over TLS only (off).
+    /// Whether the site is served over TLS, by a proxy (off): see [`Endpoint::secure_cookies`].
     #[must_use]
     pub fn secure_cookies(self, secure: bool) -> Self {
         self.with(|endpoint| endpoint.secure_cookies(secure))
     }
 
-    /// The session cookie's name (`faststate`).
+    /// The session cookie's name (`faststate_..`, from the secret): see [`Endpoint::cookie_name`].
     #[must_use]
     pub fn cookie_name(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.with(|endpoint| endpoint.cookie_name(name))
@@ -76,6 +76,12 @@ impl<F: Framework> FastState<F> {
         A: Future<Output: IntoIdentity> + Send + 'static,
     {
         self.with(|endpoint| endpoint.identity(identify))
+    }
+
+    /// The hosts that this server answers for (on loopback the loopback names): see [`Endpoint::hosts`].
+    #[must_use]
+    pub fn hosts(self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.with(|endpoint| endpoint.hosts(hosts))
     }
 
     /// What this node takes on.

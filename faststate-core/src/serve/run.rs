@@ -62,9 +62,11 @@ impl<F: Framework> FastState<F> {
             self.connections_per_address.unwrap_or_else(|| self.endpoint.connections_per_address());
         let places = Arc::new(Places::new(self.max_connections, of_an_address));
         let application = F::application(router, self.pages());
+        let address = listener.local_addr()?;
         let server = Server::new(self.endpoint.clone(), application, self.idle_timeout);
         let mut connections = JoinSet::new();
-        tracing::info!("listening on http://{}", listener.local_addr()?);
+        tracing::info!("listening on http://{address}");
+        self.endpoint.listens_on(address);
 
         tokio::select! {
             () = accept(&listener, &server, &places, &mut connections) => {}

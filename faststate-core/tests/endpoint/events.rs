@@ -1,10 +1,15 @@
 //! Events over HTTP: what they answer, to Datastar and to others.
 
-use faststate_core::conformance::fixture;
+use std::{sync::Arc, time::Duration};
+
+use faststate_core::{
+    conformance::fixture,
+    endpoint::{Endpoint, Secret},
+};
 use http::Method;
 use serde_json::json;
 
-use super::app::{Client, count, last_signals, start};
+use super::app::{Client, Note, count, last_signals, registry, start};
 
 #[tokio::test]
 async fn curl_gets_the_view_as_json() {
@@ -276,5 +281,48 @@ async fn own_paths_are_patterns_of_what_is_answered_outside_of_the_prefix() {
     assert_eq!(endpoint.own_paths(), ["/counter", "/items/{id}", "/items/{id}/name", "/visit"]);
     for path in endpoint.own_paths() {
         assert!(endpoint.answers(&path.replace("{id}", "any")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn law_03_another_sessions_event_id_is_another_event() {
+    let (registry, client) = start();
+    let mut clients = [client.clone().datastar(), client.datastar()];
+    for client in &mut clients {
+        client.increment(0).await;
+        *client = client.clone().with("faststate-event", "same");
+    }
+    for _ in 0..2 {
+        for client in &mut clients {
+            assert_eq!(client.increment(5).await.status(), 200);
+        }
+    }
+    assert_eq!(count(&registry).await, 10, "each is applied once");
+}
+
+#[tokio::test]
+async fn a_cookie_that_is_due_is_renewed_by_every_response() {
+    let secret = Secret::random();
+    let registry = registry();
+    let made = |age| Endpoint::new(Arc::clone(&registry) as _).secret(secret.clone()).cookie_max_age(age);
+    let mut client = Client::of(made(Duration::from_hours(8760))).datastar();
+    assert_ne!(client.increment(1).await.header("set-cookie"), "");
+    assert_eq!(client.increment(1).await.header("set-cookie"), "", "it is fresh");
+    let cookie = client.cookie.clone().unwrap();
+    client.post("/faststate/note/write", "{\"text\":\"mine\"}").await;
+
+    let mut later = client.clone();
+    later.endpoint = made(Duration::from_secs(2));
+    for uri in ["/faststate/counter/increment?amount=1", "/faststate/sse?states=note"] {
+        later.cookie = Some(cookie.clone());
+        let method = if uri.contains("sse") { Method::GET } else { Method::POST };
+        let answer = later.send(method, uri, "").await;
+        let set = answer.header("set-cookie").to_owned();
+        assert!(set.contains("; Max-Age=2;"), "{uri}: {set}");
+        let mut parts = http::Request::new(()).into_parts().0;
+        parts.headers.insert("cookie", cookie.parse().unwrap());
+        let page = later.endpoint.page(&parts).await.unwrap();
+        assert!(page.set_cookie().is_some());
+        assert_eq!(page.follow::<Note>().await.unwrap().text, "mine", "it is the same session");
     }
 }

@@ -1,9 +1,12 @@
 //! The inspector: what it shows, and to whom.
 
+use bytes::Bytes;
 use faststate_core::{
-    endpoint::{Endpoint, Readers},
+    endpoint::{DATASTAR_CDN, Endpoint, Readers},
     testing::{App, Browser},
 };
+use http::Request;
+use http_body_util::Full;
 
 use super::app::{Counter, Increment, Write, count, registry};
 
@@ -12,7 +15,8 @@ const INSPECTOR: &str = "/faststate/inspector";
 /// The application, and a developer on the same machine.
 fn looked_at(readers: Readers) -> (App, Browser) {
     let app = App::of(Endpoint::new(registry()).inspector(readers));
-    let developer = Browser::new(&app).header("host", "localhost:5000");
+    let developer =
+        Browser::new(&app).header("host", "localhost:5000").header("authorization", "Bearer t0ken");
     (app, developer)
 }
 
@@ -22,7 +26,7 @@ fn increment(amount: i64) -> Increment {
 
 #[tokio::test]
 async fn events_are_shown_as_they_happen_with_their_difference_and_who_gets_it() {
-    let (app, mut developer) = looked_at(Readers::loopback());
+    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
     developer.visit(INSPECTOR).await;
     assert_eq!(developer.status(), 200);
     developer.assert_reads("Nothing yet");
@@ -60,7 +64,7 @@ async fn events_are_shown_as_they_happen_with_their_difference_and_who_gets_it()
 
 #[tokio::test]
 async fn law_06_the_latest_events_are_kept_and_what_is_too_much_is_counted() {
-    let (app, mut developer) = looked_at(Readers::loopback());
+    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
     developer.visit(INSPECTOR).await;
     let mut alice = Browser::new(&app);
     for amount in 1..=250 {
@@ -79,7 +83,7 @@ async fn law_06_the_latest_events_are_kept_and_what_is_too_much_is_counted() {
 
 #[tokio::test]
 async fn law_08_nobody_sees_it_unless_it_is_said() {
-    let (app, mut developer) = looked_at(Readers::loopback());
+    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
     let mut stranger = Browser::new(&app);
     let proxied = developer.window().header("host", "localhost").header("x-forwarded-for", "127.0.0.1");
     let plain = App::new(registry());
@@ -118,4 +122,31 @@ async fn the_application_is_not_changed_by_being_looked_at() {
     let health = app.registry().health().await;
     assert_eq!((health.events, health.topics, health.instances), (1, 1, 1), "its own are not among them");
     assert!(developer.try_follow("log.events").await.is_err());
+}
+
+#[tokio::test]
+async fn law_08_a_browser_opens_it_with_the_token_of_the_log_and_keeps_it() {
+    let endpoint = Endpoint::new(registry()).inspector(Readers::loopback().with_token("t0ken"));
+    let ask = async |uri: &str, cookie: &str| {
+        let request = Request::builder().uri(uri).header("host", "localhost:5000").header("cookie", cookie);
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        endpoint.respond(request, Some("127.0.0.1:9".parse().unwrap())).await
+    };
+    for uri in ["/faststate/inspector", "/faststate/inspector?token=", "/faststate/inspector?token=t0ke"] {
+        assert_eq!(ask(uri, "a=b").await.status(), 404, "{uri}");
+    }
+    let opened = ask("/faststate/inspector?token=t0ken", "").await;
+    assert_eq!(
+        (opened.status().as_u16(), &opened.headers()["location"]),
+        (303, &"/faststate/inspector".parse().unwrap())
+    );
+    let set = opened.headers()["set-cookie"].to_str().unwrap();
+    assert!(set.contains("; HttpOnly; SameSite=Strict"), "{set}");
+    let page = ask("/faststate/inspector", set.split(';').next().unwrap()).await;
+    assert_eq!(page.status(), 200);
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(
+        policy.contains(&format!("script-src {DATASTAR_CDN} 'unsafe-eval';")),
+        "one file, no whole CDN: {policy}"
+    );
 }

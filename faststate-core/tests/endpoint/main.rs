@@ -10,6 +10,7 @@ mod inspector;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod mistakes;
+mod new_sessions;
 mod nodes;
 mod pages;
 mod spans;

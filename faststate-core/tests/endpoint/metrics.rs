@@ -116,10 +116,13 @@ async fn law_08_nobody_reads_them_unless_it_is_said() {
     }
     let keeper = Client::of(endpoint.clone().metrics(Readers::role("keeper"))).with("x-user", "kim");
     assert_eq!(keeper.clone().get(METRICS).await.status(), 200);
-    let local = endpoint.metrics(Readers::loopback());
-    for (header, status) in [("accept", 200), ("x-forwarded-for", 404)] {
+    let local = endpoint.metrics(Readers::loopback().with_token("t0ken"));
+    for (header, query, status) in
+        [("accept", "?token=t0ken", 200), ("x-forwarded-for", "?token=t0ken", 404), ("accept", "", 404)]
+    {
+        let uri = format!("{METRICS}{query}");
         let request =
-            Request::builder().uri(METRICS).header("host", "localhost:5000").header(header, "127.0.0.1");
+            Request::builder().uri(uri).header("host", "localhost:5000").header(header, "127.0.0.1");
         let request = request.body(Full::<Bytes>::default()).unwrap();
         let response = local.respond(request, Some("127.0.0.1:9".parse().unwrap())).await;
         assert_eq!(response.status(), status, "{header}");

@@ -408,3 +408,14 @@ async fn law_08_a_stream_whose_viewer_cannot_be_told_any_more_ends() {
     let rest = stream.text().await;
     assert!(start.elapsed() < Duration::from_secs(310) && !rest.contains("gone"), "it may come back: {rest}");
 }
+
+#[tokio::test]
+async fn a_page_is_told_that_its_browser_keeps_no_cookie() {
+    let (_, client) = start();
+    let mut blocked = client.datastar();
+    let told = blocked.get("/faststate/sse?states=note").await.until("\"title\"").await;
+    assert!(told.contains("data: signals {\"_cookies_blocked\":true}"), "{told}");
+    // The answer set a cookie, which this browser keeps.
+    let told = blocked.get("/faststate/sse?states=note").await.until("\"title\"").await;
+    assert!(!told.contains("_cookies_blocked"), "{told}");
+}

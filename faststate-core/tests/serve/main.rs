@@ -53,6 +53,7 @@ fn start_on(address: &str, set: impl FnOnce(FastState) -> FastState) -> Running 
     let listener = std::net::TcpListener::bind((address, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let server = FastState::over(fixture::endpoint(Arc::clone(&registry) as _));
+    let server = server.hosts(["127.0.0.1", "localhost", "app.example", "x"]);
     let server = set(server.drain_window(Duration::from_millis(300)));
     let endpoint = server.endpoint().clone();
     let (stop, stopped) = oneshot::channel();
@@ -258,4 +259,62 @@ async fn law_15_an_idle_connection_does_not_hold_a_shutdown_up() {
     running.stop();
     running.stopped().await;
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// A page of another site whose name leads here is of the same origin, as browsers see it.
+#[tokio::test]
+async fn law_08_a_server_on_loopback_answers_for_loopback_names_alone() {
+    let serve = async |set: fn(FastState) -> FastState| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = set(FastState::new(fixture::registry().unwrap()));
+        tokio::spawn(server.serve_until(listener, (), std::future::pending()));
+        address
+    };
+    let asked = async |address: SocketAddr, path: &str, host: &str| {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let method = if path.contains("increment") { "POST" } else { "GET" };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nsec-fetch-site: same-origin\r\nconnection: close\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 4096];
+        let length = socket.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    let paths = ["/anything", "/faststate/counter/increment?amount=1", "/faststate/sse?states=counter"];
+    let address = serve(|server| server).await;
+    for path in paths {
+        for host in ["evil.example", "localhost.evil.example:5000", "10.0.0.1"] {
+            let answer = asked(address, path, host).await;
+            assert!(answer.starts_with("HTTP/1.1 421") && !answer.contains("set-cookie"), "{path}: {answer}");
+        }
+        for host in ["localhost", "127.0.0.1:80", "[::1]:5000", "demo.localhost"] {
+            let answer = asked(address, path, host).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path} of {host}: {answer}");
+        }
+    }
+    assert!(asked(address, paths[1], "evil.example").await.contains("`hosts`"), "the setting is named");
+    let proxied = |server: FastState| server.trusted_proxy_header("x-forwarded-for".parse().unwrap());
+    for set in [proxied, |server: FastState| server.hosts(["app.example"])] {
+        let address = serve(set).await;
+        for path in paths {
+            let answer = asked(address, path, "app.example:8080").await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_default_cookie_name_has_the_port() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = FastState::new(fixture::registry().unwrap());
+    tokio::spawn(server.serve_until(listener, (), std::future::pending()));
+    let mut client = Client { socket: TcpStream::connect(address).await.unwrap(), received: Vec::new() };
+    let head =
+        "POST /faststate/counter/increment?amount=1 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n";
+    client.write(&format!("{head}connection: close\r\n\r\n")).await;
+    let answer = client.rest().await;
+    assert!(answer.contains(&format!("set-cookie: faststate_{}=", address.port())), "{answer}");
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Client, Failure, count, ensure, nobody_follows, page};
+use super::{Client, Failure, count, ensure, nobody_follows, page, problem};
 
 const PROMISE: &str = "another site's requests are refused and change nothing (law 8)";
 
@@ -19,12 +19,14 @@ const fn row(cookie: bool, headers: &'static [(&'static str, &'static str)], pos
 }
 
 /// `HERE` stands for the server's own address.
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 24] = [
     row(false, &[], true, true),
     row(false, &[("sec-fetch-site", "same-origin")], true, true),
     row(false, &[("sec-fetch-site", "cross-site")], false, false),
     row(false, &[("origin", "http://HERE")], true, true),
     row(false, &[("origin", "http://evil.example")], false, false),
+    row(false, &[("referer", "http://evil.example/")], false, false),
+    row(false, &[("referer", "http://HERE/page")], true, true),
     row(true, &[], false, false),
     row(true, &[("datastar-request", "true")], true, true),
     row(true, &[("datastar-request", "false")], false, false),
@@ -41,7 +43,7 @@ const ROWS: [Row; 22] = [
     row(true, &[("origin", "null"), ("datastar-request", "true")], false, false),
     row(true, &[("origin", "http://evil.example")], false, false),
     row(true, &[("origin", "http://HERE.evil.example")], false, false),
-    row(true, &[("origin", "http://127.0.0.1:1")], false, false),
+    row(true, &[("origin", "https://HERE")], false, false),
 ];
 
 /// Every row of the guard, for an event, a declared GET and a stream.
@@ -99,4 +101,37 @@ async fn told(client: &mut Client, method: &str, target: &str) -> Result<bool, F
         200 => Ok(!answer.text().await?.contains("faststate-problem")),
         status => Err(Failure::new(PROMISE, format!("{target} was answered {status}"))),
     }
+}
+
+/// A request under a host's name that is not this server's is refused, with the setting's name.
+///
+/// # Errors
+/// If not.
+pub async fn another_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "a request for another host is refused (law 8)";
+    let before = count(address).await?;
+    for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example"] {
+        for (method, target) in [
+            ("POST", "/faststate/counter/increment?amount=1"),
+            ("GET", "/visit"),
+            ("GET", "/faststate/sse?states=counter"),
+        ] {
+            // As a browser sends it that takes the page of the other name for one of the same origin.
+            let client =
+                Client::new(address, PROMISE).with("host", host).with("sec-fetch-site", "same-origin");
+            let answer = { client }.send(method, target, "").await?;
+            ensure!(answer.header("set-cookie").is_none(), PROMISE, "{target} of {host} sets a cookie");
+            let problem = problem(answer, 421, PROMISE, target).await?;
+            let told = problem["detail"].as_str().is_some_and(|detail| detail.contains("`hosts`"));
+            ensure!(told, PROMISE, "{target} of {host} was answered {problem}");
+        }
+    }
+    let port = address.port();
+    for host in ["localhost".to_owned(), format!("LOCALHOST:{port}"), format!("127.0.0.1:{port}")] {
+        let answer = Client::new(address, PROMISE).with("host", &*host).get("/faststate/health").await?;
+        ensure!(answer.status() == 200, PROMISE, "{host} was answered {}", answer.status());
+    }
+    let after = count(address).await?;
+    ensure!(after == before, PROMISE, "it went from {before} to {after}");
+    Ok(())
 }

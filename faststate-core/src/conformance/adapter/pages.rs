@@ -19,7 +19,8 @@ pub async fn pages_are_the_viewers(address: SocketAddr) -> Result<(), Failure> {
     a_page_shows_and_follows(address).await?;
     a_page_has_the_sessions_cookie(address).await?;
     another_site_sets_no_cookie(address).await?;
-    errors_are_pages(address).await
+    errors_are_pages(address).await?;
+    another_host_has_no_pages(address).await
 }
 
 /// All arguments are one page, which follows from where it was rendered.
@@ -90,6 +91,15 @@ async fn another_site_sets_no_cookie(address: SocketAddr) -> Result<(), Failure>
         ensure!(set == sets, PROMISE, "{method} with {headers:?} sets a cookie: {set}");
         html(answer, 200, PROMISE).await?;
     }
+    Ok(())
+}
+
+async fn another_host_has_no_pages(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "a page for another host is refused (law 8)";
+    let answer = tool(address, PROMISE).with("host", "evil.example").get("/page").await?;
+    ensure!(answer.header("set-cookie").is_none(), PROMISE, "it sets a cookie");
+    let page = html(answer, 421, PROMISE).await?;
+    ensure!(page.contains("`hosts`"), PROMISE, "the setting is not named: {page}");
     Ok(())
 }
 

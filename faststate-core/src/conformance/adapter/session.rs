@@ -6,7 +6,7 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::{
-    Client, Failure, ensure, fixture, nobody_follows, notice, page, problem, tool, watching::Stream,
+    Client, Failure, count, ensure, fixture, nobody_follows, notice, page, problem, tool, watching::Stream,
 };
 use crate::endpoint::Secret;
 
@@ -117,6 +117,69 @@ pub async fn an_invalid_cookie_is_replaced(address: SocketAddr) -> Result<(), Fa
     ensure!(text == "ann's", PROMISE, "the session that was attacked has {text}");
     drop(stream);
     nobody_follows(address).await
+}
+
+/// Two valid cookies with different sessions, of which another host of the domain may have set one, are refused and
+/// removed, whatever their order.
+///
+/// # Errors
+/// If not.
+pub async fn two_sessions_are_refused(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "two valid sessions in one request are refused and removed (law 8)";
+    let (mut ann, mut eve) = (page(address, PROMISE), page(address, PROMISE));
+    ann.post(WRITE, r#"{"text":"ann's"}"#).await?;
+    eve.post(WRITE, r#"{"text":"eve's"}"#).await?;
+    let (own, tossed) = (ann.cookie().unwrap_or_default(), eve.cookie().unwrap_or_default());
+    for both in [format!("{tossed}; {own}"), format!("{own}; {tossed}")] {
+        let with = || Client::new(address, PROMISE).with_cookie(&*both).keeping_cookies();
+        let mut client = with().with("sec-fetch-site", "same-origin");
+        let answer = client.post(WRITE, r#"{"text":"whose?"}"#).await?;
+        let set = answer.headers().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+        let set: Vec<String> = set.map(|(_, value)| value.to_owned()).collect();
+        problem(answer, 403, PROMISE, "an event").await?;
+        let removes = set.iter().any(|set| set.contains("Path=/faststate;") && set.contains("Max-Age=0"));
+        ensure!(removes, PROMISE, "an event sets {set:?}");
+        let mut stream = Stream::open(&mut with().datastar(), "/faststate/sse?states=note").await?;
+        stream.until(|page| page.signals().contains_key("note")).await?;
+        let text = stream.page.signals()["note"]["text"].clone();
+        ensure!(text == "", PROMISE, "a stream shows {text}");
+        drop(stream);
+        let answer = client.post(WRITE, r#"{"text":"mine"}"#).await?.json().await?;
+        ensure!(answer["note"]["text"] == "mine", PROMISE, "the new session's event was answered {answer}");
+    }
+    // Twice the same is one.
+    let twice = format!("{own}; {own}");
+    let mut client = Client::new(address, PROMISE).with_cookie(twice).with("sec-fetch-site", "same-origin");
+    let answer = client.post(WRITE, r#"{"text":"again"}"#).await?.json().await?;
+    ensure!(answer["note"]["text"] == "again", PROMISE, "one session twice was answered {answer}");
+    nobody_follows(address).await
+}
+
+/// An event id belongs to the session that sent it: another session's event with it is another event.
+///
+/// # Errors
+/// If not.
+pub async fn ids_belong_to_their_session(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "an event with another session's id is applied (law 3)";
+    let before = count(address).await?;
+    let id = super::new_id();
+    let mut clients = [page(address, PROMISE), page(address, PROMISE)];
+    for client in &mut clients {
+        client.post(WRITE, r#"{"text":"a session begins"}"#).await?;
+    }
+    for _ in 0..2 {
+        for client in &mut clients {
+            let mut named = client.clone().with("faststate-event", &*id);
+            named.post("/faststate/counter/increment", r#"{"amount":3}"#).await?;
+        }
+    }
+    let after = count(address).await?;
+    ensure!(
+        after == before + 6,
+        PROMISE,
+        "two sessions' events of 3, each sent twice, led from {before} to {after}"
+    );
+    Ok(())
 }
 
 async fn of_another_secret() -> Result<String, Failure> {

@@ -45,16 +45,15 @@ pub(super) async fn render(
     );
     let mut response = reply::answer(StatusCode::OK, "text/html; charset=utf-8", ReplyBody::full(html));
     let style = STANDARD.encode(Sha256::digest(STYLE));
+    let source = looked_at.settings().bundle.source();
     // Datastar makes functions of its expressions.
     let policy = format!(
-        "default-src 'none'; script-src 'self' 'unsafe-eval' https://cdn.jsdelivr.net; style-src 'sha256-{style}'; \
+        "default-src 'none'; script-src {source} 'unsafe-eval'; style-src 'sha256-{style}'; \
          connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     if let Ok(policy) = HeaderValue::try_from(policy) {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    if let Some(cookie) = page.set_cookie() {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
+    page.mark(response.headers_mut());
     Ok(response)
 }
