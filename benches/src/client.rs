@@ -36,7 +36,7 @@ impl Client {
     /// # Errors
     /// When the server does not answer.
     pub async fn new(child: &Child) -> io::Result<Self> {
-        let cookie = format!("faststate={:0<64}", "");
+        let cookie = format!("faststate_{:0<8}={:0<70}", "", "");
         let mut client = Self { server: child.server(), address: child.address(), cookie };
         if client.server.has_sessions() {
             let mut socket = client.connect().await?;

@@ -45,9 +45,7 @@ use std::{
     time::Duration,
 };
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use tracing::Instrument as _;
 
@@ -430,20 +428,6 @@ impl Endpoint {
         // The application may tell a user by a cookie of its own.
         let own = || self.settings.identify.is_some() && parts.headers.contains_key(header::COOKIE);
         carried != Carried::Nothing || own()
-    }
-
-    /// Notes where the server listens. Before it serves.
-    #[cfg(feature = "serve")]
-    pub(crate) fn listens_on(&self, address: SocketAddr) {
-        let _ = self.listening.set(address);
-        #[cfg(feature = "metrics")]
-        if let Some(readers) = &self.settings.metrics {
-            readers.announce(Some(address), route::METRICS);
-        }
-        #[cfg(feature = "inspector")]
-        if let Some(inspector) = &self.settings.inspector {
-            inspector.announce(address);
-        }
     }
 
     fn address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
-use faststate::endpoint::{Limits, Secret, SecretError};
+use faststate::endpoint::{Limits, Readers, Secret, SecretError};
 
 use crate::{broadcast, store::Address, web::Adapter};
 
@@ -67,16 +67,47 @@ pub(crate) struct Options {
     #[arg(long, env = "FASTSTATE_DATASTAR_JS", value_name = "FILE")]
     pub(crate) datastar_js: Option<PathBuf>,
 
-    /// Shows what happens at /faststate/inspector, to browsers on this machine: every state as it is stored
+    /// The hosts that the site answers for, separated by commas, as browsers name them: app.example, or
+    /// .app.example with all names below. Unless set, only loopback names on a loopback address, and every name
+    /// elsewhere
+    #[arg(long, env = "FASTSTATE_HOSTS", value_name = "HOST,..", value_delimiter = ',')]
+    pub(crate) hosts: Vec<String>,
+
+    /// Shows what happens at /faststate/inspector, to browsers on this machine that have the token: every state as
+    /// it is stored. The log has the address
     #[arg(long, env = "FASTSTATE_INSPECTOR")]
     pub(crate) inspector: bool,
 
-    /// Gives Prometheus its figures at /faststate/metrics, on this machine
+    /// Gives Prometheus its figures at /faststate/metrics, on this machine and with the token
     #[arg(long, env = "FASTSTATE_METRICS")]
     pub(crate) metrics: bool,
+
+    /// What readers of the inspector and the metrics send, as `?token=` or `Authorization: Bearer`. Other users of
+    /// this machine can see a flag: prefer the variable. Without one it is random, and the log has it
+    #[arg(long, env = "FASTSTATE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
 }
 
 impl Options {
+    /// The hosts that the site answers for, unless it answers for every name.
+    pub(crate) fn hosts(&self) -> Option<Vec<String>> {
+        let loopback = ["localhost", ".localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec();
+        match (self.hosts.is_empty(), self.listen.ip().is_loopback()) {
+            (false, _) => Some(self.hosts.clone()),
+            (true, true) => Some(loopback),
+            (true, false) => None,
+        }
+    }
+
+    /// Who may read the inspector and the metrics.
+    pub(crate) fn readers(&self) -> Readers {
+        let local = Readers::loopback();
+        match &self.token {
+            Some(token) => local.with_token(token),
+            None => local,
+        }
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits::default()
             .with_streams(self.max_streams)

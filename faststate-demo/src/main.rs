@@ -39,7 +39,7 @@ use std::{
 use clap::Parser;
 use faststate::{
     BoxError, Broadcaster, Error, SessionId, Store,
-    endpoint::{Bundle, BundleError, Endpoint, Readers, Secret},
+    endpoint::{Bundle, BundleError, Endpoint, Secret},
     prelude::*,
     registry::ReadOnly,
 };
@@ -75,7 +75,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), BoxError> {
-    let limits = options.limits();
+    let (limits, hosts, readers) = (options.limits(), options.hosts(), options.readers());
     let secret = options.secret.unwrap_or_else(|| {
         tracing::info!("no --secret: a random one, and all sessions end with this process");
         Secret::random()
@@ -107,11 +107,14 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let policy = Policy::new(&bundle);
     let mut site =
         site(registry)?.secret(secret).secure_cookies(options.secure_cookies).limits(limits).datastar(bundle);
+    if let Some(hosts) = hosts {
+        site = site.hosts(hosts);
+    }
     if options.inspector {
-        site = site.inspector(Readers::loopback());
+        site = site.inspector(readers.clone());
     }
     if options.metrics {
-        site = site.metrics(Readers::loopback());
+        site = site.metrics(readers);
     }
     tokio::spawn(status::keep(node, status::of(site.registry())?, site.clone(), watching));
     let served = options.adapter.serve(site, policy, options.listen).await;

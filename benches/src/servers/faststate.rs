@@ -128,7 +128,7 @@ pub(super) async fn serve(listener: net::TcpListener, others: usize, identifies:
     }
     // All of the load comes from one address.
     let limits = Limits::default().with_streams(0).with_streams_per_address(0);
-    let mut site = FastState::new(registry).secret(Secret::random()).limits(limits);
+    let mut site = FastState::new(registry).secret(Secret::random()).limits(limits).hosts(["bench"]);
     if identifies {
         site = site.identity(|head| {
             let user = head.headers.get("x-user").and_then(|user| user.to_str().ok());

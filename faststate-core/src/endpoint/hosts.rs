@@ -4,6 +4,8 @@
 //! requests of that site for same-origin ones, so `Origin` and `Sec-Fetch-Site` show nothing: only `Host` does.
 
 use std::net::IpAddr;
+#[cfg(feature = "serve")]
+use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, Response, Uri, Version, header, uri::Authority};
 
@@ -68,6 +70,20 @@ impl Endpoint {
             (None, _) => true,
         };
         if accepted { Ok(()) } else { Err(Error::Host(host.to_owned())) }
+    }
+
+    /// Notes where the server listens. Before it serves.
+    #[cfg(feature = "serve")]
+    pub(crate) fn listens_on(&self, address: SocketAddr) {
+        let _ = self.listening.set(address);
+        #[cfg(feature = "metrics")]
+        if let Some(readers) = &self.settings.metrics {
+            readers.announce(Some(address), super::route::METRICS);
+        }
+        #[cfg(feature = "inspector")]
+        if let Some(inspector) = &self.settings.inspector {
+            inspector.announce(address);
+        }
     }
 }
 

@@ -11,13 +11,13 @@ use crate::ADD;
 const FIRST: &str = "#events > li:first-child";
 
 fn demo() -> Demo {
-    Demo::with(&["--adapter", ADAPTER, "--store", "memory:", "--inspector", "--metrics"])
+    Demo::with(&["--adapter", ADAPTER, "--store", "memory:", "--inspector", "--metrics", "--token", "t0ken"])
 }
 
 #[test]
 fn what_happens_is_shown_live_and_can_be_found_and_cleared() {
     let demo = demo();
-    let developer = Session::new().open(&demo.url("/faststate/inspector"));
+    let developer = Session::new().open(&demo.url("/faststate/inspector?token=t0ken"));
     developer.mentions(".nothing", "Nothing yet");
     let visitor = Session::new().open(&demo.url("/counter"));
     visitor.fill("#user", "<Ada>");
@@ -78,14 +78,18 @@ fn law_08_it_is_there_only_when_asked_for_and_on_this_machine() {
             http::exchange(demo.address(), "GET", path, headers, b"").expect("the demo answers").status
         };
         assert_eq!(status(&closed, ""), 404, "{path}");
-        assert_eq!(status(&open, "X-Forwarded-For: 127.0.0.1\r\n"), 404, "{path}");
+        let token = "Authorization: Bearer t0ken\r\n";
+        assert_eq!(status(&open, &format!("X-Forwarded-For: 127.0.0.1\r\n{token}")), 404, "{path}");
+        assert_eq!(status(&open, "Authorization: Bearer t0ke\r\n"), 404, "{path}");
+        assert_eq!(status(&open, ""), 404, "{path} without the token");
     }
     let visitor = Session::new().open(&open.url("/counter"));
     visitor.click(ADD);
     visitor.shows("#count", "1");
-    let metrics = http::get(open.address(), "/faststate/metrics").expect("the demo answers").text();
+    let metrics =
+        http::get(open.address(), "/faststate/metrics?token=t0ken").expect("the demo answers").text();
     let changed = "faststate_events_total{state=\"counter\",event=\"increment\",outcome=\"changed\"} 1\n";
     assert!(metrics.contains(changed) && metrics.contains("\nfaststate_streams 1\n"), "{metrics}");
-    let inspector = http::get(open.address(), "/faststate/inspector").expect("the demo answers");
-    assert_eq!(inspector.status, 200);
+    let inspector = http::get(open.address(), "/faststate/inspector?token=t0ken").expect("the demo answers");
+    assert_eq!(inspector.status, 303, "it leads on to the page without the token in its address");
 }
