@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use self::cached::Unclaimed;
 pub use self::{
     cached::Cached,
     guarded::{Guarded, Resting},
@@ -337,5 +338,20 @@ impl StoreError {
             Self::Unavailable(_) | Self::Full(_) => true,
             Self::Refused(_) | Self::Corrupt { .. } => false,
         }
+    }
+
+    /// Whether a save that failed like this may still take effect.
+    pub(crate) fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if !error.is::<Unclaimed>()) && !self.is_resting()
+    }
+
+    /// Whether the same call may succeed in a moment.
+    pub(crate) fn may_pass_soon(&self) -> bool {
+        matches!(self, Self::Unavailable(_)) && !self.is_resting()
+    }
+
+    /// Whether the call did not reach the store, because it rests.
+    pub(crate) fn is_resting(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if error.is::<Resting>())
     }
 }

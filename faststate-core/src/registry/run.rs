@@ -1,86 +1,156 @@
-//! Taking turns with other nodes on a hot key.
+//! How nodes take turns on a hot key, which several of them change as fast as they can.
 //!
-//! The store judges each save, and a node that has just saved knows the newest version, so it wins the
-//! next save too, for as long as events wait in its queue: the others would lose until their events are
-//! too old. So a node takes a run of events on a key and then stands back for a moment, in which whoever
-//! has been losing gets in, and starts a run of its own. A node that stood back and was not missed makes
-//! its runs longer: a key that only one node changes pays little for this.
+//! A node that has just saved knows the newest version, so it wins the next save too, for as long as events
+//! wait in its queue. The events of the other nodes would grow too old. Therefore a node takes a run of
+//! events and then stands back for a moment, in which another node gets in and starts a run of its own. A
+//! node that stood back although no other node wanted the key makes its runs longer.
+//!
+//! Runs end at versions whose `seq` is a multiple of their length, so a node that waits knows from any version
+//! when the run ends that led to it. It loads at about that moment, instead of again and again: an event has
+//! only ten calls to the store (law 13).
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many events a run has on a key that several nodes change.
+/// How many events a run has on a key that several nodes change; a power of two, as all lengths are.
 const SHORTEST: u32 = 32;
 /// How many events a run has at most.
 const LONGEST: u32 = 1024;
-/// How long such a run goes on at most, so that the others' events do not grow too old.
+/// How long such a run lasts at most, so that the events of the other nodes do not grow too old.
 const SOON: Duration = Duration::from_millis(250);
-/// How long a run goes on at most.
-const LATE: Duration = Duration::from_secs(1);
-/// How many times as long as a save a node stands back. Who has lost looks again within half of that.
+/// How long a run lasts at most.
+const LATE: Duration = Duration::from_millis(1250);
+/// How many times as long as a save a node stands back.
 const STANDS_BACK: u32 = 16;
-/// How many times as long as a save a node waits at most that has lost: half as long whenever
-/// [`IMPATIENT`] has passed, so that who has waited longest gets in first.
-const WAITS: u32 = 8;
-const IMPATIENT: Duration = Duration::from_millis(150);
-/// The longest that a save is taken to last.
+/// What a save is taken to last at least: the runtime's timers are not finer than a millisecond.
+const FASTEST: Duration = Duration::from_micros(250);
+/// What a save is taken to last at most, where a node stands back.
 const SLOWEST: Duration = Duration::from_millis(4);
+/// Another node changes the key as fast as it can if its events take at most this many times as long as a save.
+const BUSY: u32 = 4;
+/// How many calls a new average is made of; each further save changes it by an eighth.
+const MEASURED: u32 = 7;
+/// How long a key counts as contended after another node was seen at work on it.
+const CONTENDED: Duration = Duration::from_secs(3);
 
-/// A node's run of events on one key.
+/// A node's runs of events on one key.
 #[derive(Debug)]
 pub(super) struct Run {
-    began: Instant,
+    /// When this node last saved.
     last: Instant,
+    /// How many events it has saved in this run.
     events: u32,
     longest: u32,
-    lasts: Duration,
     /// How long a save takes, on average.
     save: Duration,
+    /// How many calls the average is of, up to [`MEASURED`].
+    measured: u32,
     stood_back: bool,
+    /// When another node was last seen at work.
+    contended: Option<Instant>,
 }
 
 impl Run {
-    pub(super) fn new(now: Instant) -> Self {
-        let save = Duration::from_micros(500);
-        Self { began: now, last: now, events: 0, longest: SHORTEST, lasts: SOON, save, stood_back: false }
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            last: now,
+            events: 0,
+            longest: SHORTEST,
+            save: Duration::ZERO,
+            measured: 0,
+            stood_back: false,
+            contended: None,
+        }
     }
 
-    /// How long to stand back before the next event, if the run is over.
-    pub(super) fn stands_back(&mut self, now: Instant) -> Option<Duration> {
-        let pause = self.save * STANDS_BACK;
+    /// How long to stand back before the event that follows version `seq`, if the run ends there.
+    pub(super) fn stands_back(&mut self, now: Instant, seq: u64) -> Option<Duration> {
+        let pause = self.pause();
         if now.duration_since(self.last) > pause {
-            // Whoever waited had time enough.
-            (self.began, self.events) = (now, 0);
+            // The other nodes had time enough.
+            self.events = 0;
         }
-        if self.events < self.longest && now.duration_since(self.began) < self.lasts {
+        let lasts = if self.longest == SHORTEST { SOON } else { LATE };
+        if self.events == 0 || !seq.is_multiple_of(self.length(self.longest, lasts)) {
             return None;
         }
-        (self.began, self.events, self.stood_back) = (now + pause, 0, true);
+        (self.events, self.stood_back) = (0, true);
         Some(pause)
     }
 
-    /// An event was saved.
-    pub(super) fn saved(&mut self, asked: Instant, now: Instant) {
-        if std::mem::take(&mut self.stood_back) {
-            (self.longest, self.lasts) = ((self.longest * 2).min(LONGEST), (self.lasts * 2).min(LATE));
+    /// The store answered a load after so long: better than nothing, until enough saves were measured.
+    pub(super) fn measure_load(&mut self, took: Duration) {
+        if self.measured < MEASURED {
+            self.measure_save(took);
         }
-        self.save = (self.save * 7 + now.duration_since(asked).min(SLOWEST)) / 8;
+    }
+
+    /// The store judged a save after so long.
+    pub(super) fn measure_save(&mut self, took: Duration) {
+        self.save = (self.save * self.measured + took) / (self.measured + 1);
+        self.measured = (self.measured + 1).min(MEASURED);
+    }
+
+    /// An event was saved.
+    pub(super) fn saved(&mut self, now: Instant) {
+        if std::mem::take(&mut self.stood_back) {
+            self.longest = (self.longest * 2).min(LONGEST);
+        }
         self.last = now;
         self.events += 1;
     }
 
-    /// Another node was faster: how long to wait before the next try, where the first was so long ago and so
-    /// many have failed.
-    pub(super) fn lost(&mut self, now: Instant, waited: Duration, conflicts: u32) -> Duration {
-        (self.began, self.events, self.stood_back) = (now, 0, false);
-        (self.longest, self.lasts) = (SHORTEST, SOON);
-        if conflicts <= 1 {
-            return Duration::ZERO;
-        }
-        let halvings = waited.as_millis() / IMPATIENT.as_millis();
-        let waits = WAITS >> u32::try_from(halvings).unwrap_or(u32::MAX).min(WAITS.ilog2());
-        (self.save * waits).mul_f64(rand::random())
+    /// Another node was faster.
+    pub(super) const fn lost(&mut self) {
+        (self.events, self.stood_back, self.longest) = (0, false, SHORTEST);
+    }
+
+    /// Another node is at work on the key.
+    pub(super) const fn contend(&mut self, now: Instant) {
+        self.lost();
+        self.contended = Some(now);
+    }
+
+    pub(super) fn is_contended(&self, now: Instant) -> bool {
+        self.contended.is_some_and(|at| now.duration_since(at) < CONTENDED)
+    }
+
+    /// Whether so many changes within this time are those of a node in its run.
+    pub(super) fn is_busy(&self, changes: u64, within: Duration) -> bool {
+        let changes = u32::try_from(changes).unwrap_or(u32::MAX);
+        changes > 0 && within < self.save().saturating_mul(BUSY).saturating_mul(changes)
+    }
+
+    /// Whether another node's run may have ended at version `seq`.
+    pub(super) fn is_end(&self, seq: u64) -> bool {
+        seq.is_multiple_of(self.length(SHORTEST, SOON))
+    }
+
+    /// How long to wait at version `seq` until the run ends that led to it, after so many waits before: the more,
+    /// the sooner, so that the event that has waited longest gets in first. It is better too early than too
+    /// late: another load costs less than another run.
+    pub(super) fn wait(&self, seq: u64, waits: u32) -> Duration {
+        let length = self.length(SHORTEST, SOON);
+        let left = u32::try_from(length - seq % length).unwrap_or(SHORTEST);
+        let hurry = f64::from(waits.min(3)).mul_add(-0.04, 1.0);
+        let spread = self.pause().mul_f64(rand::random_range(0.1..0.8)) / (1 << waits.min(6));
+        (self.save() * left).mul_f64(hurry) + spread
+    }
+
+    /// How many events a run has that has at most `longest` and lasts at most so long.
+    fn length(&self, longest: u32, lasts: Duration) -> u64 {
+        let fit = lasts.as_nanos() / self.save().as_nanos();
+        let fit = u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, longest);
+        1 << fit.ilog2()
+    }
+
+    fn pause(&self) -> Duration {
+        self.save().min(SLOWEST) * STANDS_BACK
+    }
+
+    fn save(&self) -> Duration {
+        self.save.max(FASTEST)
     }
 }
 
@@ -90,51 +160,76 @@ mod tests {
 
     const SAVE: Duration = Duration::from_micros(500);
 
-    /// The lengths of the runs of so many events in a row, where nobody else changes the key.
-    fn runs(run: &mut Run, now: &mut Instant, events: u32) -> Vec<u32> {
+    /// The lengths of the runs of so many events in a row that follow version `seq`, where no other node changes
+    /// the key.
+    fn runs(run: &mut Run, now: &mut Instant, seq: &mut u64, events: u32) -> Vec<u32> {
         let mut runs = vec![0];
         for _ in 0..events {
-            if let Some(pause) = run.stands_back(*now) {
+            if let Some(pause) = run.stands_back(*now, *seq) {
                 *now += pause;
                 runs.push(0);
             }
-            run.saved(*now, *now + SAVE);
             *now += SAVE;
+            *seq += 1;
+            run.measure_save(SAVE);
+            run.saved(*now);
             *runs.last_mut().unwrap() += 1;
         }
         runs
     }
 
     #[test]
-    fn a_run_ends_and_grows_where_nobody_else_wants_the_key() {
-        let mut now = Instant::now();
+    fn runs_grow_while_no_other_node_wants_the_key() {
+        let (mut now, mut seq) = (Instant::now(), 0);
         let mut run = Run::new(now);
-        let lengths = runs(&mut run, &mut now, 10_000);
-        assert_eq!(lengths[..4], [32, 64, 128, 256]);
-        let (last, full) = lengths[5..].split_last().unwrap();
-        assert!(full.iter().all(|length| *length == LONGEST) && *last <= LONGEST, "{lengths:?}");
-        run.lost(now, Duration::ZERO, 1);
-        assert_eq!(runs(&mut run, &mut now, 100)[..2], [32, 64]);
+        let lengths = runs(&mut run, &mut now, &mut seq, 10_000);
+        assert_eq!(lengths[..5], [32, 32, 64, 128, 256]);
+        assert_eq!(lengths[6..9], [1024; 3], "{lengths:?}");
+        run.contend(now);
+        let lengths = runs(&mut run, &mut now, &mut seq, 100);
+        assert!(lengths[0] <= 32 && lengths[1] == 32, "{lengths:?}");
     }
 
     #[test]
-    fn who_is_not_in_a_hurry_never_stands_back() {
+    fn a_node_that_is_not_in_a_hurry_never_stands_back() {
         let mut now = Instant::now();
         let mut run = Run::new(now);
-        for _ in 0..1000 {
+        for seq in 0..1000 {
             now += SAVE * 20;
-            assert_eq!(run.stands_back(now), None);
-            run.saved(now, now + SAVE);
+            assert_eq!(run.stands_back(now, seq), None);
+            run.measure_save(SAVE);
+            run.saved(now);
         }
     }
 
     #[test]
-    fn who_has_lost_looks_twice_while_another_stands_back() {
+    fn runs_are_short_over_a_slow_store() {
         let mut run = Run::new(Instant::now());
-        assert_eq!(run.lost(Instant::now(), Duration::ZERO, 1), Duration::ZERO);
-        let mut longest =
-            |waited| (0..1000).map(|_| run.lost(Instant::now(), waited, 2)).max().unwrap_or_default();
-        let (first, late) = (longest(Duration::ZERO), longest(Duration::from_secs(1)));
-        assert!(first <= SAVE * STANDS_BACK / 2 && late <= SAVE, "{first:?} {late:?}");
+        run.measure_save(Duration::from_millis(20));
+        assert_eq!((run.length(SHORTEST, SOON), run.length(LONGEST, LATE)), (8, 32));
+        run.measure_save(Duration::from_secs(100));
+        run.measure_load(Duration::ZERO);
+        assert_eq!(run.length(LONGEST, LATE), 1);
+    }
+
+    #[test]
+    fn a_wait_ends_while_the_other_node_stands_back() {
+        let mut run = Run::new(Instant::now());
+        run.measure_save(SAVE);
+        for (seq, left) in [(0, 32), (1, 31), (63, 1), (64, 32)] {
+            for _ in 0..100 {
+                let wait = run.wait(seq, 0);
+                assert!(wait >= SAVE * left && wait < SAVE * (left + STANDS_BACK), "{seq}: {wait:?}");
+                assert!(run.wait(seq, 9) < SAVE * left + SAVE, "{seq}: the longer it waits, the sooner");
+            }
+        }
+    }
+
+    #[test]
+    fn changes_are_a_run_if_they_follow_each_other_closely() {
+        let mut run = Run::new(Instant::now());
+        run.measure_save(SAVE);
+        assert!(run.is_busy(10, SAVE * 20) && !run.is_busy(10, SAVE * 50) && !run.is_busy(0, SAVE));
+        assert!(run.is_end(64) && !run.is_end(65));
     }
 }

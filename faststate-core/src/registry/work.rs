@@ -1,4 +1,4 @@
-//! What happens in a turn: an event from load to commit, a deletion, or a look at the store.
+//! What happens in a turn: an event from load to commit, or other work.
 
 use std::{
     future::Future,
@@ -16,6 +16,7 @@ use super::{
     shared::guard,
     states::States,
     step::Step,
+    tries::Tries,
     turn::{Attempting, Work},
 };
 use crate::{
@@ -28,9 +29,6 @@ use crate::{
     version::Version,
 };
 
-/// How long a turn waits before it looks again after an outcome it does not know.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// What became of one try on a copy.
 struct Tried<S> {
     /// What is to be saved, if anything is.
@@ -41,8 +39,9 @@ struct Tried<S> {
 }
 
 /// A change that is ready to be saved.
-struct Unsaved<S> {
-    next: Arc<Current<S>>,
+pub(super) struct Unsaved<S> {
+    pub(super) expect: Expect,
+    pub(super) next: Arc<Current<S>>,
     step: Step<S>,
     record: Record,
     accepted: Accepted<S>,
@@ -111,44 +110,56 @@ impl<S: ReactiveState> States<S> {
     }
 
     /// Receipt, authorize, apply on a copy, compare, save, commit; again from the receipt on after a
-    /// conflict or an unknown outcome.
+    /// conflict or a failed save.
     async fn attempt(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
         attempting: &Attempting<S>,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
+        let mut tries = Tries::new(deadline);
+        self.stand_back(instance, &mut tries, deadline).await;
+        let outcome = self.try_until(instance, attempting, &mut tries, deadline).await;
+        tries.conclude(&instance.key, outcome)
+    }
+
+    /// Tries an event until it has an outcome, or its time or its calls to the store are used up.
+    async fn try_until(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<S>>,
+        attempting: &Attempting<S>,
+        tries: &mut Tries<S>,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
         let receipt = &attempting.receipt;
-        // A browser's viewer has a session, so one without is the application.
-        let is_application = attempting.viewer.session_id().is_none();
-        let absence = if is_application { Absence::Created } else { Absence::Begins };
         // Whether the store has confirmed, within this turn, the version that is looked at.
         let mut verified = false;
-        let mut conflicts = 0;
-        // Whether a save of this turn has an unknown outcome, and what is to be done if it succeeded.
-        let mut unknown = false;
-        let mut doubtful = None;
-        let mut began = None;
-        self.stand_back(instance, deadline).await;
         loop {
             let now = Instant::now();
-            let began = *began.get_or_insert(now);
             if now >= deadline {
-                return Err(if unknown { Error::OutcomeUnknown } else { Error::TimedOut });
+                return Err(tries.give_up());
             }
             let current = match instance.usable(now) {
                 Some(current) => current,
-                None => match self.refresh_as(instance, Some(receipt), deadline, absence).await {
-                    Ok((current, true)) => return self.applied(instance, &current, attempting, doubtful),
+                None if !tries.may_load() => return Err(tries.give_up()),
+                None => match self.look_for(instance, attempting, tries, deadline).await {
+                    Ok((current, true)) => return self.applied(instance, &current, attempting, tries),
                     Ok((current, false)) => {
+                        let wait = self
+                            .nodes()
+                            .and_then(|_| tries.steps_aside(&mut instance.run.lock(), current.version));
+                        if let Some(wait) = wait {
+                            instance.upkeep.lock().suspect = true;
+                            pause(wait).await;
+                            continue;
+                        }
                         verified = true;
                         current
                     }
-                    Err(_) if unknown && Instant::now() + PAUSE < deadline => {
-                        tokio::time::sleep(PAUSE).await;
+                    Err(error) if tries.is_in_doubt() => {
+                        pause(tries.failed(error)).await;
                         continue;
                     }
-                    Err(_) if unknown => return Err(Error::OutcomeUnknown),
                     Err(error) => return Err(error),
                 },
             };
@@ -159,9 +170,9 @@ impl<S: ReactiveState> States<S> {
                 let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
                 let must_confirm = !receipt.is_minted() || self.nodes().is_some();
                 if saves_nothing && must_confirm && !verified {
-                    let (confirmed, repeated) = self.refresh(instance, Some(receipt), deadline).await?;
+                    let (confirmed, repeated) = self.look_for(instance, attempting, tries, deadline).await?;
                     if repeated {
-                        return self.applied(instance, &confirmed, attempting, doubtful);
+                        return self.applied(instance, &confirmed, attempting, tries);
                     }
                     verified = true;
                     if confirmed.version != current.version {
@@ -182,19 +193,28 @@ impl<S: ReactiveState> States<S> {
                 let step = self.step(instance, &current, &next, &effects.followers)?;
                 let record = next.record(self.config.ttl);
                 let accepted = Accepted { answer, effects, aftermath, permits };
-                Box::new(Unsaved { next, step, record, accepted })
+                Box::new(Unsaved { expect: current.expect(), next, step, record, accepted })
             };
+            if !tries.may_save() {
+                return Err(tries.give_up());
+            }
             let watch = Stopwatch::start();
             let asked = self.nodes().map(|_| Instant::now());
-            let save = self.store.save(&instance.key, &unsaved.record, current.expect(), Some(receipt));
+            let save = self.store.save(&instance.key, &unsaved.record, unsaved.expect, Some(receipt));
             let saved = within(deadline, save).await;
             self.store_meter.saves.observe(watch);
+            if !saved.as_ref().is_err_and(StoreError::is_resting) {
+                tries.count_save();
+            }
+            if let Some(asked) = asked.filter(|_| saved.is_ok()) {
+                instance.run.lock().measure_save(asked.elapsed());
+            }
             match saved {
                 Ok(Saving::Saved) => {
                     let Unsaved { next, step, accepted, .. } = *unsaved;
                     tracing::debug!(version = %next.version, "saved");
-                    if let Some(asked) = asked {
-                        instance.run.lock().saved(asked, Instant::now());
+                    if asked.is_some() {
+                        instance.run.lock().saved(Instant::now());
                     }
                     self.saved(instance, now, self.config.ttl);
                     self.commit(instance, step);
@@ -205,46 +225,103 @@ impl<S: ReactiveState> States<S> {
                     return Ok(self.finish(instance, attempting, accepted));
                 }
                 Ok(Saving::Conflict) => {
-                    tracing::debug!(conflicts, "another node was faster");
+                    tracing::debug!("another node was faster");
                     self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     instance.upkeep.lock().suspect = true;
                     verified = false;
-                    conflicts += 1;
-                    let wait = instance.run.lock().lost(Instant::now(), began.elapsed(), conflicts);
-                    if !wait.is_zero() {
-                        tokio::time::sleep(wait).await;
-                    }
+                    pause(self.pause_after_conflict(instance, tries, current.version)).await;
                 }
                 Ok(Saving::Duplicate) => {
-                    let (current, _) = self.refresh(instance, None, deadline).await?;
-                    return self.applied(instance, &current, attempting, doubtful);
-                }
-                Err(StoreError::Unavailable(error)) if unknown || !error.is::<Resting>() => {
-                    self.store_meter.failed_saves.add(1);
-                    tracing::warn!(key = ?instance.key, %error, "a save has an unknown outcome");
-                    instance.upkeep.lock().doubt(current.expect());
-                    (verified, unknown) = (false, true);
-                    doubtful = Some(unsaved);
-                    // Saves may rest although loads are answered: without a pause, this would spin.
-                    tokio::time::sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+                    instance.upkeep.lock().suspect = true;
+                    // The event was applied, whatever becomes of the load.
+                    if !tries.may_load() {
+                        return Err(Error::OutcomeUnknown);
+                    }
+                    return match self.refresh(instance, None, deadline).await {
+                        Ok((current, _)) => self.applied(instance, &current, attempting, tries),
+                        Err(Error::Unknown) => Err(Error::Unknown),
+                        Err(_) => Err(Error::OutcomeUnknown),
+                    };
                 }
                 Err(error) => {
                     self.store_meter.failed_saves.add(1);
-                    return Err(Error::Unavailable(error));
+                    if error.is_outcome_unknown() {
+                        instance.upkeep.lock().doubt(unsaved.expect);
+                        tries.doubt(unsaved);
+                    } else if !tries.is_in_doubt() && !error.may_pass_soon() {
+                        return Err(Error::Unavailable(error));
+                    }
+                    instance.upkeep.lock().suspect = true;
+                    verified = false;
+                    let wait = tries.save_failed(Error::Unavailable(error));
+                    if !tries.may_load() {
+                        return Err(tries.give_up());
+                    }
+                    pause(wait).await;
+                    self.until_saves_are_tried(tries.in_time(self.shared.deadline)).await;
                 }
             }
         }
     }
 
+    /// A look at the store for an event: what is there now, and whether the event was applied before.
+    async fn look_for(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<S>>,
+        attempting: &Attempting<S>,
+        tries: &mut Tries<S>,
+        deadline: Instant,
+    ) -> Result<(Arc<Current<S>>, bool), Error> {
+        // A browser's viewer has a session, so one without is the application.
+        let is_application = attempting.viewer.session_id().is_none();
+        let absence = if is_application { Absence::Created } else { Absence::Begins };
+        let asked = Instant::now();
+        let looked = self.refresh_as(instance, Some(&attempting.receipt), deadline, absence).await;
+        if looked.is_ok() && self.nodes().is_some() {
+            instance.run.lock().measure_load(asked.elapsed());
+        }
+        let began_epoch = |current: &Current<S>| current.stored && current.version.seq == 0;
+        tries.count_load(looked.as_ref().map_or(true, |(current, _)| began_epoch(current)));
+        if let Ok((current, false)) = &looked {
+            tries.settle(current.expect());
+        }
+        looked
+    }
+
+    /// Another version was stored than expected. Returns how long to pause.
+    pub(super) fn pause_after_conflict(
+        &self,
+        instance: &Instance<S>,
+        tries: &mut Tries<S>,
+        expected: Version,
+    ) -> Duration {
+        match self.nodes() {
+            Some(_) => tries.lost(&mut instance.run.lock(), expected),
+            None => tries.conflicted(),
+        }
+    }
+
+    /// Waits until a resting store may be tried with a save, at most for so long.
+    async fn until_saves_are_tried(&self, patience: Duration) {
+        if let Some(guard) = self.guard.as_ref().filter(|guard| guard.is_save_resting()) {
+            let _ = tokio::time::timeout(patience, guard.until_saves_are_tried()).await;
+        }
+    }
+
     /// Lets other nodes have the key for a moment, if this one has had it for long enough.
-    async fn stand_back(&self, instance: &Instance<S>, deadline: Instant) {
+    async fn stand_back(&self, instance: &Instance<S>, tries: &mut Tries<S>, deadline: Instant) {
         if self.nodes().is_none() {
             return;
         }
+        let Some(version) = instance.current.read().as_ref().map(|current| current.version) else { return };
         let now = Instant::now();
-        let pause = instance.run.lock().stands_back(now);
-        if let Some(pause) = pause.filter(|pause| now + *pause < deadline) {
-            tokio::time::sleep(pause).await;
+        let pause = instance.run.lock().stands_back(now, version.seq);
+        let Some(pause) = pause.filter(|pause| now + *pause < deadline) else { return };
+        tokio::time::sleep(pause).await;
+        if instance.run.lock().is_contended(Instant::now()) {
+            // A load costs less than the conflict that a save would probably be.
+            instance.upkeep.lock().suspect = true;
+            tries.stood_back(version);
         }
     }
 
@@ -284,13 +361,14 @@ impl<S: ReactiveState> States<S> {
         instance: &Instance<S>,
         current: &Arc<Current<S>>,
         attempting: &Attempting<S>,
-        doubtful: Option<Box<Unsaved<S>>>,
+        tries: &mut Tries<S>,
     ) -> Result<Outcome, Error> {
-        if let Some(saved) = doubtful.filter(|unsaved| unsaved.next.version == current.version) {
-            let elements = &saved.accepted.effects.followers;
+        let is_minted = attempting.receipt.is_minted();
+        if let Some(landed) = tries.take_landed(current.version, is_minted) {
+            let elements = &landed.accepted.effects.followers;
             self.send_ephemeral(instance, elements);
             self.send_elements(instance, current, elements);
-            return Ok(self.finish(instance, attempting, saved.accepted));
+            return Ok(self.finish(instance, attempting, landed.accepted));
         }
         Ok(Outcome {
             view: self.reply_view(instance, current, attempting.wants_view)?,
@@ -324,64 +402,6 @@ impl<S: ReactiveState> States<S> {
         outcome
     }
 
-    /// Deletes the record; followers see the first state again, under a new epoch.
-    async fn delete(&self, instance: &Arc<Instance<S>>, deadline: Instant) -> Result<Outcome, Error> {
-        let mut conflicts = 0;
-        loop {
-            let (before, stored) = match self.refresh(instance, None, deadline).await {
-                Ok((current, _)) => {
-                    let stored = current.stored.then_some(current.version);
-                    (Some(current), stored)
-                }
-                // What cannot be read can go all the same, if the store tells its version.
-                Err(Error::Unavailable(StoreError::Corrupt { .. })) => {
-                    let record = within(deadline, self.store.load(&instance.key, None)).await?.record;
-                    (instance.current.read().clone(), record.map(|record| record.version))
-                }
-                Err(error) => return Err(error),
-            };
-            let asked = Instant::now();
-            let deletion = async {
-                match stored {
-                    Some(version) => self.store.delete(&instance.key, version).await,
-                    None => Ok(true),
-                }
-            };
-            match within(deadline, deletion).await {
-                Ok(true) => {}
-                Ok(false) if Instant::now() < deadline => {
-                    conflicts += 1;
-                    back_off(conflicts).await;
-                    continue;
-                }
-                Ok(false) => return Err(Error::TimedOut),
-                Err(error) => {
-                    instance.upkeep.lock().doubt_deletion(stored.map_or(Expect::Absent, Expect::Version));
-                    return Err(Error::Unavailable(error));
-                }
-            }
-            // The record is gone, whatever comes of the rest.
-            instance.upkeep.lock().deleted();
-            let first = self.begin_absent(instance, before.as_deref(), Absence::Deleted, deadline);
-            let first = match first.await {
-                Err(Error::Unknown) => {
-                    let Some(before) = before else { return Err(Error::Unknown) };
-                    let version = self.vanish(instance, &before)?;
-                    return Ok(Outcome::quiet(Answer::Changed, version));
-                }
-                first => first?,
-            };
-            let next = Arc::new(Current::start(first)?);
-            match &before {
-                Some(before) => self.take_over(instance, before, &next),
-                None => *instance.current.write() = Some(Arc::clone(&next)),
-            }
-            self.saved(instance, asked, None);
-            self.publish(instance, before.map_or(next.version, |before| before.version), &next);
-            return Ok(Outcome::quiet(Answer::Changed, next.version));
-        }
-    }
-
     pub(super) fn publish(&self, instance: &Instance<S>, from: Version, next: &Current<S>) {
         if self.config.each_node {
             return;
@@ -402,11 +422,10 @@ impl Outcome {
     }
 }
 
-/// Lets others have their way before the next try: not after one conflict, at most 20 ms after many.
-async fn back_off(conflicts: u32) {
-    if conflicts > 1 {
-        let longest = 20_000.min(50 << conflicts.min(10));
-        tokio::time::sleep(Duration::from_micros(rand::random_range(0..longest))).await;
+/// Pauses, if at all.
+pub(super) async fn pause(pause: Duration) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
     }
 }
 

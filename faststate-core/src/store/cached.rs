@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
 use self::entry::{Claim, Entry};
-use super::{Expect, Guarded, Loaded, Receipt, Record, Saving, Store, StoreError};
-use crate::{Key, Version};
+use super::{Expect, Guarded, Loaded, Receipt, Record, Resting, Saving, Store, StoreError};
+use crate::{BoxError, Key, Version};
 
 /// How long the fast store may take: beyond it, asking the durable one is better.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -41,6 +41,20 @@ pub struct Cached<Fast, Durable> {
     fast: Guarded<Fast>,
     durable: Durable,
     max_age: Duration,
+}
+
+/// The durable store was not called, because the key could not be claimed: nothing changed.
+#[derive(Debug, thiserror::Error)]
+#[error("the fast store does not answer, so nothing was changed; try again")]
+pub(super) struct Unclaimed(#[source] BoxError);
+
+fn unclaimed(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(error) if !error.is::<Resting>() => {
+            StoreError::Unavailable(Unclaimed(error).into())
+        }
+        error => error,
+    }
 }
 
 /// What a change left in the fast store before it happens.
@@ -102,17 +116,18 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
         let (mut expect, mut others) = (likely, Claim::none());
         for _ in 0..TRIES {
             let claim = others.join();
-            if self.fast.save(key, &claim.record(), expect, None).await? == Saving::Saved {
+            let claimed = self.fast.save(key, &claim.record(), expect, None).await.map_err(unclaimed)?;
+            if claimed == Saving::Saved {
                 return Ok(Claimed { claim, since });
             }
-            (expect, others) = match self.fast.load(key, None).await?.record {
+            (expect, others) = match self.fast.load(key, None).await.map_err(unclaimed)?.record {
                 None => (Expect::Absent, Claim::none()),
                 Some(found) => {
                     (Expect::Version(found.version), Claim::read(&found).unwrap_or_else(Claim::none))
                 }
             };
         }
-        Err(StoreError::Unavailable("too many change the same key at once".into()))
+        Err(unclaimed(StoreError::Unavailable("too many change the same key at once".into())))
     }
 
     /// Takes a claim back, and puts the record in its place unless somebody else claimed the key. If that

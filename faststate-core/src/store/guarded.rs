@@ -2,6 +2,8 @@
 
 mod circuit;
 
+mod room;
+
 use std::{
     fmt,
     future::Future,
@@ -16,7 +18,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::circuit::{Admission, Circuit, Opened};
+use self::{
+    circuit::{Admission, Circuit, Opened},
+    room::Room,
+};
 use super::{Expect, Loaded, Receipt, Record, Saving, Store, StoreError};
 use crate::{Key, Version};
 
@@ -30,13 +35,16 @@ use crate::{Key, Version};
 ///
 /// A resting store is pinged after 100 ms, then less and less often up to about once a second. Once it
 /// answers, up to 3 calls at a time are let through to try it, and the others still fail at once. The first
-/// answer ends the rest; the first failure prolongs it, and the pauses keep their length. The registry wraps
-/// each of its stores in one, with its own deadline.
+/// answer ends the rest; the first failure prolongs it, and the pauses keep their length.
+///
+/// A ping also fails for 30 s after a save that found the store full, unless a later save succeeds. The registry
+/// wraps each of its stores in one, with its own deadline.
 pub struct Guarded<S: ?Sized> {
     store: Arc<S>,
     deadline: Duration,
     loads: Arc<Circuit>,
     saves: Arc<Circuit>,
+    room: Room,
 }
 
 /// The store is not asked at the moment, because it gave no answer several times in a row.
@@ -63,6 +71,12 @@ impl<S: ?Sized> Guarded<S> {
         self.loads.is_open()
     }
 
+    /// Waits until a save may try the store.
+    pub(crate) async fn until_saves_are_tried(&self) {
+        let mut returns = self.saves.returns();
+        while self.saves.is_open() && returns.changed().await.is_ok() {}
+    }
+
     /// Changes whenever a few loads may try the store after a rest.
     pub(crate) fn returns(&self) -> watch::Receiver<u64> {
         self.loads.returns()
@@ -80,7 +94,13 @@ impl<S: Store> Guarded<S> {
 impl<S: Store + ?Sized> Guarded<S> {
     pub(crate) fn shared(store: Arc<S>) -> Self {
         let circuit = |calls| Arc::new(Circuit::new(calls));
-        Self { store, deadline: Duration::from_secs(2), loads: circuit("loads"), saves: circuit("saves") }
+        Self {
+            store,
+            deadline: Duration::from_secs(2),
+            loads: circuit("loads"),
+            saves: circuit("saves"),
+            room: Room::default(),
+        }
     }
 
     /// How long a call may take (2 s).
@@ -190,7 +210,9 @@ impl<S: Store + ?Sized> Store for Guarded<S> {
         receipt: Option<&Receipt>,
     ) -> Result<Saving, StoreError> {
         record.check_size()?;
-        self.call(&self.saves, self.store.save(key, record, expect, receipt)).await
+        let saved = self.call(&self.saves, self.store.save(key, record, expect, receipt)).await;
+        self.room.note(&saved);
+        saved
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
@@ -220,7 +242,8 @@ impl<S: Store + ?Sized> Store for Guarded<S> {
         if let Err(error @ StoreError::Unavailable(_)) = &answer {
             self.failed(&self.loads, &admission, error);
         }
-        answer
+        answer?;
+        self.room.check()
     }
 
     async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {

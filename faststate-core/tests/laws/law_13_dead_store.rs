@@ -301,7 +301,7 @@ async fn law_13_a_store_that_always_conflicts_holds_up_nobody_else() {
     assert!(matches!(stuck.await.unwrap(), Err(Error::TimedOut)));
     // A busy machine adds to both.
     assert!(asked.elapsed() < DEADLINE * 2);
-    assert!(beats > 10 && store.saves() < 10_000, "{beats} beats, {} saves", store.saves());
+    assert!(beats > 10 && store.saves() <= 10, "{beats} beats, {} saves", store.saves());
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,8 @@ pub enum StoreFault {
     FailAfter,
     /// A save says that there is a conflict, and does nothing; other calls succeed.
     Conflict,
+    /// A save finds no room, and does nothing; other calls succeed.
+    Full,
 }
 
 /// Wraps a store and fails as it is told: for all calls from now on, or for the next few saves.
@@ -132,7 +134,7 @@ impl FaultyStore {
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         match fault {
-            StoreFault::None | StoreFault::Conflict => call.await,
+            StoreFault::None | StoreFault::Conflict | StoreFault::Full => call.await,
             StoreFault::Slow(delay) => {
                 sleep(delay).await;
                 call.await
@@ -176,6 +178,9 @@ impl Store for FaultyStore {
         let fault = self.fault_of_save();
         if fault == StoreFault::Conflict {
             return Ok(Saving::Conflict);
+        }
+        if fault == StoreFault::Full {
+            return Err(StoreError::Full("a fault".into()));
         }
         if receipt.is_some_and(|receipt| self.faults.lock().minted.contains(receipt.as_bytes())) {
             return self.with(fault, async { Ok(Saving::Duplicate) }).await;

@@ -1,0 +1,254 @@
+//! Law 13: whatever fails, and however fast, an event makes at most ten calls to the store.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Access, Error, Handle, Key, MemoryStore, Registry as _, StateConfig, StateRegistry, Store, Version,
+    Viewer,
+    registry::{Answer, Outcome},
+    store::{Cached, Expect, Loaded, Receipt, Record, Saving, StoreError},
+    testing::faults::{FaultyStore, StoreFault},
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    board::{Add, Board, board, with},
+    log::Log,
+};
+
+const MAX_CALLS: usize = 10;
+
+fn faulty() -> (Arc<StateRegistry>, Handle<Board>, Arc<FaultyStore>) {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+    let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
+    let board = board(&registry);
+    (registry, board, store)
+}
+
+fn calls(store: &FaultyStore) -> usize {
+    store.loads() + store.saves()
+}
+
+async fn add_one(board: &Handle<Board>) -> Result<Outcome, Error> {
+    board.send_as(Add { amount: 1 }, Viewer::application(), faststate_core::EventId::random()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_event_pauses_between_few_saves_that_fail_fast() {
+    let log = Log::start();
+    let (_registry, board, store) = faulty();
+    add_one(&board).await.unwrap();
+    store.next_saves(std::iter::repeat_n(StoreFault::Fail, 1_000));
+    let (before, asked) = (calls(&store), Instant::now());
+    let outcome = add_one(&board).await;
+    assert!(matches!(outcome, Err(Error::OutcomeUnknown)), "{outcome:?}");
+    let calls = calls(&store) - before;
+    assert!((4..=MAX_CALLS).contains(&calls), "{calls} calls");
+    assert!(asked.elapsed() > Duration::from_millis(150), "it pauses: {:?}", asked.elapsed());
+    let lines = log.lines("saves of an event failed");
+    assert_eq!(lines, 1, "one line per event");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_event_outlasts_a_short_failure_of_saves() {
+    let (_registry, board, store) = faulty();
+    store.next_saves([StoreFault::Fail, StoreFault::Fail]);
+    assert_eq!(add_one(&board).await.unwrap().answer, Answer::Changed);
+    assert_eq!(board.read().await.unwrap().count, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_event_pauses_between_few_loads_after_unknown_outcome() {
+    let (_registry, board, store) = faulty();
+    add_one(&board).await.unwrap();
+    store.next_saves([StoreFault::FailAfter]);
+    store.set(StoreFault::Fail);
+    let before = calls(&store);
+    assert!(matches!(add_one(&board).await, Err(Error::OutcomeUnknown)));
+    let calls = calls(&store) - before;
+    assert!(calls <= MAX_CALLS, "{calls} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_event_makes_ten_calls_when_every_save_conflicts() {
+    let (_registry, board, store) = faulty();
+    add_one(&board).await.unwrap();
+    store.set(StoreFault::Conflict);
+    let before = calls(&store);
+    assert!(matches!(add_one(&board).await, Err(Error::TimedOut)));
+    let calls = calls(&store) - before;
+    assert!((5..=MAX_CALLS).contains(&calls), "{calls} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_event_makes_ten_calls_whatever_mixture_fails() {
+    for seed in 0..200 {
+        let (_registry, board, store) = faulty();
+        let mut dice = StdRng::seed_from_u64(seed);
+        let faults = [
+            StoreFault::None,
+            StoreFault::Fail,
+            StoreFault::FailAfter,
+            StoreFault::Conflict,
+            StoreFault::Full,
+        ];
+        store.next_saves((0..30).map(|_| faults[dice.random_range(0..faults.len())]));
+        let mut count = 0;
+        while store.next_is_faulty() {
+            let before = calls(&store);
+            let outcome = add_one(&board).await;
+            let calls = calls(&store) - before;
+            assert!(calls <= MAX_CALLS, "seed {seed}: {calls} calls, {outcome:?}");
+            // The store's breaker may be open.
+            sleep(Duration::from_secs(5)).await;
+            let found = board.read().await.unwrap().count;
+            match outcome {
+                Ok(_) => assert_eq!(found, count + 1, "seed {seed}"),
+                Err(Error::OutcomeUnknown) => assert!([count, count + 1].contains(&found), "seed {seed}"),
+                Err(error) => assert_eq!(found, count, "seed {seed}: {error:?}"),
+            }
+            count = found;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_durable_store_is_spared_while_the_fast_one_is_down() {
+    let [fast, durable] = [(); 2].map(|()| FaultyStore::new(Arc::new(MemoryStore::new())));
+    let cached = Cached::new(Arc::clone(&fast), Arc::clone(&durable));
+    let registry = with(|builder| builder.store(cached), |config| config.persist());
+    let board = board(&registry);
+    add_one(&board).await.unwrap();
+    fast.set(StoreFault::Fail);
+    let before = (calls(&durable), durable.saves());
+    let outcome = add_one(&board).await;
+    assert!(
+        matches!(outcome, Err(Error::Unavailable(StoreError::Unavailable(_)))),
+        "nothing was saved, and that is known: {outcome:?}"
+    );
+    assert!(calls(&durable) - before.0 <= MAX_CALLS, "{} calls", calls(&durable) - before.0);
+    assert_eq!(durable.saves(), before.1);
+    assert!(!registry.health().await.is_healthy());
+    fast.set(StoreFault::None);
+    sleep(Duration::from_secs(5)).await;
+    add_one(&board).await.unwrap();
+    assert!(registry.health().await.is_healthy());
+    assert_eq!(board.read().await.unwrap().count, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_full_store_is_unhealthy_until_a_save_succeeds() {
+    let log = Log::start();
+    let (registry, board, store) = faulty();
+    add_one(&board).await.unwrap();
+    store.next_saves([StoreFault::Full]);
+    let before = store.saves();
+    let outcome = add_one(&board).await;
+    assert!(matches!(outcome, Err(Error::Unavailable(StoreError::Full(_)))), "{outcome:?}");
+    assert_eq!((store.saves() - before, log.lines("saves of an event failed")), (1, 0), "it is known");
+    assert!(!registry.health().await.is_healthy());
+    add_one(&board).await.unwrap();
+    assert!(registry.health().await.is_healthy());
+    // A load balancer sends no event that could tell.
+    store.next_saves([StoreFault::Full]);
+    add_one(&board).await.unwrap_err();
+    assert!(!registry.health().await.is_healthy());
+    sleep(Duration::from_secs(31)).await;
+    assert!(registry.health().await.is_healthy());
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_store_that_answers_loads_only_is_unhealthy() {
+    let (registry, board, store) = faulty();
+    add_one(&board).await.unwrap();
+    store.next_saves(std::iter::repeat_n(StoreFault::Fail, 1_000));
+    let mut unhealthy = 0;
+    for _ in 0..10 {
+        add_one(&board).await.unwrap_err();
+        unhealthy += usize::from(!registry.health().await.is_healthy());
+    }
+    assert!(unhealthy > 5, "{unhealthy} of 10 looks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_two_nodes_refuse_an_event_after_ten_calls() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&store))
+        .broadcaster(faststate_core::LocalBroadcaster::new())
+        .state::<Board>(StateConfig::global().access(Access::public()).persist(), |state| {
+            state.event::<Add>()
+        })
+        .build()
+        .unwrap();
+    let board = board(&registry);
+    add_one(&board).await.unwrap();
+    store.set(StoreFault::Conflict);
+    for _ in 0..10 {
+        let before = calls(&store);
+        assert!(matches!(add_one(&board).await, Err(Error::TimedOut)));
+        assert!(calls(&store) - before <= MAX_CALLS, "{} calls", calls(&store) - before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_deletion_that_always_conflicts_makes_ten_calls() {
+    /// Never deletes.
+    #[derive(Debug, Default)]
+    struct Stubborn {
+        inner: MemoryStore,
+        calls: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Store for Stubborn {
+        async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+            self.calls.fetch_add(1, SeqCst);
+            self.inner.load(key, receipt).await
+        }
+
+        async fn save(
+            &self,
+            key: &Key,
+            record: &Record,
+            expect: Expect,
+            receipt: Option<&Receipt>,
+        ) -> Result<Saving, StoreError> {
+            self.inner.save(key, record, expect, receipt).await
+        }
+
+        async fn delete(&self, _: &Key, _: Version) -> Result<bool, StoreError> {
+            self.calls.fetch_add(1, SeqCst);
+            Ok(false)
+        }
+
+        async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+            self.inner.touch(key, ttl).await
+        }
+
+        async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+            self.inner.sweep(limit).await
+        }
+
+        async fn ping(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    let store = Arc::new(Stubborn::default());
+    let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
+    let board = board(&registry);
+    add_one(&board).await.unwrap();
+    let before = store.calls.load(SeqCst);
+    assert!(matches!(board.delete().await, Err(Error::TimedOut)));
+    let calls = store.calls.load(SeqCst) - before;
+    assert!((4..=MAX_CALLS).contains(&calls), "{calls} calls");
+}
