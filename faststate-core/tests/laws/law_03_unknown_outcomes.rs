@@ -1,0 +1,206 @@
+//! Law 3: saves of one event whose outcomes are unknown, and what becomes of the event.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Context, Error, Event, EventId, Handle, Key, MemoryStore, Registry as _, Rejection, StateRegistry, Store,
+    Version, Viewer,
+    registry::{Answer, Outcome},
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    testing::faults::{FaultyStore, StoreFault},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use crate::board::{Add, Board, board, with};
+
+/// What becomes of one save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It fails at once, and takes effect after so long.
+    Lands(Duration),
+    /// It fails at once, and the first save takes effect before its caller can notice.
+    LetsTheFirstLand,
+    /// It is refused, as there is no room.
+    Full,
+    /// The record or key is refused.
+    Refused,
+}
+
+/// A store that decides the fates of its first saves; the others succeed.
+struct Fateful {
+    inner: Arc<MemoryStore>,
+    fates: Mutex<Vec<Fate>>,
+    first: Mutex<Option<(Key, Record, Expect, Receipt)>>,
+}
+
+impl Fateful {
+    async fn land(inner: &MemoryStore, (key, record, expect, receipt): (Key, Record, Expect, Receipt)) {
+        let _ = inner.save(&key, &record, expect, Some(&receipt)).await;
+    }
+}
+
+#[async_trait]
+impl Store for Fateful {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        self.inner.load(key, receipt).await
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        let fate = self.fates.lock().unwrap().pop();
+        let Some(fate) = fate else { return self.inner.save(key, record, expect, receipt).await };
+        let save = (key.clone(), record.clone(), expect, *receipt.unwrap());
+        match fate {
+            Fate::Lands(after) => {
+                self.first.lock().unwrap().get_or_insert(save.clone());
+                let inner = Arc::clone(&self.inner);
+                tokio::spawn(async move {
+                    sleep(after).await;
+                    Self::land(&inner, save).await;
+                });
+            }
+            Fate::LetsTheFirstLand => {
+                let first = self.first.lock().unwrap().take().unwrap();
+                Self::land(&self.inner, first).await;
+            }
+            Fate::Full => return Err(StoreError::Full("no room".into())),
+            Fate::Refused => return Err(StoreError::Refused("not this".into())),
+        }
+        Err(StoreError::Unavailable("no answer".into()))
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.inner.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner.touch(key, ttl).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Fateful {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fateful")
+    }
+}
+
+static WORKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts, and leaves work behind.
+#[derive(Serialize, Deserialize)]
+struct Order;
+
+impl Event for Order {
+    type State = Board;
+    const NAME: &'static str = "order";
+
+    fn apply(&self, board: &mut Board, context: &mut Context<Board>) -> Result<(), Rejection> {
+        board.count += 1;
+        context.after(|_| async {
+            WORKED.fetch_add(1, SeqCst);
+        });
+        Ok(())
+    }
+}
+
+fn shop(fates: &[Fate]) -> (Arc<StateRegistry>, Handle<Board>, Arc<MemoryStore>) {
+    let inner = Arc::<MemoryStore>::default();
+    let fates = Mutex::new(fates.iter().rev().copied().collect());
+    let store = Fateful { inner: Arc::clone(&inner), fates, first: Mutex::default() };
+    let registry = with(|builder| builder.store(store), |config| config.persist());
+    let board = board(&registry);
+    (registry, board, inner)
+}
+
+async fn order(board: &Handle<Board>) -> Result<Outcome, Error> {
+    board.send_as(Order, Viewer::application(), EventId::random()).await
+}
+
+async fn stored(store: &impl Store, board: &Handle<Board>) -> i64 {
+    let record = store.load(board.key(), None).await.unwrap().record;
+    record.map_or(0, |record| serde_json::from_slice::<Board>(&record.data).unwrap().count)
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_03_refusal_after_unknown_outcome_leaves_it_unknown() {
+    for refusal in [Fate::Full, Fate::Refused] {
+        let mut fates = vec![Fate::Lands(Duration::from_secs(3))];
+        fates.extend([refusal; 20]);
+        let (_registry, board, store) = shop(&fates);
+        let outcome = order(&board).await;
+        assert!(matches!(outcome, Err(Error::OutcomeUnknown)), "{refusal:?}: {outcome:?}");
+        assert_eq!(stored(&store, &board).await, 0);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(stored(&store, &board).await, 1, "it took effect after all");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_03_refusal_is_clear_once_no_save_can_take_effect() {
+    let (_registry, board, store) = shop(&[Fate::Lands(Duration::from_secs(3)), Fate::Full]);
+    let handle = board.clone();
+    let ordering = tokio::spawn(async move { order(&handle).await });
+    tokio::task::yield_now().await;
+    // Another writer makes the save impossible.
+    let data = serde_json::to_vec(&Board::default()).unwrap().into();
+    let record = Record { schema: 1, version: Version::start(), data, ttl: None };
+    assert_eq!(store.save(board.key(), &record, Expect::Absent, None).await.unwrap(), Saving::Saved);
+    let outcome = ordering.await.unwrap();
+    assert!(matches!(outcome, Err(Error::Unavailable(StoreError::Full(_)))), "{outcome:?}");
+}
+
+// One test, because the counter is the process's.
+#[tokio::test(start_paused = true)]
+async fn law_03_work_of_whichever_save_took_effect_is_done_once() {
+    for fates in [
+        &[Fate::Lands(Duration::from_secs(60)), Fate::LetsTheFirstLand][..],
+        &[Fate::Lands(Duration::from_secs(60)), Fate::Lands(Duration::ZERO)],
+        &[Fate::Lands(Duration::ZERO)],
+        &[Fate::Lands(Duration::from_secs(60))],
+    ] {
+        let (registry, board, store) = shop(fates);
+        let before = WORKED.load(SeqCst);
+        let outcome = order(&board).await.unwrap_or_else(|error| panic!("{fates:?}: {error:?}"));
+        registry.settle().await;
+        assert_eq!(stored(&store, &board).await, 1, "{fates:?}");
+        assert_eq!(outcome.answer, Answer::Changed, "{fates:?}");
+        assert_eq!(WORKED.load(SeqCst) - before, 1, "{fates:?}");
+    }
+
+    // Another node's change came after it: the engine's own id says whose it was.
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let store = FaultyStore::new(Arc::clone(&memory));
+    let [here, there] = [Arc::clone(&store) as Arc<dyn Store>, memory]
+        .map(|store| with(|builder| builder.store(store), |config| config.persist()));
+    let (here, there) = (board(&here), board(&there));
+    store.next_saves([StoreFault::FailAfter]);
+    let before = WORKED.load(SeqCst);
+    let ordering = tokio::spawn(async move { here.send(Order).await });
+    tokio::task::yield_now().await;
+    there.send(Add { amount: 10 }).await.unwrap();
+    assert_eq!(ordering.await.unwrap().unwrap().answer, Answer::Changed);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(WORKED.load(SeqCst) - before, 1);
+}
