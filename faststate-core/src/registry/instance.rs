@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
@@ -237,8 +236,8 @@ pub(super) struct Current<S> {
     pub(super) encoded: Stored,
     pub(super) version: Version,
     pub(super) stored: bool,
-    /// Written by a newer version of the application: not to be overwritten.
-    pub(super) read_only: bool,
+    /// The `SCHEMA` of the stored record: not to be overwritten if a newer version of the application wrote it.
+    pub(super) schema: u32,
     /// Deleted: `state` is the last one.
     pub(super) gone: bool,
     image: OnceLock<Result<Image, Arc<str>>>,
@@ -339,7 +338,7 @@ impl<S: ReactiveState> Current<S> {
             encoded: Stored::loaded(self.encoded.data.clone()),
             version: Version::start(),
             stored: false,
-            read_only: false,
+            schema: S::SCHEMA,
             gone: true,
             image: OnceLock::new(),
         }
@@ -349,8 +348,19 @@ impl<S: ReactiveState> Current<S> {
         Self::new(state, encoded, self.version.next(), true)
     }
 
-    pub(super) fn stored(state: S, data: Bytes, version: Version, read_only: bool) -> Self {
-        Self { read_only, ..Self::new(state, Stored::loaded(data), version, true) }
+    /// A state whose record is of this schema. What is encoded of an older one is what the upgraded state would
+    /// be stored as.
+    pub(super) fn stored(state: S, encoded: Stored, version: Version, schema: u32) -> Self {
+        Self { schema, ..Self::new(state, encoded, version, true) }
+    }
+
+    /// Whether the record is as this version of the application would write it.
+    pub(super) const fn is_upgraded(&self) -> bool {
+        self.schema >= S::SCHEMA
+    }
+
+    pub(super) const fn is_read_only(&self) -> bool {
+        self.schema > S::SCHEMA
     }
 
     fn new(state: S, encoded: Stored, version: Version, stored: bool) -> Self {
@@ -359,7 +369,7 @@ impl<S: ReactiveState> Current<S> {
             encoded,
             version,
             stored,
-            read_only: false,
+            schema: S::SCHEMA,
             gone: false,
             image: OnceLock::new(),
         }

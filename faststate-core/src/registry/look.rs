@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Answer, Error, Outcome,
-    instance::{Current, Instance},
+    instance::{Current, Instance, encode},
     migration::migrated,
     reload::Found,
     states::States,
@@ -17,6 +17,7 @@ use crate::{
     Key, ReactiveState,
     broadcast::Change,
     metrics::Stopwatch,
+    patch::{MORE, Stored},
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
     version::Version,
 };
@@ -258,7 +259,7 @@ impl<S: ReactiveState> States<S> {
         let fits = before.version == change.from && change.schema == S::SCHEMA;
         let carried = change.data.filter(|_| fits).and_then(|data| {
             let state = serde_json::from_slice(&data).ok()?;
-            Some(Arc::new(Current::stored(state, data, change.to, false)))
+            Some(Arc::new(Current::stored(state, Stored::loaded(data), change.to, S::SCHEMA)))
         });
         let current = match carried {
             Some(current) => {
@@ -289,13 +290,15 @@ impl<S: ReactiveState> States<S> {
         let corrupt = |source: crate::BoxError| {
             self.load_failed(instance, StoreError::Corrupt { key: instance.key.clone(), source })
         };
-        let state = if record.schema < S::SCHEMA {
-            migrated(record.schema, &record.data)
-        } else {
-            serde_json::from_slice(&record.data).map_err(crate::BoxError::from)
-        };
-        let state = state.map_err(corrupt)?;
-        Ok(Current::stored(state, record.data, record.version, record.schema > S::SCHEMA))
+        let Record { schema, version, data, .. } = record;
+        if schema >= S::SCHEMA {
+            let state = serde_json::from_slice(&data).map_err(|error| corrupt(error.into()))?;
+            return Ok(Current::stored(state, Stored::loaded(data), version, schema));
+        }
+        let state = migrated(schema, &data).map_err(corrupt)?;
+        // An event is compared with this: the old bytes may mean something else now.
+        let encoded = encode(&state, data.len() + MORE)?;
+        Ok(Current::stored(state, encoded, version, schema))
     }
 }
 

@@ -332,7 +332,7 @@ impl<S: ReactiveState> States<S> {
         current: &Current<S>,
         attempting: &Attempting<S>,
     ) -> Result<Tried<S>, Error> {
-        if current.read_only {
+        if current.is_read_only() {
             return Err(Error::Busy("a newer version of the application wrote this state"));
         }
         let Attempting { attempt, viewer, id, receipt, now, .. } = attempting;
@@ -410,8 +410,9 @@ impl<S: ReactiveState> States<S> {
             key: instance.key.clone(),
             from,
             to: next.version,
-            schema: S::SCHEMA,
-            data: next.stored.then(|| next.encoded.data.clone()),
+            schema: next.schema,
+            // Of a record of an older schema, this node has only the upgraded form.
+            data: (next.stored && next.is_upgraded()).then(|| next.encoded.data.clone()),
         });
     }
 }

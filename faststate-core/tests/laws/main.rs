@@ -29,6 +29,7 @@ mod presence;
 mod read_only;
 mod reload;
 mod rounds;
+mod schemas;
 mod simulation;
 mod stores;
 mod sweeping;
