@@ -31,9 +31,10 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// Saves records, at most one per key, and the receipts of the events that made them.
 ///
 /// # Contract
-/// 1. Of any number of concurrent saves of one key that expect the same version, exactly one succeeds
-///    (law 2).
-/// 2. A record and its receipt are saved together or not at all (law 3).
+/// 1. Of any number of concurrent saves of one key that expect the same version and bring another, exactly one
+///    succeeds (law 2).
+/// 2. A record and its receipt are saved together or not at all (law 3). A save may keep version and data, for its
+///    receipt alone.
 /// 3. A save whose receipt is already there changes nothing and says [`Saving::Duplicate`], whatever
 ///    version it expects.
 /// 4. What a durable store has acknowledged is there after `kill -9` (law 1).

@@ -21,8 +21,8 @@ pub use self::{
         an_expired_record_is_gone, receipts_are_kept_ten_minutes, touch_extends_a_life,
     },
     receipts::{
-        a_dropped_save_is_whole_or_nothing, a_receipt_outlives_its_record, a_repeat_is_a_duplicate,
-        record_and_receipt_are_one,
+        a_dropped_save_is_whole_or_nothing, a_receipt_is_saved_without_a_change,
+        a_receipt_outlives_its_record, a_repeat_is_a_duplicate, record_and_receipt_are_one,
     },
     saving::{
         a_delete_takes_the_version_it_names, a_record_that_is_too_large_is_refused,
@@ -51,6 +51,7 @@ pub async fn all(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> 
     of_many_saves_one_succeeds(a, b).await?;
     concurrent_increments_all_count(a, b).await?;
     a_repeat_is_a_duplicate(a, b).await?;
+    a_receipt_is_saved_without_a_change(a, b).await?;
     a_record_that_is_too_large_is_refused(a, b).await?;
     record_and_receipt_are_one(a, b).await?;
     a_receipt_outlives_its_record(a, b).await?;

@@ -354,6 +354,22 @@ impl<S: ReactiveState> Current<S> {
         Self { schema, ..Self::new(state, encoded, version, true) }
     }
 
+    /// The same state at the same version, stored.
+    pub(super) fn kept(current: &Arc<Self>) -> Arc<Self> {
+        if current.stored {
+            return Arc::clone(current);
+        }
+        Arc::new(Self {
+            state: Arc::clone(&current.state),
+            encoded: current.encoded.clone(),
+            version: current.version,
+            stored: true,
+            schema: S::SCHEMA,
+            gone: false,
+            image: current.image.clone(),
+        })
+    }
+
     /// Whether the record is as this version of the application would write it.
     pub(super) const fn is_upgraded(&self) -> bool {
         self.schema >= S::SCHEMA

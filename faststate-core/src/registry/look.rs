@@ -119,7 +119,7 @@ impl<S: ReactiveState> States<S> {
             let ttl = record.as_ref().and_then(|record| record.ttl);
             let found = record.as_ref().map_or(Expect::Absent, |record| Expect::Version(record.version));
             let current = match (&before, record) {
-                (Some(before), Some(record)) if before.version == record.version => Arc::clone(before),
+                (Some(before), Some(record)) if before.version == record.version => Current::kept(before),
                 (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
                 (before, Some(record))
                     if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
@@ -276,6 +276,18 @@ impl<S: ReactiveState> States<S> {
     /// A save or deletion that was begun after `asked` succeeded: the current version is the store's.
     pub(super) fn saved(&self, instance: &Instance<S>, asked: Instant, ttl: Option<Duration>) {
         instance.upkeep.lock().saved(asked, ttl);
+        instance.mark(false);
+    }
+
+    /// A save that was begun after `asked` kept the version: what is in memory is what the store has. An earlier
+    /// save that expects this version may still take effect.
+    pub(super) fn keep_present(&self, instance: &Instance<S>, kept: &Arc<Current<S>>, asked: Instant) {
+        {
+            let _topics = instance.topics.lock();
+            *instance.current.write() = Some(Arc::clone(kept));
+        }
+        let settles = self.store.settles_within();
+        instance.upkeep.lock().loaded(kept.expect(), asked, self.config.ttl, settles);
         instance.mark(false);
     }
 

@@ -42,7 +42,8 @@ struct Tried<S> {
 pub(super) struct Unsaved<S> {
     pub(super) expect: Expect,
     pub(super) next: Arc<Current<S>>,
-    step: Step<S>,
+    /// None where only the receipt is new.
+    step: Option<Step<S>>,
     record: Record,
     accepted: Accepted<S>,
 }
@@ -190,7 +191,9 @@ impl<S: ReactiveState> States<S> {
                     let accepted = Accepted { answer, effects, aftermath, permits };
                     return Ok(self.finish(instance, attempting, accepted));
                 };
-                let step = self.step(instance, &current, &next, &effects.followers)?;
+                let is_change = next.version != current.version;
+                let step = is_change.then(|| self.step(instance, &current, &next, &effects.followers));
+                let step = step.transpose()?;
                 let record = next.record(self.config.ttl);
                 let accepted = Accepted { answer, effects, aftermath, permits };
                 Box::new(Unsaved { expect: current.expect(), next, step, record, accepted })
@@ -213,6 +216,10 @@ impl<S: ReactiveState> States<S> {
                 Ok(Saving::Saved) => {
                     let Unsaved { next, step, accepted, .. } = *unsaved;
                     tracing::debug!(version = %next.version, "saved");
+                    let Some(step) = step else {
+                        self.keep_present(instance, &next, now);
+                        return Ok(self.finish(instance, attempting, accepted));
+                    };
                     if asked.is_some() {
                         instance.run.lock().saved(Instant::now());
                     }
@@ -329,7 +336,7 @@ impl<S: ReactiveState> States<S> {
     fn try_on(
         &self,
         instance: &Instance<S>,
-        current: &Current<S>,
+        current: &Arc<Current<S>>,
         attempting: &Attempting<S>,
     ) -> Result<Tried<S>, Error> {
         if current.is_read_only() {
@@ -349,8 +356,12 @@ impl<S: ReactiveState> States<S> {
         let answer = if encoded.data == current.encoded.data { Answer::Unchanged } else { Answer::Changed };
         // What others notice is done once per event (law 3), so its receipt is saved whatever changed.
         let is_noticed = aftermath.pieces() > 0 || !effects.followers.is_empty();
-        let is_saved = answer == Answer::Changed || (is_noticed && !receipt.is_minted());
-        let next = is_saved.then(|| Arc::new(current.next(state, encoded)));
+        let next = match answer {
+            Answer::Unchanged if receipt.is_minted() => None,
+            // The receipt alone: the same version is saved again, so neither followers nor other nodes notice.
+            Answer::Unchanged if !is_noticed && current.is_upgraded() => Some(Current::kept(current)),
+            _ => Some(Arc::new(current.next(state, encoded))),
+        };
         Ok(Tried { next, answer, effects, aftermath })
     }
 

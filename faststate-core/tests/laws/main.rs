@@ -12,6 +12,7 @@ mod ephemeral;
 mod hot_key;
 mod law_02_no_lost_update;
 mod law_03_applied_once;
+mod law_03_unchanged;
 mod law_03_unknown_outcomes;
 mod law_04_gap_free;
 mod law_06_bounded;

@@ -6,7 +6,7 @@ use faststate_core::{
     Access, BoxError, Error, Handle, Key, LocalBroadcaster, MemoryStore, ReactiveState, Scope, StateConfig,
     StateRegistry, Store, Version, Viewer,
     registry::Answer,
-    store::{Expect, Record, Saving},
+    store::{Expect, Receipt, Record, Saving},
     testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
 use serde::{Deserialize, Serialize};
@@ -181,4 +181,38 @@ async fn law_02_event_whose_result_equals_the_old_bytes_is_saved() {
     assert_eq!(set(&node.timer, 5).await, Answer::Changed);
     assert_eq!(stored(&*memory).await, (2, r#"{"time":5}"#.to_owned()));
     assert_eq!(Node::<Timer>::new(&memory, &hub).timer.read().await.unwrap().time, 5);
+}
+
+#[tokio::test]
+async fn law_03_receipt_of_an_unchanged_older_record_keeps_versions_distinct() {
+    let (memory, hub): (Arc<dyn Store>, _) = (Arc::new(MemoryStore::new()), LocalBroadcaster::new());
+    let version = store_old(&*memory, 5).await;
+    let node = Node::<Timer>::new(&memory, &hub);
+    let id = "same".parse().unwrap();
+    let receipt = Receipt::new(&key(), "nothing", &id);
+    let outcome = node.timer.send_as(Nothing, Viewer::application(), id).await.unwrap();
+    assert_eq!(outcome.answer, Answer::Unchanged);
+    let loaded = memory.load(&key(), Some(&receipt)).await.unwrap();
+    let record = loaded.record.unwrap();
+    assert!(loaded.receipt);
+    // An older node that has this version must not believe that it knows the record.
+    assert!(record.schema == 1 || record.version != version, "{record:?}");
+    assert_eq!(Node::<Timer>::new(&memory, &hub).timer.read().await.unwrap().time, 5000);
+}
+
+/// Changes nothing.
+#[derive(Serialize, Deserialize)]
+struct Nothing;
+
+impl faststate_core::Event for Nothing {
+    type State = Timer;
+    const NAME: &'static str = "nothing";
+
+    fn apply(
+        &self,
+        _: &mut Timer,
+        _: &mut faststate_core::Context<Timer>,
+    ) -> Result<(), faststate_core::Rejection> {
+        Ok(())
+    }
 }

@@ -50,6 +50,34 @@ pub async fn a_repeat_is_a_duplicate(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
     the_same_receipt_races(a, b).await
 }
 
+/// A save may keep version and data, for its receipt alone: an event that changed nothing is a repeat the next time,
+/// too (law 3).
+///
+/// # Errors
+/// If not.
+pub async fn a_receipt_is_saved_without_a_change(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "a save that keeps version and data saves its receipt";
+    let key = new_key()?;
+    let (present, receipt, late) = (first(a, &key, None).await?, new_receipt(&key), new_receipt(&key));
+    let same = Expect::Version(present.version);
+    saved(b.save(&key, &present, same, Some(&receipt)).await?, PROMISE)?;
+    let found = a.load(&key, Some(&receipt)).await?;
+    let unchanged = Loaded { record: Some(present.clone()), receipt: true };
+    ensure!(found == unchanged, PROMISE, "there was {found:?}");
+    let saving = a.save(&key, &present, same, Some(&receipt)).await?;
+    ensure!(saving == Saving::Duplicate, PROMISE, "its repeat gave {saving:?}");
+
+    let next = record(present.version.next(), "{}");
+    saved(a.save(&key, &next, same, None).await?, "it leaves the version to the next change")?;
+    let saving = b.save(&key, &present, same, Some(&late)).await?;
+    ensure!(saving == Saving::Conflict, PROMISE, "at a version that is gone, it gave {saving:?}");
+    ensure!(!a.load(&key, Some(&late)).await?.receipt, PROMISE, "a conflict left a receipt");
+    Ok(())
+}
+
 /// Sixteen tasks that retry one event until it is saved or a duplicate: it counts once.
 async fn the_same_receipt_races(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "of concurrent saves with the same receipt exactly one succeeds";
