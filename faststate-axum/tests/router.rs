@@ -20,7 +20,8 @@ fn site() -> FastState {
 }
 
 async fn ask(router: &Router, method: &str, path: &str) -> (Response, String) {
-    let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    let request = Request::builder().method(method).uri(path).header("host", "app.example");
+    let request = request.body(Body::empty()).unwrap();
     let response = router.clone().call(request).await.unwrap();
     let (head, body) = response.into_parts();
     let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
