@@ -453,6 +453,8 @@ async fn law_03_a_save_that_lands_after_a_load_reaches_other_nodes() {
         world.follow(node, 1).await;
     }
     let [a, b] = [0, 1].map(|node: usize| &world.nodes[node].followed[0]);
+    // The first node adopts the second one's change in a task of its own.
+    sleep(Duration::from_secs(1)).await;
     world.store.next_saves([StoreFault::Late(Duration::from_secs(5))]);
     assert!(matches!(a.send(Bump {}).await, Err(Error::OutcomeUnknown)));
     sleep(Duration::from_secs(7)).await;
