@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -38,6 +38,7 @@ struct Wire {
     /// The answer to every request in the server's place.
     answer: Mutex<Option<String>>,
     browsers: Mutex<Vec<TcpStream>>,
+    blocks_cookies: AtomicBool,
 }
 
 const BAD_GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 11\r\nConnection: close\r\n\r\nBad Gateway";
@@ -58,6 +59,7 @@ impl Proxy {
             released: Condvar::new(),
             answer: Mutex::default(),
             browsers: Mutex::default(),
+            blocks_cookies: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&wire);
         thread::spawn(move || {
@@ -107,6 +109,11 @@ impl Proxy {
         for browser in lock(&self.wire.browsers).drain(..) {
             let _ = browser.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Keeps the server's cookies from the browser, as one that blocks them.
+    pub fn block_cookies(&self) {
+        self.wire.blocks_cookies.store(true, Ordering::SeqCst);
     }
 
     /// Cuts the connection that passes the answers' next byte after so many, in the middle of whatever it
@@ -185,6 +192,9 @@ impl Wire {
             if losing.load(Ordering::SeqCst) > 0 {
                 break;
             }
+            if self.blocks_cookies.load(Ordering::SeqCst) {
+                rename_cookies(&mut buffer[..length]);
+            }
             let passes = self.passes(length);
             if browser.write_all(&buffer[..passes]).is_err() || passes < length {
                 break;
@@ -201,6 +211,17 @@ impl Wire {
         match self.until_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count) {
             Ok(left) => length.min(left),
             Err(_) => length,
+        }
+    }
+}
+
+/// Gives each `Set-Cookie` another name of the same length.
+fn rename_cookies(answer: &mut [u8]) {
+    const NAME: &[u8] = b"set-cookie:";
+
+    for at in 0..answer.len().saturating_sub(NAME.len()) {
+        if answer[at..at + NAME.len()].eq_ignore_ascii_case(NAME) {
+            answer[at] = b'x';
         }
     }
 }

@@ -7,6 +7,8 @@ mod in_chromium {
 
     const BROWSER: BrowserKind = BrowserKind::Chromium;
 
+    mod cookies;
+    mod cross_site;
     mod focus;
     mod numbers;
     mod overtaking;
@@ -21,6 +23,8 @@ mod in_firefox {
 
     const BROWSER: BrowserKind = BrowserKind::Firefox;
 
+    mod cookies;
+    mod cross_site;
     mod focus;
     mod numbers;
     mod overtaking;
