@@ -25,7 +25,7 @@ pub(super) struct Tries<S> {
 /// What went wrong so far.
 struct Trouble<S> {
     /// Saves of unknown outcome that may still take effect. They all expect the same version.
-    pending: Vec<Box<Unsaved<S>>>,
+    pending: Vec<Unsaved<S>>,
     failures: u32,
     failed_saves: u32,
     /// Why the last call failed.
@@ -67,7 +67,7 @@ impl<S> Tries<S> {
     }
 
     /// A save has an unknown outcome.
-    pub(super) fn doubt(&mut self, unsaved: Box<Unsaved<S>>) {
+    pub(super) fn doubt(&mut self, unsaved: Unsaved<S>) {
         self.trouble().pending.push(unsaved);
     }
 
@@ -80,7 +80,7 @@ impl<S> Tries<S> {
 
     /// The receipt is there: the save of this event that led to `version`, if it was one. Of an event that only
     /// the engine knows, it was one of them whatever the version is.
-    pub(super) fn take_landed(&mut self, version: Version, is_minted: bool) -> Option<Box<Unsaved<S>>> {
+    pub(super) fn take_landed(&mut self, version: Version, is_minted: bool) -> Option<Unsaved<S>> {
         let pending = std::mem::take(&mut self.trouble.as_mut()?.pending);
         let mut pending = pending.into_iter();
         pending.find(|unsaved| is_minted || unsaved.next.version == version)

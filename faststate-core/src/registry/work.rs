@@ -254,7 +254,7 @@ impl<S: ReactiveState> States<S> {
                     self.store_meter.failed_saves.add(1);
                     if error.is_outcome_unknown() {
                         instance.upkeep.lock().doubt(unsaved.expect);
-                        tries.doubt(unsaved);
+                        tries.doubt(*unsaved);
                     } else if !tries.is_in_doubt() && !error.may_pass_soon() {
                         return Err(Error::Unavailable(error));
                     }

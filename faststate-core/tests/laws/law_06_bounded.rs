@@ -159,7 +159,7 @@ async fn law_06_requests_for_records_that_do_not_exist_leave_no_instance() {
         .build()
         .unwrap();
     let requests = (0..1_000).map(|id| {
-        let (registry, topic) = (Arc::clone(&registry), TopicName::signals("board").of(&id.to_string()));
+        let (registry, topic) = (Arc::clone(&registry), TopicName::signals("board").of(id.to_string()));
         tokio::spawn(async move {
             let (viewer, board) = (Viewer::application(), registry.record::<Board>(&id.to_string()).unwrap());
             match id % 4 {

@@ -28,7 +28,7 @@ fn rounds() -> usize {
     rounds.map_or(2, |rounds| rounds.parse().expect("FASTSTATE_FAILOVERS is a number"))
 }
 
-fn key(id: impl ToString) -> Key {
+fn key(id: &impl ToString) -> Key {
     Key::new("failover", Scope::Record, None, Some(&id.to_string())).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn record() -> Record {
 /// One save with its receipt; whether it was done.
 async fn saves(store: &dyn Store, id: usize) -> bool {
     let receipt = Receipt::minted();
-    matches!(store.save(&key(id), &record(), Expect::Absent, Some(&receipt)).await, Ok(Saving::Saved))
+    matches!(store.save(&key(&id), &record(), Expect::Absent, Some(&receipt)).await, Ok(Saving::Saved))
 }
 
 /// Opens the store through `cable`, uses it first if `warm`, demotes its server, and counts the time until saves, loads
@@ -57,7 +57,7 @@ async fn fails_over(
         let calls = join_all((0..64).map(|id| saves(&store, id)));
         let loads = join_all((0..64).map(|id| {
             let store = &store;
-            async move { store.load(&key(id), None).await.is_ok() }
+            async move { store.load(&key(&id), None).await.is_ok() }
         }));
         let (saved, loaded) = tokio::join!(calls, loads);
         assert!(saved.into_iter().chain(loaded).all(|done| done), "the server was well before");
@@ -80,7 +80,7 @@ async fn fails_over(
     assert!(all.into_iter().all(|done| done), "a connection still leads to the demoted server");
     let loads = join_all((2000..2064).map(|id| {
         let store = &store;
-        async move { store.load(&key(id), None).await.is_ok_and(|found| found.record.is_some()) }
+        async move { store.load(&key(&id), None).await.is_ok_and(|found| found.record.is_some()) }
     }));
     assert!(loads.await.into_iter().all(|found| found), "something is read from the demoted server");
     store.ping().await.unwrap();
@@ -142,7 +142,7 @@ async fn law_13_the_postgres_broadcaster_leaves_a_demoted_server() {
     let (old, new) = (Postgres::start(), Postgres::start());
     let cable = Cable::to(old.address());
     let broadcaster = PostgresBroadcaster::connect(Postgres::url_at(cable.address())).await.unwrap();
-    let _interest = broadcaster.join(&key("followed")).await.unwrap();
+    let _interest = broadcaster.join(&key(&"followed")).await.unwrap();
     cable.lead_to(new.address());
     let mut admin = AsyncPgConnection::establish(&old.url()).await.unwrap();
     admin.batch_execute("ALTER SYSTEM SET default_transaction_read_only = on").await.unwrap();

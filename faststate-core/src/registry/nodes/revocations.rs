@@ -105,11 +105,11 @@ impl List {
             return Some((vec![Words::RevokedMany], last));
         }
         while self.waiting.pop_front_if(|oldest| oldest.until <= now).is_some() {}
-        let next = self.waiting.iter().take(TOGETHER);
-        let words = next.clone().map(|waiting| Words::Revoked { revocation: waiting.revocation });
-        let next = next.last().map(|last| (words.collect(), last.number));
-        self.running = next.is_some();
-        next
+        let batch = self.waiting.iter().take(TOGETHER);
+        let last = batch.clone().next_back().map(|waiting| waiting.number);
+        self.running = last.is_some();
+        let words = batch.map(|waiting| Words::Revoked { revocation: waiting.revocation });
+        last.map(|last| (words.collect(), last))
     }
 
     /// The other nodes have been told of everything up to this one.
