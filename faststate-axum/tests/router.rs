@@ -20,7 +20,7 @@ fn site() -> FastState {
 }
 
 async fn ask(router: &Router, method: &str, path: &str) -> (Response, String) {
-    let request = Request::builder().method(method).uri(path).header("host", "app.example");
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
     let request = request.body(Body::empty()).unwrap();
     let response = router.clone().call(request).await.unwrap();
     let (head, body) = response.into_parts();

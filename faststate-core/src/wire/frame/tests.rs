@@ -49,8 +49,10 @@ fn normal(value: &Value) -> Value {
     }
 }
 
+/// What a browser has of a record once it merged a snapshot and whatever came after it.
 fn nested(state: &Value, cursor: Version) -> Value {
     let mut state = normal(state);
+    state["_gone"] = false.into();
     state["_v"] = cursor.to_string().into();
     json!({ "product": { "x501": state } })
 }
