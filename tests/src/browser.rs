@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use crate::{Page, devtools::Devtools};
+use crate::{Cookie, Page, devtools::Devtools, page::text_of};
 
 /// A headless Chromium.
 ///
@@ -72,6 +72,31 @@ impl Session {
     #[must_use]
     pub fn window(&self) -> Page {
         Page::create(&self.context)
+    }
+
+    pub(crate) fn cookies(&self) -> Vec<Cookie> {
+        let cookies = self.storage("Storage.getCookies", json!({}));
+        let cookie = |cookie: &Value| Cookie {
+            domain: text_of(&cookie["domain"]),
+            name: text_of(&cookie["name"]),
+            value: text_of(&cookie["value"]),
+            expires: cookie["expires"].as_f64().unwrap_or_default() as i64,
+        };
+        cookies["cookies"].as_array().into_iter().flatten().map(cookie).collect()
+    }
+
+    pub(crate) fn set_cookie(&self, cookie: &Cookie) {
+        let Cookie { domain, name, value, expires } = cookie;
+        let cookie = json!({
+            "domain": domain, "path": "/", "name": name, "value": value, "expires": expires, "httpOnly": true,
+            "sameSite": "Lax",
+        });
+        self.storage("Storage.setCookies", json!({ "cookies": [cookie] }));
+    }
+
+    fn storage(&self, method: &str, mut params: Value) -> Value {
+        params["browserContextId"] = json!(self.context.id);
+        self.context.devtools.call(None, method, &params).expect("the browser has cookies")
     }
 }
 

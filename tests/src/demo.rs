@@ -9,7 +9,9 @@ use std::{
 };
 
 use crate::{
-    Folder, http,
+    Folder,
+    clock::shift_clock,
+    http,
     servers::{free_address_on, signal},
     wait::until,
 };
@@ -51,11 +53,21 @@ impl Demo {
     /// Starts the demo on this address of this machine, with options of its own.
     #[must_use]
     pub fn on(ip: IpAddr, options: &[&str]) -> Self {
+        Self::begin(ip, options, None)
+    }
+
+    /// Starts the demo with a clock that is moved by `clock` (`-92d`) until it is [restarted](Self::restart).
+    #[must_use]
+    pub fn with_clock(clock: &str, options: &[&str]) -> Self {
+        Self::begin(Ipv4Addr::LOCALHOST.into(), options, Some(clock))
+    }
+
+    fn begin(ip: IpAddr, options: &[&str], clock: Option<&str>) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         // Another program may take a free port first.
         for _ in 0..3 {
             let address = free_address_on(ip);
-            let child = run(address, &options, None);
+            let child = run(address, &options, None, clock);
             let mut demo = Self { address, options: options.clone(), next: None, child };
             if demo.is_ready() {
                 return demo;
@@ -94,7 +106,7 @@ impl Demo {
 
     /// Starts it again after a [`kill`](Self::kill) or [`terminate`](Self::terminate), on the same port.
     pub fn restart(&mut self) {
-        self.child = run(self.address, &self.options, self.next.as_ref());
+        self.child = run(self.address, &self.options, self.next.as_ref(), None);
         assert!(self.is_ready(), "the demo ends as soon as it is started again");
     }
 
@@ -164,13 +176,18 @@ impl Drop for Demo {
     }
 }
 
-fn run(address: SocketAddr, options: &[String], next: Option<&Folder>) -> Child {
+fn run(address: SocketAddr, options: &[String], next: Option<&Folder>, clock: Option<&str>) -> Child {
     let program = program(if next.is_some() { "faststate-demo-next" } else { "faststate-demo" });
     let bundle = next.map(|folder| ("FASTSTATE_DATASTAR_JS", folder.join(BUNDLE)));
-    Command::new(&program)
-        .args(["--listen", &address.to_string(), "--secret", SECRET])
+    let mut command = Command::new(&program);
+    if let Some(offset) = clock {
+        shift_clock(&mut command, offset);
+    }
+    command
+        .args(["--listen", &address.to_string()])
         .args(options)
-        // A flag goes before it.
+        // Flags go before variables.
+        .env("FASTSTATE_SECRET", SECRET)
         .env("FASTSTATE_STORE", "memory:")
         .env("RUST_LOG", "warn")
         .envs(bundle)

@@ -21,7 +21,8 @@ use tungstenite::{Message, WebSocket, client, protocol::Role};
 
 use crate::{
     devtools::lock,
-    window::{Key, WITNESS, Window, check_complaints, middle},
+    page::text_of,
+    window::{Cookie, Key, WITNESS, Window, check_complaints, middle},
 };
 
 /// How long the browser may take for one command.
@@ -106,6 +107,32 @@ impl Session {
         let script = json!({ "functionDeclaration": format!("() => {{ {WITNESS} }}"), "contexts": [id] });
         firefox.call("script.addPreloadScript", &script);
         Tab { context: Arc::clone(&self.context), id, expected: Mutex::default() }
+    }
+
+    pub(crate) fn cookies(&self) -> Vec<Cookie> {
+        let cookies = self.storage("storage.getCookies", json!({}));
+        let cookie = |cookie: &Value| Cookie {
+            domain: text_of(&cookie["domain"]),
+            name: text_of(&cookie["name"]),
+            value: text_of(&cookie["value"]["value"]),
+            expires: cookie["expiry"].as_i64().unwrap_or_default(),
+        };
+        cookies["cookies"].as_array().into_iter().flatten().map(cookie).collect()
+    }
+
+    pub(crate) fn set_cookie(&self, cookie: &Cookie) {
+        let Cookie { domain, name, value, expires } = cookie;
+        let value = json!({ "type": "string", "value": value });
+        let cookie = json!({
+            "domain": domain, "path": "/", "name": name, "value": value, "expiry": expires, "httpOnly": true,
+            "sameSite": "lax",
+        });
+        self.storage("storage.setCookie", json!({ "cookie": cookie }));
+    }
+
+    fn storage(&self, method: &str, mut params: Value) -> Value {
+        params["partition"] = json!({ "type": "storageKey", "userContext": self.context.id });
+        self.context.firefox.call(method, &params)
     }
 }
 
@@ -305,8 +332,4 @@ fn profile() -> PathBuf {
     fs::create_dir_all(&folder).expect("a folder for the browser's profile");
     fs::write(folder.join("user.js"), PREFERENCES).expect("a new folder takes a file");
     folder
-}
-
-fn text_of(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

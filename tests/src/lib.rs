@@ -7,6 +7,7 @@
 mod axe;
 mod browser;
 mod cable;
+mod clock;
 mod console;
 mod demo;
 mod devtools;
@@ -26,6 +27,7 @@ mod window;
 pub use self::{
     browser::{Browser, Session},
     cable::Cable,
+    clock::shift_clock,
     demo::Demo,
     example::Example,
     listening::Listening,
@@ -36,5 +38,5 @@ pub use self::{
     servers::{Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, RedisCluster, RedisServer, RedisSnapshot},
     site::{Answer, Request, Site},
     wait::{DEADLINE, until, until_within},
-    window::{BrowserKind, Key, Visitor, Window},
+    window::{BrowserKind, Cookie, Key, Visitor, Window},
 };

@@ -87,6 +87,19 @@ pub enum Key {
     Backspace,
 }
 
+/// A cookie as the browser keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// The host that gets it.
+    pub domain: String,
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+    /// When the browser removes it, in seconds since 1970.
+    pub expires: i64,
+}
+
 /// A browser that a story runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrowserKind {
@@ -132,6 +145,23 @@ impl Visitor {
         match self {
             Self::Chromium(session) => Box::new(session.window()),
             Self::Firefox(session) => Box::new(session.window()),
+        }
+    }
+
+    /// Every cookie that the windows share.
+    #[must_use]
+    pub fn cookies(&self) -> Vec<Cookie> {
+        match self {
+            Self::Chromium(session) => session.cookies(),
+            Self::Firefox(session) => session.cookies(),
+        }
+    }
+
+    /// Replaces a cookie of a server, for all its paths.
+    pub fn set_cookie(&self, cookie: &Cookie) {
+        match self {
+            Self::Chromium(session) => session.set_cookie(cookie),
+            Self::Firefox(session) => session.set_cookie(cookie),
         }
     }
 }

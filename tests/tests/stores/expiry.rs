@@ -7,7 +7,7 @@ use faststate_core::{
     registry::TopicName,
     store::{Expect, Record, Saving},
 };
-use faststate_tests::{Folder, MariaDb, Postgres, RedisServer};
+use faststate_tests::{Folder, MariaDb, Postgres, RedisServer, shift_clock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -117,15 +117,13 @@ async fn clocks_do_not_matter(url: &str) {
         let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(4 * TTL) };
         let saving = store.save(&key("ours", offset), &record, Expect::Absent, None).await.unwrap();
         assert_eq!(saving, Saving::Saved);
-        let other = Command::new(std::env::current_exe().unwrap())
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        other
             .args(["--ignored", "--exact", "expiry::an_application_in_another_time", "--nocapture"])
             .env("FASTSTATE_CLOCK_URL", url)
-            .env("FASTSTATE_CLOCK_OFFSET", offset)
-            .env("LD_PRELOAD", faketime())
-            .env("FAKETIME", offset)
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .output()
-            .unwrap();
+            .env("FASTSTATE_CLOCK_OFFSET", offset);
+        shift_clock(&mut other, offset);
+        let other = other.output().unwrap();
         let said = String::from_utf8_lossy(&other.stdout).into_owned();
         assert!(other.status.success(), "{offset}: {said}{}", String::from_utf8_lossy(&other.stderr));
         // What the other has saved, touched and let expire.
@@ -143,13 +141,6 @@ async fn clocks_do_not_matter(url: &str) {
 
 fn key(id: &str, offset: &str) -> Key {
     Key::new("clock", Scope::Record, None, Some(&format!("{id}{offset}"))).unwrap()
-}
-
-fn faketime() -> String {
-    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let files = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-    let file = files.into_iter().find(|file| file.is_file());
-    file.expect("`libfaketime.so.1` is missing: apt-get install libfaketime").display().to_string()
 }
 
 #[tokio::test]
