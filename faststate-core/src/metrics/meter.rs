@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{sync::Arc, time::Duration};
 
+#[cfg(feature = "metrics")]
 use tokio::time::Instant;
 
 use crate::{

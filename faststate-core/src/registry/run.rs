@@ -7,7 +7,7 @@
 //!
 //! Runs end at versions whose `seq` is a multiple of their length, so a node that waits knows from any version
 //! when the run ends that led to it. It loads at about that moment, instead of again and again: an event has
-//! only ten calls to the store (law 13).
+//! only a few calls to the store (law 13).
 
 use std::time::Duration;
 

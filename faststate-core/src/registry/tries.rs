@@ -8,8 +8,12 @@ use tokio::time::Instant;
 use super::{Error, Outcome, run::Run, work::Unsaved};
 use crate::{Key, store::Expect, version::Version};
 
-/// How many calls to the store an event makes at most, whatever fails and however fast (law 13).
+/// How many calls to the store an event makes at most, whatever fails and however fast (law 13), unless other nodes
+/// change the key meanwhile.
 const MAX_CALLS: u32 = 10;
+/// How often the limit is raised by a round (a load and a save) because another node has changed the key meanwhile:
+/// the store works, and the event only has to wait for its turn among the nodes.
+const MAX_CONTENDED_ROUNDS: u32 = 15;
 /// The pause after the first failed call. It doubles with each further one, and is up to half as long again or
 /// half as short, at random.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -33,6 +37,8 @@ struct Trouble<S> {
     conflicts: u32,
     /// How often the event waited for the end of another node's run.
     waits: u32,
+    /// How many loads found that another node had changed the key since the load or save before.
+    contended_rounds: u32,
     /// The newest version that this node knew, and when that was.
     seen: Option<(Version, Instant)>,
 }
@@ -44,12 +50,17 @@ impl<S> Tries<S> {
 
     /// Whether the store may be loaded. That may take a second call: a store that went back in time starts a new
     /// epoch.
-    pub(super) const fn may_load(&self) -> bool {
-        self.calls + 2 <= MAX_CALLS
+    pub(super) fn may_load(&self) -> bool {
+        self.calls + 2 <= self.limit()
     }
 
-    pub(super) const fn may_save(&self) -> bool {
-        self.calls < MAX_CALLS
+    pub(super) fn may_save(&self) -> bool {
+        self.calls < self.limit()
+    }
+
+    fn limit(&self) -> u32 {
+        let rounds = self.trouble.as_ref().map_or(0, |trouble| trouble.contended_rounds);
+        MAX_CALLS + 2 * rounds.min(MAX_CONTENDED_ROUNDS)
     }
 
     /// Counts a load. It may have been two calls, if it failed or began a new epoch.
@@ -142,12 +153,16 @@ impl<S> Tries<S> {
     /// How long to wait before `version`, just loaded, is loaded again, because another node is in its run: a save
     /// would only be a conflict.
     pub(super) fn steps_aside(&mut self, run: &mut Run, version: Version) -> Option<Duration> {
-        let may_load = self.may_load();
         let now = Instant::now();
         let trouble = self.trouble.as_mut()?;
         let (seen, at) = trouble.seen?;
         trouble.seen = Some((version, now));
         let changes = if seen.epoch == version.epoch { version.seq.saturating_sub(seen.seq) } else { 0 };
+        if changes > 0 && trouble.failures == 0 {
+            trouble.contended_rounds += 1;
+        }
+        let may_load = self.may_load();
+        let trouble = self.trouble.as_mut()?;
         let is_first = trouble.conflicts == 1 && trouble.waits == 0 && !run.is_contended(now);
         if is_first || !may_load || run.is_end(version.seq) || !run.is_busy(changes, now - at) {
             return None;
@@ -184,6 +199,7 @@ impl<S> Tries<S> {
                 error: None,
                 conflicts: 0,
                 waits: 0,
+                contended_rounds: 0,
                 seen: None,
             })
         })

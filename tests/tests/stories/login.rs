@@ -10,7 +10,8 @@ use crate::{cookie, fill_in, send, sign_in, streaming};
 fn session_cookie(page: &Page) -> String {
     let cookies = page.call("Network.getCookies", &serde_json::json!({}));
     let mut cookies = cookies["cookies"].as_array().expect("cookies").iter();
-    let session = cookies.find(|cookie| cookie["name"] == "faststate");
+    let session =
+        cookies.find(|cookie| cookie["name"].as_str().is_some_and(|name| name.starts_with("faststate")));
     session.and_then(|cookie| cookie["value"].as_str()).expect("a session cookie").to_owned()
 }
 
