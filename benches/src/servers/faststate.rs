@@ -113,7 +113,7 @@ async fn index(page: Page) -> String {
     page.signals()
 }
 
-/// Serves, with so many instances of the sessions' state in memory that nobody comes for, and with an identity closure
+/// Serves with a number of unused instances of the sessions' state in memory, and with an identity closure
 /// where `identifies` says so.
 pub(super) async fn serve(listener: net::TcpListener, others: usize, identifies: bool) -> io::Result<()> {
     let registry = StateRegistry::builder()

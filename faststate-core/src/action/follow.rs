@@ -1,9 +1,9 @@
 //! The expression for `data-init`: it follows the page's topics, and checks the answers to the page's requests.
 //!
-//! Datastar merges any 200 into the page, whoever sent it, and waits for ever on a connection that has died
-//! without a word. Its `fetch` therefore goes through [`CHECKED`], for the requests of this library only. An
-//! answer that cannot be FastState's fails there as a lost connection does: the page keeps its content, Datastar
-//! reports `retrying`, and sends the same request again.
+//! Datastar merges any 200 into the page, including a proxy's, and waits without limit on a connection that died
+//! silently. Therefore the requests of this library, and no others, go through [`CHECKED`]. A response that cannot
+//! come from FastState fails there like a lost connection: the page keeps its content, Datastar reports `retrying`
+//! and sends the same request again.
 
 use std::time::Duration;
 
