@@ -50,11 +50,11 @@ impl Visitor {
             Some(sessions) if is_new => {
                 Some(sessions.begin(session, address, settings.limits.new_sessions())?)
             }
-            Some(sessions) => {
-                sessions.returned(&session).await;
+            Some(sessions) if sessions.are_there() => {
+                Box::pin(sessions.returned(&session)).await;
                 None
             }
-            None => None,
+            _ => None,
         };
         let viewer = match &settings.identify {
             None => Viewer::session(session),

@@ -17,6 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{Error, states::AnyStates};
@@ -230,8 +231,13 @@ impl NewSessions {
         }
     }
 
+    /// Whether any session waits for its cookie to come back.
+    pub(crate) fn are_there(&self) -> bool {
+        self.count.load(Ordering::Relaxed) != 0
+    }
+
     fn place(&self, session: &SessionId) -> Option<Arc<Place>> {
-        if self.count.load(Ordering::Relaxed) == 0 {
+        if !self.are_there() {
             return None;
         }
         self.places.get(session).map(|place| Arc::clone(&place))
@@ -239,9 +245,7 @@ impl NewSessions {
 
     /// The place of the new session that a key belongs to.
     fn owner(&self, key: &Key) -> Option<Arc<Place>> {
-        if self.count.load(Ordering::Relaxed) == 0
-            || !matches!(key.scope(), Scope::Session | Scope::Component)
-        {
+        if !self.are_there() || !matches!(key.scope(), Scope::Session | Scope::Component) {
             return None;
         }
         let id = u128::from_str_radix(&key.owner()?, 16).ok()?;
@@ -339,9 +343,8 @@ impl Returning {
     }
 }
 
-#[async_trait]
-impl Store for Returning {
-    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+impl Returning {
+    async fn load_kept(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         let look = |records: &mut Records| match records.kept.get(key) {
             Some(kept) => Loaded {
                 record: Some(kept.record.clone()),
@@ -355,7 +358,7 @@ impl Store for Returning {
         }
     }
 
-    async fn save(
+    async fn save_kept(
         &self,
         key: &Key,
         record: &Record,
@@ -365,6 +368,49 @@ impl Store for Returning {
         match self.kept(key, |records| self.keep(records, key, record, expect, receipt)).await {
             Some(saved) => saved,
             None => self.store.save(key, record, expect, receipt).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Returning {
+    // Both are written without `async`: while no session is new, the call is the store's own, without a future more.
+    fn load<'a, 'b, 'c, 'f>(
+        &'a self,
+        key: &'b Key,
+        receipt: Option<&'c Receipt>,
+    ) -> BoxFuture<'f, Result<Loaded, StoreError>>
+    where
+        'a: 'f,
+        'b: 'f,
+        'c: 'f,
+        Self: 'f,
+    {
+        if self.sessions.are_there() {
+            Box::pin(self.load_kept(key, receipt))
+        } else {
+            self.store.load(key, receipt)
+        }
+    }
+
+    fn save<'a, 'b, 'c, 'd, 'f>(
+        &'a self,
+        key: &'b Key,
+        record: &'c Record,
+        expect: Expect,
+        receipt: Option<&'d Receipt>,
+    ) -> BoxFuture<'f, Result<Saving, StoreError>>
+    where
+        'a: 'f,
+        'b: 'f,
+        'c: 'f,
+        'd: 'f,
+        Self: 'f,
+    {
+        if self.sessions.are_there() {
+            Box::pin(self.save_kept(key, record, expect, receipt))
+        } else {
+            self.store.save(key, record, expect, receipt)
         }
     }
 
