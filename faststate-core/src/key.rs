@@ -203,22 +203,42 @@ pub enum KeyError {
     Text,
 }
 
+const ILLEGAL: u8 = 0;
+const LETTER_OR_DIGIT: u8 = 1;
+const UNDERSCORE: u8 = 2;
+
+/// What each byte is in a name.
+const NAME_CLASS: [u8; 256] = {
+    let mut classes = [ILLEGAL; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'0'..=b'9' => LETTER_OR_DIGIT,
+            b'_' => UNDERSCORE,
+            _ => ILLEGAL,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// Checks a name that becomes part of URLs, signals and stored keys.
 ///
 /// # Errors
 /// [`KeyError::Name`] unless it is `[a-z][a-z0-9_]*` without `__`, of at most 64 bytes and none of
 /// `constructor` and `prototype`.
 pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
-    // One pass: this runs for each field of each change.
-    let mut last = b'_';
-    let legal = name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|byte| {
-            let doubled = byte == b'_' && last == b'_';
-            last = byte;
-            matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_') && !doubled
-        })
-        && !is_reserved(name);
+    // One pass without branches: this runs for each field of each change.
+    let bytes = name.as_bytes();
+    let mut ok = matches!(bytes.first(), Some(b'a'..=b'z')) && bytes.len() <= 64;
+    let mut after_underscore = false;
+    for byte in bytes {
+        let class = NAME_CLASS[usize::from(*byte)];
+        let is_underscore = class == UNDERSCORE;
+        ok &= class != ILLEGAL && !(is_underscore && after_underscore);
+        after_underscore = is_underscore;
+    }
+    let legal = ok && !is_reserved(name);
     if legal { Ok(()) } else { Err(KeyError::Name) }
 }
 

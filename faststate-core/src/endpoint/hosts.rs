@@ -25,13 +25,18 @@ impl Hosts {
 
     /// Whether a `Host` is one of these: by its name, and by its port where one is named.
     pub(super) fn contains(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
-        let name = without_port(&host);
+        // Usually they are equal. Nothing is allocated here: this runs for each request.
+        let same = |known: &String, host: &str| known.eq_ignore_ascii_case(host);
+        if self.0.iter().any(|known| same(known, host)) {
+            return true;
+        }
+        let name = without_port(host);
         self.0.iter().any(|known| match known.strip_prefix('.') {
-            Some(parent) => {
-                name.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            }
-            None => *known == host || *known == name,
+            Some(parent) => name.len().checked_sub(parent.len()).is_some_and(|at| {
+                let (rest, end) = name.as_bytes().split_at(at);
+                end.eq_ignore_ascii_case(parent.as_bytes()) && matches!(rest.last(), None | Some(b'.'))
+            }),
+            None => same(known, name),
         })
     }
 }

@@ -21,8 +21,8 @@ pub struct Visitor {
     /// The `Set-Cookie`s that remove others.
     removals: Vec<HeaderValue>,
     refused: bool,
-    /// Whether the cookie is so new that the event which began the session may be repeated.
-    fresh: bool,
+    /// When its cookie was set, unless it is new or due.
+    set: Option<Second>,
     sets_cookies: bool,
     /// Keeps a new session's place while its request is answered.
     _place: Option<Arc<NewSession>>,
@@ -77,7 +77,7 @@ impl Visitor {
             cookie: cookie.filter(|_| sets_cookies),
             removals: if sets_cookies { cookies.removals(parts, carried) } else { Vec::new() },
             refused: carried.is_refused(),
-            fresh: matches!(carried, Carried::Session(_, set) if set.elapsed() <= RECEIPT_KEPT),
+            set: if let Carried::Session(_, set) = carried { Some(set) } else { None },
             sets_cookies,
             _place: place,
         })
@@ -130,10 +130,15 @@ impl Visitor {
         let (Some(id), Some(sessions)) = (id, &endpoint.new_sessions) else { return viewer };
         if viewer.is_unconfirmed() {
             sessions.begins_with(self.session, id.clone());
-        } else if self.fresh && sessions.began_with(&self.session, id) {
+        } else if sessions.began_with(&self.session, id) && self.is_fresh() {
             return viewer.unconfirmed();
         }
         viewer
+    }
+
+    /// Whether the session is so young that the event which began it may still be repeated.
+    fn is_fresh(&self) -> bool {
+        self.set.is_some_and(|set| set.elapsed() <= RECEIPT_KEPT)
     }
 
     /// Whether a cookie that is not valid, or ambiguous, has been replaced.

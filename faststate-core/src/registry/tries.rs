@@ -48,6 +48,10 @@ impl<S> Tries<S> {
         Self { deadline, calls: 0, trouble: None }
     }
 
+    pub(super) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Whether the store may be loaded. That may take a second call: a store that went back in time starts a new
     /// epoch.
     pub(super) fn may_load(&self) -> bool {

@@ -120,7 +120,7 @@ impl<S: ReactiveState> States<S> {
     ) -> Result<Outcome, Error> {
         let mut tries = Tries::new(deadline);
         self.stand_back(instance, &mut tries, deadline).await;
-        let outcome = self.try_until(instance, attempting, &mut tries, deadline).await;
+        let outcome = self.try_until(instance, attempting, &mut tries).await;
         tries.conclude(&instance.key, outcome)
     }
 
@@ -130,20 +130,19 @@ impl<S: ReactiveState> States<S> {
         instance: &Arc<Instance<S>>,
         attempting: &Attempting<S>,
         tries: &mut Tries<S>,
-        deadline: Instant,
     ) -> Result<Outcome, Error> {
         let receipt = &attempting.receipt;
         // Whether the store has confirmed, within this turn, the version that is looked at.
         let mut verified = false;
         loop {
             let now = Instant::now();
-            if now >= deadline {
+            if now >= tries.deadline() {
                 return Err(tries.give_up());
             }
             let current = match instance.usable(now) {
                 Some(current) => current,
                 None if !tries.may_load() => return Err(tries.give_up()),
-                None => match self.look_for(instance, attempting, tries, deadline).await {
+                None => match self.look_for(instance, attempting, tries).await {
                     Ok((current, true)) => return self.applied(instance, &current, attempting, tries),
                     Ok((current, false)) => {
                         let wait = self
@@ -171,7 +170,7 @@ impl<S: ReactiveState> States<S> {
                 let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
                 let must_confirm = !receipt.is_minted() || self.nodes().is_some();
                 if saves_nothing && must_confirm && !verified {
-                    let (confirmed, repeated) = self.look_for(instance, attempting, tries, deadline).await?;
+                    let (confirmed, repeated) = Box::pin(self.look_for(instance, attempting, tries)).await?;
                     if repeated {
                         return self.applied(instance, &confirmed, attempting, tries);
                     }
@@ -204,7 +203,7 @@ impl<S: ReactiveState> States<S> {
             let watch = Stopwatch::start();
             let asked = self.nodes().map(|_| Instant::now());
             let save = self.store.save(&instance.key, &unsaved.record, unsaved.expect, Some(receipt));
-            let saved = within(deadline, save).await;
+            let saved = within(tries.deadline(), save).await;
             self.store_meter.saves.observe(watch);
             if !saved.as_ref().is_err_and(StoreError::is_resting) {
                 tries.count_save();
@@ -244,7 +243,7 @@ impl<S: ReactiveState> States<S> {
                     if !tries.may_load() {
                         return Err(Error::OutcomeUnknown);
                     }
-                    return match self.refresh(instance, None, deadline).await {
+                    return match self.refresh(instance, None, tries.deadline()).await {
                         Ok((current, _)) => self.applied(instance, &current, attempting, tries),
                         Err(Error::Unknown) => Err(Error::Unknown),
                         Err(_) => Err(Error::OutcomeUnknown),
@@ -277,13 +276,12 @@ impl<S: ReactiveState> States<S> {
         instance: &Arc<Instance<S>>,
         attempting: &Attempting<S>,
         tries: &mut Tries<S>,
-        deadline: Instant,
     ) -> Result<(Arc<Current<S>>, bool), Error> {
         // A browser's viewer has a session, so one without is the application.
         let is_application = attempting.viewer.session_id().is_none();
         let absence = if is_application { Absence::Created } else { Absence::Begins };
         let asked = Instant::now();
-        let looked = self.refresh_as(instance, Some(&attempting.receipt), deadline, absence).await;
+        let looked = self.refresh_as(instance, Some(&attempting.receipt), tries.deadline(), absence).await;
         if looked.is_ok() && self.nodes().is_some() {
             instance.run.lock().measure_load(asked.elapsed());
         }
@@ -311,7 +309,7 @@ impl<S: ReactiveState> States<S> {
     /// Waits until a resting store may be tried with a save, at most for so long.
     async fn until_saves_are_tried(&self, patience: Duration) {
         if let Some(guard) = self.guard.as_ref().filter(|guard| guard.is_save_resting()) {
-            let _ = tokio::time::timeout(patience, guard.until_saves_are_tried()).await;
+            let _ = Box::pin(tokio::time::timeout(patience, guard.until_saves_are_tried())).await;
         }
     }
 
@@ -437,7 +435,8 @@ impl Outcome {
 /// Pauses, if at all.
 pub(super) async fn pause(pause: Duration) {
     if !pause.is_zero() {
-        tokio::time::sleep(pause).await;
+        // In a box: most events never pause, and their future is smaller for it.
+        Box::pin(tokio::time::sleep(pause)).await;
     }
 }
 
