@@ -79,7 +79,7 @@ async fn main() -> Result<(), BoxError> {
 #[cfg(all(test, feature = "testing"))]
 #[tokio::test]
 async fn two_windows_show_the_same() {
-    use faststate::testing::Browser;
+    use faststate::testing::{Browser, InProcess as _};
 
     let public = StateConfig::global().access(Access::public());
     let counter =

@@ -105,7 +105,7 @@ async fn main() -> Result<(), BoxError> {
 #[cfg(all(test, feature = "testing"))]
 #[tokio::test]
 async fn two_people_share_the_list() {
-    use faststate::testing::Browser;
+    use faststate::testing::{Browser, InProcess as _};
 
     let app = site().unwrap().app(Router::new().get(index));
     let [mut ada, mut ben] = PEOPLE.map(|(_, password)| Browser::new(&app).header("authorization", password));

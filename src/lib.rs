@@ -87,6 +87,11 @@
 pub use faststate_axum as axum;
 #[doc(inline)]
 pub use faststate_core::*;
+#[doc(inline)]
+pub use faststate_http::endpoint;
+#[cfg(any(feature = "axum", feature = "salvo"))]
+#[doc(inline)]
+pub use faststate_http::server;
 #[cfg(feature = "salvo")]
 #[doc(inline)]
 pub use faststate_salvo as salvo;
@@ -96,6 +101,12 @@ pub use faststate_store_diesel as store_diesel;
 #[cfg(feature = "store-redis")]
 #[doc(inline)]
 pub use faststate_store_redis as store_redis;
+#[cfg(feature = "testing")]
+#[doc(inline)]
+pub use faststate_testkit as testing;
+#[cfg(feature = "conformance")]
+#[doc(inline)]
+pub use faststate_testkit::suites as conformance;
 
 // Its snippets need those features, too.
 #[cfg(any(

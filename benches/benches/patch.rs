@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faststate::{Key, Scope, Version, patch::Image, wire::Nest};
+use faststate::{
+    Key, Scope, Version,
+    internal::{Image, Nest},
+};
 use faststate_benches::{Column, Report, Settings, bench};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};

@@ -11,7 +11,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use faststate_core::{BoxError, endpoint::Problem};
+use faststate_core::BoxError;
+use faststate_http::endpoint::Problem;
 
 /// Any error of a page's handler, as a plain styled page: `?` makes one of every error.
 ///

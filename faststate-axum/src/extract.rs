@@ -3,10 +3,8 @@
 use std::{fmt, ops::Deref};
 
 use axum::extract::FromRequestParts;
-use faststate_core::{
-    ReactiveState, Snapshot,
-    endpoint::{self, Visit},
-};
+use faststate_core::{ReactiveState, Snapshot};
+use faststate_http::endpoint::{self, Visit};
 use http::request::Parts;
 
 use crate::PageError;

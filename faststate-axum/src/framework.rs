@@ -3,10 +3,10 @@
 use std::{borrow::Cow, net::SocketAddr};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use faststate_core::{
-    BoxError,
+use faststate_core::BoxError;
+use faststate_http::{
     endpoint::Endpoint,
-    serve::{Application, Connection, Framework, RequestBody},
+    server::{Application, Connection, Framework, RequestBody},
 };
 use http::{Request, Response};
 use tower_service::Service as _;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{body::Body, extract::Request, response::Response};
-use faststate_core::endpoint::{Endpoint, Visit};
+use faststate_http::endpoint::{Endpoint, Visit};
 use tower_layer::Layer;
 use tower_service::Service;
 

@@ -22,7 +22,7 @@
 //!
 //! To attach FastState to a server of your own, merge [`FastState::router`] at its root and put
 //! [`FastState::pages`], a layer, around whatever has pages. Let axum tell the client's address, or streams are not
-//! counted per address; and drain [`Endpoint`](faststate_core::endpoint::Endpoint) before you stop the server:
+//! counted per address; and drain [`Endpoint`](faststate_http::endpoint::Endpoint) before you stop the server:
 //!
 //! ```no_run
 //! use std::net::SocketAddr;
@@ -68,6 +68,6 @@ pub use self::{
     layer::{Paged, Pages},
 };
 
-/// FastState on axum: all settings and servers of [`serve::FastState`](faststate_core::serve::FastState). Its router is
+/// FastState on axum: all settings and servers of [`serve::FastState`](faststate_http::server::FastState). Its router is
 /// axum's, its pages are a layer.
-pub type FastState = faststate_core::serve::FastState<Axum>;
+pub type FastState = faststate_http::server::FastState<Axum>;

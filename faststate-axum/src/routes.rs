@@ -14,7 +14,7 @@ use axum::{
     extract::{ConnectInfo, Request},
     response::Response,
 };
-use faststate_core::endpoint::Endpoint;
+use faststate_http::endpoint::Endpoint;
 use tower_service::Service;
 
 /// Answers everything under `/faststate`, and the events that have paths of their own.

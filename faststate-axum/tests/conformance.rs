@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, response::Html, routing::get};
 use faststate_axum::{Current, FastState, Page, PageError};
-use faststate_core::conformance::{adapter, fixture};
+use faststate_testkit::suites::{adapter, fixture};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 async fn shown(page: Page, counter: Current<fixture::Counter>) -> Html<String> {

@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use faststate_axum::{Current, FastState, Page, PageError};
-use faststate_core::conformance::fixture::{self, Counter};
+use faststate_testkit::suites::fixture::{self, Counter};
 use http::StatusCode;
 use tower_service::Service as _;
 
@@ -93,7 +93,7 @@ async fn handlers_are_told_who_has_connected() {
     let address = listener.local_addr().unwrap();
     let serving = site().serve_until(listener, Router::new().route("/", get(who)), std::future::pending());
     let serving = tokio::spawn(serving);
-    let mut client = faststate_core::conformance::client::Client::new(address, "it answers");
+    let mut client = faststate_testkit::suites::client::Client::new(address, "it answers");
     let text = client.get("/").await.unwrap().text().await.unwrap();
     assert!(text.starts_with("127.0.0.1:"), "{text}");
     serving.abort();

@@ -22,7 +22,7 @@ const URL: &AsciiSet =
 
 /// `(url, send)`: what waits for each URL, by the element that sends it. A map's iterator also reaches what is
 /// added meanwhile; an element that asks again goes to the end, with its newest values.
-pub(crate) const IN_ORDER: &str = "(u,f)=>{\
+pub const IN_ORDER: &str = "(u,f)=>{\
     let m=(document.faststate??={})[u]??=new Map;\
     m.delete(el);m.set(el,f);\
     m.busy||(m.busy=true,(async()=>{\
@@ -79,7 +79,9 @@ enum Source {
 
 impl Action {
     /// The action of an event of a state, with its input or why it cannot be written.
-    pub(crate) fn new(
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new(
         method: &Method,
         state: &str,
         event: &str,
@@ -230,7 +232,9 @@ impl Action {
     }
 
     /// The topic that the page follows, as the stream's URL names it.
-    pub(crate) fn topic(&self) -> String {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn topic(&self) -> String {
         match &self.id {
             Some(id) => format!("{}:{}", self.state, utf8_percent_encode(id, NON_ALPHANUMERIC)),
             None => self.state.clone(),

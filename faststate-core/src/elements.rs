@@ -160,6 +160,13 @@ impl Elements {
         matches!(self.mode, Mode::Outer | Mode::Inner | Mode::Replace)
     }
 
+    /// Adds `html` as the last child of `selector` without removing an element that has its id.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn append_always(selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {
+        Self::new(Mode::Append, selector, html)
+    }
+
     fn new(mode: Mode, selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {
         Self { mode, selector: selector.into(), html: html.into(), added: None }
     }

@@ -227,7 +227,7 @@ const NAME_CLASS: [u8; 256] = {
 /// # Errors
 /// [`KeyError::Name`] unless it is `[a-z][a-z0-9_]*` without `__`, of at most 64 bytes and none of
 /// `constructor` and `prototype`.
-pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
+pub fn check_name(name: &str) -> Result<(), KeyError> {
     // One pass without branches: this runs for each field of each change.
     let bytes = name.as_bytes();
     let mut ok = matches!(bytes.first(), Some(b'a'..=b'z')) && bytes.len() <= 64;
@@ -276,7 +276,7 @@ pub(crate) fn pollutes(name: &str) -> bool {
 /// byte that is not a letter, an `x`, or the start of a reserved name is `x` and two digits, so that
 /// the segment starts with a letter and nothing collides: `p1` is `p1`, `1` is `x31`, `Ab` is `x41b`.
 #[must_use]
-pub(crate) fn segment(id: &str) -> String {
+pub fn segment(id: &str) -> String {
     let mut out = String::with_capacity(id.len() + 2);
     let reserved = is_reserved(id);
     for (at, byte) in id.bytes().enumerate() {

@@ -1,7 +1,6 @@
-//! FastState's traits and engine.
+//! The traits and the engine of FastState, on which `faststate-http`, the stores and the broadcasters depend.
 //!
-//! This crate knows neither a web framework nor a database: adapters translate requests into
-//! [`endpoint`], stores implement [`Store`]. Applications use the facade crate `faststate`.
+//! It contains no HTTP server, no web framework and no database. Applications use the facade crate `faststate`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
@@ -20,20 +19,13 @@ mod state;
 mod view;
 
 pub mod broadcast;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-pub mod endpoint;
 mod health;
-mod metrics;
-// Public for `benches` and `tests` in the repository alone: no version promises anything of it.
 #[doc(hidden)]
-pub mod patch;
+pub mod internal;
+mod metrics;
+mod patch;
 pub mod registry;
-#[cfg(feature = "serve")]
-pub mod serve;
 pub mod store;
-#[cfg(feature = "testing")]
-pub mod testing;
 pub mod topics;
 pub mod wire;
 

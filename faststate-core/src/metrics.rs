@@ -8,9 +8,9 @@ mod meter;
 #[cfg(feature = "metrics")]
 mod text;
 
-pub(crate) use self::meter::{Count, EventMeter, StateMeter, Stopwatch, StoreMeter};
+pub use self::meter::Count;
 #[cfg(feature = "metrics")]
-pub(crate) use self::{
-    meter::{Durations, OUTCOMES},
-    text::{Exposition, Kind},
-};
+pub(crate) use self::meter::{Durations, OUTCOMES};
+pub(crate) use self::meter::{EventMeter, StateMeter, Stopwatch, StoreMeter};
+#[cfg(feature = "metrics")]
+pub use self::text::{Exposition, Kind};

@@ -45,6 +45,7 @@ use std::{
 
 use async_trait::async_trait;
 
+pub(crate) use self::attempt::{Attempt, Update};
 #[cfg(feature = "inspector")]
 pub use self::watch::{Seen, Watcher};
 pub use self::{
@@ -58,13 +59,9 @@ pub use self::{
     config::StateConfig,
     error::{BuildError, Error},
     mistakes::Part,
-    new_sessions::NewSessions,
+    new_sessions::{Caps, NewSession, NewSessions},
     read_only::ReadOnly,
     state_registry::StateRegistry,
-};
-pub(crate) use self::{
-    attempt::{Attempt, Update},
-    new_sessions::{Caps, NewSession},
 };
 use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
 

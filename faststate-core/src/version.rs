@@ -43,7 +43,9 @@ impl Version {
     }
 
     /// What its `Display` writes.
-    pub(crate) fn text(self) -> String {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn text(self) -> String {
         let mut text = Vec::with_capacity(LONGEST);
         self.push_to(&mut text);
         String::from_utf8(text).unwrap_or_default()

@@ -86,12 +86,16 @@ impl Viewer {
     }
 
     /// This viewer, whose session is new: no request has carried its cookie.
-    pub(crate) const fn unconfirmed(mut self) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn unconfirmed(mut self) -> Self {
         self.unconfirmed = true;
         self
     }
 
-    pub(crate) const fn is_unconfirmed(&self) -> bool {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn is_unconfirmed(&self) -> bool {
         self.unconfirmed
     }
 

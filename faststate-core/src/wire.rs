@@ -3,12 +3,12 @@
 mod attribute;
 mod convert;
 mod events;
-pub(crate) mod frame;
+#[doc(hidden)]
+pub mod frame;
 mod input;
 mod lenient;
 mod strict;
 
-// As `patch` is.
 #[doc(hidden)]
 pub use self::frame::{Frame, Nest};
 pub use self::{

@@ -8,8 +8,8 @@ use std::{
 
 use faststate_core::{
     Access, ReactiveState, Registry, StateConfig, StateRegistry, Viewer, registry::TopicName,
-    testing::page::Page,
 };
+use faststate_testkit::page::Page;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Default, Serialize, Deserialize)]

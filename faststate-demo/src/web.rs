@@ -16,7 +16,7 @@ use std::{io, net::SocketAddr, str::FromStr};
 use bytes::Bytes;
 use faststate::endpoint::Endpoint;
 #[cfg(test)]
-use faststate::testing::App;
+use faststate::testing::{App, InProcess as _};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::assets::Policy;

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-use faststate_core::{BoxError, endpoint::Problem};
+use faststate_core::BoxError;
+use faststate_http::endpoint::Problem;
 use salvo::{
     Response, Scribe,
     http::{ParseError, StatusCode, StatusError},

@@ -2,10 +2,8 @@
 
 use std::{fmt, ops::Deref};
 
-use faststate_core::{
-    ReactiveState, Snapshot,
-    endpoint::{self, Visit},
-};
+use faststate_core::{ReactiveState, Snapshot};
+use faststate_http::endpoint::{self, Visit};
 use salvo::{Depot, Extractible, Request, extract::Metadata};
 
 use crate::{PageError, routes::parts};

@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use faststate_core::{
-    BoxError,
+use faststate_core::BoxError;
+use faststate_http::{
     endpoint::Endpoint,
-    serve::{Application, Connection, Framework, RequestBody},
+    server::{Application, Connection, Framework, RequestBody},
 };
 use http::{Request, Response, uri::Scheme};
 use hyper::service::Service as _;

@@ -20,7 +20,7 @@
 //!
 //! [`FastState::serve`] is a whole server. To attach FastState to a Salvo server of your own, push
 //! [`FastState::router`] at its root and hang [`FastState::pages`], a hoop, on whatever has pages; drain
-//! [`Endpoint`](faststate_core::endpoint::Endpoint) before you stop the server.
+//! [`Endpoint`](faststate_http::endpoint::Endpoint) before you stop the server.
 //!
 //! This crate owns no behaviour: it translates requests, bodies and arguments of handlers.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -37,6 +37,6 @@ pub use self::{
     routes::Pages,
 };
 
-/// FastState on Salvo: all settings and servers of [`serve::FastState`](faststate_core::serve::FastState). Its router is
+/// FastState on Salvo: all settings and servers of [`serve::FastState`](faststate_http::server::FastState). Its router is
 /// Salvo's, its pages are a hoop.
-pub type FastState = faststate_core::serve::FastState<Salvo>;
+pub type FastState = faststate_http::server::FastState<Salvo>;

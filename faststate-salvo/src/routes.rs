@@ -1,6 +1,6 @@
 //! Salvo's requests and responses, translated.
 
-use faststate_core::endpoint::{Endpoint, ReplyBody, Visit};
+use faststate_http::endpoint::{Endpoint, ReplyBody, Visit};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;

@@ -3,8 +3,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use faststate_core::conformance::{adapter, fixture};
 use faststate_salvo::{Current, FastState, Page, PageError};
+use faststate_testkit::suites::{adapter, fixture};
 use salvo::{Router, Server, Writer, conn::tcp::TcpAcceptor, handler, writing::Text};
 use tokio::{sync::oneshot, task::JoinHandle};
 

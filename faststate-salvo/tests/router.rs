@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use faststate_core::conformance::{client::Client, fixture};
 use faststate_salvo::{Current, FastState, Page};
+use faststate_testkit::suites::{client::Client, fixture};
 use salvo::{Request, Router, Writer, handler, writing::Text};
 
 async fn serve(router: Router) -> Client {

@@ -21,7 +21,7 @@
 //! # What each promises
 //!
 //! All keep the numbered promises of [`Store`](faststate_core::Store), as the suite
-//! `faststate_core::conformance::store` checks them. What survives a crash (law 1) is a matter of
+//! `faststate_testkit::suites::store` checks them. What survives a crash (law 1) is a matter of
 //! settings, too:
 //!
 //! | database | what was acknowledged survives | settings | set by |

@@ -41,22 +41,10 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("cargo writes UTF-8")
 }
 
-/// What is foreign under the core with these features, each crate by its name.
-fn foreign_under_the_core(features: &str) -> BTreeSet<String> {
-    let tree = [
-        "tree",
-        "--package",
-        "faststate-core",
-        "--edges",
-        "normal,build",
-        "--features",
-        features,
-        "--target",
-        "all",
-        "--prefix",
-        "none",
-    ];
-    let tree = cargo(&tree);
+/// The foreign crates among the dependencies of a package with these features, each by its name.
+fn foreign_dependencies(package: &str, features: &str) -> BTreeSet<String> {
+    let tree = ["tree", "--package", package, "--edges", "normal,build", "--features", features];
+    let tree = cargo(&[&tree[..], &["--target", "all", "--prefix", "none"]].concat());
     assert!(tree.lines().count() > 10, "{tree}");
     let names = tree.lines().filter_map(|line| line.split(' ').next());
     let foreign = names.filter(|name| FOREIGN.iter().any(|foreign| name.starts_with(foreign)));
@@ -64,11 +52,29 @@ fn foreign_under_the_core(features: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn nothing_under_the_core_is_a_web_framework_or_a_database() {
-    assert_eq!(foreign_under_the_core("conformance"), BTreeSet::new());
-    // The server that adapters share is asked for.
-    let serving = BTreeSet::from(["hyper", "hyper-util"].map(str::to_owned));
-    assert_eq!(foreign_under_the_core("conformance,serve"), serving);
+fn core_and_http_depend_on_no_framework_and_no_database() {
+    assert_eq!(foreign_dependencies("faststate-core", "metrics,inspector"), BTreeSet::new());
+    assert_eq!(foreign_dependencies("faststate-http", "metrics,inspector"), BTreeSet::new());
+    let hyper = BTreeSet::from(["hyper", "hyper-util"].map(str::to_owned));
+    assert_eq!(foreign_dependencies("faststate-http", "server"), hyper);
+}
+
+#[test]
+fn core_and_stores_depend_on_no_http_library() {
+    for (package, features) in [
+        ("faststate-core", "metrics,inspector"),
+        ("faststate-store-diesel", "sqlite"),
+        ("faststate-store-redis", ""),
+    ] {
+        let tree = ["tree", "--package", package, "--edges", "normal", "--features", features];
+        let tree = cargo(&[&tree[..], &["--prefix", "none", "--depth", "2"]].concat());
+        for library in ["matchit", "hmac", "base64", "form_urlencoded", "http-body-util"] {
+            // The drivers have their own dependencies below.
+            let of_core = tree.lines().any(|line| line.split(' ').next() == Some(library));
+            assert!(!of_core || package != "faststate-core", "{package} depends on {library}");
+        }
+        assert!(!tree.contains("faststate-http"), "{package}");
+    }
 }
 
 #[test]
@@ -123,6 +129,9 @@ fn dependencies_between_crates_point_one_way() {
         );
         let lowest: &[&str] = match name {
             "faststate-core" => &[],
+            "faststate-testkit" | "faststate-salvo" | "faststate-axum" => {
+                &["faststate-core", "faststate-http"]
+            }
             "faststate"
             | "faststate-benches"
             | "faststate-demo"
@@ -134,7 +143,9 @@ fn dependencies_between_crates_point_one_way() {
         };
         assert_eq!(ours, lowest, "{name}");
     }
-    assert!(packages.iter().any(|package| package["name"] == "faststate-core"));
+    for name in ["faststate-core", "faststate-http", "faststate-testkit"] {
+        assert!(packages.iter().any(|package| package["name"] == name), "{name}");
+    }
 }
 
 #[test]

@@ -58,7 +58,9 @@ impl Action {
     }
 
     /// The same for this heartbeat. Without one, a quiet stream cannot be told from a dead one.
-    pub(crate) fn follow_within(url: &str, heartbeat: Option<Duration>) -> String {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn follow_within(url: &str, heartbeat: Option<Duration>) -> String {
         let mut out = Self::check_answers(heartbeat);
         out.push_str(
             ";(f=>(f(),document.addEventListener('visibilitychange',f)))\
@@ -75,7 +77,9 @@ impl Action {
     }
 
     /// For a page without a stream: its actions' answers are checked all the same.
-    pub(crate) fn check_answers(heartbeat: Option<Duration>) -> String {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn check_answers(heartbeat: Option<Duration>) -> String {
         let silence = heartbeat.map_or(LONGEST, |heartbeat| heartbeat.mul_f64(SILENCE).as_millis());
         let silence = silence.clamp(HEAD.as_millis(), LONGEST);
         format!("({CHECKED})(fetch,{},{silence})", HEAD.as_millis())

@@ -14,11 +14,12 @@ use crate::{
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub(crate) struct Count(#[cfg(feature = "metrics")] AtomicU64);
+pub struct Count(#[cfg(feature = "metrics")] AtomicU64);
 
 impl Count {
     #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
-    pub(crate) fn add(&self, more: usize) {
+    /// Counts `more` events.
+    pub fn add(&self, more: usize) {
         #[cfg(feature = "metrics")]
         self.0.fetch_add(more as u64, Ordering::Relaxed);
         #[cfg(not(feature = "metrics"))]
@@ -26,7 +27,9 @@ impl Count {
     }
 
     #[cfg(feature = "metrics")]
-    pub(crate) fn get(&self) -> u64 {
+    /// The count so far; 0 without the feature `metrics`.
+    #[must_use]
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

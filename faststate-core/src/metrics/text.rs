@@ -6,22 +6,25 @@ use super::Durations;
 
 /// What a family of samples is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A number that only increases.
     Counter,
+    /// A number that can decrease.
     Gauge,
+    /// Durations by bucket, with their sum and count.
     Histogram,
 }
 
 /// A page of metrics, family by family.
 #[derive(Debug, Default)]
-pub(crate) struct Exposition {
+pub struct Exposition {
     text: String,
     family: &'static str,
 }
 
 impl Exposition {
     /// Begins a family: its samples follow, and no others.
-    pub(crate) fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> &mut Self {
+    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> &mut Self {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -32,7 +35,8 @@ impl Exposition {
         self
     }
 
-    pub(crate) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+    /// Adds one sample of the latest family.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.write("", labels, None, value);
     }
 
@@ -48,7 +52,9 @@ impl Exposition {
         self.write("_count", labels, None, below);
     }
 
-    pub(crate) fn finish(self) -> String {
+    /// The whole text.
+    #[must_use]
+    pub fn finish(self) -> String {
         self.text
     }
 

@@ -4,15 +4,17 @@ use serde_json::Value;
 
 /// One place at which two values differ.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Difference<'a> {
+pub struct Difference<'a> {
     /// `list[1].name`; empty for the whole.
-    pub(crate) path: String,
-    pub(crate) before: Option<&'a Value>,
-    pub(crate) after: Option<&'a Value>,
+    pub path: String,
+    /// The old value; `None` if the field is new.
+    pub before: Option<&'a Value>,
+    /// The new value; `None` if the field is gone.
+    pub after: Option<&'a Value>,
 }
 
 /// Every place at which they differ.
-pub(crate) fn differences<'a>(before: &'a Value, after: &'a Value) -> Vec<Difference<'a>> {
+pub fn differences<'a>(before: &'a Value, after: &'a Value) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
     compare(&mut found, String::new(), Some(before), Some(after));
     found

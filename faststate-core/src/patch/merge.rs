@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 /// object patches nothing. Two things surprise: an object is merged *into an array*, where keys that
 /// are indices set elements and others cannot be seen in JSON; and a `null` inside an array, like a
 /// hole in it, reads as `""`.
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
+pub fn merge(target: &mut Value, patch: &Value) {
     if let Value::Object(patch) = patch {
         merge_object(target, patch);
     }

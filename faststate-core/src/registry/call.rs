@@ -69,7 +69,6 @@ impl fmt::Debug for Job {
 
 /// An accepted event.
 #[derive(Debug)]
-#[non_exhaustive]
 pub struct Outcome {
     /// What became of it.
     pub answer: Answer,
@@ -97,6 +96,18 @@ impl ReplyPieces {
     pub async fn next(&mut self) -> Option<Bytes> {
         self.0.recv().await
     }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(receiver: mpsc::Receiver<Bytes>) -> Self {
+        Self(receiver)
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn into_receiver(self) -> mpsc::Receiver<Bytes> {
+        self.0
+    }
 }
 
 /// A key's signals for the reply to a caller that does not follow them: without a cursor.
@@ -107,7 +118,9 @@ pub struct ReplyView {
 }
 
 impl ReplyView {
-    pub(crate) const fn new(nest: Nest, image: Image) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(nest: Nest, image: Image) -> Self {
         Self { nest, image }
     }
 
@@ -123,7 +136,8 @@ impl ReplyView {
         self.nest.view(&self.image)
     }
 
-    pub(crate) fn append_events(&self, out: &mut Vec<u8>) {
+    #[doc(hidden)]
+    pub fn append_events(&self, out: &mut Vec<u8>) {
         self.nest.append_view(out, &self.image);
     }
 }
@@ -163,7 +177,6 @@ impl fmt::Debug for Reading {
 
 /// What a page shows of a topic, at one version.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Visible {
     /// A key's signals: a JSON object that nests them under the state's name, cursor included.
     Signals(Bytes),
@@ -173,7 +186,6 @@ pub enum Visible {
 
 /// An event that can be called over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Route {
     /// The method.
     pub method: Method,

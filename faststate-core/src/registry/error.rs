@@ -60,7 +60,9 @@ const fn unavailable(error: &StoreError) -> &'static str {
 
 impl Error {
     /// Logs a defect under a new id, and gives the error that shows only the id.
-    pub(crate) fn internal(what: &str, error: &BoxError) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn internal(what: &str, error: &BoxError) -> Self {
         let id = format!("{:08x}", rand::random::<u32>());
         tracing::error!(%id, %error, "{what}");
         Self::Internal { id }

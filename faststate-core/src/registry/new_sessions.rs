@@ -37,9 +37,11 @@ const SESSION_INSTANCES: usize = 64;
 
 /// How many new sessions a node, and one address, may have.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Caps {
-    pub(crate) node: usize,
-    pub(crate) address: usize,
+pub struct Caps {
+    /// Of one node.
+    pub node: usize,
+    /// Of one client address.
+    pub address: usize,
 }
 
 /// The new sessions of one registry, which its endpoints tell of them.
@@ -99,7 +101,7 @@ struct Firsts {
 }
 
 /// A new session whose request is being answered.
-pub(crate) struct NewSession {
+pub struct NewSession {
     place: Arc<Place>,
 }
 
@@ -124,7 +126,7 @@ impl NewSessions {
     ///
     /// # Errors
     /// [`Error::Busy`] where requests of as many new sessions as may be are being answered.
-    pub(crate) fn begin(
+    pub fn begin(
         &self,
         session: SessionId,
         address: Option<IpAddr>,
@@ -163,7 +165,7 @@ impl NewSessions {
     }
 
     /// Moves the records of a session to the store if it was new: a request has carried its cookie.
-    pub(crate) async fn returned(&self, session: &SessionId) {
+    pub async fn returned(&self, session: &SessionId) {
         let Some(place) = self.place(session) else { return };
         let mut records = place.records.lock().await;
         let keys: Vec<Key> = records.kept.keys().cloned().collect();
@@ -190,7 +192,7 @@ impl NewSessions {
     }
 
     /// Notes the event that a new session begins with.
-    pub(crate) fn begins_with(&self, session: SessionId, event: EventId) {
+    pub fn begins_with(&self, session: SessionId, event: EventId) {
         let mut firsts = self.firsts.lock();
         if firsts.order.len() >= FIRSTS
             && let Some(oldest) = firsts.order.pop_front()
@@ -202,7 +204,7 @@ impl NewSessions {
     }
 
     /// Whether the session began with this event.
-    pub(crate) fn began_with(&self, session: &SessionId, event: &EventId) -> bool {
+    pub fn began_with(&self, session: &SessionId, event: &EventId) -> bool {
         self.firsts.lock().events.get(session) == Some(event)
     }
 
@@ -232,7 +234,7 @@ impl NewSessions {
     }
 
     /// Whether any session waits for its cookie to come back.
-    pub(crate) fn are_there(&self) -> bool {
+    pub fn are_there(&self) -> bool {
         self.count.load(Ordering::Relaxed) != 0
     }
 

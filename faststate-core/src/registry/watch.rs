@@ -11,7 +11,6 @@ use crate::{EventId, Key, Version};
 
 /// What became of one event, or of something else that moved an instance.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Seen {
     /// When it was done.
     pub at: SystemTime,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{Elements, Mode};
 
 /// Writes an event that merges the JSON object that `push` writes, on one line.
-pub(crate) fn push_signals<T>(out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+pub fn push_signals<T>(out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     out.extend_from_slice(b"event: datastar-patch-signals\ndata: signals ");
     let pushed = push(out);
     out.extend_from_slice(b"\n\n");

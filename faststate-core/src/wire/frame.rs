@@ -5,14 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 
 use super::events::push_elements;
-pub(crate) use super::events::push_signals;
+pub use super::events::push_signals;
 use crate::{
     Elements, Key, Version,
     patch::{Change, Image, Remains, difference},
 };
 
 /// A comment that keeps a quiet stream alive.
-pub(crate) const PING: Bytes = Bytes::from_static(b": ping\n\n");
+pub const PING: Bytes = Bytes::from_static(b": ping\n\n");
 
 /// What a log's entry costs besides its bytes.
 const ENTRY: usize = 128;
@@ -40,7 +40,7 @@ struct Touched {
 impl Frame {
     /// What a follower is sent: with the `id:` block or without.
     #[must_use]
-    pub(crate) fn bytes(&self, id: bool) -> Bytes {
+    pub fn bytes(&self, id: bool) -> Bytes {
         if id { self.with_id() } else { self.plain() }
     }
 
@@ -70,7 +70,7 @@ impl Frame {
     }
 
     /// How long the events are, in bytes, without the `id:` block.
-    pub(crate) const fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.events
     }
 
@@ -85,7 +85,7 @@ impl Frame {
     ///
     /// Oldest first. `nest` is where the fields are, `cursor` the version of `image`.
     #[must_use]
-    pub(crate) fn merged<'a>(
+    pub fn merged<'a>(
         frames: impl Iterator<Item = &'a Self>,
         nest: &Nest,
         image: &Image,
@@ -233,7 +233,7 @@ impl Nest {
 
     /// The instance was deleted: its signal `_gone`, or a view's cursor alone. The page keeps what else it has.
     #[must_use]
-    pub(crate) fn gone(&self, cursor: Version) -> Frame {
+    pub fn gone(&self, cursor: Version) -> Frame {
         let mut out = Vec::with_capacity(self.room() + CURSOR);
         let cursor = self.push_event(&mut out, |out| {
             if self.can_go {
@@ -276,7 +276,7 @@ impl Nest {
         out.into()
     }
 
-    pub(crate) fn append_view(&self, out: &mut Vec<u8>, image: &Image) {
+    pub fn append_view(&self, out: &mut Vec<u8>, image: &Image) {
         self.push_clearing(out, image, None);
         self.push_event(out, |out| out.extend_from_slice(image.inner()));
     }
@@ -327,19 +327,19 @@ impl Nest {
 
 /// The events that patch these elements.
 #[must_use]
-pub(crate) fn elements(elements: &[Elements]) -> Bytes {
+pub fn elements(elements: &[Elements]) -> Bytes {
     let mut out = Vec::with_capacity(room_for(elements));
     append_elements(&mut out, elements);
     out.into()
 }
 
-pub(crate) fn append_elements(out: &mut Vec<u8>, elements: &[Elements]) {
+pub fn append_elements(out: &mut Vec<u8>, elements: &[Elements]) {
     elements.iter().for_each(|elements| push_elements(out, elements));
 }
 
 /// One event that merges a JSON object, given as strict JSON, at the root.
 #[must_use]
-pub(crate) fn signals(json: &[u8]) -> Bytes {
+pub fn signals(json: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(json.len() + LINES);
     push_signals(&mut out, |out| {
         // Between JSON's tokens a line end is a space; inside a text there is none.

@@ -18,9 +18,9 @@ use faststate_core::{
     Registry as _, Rejection, StateConfig, StateRegistry, Store as _, View, Viewer,
     broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
     registry::TopicName,
-    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore},
     topics::Follower,
 };
+use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore};
 use serde::{Deserialize, Serialize};
 
 use crate::board::until;

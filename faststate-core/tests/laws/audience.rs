@@ -4,11 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use faststate_core::{
     Access, Context, Event, LocalBroadcaster, MemoryStore, ReactiveState, Registry as _, Rejection,
-    StateConfig, StateRegistry, Viewer,
-    registry::TopicName,
-    testing::faults::{FaultyStore, StoreFault},
-    topics::Follower,
+    StateConfig, StateRegistry, Viewer, registry::TopicName, topics::Follower,
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 

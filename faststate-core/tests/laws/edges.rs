@@ -25,8 +25,8 @@ use faststate_core::{
     broadcast::{BroadcastError, Change, Inbox, Interest},
     registry::{Answer, TopicName},
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
-    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};

@@ -9,9 +9,9 @@ use faststate_core::{
     Access, Context, Elements, Event, LocalBroadcaster, MemoryStore, ReactiveState, Registry as _, Rejection,
     StateConfig, StateRegistry, Viewer,
     registry::{Answer, TopicName},
-    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
     topics::Follower,
 };
+use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
 
 use crate::board::until;

@@ -2,11 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use faststate_core::{
-    Error, MemoryStore, Registry, Store,
-    registry::Answer,
-    testing::faults::{FaultyStore, StoreFault},
-};
+use faststate_core::{Error, MemoryStore, Registry, Store, registry::Answer};
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::try_join_all;
 use tokio::spawn;
 

@@ -10,10 +10,9 @@ use std::{
 
 use faststate_core::{
     Access, Context, Error, Event, EventId, Handle, MemoryStore, ReactiveState, Registry, Rejection,
-    SessionId, StateConfig, StateRegistry, Store, Viewer,
-    registry::Answer,
-    testing::faults::{FaultyStore, StoreFault},
+    SessionId, StateConfig, StateRegistry, Store, Viewer, registry::Answer,
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::{spawn, time::Instant};

@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use faststate_core::{
-    Context, Event, EventId, Handle, MemoryStore, Rejection, StateRegistry, Store, Viewer,
-    registry::Answer,
+    Context, Event, EventId, Handle, MemoryStore, Rejection, StateRegistry, Store, Viewer, registry::Answer,
     store::Saving,
-    testing::faults::{FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 

@@ -15,8 +15,8 @@ use faststate_core::{
     Version, Viewer,
     registry::{Answer, Outcome},
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
-    testing::faults::{FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 

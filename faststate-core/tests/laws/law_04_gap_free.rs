@@ -3,9 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use faststate_core::{
-    Access, Elements, SessionId, StateConfig, StateRegistry, Version, Viewer, testing::page::Page,
-};
+use faststate_core::{Access, Elements, SessionId, StateConfig, StateRegistry, Version, Viewer};
+use faststate_testkit::page::Page;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{

@@ -11,11 +11,9 @@ use std::{
 
 use faststate_core::{
     Access, Context, Error, Event, Handle, LocalBroadcaster, MemoryStore, ReactiveState, Registry, Rejection,
-    SessionId, StateConfig, StateRegistry, Store, Viewer,
-    registry::TopicName,
-    store::StoreError,
-    testing::faults::{FaultyStore, StoreFault},
+    SessionId, StateConfig, StateRegistry, Store, Viewer, registry::TopicName, store::StoreError,
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;

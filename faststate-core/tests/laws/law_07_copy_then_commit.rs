@@ -8,9 +8,9 @@ use faststate_core::{
     Access, Context, Elements, Error, Event, Handle, MemoryStore, ReactiveState, Registry, Rejection, Scene,
     StateConfig, StateRegistry, Store, Version, View, Viewer,
     registry::{Call, Outcome},
-    testing::faults::{FaultyStore, StoreFault},
     wire::Input,
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::tab::Tab;

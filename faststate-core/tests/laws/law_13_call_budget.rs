@@ -14,8 +14,8 @@ use faststate_core::{
     Viewer,
     registry::{Answer, Outcome},
     store::{Cached, Expect, Loaded, Receipt, Record, Saving, StoreError},
-    testing::faults::{FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 

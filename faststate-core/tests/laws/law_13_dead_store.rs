@@ -8,8 +8,8 @@ use faststate_core::{
     StateConfig, StateRegistry, Store, Version, Viewer,
     registry::TopicName,
     store::{Expect, Record, StoreError},
-    testing::faults::{FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};

@@ -12,8 +12,8 @@ use std::{
 use faststate_core::{
     Access, Context, Event, MemoryStore, ReactiveState, Registry, Rejection, Scene, StateConfig,
     StateRegistry, Store,
-    testing::faults::{FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 

@@ -15,8 +15,8 @@ use faststate_core::{
     Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Version, Viewer,
     broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
     registry::Answer,
-    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use futures::future::{join_all, try_join_all};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::sleep;

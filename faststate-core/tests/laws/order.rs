@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
-use faststate_core::{
-    MemoryStore, Registry, Rejection, Store, Viewer,
-    testing::faults::{FaultyStore, StoreFault},
-};
+use faststate_core::{MemoryStore, Registry, Rejection, Store, Viewer};
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::join_all;
 use parking_lot::Mutex;
 

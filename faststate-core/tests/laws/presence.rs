@@ -15,9 +15,9 @@ use faststate_core::{
     Rejection, StateConfig, StateRegistry, Store, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
     registry::TopicName,
-    testing::faults::{BroadcastFault, FaultyBroadcaster},
     topics::Follower,
 };
+use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 

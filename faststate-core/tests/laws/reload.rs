@@ -15,9 +15,9 @@ use faststate_core::{
     Rejection, StateConfig, StateRegistry, Store, Version, Viewer,
     registry::TopicName,
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
-    testing::faults::{FaultyBroadcaster, FaultyStore, StoreFault},
     topics::Follower,
 };
+use faststate_testkit::faults::{FaultyBroadcaster, FaultyStore, StoreFault};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use rand::RngExt as _;

@@ -7,8 +7,8 @@ use faststate_core::{
     StateRegistry, Store, Version, Viewer,
     registry::Answer,
     store::{Expect, Receipt, Record, Saving},
-    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::sleep;

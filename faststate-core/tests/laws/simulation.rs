@@ -21,8 +21,8 @@ use faststate_core::{
     broadcast::{BroadcastError, Change, Inbox, Interest},
     registry::{Answer, Outcome},
     store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
-    testing::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};

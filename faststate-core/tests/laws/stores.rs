@@ -6,8 +6,8 @@ use faststate_core::{
     Access, BoxError, Error, Handle, Key, MemoryStore, ReactiveState, Registry as _, Scope, SessionId,
     StateConfig, StateRegistry, Store, Version, Viewer,
     store::{Expect, Record, StoreError},
-    testing::faults::{FaultyStore, StoreFault},
 };
+use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::sleep;

@@ -12,11 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use faststate_core::{
-    Error, Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer,
-    registry::TopicName,
-    testing::{Failure, page::Page},
+    Error, Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer, registry::TopicName,
     topics::Follower,
 };
+use faststate_testkit::{Failure, page::Page};
 
 use crate::board::{Board, Lines, Title};
 

@@ -1,6 +1,6 @@
 //! How signals merge.
 
-use faststate::patch::Image;
+use faststate::internal::Image;
 use faststate_tests::{Answer, Page, Session, Site, until};
 use serde_json::json;
 

@@ -7,7 +7,7 @@ use faststate::{
     BoxError, StateRegistry, axum as on_axum,
     endpoint::{Bundle, Endpoint, Page, Secret},
     salvo as on_salvo,
-    serve::{FastState, Framework},
+    server::{FastState, Framework},
 };
 use faststate_tests::Demo;
 use futures::future::BoxFuture;

@@ -6,16 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faststate_core::{
-    Broadcaster, Key, Scope, Version,
-    broadcast::Change,
-    conformance::{
-        self,
-        broadcaster::{Ear, Nodes},
-    },
-};
+use faststate_core::{Broadcaster, Key, Scope, Version, broadcast::Change};
 use faststate_store_diesel::PostgresBroadcaster;
 use faststate_store_redis::RedisBroadcaster;
+use faststate_testkit::suites::{
+    self,
+    broadcaster::{Ear, Nodes},
+};
 use faststate_tests::{Cable, Postgres, RedisCluster, RedisServer};
 use tokio::{task::block_in_place, time::sleep};
 
@@ -61,7 +58,7 @@ async fn until(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> boo
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redis_carries_changes() {
     let server = RedisServer::with(&[]);
-    conformance::broadcaster::all(&three(&server.url()).await).await.unwrap();
+    suites::broadcaster::all(&three(&server.url()).await).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -70,7 +67,7 @@ async fn a_redis_cluster_carries_changes_on_sharded_channels() {
     let urls = cluster.urls();
     let node = async || Arc::new(RedisBroadcaster::cluster(urls.clone(), "test").await.unwrap()) as Arc<_>;
     let nodes: Nodes = [node().await, node().await, node().await];
-    conformance::broadcaster::all(&nodes).await.unwrap();
+    suites::broadcaster::all(&nodes).await.unwrap();
 
     // Every shard has its share, and a node of the cluster that does not know a channel hears nothing of it.
     let keys: Vec<_> = (0..30).map(|id| key(&id.to_string())).collect();
@@ -97,7 +94,7 @@ async fn a_redis_cluster_carries_changes_on_sharded_channels() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_carries_changes() {
     let server = Postgres::start();
-    conformance::broadcaster::all(&three(&server.url()).await).await.unwrap();
+    suites::broadcaster::all(&three(&server.url()).await).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

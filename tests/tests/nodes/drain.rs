@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faststate_core::conformance::client::Client;
+use faststate_testkit::suites::client::Client;
 use faststate_tests::{Cable, Demo, RedisServer};
 use futures::future::join_all;
 use tokio::{task::block_in_place, time::sleep};

@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use faststate_core::{
-    Version,
-    conformance::{Failure, client::Client, client::Connection},
-    testing::page::Page,
+use faststate_core::Version;
+use faststate_testkit::{
+    page::Page,
+    suites::{
+        Failure,
+        client::{Client, Connection},
+    },
 };
 use parking_lot::Mutex;
 use serde_json::Value;

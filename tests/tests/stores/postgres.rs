@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
-use faststate_core::{conformance, store::StoreError};
+use faststate_core::store::StoreError;
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
+use faststate_testkit::suites;
 use faststate_tests::{MariaDb, PgBouncer, Postgres};
 
 use crate::open::open;
@@ -14,12 +15,12 @@ async fn postgres_keeps_its_promises() {
     let server = Postgres::start();
     let url = server.url();
     let (a, b) = tokio::join!(open(&url), open(&url));
-    conformance::store::all(&a, &b).await.unwrap();
+    suites::store::all(&a, &b).await.unwrap();
     let pass = async |time: Duration| {
         let sooner = format!("UPDATE faststate_receipts SET expires_at = expires_at - {}", time.as_millis());
         AsyncPgConnection::establish(&url).await.unwrap().batch_execute(&sooner).await.unwrap();
     };
-    conformance::store::receipts_are_kept_ten_minutes(&a, pass).await.unwrap();
+    suites::store::receipts_are_kept_ten_minutes(&a, pass).await.unwrap();
     let shown = format!("{a:?}");
     assert!(shown.contains("127.0.0.1") && !shown.contains("secret"), "{shown}");
 }
@@ -28,7 +29,7 @@ async fn postgres_keeps_its_promises() {
 async fn postgres_needs_no_threads_of_the_runtime() {
     let server = Postgres::start();
     let store = open(&server.url()).await;
-    conformance::store::all(&store, &store).await.unwrap();
+    suites::store::all(&store, &store).await.unwrap();
 }
 
 #[tokio::test]
@@ -138,5 +139,5 @@ async fn postgres_keeps_its_promises_behind_a_pool_of_sessions() {
     let server = Postgres::start();
     let pool = PgBouncer::start(&server, "session");
     let store = open(&pool.url()).await;
-    conformance::store::all(&store, &store).await.unwrap();
+    suites::store::all(&store, &store).await.unwrap();
 }

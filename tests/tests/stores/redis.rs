@@ -5,10 +5,11 @@ mod outage;
 use std::sync::Arc;
 
 use faststate_core::{
-    EventId, Key, Scope, Store, Version, conformance,
+    EventId, Key, Scope, Store, Version,
     store::{Expect, Receipt, Record, Saving, StoreError},
 };
 use faststate_store_redis::{Durability, RedisStore};
+use faststate_testkit::suites;
 use faststate_tests::RedisServer;
 use futures::future::join_all;
 
@@ -33,7 +34,7 @@ fn record(data: &str) -> Record {
 async fn redis_keeps_a_stores_promises() {
     let server = RedisServer::start();
     let (a, b) = (connect(server.url()).await, connect(server.url()).await);
-    conformance::store::all(&a, &b).await.unwrap();
+    suites::store::all(&a, &b).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,11 +11,12 @@ use diesel::{
     Connection as _, SqliteConnection, connection::SimpleConnection as _, dsl::sql, sql_types::BigInt,
 };
 use faststate_core::{
-    Access, Key, ReactiveState, Scope, StateConfig, StateRegistry, Store, Version, conformance,
+    Access, Key, ReactiveState, Scope, StateConfig, StateRegistry, Store, Version,
     registry::TopicName,
     store::{Expect, Receipt, Record, Saving, StoreError},
 };
 use faststate_store_diesel::DieselStore;
+use faststate_testkit::suites;
 use faststate_tests::{Disk, Folder};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -46,15 +47,15 @@ fn record(data: impl Into<String>) -> Record {
 async fn sqlite_keeps_its_promises() {
     let folder = Folder::new("sqlite");
     let (a, b) = (open(&folder).await, open(&folder).await);
-    conformance::store::all(&a, &a).await.unwrap();
-    conformance::store::all(&a, &b).await.unwrap();
+    suites::store::all(&a, &a).await.unwrap();
+    suites::store::all(&a, &b).await.unwrap();
 }
 
 #[tokio::test]
 async fn sqlite_needs_no_threads_of_the_runtime() {
     let folder = Folder::new("sqlite");
     let store = open(&folder).await;
-    conformance::store::all(&store, &store).await.unwrap();
+    suites::store::all(&store, &store).await.unwrap();
 }
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn law_03_sqlite_keeps_receipts_ten_minutes() {
         let sooner = format!("UPDATE faststate_receipts SET expires_at = expires_at - {}", time.as_millis());
         other(&folder).batch_execute(&sooner).unwrap();
     };
-    conformance::store::receipts_are_kept_ten_minutes(&store, pass).await.unwrap();
+    suites::store::receipts_are_kept_ten_minutes(&store, pass).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,9 +2,8 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use faststate_core::{
-    Key, Registry, StateRegistry, Version, Viewer, registry::TopicName, testing::page::Page, topics::Follower,
-};
+use faststate_core::{Key, Registry, StateRegistry, Version, Viewer, registry::TopicName, topics::Follower};
+use faststate_testkit::page::Page;
 use serde_json::Value;
 use tokio::time::timeout;
 

@@ -1,0 +1,198 @@
+//! An event over HTTP.
+
+use std::{
+    net::SocketAddr,
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use faststate_core::{
+    BoxError, EventId, Key,
+    registry::{Call, Outcome, TopicName},
+    wire::Input,
+};
+use http::{HeaderName, Response, StatusCode, header, request::Parts};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+
+use super::{Endpoint, Problem, Visitor, field_errors::FieldErrors, limits::limit, reply, reply::ReplyBody};
+
+static EVENT: HeaderName = HeaderName::from_static("faststate-event");
+static FOLLOWS: HeaderName = HeaderName::from_static("faststate-follows");
+
+/// How long the body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(15);
+
+/// How much of a body that is too long is read nevertheless.
+const DROPPED: usize = 1024 * 1024;
+
+/// The event that a path names.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) state: &'static str,
+    pub(super) event: &'static str,
+    pub(super) id: Option<&'a str>,
+}
+
+/// Answers an event: guard, body, session, access, input, dispatch, reply.
+///
+/// The viewer is identified after the body has arrived, so that a client which holds the body back does not act with
+/// rights that have been revoked meanwhile (law 8).
+pub(super) async fn answer<B>(
+    endpoint: &Endpoint,
+    target: Target<'_>,
+    parts: &Parts,
+    body: B,
+    peer: Option<SocketAddr>,
+) -> Response<ReplyBody>
+where
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let patches = endpoint.patches(&parts.headers);
+    let refuse = |problem: Problem| {
+        let errors = FieldErrors::of(target.state, target.id);
+        let problem = problem.about(target.state, target.event, errors);
+        endpoint.annotated(reply::problem(&problem, patches), &problem)
+    };
+    if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {
+        return refuse(Problem::of(&error));
+    }
+    let carried = endpoint.carried(parts);
+    if !endpoint.admits(parts, carried) {
+        return refuse(Problem::cross_site());
+    }
+    let body = match read(body, endpoint.settings().limits.body_bytes).await {
+        Ok(body) => body,
+        Err(problem) => return refuse(*problem),
+    };
+    let address = endpoint.address(&parts.headers, peer);
+    let visitor = match Visitor::of(endpoint, parts, carried, address).await {
+        Ok(visitor) => visitor,
+        Err(error) => return refuse(Problem::of(&error)),
+    };
+    if visitor.is_refused() {
+        return visitor.marked(refuse(Problem::session()));
+    }
+    let answer = match dispatch(endpoint, target, parts, &body, &visitor).await {
+        Ok((outcome, key)) => {
+            let applied = outcome.answer;
+            let response = reply::accepted(outcome, &key, target.event, patches.is_some());
+            endpoint.annotated(response, &applied)
+        }
+        Err(problem) => refuse(*problem),
+    };
+    visitor.marked(answer)
+}
+
+async fn dispatch(
+    endpoint: &Endpoint,
+    target: Target<'_>,
+    parts: &Parts,
+    body: &[u8],
+    visitor: &Visitor,
+) -> Result<(Outcome, Key), Box<Problem>> {
+    let Target { state, event, id } = target;
+    let registry = endpoint.registry();
+    let failed = |error| Box::new(Problem::of(&error));
+    let viewer = visitor.viewer();
+    let key = registry.key(state, viewer, id).map_err(failed)?;
+    if !registry.allows(&key, viewer) {
+        return Err(Problem::unknown().into());
+    }
+    let id = event_id(parts)?;
+    if let Some(id) = &id {
+        tracing::Span::current().record("id", tracing::field::display(id));
+    }
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str());
+    let content_type = content_type.transpose().map_err(|_| bad_request("the content type is not ASCII"))?;
+    let input = Input::parse(parts.uri.query(), content_type, body)
+        .map_err(|error| Box::new(Problem::input(&error, StatusCode::BAD_REQUEST)))?;
+    let wants_view = !follows(parts, &key);
+    let viewer = visitor.sender(endpoint, id.as_ref());
+    let mut call = Call::new(key.clone(), event, viewer, input);
+    (call.id, call.wants_view) = (id, wants_view);
+    Ok((registry.dispatch(call).await.map_err(failed)?, key))
+}
+
+/// The caller's id of the event.
+fn event_id(parts: &Parts) -> Result<Option<EventId>, Box<Problem>> {
+    let Some(value) = parts.headers.get(&EVENT) else { return Ok(None) };
+    value
+        .as_bytes()
+        .try_into()
+        .map(Some)
+        .map_err(|_| bad_request("the header `Faststate-Event` is 1 to 64 bytes of visible ASCII"))
+}
+
+/// Whether the caller's page follows the key's signals, so that the change reaches it there.
+fn follows(parts: &Parts, key: &Key) -> bool {
+    let named = parts.headers.get_all(&FOLLOWS).into_iter().filter_map(|value| value.to_str().ok());
+    let mut topics = named.flat_map(|value| value.split(',')).filter_map(|text| text.trim().parse().ok());
+    topics.any(|topic: TopicName| {
+        topic.view.is_none() && topic.state == key.state() && topic.id.as_deref() == key.id().as_deref()
+    })
+}
+
+async fn read<B>(body: B, bytes: usize) -> Result<Bytes, Box<Problem>>
+where
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    match tokio::time::timeout(BODY_TIME, collect(pin!(body), limit(bytes))).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => {
+            let detail = format!("an event has at most {bytes} bytes");
+            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail))
+        }
+        Ok(Err(_)) => Err(bad_request("the body broke off")),
+        Err(_) => {
+            let detail = "the body took too long to arrive";
+            Err(refusal(StatusCode::REQUEST_TIMEOUT, "timed_out", "Took too long", detail))
+        }
+    }
+}
+
+/// The body, or nothing if it is longer than `most`.
+///
+/// Of a longer one some more is read and dropped: a connection that is closed before the client has sent
+/// everything is reset, and the client never sees the answer.
+async fn collect<B: Body>(mut body: Pin<&mut B>, most: usize) -> Result<Option<Bytes>, B::Error> {
+    let mut first = Bytes::new();
+    let mut collected = BytesMut::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(mut data) = frame?.into_data() else { continue };
+        let is_first = length == 0;
+        length = length.saturating_add(data.remaining());
+        if length > most {
+            if length - most > DROPPED {
+                break;
+            }
+        } else if is_first {
+            // Most bodies come in one piece, which need not be copied.
+            first = data.copy_to_bytes(data.remaining());
+        } else {
+            collected.put(std::mem::take(&mut first));
+            collected.put(data);
+        }
+    }
+    let whole = if first.is_empty() { collected.freeze() } else { first };
+    Ok((length <= most).then_some(whole))
+}
+
+fn bad_request(detail: &str) -> Box<Problem> {
+    refusal(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+}
+
+fn refusal(
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: impl Into<String>,
+) -> Box<Problem> {
+    Box::new(Problem::new(status, kind, title, detail))
+}

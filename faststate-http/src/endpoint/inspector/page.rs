@@ -1,0 +1,57 @@
+//! The inspector's page.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use faststate_core::{Error, Event as _};
+use http::{HeaderValue, Response, StatusCode, header, request::Parts};
+use sha2::{Digest as _, Sha256};
+
+use super::log::{Clear, Events, Log};
+use crate::endpoint::{
+    Endpoint,
+    problem::escaped,
+    reply::{self, ReplyBody},
+    route::{INSPECTOR_STREAM, STREAM},
+};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page, with what has been seen so far.
+pub(super) async fn render(
+    looked_at: &Endpoint,
+    inspector: &Endpoint,
+    parts: &Parts,
+) -> Result<Response<ReplyBody>, Error> {
+    let page = inspector.page(parts).await?;
+    page.follow::<Log>().await?;
+    let events = page.view::<Events>().await?;
+    let node = escaped(&looked_at.registry().health().await.node);
+    let (signals, clear) = (page.signals(), Clear {}.action());
+    let follow = page.follow_action().replace(STREAM, INSPECTOR_STREAM);
+    let (script, events) = (looked_at.settings().bundle.script(), events.html());
+    let html = format!(
+        r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Inspector · {node}</title>
+<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">
+<style>{STYLE}</style>{script}</head>
+<body data-signals="{signals}" data-signals__ifmissing="{{_find: '', _only: false}}" data-init="{follow}">
+<header><h1>Inspector</h1><p>node <code>{node}</code></p>
+<p role="status"><b data-text="$log.seen"></b> events <span data-show="$log.missed"><b data-text="$log.missed"></b> missed</span></p>
+<form data-on:submit="0"><label>Find <input type="search" autocomplete="off" data-bind="_find"></label>
+<label><input type="checkbox" data-bind="_only"> refused only</label>
+<button type="button" data-on:click="{clear}">Clear</button></form></header>
+<main>{events}<p class="nothing" data-show="!$log.kept">Nothing yet. What happens in the application is shown here as it happens.</p></main>
+</body></html>"#
+    );
+    let mut response = reply::answer(StatusCode::OK, "text/html; charset=utf-8", ReplyBody::full(html));
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let source = looked_at.settings().bundle.source();
+    // Datastar makes functions of its expressions.
+    let policy = format!(
+        "default-src 'none'; script-src {source} 'unsafe-eval'; style-src 'sha256-{style}'; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    page.mark(response.headers_mut());
+    Ok(response)
+}

@@ -1,0 +1,291 @@
+//! What goes back.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use faststate_core::{Key, internal::frame, registry::Outcome};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use super::{
+    Problem, ProblemView, field_errors,
+    follow::{Following, GONE},
+};
+
+/// The body of an answer: one piece, a stream that follows states, or a reply that is still written.
+///
+/// Its bytes are ready for the wire: an adapter passes each piece on as it is, without copying. Dropping
+/// it ends what it stands for.
+pub struct ReplyBody(Kind);
+
+enum Kind {
+    Full(Bytes),
+    Following(Box<Following>),
+    Written { first: Bytes, rest: mpsc::Receiver<Bytes> },
+}
+
+impl ReplyBody {
+    pub(super) fn full(bytes: impl Into<Bytes>) -> Self {
+        Self(Kind::Full(bytes.into()))
+    }
+
+    pub(super) fn following(following: Box<Following>) -> Self {
+        Self(Kind::Following(following))
+    }
+}
+
+impl ReplyBody {
+    /// Whether this is a stream that follows states: it goes on until either side ends it.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self.0, Kind::Following(_))
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match &mut self.get_mut().0 {
+            Kind::Full(bytes) => Poll::Ready((!bytes.is_empty()).then(|| std::mem::take(bytes))),
+            Kind::Following(following) => following.poll_next(cx),
+            Kind::Written { first, .. } if !first.is_empty() => Poll::Ready(Some(std::mem::take(first))),
+            Kind::Written { rest, .. } => rest.poll_recv(cx),
+        };
+        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Kind::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Following(_) | Kind::Written { .. } => SizeHint::default(),
+        }
+    }
+}
+
+impl fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Full(_) => "ReplyBody::Full",
+            Kind::Following(_) => "ReplyBody::Following",
+            Kind::Written { .. } => "ReplyBody::Written",
+        })
+    }
+}
+
+static VERSION: HeaderName = HeaderName::from_static("faststate-version");
+static BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+pub(super) const JSON: &str = "application/json";
+
+/// The headers of every answer: those of SSE events, which nothing on the way may hold back, and of others.
+static EVENT_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    // A proxy that compresses or buffers holds events back.
+    let mut headers = headers("no-cache, no-transform");
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(BUFFERING.clone(), HeaderValue::from_static("no"));
+    headers
+});
+static OTHER_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| headers("no-store"));
+
+/// The same with a version, which is replaced in a copy: that has no room for another header without growing.
+static VERSIONED_EVENT_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| versioned(&EVENT_HEADERS));
+static VERSIONED_JSON_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| versioned(&OTHER_HEADERS));
+
+fn versioned(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.insert(VERSION.clone(), HeaderValue::from_static(""));
+    headers
+}
+
+fn headers(cached: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static(JSON)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static(cached)),
+    ])
+}
+
+/// An answer with the headers that all of them have.
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Response<ReplyBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = if content_type == EVENT_STREAM {
+        EVENT_HEADERS.clone()
+    } else {
+        let mut headers = OTHER_HEADERS.clone();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers
+    };
+    response
+}
+
+/// Nothing, and Datastar stops asking. The version tells the page that this is no proxy's 204.
+pub(super) fn nothing() -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(VERSION.clone(), HeaderValue::from_static(GONE));
+    response
+}
+
+/// Leads a browser on to another address, with a cookie.
+#[cfg(feature = "inspector")]
+pub(super) fn see_other(address: &'static str, cookie: HeaderValue) -> Response<ReplyBody> {
+    let mut response = nothing();
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(address));
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response
+}
+
+/// A problem: patches to Datastar, which ignores the body of anything but a 200; the status and
+/// `application/problem+json` to others.
+pub(super) fn problem(problem: &Problem, patches: Option<&dyn ProblemView>) -> Response<ReplyBody> {
+    match patches {
+        Some(view) => answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))),
+        None => status(problem),
+    }
+}
+
+/// A problem by its status.
+pub(super) fn status(problem: &Problem) -> Response<ReplyBody> {
+    let mut response = answer(problem.status, "application/problem+json", ReplyBody::full(problem.json()));
+    if let Some(seconds) = problem.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Where most replies fit without growing.
+const ROOM: usize = 512;
+
+/// An accepted event's answer.
+pub(super) fn accepted(outcome: Outcome, key: &Key, event: &str, datastar: bool) -> Response<ReplyBody> {
+    let Outcome { version, view, elements, stream, fields, .. } = outcome;
+    let (headers, body) = if datastar || stream.is_some() {
+        let mut out = Vec::with_capacity(ROOM);
+        frame::append_elements(&mut out, &elements);
+        if let Some(view) = view {
+            view.append_events(&mut out);
+        }
+        if out.is_empty() && stream.is_none() {
+            push_cleared(&mut out, key, event, fields);
+            (&VERSIONED_JSON_HEADERS, ReplyBody::full(out))
+        } else {
+            if datastar {
+                frame::push_signals(&mut out, |out| push_cleared(out, key, event, fields));
+            }
+            let first = Bytes::from(out);
+            let body = match stream {
+                Some(pieces) => ReplyBody(Kind::Written { first, rest: pieces.into_receiver() }),
+                None => ReplyBody::full(first),
+            };
+            (&VERSIONED_EVENT_HEADERS, body)
+        }
+    } else {
+        let json = view.map_or(Bytes::from_static(b"{}"), |view| view.json());
+        (&VERSIONED_JSON_HEADERS, ReplyBody::full(json))
+    };
+    let mut response = Response::new(body);
+    *response.headers_mut() = HeaderMap::clone(headers);
+    if let (Some(place), Ok(version)) = (response.headers_mut().get_mut(&VERSION), version.text().try_into())
+    {
+        *place = version;
+    }
+    response
+}
+
+/// Writes the signals that remove what an earlier problem of the event left, as JSON.
+fn push_cleared(json: &mut Vec<u8>, key: &Key, event: &str, fields: &[&str]) {
+    json.extend_from_slice(br#"{"_problem":"""#);
+    field_errors::push_removed(json, key.state(), key.id().as_deref(), event, fields);
+    json.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use faststate_core::{
+        Elements, Scope, Version,
+        internal::{Image, Nest},
+        registry::{Answer, ReplyPieces, ReplyView},
+    };
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn outcome() -> Outcome {
+        Outcome {
+            answer: Answer::Changed,
+            version: Version::start(),
+            view: None,
+            elements: Vec::new(),
+            stream: None,
+            fields: &["amount", "user"],
+        }
+    }
+
+    fn key() -> Key {
+        Key::new("counter", Scope::Global, None, None).unwrap()
+    }
+
+    fn view() -> ReplyView {
+        let image = Image::of(&json!({ "count": 5 })).unwrap();
+        ReplyView::new(Nest::of(&key(), None), image)
+    }
+
+    async fn text(response: Response<ReplyBody>) -> String {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_event_with_nothing_to_tell_clears_errors() {
+        let response = accepted(outcome(), &key(), "increment", true);
+        assert_eq!(response.headers()["content-type"], JSON);
+        assert!(response.headers().contains_key("faststate-version"));
+        let json: Value = serde_json::from_str(&text(response).await).unwrap();
+        let fields = json!({"amount": "", "increment__amount": "", "user": "", "increment__user": ""});
+        assert_eq!(json, json!({"_problem": "", "_errors": {"counter": fields}}));
+    }
+
+    #[tokio::test]
+    async fn other_clients_get_the_view_as_json() {
+        let outcome = Outcome { view: Some(view()), elements: vec![Elements::remove("#x")], ..outcome() };
+        let response = accepted(outcome, &key(), "increment", false);
+        assert_eq!(text(response).await, "{\"counter\":{\"count\":5}}");
+    }
+
+    #[tokio::test]
+    async fn a_streamed_reply_passes_pieces_on() {
+        let (sender, receiver) = mpsc::channel(2);
+        let outcome = Outcome { view: Some(view()), stream: Some(ReplyPieces::new(receiver)), ..outcome() };
+        let response = accepted(outcome, &key(), "increment", false);
+        assert_eq!(response.headers()["content-type"], EVENT_STREAM);
+        sender.send("one".into()).await.unwrap();
+        sender.send("two".into()).await.unwrap();
+        drop(sender);
+        let text = text(response).await;
+        assert!(
+            text.starts_with("event: datastar-patch-signals\n") && text.ends_with("\n\nonetwo"),
+            "{text}"
+        );
+    }
+}

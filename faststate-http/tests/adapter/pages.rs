@@ -1,0 +1,63 @@
+//! Pages, as handlers that take them as arguments would answer them.
+
+use bytes::Bytes;
+use faststate_core::BoxError;
+use faststate_http::endpoint::{Endpoint, Problem, ReplyBody, Visit};
+use faststate_testkit::suites::fixture::{self, Counter, Vault};
+use http::{HeaderValue, Response, StatusCode, header, request::Parts};
+use http_body_util::{Either, Full};
+
+use crate::flaw::Flaw;
+
+type Answer = Response<Either<ReplyBody, Full<Bytes>>>;
+
+/// The answer to a request that is not the endpoint's; nothing where there is no such page.
+pub(crate) async fn answer(endpoint: &Endpoint, parts: &Parts, flaw: Flaw) -> Option<Answer> {
+    let visit = Visit::new(endpoint.clone());
+    let shown = match parts.uri.path() {
+        "/page" => show(endpoint, &visit, parts, flaw).await,
+        "/missing" => missing(&visit, parts).await,
+        "/broken" => Err(fixture::INTERNAL.into()),
+        _ => return None,
+    };
+    let mut answer = match shown {
+        Ok(html) => Response::new(Either::Right(html.into())),
+        Err(error) if flaw == Flaw::ShowsWhatFailed => {
+            let mut answer = Response::new(Either::Right(format!("Reference: {error}").into()));
+            *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            answer
+        }
+        Err(error) => Problem::unexpected(error).page().map(Either::Left),
+    };
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    match flaw {
+        Flaw::MarksNoPages => {}
+        Flaw::MarksPagesTwice => (0..2).for_each(|_| visit.mark(headers)),
+        Flaw::SharesPages => {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+            visit.mark(headers);
+        }
+        _ => visit.mark(headers),
+    }
+    if flaw == Flaw::AnswersEveryPageWithOk {
+        *answer.status_mut() = StatusCode::OK;
+    }
+    Some(answer)
+}
+
+async fn show(endpoint: &Endpoint, visit: &Visit, parts: &Parts, flaw: Flaw) -> Result<String, BoxError> {
+    let page = visit.page(parts).await?;
+    // As an adapter does that makes a page for each argument.
+    let other = match flaw {
+        Flaw::MakesAPagePerArgument => Visit::new(endpoint.clone()),
+        _ => visit.clone(),
+    };
+    let counter = other.page(parts).await?.follow::<Counter>().await?;
+    Ok(fixture::page(&page, &counter))
+}
+
+async fn missing(visit: &Visit, parts: &Parts) -> Result<String, BoxError> {
+    visit.page(parts).await?.follow_id::<Vault>("none").await?;
+    Ok(String::new())
+}

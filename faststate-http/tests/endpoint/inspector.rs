@@ -1,0 +1,150 @@
+//! The inspector: what it shows, and to whom.
+
+use bytes::Bytes;
+use faststate_http::endpoint::{DATASTAR_CDN, Endpoint, Readers};
+use faststate_testkit::{App, Browser};
+use http::Request;
+use http_body_util::Full;
+
+use super::app::{Counter, Increment, Write, count, registry};
+
+const INSPECTOR: &str = "/faststate/inspector";
+
+/// The application, and a developer on the same machine.
+fn looked_at(readers: Readers) -> (App, Browser) {
+    let app = App::of(Endpoint::new(registry()).inspector(readers));
+    let developer =
+        Browser::new(&app).header("host", "localhost:5000").header("authorization", "Bearer t0ken");
+    (app, developer)
+}
+
+fn increment(amount: i64) -> Increment {
+    Increment { amount, user: "<Ada>".into() }
+}
+
+#[tokio::test]
+async fn events_are_shown_as_they_happen_with_their_difference_and_who_gets_it() {
+    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
+    developer.visit(INSPECTOR).await;
+    assert_eq!(developer.status(), 200);
+    developer.assert_reads("Nothing yet");
+    let mut alice = Browser::new(&app).user("alice");
+    alice.follow("counter,counter.shown").await;
+    let sent = alice.send(&increment(5)).await.assert_changed();
+    developer.reads("1 events").await;
+    developer.assert_reads_not("Nothing yet");
+    developer.assert_text("li b", "counter.increment");
+    developer.assert_text("li .outcome", "changed");
+    developer.assert_text("li dl", "count 0 5");
+    developer.assert_text("li .who span", "to signals \u{d7} 1, shown \u{d7} 1");
+    developer.assert_text("li .version", &format!("version {}", sent.version().unwrap().seq));
+    developer.assert_text("li .id", sent.click().event_id().unwrap());
+    developer.assert_reads("by alice");
+
+    alice.send(&increment(101)).await.assert_rejected("amount");
+    developer.reads("2 events").await;
+    developer.assert_text("li .outcome", "rejected");
+    developer.assert_text("li .reason", "at most <100>");
+    alice.send(&increment(0)).await.assert_unchanged();
+    alice.repeat(sent.click()).await.assert_repeated();
+    developer.reads("4 events").await;
+    developer.assert_text("li .outcome", "repeated");
+    assert_eq!(developer.console(), [""; 0]);
+
+    developer.click("Clear").await.assert_changed();
+    developer.reads("Nothing yet").await;
+    developer.assert_reads_not("rejected");
+    alice.send(&Write { text: "x".into() }).await.assert_changed();
+    developer.reads("note.write").await;
+    let html = developer.html();
+    assert!(html.contains("<code>note/s/..</code>"), "no session's id: {html}");
+}
+
+#[tokio::test]
+async fn law_06_the_latest_events_are_kept_and_what_is_too_much_is_counted() {
+    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
+    developer.visit(INSPECTOR).await;
+    let mut alice = Browser::new(&app);
+    for amount in 1..=250 {
+        alice.send(&increment(amount % 10 + 1)).await.assert_changed();
+        if amount % 50 == 0 {
+            developer.sees("log.seen", amount).await;
+        }
+    }
+    developer.assert_signal("log.kept", 200);
+    assert_eq!(developer.html().matches("<li ").count(), 200);
+    let mut late = developer.window();
+    late.visit(INSPECTOR).await;
+    assert_eq!(late.html().matches("<li ").count(), 200, "a page that is opened later shows the same");
+    late.assert_text("li b", "counter.increment");
+}
+
+#[tokio::test]
+async fn law_08_nobody_sees_it_unless_it_is_said() {
+    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
+    let mut stranger = Browser::new(&app);
+    let proxied = developer.window().header("host", "localhost").header("x-forwarded-for", "127.0.0.1");
+    let plain = App::new(registry());
+    let mut nowhere = Browser::new(&plain).header("host", "localhost");
+    for browser in [&mut stranger, &mut { proxied }, &mut nowhere] {
+        browser.visit(INSPECTOR).await;
+        assert_eq!(browser.status(), 404);
+        browser.visit("/faststate/inspector/sse?states=log.events").await;
+        assert_eq!(browser.status(), 404);
+        browser.send("@post('/faststate/inspector/clear')").await.assert_problem("not_found");
+    }
+    developer.visit(INSPECTOR).await;
+    assert_eq!(developer.status(), 200);
+    let (_, mut anybody) = looked_at(Readers::role("developer"));
+    anybody.visit(INSPECTOR).await;
+    assert_eq!(anybody.status(), 404);
+    let mut known = anybody.role("developer");
+    known.visit(INSPECTOR).await;
+    assert_eq!(known.status(), 200);
+}
+
+#[tokio::test]
+async fn the_application_is_not_changed_by_being_looked_at() {
+    let registry = registry();
+    let endpoint = Endpoint::new(std::sync::Arc::clone(&registry) as _).inspector(Readers::anybody());
+    let app = App::of(endpoint);
+    let mut alice = Browser::new(&app);
+    alice.follow("counter").await;
+    alice.send(&increment(1)).await.assert_changed();
+    alice.settle().await;
+    alice.assert_state(&Counter { count: 1 });
+    assert_eq!(count(&registry).await, 1);
+    let mut developer = Browser::new(&app);
+    developer.visit(INSPECTOR).await;
+    developer.reads("1 events").await;
+    let health = app.registry().health().await;
+    assert_eq!((health.events, health.topics, health.instances), (1, 1, 1), "its own are not among them");
+    assert!(developer.try_follow("log.events").await.is_err());
+}
+
+#[tokio::test]
+async fn law_08_a_browser_opens_it_with_the_token_of_the_log_and_keeps_it() {
+    let endpoint = Endpoint::new(registry()).inspector(Readers::loopback().with_token("t0ken"));
+    let ask = async |uri: &str, cookie: &str| {
+        let request = Request::builder().uri(uri).header("host", "localhost:5000").header("cookie", cookie);
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        endpoint.respond(request, Some("127.0.0.1:9".parse().unwrap())).await
+    };
+    for uri in ["/faststate/inspector", "/faststate/inspector?token=", "/faststate/inspector?token=t0ke"] {
+        assert_eq!(ask(uri, "a=b").await.status(), 404, "{uri}");
+    }
+    let opened = ask("/faststate/inspector?token=t0ken", "").await;
+    assert_eq!(
+        (opened.status().as_u16(), &opened.headers()["location"]),
+        (303, &"/faststate/inspector".parse().unwrap())
+    );
+    let set = opened.headers()["set-cookie"].to_str().unwrap();
+    assert!(set.contains("; HttpOnly; SameSite=Strict"), "{set}");
+    let page = ask("/faststate/inspector", set.split(';').next().unwrap()).await;
+    assert_eq!(page.status(), 200);
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(
+        policy.contains(&format!("script-src {DATASTAR_CDN} 'unsafe-eval';")),
+        "one file, no whole CDN: {policy}"
+    );
+}

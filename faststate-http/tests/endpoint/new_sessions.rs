@@ -1,0 +1,119 @@
+//! What clients hold that send no cookie back.
+
+use std::sync::Arc;
+
+use faststate_core::{Registry as _, StateRegistry, store::MemoryStore};
+use faststate_http::endpoint::{Endpoint, Limits, Secret};
+use http::Request;
+
+use super::app::{Client, Note, registry_with};
+
+const WRITE: &str = "/faststate/note/write";
+
+/// An application over a store for 20 records, with room for 30 new sessions, 10 of an address.
+fn start() -> (Arc<MemoryStore>, Arc<StateRegistry>, Client) {
+    let store = Arc::new(MemoryStore::with_limits(20, 1_000));
+    let (registry, client) = over(&store);
+    (store, registry, client)
+}
+
+fn over(store: &Arc<MemoryStore>) -> (Arc<StateRegistry>, Client) {
+    let builder = StateRegistry::builder().store(Arc::clone(store));
+    let registry = registry_with(builder, |config| config.persist());
+    let endpoint = Endpoint::new(Arc::clone(&registry) as _)
+        .secret(Secret::from_bytes(&[7; 32]).unwrap())
+        .limits(Limits::default().with_new_sessions(30, 10))
+        .trusted_proxy_header("x-forwarded-for".parse().unwrap());
+    (registry, Client::of(endpoint).datastar())
+}
+
+fn text(text: &str) -> String {
+    format!("{{\"text\":\"{text}\"}}")
+}
+
+/// What a page shows of the client's note.
+async fn shown(client: &Client) -> String {
+    let request = Request::builder().header("cookie", client.cookie.as_deref().unwrap());
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    client.endpoint.page(&head).await.unwrap().follow::<Note>().await.unwrap().text.clone()
+}
+
+#[tokio::test]
+async fn law_06_events_without_cookies_fill_neither_memory_nor_the_store() {
+    let (_store, registry, client) = start();
+    let mut bob = client.clone().with("x-forwarded-for", "2.2.2.2");
+    bob.post(WRITE, text("bob's")).await;
+    for _ in 0..200 {
+        let mut stranger = client.clone().with("x-forwarded-for", "1.1.1.1");
+        assert_eq!(stranger.post(WRITE, text("spam")).await.status(), 200);
+    }
+    let instances = registry.health().await.instances;
+    assert!(instances <= 11, "{instances} instances: ten of the one address, one of the other");
+    assert_eq!(shown(&bob).await, "bob's", "another address notices nothing");
+    for at in 0..19 {
+        let mut visitor = client.clone().with("x-forwarded-for", "3.3.3.3");
+        visitor.post(WRITE, text("first")).await;
+        assert_eq!(
+            visitor.post(WRITE, text("second")).await.status(),
+            200,
+            "the store has room for visitor {at}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn law_06_pages_without_cookies_hold_a_bounded_share_of_memory() {
+    let (_store, registry, client) = start();
+    let mut pages = Vec::new();
+    for _ in 0..200 {
+        let (head, ()) = Request::new(()).into_parts();
+        match client.endpoint.page(&head).await {
+            Ok(page) => {
+                page.follow::<Note>().await.unwrap();
+                pages.push(page);
+                if pages.len() > 5 {
+                    pages.remove(0);
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let instances = registry.health().await.instances;
+    assert!(instances <= 10, "{instances}");
+    // Requests that are being answered keep their places, so more of them are refused.
+    while let Ok(page) = client.endpoint.page(&Request::new(()).into_parts().0).await {
+        pages.push(page);
+        assert!(pages.len() <= 10);
+    }
+    assert_eq!(pages.len(), 10);
+    pages.clear();
+    assert!(client.endpoint.page(&Request::new(()).into_parts().0).await.is_ok());
+}
+
+#[tokio::test]
+async fn law_01_a_session_is_saved_once_its_cookie_comes_back() {
+    let (store, _registry, mut client) = start();
+    client.post(WRITE, text("kept")).await;
+    assert_eq!(shown(&client).await, "kept");
+    let (_restarted, mut later) = over(&store);
+    later.cookie = client.cookie.clone();
+    assert_eq!(shown(&later).await, "kept");
+    client.post(WRITE, text("changed")).await;
+    assert_eq!(shown(&client).await, "changed", "it goes on with the version that was saved");
+}
+
+#[tokio::test]
+async fn law_03_the_event_that_begins_a_session_is_applied_once() {
+    let (_store, _registry, client) = start();
+    let mut client = client.with("faststate-event", "first");
+    let first = client.post(WRITE, text("x")).await;
+    let again = client.post(WRITE, text("x")).await;
+    assert_eq!(
+        first.header("faststate-version"),
+        again.header("faststate-version"),
+        "repeated with the cookie"
+    );
+    let mut other = client.with("faststate-event", "second");
+    let next = other.post(WRITE, text("y")).await;
+    assert_ne!(first.header("faststate-version"), next.header("faststate-version"));
+}

@@ -1,0 +1,62 @@
+//! What clients are told while a store does not answer.
+
+use std::{sync::Arc, time::Duration};
+
+use faststate_core::{Access, MemoryStore, StateConfig, StateRegistry};
+use faststate_testkit::faults::{FaultyStore, StoreFault};
+use http::Request;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::app::{Client, Counter, Doorman, Increment, endpoint, last_signals};
+
+const COUNTER: &str = "/faststate/sse?states=counter";
+
+#[tokio::test(start_paused = true)]
+async fn law_13_whoever_follows_is_told_when_the_store_is_away_and_when_it_is_back() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&store))
+        .state::<Counter>(StateConfig::global().access(Access::public()).persist(), |state| {
+            state.event::<Increment>()
+        })
+        .build()
+        .unwrap();
+    let client = Client::of(endpoint(&registry, &Doorman::default()));
+    let (mut page, mut tool) = (client.clone().datastar(), client);
+    let mut streams = [page.get(COUNTER).await.patient(), tool.get(COUNTER).await.patient()];
+    let first = streams[0].until("_v").await;
+    assert!(first.contains(r#"{"_stale":false}"#), "{first}");
+    let first = streams[1].until("_v").await;
+    assert!(!first.contains("_stale"), "who has never been told it needs no such word: {first}");
+
+    store.set(StoreFault::Hang);
+    let asked = Instant::now();
+    let (status, problem) = Client::of(tool.endpoint.clone()).increment(1).await.problem().await;
+    assert!(matches!(status, 503 | 504) && asked.elapsed() <= Duration::from_secs(2), "{status}");
+    assert!(problem["detail"].as_str().unwrap().contains("again"), "{problem}");
+    let patched = page.increment(1).await;
+    assert_eq!((patched.status(), patched.header("content-type")), (200, "text/event-stream"));
+    let patched = patched.text().await;
+    assert!(patched.contains("faststate-problem") && patched.contains("again"), "{patched}");
+    for stream in &mut streams {
+        assert_eq!(last_signals(&stream.until("_stale").await), json!({ "_stale": true }));
+    }
+    // A page that is rendered now says so itself, and a stream that opens now says so first.
+    let parts = Request::new(()).into_parts().0;
+    let rendered = page.endpoint.page(&parts).await.unwrap();
+    assert_eq!(rendered.follow::<Counter>().await.unwrap().count, 0);
+    assert!(rendered.signals().contains("_stale") && rendered.signals().contains("true"));
+    let mut late = Client::of(tool.endpoint.clone()).get(COUNTER).await.patient();
+    assert!(late.until("_v").await.contains(r#"{"_stale":true}"#));
+
+    store.set(StoreFault::None);
+    for stream in streams.iter_mut().chain([&mut late]) {
+        assert_eq!(last_signals(&stream.until(r#""_stale":false"#).await), json!({ "_stale": false }));
+    }
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(Client::of(tool.endpoint.clone()).increment(1).await.status(), 200);
+    let rendered = page.endpoint.page(&parts).await.unwrap();
+    rendered.follow::<Counter>().await.unwrap();
+    assert!(!rendered.signals().contains("true"), "{}", rendered.signals());
+}

@@ -1,0 +1,451 @@
+//! A browser without a browser.
+
+mod assertions;
+mod stream;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use faststate_core::{
+    Error, Version,
+    registry::{Answer, TopicName},
+};
+use faststate_http::endpoint::{Identity, Problem, ReplyBody};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{Act, App, Click, Failure, Sent, dom::Element, page::Page, script::Script};
+
+/// How long a browser waits for what should happen at once, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a browser lets a page send it on.
+const REDIRECTS: usize = 10;
+
+/// A browser with one window, which merges what it gets exactly as Datastar does.
+///
+/// It reads its stream when it is asked to: in [`settle`](Self::settle), and while it waits. Between that it is
+/// a follower who lags. What breaks a law on the way (a version that goes back, bytes that no browser would
+/// merge) panics.
+pub struct Browser {
+    app: App,
+    /// Shared by the windows of one browser.
+    cookies: Arc<Mutex<BTreeMap<String, String>>>,
+    headers: HeaderMap,
+    identity: Option<Identity>,
+    page: Page,
+    status: StatusCode,
+    topics: Vec<TopicName>,
+    /// The stream that the page follows.
+    follow: Option<String>,
+    stream: Option<ReplyBody>,
+    hidden: bool,
+}
+
+impl Browser {
+    /// A browser without a cookie, at an empty page.
+    #[must_use]
+    pub fn new(app: &App) -> Self {
+        Self {
+            app: app.clone(),
+            cookies: Arc::default(),
+            headers: HeaderMap::new(),
+            identity: None,
+            page: Page::document("").unwrap_or_default(),
+            status: StatusCode::OK,
+            topics: Vec::new(),
+            follow: None,
+            stream: None,
+            hidden: false,
+        }
+    }
+
+    /// This browser, signed in as `user`, whatever the application's identity closure would say.
+    #[must_use]
+    pub fn user(mut self, user: &str) -> Self {
+        let mut identity = self.identity.unwrap_or_default();
+        identity.user = Some(user.to_owned());
+        self.identity = Some(identity);
+        self
+    }
+
+    /// This browser with one role more.
+    #[must_use]
+    pub fn role(mut self, role: &str) -> Self {
+        self.identity = Some(self.identity.unwrap_or_default().with_role(role));
+        self
+    }
+
+    /// This browser with a header on each of its requests.
+    ///
+    /// # Panics
+    /// For what cannot be a header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let value = HeaderValue::from_str(value).unwrap_or_else(|error| panic!("{error}: {value:?}"));
+        self.headers.insert(HeaderName::from_static(name), value);
+        self
+    }
+
+    /// This browser with a cookie.
+    #[must_use]
+    pub fn cookie(self, name: &str, value: &str) -> Self {
+        self.cookies.lock().insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A second window of this browser, at an empty page: the same cookies, and so the same session.
+    #[must_use]
+    pub fn window(&self) -> Self {
+        Self {
+            cookies: Arc::clone(&self.cookies),
+            headers: self.headers.clone(),
+            identity: self.identity.clone(),
+            ..Self::new(&self.app)
+        }
+    }
+
+    /// Opens a page of the application, redirected where it says so, and follows what the page follows.
+    ///
+    /// # Panics
+    /// If the application renders no [pages](App::pages), or one that cannot be read.
+    pub async fn visit(&mut self, path: &str) {
+        self.open(Method::GET, path, Bytes::new()).await;
+    }
+
+    /// Sends a form as browsers do without Datastar, and opens the page that answers.
+    ///
+    /// # Panics
+    /// As [`visit`](Self::visit).
+    pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) {
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.open(Method::POST, path, form.into()).await;
+    }
+
+    /// Opens a page that shows these topics and follows them: `counter`, `product:p1`, `chat.messages`, as many as
+    /// there are, separated by commas.
+    ///
+    /// # Panics
+    /// If the viewer may not see one of them.
+    pub async fn follow(&mut self, topics: &str) {
+        let opened = self.try_follow(topics).await;
+        opened.unwrap_or_else(|error| panic!("`{topics}` cannot be followed: {error}"));
+    }
+
+    /// Like [`follow`](Self::follow), for who may not.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] and the others, as a page's handler would see them.
+    pub async fn try_follow(&mut self, topics: &str) -> Result<(), Error> {
+        let request = self.request(Request::new(Bytes::new()), "none");
+        let page = self.app.endpoint().page(&request.into_parts().0).await?;
+        let mut body = String::new();
+        for topic in topics.split(',') {
+            let topic = topic.trim().parse().map_err(|_| Error::Unknown)?;
+            body.extend(page.show_topic(topic).await?);
+        }
+        if let Some(cookie) = page.set_cookie() {
+            self.keep(&cookie);
+        }
+        let (signals, follow) = (page.signals(), page.follow_action());
+        self.load(&format!("<body data-signals=\"{signals}\" data-init=\"{follow}\">{body}</body>")).await;
+        Ok(())
+    }
+
+    /// Opens a page by its HTML, however it was rendered: signals from `data-signals` and `data-bind`, the stream
+    /// from `data-init`.
+    ///
+    /// # Panics
+    /// If its signals are no object.
+    pub async fn load(&mut self, html: &str) {
+        self.close();
+        self.page = Page::document(html).unwrap_or_else(|failure| panic!("{failure}\n{html}"));
+        let follow = self.page.attribute("data-init").map(|init| Script::new(init).followed());
+        self.follow = follow.and_then(Result::ok);
+        self.topics = self.follow.as_deref().map(topics_of).unwrap_or_default();
+        self.connect().await;
+    }
+
+    /// Sends an event, or whatever an action says, and merges the answer.
+    ///
+    /// # Panics
+    /// If the action cannot be read, or the answer not be merged.
+    pub async fn send(&mut self, act: impl Into<Act>) -> Sent {
+        let click = self.prepare(act);
+        self.repeat(&click).await
+    }
+
+    /// The request of an act, not sent yet: it has its event id.
+    ///
+    /// # Panics
+    /// If the action cannot be read.
+    pub fn prepare(&self, act: impl Into<Act>) -> Click {
+        act.into().click(&self.page, &self.topics).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// Sends a request as it is, with the event id that it has, and merges the answer.
+    ///
+    /// # Panics
+    /// If the answer cannot be merged.
+    pub async fn repeat(&mut self, click: &Click) -> Sent {
+        let response = self.respond(click).await;
+        let (status, extensions) = (response.status(), response.extensions());
+        let (answer, problem) = (extensions.get::<Answer>().copied(), extensions.get::<Problem>().cloned());
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let version = header("faststate-version").and_then(|version| version.parse::<Version>().ok());
+        let content_type = header("content-type").unwrap_or_default().to_owned();
+        let body = timeout(PATIENCE, response.into_body().collect()).await;
+        let body = body.unwrap_or_else(|_| panic!("the answer did not end within {PATIENCE:?}"));
+        let Ok(body) = body;
+        // Datastar takes patches from a 200 alone.
+        if status == StatusCode::OK {
+            let merged = self.page.answered(&content_type, &body.to_bytes());
+            merged.unwrap_or_else(|failure| panic!("{failure}"));
+        }
+        Sent { click: click.clone(), status, answer, problem, version }
+    }
+
+    /// Sends an event whose answer never arrives, and gives the request, to be [repeated](Self::repeat).
+    ///
+    /// # Panics
+    /// If the action cannot be read.
+    pub async fn lose(&mut self, act: impl Into<Act>) -> Click {
+        let click = self.prepare(act);
+        drop(self.respond(&click).await);
+        click
+    }
+
+    /// Clicks on what says `element`, or on what a selector picks that begins with `#`, `.` or `[`. A button of a form
+    /// submits it.
+    ///
+    /// # Panics
+    /// If there is no such element with a `data-on:click`; says what there is.
+    pub async fn click(&mut self, element: &str) -> Sent {
+        let action = self.action_on("click", element).unwrap_or_else(|failure| panic!("{failure}"));
+        self.send(action).await
+    }
+
+    /// Submits the form that a selector picks.
+    ///
+    /// # Panics
+    /// If there is no such element with a `data-on:submit`; says what there is.
+    pub async fn submit(&mut self, form: &str) -> Sent {
+        let action = self.action_on("submit", form).unwrap_or_else(|failure| panic!("{failure}"));
+        self.send(action).await
+    }
+
+    /// Sets a signal, as the page itself does: what somebody types into the field that is bound to it.
+    pub fn fill(&mut self, signal: &str, value: impl Into<Value>) -> &mut Self {
+        self.page.set(signal, value.into());
+        self
+    }
+
+    /// Goes to another node, as a load balancer may send anybody; the stream breaks and goes on there.
+    pub async fn move_to(&mut self, node: &App) {
+        self.app = node.clone();
+        self.reconnect().await;
+    }
+
+    /// A signal as the page has it.
+    #[must_use]
+    pub fn signal(&self, path: &str) -> Option<&Value> {
+        self.page.signal(path)
+    }
+
+    /// The status of the page that was opened last.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What somebody reads on the page. Of `data-text` and `data-show` only those count that name one signal;
+    /// another `data-text` is shown as its expression in braces.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.page.text()
+    }
+
+    /// The page's elements as they are now.
+    #[must_use]
+    pub fn html(&self) -> String {
+        self.page.html()
+    }
+
+    /// What Datastar would have written to the console: elements that were to be patched and are not there; and which
+    /// `data-signals` this kit cannot read.
+    #[must_use]
+    pub fn console(&self) -> &[String] {
+        self.page.console()
+    }
+
+    async fn open(&mut self, mut method: Method, path: &str, mut body: Bytes) {
+        let mut path = path.to_owned();
+        for _ in 0..REDIRECTS {
+            let mut request = Request::new(std::mem::take(&mut body));
+            *request.uri_mut() = path.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
+            let site = if method == Method::GET { "none" } else { "same-origin" };
+            if method == Method::POST {
+                let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+                request.headers_mut().insert(header::CONTENT_TYPE, form);
+            }
+            *request.method_mut() = std::mem::replace(&mut method, Method::GET);
+            let request = self.request(request, site);
+            let Some(response) = self.page_of(request).await else {
+                panic!(
+                    "this `App` renders no pages: give it some with `App::pages`, or use `follow` or `load`"
+                );
+            };
+            self.remember(response.headers());
+            self.status = response.status();
+            let location = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
+            match location.filter(|_| self.status.is_redirection()) {
+                Some(to) => path = to.to_owned(),
+                None => return self.load(&String::from_utf8_lossy(response.body())).await,
+            }
+        }
+        panic!("{path} redirects over {REDIRECTS} times");
+    }
+
+    async fn page_of(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
+        if !self.app.endpoint().answers(request.uri().path()) {
+            return self.app.page(request).await;
+        }
+        let (head, body) = self.ask(request.map(Full::new)).await.into_parts();
+        let Ok(body) = body.collect().await;
+        Some(Response::from_parts(head, body.to_bytes()))
+    }
+
+    async fn respond(&mut self, click: &Click) -> Response<ReplyBody> {
+        let mut request = self.request(click.request(), "same-origin");
+        datastar(&mut request);
+        self.ask(request).await
+    }
+
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Response<ReplyBody> {
+        let peer = ([127, 0, 0, 1], 9).into();
+        let response = self.app.endpoint().respond(request, Some(peer)).await;
+        self.remember(response.headers());
+        response
+    }
+
+    /// The request with what this browser sends with each.
+    fn request<B>(&self, mut request: Request<B>, site: &'static str) -> Request<B> {
+        let cookies: Vec<_> =
+            self.cookies.lock().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, HeaderValue::from_static("app.test"));
+        headers.insert("sec-fetch-site", HeaderValue::from_static(site));
+        if let Some(cookies) = Some(cookies.join("; ")).filter(|cookies| !cookies.is_empty())
+            && let Ok(cookies) = HeaderValue::try_from(cookies)
+        {
+            headers.insert(header::COOKIE, cookies);
+        }
+        headers.extend(self.headers.clone());
+        if let Some(identity) = &self.identity {
+            request.extensions_mut().insert(identity.clone());
+        }
+        request
+    }
+
+    fn remember(&self, headers: &HeaderMap) {
+        headers.get_all(header::SET_COOKIE).iter().for_each(|cookie| self.keep(cookie));
+    }
+
+    fn keep(&self, cookie: &HeaderValue) {
+        let mut parts =
+            cookie.to_str().unwrap_or_default().split(';').filter_map(|part| part.split_once('='));
+        let Some((name, value)) = parts.next() else { return };
+        let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+        if parts.any(|(attribute, value)| takes_away(attribute.trim(), value.trim())) {
+            self.cookies.lock().remove(&name);
+        } else {
+            self.cookies.lock().insert(name, value);
+        }
+    }
+
+    /// The action of the form that a button submits.
+    fn action_of_form(&self, button: &str) -> Option<String> {
+        let is_it = |found: &&Element| match self.page.find(button) {
+            Ok(selected) if is_selector(button) => selected.iter().any(|one| std::ptr::eq(*one, *found)),
+            _ => self.page.text_of(found) == button || found.attribute("value") == Some(button),
+        };
+        let forms = self.page.elements().into_iter().filter_map(|form| Some((form, acts(form, "submit")?)));
+        let mut submitted =
+            forms.filter(|(form, _)| form.find("button").iter().chain(&form.find("input")).any(is_it));
+        submitted.next().map(|(_, action)| action.to_owned())
+    }
+
+    /// The action that an element has for a browser's event.
+    fn action_on(&self, event: &str, element: &str) -> Result<String, Failure> {
+        let selected = is_selector(element).then(|| self.page.find(element)).transpose()?;
+        let mut there = Vec::new();
+        for candidate in self.page.elements() {
+            let Some(action) = acts(candidate, event) else { continue };
+            let text = self.page.text_of(candidate);
+            let label = candidate.attribute("aria-label").unwrap_or(&text).to_owned();
+            let is_it = match &selected {
+                Some(found) => found.iter().any(|found| std::ptr::eq(*found, candidate)),
+                None => text == element || label == element,
+            };
+            if is_it {
+                return Ok(action.to_owned());
+            }
+            there.push(candidate.attribute("id").map_or(label, |id| format!("#{id}")));
+        }
+        if event == "click"
+            && let Some(action) = self.action_of_form(element)
+        {
+            return Ok(action);
+        }
+        let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
+        Err(Failure::new(
+            format!("`{element}` has a `data-on:{event}`"),
+            format!("this page has it on {there}"),
+        ))
+    }
+}
+
+/// Whether a cookie's attribute takes the cookie away, in one of the ways in which servers write that.
+fn takes_away(attribute: &str, value: &str) -> bool {
+    let is = |name: &str| attribute.eq_ignore_ascii_case(name);
+    (is("max-age") && value.parse::<i64>().is_ok_and(|seconds| seconds <= 0))
+        || (is("expires") && value.contains("1970"))
+}
+
+fn is_selector(element: &str) -> bool {
+    element.starts_with(['#', '.', '['])
+}
+
+/// What an element does on a browser's event.
+fn acts<'a>(element: &'a Element, event: &str) -> Option<&'a str> {
+    let of_event = |name: &str| {
+        let rest = name.strip_prefix("data-on:").and_then(|on| on.strip_prefix(event));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("__"))
+    };
+    element.attributes().find(|(name, _)| of_event(name)).map(|(_, action)| action)
+}
+
+fn datastar<B>(request: &mut Request<B>) {
+    request.headers_mut().insert("datastar-request", HeaderValue::from_static("true"));
+}
+
+/// The topics in a stream's URL.
+fn topics_of(url: &str) -> Vec<TopicName> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let states = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "states");
+    let states = states.map(|(_, states)| states.into_owned()).unwrap_or_default();
+    states.split(',').filter_map(|topic| topic.parse().ok()).collect()
+}
+
+impl fmt::Debug for Browser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Browser")
+            .field("identity", &self.identity)
+            .field("follow", &self.follow)
+            .field("connected", &self.stream.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,217 @@
+//! The page's stream.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::Location,
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use faststate_core::{Version, registry::TopicName};
+use faststate_http::endpoint::Endpoint;
+use http::{Request, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{Browser, PATIENCE, datastar};
+use crate::act::in_query;
+
+/// How long the browser waits before it looks again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Browser {
+    /// Hides the window: the stream is closed, and the page keeps what it has.
+    pub fn hide(&mut self) {
+        self.hidden = true;
+        self.close();
+    }
+
+    /// Shows the window again: the page follows from where it was.
+    pub async fn show(&mut self) {
+        self.hidden = false;
+        self.connect().await;
+    }
+
+    /// The connection breaks, and the page follows from where it was. What had arrived and was not read is lost.
+    pub async fn reconnect(&mut self) {
+        self.close();
+        self.connect().await;
+    }
+
+    /// The connection breaks after so many more bytes of what has arrived by now, be it in the middle of a frame.
+    /// The page stays without a stream until it is asked for: by [`reconnect`](Self::reconnect) or
+    /// [`settle`](Self::settle).
+    ///
+    /// # Panics
+    /// If the bytes before that cannot be merged.
+    pub async fn cut(&mut self, mut bytes: usize) {
+        while let Some(piece) = self.piece().await {
+            let kept = piece.len().min(bytes);
+            self.feed(&piece[..kept]);
+            bytes -= kept;
+            if bytes == 0 {
+                break;
+            }
+        }
+        self.close();
+    }
+
+    /// Whether the page has a stream.
+    #[must_use]
+    pub const fn is_following(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Waits until every event that was accepted so far, on any node, has been done with, work after the commit
+    /// included, and merges all that the page gets. A stream that has ended is opened again, as Datastar does.
+    ///
+    /// # Panics
+    /// If that takes over 20 s.
+    #[track_caller]
+    pub fn settle(&mut self) -> impl Future<Output = ()> + Send + '_ {
+        let at = Location::caller();
+        async move {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let nodes = self.nodes();
+                for node in &nodes {
+                    let settled = timeout_at(deadline, node.registry().settle()).await;
+                    assert!(settled.is_ok(), "at {at}: work after a commit still goes on: wait with `sees`");
+                }
+                let agreed = self.agreed(&nodes).await;
+                self.read().await;
+                let follows = self.hidden || self.follow.is_none() || self.stream.is_some();
+                if agreed.is_ok() && follows {
+                    return;
+                }
+                assert!(
+                    Instant::now() < deadline,
+                    "at {at}: not settled within {PATIENCE:?}: {}",
+                    agreed.err().unwrap_or_else(|| "the stream cannot be opened".to_owned())
+                );
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Merges what has arrived by now; says how many pieces that were.
+    ///
+    /// # Panics
+    /// If it cannot be merged.
+    pub async fn read(&mut self) -> usize {
+        let mut pieces = 0;
+        if self.stream.is_none() && !self.hidden {
+            self.connect().await;
+        }
+        while let Some(piece) = self.piece().await {
+            self.feed(&piece);
+            pieces += 1;
+        }
+        pieces
+    }
+
+    /// Waits for the next piece that arrives, and merges it; a stream that has ended is opened again.
+    pub(super) async fn next(&mut self, deadline: Instant) -> bool {
+        let Some(stream) = &mut self.stream else {
+            sleep(PAUSE).await;
+            if !self.hidden {
+                self.connect().await;
+            }
+            return Instant::now() < deadline;
+        };
+        match timeout_at(deadline, stream.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Ok(piece) = frame.into_data() {
+                    self.feed(&piece);
+                }
+                true
+            }
+            Ok(_) => {
+                self.close();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        self.stream = None;
+        self.page.cut();
+    }
+
+    pub(super) async fn connect(&mut self) {
+        let Some(follow) = self.follow.clone().filter(|_| !self.hidden) else { return };
+        let mut request = Request::new(Full::<Bytes>::default());
+        let uri = in_query(&follow, &self.page.cursors().to_string());
+        *request.uri_mut() = uri.parse().unwrap_or_else(|error| panic!("{uri}: {error}"));
+        let mut request = self.request(request, "same-origin");
+        datastar(&mut request);
+        let response = self.ask(request).await;
+        match response.status() {
+            StatusCode::OK => self.stream = Some(response.into_body()),
+            // Datastar asks no more.
+            StatusCode::NO_CONTENT => self.follow = None,
+            _ => {}
+        }
+    }
+
+    /// What has arrived, if anything has.
+    async fn piece(&mut self) -> Option<Bytes> {
+        let stream = self.stream.as_mut()?;
+        // A budget that is used up would look like silence.
+        let polled = unconstrained(poll_fn(|cx| {
+            Poll::Ready(match Pin::new(&mut *stream).poll_frame(cx) {
+                Poll::Ready(frame) => Some(frame),
+                Poll::Pending => None,
+            })
+        }));
+        match polled.await? {
+            Some(Ok(frame)) => frame.into_data().ok(),
+            _ => {
+                self.close();
+                None
+            }
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.page.feed(bytes).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+
+    pub(super) fn nodes(&self) -> Vec<Endpoint> {
+        if self.app.nodes.is_empty() { vec![self.app.endpoint().clone()] } else { self.app.nodes.clone() }
+    }
+
+    /// Whether this page's node has come as far as any other; alone it has. What nobody has saved yet each begins with
+    /// an epoch of its own.
+    async fn agreed(&self, nodes: &[Endpoint]) -> Result<(), String> {
+        if nodes.len() < 2 || self.hidden {
+            return Ok(());
+        }
+        for topic in &self.topics {
+            let Some(here) = self.version(self.app.endpoint(), topic).await else { continue };
+            for node in nodes {
+                let there = self.version(node, topic).await;
+                let differs = |there: &Version| *there != here && (there.seq, here.seq) != (0, 0);
+                if there.as_ref().is_some_and(differs) {
+                    return Err(format!("this node has {topic} at {here}, another one differs"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn version(&self, node: &Endpoint, topic: &TopicName) -> Option<Version> {
+        let request = self.request(Request::new(()), "same-origin");
+        let visitor = node.visitor(&request.into_parts().0).await.ok()?;
+        let key = node.registry().key(&topic.state, visitor.viewer(), topic.id.as_deref()).ok()?;
+        let reading = node.registry().read(&key).await.ok()?;
+        (!reading.stale).then_some(reading.version)
+    }
+}

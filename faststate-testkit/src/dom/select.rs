@@ -1,0 +1,154 @@
+//! CSS selectors, as far as pages and tests use them: names, ids, classes and attributes, and elements
+//! inside of others.
+
+use super::{Element, Node, PROMISE};
+use crate::{Failure, ensure};
+
+/// Elements inside of elements: the outermost first.
+pub(super) struct Selector(Vec<Compound>);
+
+#[derive(Default)]
+struct Compound(Vec<Test>);
+
+enum Test {
+    Name(String),
+    Has(String),
+    Is(String, String),
+    Class(String),
+}
+
+impl Selector {
+    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+        let mut chars = text.trim().chars().peekable();
+        let mut steps = vec![Compound::default()];
+        while let Some(char) = chars.next() {
+            let test = match char {
+                '#' => Test::Is("id".to_owned(), identifier(&mut chars)),
+                '.' => Test::Class(identifier(&mut chars)),
+                '[' => {
+                    let name = identifier(&mut chars);
+                    let test = match chars.next_if_eq(&'=') {
+                        None => Test::Has(name),
+                        Some(_) => {
+                            let quote = chars.next_if(|c| matches!(c, '"' | '\''));
+                            Test::Is(name, value(&mut chars, quote))
+                        }
+                    };
+                    ensure!(chars.next() == Some(']'), PROMISE, "{text:?} has an open bracket");
+                    test
+                }
+                ' ' => {
+                    steps.push(Compound::default());
+                    while chars.next_if_eq(&' ').is_some() {}
+                    continue;
+                }
+                c if c.is_alphanumeric() => {
+                    Test::Name(format!("{c}{}", identifier(&mut chars)).to_ascii_lowercase())
+                }
+                _ => {
+                    return Err(Failure::new(
+                        PROMISE,
+                        format!("this page finds names, ids, classes and attributes only, not {text:?}"),
+                    ));
+                }
+            };
+            if let Some(step) = steps.last_mut() {
+                step.0.push(test);
+            }
+        }
+        ensure!(steps.iter().all(|step| !step.0.is_empty()), PROMISE, "{text:?} is no selector");
+        Ok(Self(steps))
+    }
+
+    /// The element with this id.
+    pub(super) fn id(id: &str) -> Self {
+        Self(vec![Compound(vec![Test::Is("id".to_owned(), id.to_owned())])])
+    }
+
+    /// Every element.
+    pub(super) fn any() -> Self {
+        Self(vec![Compound::default()])
+    }
+
+    /// Whether the element is picked, where elements around it match the first `matched` steps.
+    pub(super) fn picks(&self, element: &Element, matched: usize) -> bool {
+        matched + 1 == self.0.len() && self.0[matched].matches(element)
+    }
+
+    /// How many steps match inside of this element.
+    pub(super) fn step(&self, element: &Element, matched: usize) -> usize {
+        matched + usize::from(matched + 1 < self.0.len() && self.0[matched].matches(element))
+    }
+
+    pub(super) fn all<'a>(&self, nodes: &'a [Node]) -> Vec<&'a Element> {
+        let mut found = Vec::new();
+        self.collect(nodes, 0, &mut found);
+        found
+    }
+
+    fn collect<'a>(&self, nodes: &'a [Node], matched: usize, found: &mut Vec<&'a Element>) {
+        for node in nodes {
+            let Node::Element(element) = node else { continue };
+            if self.picks(element, matched) {
+                found.push(element);
+            }
+            self.collect(&element.children, self.step(element, matched), found);
+        }
+    }
+}
+
+impl Compound {
+    fn matches(&self, element: &Element) -> bool {
+        self.0.iter().all(|test| match test {
+            Test::Name(name) => element.name == *name,
+            Test::Has(name) => element.attribute(name).is_some(),
+            Test::Is(name, value) => element.attribute(name) == Some(value),
+            Test::Class(class) => {
+                element.attribute("class").is_some_and(|all| all.split_ascii_whitespace().any(|c| c == class))
+            }
+        })
+    }
+}
+
+type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// A name, with CSS escapes.
+fn identifier(chars: &mut Chars<'_>) -> String {
+    let mut name = String::new();
+    while let Some(char) = chars.next_if(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '\\' | ':')) {
+        if char == '\\' { name.extend(escaped(chars)) } else { name.push(char) }
+    }
+    name
+}
+
+/// An attribute's value, up to its quote or bracket.
+fn value(chars: &mut Chars<'_>, quote: Option<char>) -> String {
+    let mut value = String::new();
+    loop {
+        match chars.next_if(|c| quote.map_or(*c != ']', |quote| *c != quote)) {
+            Some('\\') => value.extend(escaped(chars)),
+            Some(char) => value.push(char),
+            None => {
+                if quote.is_some() {
+                    chars.next();
+                }
+                return value;
+            }
+        }
+    }
+}
+
+/// The character that a backslash stands before, or whose number follows it.
+fn escaped(chars: &mut Chars<'_>) -> Option<char> {
+    let mut digits = String::new();
+    while digits.len() < 6
+        && let Some(digit) = chars.next_if(char::is_ascii_hexdigit)
+    {
+        digits.push(digit);
+    }
+    if digits.is_empty() {
+        return chars.next();
+    }
+    chars.next_if_eq(&' ');
+    u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32)
+}

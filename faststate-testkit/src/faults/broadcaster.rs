@@ -1,0 +1,142 @@
+//! A broadcaster that loses, repeats and reorders on demand.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use faststate_core::{
+    Broadcaster, Key,
+    broadcast::{BroadcastError, Change, Inbox, Interest},
+};
+use parking_lot::Mutex;
+
+/// What becomes of a change on its way to this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BroadcastFault {
+    /// It arrives.
+    #[default]
+    None,
+    /// It is lost without a word. The promise is kept by [`FaultyBroadcaster::announce_loss`], later.
+    Lose,
+    /// It arrives twice.
+    Repeat,
+    /// It waits for the next one and arrives after it, or with [`FaultyBroadcaster::release`].
+    Delay,
+    /// It arrives without its data.
+    Strip,
+}
+
+/// Wraps a node's broadcaster and mistreats what arrives there.
+pub struct FaultyBroadcaster {
+    inner: Arc<dyn Broadcaster>,
+    ear: Arc<Ear>,
+}
+
+type Decide = dyn FnMut(&Change) -> BroadcastFault + Send;
+
+/// Stands between the transport and the node's inbox.
+struct Ear {
+    inbox: Mutex<Option<Arc<dyn Inbox>>>,
+    fault: Mutex<Box<Decide>>,
+    delayed: Mutex<Vec<Change>>,
+}
+
+impl FaultyBroadcaster {
+    /// A wrapper that does no harm yet.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Broadcaster>) -> Arc<Self> {
+        let fault = Mutex::new(Box::new(|_: &Change| BroadcastFault::None) as Box<_>);
+        let ear = Ear { inbox: Mutex::default(), fault, delayed: Mutex::default() };
+        Arc::new(Self { inner, ear: Arc::new(ear) })
+    }
+
+    /// Decides from now on what becomes of each change.
+    pub fn set(&self, fault: impl FnMut(&Change) -> BroadcastFault + Send + 'static) {
+        *self.ear.fault.lock() = Box::new(fault);
+    }
+
+    /// Tells the node that changes may be lost, as a transport must once it knows.
+    pub fn announce_loss(&self) {
+        if let Some(inbox) = self.ear.inbox() {
+            inbox.lost();
+        }
+    }
+
+    /// Lets the delayed changes arrive.
+    pub fn release(&self) {
+        self.ear.release();
+    }
+}
+
+impl Ear {
+    fn inbox(&self) -> Option<Arc<dyn Inbox>> {
+        self.inbox.lock().clone()
+    }
+
+    fn release(&self) {
+        let delayed = std::mem::take(&mut *self.delayed.lock());
+        if let Some(inbox) = self.inbox() {
+            delayed.into_iter().for_each(|change| inbox.change(change));
+        }
+    }
+}
+
+impl Inbox for Ear {
+    fn change(&self, change: Change) {
+        let Some(inbox) = self.inbox() else { return };
+        let fault = (self.fault.lock())(&change);
+        match fault {
+            BroadcastFault::None => inbox.change(change),
+            BroadcastFault::Lose => return,
+            BroadcastFault::Repeat => {
+                inbox.change(change.clone());
+                inbox.change(change);
+            }
+            BroadcastFault::Strip => inbox.change(Change { data: None, ..change }),
+            BroadcastFault::Delay => {
+                self.delayed.lock().push(change);
+                return;
+            }
+        }
+        self.release();
+    }
+
+    fn told(&self, key: Option<Key>, words: Bytes) {
+        if let Some(inbox) = self.inbox() {
+            inbox.told(key, words);
+        }
+    }
+
+    fn lost(&self) {
+        if let Some(inbox) = self.inbox() {
+            inbox.lost();
+        }
+    }
+}
+
+#[async_trait]
+impl Broadcaster for FaultyBroadcaster {
+    async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
+        self.inner.publish(change).await
+    }
+
+    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+        self.inner.tell(key, words).await
+    }
+
+    async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
+        self.inner.join(key).await
+    }
+
+    fn attach(&self, inbox: Arc<dyn Inbox>) {
+        *self.ear.inbox.lock() = Some(inbox);
+        self.inner.attach(Arc::<Ear>::clone(&self.ear));
+    }
+}
+
+impl fmt::Debug for FaultyBroadcaster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyBroadcaster").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,358 @@
+//! A browser's page without the browser: what has merged a stream.
+
+mod document;
+
+use faststate_core::{
+    Key, Version,
+    internal::{Nest, merge},
+    registry::Visible,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    Failure,
+    difference::difference,
+    dom::Dom,
+    ensure,
+    sse::{Event, Parser},
+};
+
+/// A page that merges what a stream sends, as Datastar 1.0.4 does: signals, elements, cursors.
+///
+/// What it holds once a stream is quiet is what laws 4 and 5 are about:
+/// [`follows`](Self::follows) compares it with the truth, and [`feed`](Self::feed) refuses a version
+/// that is older than one before it. It outlives its connections: [`cut`](Self::cut) ends one, in the
+/// middle of a frame if need be.
+#[derive(Debug, Default)]
+pub struct Page {
+    parser: Parser,
+    signals: Map<String, Value>,
+    body: Dom,
+    seen: Vec<(Path, Version)>,
+    events: usize,
+    /// What Datastar would write to the console; without one, it is a failure.
+    console: Option<Vec<String>>,
+}
+
+/// Where a signal is nested.
+type Path = Vec<String>;
+
+impl Page {
+    /// A page that shows nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A page whose template has placed these topics: the signals merged, the views' elements in the
+    /// body.
+    ///
+    /// # Errors
+    /// What is no JSON object, or no HTML.
+    pub fn showing(topics: &[Visible]) -> Result<Self, Failure> {
+        let mut page = Self::new();
+        for topic in topics {
+            page.show(topic)?;
+        }
+        Ok(page)
+    }
+
+    /// Shows one topic more, as a template does.
+    ///
+    /// # Errors
+    /// What is no JSON object, or no HTML.
+    pub fn show(&mut self, topic: &Visible) -> Result<(), Failure> {
+        match topic {
+            Visible::Signals(signals) => self.merge(signals),
+            Visible::View(elements, cursor) => {
+                self.body.append(Dom::parse(elements.html())?);
+                self.merge(cursor)
+            }
+        }
+    }
+
+    /// Merges the next bytes of the stream; where a connection cuts them is of no importance.
+    ///
+    /// # Errors
+    /// Bytes that a browser would not merge, and a version older than one before it (law 5).
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        for event in self.parser.feed(bytes)? {
+            self.take(&event)?;
+        }
+        Ok(())
+    }
+
+    /// The connection ends here.
+    pub fn cut(&mut self) {
+        self.parser.cut();
+    }
+
+    /// Forgets what it has seen, for a test that lets the truth itself go back.
+    pub fn forget_versions(&mut self) {
+        self.seen.clear();
+    }
+
+    /// Whether the page shows a key's truth, `state` as it serialises, after the wire's normalisation.
+    ///
+    /// # Errors
+    /// The difference.
+    pub fn follows(&self, key: &Key, state: &Value) -> Result<(), Failure> {
+        let shown = key
+            .signal_path()
+            .iter()
+            .try_fold(&Value::Object(self.signals.clone()), |value, name| value.get(name))
+            .cloned();
+        let shown = without_own(shown.unwrap_or_default());
+        let truth = normal(state);
+        ensure!(
+            same(&shown, &truth),
+            "a quiet stream has led to the truth (law 4)",
+            "{key} shows {shown}, not {truth}:{}",
+            difference(&truth, &shown)
+        );
+        Ok(())
+    }
+
+    /// The page's elements.
+    #[must_use]
+    pub fn html(&self) -> String {
+        self.body.to_string()
+    }
+
+    /// The cursor that the page holds of a key's signals, or of one of its views.
+    #[must_use]
+    pub fn cursor(&self, key: &Key, view: Option<&str>) -> Option<Version> {
+        let path = cursor_path(key, view);
+        let holder = path
+            .iter()
+            .try_fold(&Value::Object(self.signals.clone()), |value, name| value.get(name))
+            .cloned();
+        holder?.as_str()?.parse().ok()
+    }
+
+    /// Every cursor, nested as the follow action sends them in `?datastar=`.
+    #[must_use]
+    pub fn cursors(&self) -> Value {
+        only_cursors(&self.signals)
+    }
+
+    /// The last id of the stream, as another client than a browser sends it in `Last-Event-ID`.
+    #[must_use]
+    pub fn last_event_id(&self) -> &str {
+        self.parser.last_id()
+    }
+
+    /// Every signal, cursors included.
+    #[must_use]
+    pub const fn signals(&self) -> &Map<String, Value> {
+        &self.signals
+    }
+
+    /// The versions that the page has been given, per cursor, in order.
+    pub fn versions(&self, key: &Key, view: Option<&str>) -> impl Iterator<Item = Version> {
+        let path = cursor_path(key, view);
+        self.seen.iter().filter(move |(at, _)| *at == path).map(|(_, version)| *version)
+    }
+
+    /// How many events it has merged.
+    #[must_use]
+    pub const fn events(&self) -> usize {
+        self.events
+    }
+
+    /// How the stream reads.
+    #[must_use]
+    pub const fn stream(&self) -> &Parser {
+        &self.parser
+    }
+
+    fn take(&mut self, event: &Event) -> Result<(), Failure> {
+        self.events += 1;
+        let arguments = Arguments::of(&event.data);
+        match &*event.kind {
+            "datastar-patch-signals" => self.merge(arguments.get("signals").as_bytes()),
+            "datastar-patch-elements" => {
+                let mode = arguments.get("mode");
+                let mode = if mode.is_empty() { "outer" } else { &mode };
+                let missing =
+                    self.body.patch(mode, &arguments.get("selector"), &arguments.get("elements"))?;
+                match (missing, &mut self.console) {
+                    (None, _) => Ok(()),
+                    (Some(missing), Some(console)) => {
+                        console.push(missing);
+                        Ok(())
+                    }
+                    (Some(missing), None) => Err(Failure::new("elements fit the page", missing)),
+                }
+            }
+            kind => Err(Failure::new("a stream carries Datastar's events", format!("one is {kind:?}"))),
+        }
+    }
+
+    fn merge(&mut self, patch: &[u8]) -> Result<(), Failure> {
+        const PROMISE: &str = "signals are strict JSON objects (law 12)";
+        let patch: Value = serde_json::from_slice(patch).map_err(|error| Failure::error(PROMISE, &error))?;
+        let Value::Object(object) = &patch else {
+            return Err(Failure::new(PROMISE, format!("there is {patch}")));
+        };
+        let mut versions = Vec::new();
+        find_cursors(object, &mut Vec::new(), &mut versions)?;
+        for (path, version) in versions {
+            self.see(path, version)?;
+        }
+        let mut signals = Value::Object(std::mem::take(&mut self.signals));
+        merge(&mut signals, &patch);
+        if let Value::Object(signals) = signals {
+            self.signals = signals;
+        }
+        Ok(())
+    }
+
+    /// Law 5: of one epoch never an older version, and no epoch comes back; but what nobody has saved yet each node
+    /// begins with an epoch of its own.
+    fn see(&mut self, path: Path, version: Version) -> Result<(), Failure> {
+        let mut before = self.seen.iter().rev().filter(|(at, _)| *at == path).map(|(_, version)| *version);
+        if let Some(last) = before.next() {
+            let older = version.is_before(last)
+                || (version.epoch == last.epoch && version.seq == last.seq && version != last);
+            let begun = |before: Version| before.seq == 0 && last.seq == 0;
+            let returned = version.epoch != last.epoch
+                && before.any(|before| before.epoch == version.epoch && !begun(before));
+            ensure!(
+                !older && !returned,
+                "a follower never goes back (law 5)",
+                "{path:?} went from {last} to {version}"
+            );
+            if last == version {
+                return Ok(());
+            }
+        }
+        self.seen.push((path, version));
+        Ok(())
+    }
+}
+
+/// The arguments of a Datastar event: lines of a name, a blank and a text; lines of one name are joined.
+struct Arguments<'a>(&'a str);
+
+impl<'a> Arguments<'a> {
+    const fn of(data: &'a str) -> Self {
+        Self(data)
+    }
+
+    fn get(&self, name: &str) -> String {
+        let lines = self.0.split('\n').filter_map(|line| line.split_once(' '));
+        lines.filter(|(at, _)| *at == name).map(|(_, text)| text).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Where the wire nests a topic's cursor. Taken from the wire, because it is its own choice.
+fn cursor_path(key: &Key, view: Option<&str>) -> Path {
+    let json = Nest::of(key, view).json(None, Some(Version::start()));
+    let mut found = Vec::new();
+    if let Ok(Value::Object(object)) = serde_json::from_slice(&json) {
+        let _ = find_cursors(&object, &mut Vec::new(), &mut found);
+    }
+    found.pop().map(|(path, _)| path).unwrap_or_default()
+}
+
+fn find_cursors(
+    object: &Map<String, Value>,
+    path: &mut Path,
+    found: &mut Vec<(Path, Version)>,
+) -> Result<(), Failure> {
+    for (name, value) in object {
+        path.push(name.clone());
+        match value {
+            Value::Object(object) => find_cursors(object, path, found)?,
+            Value::String(text) if name == CURSOR && !matches!(&**text, "" | GONE) => {
+                let version =
+                    text.parse().map_err(|error| Failure::error("a cursor is a version", &error))?;
+                found.push((path.clone(), version));
+            }
+            _ => {}
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+fn only_cursors(object: &Map<String, Value>) -> Value {
+    let mut out = Map::new();
+    for (name, value) in object {
+        match value {
+            Value::Object(object) => {
+                let inner = only_cursors(object);
+                if inner.as_object().is_some_and(|inner| !inner.is_empty()) {
+                    out.insert(name.clone(), inner);
+                }
+            }
+            Value::String(_) if name == CURSOR => drop(out.insert(name.clone(), value.clone())),
+            _ => {}
+        }
+    }
+    Value::Object(out)
+}
+
+/// The name of the signal that carries a topic's cursor.
+const CURSOR: &str = "_v";
+/// What it says instead of a topic that the page may not follow.
+const GONE: &str = "gone";
+
+/// Without the names that the wire adds: those that begin with `_`.
+pub(super) fn without_own(value: Value) -> Value {
+    match value {
+        Value::Object(object) => object.into_iter().filter(|(name, _)| !name.starts_with('_')).collect(),
+        other => other,
+    }
+}
+
+/// What a state's JSON becomes on the wire: `None` is `""`, an integer beyond 2^53 a string.
+pub(super) fn normal(value: &Value) -> Value {
+    match value {
+        Value::Null => Value::String(String::new()),
+        Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), normal(value))).collect(),
+        Value::Array(values) => values.iter().map(normal).collect(),
+        Value::Number(number)
+            if number.as_f64().is_some_and(|float| float.abs() > 9_007_199_254_740_992.0) =>
+        {
+            if number.is_f64() { value.clone() } else { Value::String(number.to_string()) }
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// Equal, where a name that is missing is as good as `""`.
+pub(super) fn same(a: &Value, b: &Value) -> bool {
+    let (Value::Object(a), Value::Object(b)) = (a, b) else { return a == b };
+    let empty = Value::String(String::new());
+    a.keys().chain(b.keys()).all(|name| same(a.get(name).unwrap_or(&empty), b.get(name).unwrap_or(&empty)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a page takes these versions one after the other; each is an epoch and how far it came.
+    fn takes(versions: &[(u64, u64)]) -> bool {
+        let mut page = Page::new();
+        versions.iter().all(|(epoch, seq)| {
+            page.merge(format!(r#"{{"a":{{"_v":"{epoch:016x}-{seq:x}-00000001"}}}}"#).as_bytes()).is_ok()
+        })
+    }
+
+    #[test]
+    fn law_05_no_version_goes_back_and_no_epoch_comes_back() {
+        assert!(takes(&[(1, 0), (1, 1), (1, 5), (2, 0), (2, 1)]));
+        for back in [
+            &[(1, 2), (1, 1)][..],
+            &[(1, 1), (2, 0), (1, 2)],
+            &[(1, 0), (2, 3), (1, 0)],
+            &[(1, 0), (2, 3), (1, 4)],
+        ] {
+            assert!(!takes(back), "{back:?}");
+        }
+        // Two nodes, before anybody has saved anything.
+        assert!(takes(&[(1, 0), (2, 0), (1, 0), (2, 1), (2, 2)]));
+    }
+}

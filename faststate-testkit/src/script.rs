@@ -1,0 +1,318 @@
+//! As much of Datastar's expressions as FastState writes: literals, signals, and actions with a payload and
+//! headers.
+
+use faststate_core::{EventId, internal::IN_ORDER};
+use http::Method;
+use serde_json::{Map, Value};
+
+use super::{
+    Failure,
+    dom::{plain, truthy},
+    page::Page,
+};
+
+/// An expression that is read.
+pub(super) struct Script<'a> {
+    text: &'a str,
+    rest: &'a str,
+}
+
+/// What an action sends.
+#[derive(Debug, PartialEq)]
+pub(super) struct Sending {
+    pub(super) method: Method,
+    pub(super) url: String,
+    /// Without one, the page's signals are sent.
+    pub(super) payload: Option<Value>,
+    pub(super) headers: Vec<(String, String)>,
+}
+
+/// What mints an event id.
+const MINT: &str = "[...crypto.getRandomValues(new Uint32Array(4))].join('-')";
+
+impl<'a> Script<'a> {
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self { text, rest: text }
+    }
+
+    /// The whole expression as a literal, in which signals may stand.
+    pub(super) fn literal(mut self, page: &Page) -> Result<Value, Failure> {
+        let value = self.value(page)?.unwrap_or_default();
+        self.skip();
+        if self.rest.is_empty() { Ok(value) } else { Err(self.unread("a literal")) }
+    }
+
+    /// The action of the expression, with what the page's signals are now: the first, unless one signal decides
+    /// between it and another one.
+    pub(super) fn action(mut self, page: &Page) -> Result<Sending, Failure> {
+        let before = &self.rest[..self.rest.find('@').unwrap_or(0)];
+        let in_order = before.find(IN_ORDER);
+        let before = in_order.map_or(before, |at| before[..at].trim_end_matches('('));
+        let condition = before.trim_end().strip_suffix('?').or_else(|| before.trim_end().strip_suffix("&&"));
+        let Some(condition) = condition else { return self.first_action(page) };
+        let statement = condition.rsplit(';').next().unwrap_or_default().trim();
+        let (path, is_negated) = statement.strip_prefix('!').map_or((statement, false), |rest| (rest, true));
+        let Some(path) = path.strip_prefix('$').filter(|path| path.chars().all(in_path)) else {
+            return Err(self.unread("a condition on one signal"));
+        };
+        let first = self.first_action(page)?;
+        if truthy(page.signal(path)) != is_negated {
+            return Ok(first);
+        }
+        if in_order.is_some() {
+            self.takes(")");
+        }
+        if self.takes(":") {
+            self.first_action(page)
+        } else {
+            Err(self.unread("an action that is taken now"))
+        }
+    }
+
+    fn first_action(&mut self, page: &Page) -> Result<Sending, Failure> {
+        let verbs = ["get", "post", "put", "patch", "delete"];
+        let begin = |verb: &'static str| Some((self.rest.find(&format!("@{verb}("))?, verb));
+        let Some((at, verb)) = verbs.into_iter().filter_map(begin).min() else {
+            return Err(self.unread("an action: `@post('/..')` or another verb"));
+        };
+        self.rest = &self.rest[at + verb.len() + 2..];
+        let method = Method::from_bytes(verb.to_ascii_uppercase().as_bytes());
+        let method = method.map_err(|error| Failure::error("a verb is a method", &error))?;
+        let Some(Value::String(url)) = self.value(page)? else { return Err(self.unread("a URL")) };
+        let mut sending = Sending { method, url, payload: None, headers: Vec::new() };
+        if self.takes(",") {
+            let options = self.value(page)?.unwrap_or_default();
+            sending.payload = options.get("payload").cloned();
+            let headers = options.get("headers").and_then(Value::as_object).into_iter().flatten();
+            sending.headers = headers.map(|(name, value)| (name.clone(), plain(Some(value)))).collect();
+        }
+        if self.takes(")") { Ok(sending) } else { Err(self.unread("the action's end")) }
+    }
+
+    /// The URL of the first `@get`, whatever else is in the expression.
+    pub(super) fn followed(self) -> Result<String, Failure> {
+        let Some((_, rest)) = self.rest.split_once("@get(") else { return Err(self.unread("`@get('/..')`")) };
+        match (Self { text: self.text, rest }).value(&Page::new())? {
+            Some(Value::String(url)) => Ok(url),
+            _ => Err(self.unread("a URL")),
+        }
+    }
+
+    /// A value; `None` is `undefined`.
+    fn value(&mut self, page: &Page) -> Result<Option<Value>, Failure> {
+        self.skip();
+        if self.takes(MINT) {
+            return Ok(Some(EventId::random().to_string().into()));
+        }
+        let value = match self.rest.chars().next() {
+            Some('\'' | '"') => Value::String(self.string()?),
+            Some('{') => return self.object(page).map(Some),
+            Some('[') => return self.array(page).map(Some),
+            Some('$') => {
+                self.takes("$");
+                let path = self.word();
+                if self.takes("?") {
+                    let (yes, no) = (self.value(page)?, self.takes(":").then(|| self.value(page)));
+                    let no = no.ok_or_else(|| self.unread("`:`"))??;
+                    return Ok(if truthy(page.signal(path)) { yes } else { no });
+                }
+                // Reading a signal that is not there makes it `""`.
+                page.signal(path).cloned().unwrap_or_else(|| "".into())
+            }
+            _ => {
+                let word = self.word();
+                match word {
+                    "true" => true.into(),
+                    "false" => false.into(),
+                    "null" => Value::Null,
+                    "undefined" => return Ok(None),
+                    number => serde_json::from_str::<serde_json::Number>(number)
+                        .map_err(|_| self.unread("a literal or a signal"))?
+                        .into(),
+                }
+            }
+        };
+        Ok(Some(value))
+    }
+
+    fn object(&mut self, page: &Page) -> Result<Value, Failure> {
+        self.takes("{");
+        let mut object = Map::new();
+        while !self.takes("}") {
+            self.skip();
+            let quoted = self.rest.starts_with(['\'', '"']);
+            let name = if quoted { self.string()? } else { self.word().to_owned() };
+            if name.is_empty() || !self.takes(":") {
+                return Err(self.unread("a field"));
+            }
+            if let Some(value) = self.value(page)? {
+                object.insert(name, value);
+            }
+            if !self.takes(",") && !self.rest.trim_start().starts_with('}') {
+                return Err(self.unread("`,` or `}`"));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+
+    fn array(&mut self, page: &Page) -> Result<Value, Failure> {
+        self.takes("[");
+        let mut items = Vec::new();
+        while !self.takes("]") {
+            items.push(self.value(page)?.unwrap_or_default());
+            if !self.takes(",") && !self.rest.trim_start().starts_with(']') {
+                return Err(self.unread("`,` or `]`"));
+            }
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn string(&mut self) -> Result<String, Failure> {
+        let mut chars = self.rest.char_indices();
+        let quote = chars.next().map(|(_, quote)| quote);
+        // UTF-16, since an escape may be half a character.
+        let mut units = Vec::new();
+        while let Some((at, char)) = chars.next() {
+            if Some(char) == quote {
+                self.rest = &self.rest[at + char.len_utf8()..];
+                return Ok(String::from_utf16_lossy(&units));
+            }
+            if char != '\\' {
+                units.extend_from_slice(char.encode_utf16(&mut [0; 2]));
+                continue;
+            }
+            let unit = match chars.next().map(|(_, char)| char) {
+                Some('u') => {
+                    let digits: String = chars.by_ref().take(4).map(|(_, digit)| digit).collect();
+                    u16::from_str_radix(&digits, 16).ok()
+                }
+                Some('n') => Some(u16::from(b'\n')),
+                Some('r') => Some(u16::from(b'\r')),
+                Some('t') => Some(u16::from(b'\t')),
+                Some('b') => Some(8),
+                Some('v') => Some(11),
+                Some('f') => Some(12),
+                Some('0') => Some(0),
+                Some(char) => u16::try_from(u32::from(char)).ok(),
+                None => None,
+            };
+            units.push(unit.ok_or_else(|| self.unread("an escape"))?);
+        }
+        Err(self.unread("the end of a text"))
+    }
+
+    /// A name, a path or a number.
+    fn word(&mut self) -> &'a str {
+        let is_number = self.rest.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+        let signs = |c: char| is_number && matches!(c, '-' | '+');
+        let ends = |c: char| !(in_path(c) || signs(c));
+        let (word, rest) = self.rest.split_at(self.rest.find(ends).unwrap_or(self.rest.len()));
+        self.rest = rest;
+        word
+    }
+
+    fn skip(&mut self) {
+        self.rest = self.rest.trim_start();
+    }
+
+    fn takes(&mut self, text: &str) -> bool {
+        self.skip();
+        let after = self.rest.strip_prefix(text);
+        self.rest = after.unwrap_or(self.rest);
+        after.is_some()
+    }
+
+    fn unread(&self, expected: &str) -> Failure {
+        let at = self.text.len() - self.rest.len();
+        let (read, rest) = (&self.text[..at], &self.text[at..]);
+        Failure::new(
+            "a page says what this kit can read: what FastState writes, and literals",
+            format!("it expects {expected} where `{read}` goes on with `{rest}`"),
+        )
+    }
+}
+
+fn in_path(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use faststate_core::{Action, wire::attribute};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn page() -> Page {
+        let mut page = Page::new();
+        page.set("form.price", 5.into());
+        page.set("form.name", "x".into());
+        page.set("touched.price", true.into());
+        page
+    }
+
+    #[test]
+    fn an_action_sends_what_the_bundle_would_send() {
+        let action = Action::new(
+            &Method::PUT,
+            "product",
+            "reprice",
+            None,
+            Ok(json!({"price": 0, "note": "it's; $x"})),
+        )
+        .on("p 1")
+        .bind("price", "form.price")
+        .bind("missing", "nothing.here")
+        .bind_if("kept", "form.price", "touched.price")
+        .bind_if("left", "form.name", "touched.name");
+        let sent = Script::new(&action.to_string()).action(&page()).unwrap();
+        assert_eq!((sent.method, &*sent.url), (Method::PUT, "/faststate/product/p%201/reprice"));
+        assert_eq!(sent.payload, Some(json!({"note": "it's; $x", "price": 5, "missing": "", "kept": 5})));
+        assert_eq!(sent.headers[1], ("Faststate-Follows".to_owned(), "product:p%201".to_owned()));
+        assert!(sent.headers[0].0 == "Faststate-Event" && sent.headers[0].1.parse::<EventId>().is_ok());
+    }
+
+    #[test]
+    fn an_action_is_found_among_statements() {
+        let text = "evt.preventDefault(); $open = false; @delete(\"/x\")";
+        let sent = Script::new(text).action(&page()).unwrap();
+        assert_eq!((sent.method, &*sent.url, sent.payload), (Method::DELETE, "/x", None));
+        let follow = Script::new(&Action::follow("/faststate/sse?states=a,b")).followed().unwrap();
+        assert_eq!(follow, "/faststate/sse?states=a,b");
+    }
+
+    #[test]
+    fn one_signal_may_decide_between_actions() {
+        let url = |text: &str| Script::new(text).action(&page()).map(|sent| sent.url).ok();
+        assert_eq!(url("$x = 1; $touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/yes"));
+        assert_eq!(url("!$touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/no"));
+        assert_eq!(url("$touched.price && @post('/yes')").as_deref(), Some("/yes"));
+        assert_eq!(url("$touched.name && @post('/yes')"), None);
+        assert_eq!(url("$form.price > 4 ? @post('/yes') : @post('/no')"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_with_its_place() {
+        for bad in ["$count++", "@post('/x',{payload:$a+1})", "@post('/x'", "@post(url)"] {
+            let failure = Script::new(bad).action(&page()).unwrap_err().to_string();
+            assert!(failure.contains("goes on with") || failure.contains("literal"), "{failure}");
+        }
+        assert!(
+            Script::new("{a:1} + 1").literal(&page()).is_err()
+                && Script::new("{a 1}").literal(&page()).is_err()
+        );
+        assert_eq!(
+            Script::new("{a: [1, 'b\\n\\b\\'',], c: null}").literal(&page()).unwrap(),
+            json!({"a": [1, "b\n\u{8}'"], "c": null})
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_page_writes_is_read_as_it_was(text in "(?s).*", number in -1_000_000_i64..1_000_000) {
+            let signals = json!({ "a": { "text": text, "n": number }, "list": [true, number] });
+            prop_assert_eq!(Script::new(&attribute(&signals)).literal(&page()).unwrap(), signals);
+        }
+    }
+}

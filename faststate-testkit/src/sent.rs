@@ -1,0 +1,124 @@
+//! An event that was answered.
+
+use std::fmt::Write as _;
+
+use faststate_core::{Version, registry::Answer};
+use faststate_http::endpoint::Problem;
+use http::StatusCode;
+
+use super::Click;
+
+/// An event that was answered, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub(super) click: Click,
+    pub(super) status: StatusCode,
+    pub(super) answer: Option<Answer>,
+    pub(super) problem: Option<Problem>,
+    pub(super) version: Option<Version>,
+}
+
+impl Sent {
+    /// It changed the state.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[track_caller]
+    pub fn assert_changed(self) -> Self {
+        self.assert_answer(Answer::Changed, "changed the state")
+    }
+
+    /// It was accepted, and changed nothing.
+    ///
+    /// # Panics
+    /// If it was not.
+    #[track_caller]
+    pub fn assert_unchanged(self) -> Self {
+        self.assert_answer(Answer::Unchanged, "was accepted and changed nothing")
+    }
+
+    /// It had been applied before.
+    ///
+    /// # Panics
+    /// If it had not.
+    #[track_caller]
+    pub fn assert_repeated(self) -> Self {
+        self.assert_answer(Answer::Repeated, "was a repeat")
+    }
+
+    /// It was rejected, or its input was not understood, with a message beside this field; `""` for a rejection
+    /// without fields.
+    ///
+    /// # Panics
+    /// If it was not.
+    #[track_caller]
+    pub fn assert_rejected(self, field: &str) -> Self {
+        let problem = self.problem.as_ref().filter(|problem| matches!(problem.kind, "rejected" | "input"));
+        let is_beside = problem.is_some_and(|problem| match field {
+            "" => problem.errors.is_empty(),
+            field => problem.errors.iter().any(|(name, _)| name == field),
+        });
+        let beside = if field.is_empty() { String::new() } else { format!(" beside `{field}`") };
+        assert!(is_beside, "expected that the event was rejected{beside}, but {}", self.outcome());
+        self
+    }
+
+    /// It was refused as a problem of this [kind](Problem::kind): `not_found`, `sign_in`, `unavailable`.
+    ///
+    /// # Panics
+    /// If it was not.
+    #[track_caller]
+    pub fn assert_problem(self, kind: &str) -> Self {
+        let is_it = self.problem.as_ref().is_some_and(|problem| problem.kind == kind);
+        assert!(is_it, "expected the problem `{kind}`, but {}", self.outcome());
+        self
+    }
+
+    /// What became of it, if it was accepted.
+    #[must_use]
+    pub const fn answer(&self) -> Option<Answer> {
+        self.answer
+    }
+
+    /// Why it was refused, if it was.
+    #[must_use]
+    pub const fn problem(&self) -> Option<&Problem> {
+        self.problem.as_ref()
+    }
+
+    /// The state's version after it, if it was accepted.
+    #[must_use]
+    pub const fn version(&self) -> Option<Version> {
+        self.version
+    }
+
+    /// The request, to be [repeated](super::Browser::repeat).
+    #[must_use]
+    pub const fn click(&self) -> &Click {
+        &self.click
+    }
+
+    #[track_caller]
+    fn assert_answer(self, answer: Answer, what: &str) -> Self {
+        assert!(self.answer == Some(answer), "expected that the event {what}, but {}", self.outcome());
+        self
+    }
+
+    fn outcome(&self) -> String {
+        match (self.answer, &self.problem) {
+            (Some(Answer::Changed), _) => "it changed the state".to_owned(),
+            (Some(Answer::Unchanged), _) => "it was accepted and changed nothing".to_owned(),
+            (Some(Answer::Repeated), _) => "it was a repeat".to_owned(),
+            (Some(other), _) => format!("it was accepted: {other:?}"),
+            (None, Some(problem)) => {
+                let status = problem.status.as_u16();
+                let mut text = format!("it was refused: {status} {}, {}", problem.kind, problem.detail);
+                for (name, message) in &problem.errors {
+                    let _ = write!(text, "\n  {name}: {message}");
+                }
+                text
+            }
+            (None, None) => format!("the answer was {} and not an event's", self.status),
+        }
+    }
+}

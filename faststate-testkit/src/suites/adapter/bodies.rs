@@ -1,0 +1,195 @@
+//! How much a request carries, and how slowly.
+
+use std::{fmt::Write as _, net::SocketAddr};
+
+use tokio::time::timeout;
+
+use super::{Client, Failure, count, ensure, health, new_id, problem, tool};
+use crate::suites::{client::Connection, until::PATIENCE};
+
+const EVENT: &str = "/faststate/counter/increment";
+const LIMIT: usize = 64 * 1024;
+
+/// A body has at most 64 KiB, announced or in chunks; a longer one is a 413 and no reset.
+///
+/// # Errors
+/// If not.
+pub async fn a_body_has_64_kib(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "a body has at most 64 KiB, and one byte more is a 413";
+    let mut expected = count(address).await?;
+    let client = tool(address, PROMISE).with("content-type", "application/json");
+    for (length, chunk) in [
+        (LIMIT, None),
+        (LIMIT + 1, None),
+        (1_000_000, None),
+        (LIMIT, Some(1000)),
+        (LIMIT, Some(LIMIT)),
+        (LIMIT + 1, Some(1000)),
+        (LIMIT + 1, Some(LIMIT)),
+        (1_000_000, Some(9999)),
+        (12, Some(1)),
+    ] {
+        let what = format!("a body of {length} bytes in chunks of {chunk:?}");
+        let body = json_of(length);
+        let mut connection = client.connect().await?;
+        let head = client.head("POST", EVENT);
+        let request = match chunk {
+            None => format!("{head}content-length: {length}\r\n\r\n{body}"),
+            Some(chunk) => format!("{head}transfer-encoding: chunked\r\n\r\n{}", chunked(&body, chunk)),
+        };
+        connection.write(request.as_bytes()).await?;
+        let answer = connection.answer().await?;
+        if length > LIMIT {
+            problem(answer, 413, PROMISE, &what).await?;
+        } else {
+            expected += 1;
+            ensure!(answer.status() == 200, PROMISE, "{what} was answered {}", answer.status());
+        }
+        let now = count(address).await?;
+        ensure!(now == expected, PROMISE, "{what} led to {now}, not {expected}");
+    }
+    Ok(())
+}
+
+/// JSON that adds one, of this length.
+fn json_of(length: usize) -> String {
+    let bare = r#"{"amount":1}"#;
+    format!("{}{bare}", " ".repeat(length - bare.len()))
+}
+
+fn chunked(body: &str, size: usize) -> String {
+    let mut out = String::new();
+    for chunk in body.as_bytes().chunks(size) {
+        let _ = write!(out, "{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk));
+    }
+    out.push_str("0\r\n\r\n");
+    out
+}
+
+/// A request that breaks off before its body is whole changes nothing, even if what came is an event.
+///
+/// # Errors
+/// If not.
+pub async fn half_a_body_is_no_event(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "a body that breaks off is no event";
+    let before = count(address).await?;
+    let client = tool(address, PROMISE).with("content-type", "application/x-www-form-urlencoded");
+    let head = client.head("POST", EVENT);
+    for rest in [
+        "content-length: 100\r\n\r\namount=1",
+        "content-length: 9\r\n\r\namount=1",
+        "transfer-encoding: chunked\r\n\r\n8\r\namount=1\r\n",
+        "transfer-encoding: chunked\r\n\r\n8\r\namount=1\r\n0\r\n",
+        "transfer-encoding: chunked\r\n\r\n9\r\namount=1",
+    ] {
+        let mut connection = client.connect().await?;
+        connection.write(format!("{head}{rest}").as_bytes()).await?;
+        connection.half_close().await?;
+        let answered = answered(connection, PROMISE).await?;
+        ensure!(answered.is_none_or(|status| status >= 400), PROMISE, "{rest:?} was answered {answered:?}");
+
+        let mut connection = client.connect().await?;
+        connection.write(format!("{head}{rest}").as_bytes()).await?;
+        connection.reset()?;
+        let now = count(address).await?;
+        ensure!(now == before, PROMISE, "{rest:?} led from {before} to {now}");
+    }
+    Ok(())
+}
+
+/// The status, if the server did not hang up instead; it does one or the other.
+async fn answered(connection: Connection, promise: &str) -> Result<Option<u16>, Failure> {
+    match timeout(PATIENCE / 2, connection.answer()).await {
+        Ok(answer) => Ok(answer.ok().map(|answer| answer.status())),
+        Err(_) => Err(Failure::new(promise, "it was not answered at all")),
+    }
+}
+
+/// A request that comes in small pieces is a request like any other.
+///
+/// # Errors
+/// If not.
+pub async fn a_slow_request_is_a_request(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "a request that comes in small pieces is answered like any other";
+    let before = count(address).await?;
+    let client = tool(address, PROMISE).with("content-type", "application/json");
+    let head = client.head("POST", EVENT);
+    let mut connection = client.connect().await?;
+    let request = format!("{head}content-length: 12\r\n\r\n{{\"amount\":1}}");
+    let pieces: Vec<&[u8]> = request.as_bytes().chunks(7).collect();
+    for (at, piece) in pieces.iter().enumerate() {
+        connection.write(piece).await?;
+        if at + 6 > pieces.len() {
+            // Others are served meanwhile.
+            health(address).await?;
+        }
+    }
+    let status = connection.answer().await?.status();
+    let after = count(address).await?;
+    ensure!(status == 200 && after == before + 1, PROMISE, "it was a {status}, from {before} to {after}");
+    Ok(())
+}
+
+/// The body of a request that is refused is not taken for the next request.
+///
+/// # Errors
+/// If it is.
+pub async fn a_body_is_no_request(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "the body of a refused request is not taken for a request";
+    const INNER: &str = "GET /visit HTTP/1.1\r\nhost: x\r\n\r\n";
+    let before = count(address).await?;
+    for (target, status) in
+        [("/faststate/nothing/here", 404), ("/faststate/vault/v1/deposit", 404), ("/visit", 405)]
+    {
+        let client = Client::new(address, PROMISE);
+        let mut connection = client.connect().await?;
+        let head = client.head("POST", target);
+        let length = INNER.len();
+        connection.write(format!("{head}content-length: {length}\r\n\r\n{INNER}").as_bytes()).await?;
+        let mut answer = connection.answer().await?;
+        ensure!(answer.status() == status, PROMISE, "POST {target} was answered {}", answer.status());
+        answer.bytes().await?;
+        let mut connection = answer.into_connection();
+        connection.write(format!("{}\r\n", client.head("GET", "/faststate/health")).as_bytes()).await?;
+        // To close the connection is as good as to go on.
+        if let Ok(mut next) = connection.answer().await {
+            let text = next.text().await?;
+            ensure!(
+                text.contains("\"status\":\"ok\""),
+                PROMISE,
+                "after POST {target} it was answered {text}"
+            );
+        }
+        let now = count(address).await?;
+        ensure!(now == before, PROMISE, "POST {target} led from {before} to {now}");
+    }
+    Ok(())
+}
+
+/// A client that holds its body back does not act with rights that it has lost meanwhile (law 8).
+///
+/// # Errors
+/// If it does.
+pub async fn rights_are_read_after_the_body(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "rights are read after the body (law 8)";
+    const BODY: &str = r#"{"gold":7}"#;
+    let deposit = format!("/faststate/vault/{}/deposit", new_id());
+    let keeper = |user: &str| tool(address, PROMISE).with("x-user", user).with("x-roles", "keeper");
+    let user = new_id();
+    let client = keeper(&user).with("content-type", "application/json");
+    let mut held = client.connect().await?;
+    let (sent, rest) = BODY.split_at(4);
+    let head = client.head("POST", &deposit);
+    held.write(format!("{head}content-length: {}\r\n\r\n{sent}", BODY.len()).as_bytes()).await?;
+    // By now the server has the head.
+    health(address).await?;
+    health(address).await?;
+    let left = keeper(&user).post("/faststate/profile/leave", "{}").await?.status();
+    ensure!(left == 200, PROMISE, "leaving was answered {left}");
+    held.write(rest.as_bytes()).await?;
+    problem(held.answer().await?, 404, PROMISE, "an event whose sender has lost its rights").await?;
+    let mut truth = keeper(&new_id()).post(&deposit, r#"{"gold":0}"#).await?;
+    let text = truth.text().await?;
+    ensure!(text.contains("\"gold\":0"), PROMISE, "the vault is {text}");
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! How an event comes in.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use super::{Failure, count, ensure, item, new_id, page, tool};
+
+/// An event's input comes from the query, JSON, a form or the page's signals.
+///
+/// # Errors
+/// If not.
+pub async fn events_take_input_however_it_comes(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "an event takes its input from query, JSON, form and signals";
+    const EVENT: &str = "/faststate/counter/increment";
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let mut expected = count(address).await?;
+    let form = || tool(address, PROMISE).with("content-type", FORM);
+    let json = || tool(address, PROMISE).with("content-type", "application/json; charset=utf-8");
+    let datastar = || json().datastar();
+    for (what, mut client, query, body) in [
+        ("the query", tool(address, PROMISE), "?amount=%32", ""),
+        ("JSON", json(), "", r#"{"amount":2}"#),
+        ("JSON with a text for a number", json(), "", r#"{"amount":"2","user":"é\u0000🦀"}"#),
+        ("a form", form(), "", "user=a+b%26c&amount=2"),
+        ("query and body", json(), "?user=ann", r#"{"amount":2}"#),
+        ("signals", datastar(), "", r#"{"counter":{"count":7,"amount":2},"note":{"text":"x"}}"#),
+        ("payload", datastar(), "", r#"{"amount":2}"#),
+    ] {
+        let mut answer = client.send("POST", &format!("{EVENT}{query}"), body).await?;
+        let text = answer.text().await?;
+        expected += 2;
+        ensure!(answer.status() == 200, PROMISE, "{what} was answered {}: {text}", answer.status());
+        let now = count(address).await?;
+        ensure!(now == expected, PROMISE, "{what} led to {now}, not {expected}: {text}");
+    }
+
+    let id = new_id();
+    let named = json!({ "item": { &id: { "name": "" } }, "name": "" }).to_string();
+    let signals: String = named.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let mut page = page(address, PROMISE);
+    let answer = page.send("DELETE", &format!("/items/{id}?datastar={signals}"), "").await?;
+    let text = { answer }.text().await?;
+    ensure!(!text.contains("faststate-problem"), PROMISE, "signals in the query were answered {text}");
+    Ok(())
+}
+
+/// An event can have a path and a method of its own; a GET that changes something is declared.
+///
+/// # Errors
+/// If not.
+pub async fn events_have_their_own_path_and_method(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "an event has the path and the method that it declares";
+    let mut tool = tool(address, PROMISE);
+    let mut answer = tool.send("DELETE", "/counter", "").await?;
+    ensure!(answer.status() == 200, PROMISE, "DELETE /counter was answered {}", answer.status());
+    let state = answer.json().await?;
+    ensure!(state == json!({"counter": {"count": 0}}), PROMISE, "DELETE /counter led to {state}");
+
+    let mut page = page(address, PROMISE);
+    let mut answer = page.get("/visit").await?;
+    let text = answer.text().await?;
+    ensure!(text.contains("data: elements <b>thanks</b>"), PROMISE, "GET /visit was answered {text}");
+    let now = count(address).await?;
+    ensure!(now == 1, PROMISE, "GET /visit led to {now}");
+
+    let id = new_id();
+    let mut answer = tool.send("PUT", &format!("/items/{id}/name?name=x"), "").await?;
+    ensure!(
+        answer.status() == 200,
+        PROMISE,
+        "PUT was answered {}: {}",
+        answer.status(),
+        answer.text().await?
+    );
+    let name = item(address, &id).await?["name"].take();
+    ensure!(name == "x", PROMISE, "PUT led to {name}");
+    Ok(())
+}
+
+/// An id in a path arrives as it was before it was percent-encoded: decoded once, not never, not twice.
+///
+/// # Errors
+/// If not.
+pub async fn ids_are_decoded_once(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "an id is percent-decoded once";
+    let run = new_id();
+    for (raw, id) in [
+        ("a%2Fb%20c%25", "a/b c%"),
+        ("a%252Fb", "a%2Fb"),
+        ("%25%32%35", "%25"),
+        ("a+b", "a+b"),
+        ("a%2Bb", "a+b"),
+        ("%2E%2E", ".."),
+        ("%C3%A9%F0%9F%A6%80", "é🦀"),
+        ("a%3Fb%23c", "a?b#c"),
+        ("a;b=c,d", "a;b=c,d"),
+        ("a%5Cb", "a\\b"),
+    ] {
+        for path in
+            [format!("/faststate/item/{run}{raw}/due?on=now"), format!("/items/{run}{raw}/name?name=x")]
+        {
+            let method = if path.starts_with("/items") { "PUT" } else { "POST" };
+            let mut answer = tool(address, PROMISE).send(method, &path, "").await?;
+            let text = answer.text().await?;
+            ensure!(answer.status() == 200, PROMISE, "{path} was answered {}: {text}", answer.status());
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let key = super::key("item", faststate_core::Scope::Record, Some(&format!("{run}{id}")))?;
+            let found = key.signal_path().iter().try_fold(&json, |value, name| value.get(name)).is_some();
+            ensure!(found, PROMISE, "{path} was for another id than {run}{id}: {text}");
+        }
+    }
+    Ok(())
+}

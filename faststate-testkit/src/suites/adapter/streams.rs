@@ -1,0 +1,259 @@
+//! One stream of one topic.
+
+use std::net::SocketAddr;
+
+use faststate_core::Scope;
+use serde_json::Value;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Client, Failure, count, counter_key, ensure, fixture::HEARTBEAT, item, key, new_id, nobody_follows, page,
+    tool, watching::Stream,
+};
+use crate::suites::until::PATIENCE;
+
+const COUNTER: &str = "/faststate/sse?states=counter";
+
+pub(super) const END: &str = "nothing is lost at the end";
+
+async fn add(address: SocketAddr, amount: i64) -> Result<(), Failure> {
+    let promise = "an event is answered while streams are open";
+    let uri = format!("/faststate/counter/increment?amount={amount}");
+    let status = tool(address, promise).send("POST", &uri, "").await?.status();
+    ensure!(status == 200, promise, "it was a {status}");
+    Ok(())
+}
+
+/// A stream says that it is one, transformed and compressed by nobody; it begins with the truth and goes on
+/// with each change (law 4).
+///
+/// # Errors
+/// If not.
+pub async fn a_stream_begins_with_a_snapshot_and_goes_on_with_frames(
+    address: SocketAddr,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "a stream begins with a snapshot and goes on with frames";
+    for mut client in [tool(address, PROMISE), page(address, PROMISE)] {
+        client =
+            client.with("accept", "text/event-stream").with("accept-encoding", "gzip, deflate, br, zstd");
+        let start = count(address).await?;
+        let mut stream = Stream::open(&mut client, COUNTER).await?;
+        for (name, expected) in [
+            ("content-type", Some("text/event-stream")),
+            ("cache-control", Some("no-cache, no-transform")),
+            ("x-accel-buffering", Some("no")),
+            ("content-encoding", None),
+            ("content-length", None),
+        ] {
+            let found = stream.answer.header(name);
+            ensure!(found == expected, "a stream's head says what it is", "{name} is {found:?}");
+        }
+        stream.until_count(start).await?;
+        let retry = stream.page.stream().retry();
+        ensure!(retry.is_some_and(|ms| (800..=2400).contains(&ms)), PROMISE, "it says retry: {retry:?}");
+        for amount in 1..=20 {
+            add(address, amount).await?;
+        }
+        let end = start + (1..=20).sum::<i64>();
+        stream.until_count(end).await?;
+        stream.page.follows(&counter_key()?, &serde_json::json!({ "count": end }))?;
+    }
+
+    // What the wire treats in its own way: maps that lose and gain, options that come and go.
+    let id = new_id();
+    let mut stream =
+        Stream::open(&mut page(address, PROMISE), &format!("/faststate/sse?states=item:{id}")).await?;
+    stream.until(|page| page.signals().contains_key("item")).await?;
+    for change in [
+        "put?part=bolt&amount=2",
+        "put?part=nut&amount=3",
+        "take?part=bolt",
+        "due?on=today%0d%0adata:%20x%0d",
+        "due?on=",
+        "put?part=bolt&amount=4",
+        "due?on=tomorrow",
+    ] {
+        tool(address, PROMISE).send("POST", &format!("/faststate/item/{id}/{change}"), "").await?;
+    }
+    let (truth, item) = (item(address, &id).await?, key("item", Scope::Record, Some(&id))?);
+    stream.until(|page| page.follows(&item, &truth).is_ok()).await?;
+    drop(stream);
+    nobody_follows(address).await
+}
+
+/// A frame is on its way when its event has been answered: nobody collects or holds it back.
+///
+/// # Errors
+/// If somebody does.
+pub async fn frames_arrive_at_once(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "a frame arrives at once";
+    // Held back one by one, each would wait for the comment that comes after it.
+    const ROUNDS: i64 = 8;
+    let start = count(address).await?;
+    let mut stream = Stream::open(&mut page(address, PROMISE), COUNTER).await?;
+    let rounds = async {
+        stream.until_count(start).await?;
+        for round in 1..=ROUNDS {
+            add(address, 1).await?;
+            stream.until_count(start + round).await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    match timeout(PATIENCE, rounds).await {
+        Ok(arrived) => arrived?,
+        Err(_) => return Err(Failure::new(PROMISE, format!("{ROUNDS} frames took over {PATIENCE:?}"))),
+    }
+    drop(stream);
+    nobody_follows(address).await
+}
+
+/// A stream that has nothing to tell sends a comment, so that nobody in between takes it for dead.
+///
+/// # Errors
+/// If not.
+pub async fn silence_is_broken_by_comments(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "silence is broken by a comment";
+    let start = count(address).await?;
+    let mut stream = Stream::open(&mut page(address, PROMISE), COUNTER).await?;
+    stream.until_count(start).await?;
+    let (events, asked) = (stream.page.events(), Instant::now());
+    stream.until(|page| page.stream().comments() > 0).await?;
+    let silence = asked.elapsed();
+    ensure!(silence > HEARTBEAT / 2, PROMISE, "it came after {silence:?}, not {HEARTBEAT:?}");
+    ensure!(stream.page.events() == events, PROMISE, "there were events instead");
+    drop(stream);
+    nobody_follows(address).await
+}
+
+/// A stream goes on where its page was: by `_v` in `datastar`, or by `Last-Event-ID`; a cursor that makes
+/// no sense gets the snapshot (law 4).
+///
+/// # Errors
+/// If not.
+pub async fn streams_resume_where_they_were(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "a stream goes on where its page was (law 4)";
+    let start = count(address).await?;
+    // A topic keeps its frames as long as somebody follows it.
+    let mut other = Stream::open(&mut tool(address, PROMISE), COUNTER).await?;
+    other.until_count(start).await?;
+    let mut datastar = page(address, PROMISE);
+    let mut stream = Stream::open(&mut datastar, COUNTER).await?;
+    stream.until_count(start).await?;
+    let page = stream.leave();
+    add(address, 1).await?;
+    add(address, 2).await?;
+    other.until_count(start + 3).await?;
+
+    let cursors = encoded(&page.cursors());
+    let mut stream = Stream::resume(&mut datastar, &format!("{COUNTER}&datastar={cursors}"), page).await?;
+    stream.until_count(start + 3).await?;
+    let page = stream.leave();
+
+    let current = encoded(&page.cursors());
+    let mut stream = Stream::resume(&mut datastar, &format!("{COUNTER}&datastar={current}"), page).await?;
+    stream.until(|page| page.stream().comments() > 0).await?;
+    ensure!(!stream.text.contains("count"), PROMISE, "a current page got {}", stream.text);
+    drop(stream);
+
+    for garbage in [
+        encoded(&serde_json::json!({"counter": {"_v": "garbage"}})),
+        encoded(&serde_json::json!([1])),
+        "%7B".to_owned(),
+    ] {
+        let mut stream = Stream::open(&mut datastar, &format!("{COUNTER}&datastar={garbage}")).await?;
+        stream.until_count(start + 3).await?;
+    }
+    nobody_but(address, 1, PROMISE).await?;
+    by_id(address, &mut other, start + 3).await?;
+    drop(other);
+    what_was_missed_is_all_that_is_told(address).await?;
+    nobody_follows(address).await
+}
+
+/// A page that comes back, or another client, gets what has changed meanwhile, and not the snapshot.
+async fn what_was_missed_is_all_that_is_told(address: SocketAddr) -> Result<(), Failure> {
+    const BY_CURSOR: &str = "a stream goes on where its page was (law 4)";
+    let id = new_id();
+    let (item, target) = (format!("/items/{id}/name?name="), format!("/faststate/sse?states=item:{id}"));
+    let rename = async |name: &str| {
+        let mut tool = tool(address, BY_CURSOR);
+        tool.send("PUT", &format!("{item}{name}"), "").await.map(drop)
+    };
+    rename("zero").await?;
+    // A topic keeps its frames as long as somebody follows it.
+    let mut other = Stream::open(&mut tool(address, BY_CURSOR), &target).await?;
+    other.until_name("zero").await?;
+    // It comes after the event that it is about.
+    other.until(|page| !page.last_event_id().is_empty()).await?;
+    let mut datastar = page(address, BY_CURSOR);
+    let mut stream = Stream::open(&mut datastar, &target).await?;
+    stream.until_name("zero").await?;
+    ensure!(stream.text.contains("\"parts\""), BY_CURSOR, "a snapshot without parts: {}", stream.text);
+    let (page, id) = (stream.leave(), other.page.last_event_id().to_owned());
+    rename("one").await?;
+    rename("two").await?;
+    other.until_name("two").await?;
+
+    let cursors = encoded(&page.cursors());
+    let mut stream = Stream::resume(&mut datastar, &format!("{target}&datastar={cursors}"), page).await?;
+    stream.until_name("two").await?;
+    let snapshot = stream.text.contains("\"parts\"");
+    ensure!(!snapshot, BY_CURSOR, "by `_v` it got everything again: {}", stream.text);
+    drop(stream);
+
+    let mut client = tool(address, BY_ID).with("last-event-id", id);
+    let mut stream = Stream::open(&mut client, &target).await?;
+    stream.until_name("two").await?;
+    let snapshot = stream.text.contains("\"parts\"");
+    ensure!(!snapshot, BY_ID, "it got everything again: {}", stream.text);
+    Ok(())
+}
+
+const BY_ID: &str = "a stream goes on after its `Last-Event-ID` (law 4)";
+
+/// Other clients than browsers go on by `Last-Event-ID`, even if they were cut in the middle of a frame.
+async fn by_id(address: SocketAddr, other: &mut Stream, start: i64) -> Result<(), Failure> {
+    const PROMISE: &str = BY_ID;
+    let id = other.page.last_event_id().to_owned();
+    ensure!(!id.is_empty(), PROMISE, "there was no id: {}", other.text);
+    add(address, 4).await?;
+    add(address, 5).await?;
+    let mut client = tool(address, PROMISE).with("last-event-id", id);
+    let mut stream = Stream::open(&mut client, COUNTER).await?;
+    stream.until_count(start + 9).await?;
+    let mut client: Client = tool(address, PROMISE).with("last-event-id", "garbage");
+    Stream::open(&mut client, COUNTER).await?.until_count(start + 9).await
+}
+
+async fn nobody_but(address: SocketAddr, streams: usize, promise: &'static str) -> Result<(), Failure> {
+    super::streams_are(address, streams, promise).await
+}
+
+fn encoded(signals: &Value) -> String {
+    signals.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+/// An answer that ends, ends as HTTP does, with the last that was said.
+///
+/// # Errors
+/// If not.
+pub async fn nothing_is_lost_at_the_end(address: SocketAddr) -> Result<(), Failure> {
+    for to in [1, 2, 3, 7, 8, 9, 10, 64, 500] {
+        for _ in 0..4 {
+            let uri = format!("/faststate/item/{}/count", new_id());
+            let mut answer = page(address, END).post(&uri, format!("{{\"to\":{to}}}")).await?;
+            let text = answer.text().await?;
+            let missing = (1..=to).find(|tick| !text.contains(&format!("{{\"tick\":{tick}}}")));
+            ensure!(missing.is_none() && text.ends_with("\n\n"), END, "{missing:?} of {to} is missing");
+        }
+    }
+    // A stream all of whose topics are refused is told so, and ends.
+    let mut answer = page(address, END).get("/faststate/sse?states=vault:v1").await?;
+    let text = answer.text().await?;
+    ensure!(
+        text.contains("gone") && text.contains("faststate-problem") && text.ends_with("\n\n"),
+        END,
+        "a refused stream is {text:?}"
+    );
+    Ok(())
+}

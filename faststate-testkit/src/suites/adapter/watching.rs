@@ -1,0 +1,75 @@
+//! A client that follows.
+
+use faststate_core::{Elements, registry::Visible};
+
+use super::{Answer, Client, Failure, ensure};
+use crate::page::Page;
+
+/// An open stream, and the page that merges it.
+pub(super) struct Stream {
+    pub(super) answer: Answer,
+    pub(super) page: Page,
+    /// Everything that has arrived.
+    pub(super) text: String,
+}
+
+const PROMISE: &str = "a stream is a 200 of events that goes on";
+
+impl Stream {
+    pub(super) async fn open(client: &mut Client, target: &str) -> Result<Self, Failure> {
+        Self::resume(client, target, Page::new()).await
+    }
+
+    /// With a page that shows these elements.
+    pub(super) async fn showing(client: &mut Client, target: &str, html: &str) -> Result<Self, Failure> {
+        let shown = Visible::View(Elements::outer(html), "{}".into());
+        Self::resume(client, target, Page::showing(&[shown])?).await
+    }
+
+    /// With a page that has followed before.
+    pub(super) async fn resume(client: &mut Client, target: &str, page: Page) -> Result<Self, Failure> {
+        let mut answer = client.get(target).await?;
+        if answer.status() != 200 {
+            let text = answer.text().await?;
+            return Err(Failure::new(PROMISE, format!("{target} is a {}: {text}", answer.status())));
+        }
+        Ok(Self { answer, page, text: String::new() })
+    }
+
+    /// Merges what comes next; false at the end.
+    pub(super) async fn next(&mut self) -> Result<bool, Failure> {
+        let Some(piece) = self.answer.piece().await? else { return Ok(false) };
+        self.text.push_str(&String::from_utf8_lossy(&piece));
+        self.page.feed(&piece)?;
+        Ok(true)
+    }
+
+    /// Merges what comes until the page is as it should be.
+    pub(super) async fn until(&mut self, holds: impl Fn(&Page) -> bool + Send) -> Result<(), Failure> {
+        while !holds(&self.page) {
+            let goes_on = self.next().await?;
+            ensure!(goes_on, PROMISE, "it ended after {}", self.text);
+        }
+        Ok(())
+    }
+
+    /// Merges what comes until the counter is this.
+    pub(super) async fn until_count(&mut self, count: i64) -> Result<(), Failure> {
+        self.until(|page| page.signals().get("counter").is_some_and(|counter| counter["count"] == count))
+            .await
+    }
+
+    /// Merges what comes until the one item has this name.
+    pub(super) async fn until_name(&mut self, name: &str) -> Result<(), Failure> {
+        let named = |item: &serde_json::Value| {
+            item.as_object().is_some_and(|items| items.values().any(|item| item["name"] == name))
+        };
+        self.until(|page| page.signals().get("item").is_some_and(named)).await
+    }
+
+    /// Hangs up; gives the page.
+    pub(super) fn leave(mut self) -> Page {
+        self.page.cut();
+        self.page
+    }
+}

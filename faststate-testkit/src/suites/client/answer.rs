@@ -1,0 +1,178 @@
+//! An answer, as it arrives.
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::Connection;
+use crate::suites::{Failure, ensure, until::PATIENCE};
+
+/// An answer's head, and its body as it arrives.
+#[derive(Debug)]
+pub struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Body,
+    connection: Connection,
+}
+
+/// How much of the body is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    /// This many bytes.
+    Length(u64),
+    /// This many bytes of a chunk, and then more chunks.
+    Chunk(u64),
+    /// Whatever comes before the connection ends.
+    Rest,
+    Over,
+}
+
+const HTTP: &str = "an answer is HTTP/1.1";
+
+impl Answer {
+    pub(super) async fn read(mut connection: Connection, has_body: bool) -> Result<Self, Failure> {
+        let first = connection.line().await?;
+        let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let Some(status) = status else {
+            return Err(Failure::new(HTTP, format!("it begins with {first:?}")));
+        };
+        let mut headers = Vec::new();
+        loop {
+            let line = connection.line().await?;
+            if line.is_empty() {
+                break;
+            }
+            let Some((name, value)) = line.split_once(':') else {
+                return Err(Failure::new(HTTP, format!("a header is {line:?}")));
+            };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut answer = Self { status, headers, body: Body::Over, connection };
+        answer.body = if has_body { answer.framing()? } else { Body::Over };
+        Ok(answer)
+    }
+
+    fn framing(&self) -> Result<Body, Failure> {
+        if matches!(self.status, 100..200 | 204 | 304) {
+            return Ok(Body::Over);
+        }
+        let length = self.header("content-length");
+        match (self.header("transfer-encoding"), length) {
+            (Some("chunked"), None) => Ok(Body::Chunk(0)),
+            (Some(encoding), _) => {
+                Err(Failure::new(HTTP, format!("it is {encoding}, {length:?} bytes long")))
+            }
+            (None, Some(length)) => {
+                length.parse().map(Body::Length).map_err(|error| Failure::error(HTTP, &error))
+            }
+            (None, None) => Ok(Body::Rest),
+        }
+    }
+
+    /// The status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The first header of this name, in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Every header, its name in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The next bytes of the body, as soon as there are any; `None` once it is whole.
+    ///
+    /// # Errors
+    /// When nothing comes for 10 s, and when the connection ends before the body does.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        if self.body == Body::Chunk(0) {
+            self.next_chunk().await?;
+        }
+        let left = match self.body {
+            Body::Over | Body::Length(0) => return Ok(None),
+            Body::Length(left) | Body::Chunk(left) => left,
+            Body::Rest => u64::MAX,
+        };
+        let piece = self.connection.some(left).await?;
+        if piece.is_empty() {
+            ensure!(self.body == Body::Rest, self.connection.promise, "the body broke off");
+            self.body = Body::Over;
+            return Ok(None);
+        }
+        let left = left - piece.len() as u64;
+        match self.body {
+            Body::Length(_) => self.body = Body::Length(left),
+            Body::Chunk(_) => {
+                self.body = Body::Chunk(left);
+                if left == 0 {
+                    let end = self.connection.line().await?;
+                    ensure!(end.is_empty(), HTTP, "a chunk goes on with {end:?}");
+                }
+            }
+            Body::Rest | Body::Over => {}
+        }
+        Ok(Some(piece))
+    }
+
+    async fn next_chunk(&mut self) -> Result<(), Failure> {
+        let line = self.connection.line().await?;
+        let size = line.split(';').next().unwrap_or_default();
+        let size = u64::from_str_radix(size, 16).map_err(|error| Failure::error(HTTP, &error))?;
+        self.body = Body::Chunk(size);
+        if size == 0 {
+            while !self.connection.line().await?.is_empty() {}
+            self.body = Body::Over;
+        }
+        Ok(())
+    }
+
+    /// The rest of the body, to its end.
+    ///
+    /// # Errors
+    /// As [`piece`](Self::piece), and when it goes on for over 10 s.
+    pub async fn bytes(&mut self) -> Result<Vec<u8>, Failure> {
+        let mut all = Vec::new();
+        let end = Instant::now() + PATIENCE;
+        while let Some(piece) = timeout_at(end, self.piece()).await.unwrap_or_else(|_| self.endless())? {
+            all.extend_from_slice(&piece);
+        }
+        Ok(all)
+    }
+
+    fn endless(&self) -> Result<Option<Bytes>, Failure> {
+        Err(Failure::new(self.connection.promise, format!("the body did not end within {PATIENCE:?}")))
+    }
+
+    /// The rest of the body, as text.
+    ///
+    /// # Errors
+    /// As [`piece`](Self::piece), and when it is no UTF-8.
+    pub async fn text(&mut self) -> Result<String, Failure> {
+        String::from_utf8(self.bytes().await?).map_err(|error| Failure::error("a body is text", &error))
+    }
+
+    /// The rest of the body, as JSON.
+    ///
+    /// # Errors
+    /// As [`piece`](Self::piece), and when it is no JSON.
+    pub async fn json(&mut self) -> Result<Value, Failure> {
+        let bytes = self.bytes().await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            let text = String::from_utf8_lossy(&bytes);
+            Failure::new("a body of the type JSON is JSON", format!("{error}: {text:?}"))
+        })
+    }
+
+    /// The connection, for another request: after the whole body has been read, or to hang up before.
+    #[must_use]
+    pub fn into_connection(self) -> Connection {
+        self.connection
+    }
+}

@@ -1,0 +1,252 @@
+//! Promise 5: a record is gone once its time to live has passed by the store's clock; and sweeping.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use faststate_core::{
+    Key, Store, Version,
+    store::{Expect, Loaded, RECEIPT_KEPT, Receipt, Record, Saving},
+};
+use futures::future::try_join_all;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{first, new_key, receipts::new_receipt, record, saved};
+use crate::suites::{Failure, ensure, until};
+
+/// How much the store's clock and this process's may differ over the seconds of a check.
+const SLACK: Duration = Duration::from_millis(10);
+const SHORT: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A record is there until its time to live has passed, and then it is gone: it is not loaded, not
+/// touched, not deleted; a save that expects it is a conflict, one that expects none succeeds.
+///
+/// # Errors
+/// If not.
+pub async fn an_expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+    const PROMISE: &str = "an expired record is gone";
+    let key = new_key()?;
+    let started = Instant::now();
+    let present = first(a, &key, Some(SHORT)).await?;
+    let loaded = b.load(&key, None).await?.record.and_then(|record| record.ttl);
+    ensure!(
+        started.elapsed() + SLACK >= SHORT || loaded.is_some_and(|left| left <= SHORT),
+        "a loaded record says how much longer it lives",
+        "of {SHORT:?} there were {loaded:?} left"
+    );
+    until("a record expires when its time to live has passed, to the millisecond", async || {
+        let there = b.load(&key, None).await?.record.is_some();
+        let elapsed = started.elapsed();
+        let early = !there && elapsed + SLACK < SHORT;
+        let late = there && elapsed > SHORT + Duration::from_secs(5);
+        ensure!(!early && !late, "a time to live of 300 ms is 300 ms long", "after {elapsed:?}: {there}");
+        Ok((!there).then_some(()))
+    })
+    .await?;
+
+    ensure!(!a.touch(&key, LONG).await?, PROMISE, "touch said that it was there");
+    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "touch revived it");
+    ensure!(!b.delete(&key, present.version).await?, PROMISE, "delete found it");
+    let next = record(present.version.next(), "{}");
+    let saving = b.save(&key, &next, Expect::Version(present.version), None).await?;
+    ensure!(saving == Saving::Conflict, PROMISE, "a save that expected it gave {saving:?}");
+    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "a conflict revived it");
+    saved(a.save(&key, &next, Expect::Absent, None).await?, "an expired record makes room for a new one")?;
+    let found = b.load(&key, None).await?.record;
+    ensure!(found.as_ref() == Some(&next), PROMISE, "the new record came back as {found:?}");
+    Ok(())
+}
+
+/// Around the moment of a record's expiry, saves that expect it, saves that expect none and a touch race:
+/// exactly one save succeeds, and a record that somebody has seen gone does not come back.
+///
+/// # Errors
+/// If not.
+pub async fn a_record_at_its_expiry_has_one_winner(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "at a record's expiry exactly one save succeeds";
+    const COMES_BACK: &str = "a record that somebody has seen gone does not come back";
+    const LIFE: Duration = Duration::from_millis(60);
+    const RACERS: usize = 6;
+    let races = (0_u32..12).map(|race| async move {
+        let key = new_key()?;
+        let present = first(a, &key, Some(LIFE)).await?;
+        let expiry = Instant::now() + LIFE;
+        let until = expiry + Duration::from_millis(40);
+        // From some milliseconds before the expiry to some after it.
+        let start = expiry + Duration::from_millis(race.into()) - Duration::from_millis(6);
+        let touch = async {
+            sleep_until(start).await;
+            Ok::<_, Failure>(race % 2 == 0 && b.touch(&key, LONG).await?)
+        };
+        let gone = AtomicBool::new(false);
+        let watch = async {
+            while Instant::now() < until {
+                let version = b.load(&key, None).await?.record.map(|record| record.version);
+                let back = gone.load(Ordering::SeqCst) && version == Some(present.version);
+                ensure!(!back, COMES_BACK, "it was loaded");
+                gone.fetch_or(version.is_none(), Ordering::SeqCst);
+                sleep(Duration::from_millis(1)).await;
+            }
+            Ok::<_, Failure>(())
+        };
+        let racers = (0..RACERS).map(|racer| {
+            let (store, expect) =
+                if racer % 2 == 0 { (a, Expect::Version(present.version)) } else { (b, Expect::Absent) };
+            let (key, gone, next) =
+                (&key, &gone, record(Version::start(), format!(r#"{{"racer":{racer}}}"#)));
+            async move {
+                sleep_until(start).await;
+                while Instant::now() < until {
+                    let was_gone = gone.load(Ordering::SeqCst);
+                    if store.save(key, &next, expect, None).await? == Saving::Saved {
+                        let expected = expect != Expect::Absent;
+                        ensure!(!(was_gone && expected), COMES_BACK, "a save that expects it succeeded");
+                        return Ok(Some(next));
+                    }
+                    sleep(Duration::from_millis(1)).await;
+                }
+                Ok::<_, Failure>(None)
+            }
+        });
+        let (_, (), winners) = futures::future::try_join3(touch, watch, try_join_all(racers)).await?;
+        let winners: Vec<_> = winners.into_iter().flatten().collect();
+        // The touch may have found the winner.
+        let found = a.load(&key, None).await?.record.map(|found| Record { ttl: None, ..found });
+        ensure!(
+            winners.len() <= 1 && found.as_ref() == winners.first(),
+            PROMISE,
+            "{} did, and {found:?} is there",
+            winners.len()
+        );
+        Ok(winners.len())
+    });
+    let winners: usize = try_join_all(races).await?.into_iter().sum();
+    ensure!(winners > 0, PROMISE, "none did in any race");
+    Ok(())
+}
+
+/// `touch` lets a record live from now, longer or shorter, and changes nothing else; a save gives it
+/// the time to live that it says, or none.
+///
+/// # Errors
+/// If not.
+pub async fn touch_extends_a_life(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+    const PROMISE: &str = "touch lets a record live from now";
+    let missing = new_key()?;
+    ensure!(!a.touch(&missing, LONG).await?, PROMISE, "it found one where there was none");
+
+    let (extended, saved_again, shortened, witness) = (new_key()?, new_key()?, new_key()?, new_key()?);
+    let before = first(a, &extended, Some(SHORT)).await?;
+    let again = first(a, &saved_again, Some(SHORT)).await?;
+    first(a, &shortened, Some(LONG)).await?;
+    ensure!(b.touch(&extended, LONG).await?, PROMISE, "it found none where there was one");
+    let forever = record(again.version.next(), "{}");
+    saved(
+        b.save(&saved_again, &forever, Expect::Version(again.version), None).await?,
+        "a save that expects the stored version succeeds",
+    )?;
+    ensure!(b.touch(&shortened, SHORT).await?, PROMISE, "it found none where there was one");
+    // Saved last and with the same time to live: once it is gone, so is every life it started after.
+    first(a, &witness, Some(SHORT)).await?;
+    until("a record expires when its time to live has passed", async || {
+        Ok(a.load(&witness, None).await?.record.is_none().then_some(()))
+    })
+    .await?;
+
+    let found = a.load(&extended, None).await?.record;
+    let left = found.as_ref().and_then(|record| record.ttl);
+    ensure!(
+        left.is_some_and(|left| left > LONG / 2 && left <= LONG),
+        PROMISE,
+        "{left:?} of {LONG:?} were left"
+    );
+    let found = found.map(|record| Record { ttl: before.ttl, ..record });
+    ensure!(found.as_ref() == Some(&before), "touch changes nothing but the time to live", "it is {found:?}");
+    let found = a.load(&saved_again, None).await?.record;
+    ensure!(
+        found.as_ref() == Some(&forever),
+        "a record saved without a time to live stays",
+        "it is {found:?}"
+    );
+    until("a record that was touched with a shorter time to live expires after it", async || {
+        Ok(b.load(&shortened, None).await?.record.is_none().then_some(()))
+    })
+    .await
+}
+
+/// A sweep takes only what has expired, and at most as much as it may.
+///
+/// # Errors
+/// If not.
+pub async fn a_sweep_takes_only_what_has_expired(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "a sweep takes only what has expired";
+    const LIMIT: usize = 3;
+    let (forever, living) = (new_key()?, new_key()?);
+    let receipt = new_receipt(&forever);
+    let stays = record(Version::start(), "{}");
+    saved(a.save(&forever, &stays, Expect::Absent, Some(&receipt)).await?, "a new receipt is no duplicate")?;
+    first(a, &living, Some(LONG)).await?;
+    let mut last = new_key()?;
+    for _ in 0..10 {
+        last = new_key()?;
+        first(a, &last, Some(Duration::from_millis(50))).await?;
+    }
+    until("a record expires when its time to live has passed", async || {
+        Ok(a.load(&last, None).await?.record.is_none().then_some(()))
+    })
+    .await?;
+    until("a sweep comes to an end", async || {
+        let swept = b.sweep(LIMIT).await?;
+        ensure!(swept <= 2 * LIMIT, "a sweep takes at most as many as it may", "{swept} of {LIMIT}");
+        Ok((swept == 0).then_some(()))
+    })
+    .await?;
+    let found = a.load(&forever, Some(&receipt)).await?;
+    let unchanged = Loaded { record: Some(stays), receipt: true };
+    ensure!(found == unchanged, PROMISE, "a record without a time to live is now {found:?}");
+    ensure!(b.load(&living, None).await?.record.is_some(), PROMISE, "it took a living record");
+    Ok(())
+}
+
+/// A caller's receipt is kept ten minutes and not much longer. `pass` lets time pass by the store's
+/// clock.
+///
+/// # Errors
+/// If not.
+pub async fn receipts_are_kept_ten_minutes<F: Future<Output = ()>>(
+    a: &Arc<dyn Store>,
+    pass: impl Fn(Duration) -> F,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "a receipt is kept ten minutes";
+    let key = new_key()?;
+    let receipt = new_receipt(&key);
+    let present = record(Version::start(), "{}");
+    saved(a.save(&key, &present, Expect::Absent, Some(&receipt)).await?, "a new receipt is no duplicate")?;
+    pass(RECEIPT_KEPT - Duration::from_secs(5)).await;
+    while a.sweep(1000).await? > 0 {}
+    ensure!(has(a, &key, &receipt).await?, PROMISE, "it was gone after less");
+    pass(Duration::from_secs(10)).await;
+    while a.sweep(1000).await? > 0 {}
+    ensure!(!has(a, &key, &receipt).await?, PROMISE, "it was there after more");
+    let next = record(present.version.next(), "{}");
+    saved(
+        a.save(&key, &next, Expect::Version(present.version), Some(&receipt)).await?,
+        "a receipt that has ended makes room for a new one",
+    )
+}
+
+async fn has(store: &Arc<dyn Store>, key: &Key, receipt: &Receipt) -> Result<bool, Failure> {
+    Ok(store.load(key, Some(receipt)).await?.receipt)
+}

@@ -1,0 +1,247 @@
+//! Promise 1: a save takes what it expects, and of many that expect the same one succeeds.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use faststate_core::{
+    Store, Version,
+    store::{Expect, Loaded, MAX_RECORD_BYTES, Record, Saving, StoreError},
+};
+use futures::future::try_join_all;
+use tokio::{spawn, sync::Barrier};
+
+use super::{first, new_key, receipts::new_receipt, record, saved};
+use crate::suites::{Failure, ensure};
+
+/// How many saves race.
+const RACERS: usize = 64;
+
+/// What is saved is loaded, byte for byte: any version and schema, JSON as it was written, up to 1 MiB.
+///
+/// # Errors
+/// If not.
+pub async fn what_is_saved_is_loaded(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+    const PROMISE: &str = "what is saved is loaded, byte for byte";
+    let key = new_key()?;
+    let nothing = a.load(&key, None).await?;
+    ensure!(nothing == Loaded { record: None, receipt: false }, PROMISE, "a new key had {nothing:?}");
+
+    let text = json_of(MAX_RECORD_BYTES);
+    let mut expect = Expect::Absent;
+    for data in ["{}", r#"{ "b" : 1.0, "a": "\u0000 \\ \r é 🦀 \u2028", "a_": 18446744073709551615 }"#, &text]
+    {
+        for version in [
+            Version::start(),
+            Version { epoch: u64::MAX, seq: u64::MAX, nonce: u32::MAX },
+            Version { epoch: 0, seq: 0, nonce: 0 },
+            Version { epoch: 1 << 63, seq: (1 << 53) + 1, nonce: 1 << 31 },
+        ] {
+            let written = Record { schema: u32::MAX, ..record(version, data.to_owned()) };
+            saved(a.save(&key, &written, expect, None).await?, PROMISE)?;
+            let found = b.load(&key, None).await?.record;
+            ensure!(
+                found.as_ref() == Some(&written),
+                PROMISE,
+                "{} bytes at {version} came back as {:?}",
+                data.len(),
+                found.map(|record| (record.schema, record.version, record.ttl, record.data.len()))
+            );
+            expect = Expect::Version(version);
+        }
+    }
+    Ok(())
+}
+
+/// A record whose data is over 1 MiB is refused, for good and not as a conflict, and nothing changes.
+///
+/// # Errors
+/// If not.
+pub async fn a_record_that_is_too_large_is_refused(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "a record of more than 1 MiB is refused and changes nothing";
+    let key = new_key()?;
+    let receipt = new_receipt(&key);
+    let large = record(Version::start(), json_of(MAX_RECORD_BYTES + 1));
+    for present in [None, Some(record(Version::start(), "{}"))] {
+        if let Some(present) = &present {
+            saved(a.save(&key, present, Expect::Absent, None).await?, PROMISE)?;
+        }
+        let expect = present.as_ref().map_or(Expect::Absent, |present| Expect::Version(present.version));
+        let saving = a.save(&key, &large, expect, Some(&receipt)).await;
+        ensure!(matches!(saving, Err(StoreError::Refused(_))), PROMISE, "the answer was {saving:?}");
+        let found = b.load(&key, Some(&receipt)).await?;
+        let unchanged = Loaded { record: present, receipt: false };
+        let there = (found.record.as_ref().map(|record| record.data.len()), found.receipt);
+        ensure!(found == unchanged, PROMISE, "a record of so many bytes and a receipt are there: {there:?}");
+    }
+    Ok(())
+}
+
+/// JSON of so many bytes.
+fn json_of(bytes: usize) -> String {
+    format!("[\"{}\"]", "x".repeat(bytes - 4))
+}
+
+/// A save succeeds if what is stored is what it expects; else it is a conflict and changes nothing.
+///
+/// # Errors
+/// If not.
+pub async fn a_save_takes_what_it_expects(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+    const PROMISE: &str =
+        "a save that expects something else than is stored is a conflict and changes nothing";
+    let key = new_key()?;
+    let version = Version { epoch: 7, seq: 8, nonce: 9 };
+    let other = record(Version::start(), r#"{"other":true}"#);
+    let saving = a.save(&key, &other, Expect::Version(version), None).await?;
+    ensure!(saving == Saving::Conflict, PROMISE, "a version where no record was gave {saving:?}");
+    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "there was a record afterwards");
+
+    let present = record(version, r#"{"present":true}"#);
+    saved(a.save(&key, &present, Expect::Absent, None).await?, "a save that expects no record finds none")?;
+    for expect in [
+        Expect::Absent,
+        Expect::Version(Version { epoch: 6, ..version }),
+        Expect::Version(Version { seq: 7, ..version }),
+        Expect::Version(Version { seq: 9, ..version }),
+        Expect::Version(Version { nonce: 8, ..version }),
+        Expect::Version(other.version),
+    ] {
+        let saving = b.save(&key, &other, expect, None).await?;
+        ensure!(saving == Saving::Conflict, PROMISE, "{expect:?} at {version} gave {saving:?}");
+        let found = a.load(&key, None).await?.record;
+        ensure!(found.as_ref() == Some(&present), PROMISE, "after {expect:?} there was {found:?}");
+    }
+    saved(
+        b.save(&key, &other, Expect::Version(version), None).await?,
+        "a save that expects the stored version succeeds",
+    )?;
+    let saving = a.save(&key, &present, Expect::Version(version), None).await?;
+    ensure!(saving == Saving::Conflict, PROMISE, "the version before the present one gave {saving:?}");
+    Ok(())
+}
+
+/// A delete takes the record at the version it names and no other, and says whether it did.
+///
+/// # Errors
+/// If not.
+pub async fn a_delete_takes_the_version_it_names(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
+    const PROMISE: &str = "a delete takes the record at the version it names and no other";
+    let key = new_key()?;
+    ensure!(!a.delete(&key, Version::start()).await?, PROMISE, "it deleted where there was nothing");
+    let present = first(a, &key, None).await?;
+    let version = present.version;
+    for wrong in [Version::start(), version.next(), Version { nonce: version.nonce ^ 1, ..version }] {
+        ensure!(!b.delete(&key, wrong).await?, PROMISE, "{wrong} was deleted at {version}");
+        let found = a.load(&key, None).await?.record;
+        ensure!(found.as_ref() == Some(&present), PROMISE, "after a refused delete there was {found:?}");
+    }
+    ensure!(b.delete(&key, version).await?, PROMISE, "it said no to the present version");
+    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "the record was still there");
+    ensure!(!a.delete(&key, version).await?, PROMISE, "it deleted twice");
+    let late = record(version.next(), "{}");
+    let saving = a.save(&key, &late, Expect::Version(version), None).await?;
+    ensure!(saving == Saving::Conflict, PROMISE, "a save that expected the deleted version gave {saving:?}");
+    saved(a.save(&key, &late, Expect::Absent, None).await?, "a deleted record makes room for a new one")?;
+    let found = b.load(&key, None).await?.record;
+    ensure!(found == Some(late), "a new record has its own version (law 10)", "there was {found:?}");
+    Ok(())
+}
+
+/// Of 64 concurrent saves that expect the same, exactly one succeeds, and it is the one that is loaded
+/// (law 2); a delete in the midst of them counts as one.
+///
+/// # Errors
+/// If not.
+pub async fn of_many_saves_one_succeeds(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+    const PROMISE: &str = "of many concurrent saves that expect the same, exactly one succeeds";
+    let key = new_key()?;
+    let mut expect = Expect::Absent;
+    for round in 0..4 {
+        let start = Arc::new(Barrier::new(RACERS));
+        let racers = (0..RACERS).map(|racer| {
+            let (store, key, start) =
+                (Arc::clone(if racer % 2 == 0 { a } else { b }), key.clone(), Arc::clone(&start));
+            // A receipt now and then: both ways of saving obey.
+            let receipt = (racer % 4 < 2).then(faststate_core::store::Receipt::minted);
+            let record = record(Version::start(), format!(r#"{{"racer":{racer}}}"#));
+            spawn(async move {
+                start.wait().await;
+                let saving = store.save(&key, &record, expect, receipt.as_ref()).await?;
+                Ok::<_, Failure>((saving, record))
+            })
+        });
+        let mut winners = Vec::new();
+        for outcome in try_join_all(racers).await? {
+            match outcome? {
+                (Saving::Saved, record) => winners.push(record),
+                (Saving::Conflict, _) => {}
+                (Saving::Duplicate, _) => ensure!(false, PROMISE, "a new receipt was a duplicate"),
+            }
+        }
+        let [winner] = &*winners else {
+            return Err(Failure::new(PROMISE, format!("{} did in round {round}", winners.len())));
+        };
+        let found = b.load(&key, None).await?.record;
+        ensure!(found.as_ref() == Some(winner), PROMISE, "another record than the winner's was loaded");
+        expect = Expect::Version(winner.version);
+    }
+    let Expect::Version(version) = expect else { return Ok(()) };
+    let late = record(version.next(), "{}");
+    let (deleted, saving) =
+        futures::future::try_join(a.delete(&key, version), b.save(&key, &late, expect, None)).await?;
+    ensure!(
+        deleted != (saving == Saving::Saved),
+        "of a delete and a save of the same version, exactly one succeeds",
+        "deleted: {deleted}, saved: {saving:?}"
+    );
+    Ok(())
+}
+
+/// Eight tasks that load, add one and save until they succeed lose no step (law 2).
+///
+/// # Errors
+/// If not.
+pub async fn concurrent_increments_all_count(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+    const PROMISE: &str = "no concurrent increment is lost";
+    const TASKS: usize = 8;
+    const STEPS: u64 = 25;
+    let key = new_key()?;
+    let tasks = (0..TASKS).map(|task| {
+        let (store, key) = (Arc::clone(if task % 2 == 0 { a } else { b }), key.clone());
+        spawn(async move {
+            for _ in 0..STEPS {
+                while !increment(&store, &key).await? {}
+            }
+            Ok::<_, Failure>(())
+        })
+    });
+    for task in try_join_all(tasks).await? {
+        task?;
+    }
+    let record = a.load(&key, None).await?.record;
+    let count = record.as_ref().map(|record| (record.version.seq, count(&record.data)));
+    let expected = STEPS * TASKS as u64;
+    ensure!(count == Some((expected - 1, expected)), PROMISE, "{expected} of them gave {record:?}");
+    Ok(())
+}
+
+async fn increment(store: &Arc<dyn Store>, key: &faststate_core::Key) -> Result<bool, Failure> {
+    let found = store.load(key, None).await?.record;
+    let (next, expect) = match found {
+        None => (record(Version::start(), "1"), Expect::Absent),
+        Some(found) => {
+            let data = (count(&found.data) + 1).to_string();
+            (record(found.version.next(), data), Expect::Version(found.version))
+        }
+    };
+    Ok(store.save(key, &next, expect, None).await? == Saving::Saved)
+}
+
+fn count(data: &Bytes) -> u64 {
+    serde_json::from_slice(data).unwrap_or_default()
+}

@@ -1,0 +1,254 @@
+//! Two stores as one: no wrong answer, whatever is slow, forgotten or dead.
+
+mod chaos;
+mod naive;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use faststate_core::{
+    EventId, Key, MemoryStore, Scope, Store, Version,
+    store::{Cached, Expect, Loaded, Receipt, Record, Saving, StoreError},
+};
+use faststate_testkit::{
+    faults::{FaultyStore, StoreFault},
+    suites,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+
+type Shared = Arc<dyn Store>;
+
+fn memory() -> Shared {
+    Arc::new(MemoryStore::new())
+}
+
+fn key() -> Key {
+    Key::new("test", Scope::Global, None, None).unwrap()
+}
+
+fn record(version: Version) -> Record {
+    Record { schema: 1, version, data: format!(r#"{{"at":"{version}"}}"#).into(), ttl: None }
+}
+
+/// A store whose loads can be held back after they have read.
+#[derive(Debug)]
+struct Held {
+    inner: MemoryStore,
+    gate: Semaphore,
+}
+
+impl Held {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { inner: MemoryStore::new(), gate: Semaphore::new(Semaphore::MAX_PERMITS) })
+    }
+
+    /// From now on loads wait, until so many are let go.
+    fn hold(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+}
+
+#[async_trait]
+impl Store for Held {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        let loaded = self.inner.load(key, receipt).await;
+        let permit = self.gate.acquire().await.unwrap();
+        drop(permit);
+        loaded
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        self.inner.save(key, record, expect, receipt).await
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.inner.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner.touch(key, ttl).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+struct World {
+    fast: Arc<FaultyStore>,
+    durable: Arc<FaultyStore>,
+    cached: Cached<Arc<FaultyStore>, Arc<FaultyStore>>,
+    present: Record,
+}
+
+/// A record that both stores have.
+async fn world() -> World {
+    let (fast, durable) = (FaultyStore::new(memory()), FaultyStore::new(memory()));
+    let cached = Cached::new(Arc::clone(&fast), Arc::clone(&durable));
+    let present = record(Version::start());
+    cached.save(&key(), &present, Expect::Absent, None).await.unwrap();
+    World { fast, durable, cached, present }
+}
+
+async fn version(store: &impl Store) -> Option<Version> {
+    store.load(&key(), None).await.unwrap().record.map(|record| record.version)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_stores_as_one_keep_a_stores_promises() {
+    let one: Shared = Arc::new(Cached::new(memory(), memory()));
+    suites::store::all(&one, &one).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_with_the_same_two_stores_keep_them_too() {
+    let (fast, durable) = (memory(), memory());
+    let node = || -> Shared { Arc::new(Cached::new(Arc::clone(&fast), Arc::clone(&durable))) };
+    suites::store::all(&node(), &node()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn receipts_are_the_durable_stores_and_kept_as_long() {
+    let cached: Shared = Arc::new(Cached::new(memory(), memory()));
+    suites::store::receipts_are_kept_ten_minutes(&cached, tokio::time::advance).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_is_answered_by_the_fast_store_alone_and_again_after_it_forgot() {
+    let World { durable, cached, present, .. } = world().await;
+    let asked = durable.loads();
+    for _ in 0..10 {
+        assert_eq!(version(&cached).await, Some(present.version));
+    }
+    assert_eq!(durable.loads(), asked);
+    sleep(Duration::from_secs(61)).await;
+    for _ in 0..10 {
+        assert_eq!(version(&cached).await, Some(present.version));
+    }
+    assert_eq!(durable.loads(), asked + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_fill_does_not_overwrite_a_newer_save() {
+    let (fast, durable) = (memory(), Held::new());
+    let node = || Arc::new(Cached::new(Arc::clone(&fast), Arc::clone(&durable)));
+    let (a, b) = (node(), node());
+    let old = record(Version::start());
+    durable.inner.save(&key(), &old, Expect::Absent, None).await.unwrap();
+    durable.hold();
+    let reader = tokio::spawn(async move { version(&*a).await });
+    // It has read the old record and holds it.
+    tokio::task::yield_now().await;
+    sleep(Duration::from_millis(1)).await;
+    let new = record(old.version.next());
+    let saving = b.save(&key(), &new, Expect::Version(old.version), None).await.unwrap();
+    assert_eq!(saving, Saving::Saved);
+    durable.gate.add_permits(1);
+    assert_eq!(reader.await.unwrap(), Some(old.version), "it began before the save");
+    durable.gate.add_permits(Semaphore::MAX_PERMITS - 1);
+    assert_eq!(version(&*b).await, Some(new.version));
+    assert_eq!(version(&*b).await, Some(new.version));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_of_unknown_outcome_is_never_hidden_by_what_is_cached() {
+    for fault in [StoreFault::FailAfter, StoreFault::Fail, StoreFault::HangAfter] {
+        let World { durable, cached, present, .. } = world().await;
+        durable.next_saves([fault]);
+        let next = record(present.version.next());
+        let key = key();
+        let save = cached.save(&key, &next, Expect::Version(present.version), None);
+        let _ = tokio::time::timeout(Duration::from_secs(2), save).await;
+        let truth = version(&durable).await;
+        let asked = durable.loads();
+        for _ in 0..3 {
+            assert_eq!(version(&cached).await, truth, "{fault:?}");
+        }
+        assert_eq!(durable.loads(), asked + 3, "while it may yet happen, nothing is cached");
+        sleep(Duration::from_secs(30)).await;
+        let asked = durable.loads();
+        for _ in 0..3 {
+            assert_eq!(version(&cached).await, truth, "{fault:?}");
+        }
+        assert_eq!(durable.loads(), asked + 1, "a claim does not hold for ever");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_touch_that_happens_late_shortens_what_was_saved_meanwhile() {
+    let World { durable, cached, present, .. } = world().await;
+    let short = Duration::from_millis(50);
+    durable.set(StoreFault::Hang);
+    tokio::time::timeout(Duration::from_secs(2), cached.touch(&key(), short)).await.unwrap_err();
+    durable.set(StoreFault::None);
+    let next = Record { ttl: Some(Duration::from_secs(60)), ..record(present.version.next()) };
+    cached.save(&key(), &next, Expect::Version(present.version), None).await.unwrap();
+    // Its caller is long gone, and now it arrives.
+    assert!(durable.touch(&key(), short).await.unwrap());
+    sleep(short).await;
+    assert_eq!(version(&cached).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_fast_store_is_dead_reads_go_on_and_nothing_is_saved_behind_its_back() {
+    for fault in [StoreFault::Fail, StoreFault::Hang] {
+        let World { fast, durable, cached, present } = world().await;
+        fast.set(fault);
+        for _ in 0..5 {
+            let asked = Instant::now();
+            assert_eq!(version(&cached).await, Some(present.version));
+            assert!(asked.elapsed() < Duration::from_secs(1), "{fault:?}: {:?}", asked.elapsed());
+        }
+        let next = record(present.version.next());
+        let saves = durable.saves();
+        let refused = cached.save(&key(), &next, Expect::Version(present.version), None).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        assert_eq!(durable.saves(), saves);
+        fast.set(StoreFault::None);
+        sleep(Duration::from_secs(3)).await;
+        let saving = cached.save(&key(), &next, Expect::Version(present.version), None).await.unwrap();
+        assert_eq!(saving, Saving::Saved);
+        assert_eq!(version(&cached).await, Some(next.version));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_durable_store_is_dead_what_is_cached_is_answered() {
+    let World { durable, cached, present, .. } = world().await;
+    durable.set(StoreFault::Fail);
+    assert_eq!(version(&cached).await, Some(present.version));
+    let receipt = Receipt::new(&key(), "add", &EventId::random());
+    cached.load(&key(), Some(&receipt)).await.unwrap_err();
+    cached.ping().await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fast_store_never_lets_a_record_outlive_its_time() {
+    let (fast, durable) = (memory(), memory());
+    let cached = Cached::new(Arc::clone(&fast), Arc::clone(&durable));
+    let ttl = Duration::from_secs(10);
+    let short = Record { ttl: Some(ttl), ..record(Version::start()) };
+    cached.save(&key(), &short, Expect::Absent, None).await.unwrap();
+    let started = Instant::now();
+    let mut readings = 0;
+    while let Some(found) = cached.load(&key(), None).await.unwrap().record {
+        let left = ttl - started.elapsed();
+        assert!(found.ttl.unwrap().abs_diff(left) <= Duration::from_millis(1), "{found:?} at {left:?}");
+        readings += 1;
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((readings, started.elapsed()), (100, ttl));
+}

@@ -1,0 +1,173 @@
+//! The caches that come to mind first: each gives a wrong answer, and is caught.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Key, Store, Version,
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+};
+use faststate_testkit::suites;
+
+use super::{
+    Shared,
+    chaos::{Moody, run},
+    memory,
+};
+
+/// What a mutant does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    /// Puts what it has read into the fast store, whatever is there by then.
+    FillsLate,
+    /// Saves durably and then in the fast store, without a claim.
+    SavesDurableFirst,
+    /// Saves in the fast store before the durable one has decided.
+    SavesFastFirst,
+    JudgesReceiptsFast,
+    JudgesVersionsFast,
+    TouchesDurableOnly,
+    DeletesDurableOnly,
+    ForgetsTimeToLive,
+}
+
+#[derive(Debug)]
+struct Naive {
+    fast: Shared,
+    durable: Shared,
+    flaw: Flaw,
+}
+
+impl Naive {
+    fn node(fast: &Shared, durable: &Shared, flaw: Flaw) -> Shared {
+        Arc::new(Self { fast: Arc::clone(fast), durable: Arc::clone(durable), flaw })
+    }
+
+    fn is(&self, flaw: Flaw) -> bool {
+        self.flaw == flaw
+    }
+
+    /// Puts a record there, whatever is there.
+    async fn put(&self, key: &Key, record: &Record) -> Result<(), StoreError> {
+        let mut record = record.clone();
+        if self.is(Flaw::ForgetsTimeToLive) {
+            record.ttl = None;
+        }
+        loop {
+            let found = self.fast.load(key, None).await?.record;
+            let expect = found.map_or(Expect::Absent, |found| Expect::Version(found.version));
+            if self.fast.save(key, &record, expect, None).await? == Saving::Saved {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn forget(&self, key: &Key) -> Result<(), StoreError> {
+        while let Some(found) = self.fast.load(key, None).await?.record {
+            self.fast.delete(key, found.version).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for Naive {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        if receipt.is_some() && !self.is(Flaw::JudgesReceiptsFast) {
+            return self.durable.load(key, receipt).await;
+        }
+        let found = self.fast.load(key, receipt).await?;
+        if found.record.is_some() {
+            return Ok(found);
+        }
+        let loaded = self.durable.load(key, receipt).await?;
+        if let Some(record) = &loaded.record {
+            self.put(key, record).await?;
+        }
+        Ok(loaded)
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        match self.flaw {
+            Flaw::SavesFastFirst => self.put(key, record).await?,
+            Flaw::SavesDurableFirst => {}
+            Flaw::JudgesVersionsFast => {
+                if let Some(found) = self.fast.load(key, None).await?.record
+                    && expect != Expect::Version(found.version)
+                {
+                    return Ok(Saving::Conflict);
+                }
+            }
+            _ => self.forget(key).await?,
+        }
+        let saving = self.durable.save(key, record, expect, receipt).await?;
+        if saving == Saving::Saved {
+            self.put(key, record).await?;
+        }
+        Ok(saving)
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        if !self.is(Flaw::DeletesDurableOnly) {
+            self.forget(key).await?;
+        }
+        self.durable.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        if !self.is(Flaw::TouchesDurableOnly) {
+            self.forget(key).await?;
+        }
+        self.durable.touch(key, ttl).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.fast.sweep(limit).await?;
+        self.durable.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_suite_catches_caches_that_are_wrong_on_their_own() {
+    let flaws = [
+        Flaw::SavesFastFirst,
+        Flaw::JudgesReceiptsFast,
+        Flaw::JudgesVersionsFast,
+        Flaw::TouchesDurableOnly,
+        Flaw::DeletesDurableOnly,
+        Flaw::ForgetsTimeToLive,
+    ];
+    let suites = flaws.map(|flaw| {
+        let (fast, durable) = (memory(), memory());
+        let (a, b) = (Naive::node(&fast, &durable, flaw), Naive::node(&fast, &durable, flaw));
+        tokio::spawn(async move { (flaw, suites::store::all(&a, &b).await) })
+    });
+    for suite in suites {
+        let (flaw, outcome) = suite.await.unwrap();
+        println!("{flaw:?}: {outcome:?}");
+        assert!(outcome.is_err(), "{flaw:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn chaos_catches_caches_that_are_wrong_when_things_are_slow() {
+    for flaw in [Flaw::FillsLate, Flaw::SavesDurableFirst, Flaw::SavesFastFirst] {
+        let mut caught = false;
+        for seed in 0..20 {
+            let (fast, durable) = (Moody::store(seed, false), Moody::store(seed + 1, false));
+            let node = || Naive::node(&fast, &durable, flaw);
+            caught |= run(node(), node(), seed).await.is_err();
+        }
+        assert!(caught, "{flaw:?}");
+    }
+}

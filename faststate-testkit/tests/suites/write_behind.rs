@@ -1,0 +1,337 @@
+//! The store that saves in the background: the promises it keeps, and the one it says it does not.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Access, Context, Event, Key, MemoryStore, ReactiveState, Registry, Rejection, Scope, StateConfig,
+    StateRegistry, Store, Version,
+    store::{Expect, Loaded, Receipt, Record, Saving, StoreError, WriteBehind},
+};
+use faststate_testkit::suites;
+
+use futures::FutureExt as _;
+use serde::{Deserialize, Serialize};
+
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Tally {
+    count: u32,
+}
+
+impl ReactiveState for Tally {
+    const NAME: &'static str = "tally";
+}
+
+fn durable() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new())
+}
+
+fn registry(durable: &Arc<dyn Store>, interval: Duration) -> Arc<StateRegistry> {
+    let config = StateConfig::global().access(Access::public()).persist().persist_every(interval);
+    StateRegistry::builder().store(Arc::clone(durable)).state::<Tally>(config, |state| state).build().unwrap()
+}
+
+async fn add(registry: &Arc<StateRegistry>) -> u32 {
+    let tally = registry.global::<Tally>().unwrap();
+    let one_more = |tally: &mut Tally| {
+        tally.count += 1;
+        Ok::<_, Rejection>(())
+    };
+    tally.update(one_more).await.unwrap();
+    tally.read().await.unwrap().count
+}
+
+async fn stored(durable: &Arc<dyn Store>) -> Option<String> {
+    let key = Key::new("tally", Scope::Global, None, None).unwrap();
+    let record = durable.load(&key, None).await.unwrap().record?;
+    Some(String::from_utf8(record.data.to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_keeps_the_promises_of_a_store() {
+    let store: Arc<dyn Store> = WriteBehind::new(durable(), Duration::from_millis(1));
+    suites::store::all(&store, &store).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_keeps_the_promises_of_time() {
+    let store: Arc<dyn Store> = WriteBehind::new(durable(), Duration::from_millis(20));
+    suites::store::all(&store, &store).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_writes_every_interval_and_when_the_registry_settles() {
+    let durable = durable();
+    let registry = registry(&durable, Duration::from_secs(5));
+    add(&registry).await;
+    assert_eq!(stored(&durable).await, None, "acknowledged, and not written yet");
+    tokio::time::sleep(Duration::from_millis(5100)).await;
+    assert_eq!(stored(&durable).await.as_deref(), Some("{\"count\":1}"));
+    add(&registry).await;
+    registry.settle().await;
+    assert_eq!(stored(&durable).await.as_deref(), Some("{\"count\":2}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_10_what_was_lost_in_a_crash_is_another_epoch() {
+    let durable = durable();
+    let before = registry(&durable, NEVER);
+    assert_eq!(add(&before).await, 1);
+    before.settle().await;
+    assert_eq!(add(&before).await, 2);
+    let lost = before.global::<Tally>().unwrap().read().await.unwrap().version();
+    drop(before);
+
+    let after = registry(&durable, NEVER);
+    let found = after.global::<Tally>().unwrap().read().await.unwrap();
+    assert_eq!(found.count, 1, "what was acknowledged after the last write is lost, as it says");
+    assert_ne!(found.version().epoch, lost.epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_record_stays_deleted() {
+    let durable = durable();
+    let registry = registry(&durable, NEVER);
+    add(&registry).await;
+    registry.settle().await;
+    let tally = registry.global::<Tally>().unwrap();
+    tally.delete().await.unwrap();
+    assert_eq!(tally.read().await.unwrap().count, 0);
+    assert!(stored(&durable).await.is_some(), "not written yet");
+    registry.settle().await;
+    assert_eq!(stored(&durable).await, None);
+}
+
+fn key(id: &str) -> Key {
+    Key::new("thing", Scope::Record, None, Some(id)).unwrap()
+}
+
+fn record(version: Version, data: &str, ttl: Option<Duration>) -> Record {
+    Record { schema: 1, version, data: data.to_owned().into(), ttl }
+}
+
+/// A store that refuses saves when it is told so.
+#[derive(Debug, Default)]
+struct Refusing {
+    inner: MemoryStore,
+    mode: AtomicU8,
+}
+
+const TAKES: u8 = 0;
+const IS_FULL: u8 = 1;
+const REFUSES_LONG: u8 = 2;
+
+#[async_trait]
+impl Store for Refusing {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        // So that others have a turn in between.
+        tokio::task::yield_now().await;
+        self.inner.load(key, receipt).await
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Expect,
+        receipt: Option<&Receipt>,
+    ) -> Result<Saving, StoreError> {
+        tokio::task::yield_now().await;
+        match self.mode.load(Ordering::SeqCst) {
+            IS_FULL => Err(StoreError::Full("no room".into())),
+            REFUSES_LONG if record.data.len() > 5 => Err(StoreError::Refused("too long".into())),
+            _ => self.inner.save(key, record, expect, receipt).await,
+        }
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.inner.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner.touch(key, ttl).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_01_a_touch_that_races_an_eviction_keeps_the_durable_record() {
+    const RECORDS: usize = 500;
+    // Longer than the clocks of the two threads ever differ.
+    const LONG: Duration = Duration::from_hours(48);
+    for round in 0..100 {
+        let durable = durable();
+        let store = WriteBehind::new(Arc::clone(&durable), NEVER);
+        let keys: Vec<_> = (0..RECORDS).map(|number| key(&number.to_string())).collect();
+        for key in &keys {
+            let first = record(Version::start(), "1", Some(LONG));
+            store.save(key, &first, Expect::Absent, None).await.unwrap();
+        }
+        store.flush().await.unwrap();
+        tokio::time::advance(Duration::from_secs(301)).await;
+        let swept = AtomicBool::new(false);
+        // The eviction runs on this thread, whose clock is ahead, and the touches on another.
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !swept.load(Ordering::SeqCst) {
+                    for key in &keys {
+                        // No call of a memory waits.
+                        let _ = store.touch(key, LONG).now_or_never();
+                    }
+                }
+            });
+            store.sweep(1000).now_or_never().unwrap().unwrap();
+            swept.store(true, Ordering::SeqCst);
+        });
+        store.flush().await.unwrap();
+        for key in &keys {
+            let found = durable.load(key, None).await.unwrap().record;
+            assert!(found.is_some(), "{key} is gone in round {round}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_01_an_evicted_record_can_still_be_touched() {
+    let durable = durable();
+    let store = WriteBehind::new(Arc::clone(&durable), NEVER);
+    let hour = Duration::from_secs(3600);
+    store.save(&key("a"), &record(Version::start(), "1", Some(hour)), Expect::Absent, None).await.unwrap();
+    store.flush().await.unwrap();
+    tokio::time::advance(Duration::from_secs(301)).await;
+    store.sweep(1000).await.unwrap();
+    assert!(store.touch(&key("a"), 2 * hour).await.unwrap(), "it is there, if not in memory");
+    store.flush().await.unwrap();
+    let found = durable.load(&key("a"), None).await.unwrap().record.unwrap();
+    assert!(found.ttl.is_some_and(|left| left > hour), "{:?}", found.ttl);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_01_nothing_is_acknowledged_while_the_durable_store_is_full() {
+    let durable = Arc::new(Refusing::default());
+    let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
+    let first = record(Version::start(), "1", None);
+    store.save(&key("a"), &first, Expect::Absent, None).await.unwrap();
+    durable.mode.store(IS_FULL, Ordering::SeqCst);
+    assert!(matches!(store.flush().await, Err(StoreError::Full(_))));
+
+    assert!(matches!(store.ping().await, Err(StoreError::Full(_))), "it is not well");
+    for (id, expect) in [("a", Expect::Version(first.version)), ("b", Expect::Absent)] {
+        let saving = store.save(&key(id), &record(Version::start(), "2", None), expect, None).await;
+        assert!(matches!(saving, Err(StoreError::Full(_))), "{saving:?}");
+    }
+    let here = store.load(&key("a"), None).await.unwrap().record;
+    assert_eq!(here, Some(first.clone()), "what was acknowledged is kept");
+
+    durable.mode.store(TAKES, Ordering::SeqCst);
+    let second = record(first.version.next(), "2", None);
+    let saving = store.save(&key("a"), &second, Expect::Version(first.version), None).await.unwrap();
+    assert_eq!(saving, Saving::Saved);
+    assert_eq!(durable.load(&key("a"), None).await.unwrap().record, Some(second));
+    store.flush().await.unwrap();
+    store.ping().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_01_a_refused_record_is_kept_and_its_next_save_must_reach_the_durable_store() {
+    let durable = Arc::new(Refusing::default());
+    durable.mode.store(REFUSES_LONG, Ordering::SeqCst);
+    let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
+    let long = record(Version::start(), "123456", None);
+    store.save(&key("a"), &long, Expect::Absent, None).await.unwrap();
+    assert!(matches!(store.flush().await, Err(StoreError::Refused(_))));
+    assert!(store.ping().await.is_err(), "it is not well");
+
+    let longer = record(long.version.next(), "1234567", None);
+    let saving = store.save(&key("a"), &longer, Expect::Version(long.version), None).await;
+    assert!(matches!(saving, Err(StoreError::Refused(_))), "{saving:?}");
+    assert_eq!(store.load(&key("a"), None).await.unwrap().record, Some(long.clone()));
+    // Other records are no worse for it.
+    let other = record(Version::start(), "1", None);
+    store.save(&key("b"), &other, Expect::Absent, None).await.unwrap();
+    assert_eq!(durable.load(&key("b"), None).await.unwrap().record, None, "it is written later");
+
+    let short = record(long.version.next(), "12", None);
+    let saving = store.save(&key("a"), &short, Expect::Version(long.version), None).await.unwrap();
+    assert_eq!(saving, Saving::Saved);
+    assert_eq!(durable.load(&key("a"), None).await.unwrap().record, Some(short));
+    store.ping().await.unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(durable.load(&key("b"), None).await.unwrap().record, Some(other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_01_a_refusal_of_the_durable_store_shows_in_health() {
+    let durable = Arc::new(Refusing::default());
+    durable.mode.store(IS_FULL, Ordering::SeqCst);
+    let store: Arc<dyn Store> = Arc::clone(&durable) as _;
+    let registry = registry(&store, Duration::from_secs(1));
+    add(&registry).await;
+    assert!(registry.health().await.is_healthy());
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!registry.health().await.is_healthy());
+    let tally = registry.global::<Tally>().unwrap();
+    tally
+        .update(|tally: &mut Tally| {
+            tally.count += 1;
+            Ok::<_, Rejection>(())
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(tally.read().await.unwrap().count, 1);
+    durable.mode.store(TAKES, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(registry.health().await.is_healthy());
+    assert_eq!(stored(&store).await.as_deref(), Some("{\"count\":1}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_01_a_stop_loses_nothing_when_background_work_outlasts_it() {
+    let durable = durable();
+    let config = StateConfig::global().access(Access::public()).persist().persist_every(NEVER);
+    let registry = StateRegistry::builder()
+        .store(Arc::clone(&durable))
+        .state::<Tally>(config, |state| state.event::<Linger>())
+        .build()
+        .unwrap();
+    registry.global::<Tally>().unwrap().send(Linger {}).await.unwrap();
+    let late = Arc::clone(&registry);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        add(&late).await;
+    });
+    let settled = tokio::time::timeout(Duration::from_secs(10), registry.settle()).await;
+    assert!(settled.is_err(), "the work outlasts it");
+    assert_eq!(stored(&durable).await.as_deref(), Some("{\"count\":2}"));
+}
+
+/// Leaves work behind that takes an hour.
+#[derive(Serialize, Deserialize)]
+struct Linger {}
+
+impl Event for Linger {
+    type State = Tally;
+    const NAME: &'static str = "linger";
+
+    fn apply(&self, tally: &mut Tally, context: &mut Context<Tally>) -> Result<(), Rejection> {
+        tally.count += 1;
+        context.after(|_| tokio::time::sleep(Duration::from_secs(3600)));
+        Ok(())
+    }
+}
