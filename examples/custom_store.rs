@@ -16,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 use faststate::{
     BoxError, Key, Store, Version, conformance,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 #[derive(Clone, Debug)]
 struct FolderStore {
     folder: PathBuf,
-    /// One call at a time: that is all the atomicity that `Expect` needs.
+    /// One call at a time: that is all the atomicity that `Precondition` needs.
     turn: Arc<Mutex<()>>,
 }
 
@@ -126,28 +126,28 @@ impl Store for FolderStore {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
         let data = String::from_utf8(record.data.to_vec()).map_err(|e| StoreError::Refused(e.into()))?;
         let (schema, version, ttl) = (record.schema, record.version.to_string(), record.ttl);
         let receipt = receipt.map(|receipt| (format!("{receipt:?}"), receipt.lifetime().as_millis()));
         self.with(key, move |entry, now| {
             if receipt.as_ref().is_some_and(|(receipt, _)| entry.receipts.contains_key(receipt)) {
-                return (Saving::Duplicate, false);
+                return (SaveOutcome::Duplicate, false);
             }
             let expected = match expect {
-                Expect::Absent => None,
-                Expect::Version(version) => Some(version.to_string()),
+                Precondition::Absent => None,
+                Precondition::Version(version) => Some(version.to_string()),
             };
             if entry.record.as_ref().map(|stored| &stored.version) != expected.as_ref() {
-                return (Saving::Conflict, false);
+                return (SaveOutcome::Conflict, false);
             }
             let ends = ttl.map(|ttl| now + ttl.as_millis().max(1));
             entry.record = Some(Stored { version, schema, data, ends });
             entry.receipts.extend(receipt.map(|(receipt, kept)| (receipt, now + kept)));
-            (Saving::Saved, true)
+            (SaveOutcome::Saved, true)
         })
         .await
     }

@@ -126,7 +126,7 @@ pub mod guide;
 /// What applications import: `use faststate::prelude::*`.
 pub mod prelude {
     pub use faststate_core::{
-        Access, Action, Context, Elements, Event, Handle, ReactiveState, Registry, Rejection, Scene,
+        Access, Action, Context, Elements, Event, Handle, PrepareContext, ReactiveState, Registry, Rejection,
         StateConfig, StateRegistry, View, Viewer,
     };
 }

@@ -19,7 +19,7 @@ use bb8_redis::redis::{self, IntoConnectionInfo as _};
 use faststate::{
     Access, Broadcaster, Context, Event, Handle, Key, ReactiveState, Registry as _, Rejection, StateConfig,
     StateRegistry, Store, Version, Viewer,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
     topics::Follower,
 };
 use faststate_benches::{Column, Report};
@@ -288,9 +288,9 @@ impl Store for Stamps {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         let saving = self.inner.save(key, record, expect, receipt).await;
         *self.last.lock() = Some(Instant::now());
         saving

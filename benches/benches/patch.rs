@@ -13,7 +13,7 @@ use std::{
 
 use faststate::{
     Key, Scope, Version,
-    internal::{Image, Nest},
+    internal::{EncodedFields, SignalPath},
 };
 use faststate_benches::{Column, Report, Settings, bench};
 use rustix::time::{ClockId, clock_gettime};
@@ -98,9 +98,9 @@ fn compare(
     after: &impl Serialize,
 ) -> io::Result<()> {
     let key = Key::new("board", Scope::Global, None, None).map_err(io::Error::other)?;
-    let (nest, version) = (Nest::of(&key, None), Version::start());
-    let image = |state| Image::of(state).map_err(io::Error::other);
-    let (old, new) = (image(before)?, Image::of(after).map_err(io::Error::other)?);
+    let (nest, version) = (SignalPath::of(&key, None), Version::start());
+    let image = |state| EncodedFields::of(state).map_err(io::Error::other);
+    let (old, new) = (image(before)?, EncodedFields::of(after).map_err(io::Error::other)?);
     let old_value = serde_json::to_value(before)?;
     let new_value = serde_json::to_value(after)?;
 
@@ -110,8 +110,8 @@ fn compare(
         report.push(
             "FastState",
             &[
-                micros(|| Image::of(black_box(after)).map(|new| nest.change(&old, &new, version))),
-                micros(|| Image::of(black_box(after))),
+                micros(|| EncodedFields::of(black_box(after)).map(|new| nest.change(&old, &new, version))),
+                micros(|| EncodedFields::of(black_box(after))),
                 micros(|| nest.snapshot(black_box(&new), version)),
             ],
         );

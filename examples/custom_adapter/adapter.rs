@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use faststate::{
     BoxError,
-    endpoint::{Endpoint, Page, Problem, ReplyBody, Visit},
+    endpoint::{Endpoint, Page, Problem, ReplyBody, RequestPage},
 };
 use http_body_util::{Either, Full};
 use hyper::{
@@ -96,13 +96,13 @@ where
     async fn answer(self, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
         // For pages that ask where their visitor is.
         request.extensions_mut().insert(peer);
-        if self.endpoint.answers(request.uri().path()) {
+        if self.endpoint.handles(request.uri().path()) {
             return self.endpoint.respond(request, Some(peer)).await.map(Either::Left);
         }
         if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
             return refusal.map(Either::Left);
         }
-        let (visit, (head, body)) = (Visit::new(self.endpoint), request.into_parts());
+        let (visit, (head, body)) = (RequestPage::new(self.endpoint), request.into_parts());
         let shown = async {
             let page = visit.page(&head).await?;
             (self.pages)(page, Request::from_parts(head, body)).await

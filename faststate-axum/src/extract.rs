@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref};
 
 use axum::extract::FromRequestParts;
 use faststate_core::{ReactiveState, Snapshot};
-use faststate_http::endpoint::{self, Visit};
+use faststate_http::endpoint::{self, RequestPage};
 use http::request::Parts;
 
 use crate::PageError;
@@ -74,7 +74,7 @@ impl<S: ReactiveState, R: Send + Sync> FromRequestParts<R> for Current<S> {
 }
 
 async fn page(parts: &Parts) -> Result<Page, PageError> {
-    let Some(visit) = parts.extensions.get::<Visit>() else {
+    let Some(visit) = parts.extensions.get::<RequestPage>() else {
         return Err(
             "no page here: put the layer `FastState::pages()` around this route, or use `FastState::serve`"
                 .into(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{body::Body, extract::Request, response::Response};
-use faststate_http::endpoint::{Endpoint, Visit};
+use faststate_http::endpoint::{Endpoint, RequestPage};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -55,7 +55,7 @@ where
         if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
             return Box::pin(async move { Ok(refusal.map(Body::new)) });
         }
-        let visit = Visit::new(self.endpoint.clone());
+        let visit = RequestPage::new(self.endpoint.clone());
         request.extensions_mut().insert(visit.clone());
         let answering = self.inner.call(request);
         Box::pin(async move {

@@ -16,7 +16,7 @@ use http::StatusCode;
 use tower_service::Service as _;
 
 fn site() -> FastState {
-    FastState::over(fixture::endpoint(fixture::registry().unwrap()))
+    FastState::from_endpoint(fixture::endpoint(fixture::registry().unwrap()))
 }
 
 async fn ask(router: &Router, method: &str, path: &str) -> (Response, String) {

@@ -144,7 +144,7 @@ impl Action {
 
     /// For a page that does not follow the state: the reply carries the state's signals.
     #[must_use]
-    pub const fn replying(mut self) -> Self {
+    pub const fn with_reply(mut self) -> Self {
         self.follows = false;
         self
     }

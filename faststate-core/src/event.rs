@@ -3,8 +3,8 @@
 mod context;
 mod environment;
 mod id;
+mod prepare_context;
 mod reply;
-mod scene;
 
 use std::future::Future;
 
@@ -16,8 +16,8 @@ pub(crate) use self::environment::{Environment, Resources};
 pub use self::{
     context::Context,
     id::{EventId, EventIdError},
+    prepare_context::PrepareContext,
     reply::{Reply, ReplyClosed},
-    scene::Scene,
 };
 use crate::{Action, ReactiveState, Rejection, Viewer};
 
@@ -92,7 +92,7 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     ///
     /// # Errors
     /// A refusal; nothing has changed.
-    fn prepare(&mut self, scene: &Scene) -> impl Future<Output = Result<(), Rejection>> + Send {
+    fn prepare(&mut self, scene: &PrepareContext) -> impl Future<Output = Result<(), Rejection>> + Send {
         let _ = scene;
         async { Ok(()) }
     }

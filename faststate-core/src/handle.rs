@@ -4,7 +4,7 @@ use std::{any::TypeId, fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
 use crate::{
     Error, Event, EventId, Key, ReactiveState, Registry, Rejection, Version, Viewer,
-    registry::{Attempt, Job, Outcome, Part, Update},
+    registry::{Job, Mutation, Outcome, Part, Update},
 };
 
 /// Typed access to one instance, for application code, background work and tests.
@@ -119,7 +119,7 @@ impl<S: ReactiveState> Handle<S> {
 
     async fn run(
         &self,
-        attempt: Box<dyn Attempt<S>>,
+        attempt: Box<dyn Mutation<S>>,
         viewer: Viewer,
         id: Option<EventId>,
     ) -> Result<Outcome, Error> {

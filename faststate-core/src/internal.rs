@@ -4,9 +4,10 @@
 pub use crate::metrics::{Exposition, Kind};
 pub use crate::{
     action::IN_ORDER,
+    clock::follow_tokio_time,
     key::{check_name, segment},
     metrics::Count,
-    patch::{Difference, Image, ImageError, differences, merge},
+    patch::{Difference, EncodeError, EncodedFields, json_diff, merge},
     registry::{Caps, NewSession, NewSessions},
-    wire::{Frame, Nest, frame},
+    wire::{Frame, SignalPath, frame},
 };

@@ -32,7 +32,7 @@ pub mod wire;
 pub use action::Action;
 pub use broadcast::{Broadcaster, LocalBroadcaster};
 pub use elements::{Elements, Mode};
-pub use event::{Context, Event, EventId, EventIdError, Reply, ReplyClosed, Scene};
+pub use event::{Context, Event, EventId, EventIdError, PrepareContext, Reply, ReplyClosed};
 pub use handle::{Handle, Snapshot};
 pub use health::{Health, StoreHealth};
 pub use key::{Key, KeyError, Scope};

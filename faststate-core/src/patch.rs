@@ -1,19 +1,19 @@
 //! A state as encoded fields, the difference between two, and how a browser merges it.
 
-mod difference;
-mod differences;
+mod diff;
 mod encode;
-mod image;
+mod encoded_fields;
 mod itself;
+mod json_diff;
 mod merge;
 
 pub(crate) use self::{
-    difference::{Change, Remains, difference},
-    image::{MORE, ROOM, Stored},
+    diff::{Change, Residue, diff},
+    encoded_fields::{MORE, ROOM, Stored},
 };
 pub use self::{
-    differences::{Difference, differences},
-    image::{Image, ImageError},
+    encoded_fields::{EncodeError, EncodedFields},
+    json_diff::{Difference, json_diff},
     merge::merge,
 };
 

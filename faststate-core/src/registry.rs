@@ -14,6 +14,7 @@ mod error;
 mod follow;
 mod instance;
 mod look;
+mod maintenance_gate;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod migration;
@@ -21,7 +22,6 @@ mod mistakes;
 mod new_sessions;
 mod nodes;
 mod presence;
-mod read_only;
 mod reload;
 mod run;
 mod shared;
@@ -45,22 +45,22 @@ use std::{
 
 use async_trait::async_trait;
 
-pub(crate) use self::attempt::{Attempt, Update};
+pub(crate) use self::attempt::{Mutation, Update};
 #[cfg(feature = "inspector")]
-pub use self::watch::{Seen, Watcher};
+pub use self::watch::{EventObserver, EventTrace};
 pub use self::{
     access::Access,
     audience::Audience,
     builder::{RegistryBuilder, StateBuilder},
     call::{
-        Answer, Call, Job, Outcome, Reading, ReplyPieces, ReplyView, Route, TopicName, TopicNameError,
-        Visible,
+        Applied, Call, Job, Outcome, Rendered, ReplyStream, ReplyView, Route, StateSnapshot, TopicName,
+        TopicNameError,
     },
     config::StateConfig,
     error::{BuildError, Error},
+    maintenance_gate::MaintenanceGate,
     mistakes::Part,
     new_sessions::{Caps, NewSession, NewSessions},
-    read_only::ReadOnly,
     state_registry::StateRegistry,
 };
 use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
@@ -68,7 +68,7 @@ use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
 /// What adapters, handles and application code ask of the engine.
 ///
 /// Object-safe: an `Arc<dyn Registry>` is all that the endpoint and [`Handle`](crate::Handle) know. [`StateRegistry`] is
-/// the engine; whoever implements the trait wraps another registry, as [`ReadOnly`] does, and passes on what it does
+/// the engine; whoever implements the trait wraps another registry, as [`MaintenanceGate`] does, and passes on what it does
 /// not change.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
@@ -112,12 +112,12 @@ pub trait Registry: Send + Sync + 'static {
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
 
     /// The present state of an instance, loaded if it is not in memory. Where the store does not answer, it
-    /// is what this node remembers, and marked as [stale](Reading::stale) (law 13).
+    /// is what this node remembers, and marked as [stale](StateSnapshot::stale) (law 13).
     ///
     /// # Errors
     /// [`Error::Unknown`] for a record that does not exist, [`Error::Busy`] at the cap,
     /// [`Error::Unavailable`] when the store does not answer and nothing is remembered.
-    async fn read(&self, key: &Key) -> Result<Reading, Error>;
+    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error>;
 
     /// Deletes an instance: its followers see the default under a new epoch. No access checks.
     ///
@@ -132,7 +132,7 @@ pub trait Registry: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`read`](Self::read); [`Error::Unknown`] also when access is refused or the view is unknown.
-    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error>;
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error>;
 
     /// Joins a topic: nothing, the frames after `cursor`, or a snapshot, and frames from then on.
     ///
@@ -172,8 +172,8 @@ pub trait Registry: Send + Sync + 'static {
     /// [`Error::Unavailable`] if the other nodes have not been told yet within the deadline.
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error>;
 
-    /// Has a gatekeeper told of revocations, here or on another node, for as long as it lives.
-    fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>);
+    /// Has a revoker told of revocations, here or on another node, for as long as it lives.
+    fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>);
 
     /// The table of sessions whose cookie has not come back, which an endpoint adds its new ones to: it bounds what
     /// they hold.
@@ -203,7 +203,7 @@ pub trait Registry: Send + Sync + 'static {
     ///
     /// Nothing, unless it is implemented: what wraps a registry passes it on.
     #[cfg(feature = "inspector")]
-    fn watch(&self, watcher: Weak<dyn Watcher>) {
+    fn watch(&self, watcher: Weak<dyn EventObserver>) {
         drop(watcher);
     }
 
@@ -224,10 +224,10 @@ pub trait Registry: Send + Sync + 'static {
 }
 
 /// What holds open streams, and closes them when it is told: an endpoint.
-pub trait Gatekeeper: Send + Sync + 'static {
+pub trait StreamRevoker: Send + Sync + 'static {
     /// Ends the streams that the revocation concerns. Must not block.
-    fn revoked(&self, revocation: &Revocation);
+    fn revoke(&self, revocation: &Revocation);
 
     /// Revocations may have been missed: each stream's access is to be checked soon. Must not block.
-    fn doubt(&self);
+    fn recheck_soon(&self);
 }

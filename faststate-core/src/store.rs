@@ -1,7 +1,7 @@
 //! Where states are saved.
 
 mod cached;
-mod guarded;
+mod circuit_breaker;
 mod memory;
 mod queue;
 mod write_behind;
@@ -15,9 +15,9 @@ use sha2::{Digest as _, Sha256};
 use self::cached::Unclaimed;
 pub use self::{
     cached::Cached,
-    guarded::{Guarded, Resting},
+    circuit_breaker::{CircuitBreaker, CircuitOpen},
     memory::MemoryStore,
-    queue::{Lanes, Queue, Waiting},
+    queue::{Queue, Shards, Waiting},
     write_behind::WriteBehind,
 };
 use crate::{BoxError, EventId, Key, Version, Viewer};
@@ -35,7 +35,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 ///    succeeds (law 2).
 /// 2. A record and its receipt are saved together or not at all (law 3). A save may keep version and data, for its
 ///    receipt alone.
-/// 3. A save whose receipt is already there changes nothing and says [`Saving::Duplicate`], whatever
+/// 3. A save whose receipt is already there changes nothing and says [`SaveOutcome::Duplicate`], whatever
 ///    version it expects.
 /// 4. What a durable store has acknowledged is there after `kill -9` (law 1).
 /// 5. A record is gone once its time to live has passed by the store's clock: `load` no longer gives
@@ -72,9 +72,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError>;
+    ) -> Result<SaveOutcome, StoreError>;
 
     /// Deletes the record if it still is at this version; says whether it did.
     ///
@@ -141,9 +141,9 @@ impl<T: Store + ?Sized> Store for Arc<T> {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         (**self).save(key, record, expect, receipt).await
     }
 
@@ -221,7 +221,7 @@ pub struct Loaded {
 
 /// What a save expects to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Expect {
+pub enum Precondition {
     /// No record.
     Absent,
     /// A record at exactly this version.
@@ -230,7 +230,7 @@ pub enum Expect {
 
 /// What became of a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Saving {
+pub enum SaveOutcome {
     /// Record and receipt are saved.
     Saved,
     /// Something else was found than expected; nothing changed.
@@ -277,7 +277,7 @@ impl Receipt {
 
     /// A receipt that no caller knows: it serves the engine's own retries.
     #[must_use]
-    pub fn minted() -> Self {
+    pub fn internal() -> Self {
         Self { digest: rand::random(), minted: true }
     }
 
@@ -290,7 +290,7 @@ impl Receipt {
     /// Whether the engine minted it: kept for [`lifetime`](Self::lifetime) only, and not at all by a
     /// store whose outcomes are never unknown.
     #[must_use]
-    pub const fn is_minted(&self) -> bool {
+    pub const fn is_internal(&self) -> bool {
         self.minted
     }
 
@@ -353,6 +353,6 @@ impl StoreError {
 
     /// Whether the call did not reach the store, because it rests.
     pub(crate) fn is_resting(&self) -> bool {
-        matches!(self, Self::Unavailable(error) if error.is::<Resting>())
+        matches!(self, Self::Unavailable(error) if error.is::<CircuitOpen>())
     }
 }

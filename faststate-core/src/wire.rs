@@ -1,16 +1,16 @@
 //! Datastar 1.0.4 on the wire: frames, attributes, input.
 
 mod attribute;
-mod convert;
+mod coerce;
+mod decode_event;
 mod events;
 #[doc(hidden)]
 pub mod frame;
 mod input;
-mod lenient;
-mod strict;
+mod parse_json;
 
 #[doc(hidden)]
-pub use self::frame::{Frame, Nest};
+pub use self::frame::{Frame, SignalPath};
 pub use self::{
     attribute::attribute,
     input::{Decoded, Input, InputError},

@@ -239,7 +239,7 @@ mod tests {
         sync::{Mutex, PoisonError},
     };
 
-    use faststate::{BoxError, EventId, MemoryStore, registry::Answer};
+    use faststate::{BoxError, EventId, MemoryStore, registry::Applied};
 
     use super::*;
 
@@ -287,7 +287,7 @@ mod tests {
         let login = registry.handle::<Login>(&viewer, None)?;
         assert_eq!(
             login.send_as(LogOut {}, viewer.clone(), EventId::random()).await?.answer,
-            Answer::Unchanged
+            Applied::Unchanged
         );
         // Who was signed in does: the session's streams have to end.
         login.update(|login| set(login, "alice")).await?;

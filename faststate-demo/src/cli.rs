@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
-use faststate::endpoint::{Limits, Readers, Secret, SecretError};
+use faststate::endpoint::{Limits, OperatorAccess, Secret, SecretError};
 
 use crate::{broadcast, store::Address, web::Adapter};
 
@@ -100,8 +100,8 @@ impl Options {
     }
 
     /// Who may read the inspector and the metrics.
-    pub(crate) fn readers(&self) -> Readers {
-        let local = Readers::loopback();
+    pub(crate) fn readers(&self) -> OperatorAccess {
+        let local = OperatorAccess::loopback();
         match &self.token {
             Some(token) => local.with_token(token),
             None => local,
@@ -123,7 +123,7 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 fn secret(text: &str) -> Result<Secret, SecretError> {
     let mut secrets = text.split(',').map(Secret::from_hex);
     let first = secrets.next().unwrap_or(Err(SecretError::Short))?;
-    secrets.try_fold(first, |secret, other| Ok(secret.or(other?)))
+    secrets.try_fold(first, |secret, other| Ok(secret.accepting(other?)))
 }
 
 fn limit(text: &str) -> Result<usize, &'static str> {

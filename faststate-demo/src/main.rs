@@ -41,7 +41,7 @@ use faststate::{
     BoxError, Broadcaster, Error, SessionId, Store,
     endpoint::{Bundle, BundleError, Endpoint, Secret},
     prelude::*,
-    registry::ReadOnly,
+    registry::MaintenanceGate,
 };
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -126,8 +126,8 @@ fn site(registry: Arc<StateRegistry>) -> Result<Endpoint, Error> {
     let settings = registry.global::<admin::Settings>()?;
     let registry: Arc<dyn Registry> = registry;
     let known = Arc::clone(&registry);
-    let gate = ReadOnly::new(registry, "maintenance is going on: nothing can be changed right now")
-        .by(settings, admin::Settings::refuse);
+    let gate = MaintenanceGate::new(registry, "maintenance is going on: nothing can be changed right now")
+        .when(settings, admin::Settings::refuse);
     Ok(Endpoint::new(Arc::new(gate)).problem_view(problem::Notice).identity(move |head| {
         let session = head.extensions.get::<SessionId>().copied();
         account::identify(Arc::clone(&known), session, account::hinted(head))

@@ -74,7 +74,7 @@ impl ReactiveState for Status {
 /// Who looks from this node, as the engine tells; the other end is [`keep`]'s.
 pub(crate) fn register(builder: RegistryBuilder, watched: watch::Sender<usize>) -> RegistryBuilder {
     // Each node shows its own figures.
-    builder.state::<Status>(StateConfig::global().access(Access::public()).each_node(), |state| {
+    builder.state::<Status>(StateConfig::global().access(Access::public()).node_local(), |state| {
         state.view(Nodes).presence(move |followers| {
             watched.send_replace(followers);
             Watched {}

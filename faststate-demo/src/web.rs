@@ -63,9 +63,9 @@ impl Adapter {
     pub(crate) fn app(self, site: Endpoint, policy: Policy) -> Option<App> {
         match self {
             #[cfg(feature = "salvo")]
-            Self::Salvo => Some(faststate::salvo::FastState::over(site).app(salvo::pages(policy))),
+            Self::Salvo => Some(faststate::salvo::FastState::from_endpoint(site).app(salvo::pages(policy))),
             #[cfg(feature = "axum")]
-            Self::Axum => Some(faststate::axum::FastState::over(site).app(axum::pages(policy))),
+            Self::Axum => Some(faststate::axum::FastState::from_endpoint(site).app(axum::pages(policy))),
             #[cfg(feature = "hyper")]
             Self::Hyper => None,
         }

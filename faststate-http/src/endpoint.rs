@@ -5,13 +5,13 @@
 //! ```
 //!
 //! This module knows no web framework. An adapter passes requests to [`Endpoint::respond`], bodies on as
-//! they are, gives pages their [`Page`] (by [`Visit`]), and on shutdown waits for [`Endpoint::drain`].
+//! they are, gives pages their [`Page`] (by [`RequestPage`]), and on shutdown waits for [`Endpoint::drain`].
 
 mod bundle;
+mod connections;
 mod error_page;
 mod event;
 mod field_errors;
-mod follow;
 mod guard;
 mod head_copy;
 mod health;
@@ -24,17 +24,17 @@ mod log_limit;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod nest;
+mod open_stream;
+#[cfg(any(feature = "metrics", feature = "inspector"))]
+mod operator_access;
 mod page;
 mod problem;
-#[cfg(any(feature = "metrics", feature = "inspector"))]
-mod readers;
 mod reply;
+mod request_identity;
+mod request_page;
 mod route;
 mod session;
-mod stream;
-mod streams;
-mod visit;
-mod visitor;
+mod stream_body;
 
 use std::{
     borrow::Cow,
@@ -50,7 +50,7 @@ use http_body::Body;
 use tracing::Instrument as _;
 
 #[cfg(any(feature = "metrics", feature = "inspector"))]
-pub use self::readers::{Asking, Readers};
+pub use self::operator_access::{AccessRequest, OperatorAccess};
 pub use self::{
     bundle::{Bundle, BundleError, DATASTAR_CDN, DATASTAR_INTEGRITY, DATASTAR_SHA256},
     identity::{Identity, IntoIdentity},
@@ -58,18 +58,18 @@ pub use self::{
     page::Page,
     problem::{Notice, Problem, ProblemView},
     reply::ReplyBody,
+    request_identity::RequestIdentity,
+    request_page::RequestPage,
     session::{Secret, SecretError},
-    visit::Visit,
-    visitor::Visitor,
 };
 use self::{
+    connections::Streams,
     event::Target,
     health::Figures,
     hosts::Hosts,
     identity::Identify,
     route::{Found, Routes},
     session::{Carried, Cookie, Listening, Second},
-    streams::Streams,
 };
 #[cfg(feature = "server")]
 use faststate_core::{BoxError, Error, Registry, Revocation, Viewer, internal::NewSessions, registry::Part};
@@ -110,7 +110,7 @@ struct Settings {
     /// Whether responses say in their extensions what they are about: for tests.
     annotates: bool,
     #[cfg(feature = "metrics")]
-    metrics: Option<Readers>,
+    metrics: Option<OperatorAccess>,
     #[cfg(feature = "inspector")]
     inspector: Option<inspector::Inspector>,
 }
@@ -137,8 +137,8 @@ impl Endpoint {
             inspector: None,
         };
         let streams = Arc::<Streams>::default();
-        let gatekeeper = Arc::downgrade(&streams);
-        registry.guard(gatekeeper);
+        let revoker = Arc::downgrade(&streams);
+        registry.register_revoker(revoker);
         Self {
             routes: Arc::new(Routes::new(registry.routes())),
             new_sessions: registry.new_sessions(),
@@ -248,7 +248,7 @@ impl Endpoint {
     /// by a browser.
     #[cfg(feature = "metrics")]
     #[must_use]
-    pub fn metrics(self, readers: Readers) -> Self {
+    pub fn metrics(self, readers: OperatorAccess) -> Self {
         self.with(|settings| settings.metrics = Some(readers))
     }
 
@@ -259,7 +259,7 @@ impl Endpoint {
     /// Call it inside a tokio runtime; without one there is no inspector, and the log says so.
     #[cfg(feature = "inspector")]
     #[must_use]
-    pub fn inspector(self, readers: Readers) -> Self {
+    pub fn inspector(self, readers: OperatorAccess) -> Self {
         match inspector::Inspector::of(&self, readers) {
             Ok(inspector) => self.with(|settings| settings.inspector = Some(inspector)),
             Err(error) => {
@@ -271,7 +271,7 @@ impl Endpoint {
 
     /// Whether [`respond`](Self::respond) has an answer for this path, whatever the method.
     #[must_use]
-    pub fn answers(&self, path: &str) -> bool {
+    pub fn handles(&self, path: &str) -> bool {
         self.routes.knows(path)
     }
 
@@ -312,7 +312,8 @@ impl Endpoint {
             }
             // What is rarer than events is in a box: this future is no larger for it.
             Found::Stream => {
-                Box::pin(stream::open(self, parts, peer).instrument(tracing::debug_span!("stream"))).await
+                Box::pin(open_stream::open(self, parts, peer).instrument(tracing::debug_span!("stream")))
+                    .await
             }
             Found::Health => Box::pin(health::answer(self)).await,
             Found::Bundle => {
@@ -349,15 +350,15 @@ impl Endpoint {
         }
     }
 
-    /// Who a request comes from, for application code outside pages. [Mark](Visitor::mark) the answer.
+    /// Who a request comes from, for application code outside pages. [Mark](RequestIdentity::mark) the answer.
     ///
     /// # Errors
     /// The identity closure's, or [`Error::TimedOut`] when it takes over 2 s; [`Error::Host`] for a host that is not
     /// among [`hosts`](Self::hosts); [`Error::Busy`] for more new sessions than one address may begin at a time.
-    pub async fn visitor(&self, parts: &Parts) -> Result<Visitor, Error> {
+    pub async fn visitor(&self, parts: &Parts) -> Result<RequestIdentity, Error> {
         self.check_host(&parts.headers, &parts.uri)?;
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-        Visitor::of(self, parts, self.carried(parts), self.address(&parts.headers, peer)).await
+        RequestIdentity::of(self, parts, self.carried(parts), self.address(&parts.headers, peer)).await
     }
 
     /// The page that answers this request. [Mark](Page::mark) the answer.
@@ -452,7 +453,13 @@ impl Endpoint {
                 }
             }
         });
-        endpoint.with(|settings| settings.annotates = true)
+        endpoint.with(|settings| {
+            settings.annotates = true;
+            #[cfg(feature = "inspector")]
+            if let Some(inspector) = &mut settings.inspector {
+                inspector.annotate();
+            }
+        })
     }
 
     /// The response, with what it is about among its extensions if this is the endpoint of a test.

@@ -10,6 +10,7 @@
 
 mod body;
 mod connection;
+mod detached_stream;
 mod fast_state;
 mod framework;
 mod linger;
@@ -18,7 +19,6 @@ mod places;
 mod refusal;
 mod run;
 mod socket;
-mod stream;
 
 pub use self::{
     body::RequestBody,

@@ -59,7 +59,7 @@ fn law_06_idle_stream_with_identity_takes_at_most_4_kib() {
         runtime.block_on(async {
             let limits = Limits::default().with_streams_per_address(0).with_streams_per_session(0);
             let endpoint = fixture::endpoint(fixture::registry().unwrap()).limits(limits);
-            let site = FastState::over(endpoint.heartbeat(Duration::ZERO));
+            let site = FastState::from_endpoint(endpoint.heartbeat(Duration::ZERO));
             site.serve_until(listener, (), std::future::pending()).await.unwrap();
         });
     });

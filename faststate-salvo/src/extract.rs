@@ -3,7 +3,7 @@
 use std::{fmt, ops::Deref};
 
 use faststate_core::{ReactiveState, Snapshot};
-use faststate_http::endpoint::{self, Visit};
+use faststate_http::endpoint::{self, RequestPage};
 use salvo::{Depot, Extractible, Request, extract::Metadata};
 
 use crate::{PageError, routes::parts};
@@ -82,7 +82,7 @@ impl<'ex, S: ReactiveState> Extractible<'ex> for Current<S> {
 }
 
 async fn page(request: &Request, depot: &Depot) -> Result<Page, PageError> {
-    let Ok(visit) = depot.get_typed::<Visit>() else {
+    let Ok(visit) = depot.get_typed::<RequestPage>() else {
         return Err("no page here: hang `FastState::pages()` on this route, or use `FastState::serve`".into());
     };
     Ok(Page(visit.page(&parts(request)).await?))

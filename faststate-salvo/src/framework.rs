@@ -29,7 +29,7 @@ impl Framework for Salvo {
     fn router(endpoint: Endpoint) -> Router {
         let answering = endpoint.clone();
         // Paths go to the endpoint as they came: Salvo would decode ids first.
-        Router::with_filter_fn(move |request, _| answering.answers(request.uri().path()))
+        Router::with_filter_fn(move |request, _| answering.handles(request.uri().path()))
             .path("{**faststate}")
             .goal(Routes::new(endpoint))
     }

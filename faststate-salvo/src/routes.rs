@@ -1,6 +1,6 @@
 //! Salvo's requests and responses, translated.
 
-use faststate_http::endpoint::{Endpoint, ReplyBody, Visit};
+use faststate_http::endpoint::{Endpoint, ReplyBody, RequestPage};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -58,7 +58,7 @@ impl Handler for Pages {
             control.skip_rest();
             return;
         }
-        let visit = Visit::new(self.endpoint.clone());
+        let visit = RequestPage::new(self.endpoint.clone());
         depot.insert_typed(visit.clone());
         control.call_next(request, depot, response).await;
         visit.mark(response.headers_mut());

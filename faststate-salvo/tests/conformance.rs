@@ -36,7 +36,7 @@ fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let endpoint = fixture::endpoint(fixture::registry().unwrap());
-    let server = FastState::over(endpoint).drain_window(Duration::from_millis(500));
+    let server = FastState::from_endpoint(endpoint).drain_window(Duration::from_millis(500));
     let (stop, stopped) = oneshot::channel();
     let serving = tokio::spawn(server.serve_until(listener, pages(), async {
         let _ = stopped.await;
@@ -58,7 +58,7 @@ async fn the_router_keeps_the_same_promises() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let endpoint = fixture::endpoint(fixture::registry().unwrap());
-    let site = FastState::over(endpoint);
+    let site = FastState::from_endpoint(endpoint);
     let router = Router::new().push(site.router()).push(Router::new().hoop(site.pages()).push(pages()));
     tokio::spawn(Server::new(TcpAcceptor::try_from(listener).unwrap()).serve(router));
     adapter::all(address).await.unwrap();

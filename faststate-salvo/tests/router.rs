@@ -10,7 +10,7 @@ use salvo::{Request, Router, Writer, handler, writing::Text};
 async fn serve(router: Router) -> Client {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let site = FastState::over(fixture::endpoint(fixture::registry().unwrap()));
+    let site = FastState::from_endpoint(fixture::endpoint(fixture::registry().unwrap()));
     tokio::spawn(site.serve_until(listener, router, std::future::pending()));
     Client::new(address, "it answers")
 }

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use faststate_core::{
     Key, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 
 use crate::error::Error;
@@ -20,9 +20,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, Error>;
+    ) -> Result<SaveOutcome, Error>;
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error>;
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use faststate_core::{
     Key,
-    store::{Expect, Lanes, Queue, Receipt, Record, Saving, Waiting},
+    store::{Precondition, Queue, Receipt, Record, SaveOutcome, Shards, Waiting},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -21,19 +21,19 @@ const BYTES: usize = 1 << 20;
 pub(crate) struct Save {
     pub(crate) key: Key,
     pub(crate) record: Record,
-    pub(crate) expect: Expect,
+    pub(crate) expect: Precondition,
     pub(crate) receipt: Option<Receipt>,
     /// When its caller leaves.
     until: Instant,
 }
 
-type Outcome = Result<Saving, Error>;
+type Outcome = Result<SaveOutcome, Error>;
 
 /// What a server does with saves. A call that is dropped has done the whole of it or nothing.
 #[async_trait]
 pub(crate) trait Saves: Send + Sync + 'static {
     /// One, by itself.
-    async fn alone(&self, save: &Save) -> Result<Saving, Error>;
+    async fn alone(&self, save: &Save) -> Result<SaveOutcome, Error>;
 
     /// All in one transaction, each judged by what those before it have done. After an error nobody knows
     /// what became of any.
@@ -43,7 +43,7 @@ pub(crate) trait Saves: Send + Sync + 'static {
 /// What became of several saves.
 pub(crate) enum Together {
     /// This, of each, and it is committed.
-    Done(Vec<Saving>),
+    Done(Vec<SaveOutcome>),
     /// Nothing: one of them was in the way of all. Each may be tried by itself.
     Undone,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn start(server: Arc<impl Saves>, lanes: u32, settings: Settings) -> Self {
         let patience = settings.timeout;
-        let lanes = Lanes::new(lanes).with_calls(BATCH).with_bytes(BYTES);
+        let lanes = Shards::new(lanes).with_calls(BATCH).with_bytes(BYTES);
         let queue = Queue::start(
             lanes,
             |save: &Save| save.record.data.len(),
@@ -76,7 +76,7 @@ impl Group {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Outcome {
         let until = Instant::now() + self.patience;

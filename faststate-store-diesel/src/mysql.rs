@@ -14,7 +14,7 @@ use diesel::{
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _};
 use faststate_core::{
     Key, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 
 use self::connection::Opener;
@@ -110,9 +110,9 @@ impl Backend for Mysql {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, Error> {
+    ) -> Result<SaveOutcome, Error> {
         let (bytes, most) = (record.data.len(), self.server.longest);
         if bytes > most {
             return Err(Error::TooLarge { bytes, most });
@@ -150,7 +150,7 @@ impl Backend for Mysql {
 #[async_trait]
 impl Saves for Server {
     /// Four round trips (begin, record, receipt, commit), or one without a receipt.
-    async fn alone(&self, save: &Save) -> Result<Saving, Error> {
+    async fn alone(&self, save: &Save) -> Result<SaveOutcome, Error> {
         loop {
             let mut lease = self.pool.lease().await?;
             let outcome = saving::alone(lease.connection(), save).await;

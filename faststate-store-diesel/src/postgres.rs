@@ -19,7 +19,7 @@ use diesel_async::{
 };
 use faststate_core::{
     Key, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 use futures::future::{join, join_all};
 
@@ -109,9 +109,9 @@ impl Backend for Postgres {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, Error> {
+    ) -> Result<SaveOutcome, Error> {
         self.saves.save(key, record, expect, receipt).await
     }
 
@@ -144,11 +144,13 @@ impl Backend for Postgres {
 
 #[async_trait]
 impl Saves for Server {
-    async fn alone(&self, save: &Save) -> Result<Saving, Error> {
+    async fn alone(&self, save: &Save) -> Result<SaveOutcome, Error> {
         let mut lease = self.pool.lease().await?;
         let outcome = match put(&*lease.connection(), save).await {
             // The receipt came in meanwhile, and refused to be overwritten: nothing is saved.
-            Err(DieselError::DatabaseError(DatabaseErrorKind::NotNullViolation, _)) => Ok(Saving::Duplicate),
+            Err(DieselError::DatabaseError(DatabaseErrorKind::NotNullViolation, _)) => {
+                Ok(SaveOutcome::Duplicate)
+            }
             outcome => outcome.map_err(Error::from),
         };
         lease.end(outcome, is_answer)
@@ -185,7 +187,7 @@ impl Saves for Server {
 }
 
 /// Record and receipt in one statement, read to its end.
-async fn put(mut connection: &AsyncPgConnection, save: &Save) -> QueryResult<Saving> {
+async fn put(mut connection: &AsyncPgConnection, save: &Save) -> QueryResult<SaveOutcome> {
     let Save { key, record, expect, receipt, .. } = save;
     let [epoch, seq, nonce] = Stored::from(record.version).binds();
     let digest = Bind::MaybeBytes(receipt.as_ref().map(|receipt| &receipt.as_bytes()[..]));
@@ -201,8 +203,8 @@ async fn put(mut connection: &AsyncPgConnection, save: &Save) -> QueryResult<Sav
         Bind::Bytes(key.as_str().as_bytes()),
     ];
     let text = match expect {
-        Expect::Absent => sql::SAVE_ABSENT,
-        Expect::Version(version) => {
+        Precondition::Absent => sql::SAVE_ABSENT,
+        Precondition::Version(version) => {
             binds.extend(Stored::from(*version).binds());
             sql::SAVE_VERSION
         }
@@ -210,9 +212,9 @@ async fn put(mut connection: &AsyncPgConnection, save: &Save) -> QueryResult<Sav
     binds.extend([digest, kept, digest]);
     let statement = Statement::<BigInt>::returning(text, &binds);
     Ok(match statement.load::<i64>(&mut connection).await.and_then(only)? {
-        0 => Saving::Conflict,
-        1 => Saving::Saved,
-        _ => Saving::Duplicate,
+        0 => SaveOutcome::Conflict,
+        1 => SaveOutcome::Saved,
+        _ => SaveOutcome::Duplicate,
     })
 }
 

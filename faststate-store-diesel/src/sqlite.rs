@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use diesel::sqlite::SqliteConnection;
 use faststate_core::{
     Key, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 
 use self::{connection::Opener, worker::Worker};
@@ -88,9 +88,9 @@ impl Backend for Sqlite {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, Error> {
+    ) -> Result<SaveOutcome, Error> {
         let (key, record, receipt) = (key.clone(), record.clone(), receipt.copied());
         self.writer
             .run(move |sqlite, now| tables::save(sqlite, now, &key, &record, expect, receipt.as_ref()))

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use faststate_core::{
     Key, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
 use crate::{backend::Backend, error::Error};
@@ -55,9 +55,9 @@ impl Store for DieselStore {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
         Ok(self.in_time(self.backend.save(key, record, expect, receipt)).await?)
     }

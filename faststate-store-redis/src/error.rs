@@ -17,7 +17,7 @@ pub(crate) enum Problem {
     #[error("Redis {why}")]
     Full { why: &'static str, source: RedisError },
     #[error("Redis gave an answer of another kind")]
-    Answer(#[source] ParsingError),
+    Applied(#[source] ParsingError),
     #[error("there was no answer within {0:?}")]
     Late(Duration),
     #[error("the store's task has ended with its runtime")]
@@ -42,7 +42,7 @@ impl From<Problem> for StoreError {
             }
             Problem::Full { .. } => return Self::Full(problem.into()),
             Problem::Connection { source, .. } => source.as_ref().is_some_and(is_of_config),
-            Problem::Answer(_) => true,
+            Problem::Applied(_) => true,
             Problem::Late(_) | Problem::Ended => false,
         };
         if permanent { Self::Refused(problem.into()) } else { Self::Unavailable(problem.into()) }

@@ -6,7 +6,7 @@ use bb8_redis::redis::{Cmd, FromRedisValue as _, ParsingError, Pipeline, RedisRe
 use bytes::Bytes;
 use faststate_core::{
     Key, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
 use crate::{error::Problem, keys::Prefix};
@@ -81,15 +81,15 @@ impl Order {
         prefix: &Prefix,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Self {
         Self::Save {
             record: prefix.record(key),
             receipt: receipt.map(|receipt| (prefix.receipt(key, receipt), receipt.lifetime())),
             expect: match expect {
-                Expect::Absent => String::new(),
-                Expect::Version(version) => beginning(version),
+                Precondition::Absent => String::new(),
+                Precondition::Version(version) => beginning(version),
             },
             value: write(record),
             ttl: record.ttl,
@@ -149,7 +149,7 @@ impl Order {
 /// What `load` answered.
 pub(crate) fn loaded(key: &Key, answer: Value) -> Result<Loaded, StoreError> {
     let (value, left, receipt) =
-        <(Option<Vec<u8>>, i64, bool)>::from_redis_value(answer).map_err(Problem::Answer)?;
+        <(Option<Vec<u8>>, i64, bool)>::from_redis_value(answer).map_err(Problem::Applied)?;
     let record = value.map(|value| {
         let record = read(&value.into()).ok_or_else(|| StoreError::Corrupt {
             key: key.clone(),
@@ -161,12 +161,12 @@ pub(crate) fn loaded(key: &Key, answer: Value) -> Result<Loaded, StoreError> {
 }
 
 /// What `save` answered.
-pub(crate) fn saving(answer: Value) -> Result<Saving, StoreError> {
+pub(crate) fn saving(answer: Value) -> Result<SaveOutcome, StoreError> {
     match number(answer)? {
-        0 => Ok(Saving::Saved),
-        1 => Ok(Saving::Conflict),
-        2 => Ok(Saving::Duplicate),
-        other => Err(Problem::Answer(ParsingError::from(format!("the script gave {other}"))).into()),
+        0 => Ok(SaveOutcome::Saved),
+        1 => Ok(SaveOutcome::Conflict),
+        2 => Ok(SaveOutcome::Duplicate),
+        other => Err(Problem::Applied(ParsingError::from(format!("the script gave {other}"))).into()),
     }
 }
 
@@ -176,7 +176,7 @@ pub(crate) fn whether(answer: Value) -> Result<bool, StoreError> {
 }
 
 fn number(answer: Value) -> Result<i64, StoreError> {
-    Ok(i64::from_redis_value(answer).map_err(Problem::Answer)?)
+    Ok(i64::from_redis_value(answer).map_err(Problem::Applied)?)
 }
 
 /// Whether Redis has forgotten the script.

@@ -6,7 +6,7 @@ use bb8_redis::{
     bb8::Pool,
     redis::{Pipeline, RedisResult, Value},
 };
-use faststate_core::store::{self, Lanes, Waiting};
+use faststate_core::store::{self, Shards, Waiting};
 use tokio::time::timeout;
 
 use crate::{
@@ -36,7 +36,7 @@ impl Queue {
     /// Starts so many lanes, as many as the pool may have connections; they end with the queue.
     pub(crate) fn start(line: Line, pipelines: u32, patience: Duration) -> Self {
         let line = Arc::new(line);
-        let lanes = Lanes::new(pipelines).with_calls(CALLS).with_bytes(BYTES);
+        let lanes = Shards::new(pipelines).with_calls(CALLS).with_bytes(BYTES);
         let orders = store::Queue::start(lanes, Order::weight, move |calls| {
             let line = Arc::clone(&line);
             async move { line.send(calls).await }

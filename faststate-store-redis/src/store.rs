@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bb8_redis::redis::IntoConnectionInfo;
 use faststate_core::{
     Key, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
 use crate::{
@@ -59,9 +59,9 @@ impl Store for RedisStore {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
         order::saving(self.queue.ask(Order::save(&self.prefix, key, record, expect, receipt)).await?)
     }

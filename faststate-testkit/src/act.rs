@@ -62,7 +62,7 @@ impl Act {
             Kind::Event(action) => {
                 let topic = action.topic().parse().ok();
                 let follows = topic.is_some_and(|topic| topics.contains(&topic));
-                if follows { action.to_string() } else { action.replying().to_string() }
+                if follows { action.to_string() } else { action.with_reply().to_string() }
             }
         };
         let sending = Script::new(&text).action(page)?;

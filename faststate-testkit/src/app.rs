@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
-use faststate_core::Registry;
+use faststate_core::{Registry, internal::follow_tokio_time};
 use faststate_http::endpoint::Endpoint;
 use futures::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response};
@@ -32,6 +32,7 @@ impl App {
     /// it is with [`Browser::user`](super::Browser::user).
     #[must_use]
     pub fn of(endpoint: Endpoint) -> Self {
+        follow_tokio_time();
         Self { endpoint: endpoint.in_process(), render: None, nodes: Vec::new() }
     }
 

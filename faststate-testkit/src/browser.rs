@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use faststate_core::{
     Error, Version,
-    registry::{Answer, TopicName},
+    registry::{Applied, TopicName},
 };
 use faststate_http::endpoint::{Identity, Problem, ReplyBody};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -193,7 +193,7 @@ impl Browser {
     pub async fn repeat(&mut self, click: &Click) -> Sent {
         let response = self.respond(click).await;
         let (status, extensions) = (response.status(), response.extensions());
-        let (answer, problem) = (extensions.get::<Answer>().copied(), extensions.get::<Problem>().cloned());
+        let (answer, problem) = (extensions.get::<Applied>().copied(), extensions.get::<Problem>().cloned());
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let version = header("faststate-version").and_then(|version| version.parse::<Version>().ok());
         let content_type = header("content-type").unwrap_or_default().to_owned();
@@ -212,7 +212,7 @@ impl Browser {
     ///
     /// # Panics
     /// If the action cannot be read.
-    pub async fn lose(&mut self, act: impl Into<Act>) -> Click {
+    pub async fn send_and_drop_reply(&mut self, act: impl Into<Act>) -> Click {
         let click = self.prepare(act);
         drop(self.respond(&click).await);
         click
@@ -310,7 +310,7 @@ impl Browser {
     }
 
     async fn page_of(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
-        if !self.app.endpoint().answers(request.uri().path()) {
+        if !self.app.endpoint().handles(request.uri().path()) {
             return self.app.page(request).await;
         }
         let (head, body) = self.ask(request.map(Full::new)).await.into_parts();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use faststate_core::internal::{Difference, differences};
+use faststate_core::internal::{Difference, json_diff};
 use serde_json::Value;
 
 /// The longest value that is written out.
@@ -11,7 +11,7 @@ const LONGEST: usize = 200;
 /// One line for each path at which the two differ; a name that is missing is as good as `""`.
 pub(super) fn difference(expected: &Value, seen: &Value) -> String {
     let mut lines = String::new();
-    for Difference { path, before: expected, after: seen } in differences(expected, seen) {
+    for Difference { path, before: expected, after: seen } in json_diff(expected, seen) {
         let is_empty = |value: Option<&Value>| value.is_none_or(|value| value == "");
         if !(is_empty(expected) && is_empty(seen)) {
             let path = if path.is_empty() { "it" } else { &path };

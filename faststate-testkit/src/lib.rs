@@ -52,11 +52,12 @@
 //! - The endpoint is the application's own ([`App::of`]). On a framework `FastState::app` takes the router, too, and
 //!   whatever else renders pages gives them to [`App::pages`]: then there is [`Browser::visit`], [`Browser::click`] by what a button says, and
 //!   [`Browser::assert_text`].
-//! - [`Browser::lose`] sends an event whose answer never arrives, [`Browser::cut`] breaks a stream in the middle of
+//! - [`Browser::send_and_drop_reply`] sends an event whose answer never arrives, [`Browser::disconnect_mid_frame`] breaks a stream in the middle of
 //!   a frame.
 //! - A [`Cluster`] is several nodes in one process, over one store that [fails on demand](faults), with broadcasters
 //!   that lose and reorder.
-//! - Time is tokio's: with `#[tokio::test(start_paused = true)]` minutes pass at once.
+//! - Time is tokio's: with `#[tokio::test(start_paused = true)]` minutes pass at once. An [`App`] moves the dates of
+//!   events, too; a test without one calls [`follow_tokio_time`].
 //!
 //! Expressions are read as far as FastState writes them: literals, signals, actions. What a browser makes of
 //! any other is a browser's test.
@@ -77,6 +78,9 @@ pub mod sse;
 pub mod suites;
 
 pub(crate) use self::failure::ensure;
+#[doc(inline)]
+pub use faststate_core::internal::follow_tokio_time;
+
 pub use self::{
     act::{Act, Click},
     app::App,

@@ -4,8 +4,8 @@ mod document;
 
 use faststate_core::{
     Key, Version,
-    internal::{Nest, merge},
-    registry::Visible,
+    internal::{SignalPath, merge},
+    registry::Rendered,
 };
 use serde_json::{Map, Value};
 
@@ -49,7 +49,7 @@ impl Page {
     ///
     /// # Errors
     /// What is no JSON object, or no HTML.
-    pub fn showing(topics: &[Visible]) -> Result<Self, Failure> {
+    pub fn showing(topics: &[Rendered]) -> Result<Self, Failure> {
         let mut page = Self::new();
         for topic in topics {
             page.show(topic)?;
@@ -61,10 +61,10 @@ impl Page {
     ///
     /// # Errors
     /// What is no JSON object, or no HTML.
-    pub fn show(&mut self, topic: &Visible) -> Result<(), Failure> {
+    pub fn show(&mut self, topic: &Rendered) -> Result<(), Failure> {
         match topic {
-            Visible::Signals(signals) => self.merge(signals),
-            Visible::View(elements, cursor) => {
+            Rendered::Signals(signals) => self.merge(signals),
+            Rendered::View(elements, cursor) => {
                 self.body.append(Dom::parse(elements.html())?);
                 self.merge(cursor)
             }
@@ -248,7 +248,7 @@ impl<'a> Arguments<'a> {
 
 /// Where the wire nests a topic's cursor. Taken from the wire, because it is its own choice.
 fn cursor_path(key: &Key, view: Option<&str>) -> Path {
-    let json = Nest::of(key, view).json(None, Some(Version::start()));
+    let json = SignalPath::of(key, view).json(None, Some(Version::start()));
     let mut found = Vec::new();
     if let Ok(Value::Object(object)) = serde_json::from_slice(&json) {
         let _ = find_cursors(&object, &mut Vec::new(), &mut found);

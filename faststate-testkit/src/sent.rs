@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use faststate_core::{Version, registry::Answer};
+use faststate_core::{Version, registry::Applied};
 use faststate_http::endpoint::Problem;
 use http::StatusCode;
 
@@ -13,7 +13,7 @@ use super::Click;
 pub struct Sent {
     pub(super) click: Click,
     pub(super) status: StatusCode,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<Applied>,
     pub(super) problem: Option<Problem>,
     pub(super) version: Option<Version>,
 }
@@ -25,7 +25,7 @@ impl Sent {
     /// If it did not.
     #[track_caller]
     pub fn assert_changed(self) -> Self {
-        self.assert_answer(Answer::Changed, "changed the state")
+        self.assert_answer(Applied::Changed, "changed the state")
     }
 
     /// It was accepted, and changed nothing.
@@ -34,7 +34,7 @@ impl Sent {
     /// If it was not.
     #[track_caller]
     pub fn assert_unchanged(self) -> Self {
-        self.assert_answer(Answer::Unchanged, "was accepted and changed nothing")
+        self.assert_answer(Applied::Unchanged, "was accepted and changed nothing")
     }
 
     /// It had been applied before.
@@ -43,7 +43,7 @@ impl Sent {
     /// If it had not.
     #[track_caller]
     pub fn assert_repeated(self) -> Self {
-        self.assert_answer(Answer::Repeated, "was a repeat")
+        self.assert_answer(Applied::Repeated, "was a repeat")
     }
 
     /// It was rejected, or its input was not understood, with a message beside this field; `""` for a rejection
@@ -76,7 +76,7 @@ impl Sent {
 
     /// What became of it, if it was accepted.
     #[must_use]
-    pub const fn answer(&self) -> Option<Answer> {
+    pub const fn answer(&self) -> Option<Applied> {
         self.answer
     }
 
@@ -99,16 +99,16 @@ impl Sent {
     }
 
     #[track_caller]
-    fn assert_answer(self, answer: Answer, what: &str) -> Self {
+    fn assert_answer(self, answer: Applied, what: &str) -> Self {
         assert!(self.answer == Some(answer), "expected that the event {what}, but {}", self.outcome());
         self
     }
 
     fn outcome(&self) -> String {
         match (self.answer, &self.problem) {
-            (Some(Answer::Changed), _) => "it changed the state".to_owned(),
-            (Some(Answer::Unchanged), _) => "it was accepted and changed nothing".to_owned(),
-            (Some(Answer::Repeated), _) => "it was a repeat".to_owned(),
+            (Some(Applied::Changed), _) => "it changed the state".to_owned(),
+            (Some(Applied::Unchanged), _) => "it was accepted and changed nothing".to_owned(),
+            (Some(Applied::Repeated), _) => "it was a repeat".to_owned(),
             (Some(other), _) => format!("it was accepted: {other:?}"),
             (None, Some(problem)) => {
                 let status = problem.status.as_u16();

@@ -10,7 +10,7 @@
 //! use faststate_testkit::suites;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), conformance::Failure> {
+//! # async fn main() -> Result<(), suites::Failure> {
 //! let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
 //! suites::store::all(&store, &store).await?;
 //! # Ok(())

@@ -24,7 +24,7 @@ use std::{
 use async_trait::async_trait;
 use faststate_core::{
     Key, Scope, Store, Version,
-    store::{Expect, Receipt, Record, Saving},
+    store::{Precondition, Receipt, Record, SaveOutcome},
 };
 use faststate_store_diesel::DieselStore;
 use faststate_store_redis::RedisStore;
@@ -41,14 +41,26 @@ const DATA: &str = r#"{"count":1234567,"title":"a small state","open":true}"#;
 #[async_trait]
 trait Way: Send + Sync {
     /// What came of it; none where that is unknown.
-    async fn save(&self, key: &Key, record: &Record, expect: Expect, receipt: &Receipt) -> Option<Saving>;
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Precondition,
+        receipt: &Receipt,
+    ) -> Option<SaveOutcome>;
 }
 
 struct Ours<S>(S);
 
 #[async_trait]
 impl<S: Store> Way for Ours<S> {
-    async fn save(&self, key: &Key, record: &Record, expect: Expect, receipt: &Receipt) -> Option<Saving> {
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Precondition,
+        receipt: &Receipt,
+    ) -> Option<SaveOutcome> {
         self.0.save(key, record, expect, Some(receipt)).await.ok()
     }
 }
@@ -140,17 +152,17 @@ async fn measure(way: &Arc<dyn Way>, keys: usize, server: Option<u32>, pace: &Pa
             let fresh = || {
                 let version = Version::start();
                 let id = format!("{:x}", version.epoch);
-                (Key::new("bench", Scope::Record, None, Some(&id)).unwrap(), version, Expect::Absent)
+                (Key::new("bench", Scope::Record, None, Some(&id)).unwrap(), version, Precondition::Absent)
             };
             let (mut key, mut version, mut expect) = fresh();
             while !over.load(Ordering::Relaxed) {
                 let record = Record { schema: 1, version, data: DATA.into(), ttl: None };
-                let saving = way.save(&key, &record, expect, &Receipt::minted()).await;
+                let saving = way.save(&key, &record, expect, &Receipt::internal()).await;
                 match saving {
                     Some(saving) => {
-                        assert_eq!(saving, Saving::Saved, "nobody else saves this key");
+                        assert_eq!(saving, SaveOutcome::Saved, "nobody else saves this key");
                         saves.fetch_add(1, Ordering::Relaxed);
-                        (expect, version) = (Expect::Version(version), version.next());
+                        (expect, version) = (Precondition::Version(version), version.next());
                     }
                     // What is stored now, nobody knows.
                     None => {

@@ -22,7 +22,7 @@ fn an_action_is_the_one_of_the_design() {
         "@post('/faststate/counter/increment',{{payload:{{'amount':1}},{REST},'Faststate-Follows':'counter'}}}})"
     );
     assert_eq!(shown, expected);
-    let shown = action(Value::Null).replying().to_string();
+    let shown = action(Value::Null).with_reply().to_string();
     assert_eq!(shown, format!("@post('/faststate/product/rename',{{payload:{{}},{REST}}}}})"));
 }
 

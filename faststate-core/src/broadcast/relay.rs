@@ -1,9 +1,9 @@
 //! A broadcaster over any publish/subscribe service.
 
+mod batcher;
+mod connection;
+mod envelope;
 mod interests;
-mod letter;
-mod line;
-mod outlet;
 mod transport;
 
 use std::{
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 pub use self::transport::{Channel, Ear, Line, Transport};
-use self::{interests::Interests, letter::Letter, line::keep_line, outlet::Outlet};
+use self::{batcher::Batcher, connection::keep_line, envelope::Envelope, interests::Interests};
 use super::{BroadcastError, Broadcaster, Change, Inbox, Interest, LONGEST_WORDS};
 use crate::{BoxError, Key};
 
@@ -43,7 +43,7 @@ struct Shared {
     inbox: OnceLock<Arc<dyn Inbox>>,
     interests: Interests,
     /// Of the line that is up.
-    outlet: Mutex<Option<Arc<Outlet>>>,
+    outlet: Mutex<Option<Arc<Batcher>>>,
 }
 
 impl Relay {
@@ -101,7 +101,7 @@ struct TooLong;
 #[async_trait]
 impl Broadcaster for Relay {
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
-        let payload = Letter::change(self.shared.node, change, self.longest);
+        let payload = Envelope::change(self.shared.node, change, self.longest);
         self.send(Channel::Key(change.key.clone()), payload).await
     }
 
@@ -110,7 +110,7 @@ impl Broadcaster for Relay {
             return Err(BroadcastError::new(TooLong));
         }
         let channel = key.map_or(Channel::All, |key| Channel::Key(key.clone()));
-        self.send(channel, Letter::words(self.shared.node, key, &words)).await
+        self.send(channel, Envelope::words(self.shared.node, key, &words)).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {

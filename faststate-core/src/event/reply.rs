@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::{BoxError, Elements, patch::Image, wire::frame};
+use crate::{BoxError, Elements, patch::EncodedFields, wire::frame};
 
 /// How many pieces may wait for a slow caller.
 const WAITING: usize = 8;
@@ -49,7 +49,7 @@ impl Reply {
     /// [`ReplyClosed::Gone`] once the caller has hung up, [`ReplyClosed::Signals`] for what is not a
     /// struct or map of signals.
     pub async fn signals(&self, signals: &(impl Serialize + Sync)) -> Result<(), ReplyClosed> {
-        let image = Image::of(signals).map_err(|error| ReplyClosed::Signals(error.into()))?;
+        let image = EncodedFields::of(signals).map_err(|error| ReplyClosed::Signals(error.into()))?;
         self.send(frame::signals(image.json())).await
     }
 

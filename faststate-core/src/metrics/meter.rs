@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     Error,
-    registry::{Answer, Outcome},
+    registry::{Applied, Outcome},
 };
 
 /// A number that only grows.
@@ -119,9 +119,9 @@ pub(crate) struct EventMeter {
 impl EventMeter {
     pub(crate) fn count(&self, outcome: &Result<Outcome, Error>, watch: Stopwatch) {
         let at = match outcome.as_ref().map(|outcome| outcome.answer) {
-            Ok(Answer::Changed) => 0,
-            Ok(Answer::Unchanged) => 1,
-            Ok(Answer::Repeated) => 2,
+            Ok(Applied::Changed) => 0,
+            Ok(Applied::Unchanged) => 1,
+            Ok(Applied::Repeated) => 2,
             Err(Error::Rejected(_)) => 3,
             Err(Error::Input(_)) => 4,
             Err(Error::Unknown | Error::SignIn | Error::Host(_)) => 5,

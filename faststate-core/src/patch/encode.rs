@@ -10,7 +10,7 @@ use serde::{
     },
 };
 
-use super::{ImageError, image::Failed};
+use super::{EncodeError, encoded_fields::Failed};
 use crate::key::{check_name, pollutes};
 
 /// Up to 2 to this, every integer is a JavaScript number of its own.
@@ -118,7 +118,7 @@ impl<F: Form> Written<F> {
             self.json.extend_from_slice(name.as_bytes());
             self.json.extend_from_slice(b"\":");
         } else {
-            self.unsent(ImageError::Name(name.to_owned()))?;
+            self.unsent(EncodeError::Name(name.to_owned()))?;
             self.json.push(b',');
             text_key(&mut self.json, name)?;
             self.json.push(b':');
@@ -132,7 +132,7 @@ impl<F: Form> Written<F> {
         let bytes = &self.json[name.clone()];
         fields.sorted &= fields.spans.last().is_none_or(|last| self.json[last.name.clone()] < *bytes);
         let text = text(bytes);
-        let error = check_name(text).err().map(|_| ImageError::Name(text.to_owned()));
+        let error = check_name(text).err().map(|_| EncodeError::Name(text.to_owned()));
         fields.spans.push(Span { name, end: 0 });
         error.map_or(Ok(()), |error| self.unsent(error))
     }
@@ -144,7 +144,7 @@ impl<F: Form> Written<F> {
         // The names of a flattened map come sorted after the struct's own, and a stable sort merges the two.
         names.sort();
         let repeated = names.windows(2).find_map(|pair| match pair {
-            [one, other] if one == other => Some(ImageError::Repeated(text(one).to_owned())),
+            [one, other] if one == other => Some(EncodeError::Repeated(text(one).to_owned())),
             _ => None,
         });
         repeated.map_or(Ok(()), |error| self.unsent(error))
@@ -162,7 +162,7 @@ impl<F: Form> Written<F> {
     }
 
     /// What is no signal: that is refused, unless it need not be one.
-    fn unsent(&mut self, error: ImageError) -> Result<(), Failed> {
+    fn unsent(&mut self, error: EncodeError) -> Result<(), Failed> {
         if F::IS_SENT {
             return Err(error.into());
         }
@@ -224,7 +224,7 @@ fn quoted(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<(), Fa
 
 fn text_key(out: &mut Vec<u8>, key: &str) -> Result<(), Failed> {
     if pollutes(key) {
-        return Err(ImageError::Reserved(key.to_owned()).into());
+        return Err(EncodeError::Reserved(key.to_owned()).into());
     }
     if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return plain(out, key);
@@ -256,7 +256,7 @@ macro_rules! exactly {
 macro_rules! finite {
     ($($method:ident($type:ty);)*) => {$(
         fn $method(self, value: $type) -> Result<(), Failed> {
-            if value.is_finite() { self.plain(&value) } else { Err(ImageError::NotFinite.into()) }
+            if value.is_finite() { self.plain(&value) } else { Err(EncodeError::NotFinite.into()) }
         }
     )*};
 }
@@ -523,7 +523,7 @@ macro_rules! quoted {
 macro_rules! refused {
     ($($method:ident($($argument:ty),*) -> $result:ty = $what:literal;)*) => {$(
         fn $method(self, $(_: $argument),*) -> Result<$result, Failed> {
-            Err(ImageError::Key($what).into())
+            Err(EncodeError::Key($what).into())
         }
     )*};
 }
@@ -596,6 +596,6 @@ impl Serializer for MapKey<'_> {
         _: &'static str,
         _: &T,
     ) -> Result<(), Failed> {
-        Err(ImageError::Key("enums with content").into())
+        Err(EncodeError::Key("enums with content").into())
     }
 }

@@ -14,11 +14,11 @@ use super::*;
 const EXACT: u32 = 53;
 
 fn json_of(signals: &impl Serialize) -> String {
-    String::from_utf8(Image::of(signals).unwrap().json().to_vec()).unwrap()
+    String::from_utf8(EncodedFields::of(signals).unwrap().json().to_vec()).unwrap()
 }
 
 fn refusal(signals: &impl Serialize) -> String {
-    Image::of(signals).unwrap_err().to_string()
+    EncodedFields::of(signals).unwrap_err().to_string()
 }
 
 #[derive(Default, Serialize)]
@@ -161,7 +161,7 @@ fn a_flattened_map_cannot_repeat_a_field() {
 /// it were encoded anew.
 fn is_shared(state: &impl Serialize) -> bool {
     let stored = Stored::of(state, ROOM).unwrap();
-    match (stored.image(state, &state), Image::of(state)) {
+    match (stored.image(state, &state), EncodedFields::of(state)) {
         (Ok(image), Ok(anew)) => {
             assert_eq!(image.fields().collect::<Vec<_>>(), anew.fields().collect::<Vec<_>>());
             assert_eq!((image.json(), image.is_open()), (anew.json(), anew.is_open()));
@@ -239,9 +239,9 @@ fn signals_that_are_another_value_are_encoded_anew() {
 }
 
 fn changes(before: &Value, after: &Value) -> Vec<(String, String, bool)> {
-    let (before, after) = (Image::of(before).unwrap(), Image::of(after).unwrap());
+    let (before, after) = (EncodedFields::of(before).unwrap(), EncodedFields::of(after).unwrap());
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let changes = difference(&before, &after).into_iter();
+    let changes = diff(&before, &after).into_iter();
     changes.map(|change| (text(change.name), text(change.value), change.is_cleared())).collect()
 }
 
@@ -289,12 +289,12 @@ fn keys_without_an_order_are_found() {
     struct State {
         map: Pairs,
     }
-    let image = |pairs| Image::of(&State { map: Pairs(pairs) }).unwrap();
+    let image = |pairs| EncodedFields::of(&State { map: Pairs(pairs) }).unwrap();
     let before = image(&[("c", 1), ("a", 1), ("b", 1)]);
-    assert!(!difference(&before, &image(&[("a", 1), ("d", 1), ("b", 1), ("c", 1)]))[0].is_cleared());
-    assert!(difference(&before, &image(&[("b", 1), ("d", 1), ("a", 1)]))[0].is_cleared());
+    assert!(!diff(&before, &image(&[("a", 1), ("d", 1), ("b", 1), ("c", 1)]))[0].is_cleared());
+    assert!(diff(&before, &image(&[("b", 1), ("d", 1), ("a", 1)]))[0].is_cleared());
     let (before, after) = (Pairs(&[("c", 1), ("a", 1), ("b", 1)]), Pairs(&[("b", 1), ("c", 1), ("a", 1)]));
-    assert!(difference(&Image::of(&before).unwrap(), &Image::of(&after).unwrap()).is_empty());
+    assert!(diff(&EncodedFields::of(&before).unwrap(), &EncodedFields::of(&after).unwrap()).is_empty());
 }
 
 /// A struct with a field before a flattened map.
@@ -317,8 +317,8 @@ fn growth<S: Serialize>(before: impl Fn(u32) -> S, after: impl Fn(u32) -> S) -> 
         let (before, after) = (before(keys), after(keys));
         let time = |_| {
             let start = cpu_time();
-            let (before, after) = (Image::of(&before).unwrap(), Image::of(&after).unwrap());
-            assert!(!difference(&before, &after).is_empty());
+            let (before, after) = (EncodedFields::of(&before).unwrap(), EncodedFields::of(&after).unwrap());
+            assert!(!diff(&before, &after).is_empty());
             cpu_time() - start
         };
         (0..3).map(time).min().unwrap().as_secs_f64()
@@ -370,7 +370,7 @@ proptest! {
     fn strict_json_comes_out(value in ".*", key in "\\PC{0,8}") {
         prop_assume!(!crate::key::pollutes(&key));
         let state = json!({ "a": { key.clone(): value.clone() }, "b": [value] });
-        let image = Image::of(&state).unwrap();
+        let image = EncodedFields::of(&state).unwrap();
         prop_assert!(image.json().iter().all(|byte| *byte >= b' '));
         prop_assert_eq!(serde_json::from_slice::<Value>(image.json()).unwrap(), state);
     }

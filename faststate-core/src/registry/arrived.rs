@@ -8,10 +8,10 @@ use std::{mem, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    Answer, Error, Outcome,
+    Applied, Error, Outcome,
     instance::{Current, Instance},
-    states::States,
-    turn::Work,
+    states::InstanceTable,
+    turn::Command,
 };
 use crate::{Elements, Key, ReactiveState, Version, broadcast::Change};
 
@@ -89,7 +89,7 @@ impl Arrived {
     }
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Takes in a change of another node. Returns at once: it is adopted in a task of its own.
     pub(super) fn arrive(&self, change: Change) {
         if let Some(instance) = self.loaded(&change.key)
@@ -119,7 +119,7 @@ impl<S: ReactiveState> States<S> {
             if !me.views.is_empty() {
                 tokio::task::yield_now().await;
             }
-            if let Err(error) = me.take_turn(&instance, Work::Arrived, deadline).await {
+            if let Err(error) = me.take_turn(&instance, Command::Arrived, deadline).await {
                 tracing::debug!(key = ?instance.key, %error, "a change of another node was not adopted");
                 // The next one needs a turn again.
                 instance.arrived.lock().begin();
@@ -148,7 +148,7 @@ impl<S: ReactiveState> States<S> {
         // Those of a change that this node had adopted already, or of none.
         let elements = instance.arrived.lock().due(version, adopted);
         self.send_ephemeral(instance, &elements);
-        Ok(Outcome::quiet(Answer::Unchanged, version))
+        Ok(Outcome::quiet(Applied::Unchanged, version))
     }
 
     /// Sends an event's elements to those who follow the signals on other nodes; `current` is the state after it.

@@ -6,18 +6,18 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 
 use super::{
-    Attempt, Error, Outcome,
+    Error, Mutation, Outcome,
     attempt::Refused,
     instance::Instance,
     shared::{panic_text, poll_once},
-    states::States,
-    turn::{Attempting, Place, Work},
+    states::InstanceTable,
+    turn::{Command, Place, QueuedEvent},
 };
-use crate::{EventId, Key, ReactiveState, Scene, Viewer, clock, store::Receipt};
+use crate::{EventId, Key, PrepareContext, ReactiveState, Viewer, clock, store::Receipt};
 
 /// An event that has arrived and waits for its turn.
 pub(super) struct Arriving<S> {
-    pub(super) attempt: Box<dyn Attempt<S>>,
+    pub(super) attempt: Box<dyn Mutation<S>>,
     pub(super) fields: &'static [&'static str],
     pub(super) viewer: Viewer,
     pub(super) id: Option<EventId>,
@@ -32,7 +32,7 @@ enum Way {
     Preparing(BoxFuture<'static, Result<Outcome, Error>>),
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Prepares an event and takes its turn. An event that need not wait to be prepared has its place
     /// in the queue now; the rest goes on without the caller, who waits for the outcome.
     pub(super) fn send(
@@ -71,7 +71,7 @@ impl<S: ReactiveState> States<S> {
         let (me, key) = (self.me()?, &instance.key);
         let Arriving { attempt, fields, viewer, id, wants_view } = arriving;
         let name = attempt.name();
-        let scene = Scene {
+        let scene = PrepareContext {
             key: key.clone(),
             viewer: viewer.clone(),
             environment: Arc::clone(&self.shared.environment),
@@ -79,12 +79,12 @@ impl<S: ReactiveState> States<S> {
         // What is disabled costs a look at a flag.
         let span = tracing::debug_span!("turn", ?key, event = name, id = tracing::field::Empty);
         let receipt =
-            id.as_ref().map_or_else(Receipt::minted, |id| Receipt::from_viewer(key, name, id, &viewer));
+            id.as_ref().map_or_else(Receipt::internal, |id| Receipt::from_viewer(key, name, id, &viewer));
         let preparing = std::panic::AssertUnwindSafe(attempt.prepare(scene)).catch_unwind();
         let mut preparing = preparing.map(move |prepared| match prepared {
             Ok((attempt, Ok(()))) => Ok(attempt),
-            Ok((_, Err(rejection))) if receipt.is_minted() => Err(Error::Rejected(rejection)),
-            Ok((_, Err(rejection))) => Ok(Box::new(Refused { name, rejection }) as Box<dyn Attempt<S>>),
+            Ok((_, Err(rejection))) if receipt.is_internal() => Err(Error::Rejected(rejection)),
+            Ok((_, Err(rejection))) => Ok(Box::new(Refused { name, rejection }) as Box<dyn Mutation<S>>),
             Err(panic) => Err(Error::internal("`prepare` panicked", &panic_text(&*panic))),
         });
         let prepared = poll_once(Pin::new(&mut preparing));
@@ -92,7 +92,7 @@ impl<S: ReactiveState> States<S> {
             let id = id.unwrap_or_else(EventId::random);
             span.record("id", tracing::field::display(&id));
             let now = clock::now();
-            let attempting = Attempting {
+            let attempting = QueuedEvent {
                 attempt,
                 viewer,
                 id,
@@ -104,7 +104,7 @@ impl<S: ReactiveState> States<S> {
                 #[cfg(feature = "inspector")]
                 step: std::sync::OnceLock::new(),
             };
-            Work::Attempt(Box::new(attempting))
+            Command::Mutation(Box::new(attempting))
         };
         match prepared {
             Poll::Ready(attempt) => Ok(Way::Queued(me.enqueue(instance, work(attempt?), deadline)?)),

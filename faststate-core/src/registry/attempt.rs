@@ -2,31 +2,31 @@
 
 use futures::future::{BoxFuture, ready};
 
-use crate::{Context, Event, ReactiveState, Rejection, Scene, Viewer};
+use crate::{Context, Event, PrepareContext, ReactiveState, Rejection, Viewer};
 
 /// An attempt, and what its `prepare` said.
-pub(crate) type Prepared<S> = (Box<dyn Attempt<S>>, Result<(), Rejection>);
+pub(crate) type Prepared<S> = (Box<dyn Mutation<S>>, Result<(), Rejection>);
 
 /// One try at changing an `S`. The event is erased, the state is not, so that nothing is downcast on
 /// an event's way.
-pub(crate) trait Attempt<S>: Send + Sync + 'static {
+pub(crate) trait Mutation<S>: Send + Sync + 'static {
     /// What the receipt and the log call it.
     fn name(&self) -> &'static str;
     /// Prepares it, and gives it back.
-    fn prepare(self: Box<Self>, scene: Scene) -> BoxFuture<'static, Prepared<S>>;
+    fn prepare(self: Box<Self>, scene: PrepareContext) -> BoxFuture<'static, Prepared<S>>;
     fn authorize(&self, state: &S, viewer: &Viewer) -> Result<(), Rejection>;
     fn apply(&self, state: &mut S, context: &mut Context<S>) -> Result<(), Rejection>;
 }
 
-impl<E: Event> Attempt<E::State> for E {
+impl<E: Event> Mutation<E::State> for E {
     fn name(&self) -> &'static str {
         E::NAME
     }
 
-    fn prepare(mut self: Box<Self>, scene: Scene) -> BoxFuture<'static, Prepared<E::State>> {
+    fn prepare(mut self: Box<Self>, scene: PrepareContext) -> BoxFuture<'static, Prepared<E::State>> {
         Box::pin(async move {
             let prepared = Event::prepare(&mut *self, &scene).await;
-            (self as Box<dyn Attempt<E::State>>, prepared)
+            (self as Box<dyn Mutation<E::State>>, prepared)
         })
     }
 
@@ -46,13 +46,13 @@ pub(super) struct Refused {
     pub(super) rejection: Rejection,
 }
 
-impl<S: ReactiveState> Attempt<S> for Refused {
+impl<S: ReactiveState> Mutation<S> for Refused {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn prepare(self: Box<Self>, _: Scene) -> BoxFuture<'static, Prepared<S>> {
-        Box::pin(ready((self as Box<dyn Attempt<S>>, Ok(()))))
+    fn prepare(self: Box<Self>, _: PrepareContext) -> BoxFuture<'static, Prepared<S>> {
+        Box::pin(ready((self as Box<dyn Mutation<S>>, Ok(()))))
     }
 
     fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {
@@ -73,7 +73,7 @@ impl<F> Update<F> {
     }
 }
 
-impl<S, F> Attempt<S> for Update<F>
+impl<S, F> Mutation<S> for Update<F>
 where
     S: ReactiveState,
     F: Fn(&mut S) -> Result<(), Rejection> + Send + Sync + 'static,
@@ -82,8 +82,8 @@ where
         "update"
     }
 
-    fn prepare(self: Box<Self>, _: Scene) -> BoxFuture<'static, Prepared<S>> {
-        Box::pin(ready((self as Box<dyn Attempt<S>>, Ok(()))))
+    fn prepare(self: Box<Self>, _: PrepareContext) -> BoxFuture<'static, Prepared<S>> {
+        Box::pin(ready((self as Box<dyn Mutation<S>>, Ok(()))))
     }
 
     fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {

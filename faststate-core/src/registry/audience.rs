@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     instance::Topics,
-    nodes::Words,
+    nodes::PeerMessage,
     presence::{Census, Counts, TellsState},
-    states::States,
+    states::InstanceTable,
 };
 use crate::ReactiveState;
 
@@ -61,12 +61,12 @@ impl Census for Audience {
         &mut topics.listeners.get_or_insert_default().counts
     }
 
-    fn event<S: ReactiveState>(states: &States<S>) -> Option<&TellsState<S, Self>> {
+    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&TellsState<S, Self>> {
         states.audience.as_deref()
     }
 
-    fn words(self, node: u64, asks: bool) -> Words {
-        Words::Audience { node, audience: self, asks }
+    fn words(self, node: u64, asks: bool) -> PeerMessage {
+        PeerMessage::Audience { node, audience: self, asks }
     }
 
     fn is_nobody(&self) -> bool {

@@ -21,7 +21,9 @@ use super::{
     reload::ReloadLimit,
     shared::Shared,
     state_registry::Ear,
-    states::{AnyStates, AnyView, DecodedAttempt, EventEntry, Home, Initial, Presence, States, Tell},
+    states::{
+        AnyView, DecodedAttempt, DynInstanceTable, EventEntry, Home, Initial, InstanceTable, Presence, Tell,
+    },
     turn::GRACE,
     upkeep::{keep_instances, keep_store, look_again},
 };
@@ -30,7 +32,7 @@ use crate::{
     event::Resources,
     key::check_name,
     metrics::{EventMeter, StateMeter, StoreMeter},
-    store::{Guarded, Store, WriteBehind},
+    store::{CircuitBreaker, Store, WriteBehind},
     wire::{Decoded, Input, InputError},
 };
 
@@ -64,7 +66,7 @@ struct Declared {
     finish: Box<Finish>,
 }
 
-type Finish = dyn FnOnce(Home, Arc<Shared>) -> Arc<dyn AnyStates>;
+type Finish = dyn FnOnce(Home, Arc<Shared>) -> Arc<dyn DynInstanceTable>;
 
 /// What one state is made of: its events, views and beginnings.
 pub struct StateBuilder<S> {
@@ -111,7 +113,7 @@ impl RegistryBuilder {
         built.check(&config, &mut self.mistakes);
         let routes = built.events.iter().map(|event| event.route.clone()).collect();
         let declared = config.clone();
-        let finish = move |home, shared| built.finish(declared, home, shared) as Arc<dyn AnyStates>;
+        let finish = move |home, shared| built.finish(declared, home, shared) as Arc<dyn DynInstanceTable>;
         self.states.push(Declared { name: S::NAME, config, routes, finish: Box::new(finish) });
         self
     }
@@ -196,7 +198,7 @@ impl RegistryBuilder {
             self.broadcaster.clone(),
             self.node.unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())).into(),
         ));
-        let guarded = |store| Arc::new(Guarded::shared(store).deadline(self.deadline));
+        let guarded = |store| Arc::new(CircuitBreaker::shared(store).deadline(self.deadline));
         let guards: BTreeMap<_, _> =
             self.stores.into_iter().map(|(name, store)| (name, guarded(store))).collect();
         let mut stores: BTreeMap<_, Arc<dyn Store>> =
@@ -418,12 +420,12 @@ impl<S: ReactiveState> StateBuilder<S> {
         }
     }
 
-    fn finish(self, config: StateConfig, home: Home, shared: Arc<Shared>) -> Arc<States<S>> {
+    fn finish(self, config: StateConfig, home: Home, shared: Arc<Shared>) -> Arc<InstanceTable<S>> {
         let meters = self.events.iter().map(|event| (event.route.event, Arc::clone(&event.meter)));
         let application = Arc::<EventMeter>::default();
         let mut meters: Vec<_> = meters.collect();
         meters.push((BY_APPLICATION, Arc::clone(&application)));
-        Arc::new_cyclic(|me| States {
+        Arc::new_cyclic(|me| InstanceTable {
             meter: StateMeter { events: meters, ..StateMeter::default() },
             application,
             store_meter: home.meter,

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     Elements, EventId, Key, Version, Viewer,
-    patch::Image,
-    wire::{Input, Nest},
+    patch::EncodedFields,
+    wire::{Input, SignalPath},
 };
 
 /// An event from outside.
@@ -55,7 +55,7 @@ impl Call {
 
 /// A piece of work for one instance's turn, made by [`Handle`](crate::Handle).
 pub struct Job {
-    /// A `Box<dyn Attempt<S>>`, which the state that the key names takes out again.
+    /// A `Box<dyn Mutation<S>>`, which the state that the key names takes out again.
     pub(crate) attempt: Box<dyn Any + Send>,
     pub(crate) viewer: Viewer,
     pub(crate) id: Option<EventId>,
@@ -71,7 +71,7 @@ impl fmt::Debug for Job {
 #[derive(Debug)]
 pub struct Outcome {
     /// What became of it.
-    pub answer: Answer,
+    pub answer: Applied,
     /// The instance's version after it.
     pub version: Version,
     /// The signals after it, if the call wanted them.
@@ -79,16 +79,16 @@ pub struct Outcome {
     /// Elements for the caller.
     pub elements: Vec<Elements>,
     /// The pieces of a streamed reply: whoever drops them tells the writer to stop.
-    pub stream: Option<ReplyPieces>,
+    pub stream: Option<ReplyStream>,
     /// The names of the event's fields, whose error messages the reply takes away.
     pub fields: &'static [&'static str],
 }
 
 /// The pieces of a streamed reply, as they are written: SSE events, ready for the wire.
 #[derive(Debug)]
-pub struct ReplyPieces(pub(crate) mpsc::Receiver<Bytes>);
+pub struct ReplyStream(pub(crate) mpsc::Receiver<Bytes>);
 
-impl ReplyPieces {
+impl ReplyStream {
     /// The next piece, once it is written; none at the end of the reply.
     ///
     /// # Cancellation
@@ -113,14 +113,14 @@ impl ReplyPieces {
 /// A key's signals for the reply to a caller that does not follow them: without a cursor.
 #[derive(Clone, Debug)]
 pub struct ReplyView {
-    nest: Nest,
-    image: Image,
+    nest: SignalPath,
+    image: EncodedFields,
 }
 
 impl ReplyView {
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(nest: Nest, image: Image) -> Self {
+    pub const fn new(nest: SignalPath, image: EncodedFields) -> Self {
         Self { nest, image }
     }
 
@@ -145,7 +145,7 @@ impl ReplyView {
 /// What became of an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Answer {
+pub enum Applied {
     /// It changed the state.
     Changed,
     /// It was applied and changed nothing.
@@ -157,7 +157,7 @@ pub enum Answer {
 /// A state as it is now, for [`Handle`](crate::Handle) to make typed.
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct Reading {
+pub struct StateSnapshot {
     /// An `S` behind `dyn Any`.
     pub state: Arc<dyn Any + Send + Sync>,
     /// Its version.
@@ -166,7 +166,7 @@ pub struct Reading {
     pub stale: bool,
 }
 
-impl fmt::Debug for Reading {
+impl fmt::Debug for StateSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reading")
             .field("version", &self.version)
@@ -177,7 +177,7 @@ impl fmt::Debug for Reading {
 
 /// What a page shows of a topic, at one version.
 #[derive(Clone, Debug)]
-pub enum Visible {
+pub enum Rendered {
     /// A key's signals: a JSON object that nests them under the state's name, cursor included.
     Signals(Bytes),
     /// A view: its elements, and the JSON object that carries its cursor.

@@ -94,7 +94,7 @@ impl StateConfig {
     /// Lets each of several nodes have its own, which the others know nothing of: figures of a node, say. Who
     /// follows it sees that of the node that serves the stream. For a state that is not persisted.
     #[must_use]
-    pub const fn each_node(mut self) -> Self {
+    pub const fn node_local(mut self) -> Self {
         self.each_node = true;
         self
     }
@@ -109,7 +109,7 @@ impl StateConfig {
 
     /// How many events may wait for one instance's turn (1,024, at least one); one more is refused.
     #[must_use]
-    pub const fn queue(mut self, events: usize) -> Self {
+    pub const fn max_queued_events(mut self, events: usize) -> Self {
         self.queue = if events == 0 { 1 } else { events };
         self
     }
@@ -118,7 +118,7 @@ impl StateConfig {
     /// snapshot. The newest frame stays, however large; and what several followers missed is put together
     /// once for all of them, at most eight times.
     #[must_use]
-    pub const fn log_bytes(mut self, bytes: usize) -> Self {
+    pub const fn replay_buffer_bytes(mut self, bytes: usize) -> Self {
         self.log_bytes = bytes;
         self
     }
@@ -133,10 +133,10 @@ impl StateConfig {
     /// ```
     /// # use std::time::Duration;
     /// # use faststate_core::{Access, StateConfig};
-    /// StateConfig::global().access(Access::public()).pace(Duration::from_millis(16));
+    /// StateConfig::global().access(Access::public()).min_frame_interval(Duration::from_millis(16));
     /// ```
     #[must_use]
-    pub fn pace(mut self, least: Duration) -> Self {
+    pub fn min_frame_interval(mut self, least: Duration) -> Self {
         self.pace = least.min(Duration::from_secs(1));
         self
     }

@@ -5,19 +5,19 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Answer, Error, Outcome,
+    Applied, Error, Outcome,
     instance::{Current, Instance},
     look::Absence,
-    states::States,
+    states::InstanceTable,
     tries::Tries,
     work::{pause, within},
 };
 use crate::{
     ReactiveState,
-    store::{Expect, StoreError},
+    store::{Precondition, StoreError},
 };
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Deletes the record; followers see the first state again, under a new epoch.
     pub(super) async fn delete(
         &self,
@@ -57,7 +57,10 @@ impl<S: ReactiveState> States<S> {
                     continue;
                 }
                 Err(error) => {
-                    instance.upkeep.lock().doubt_deletion(stored.map_or(Expect::Absent, Expect::Version));
+                    instance
+                        .upkeep
+                        .lock()
+                        .doubt_deletion(stored.map_or(Precondition::Absent, Precondition::Version));
                     return Err(Error::Unavailable(error));
                 }
             }
@@ -68,7 +71,7 @@ impl<S: ReactiveState> States<S> {
                 Err(Error::Unknown) => {
                     let Some(before) = before else { return Err(Error::Unknown) };
                     let version = self.vanish(instance, &before)?;
-                    return Ok(Outcome::quiet(Answer::Changed, version));
+                    return Ok(Outcome::quiet(Applied::Changed, version));
                 }
                 first => first?,
             };
@@ -79,7 +82,7 @@ impl<S: ReactiveState> States<S> {
             }
             self.saved(instance, asked, None);
             self.publish(instance, before.map_or(next.version, |before| before.version), &next);
-            return Ok(Outcome::quiet(Answer::Changed, next.version));
+            return Ok(Outcome::quiet(Applied::Changed, next.version));
         }
         Err(Error::TimedOut)
     }

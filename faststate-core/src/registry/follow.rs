@@ -5,15 +5,15 @@ use std::sync::{Arc, Weak};
 use super::{
     Error,
     instance::{Instance, Slot},
-    states::{Present, States},
-    turn::Work,
+    states::{InstanceTable, Present},
+    turn::Command,
 };
 use crate::{
     Key, ReactiveState, Version,
     topics::{Follower, Shown, Topic},
 };
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     pub(super) async fn join(
         &self,
         key: &Key,
@@ -42,7 +42,7 @@ impl<S: ReactiveState> States<S> {
                 // From memory it might go back.
                 let ahead =
                     cursor.filter(|cursor| cursor.epoch == current.version.epoch && !is_past(*cursor));
-                let look = ahead.map_or_else(Work::refresh, Work::Compare);
+                let look = ahead.map_or_else(Command::refresh, Command::Compare);
                 (instance, _) = self.looked_up(instance, look, deadline).await?;
             }
             let mut topics = instance.topics.lock();

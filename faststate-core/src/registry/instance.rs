@@ -17,17 +17,17 @@ use super::{
     arrived::Arrived,
     audience::Listeners,
     presence::{Counts, Lingers},
-    run::Run,
+    run::KeyQuota,
     shared::guard,
     turn::Queue,
 };
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
-    patch::{Image, ROOM, Stored},
-    store::{Expect, Record},
+    patch::{EncodedFields, ROOM, Stored},
+    store::{Precondition, Record},
     topics::Topic,
-    wire::Nest,
+    wire::SignalPath,
 };
 
 /// How often what somebody has seen may start a new epoch.
@@ -38,16 +38,16 @@ const RENEWAL: Duration = Duration::from_secs(60);
 pub(super) struct Instance<S> {
     pub(super) key: Key,
     /// Where its signals are nested.
-    pub(super) nest: Nest,
+    pub(super) nest: SignalPath,
     pub(super) queue: Mutex<Queue<S>>,
     /// Read by anybody, written only in the instance's turn and under the lock of `topics`.
     pub(super) current: RwLock<Option<Arc<Current<S>>>>,
     pub(super) topics: Mutex<Topics>,
-    pub(super) upkeep: Mutex<Upkeep>,
+    pub(super) upkeep: Mutex<Freshness>,
     /// What other nodes have sent.
     pub(super) arrived: Mutex<Arrived>,
     /// This node's turn among the nodes that change the key.
-    pub(super) run: Mutex<Run>,
+    pub(super) run: Mutex<KeyQuota>,
     /// Whether the store did not answer when it was asked last.
     stale: AtomicBool,
 }
@@ -75,7 +75,7 @@ pub(super) enum Slot {
 }
 
 /// When an instance was used and looked up.
-pub(super) struct Upkeep {
+pub(super) struct Freshness {
     pub(super) used: Instant,
     /// When the store last confirmed the current version.
     pub(super) verified: Option<Instant>,
@@ -112,15 +112,15 @@ struct Trouble {
 /// A save or deletion of unknown outcome.
 struct Unsettled {
     /// What it expects: as soon as the store has anything else, it cannot take effect any more.
-    expect: Expect,
+    expect: Precondition,
     /// When it cannot take effect any more, if the store has answered since.
     until: Option<Instant>,
 }
 
-impl Upkeep {
+impl Freshness {
     /// The outcome of a save that expects this is not known: the store must be asked, and the other nodes
     /// told.
-    pub(super) fn doubt(&mut self, expect: Expect) {
+    pub(super) fn doubt(&mut self, expect: Precondition) {
         (self.suspect, self.untold) = (true, true);
         self.trouble().unsettled = Some(Unsettled { expect, until: None });
     }
@@ -135,7 +135,13 @@ impl Upkeep {
 
     /// A load that was begun at `asked` found this, and it is the current version now. A save of unknown
     /// outcome may still take effect, for up to `settles` after the store's first answer.
-    pub(super) fn loaded(&mut self, found: Expect, asked: Instant, ttl: Option<Duration>, settles: Duration) {
+    pub(super) fn loaded(
+        &mut self,
+        found: Precondition,
+        asked: Instant,
+        ttl: Option<Duration>,
+        settles: Duration,
+    ) {
         if let Some(trouble) = &mut self.trouble
             && let Some(unsettled) = &mut trouble.unsettled
         {
@@ -223,7 +229,7 @@ impl Upkeep {
     }
 
     /// The outcome of a deletion that expects this is not known.
-    pub(super) fn doubt_deletion(&mut self, expect: Expect) {
+    pub(super) fn doubt_deletion(&mut self, expect: Precondition) {
         self.doubt(expect);
         self.perhaps_deleted = true;
     }
@@ -240,20 +246,20 @@ pub(super) struct Current<S> {
     pub(super) schema: u32,
     /// Deleted: `state` is the last one.
     pub(super) gone: bool,
-    image: OnceLock<Result<Image, Arc<str>>>,
+    image: OnceLock<Result<EncodedFields, Arc<str>>>,
 }
 
 impl<S: ReactiveState> Instance<S> {
     pub(super) fn new(key: Key) -> Self {
         Self {
-            nest: Nest::of(&key, None),
+            nest: SignalPath::of(&key, None),
             key,
             queue: Mutex::default(),
             current: RwLock::new(None),
             topics: Mutex::default(),
             arrived: Mutex::default(),
-            run: Mutex::new(Run::new(Instant::now())),
-            upkeep: Mutex::new(Upkeep {
+            run: Mutex::new(KeyQuota::new(Instant::now())),
+            upkeep: Mutex::new(Freshness {
                 used: Instant::now(),
                 verified: None,
                 expires: None,
@@ -392,7 +398,7 @@ impl<S: ReactiveState> Current<S> {
     }
 
     /// The signals, encoded once.
-    pub(super) fn image(&self) -> Result<&Image, Error> {
+    pub(super) fn image(&self) -> Result<&EncodedFields, Error> {
         let image = self.image.get_or_init(|| {
             guard("`signals` panicked", || self.encoded.image(&*self.state, &self.state.signals()))
                 .map_err(|error| error.to_string())
@@ -402,8 +408,8 @@ impl<S: ReactiveState> Current<S> {
         image.as_ref().map_err(|error| Error::internal("the signals cannot be encoded", &(**error).into()))
     }
 
-    pub(super) fn expect(&self) -> Expect {
-        if self.stored { Expect::Version(self.version) } else { Expect::Absent }
+    pub(super) fn expect(&self) -> Precondition {
+        if self.stored { Precondition::Version(self.version) } else { Precondition::Absent }
     }
 
     pub(super) fn record(&self, ttl: Option<Duration>) -> Record {

@@ -6,11 +6,11 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
-    Answer, Error, Outcome,
+    Applied, Error, Outcome,
     instance::{Current, Instance, encode},
     migration::migrated,
     reload::Found,
-    states::States,
+    states::InstanceTable,
     work::within,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     broadcast::Change,
     metrics::Stopwatch,
     patch::{MORE, Stored},
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
     version::Version,
 };
 
@@ -36,7 +36,7 @@ pub(super) enum Absence {
     Created,
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Loads what the store has now, commits it if it differs from what is in memory, and says whether
     /// the receipt is there.
     ///
@@ -95,14 +95,14 @@ impl<S: ReactiveState> States<S> {
         };
         if version == before || is_newer(found, version) {
             let (current, _) = self.take(instance, loaded, asked, deadline, Absence::Begins).await?;
-            return Ok(Outcome::quiet(Answer::Unchanged, current.version));
+            return Ok(Outcome::quiet(Applied::Unchanged, current.version));
         }
         let Some((version, stored)) = current else { return Err(Error::Unknown) };
         if stored && is_newer(Some(version), found) {
             // It was saved after the load began.
             instance.upkeep.lock().end_doubt(asked);
         }
-        Ok(Outcome::quiet(Answer::Unchanged, version))
+        Ok(Outcome::quiet(Applied::Unchanged, version))
     }
 
     /// Commits what was loaded if it differs from what is in memory.
@@ -117,7 +117,8 @@ impl<S: ReactiveState> States<S> {
         Box::pin(async move {
             let before = instance.current.read().clone();
             let ttl = record.as_ref().and_then(|record| record.ttl);
-            let found = record.as_ref().map_or(Expect::Absent, |record| Expect::Version(record.version));
+            let found =
+                record.as_ref().map_or(Precondition::Absent, |record| Precondition::Version(record.version));
             let current = match (&before, record) {
                 (Some(before), Some(record)) if before.version == record.version => Current::kept(before),
                 (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
@@ -201,7 +202,7 @@ impl<S: ReactiveState> States<S> {
         deadline: Instant,
     ) -> Result<Arc<Current<S>>, Error> {
         tracing::warn!(key = ?instance.key, "the store went back in time: a new epoch starts");
-        let expect = Expect::Version(record.version);
+        let expect = Precondition::Version(record.version);
         let renewed = Record { version: Version::start(), ..record };
         let save = self.store.save(&instance.key, &renewed, expect, None);
         let saved = within(deadline, save).await;
@@ -209,11 +210,11 @@ impl<S: ReactiveState> States<S> {
             instance.upkeep.lock().doubt(expect);
         }
         match saved? {
-            Saving::Saved => {
+            SaveOutcome::Saved => {
                 instance.upkeep.lock().untold = true;
                 Ok(Arc::new(self.decode(instance, renewed)?))
             }
-            Saving::Conflict | Saving::Duplicate => Err(Error::Busy("the store changed meanwhile")),
+            SaveOutcome::Conflict | SaveOutcome::Duplicate => Err(Error::Busy("the store changed meanwhile")),
         }
     }
 
@@ -236,10 +237,10 @@ impl<S: ReactiveState> States<S> {
                 self.take_over(instance, &before, &current);
                 self.publish(instance, found, &current);
                 instance.upkeep.lock().untold = false;
-                return Ok(Outcome::quiet(Answer::Changed, current.version));
+                return Ok(Outcome::quiet(Applied::Changed, current.version));
             }
         }
-        Ok(Outcome::quiet(Answer::Unchanged, found))
+        Ok(Outcome::quiet(Applied::Unchanged, found))
     }
 
     /// Takes over another node's change, from what it carries or from the store.
@@ -251,10 +252,10 @@ impl<S: ReactiveState> States<S> {
     ) -> Result<Outcome, Error> {
         let Some(before) = instance.usable(Instant::now()) else {
             let (current, _) = self.refresh_as(instance, None, deadline, Absence::Deleted).await?;
-            return Ok(Outcome::quiet(Answer::Unchanged, current.version));
+            return Ok(Outcome::quiet(Applied::Unchanged, current.version));
         };
         if before.version == change.to || change.to.is_before(before.version) {
-            return Ok(Outcome::quiet(Answer::Unchanged, before.version));
+            return Ok(Outcome::quiet(Applied::Unchanged, before.version));
         }
         let fits = before.version == change.from && change.schema == S::SCHEMA;
         let carried = change.data.filter(|_| fits).and_then(|data| {
@@ -270,7 +271,7 @@ impl<S: ReactiveState> States<S> {
             // Another node announces only deletions without a record, not expiry.
             None => self.refresh_as(instance, None, deadline, Absence::Deleted).await?.0,
         };
-        Ok(Outcome::quiet(Answer::Changed, current.version))
+        Ok(Outcome::quiet(Applied::Changed, current.version))
     }
 
     /// A save or deletion that was begun after `asked` succeeded: the current version is the store's.

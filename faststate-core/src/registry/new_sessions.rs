@@ -20,10 +20,10 @@ use dashmap::DashMap;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::{Error, states::AnyStates};
+use super::{Error, states::DynInstanceTable};
 use crate::{
     EventId, Key, Scope, SessionId, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, Store, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError},
 };
 
 /// The most bytes that the records of one new session have.
@@ -59,7 +59,7 @@ pub struct NewSessions {
     /// The events that sessions began with, so that they are known when they are repeated with the cookie.
     firsts: Mutex<Firsts>,
     /// The instances that displaced sessions leave.
-    states: OnceLock<Vec<Weak<dyn AnyStates>>>,
+    states: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
 }
 
 /// One new session.
@@ -118,7 +118,7 @@ impl NewSessions {
     }
 
     /// Names the states whose instances displaced sessions leave. Once.
-    pub(super) fn belong_to(&self, states: Vec<Weak<dyn AnyStates>>) {
+    pub(super) fn belong_to(&self, states: Vec<Weak<dyn DynInstanceTable>>) {
         let _ = self.states.set(states);
     }
 
@@ -172,7 +172,7 @@ impl NewSessions {
         for key in keys {
             let Some(Kept { record, receipts, store }) = records.kept.get(&key) else { continue };
             // Another node may have saved one meanwhile, which then counts.
-            if let Err(error) = store.save(&key, record, Expect::Absent, receipts.last()).await {
+            if let Err(error) = store.save(&key, record, Precondition::Absent, receipts.last()).await {
                 tracing::warn!(
                     ?key,
                     error = &error as &dyn std::error::Error,
@@ -317,16 +317,16 @@ impl Returning {
         records: &mut Records,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         let before = records.kept.get(key);
         if before.is_some_and(|kept| receipt.is_some_and(|receipt| kept.receipts.contains(receipt))) {
-            return Ok(Saving::Duplicate);
+            return Ok(SaveOutcome::Duplicate);
         }
-        let found = before.map_or(Expect::Absent, |kept| Expect::Version(kept.record.version));
+        let found = before.map_or(Precondition::Absent, |kept| Precondition::Version(kept.record.version));
         if found != expect {
-            return Ok(Saving::Conflict);
+            return Ok(SaveOutcome::Conflict);
         }
         let freed = before.map_or(0, |kept| kept.record.data.len());
         let others: usize = records.kept.values().map(|kept| kept.record.data.len()).sum::<usize>() - freed;
@@ -338,10 +338,10 @@ impl Returning {
         self.sessions.bytes.fetch_add(record.data.len(), Ordering::Relaxed);
         self.sessions.bytes.fetch_sub(freed, Ordering::Relaxed);
         let mut receipts = records.kept.remove(key).map_or_else(Vec::new, |kept| kept.receipts);
-        receipts.extend(receipt.filter(|receipt| !receipt.is_minted()));
+        receipts.extend(receipt.filter(|receipt| !receipt.is_internal()));
         let kept = Kept { record: record.clone(), receipts, store: Arc::clone(&self.store) };
         records.kept.insert(key.clone(), kept);
-        Ok(Saving::Saved)
+        Ok(SaveOutcome::Saved)
     }
 }
 
@@ -364,9 +364,9 @@ impl Returning {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         match self.kept(key, |records| self.keep(records, key, record, expect, receipt)).await {
             Some(saved) => saved,
             None => self.store.save(key, record, expect, receipt).await,
@@ -399,9 +399,9 @@ impl Store for Returning {
         &'a self,
         key: &'b Key,
         record: &'c Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&'d Receipt>,
-    ) -> BoxFuture<'f, Result<Saving, StoreError>>
+    ) -> BoxFuture<'f, Result<SaveOutcome, StoreError>>
     where
         'a: 'f,
         'b: 'f,

@@ -20,7 +20,7 @@ use futures::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub(super) use self::words::Words;
+pub(super) use self::words::PeerMessage;
 use self::{
     members::Members,
     outbox::{Outbox, publish_all},
@@ -81,7 +81,7 @@ impl Nodes {
     /// Elements to be sent to those who follow the key on other nodes, before a change that is published after them.
     pub(super) fn send_elements(&self, key: &Key, version: Option<Version>, elements: &[Elements]) {
         let elements = elements.iter().map(WordElements::from).collect();
-        let words = Words::Elements { node: self.id, version: version.map(Into::into), elements };
+        let words = PeerMessage::Elements { node: self.id, version: version.map(Into::into), elements };
         match pieces::split(&words) {
             Some(words) => self.outbox.lock().push_elements(key, words),
             None => tracing::warn!(?key, "elements are too long for the other nodes"),
@@ -112,7 +112,7 @@ impl Nodes {
     }
 
     /// Tells the other nodes, or those on which somebody follows the key; says whether that worked.
-    pub(super) async fn tell(&self, key: Option<&Key>, words: &Words) -> bool {
+    pub(super) async fn tell(&self, key: Option<&Key>, words: &PeerMessage) -> bool {
         tell(&*self.broadcaster, key, words).await
     }
 
@@ -124,7 +124,7 @@ impl Nodes {
     /// Says goodbye to the other nodes, unless a change still waits to be published.
     pub(super) async fn leave(&self) {
         if self.outbox.lock().is_idle() && !self.left.swap(true, Ordering::Relaxed) {
-            self.tell(None, &Words::Goodbye { node: self.id }).await;
+            self.tell(None, &PeerMessage::Goodbye { node: self.id }).await;
         }
     }
 
@@ -158,7 +158,7 @@ pub(super) async fn keep_members(registry: Weak<StateRegistry>) {
             if nodes.left.load(Ordering::Relaxed) {
                 return;
             }
-            let here = Words::Here { node: nodes.id, name: registry.shared.node.to_string() };
+            let here = PeerMessage::Here { node: nodes.id, name: registry.shared.node.to_string() };
             // Who cannot say anything does not hear anything either.
             let told = nodes.tell(None, &here).await;
             if !(told && hears) {
@@ -177,7 +177,7 @@ pub(super) async fn keep_members(registry: Weak<StateRegistry>) {
 }
 
 /// Tells the other nodes, or those that have joined the key; says whether that worked.
-async fn tell(broadcaster: &dyn Broadcaster, key: Option<&Key>, words: &Words) -> bool {
+async fn tell(broadcaster: &dyn Broadcaster, key: Option<&Key>, words: &PeerMessage) -> bool {
     let Some(pieces) = pieces::split(words) else {
         tracing::warn!(?key, "what the other nodes are to be told is too long");
         return false;
@@ -189,45 +189,47 @@ async fn tell(broadcaster: &dyn Broadcaster, key: Option<&Key>, words: &Words) -
 /// What another node told. Runs in the transport's reader: what takes long gets a task of its own.
 pub(super) fn told(registry: &Arc<StateRegistry>, key: Option<&Key>, words: &Bytes) {
     let Some(nodes) = &registry.shared.nodes else { return };
-    let mut read = Words::from_bytes(words);
-    if let Some((Words::Piece { message, part, parts }, content)) = read {
+    let mut read = PeerMessage::from_bytes(words);
+    if let Some((PeerMessage::Piece { message, part, parts }, content)) = read {
         let Some(whole) = nodes.pieces.lock().add(message, part, parts, content) else { return };
-        read = Words::from_bytes(&whole);
+        read = PeerMessage::from_bytes(&whole);
     }
     let states = key.and_then(|key| registry.states.get(key.state()));
     match (read.map(|(words, _)| words), key) {
-        (Some(Words::Here { node, name }), None) => {
+        (Some(PeerMessage::Here { node, name }), None) => {
             if nodes.is_here(node, &name) {
                 in_task(registry, |registry| registry.states.values().for_each(|states| states.node_came()));
             }
         }
-        (Some(Words::Goodbye { node }), None) => {
+        (Some(PeerMessage::Goodbye { node }), None) => {
             nodes.members.lock().leave(node);
             in_task(registry, move |registry| {
                 registry.states.values().for_each(|states| states.node_left(node));
             });
         }
-        (Some(Words::Present { node, count, asks }), Some(key)) => {
+        (Some(PeerMessage::Present { node, count, asks }), Some(key)) => {
             if let Some(states) = states {
                 states.present_elsewhere(key, node, count, asks);
             }
         }
-        (Some(Words::Audience { node, audience, asks }), Some(key)) => {
+        (Some(PeerMessage::Audience { node, audience, asks }), Some(key)) => {
             if let Some(states) = states {
                 states.audience_elsewhere(key, node, audience, asks);
             }
         }
-        (Some(Words::Elements { node, version, elements }), Some(key)) => {
+        (Some(PeerMessage::Elements { node, version, elements }), Some(key)) => {
             if let Some(states) = states.filter(|_| node != nodes.id) {
                 let elements = elements.into_iter().filter_map(WordElements::read).collect();
                 states.elements_elsewhere(key, version.map(Into::into), elements);
             }
         }
-        (Some(Words::Revoked { revocation }), None) => {
+        (Some(PeerMessage::Revoked { revocation }), None) => {
             in_task(registry, move |registry| registry.shared.close_streams(&revocation));
         }
-        (Some(Words::RevokedMany), None) => in_task(registry, |registry| registry.shared.doubt_streams()),
-        (Some(Words::Missed), None) => {
+        (Some(PeerMessage::RevokedMany), None) => {
+            in_task(registry, |registry| registry.shared.doubt_streams())
+        }
+        (Some(PeerMessage::Missed), None) => {
             in_task(registry, |registry| registry.states.values().for_each(|states| states.lost()));
         }
         // A newer node may say what this one does not know.

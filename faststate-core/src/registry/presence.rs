@@ -8,12 +8,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Attempt, Error,
+    Error, Mutation,
     arriving::Arriving,
     instance::{Instance, Topics},
-    nodes::Words,
+    nodes::PeerMessage,
     shared::guard,
-    states::States,
+    states::InstanceTable,
 };
 use crate::{Key, ReactiveState, Viewer, broadcast::Interest, store::StoreError};
 
@@ -37,16 +37,16 @@ pub(super) trait Census: Clone + Default + PartialEq + Send + Sync + 'static {
     /// What this node knows of an instance's followers.
     fn counts(topics: &mut Topics) -> &mut Counts<Self>;
     /// The event that tells the state, if it is to be told.
-    fn event<S: ReactiveState>(states: &States<S>) -> Option<&TellsState<S, Self>>;
+    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&TellsState<S, Self>>;
     /// What other nodes are told.
-    fn words(self, node: u64, asks: bool) -> Words;
+    fn words(self, node: u64, asks: bool) -> PeerMessage;
     fn is_nobody(&self) -> bool;
     /// Adds those who follow on another node.
     fn add(&mut self, other: &Self);
 }
 
 /// Makes the event that tells a state what was counted.
-pub(super) type TellsState<S, C> = dyn Fn(C) -> Box<dyn Attempt<S>> + Send + Sync;
+pub(super) type TellsState<S, C> = dyn Fn(C) -> Box<dyn Mutation<S>> + Send + Sync;
 
 /// What is known of an instance's followers.
 pub(super) struct Counts<C> {
@@ -86,12 +86,12 @@ impl Census for usize {
         &mut topics.present
     }
 
-    fn event<S: ReactiveState>(states: &States<S>) -> Option<&TellsState<S, Self>> {
+    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&TellsState<S, Self>> {
         states.presence.as_deref()
     }
 
-    fn words(self, node: u64, asks: bool) -> Words {
-        Words::Present { node, count: self, asks }
+    fn words(self, node: u64, asks: bool) -> PeerMessage {
+        PeerMessage::Present { node, count: self, asks }
     }
 
     fn is_nobody(&self) -> bool {
@@ -103,7 +103,7 @@ impl Census for usize {
     }
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Whether the state is told how many follow it, or who.
     fn is_told(&self) -> bool {
         self.presence.is_some() || self.audience.is_some()

@@ -16,12 +16,12 @@ use self::limit::Slot;
 use super::{
     Error,
     instance::Instance,
-    states::{AnyStates as _, States},
-    turn::Work,
+    states::{DynInstanceTable as _, InstanceTable},
+    turn::Command,
 };
 use crate::{
     ReactiveState,
-    store::{Loaded, Resting, StoreError},
+    store::{CircuitOpen, Loaded, StoreError},
     version::Version,
 };
 
@@ -56,7 +56,7 @@ impl<S> Default for Reloads<S> {
     }
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Reloads what is followed here, in random order: what is in memory may be older than the store.
     /// The rest is confirmed when it is used.
     pub(super) fn reload_followed(&self) {
@@ -124,11 +124,11 @@ impl<S: ReactiveState> States<S> {
         let outcome = match loaded {
             Ok(loaded) => {
                 slot.answered();
-                let found = Work::Found(Box::new(Found { loaded, before, asked }));
+                let found = Command::Found(Box::new(Found { loaded, before, asked }));
                 self.take_turn(&instance, found, self.deadline()).await.map(drop)
             }
             Err(StoreError::Unavailable(error)) => {
-                let is_resting = error.is::<Resting>();
+                let is_resting = error.is::<CircuitOpen>();
                 if is_resting {
                     drop(slot)
                 } else {
@@ -204,7 +204,7 @@ impl<S: ReactiveState> States<S> {
 
 /// Reloads what waits, as many at a time as the limit allows and none while the store rests. Waiting keeps
 /// neither the registry nor its store alive.
-async fn run_reloads<S: ReactiveState>(states: Weak<States<S>>, limit: Arc<ReloadLimit>) {
+async fn run_reloads<S: ReactiveState>(states: Weak<InstanceTable<S>>, limit: Arc<ReloadLimit>) {
     let Some(mut returns) = states.upgrade().map(|states| states.returns()) else { return };
     loop {
         if let Some(returns) = &mut returns {

@@ -36,7 +36,7 @@ const CONTENDED: Duration = Duration::from_secs(3);
 
 /// A node's runs of events on one key.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct KeyQuota {
     /// When this node last saved.
     last: Instant,
     /// How many events it has saved in this run.
@@ -51,7 +51,7 @@ pub(super) struct Run {
     contended: Option<Instant>,
 }
 
-impl Run {
+impl KeyQuota {
     pub(super) const fn new(now: Instant) -> Self {
         Self {
             last: now,
@@ -162,7 +162,7 @@ mod tests {
 
     /// The lengths of the runs of so many events in a row that follow version `seq`, where no other node changes
     /// the key.
-    fn runs(run: &mut Run, now: &mut Instant, seq: &mut u64, events: u32) -> Vec<u32> {
+    fn runs(run: &mut KeyQuota, now: &mut Instant, seq: &mut u64, events: u32) -> Vec<u32> {
         let mut runs = vec![0];
         for _ in 0..events {
             if let Some(pause) = run.stands_back(*now, *seq) {
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn runs_grow_while_no_other_node_wants_the_key() {
         let (mut now, mut seq) = (Instant::now(), 0);
-        let mut run = Run::new(now);
+        let mut run = KeyQuota::new(now);
         let lengths = runs(&mut run, &mut now, &mut seq, 10_000);
         assert_eq!(lengths[..5], [32, 32, 64, 128, 256]);
         assert_eq!(lengths[6..9], [1024; 3], "{lengths:?}");
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_node_that_is_not_in_a_hurry_never_stands_back() {
         let mut now = Instant::now();
-        let mut run = Run::new(now);
+        let mut run = KeyQuota::new(now);
         for seq in 0..1000 {
             now += SAVE * 20;
             assert_eq!(run.stands_back(now, seq), None);
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn runs_are_short_over_a_slow_store() {
-        let mut run = Run::new(Instant::now());
+        let mut run = KeyQuota::new(Instant::now());
         run.measure_save(Duration::from_millis(20));
         assert_eq!((run.length(SHORTEST, SOON), run.length(LONGEST, LATE)), (8, 32));
         run.measure_save(Duration::from_secs(100));
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_wait_ends_while_the_other_node_stands_back() {
-        let mut run = Run::new(Instant::now());
+        let mut run = KeyQuota::new(Instant::now());
         run.measure_save(SAVE);
         for (seq, left) in [(0, 32), (1, 31), (63, 1), (64, 32)] {
             for _ in 0..100 {
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn changes_are_a_run_if_they_follow_each_other_closely() {
-        let mut run = Run::new(Instant::now());
+        let mut run = KeyQuota::new(Instant::now());
         run.measure_save(SAVE);
         assert!(run.is_busy(10, SAVE * 20) && !run.is_busy(10, SAVE * 50) && !run.is_busy(0, SAVE));
         assert!(run.is_end(64) && !run.is_end(65));

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Gatekeeper, NewSessions, nodes::Nodes, states::AnyStates};
+use super::{Error, NewSessions, StreamRevoker, nodes::Nodes, states::DynInstanceTable};
 use crate::{
     Handle, Key, ReactiveState, Revocation,
     broadcast::{Broadcaster, Change},
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) new_sessions: Arc<NewSessions>,
     /// This node's name.
     pub(super) node: Arc<str>,
-    gatekeepers: Mutex<Vec<Weak<dyn Gatekeeper>>>,
+    revokers: Mutex<Vec<Weak<dyn StreamRevoker>>>,
     #[cfg(feature = "inspector")]
     pub(super) watchers: super::watch::Watchers,
     pub(super) events: AtomicU64,
@@ -49,7 +49,7 @@ pub(super) struct Shared {
     instances: AtomicUsize,
     max_instances: usize,
     /// Every state, to make room in.
-    pub(super) states: OnceLock<Vec<Weak<dyn AnyStates>>>,
+    pub(super) states: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
     /// When room was made last.
     crowded: Mutex<Option<Instant>>,
 }
@@ -70,7 +70,7 @@ impl Shared {
             nodes: broadcaster.map(Nodes::new),
             new_sessions: NewSessions::new(),
             node,
-            gatekeepers: Mutex::default(),
+            revokers: Mutex::default(),
             #[cfg(feature = "inspector")]
             watchers: super::watch::Watchers::default(),
             events: AtomicU64::new(0),
@@ -182,24 +182,24 @@ impl Shared {
         self.instances.load(Ordering::Relaxed)
     }
 
-    pub(super) fn guard_streams(&self, gatekeeper: Weak<dyn Gatekeeper>) {
-        let mut gatekeepers = self.gatekeepers.lock();
-        gatekeepers.retain(|gatekeeper| gatekeeper.strong_count() > 0);
-        gatekeepers.push(gatekeeper);
+    pub(super) fn guard_streams(&self, revoker: Weak<dyn StreamRevoker>) {
+        let mut revokers = self.revokers.lock();
+        revokers.retain(|revoker| revoker.strong_count() > 0);
+        revokers.push(revoker);
     }
 
     /// Closes streams on this node.
     pub(super) fn close_streams(&self, revocation: &Revocation) {
-        self.gatekeepers().iter().for_each(|gatekeeper| gatekeeper.revoked(revocation));
+        self.revokers().iter().for_each(|revoker| revoker.revoke(revocation));
     }
 
     /// Has every stream's access on this node checked soon.
     pub(super) fn doubt_streams(&self) {
-        self.gatekeepers().iter().for_each(|gatekeeper| gatekeeper.doubt());
+        self.revokers().iter().for_each(|revoker| revoker.recheck_soon());
     }
 
-    fn gatekeepers(&self) -> Vec<Arc<dyn Gatekeeper>> {
-        self.gatekeepers.lock().iter().filter_map(Weak::upgrade).collect()
+    fn revokers(&self) -> Vec<Arc<dyn StreamRevoker>> {
+        self.revokers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Closes streams here, and has the other nodes close theirs.

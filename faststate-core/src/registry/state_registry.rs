@@ -16,13 +16,13 @@ use futures::future::{BoxFuture, join_all, ready};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Call, Error, Gatekeeper, Job, Outcome, Part, Reading, Registry, RegistryBuilder, Route, TopicName,
-    Visible,
+    Call, Error, Job, Outcome, Part, Registry, RegistryBuilder, Rendered, Route, StateSnapshot,
+    StreamRevoker, TopicName,
     builder::store_name,
     mistakes::{self, Mistakes},
     nodes::{self, Nodes},
     shared::Shared,
-    states::AnyStates,
+    states::DynInstanceTable,
 };
 use crate::{
     Handle, Health, Key, ReactiveState, Revocation, Scope, SessionId, StoreHealth, Version, Viewer,
@@ -37,7 +37,7 @@ const FLUSHES: Duration = Duration::from_secs(1);
 
 /// The engine: instances, turns, topics. Dropping the last `Arc` ends its housekeeping.
 pub struct StateRegistry {
-    pub(super) states: BTreeMap<&'static str, Arc<dyn AnyStates>>,
+    pub(super) states: BTreeMap<&'static str, Arc<dyn DynInstanceTable>>,
     /// By name; the registry's own memory is `memory`, the default store `default`.
     pub(super) stores: BTreeMap<String, Arc<dyn Store>>,
     /// By the names under which states are saved.
@@ -124,12 +124,12 @@ impl StateRegistry {
         }
     }
 
-    fn states(&self, state: &str) -> Result<&Arc<dyn AnyStates>, Error> {
+    fn states(&self, state: &str) -> Result<&Arc<dyn DynInstanceTable>, Error> {
         self.states.get(state).ok_or(Error::Unknown)
     }
 
     /// The states and the key of a topic that the viewer may see.
-    fn seen(&self, topic: &TopicName, viewer: &Viewer) -> Result<(&Arc<dyn AnyStates>, Key), Error> {
+    fn seen(&self, topic: &TopicName, viewer: &Viewer) -> Result<(&Arc<dyn DynInstanceTable>, Key), Error> {
         let key = self.key(&topic.state, viewer, topic.id.as_deref())?;
         let states = self.states(&topic.state)?;
         if states.allows(&key, viewer) { Ok((states, key)) } else { Err(Error::Unknown) }
@@ -187,7 +187,7 @@ impl Registry for StateRegistry {
         self.states(key.state())?.run(key, job).await
     }
 
-    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
         self.states(key.state())?.read(key).await
     }
 
@@ -199,7 +199,7 @@ impl Registry for StateRegistry {
         self.states(key.state()).is_ok_and(|states| states.allows(key, viewer))
     }
 
-    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error> {
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
         let (states, key) = self.seen(topic, viewer)?;
         states.visible(&key, topic.view.as_deref()).await
     }
@@ -241,7 +241,7 @@ impl Registry for StateRegistry {
             }
         };
         let stores = join_all(self.stores.iter().map(ask)).await;
-        let count = |(topics, followers), states: &Arc<dyn AnyStates>| {
+        let count = |(topics, followers), states: &Arc<dyn DynInstanceTable>| {
             let (more_topics, more) = states.topics();
             (topics + more_topics, followers + more)
         };
@@ -263,12 +263,12 @@ impl Registry for StateRegistry {
         self.shared.revoke(revocation).await
     }
 
-    fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>) {
-        self.shared.guard_streams(gatekeeper);
+    fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>) {
+        self.shared.guard_streams(revoker);
     }
 
     #[cfg(feature = "inspector")]
-    fn watch(&self, watcher: Weak<dyn super::Watcher>) {
+    fn watch(&self, watcher: Weak<dyn super::EventObserver>) {
         self.shared.watchers.add(watcher);
     }
 
@@ -300,7 +300,7 @@ impl Registry for StateRegistry {
 
 impl StateRegistry {
     /// The states that are saved in this store, and acknowledged once they are.
-    pub(super) fn saved_in(&self, store: &str) -> impl Iterator<Item = &Arc<dyn AnyStates>> {
+    pub(super) fn saved_in(&self, store: &str) -> impl Iterator<Item = &Arc<dyn DynInstanceTable>> {
         self.states.values().filter(move |states| {
             let config = states.config();
             config.every.is_none() && store_name(config) == store

@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::Instant};
 
 pub(super) use super::any_view::AnyView;
 use super::{
-    Access, Attempt, Audience, Call, Error, Job, Outcome, Reading, Route, StateConfig, Visible,
+    Access, Audience, Call, Error, Job, Mutation, Outcome, Rendered, Route, StateConfig, StateSnapshot,
     arriving::Arriving,
     instance::{Current, Instance, Slot},
     new_sessions::{NewSessions, Returning},
@@ -22,15 +22,15 @@ use super::{
     presence::TellsState,
     reload::{ReloadLimit, Reloads},
     shared::{Shared, guard, panic_text},
-    turn::Work,
+    turn::Command,
 };
 use crate::{
     BoxError, Elements, Key, ReactiveState, Version, Viewer,
     broadcast::Change,
     metrics::{EventMeter, StateMeter, Stopwatch, StoreMeter},
-    store::{Guarded, Store, StoreError},
+    store::{CircuitBreaker, Store, StoreError},
     topics::Follower,
-    wire::{Input, InputError, Nest},
+    wire::{Input, InputError, SignalPath},
 };
 
 /// How a state begins; `None` if there is no such instance.
@@ -48,13 +48,13 @@ pub(super) struct EventEntry<S> {
     pub(super) meter: Arc<EventMeter>,
 }
 
-pub(super) type DecodedAttempt<S> = (Box<dyn Attempt<S>>, &'static [&'static str]);
+pub(super) type DecodedAttempt<S> = (Box<dyn Mutation<S>>, &'static [&'static str]);
 
 /// Where a state is saved.
 pub(super) struct Home {
     pub(super) store: Arc<dyn Store>,
     /// The same store, unless it is this process's memory.
-    pub(super) guard: Option<Arc<Guarded<dyn Store>>>,
+    pub(super) guard: Option<Arc<CircuitBreaker<dyn Store>>>,
     pub(super) meter: Arc<StoreMeter>,
     /// Of all states in this store.
     pub(super) reload_limit: Arc<ReloadLimit>,
@@ -77,12 +77,12 @@ pub(super) struct Present<S> {
 }
 
 /// All instances of one state.
-pub(super) struct States<S: ReactiveState> {
+pub(super) struct InstanceTable<S: ReactiveState> {
     pub(super) me: Weak<Self>,
     pub(super) config: StateConfig,
     pub(super) access: Access,
     pub(super) store: Arc<dyn Store>,
-    pub(super) guard: Option<Arc<Guarded<dyn Store>>>,
+    pub(super) guard: Option<Arc<CircuitBreaker<dyn Store>>>,
     pub(super) events: BTreeMap<&'static str, EventEntry<S>>,
     pub(super) views: Vec<Arc<dyn AnyView<S>>>,
     pub(super) initial: Option<Initial<S>>,
@@ -100,7 +100,7 @@ pub(super) struct States<S: ReactiveState> {
 
 /// All instances of some state: what the registry knows of it.
 #[async_trait]
-pub(super) trait AnyStates: Send + Sync {
+pub(super) trait DynInstanceTable: Send + Sync {
     fn config(&self) -> &StateConfig;
     fn routes(&self) -> Vec<Route>;
     fn has_event(&self, name: &str) -> bool;
@@ -108,9 +108,9 @@ pub(super) trait AnyStates: Send + Sync {
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
-    async fn read(&self, key: &Key) -> Result<Reading, Error>;
+    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error>;
     async fn delete(&self, key: &Key) -> Result<(), Error>;
-    async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Visible, Error>;
+    async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Rendered, Error>;
     async fn follow(
         &self,
         key: &Key,
@@ -157,7 +157,7 @@ pub(super) trait AnyStates: Send + Sync {
 }
 
 #[async_trait]
-impl<S: ReactiveState> AnyStates for States<S> {
+impl<S: ReactiveState> DynInstanceTable for InstanceTable<S> {
     fn config(&self) -> &StateConfig {
         &self.config
     }
@@ -197,36 +197,36 @@ impl<S: ReactiveState> AnyStates for States<S> {
 
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
         let Job { attempt, viewer, id } = job;
-        let attempt = *attempt.downcast::<Box<dyn Attempt<S>>>().map_err(|_| Error::Unknown)?;
+        let attempt = *attempt.downcast::<Box<dyn Mutation<S>>>().map_err(|_| Error::Unknown)?;
         let watch = Stopwatch::start();
         let outcome = self.send(key, Arriving { attempt, fields: &[], viewer, id, wants_view: false }).await;
         self.application.count(&outcome, watch);
         outcome
     }
 
-    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
         let Present { current, stale, .. } = self.current(key, self.deadline()).await?;
-        Ok(Reading { state: Arc::clone(&current.state) as _, version: current.version, stale })
+        Ok(StateSnapshot { state: Arc::clone(&current.state) as _, version: current.version, stale })
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         let (me, instance) = (self.me()?, self.instance(key)?);
-        me.take_turn(&instance, Work::Delete, self.deadline()).await.map(drop)
+        me.take_turn(&instance, Command::Delete, self.deadline()).await.map(drop)
     }
 
-    async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Visible, Error> {
+    async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Rendered, Error> {
         let slot = self.slot(view)?;
         let Present { instance, current, .. } = self.current(key, self.deadline()).await?;
         match slot {
             Slot::Signals => {
-                Ok(Visible::Signals(instance.nest.json(Some(current.image()?), Some(current.version))))
+                Ok(Rendered::Signals(instance.nest.json(Some(current.image()?), Some(current.version))))
             }
             Slot::View(at) => {
                 let view = &self.views[at];
                 let elements = guard("a view panicked", || view.render(&current.state))?;
-                Ok(Visible::View(
+                Ok(Rendered::View(
                     elements,
-                    Nest::of(key, Some(view.name())).json(None, Some(current.version)),
+                    SignalPath::of(key, Some(view.name())).json(None, Some(current.version)),
                 ))
             }
         }
@@ -332,7 +332,7 @@ impl<S: ReactiveState> AnyStates for States<S> {
     }
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// The present state, loaded or confirmed first if need be; where the store does not answer, what is
     /// in memory.
     pub(super) async fn current(&self, key: &Key, deadline: Instant) -> Result<Present<S>, Error> {
@@ -374,14 +374,14 @@ impl<S: ReactiveState> States<S> {
         instance: Arc<Instance<S>>,
         deadline: Instant,
     ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
-        self.looked_up(instance, Work::refresh(), deadline).await
+        self.looked_up(instance, Command::refresh(), deadline).await
     }
 
     /// The present state after a look at the store.
     pub(super) async fn looked_up(
         &self,
         instance: Arc<Instance<S>>,
-        look: Work<S>,
+        look: Command<S>,
         deadline: Instant,
     ) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
         let outcome = self.me()?.take_turn(&instance, look, deadline).await;

@@ -6,28 +6,28 @@ use super::{
     Error, ReplyView,
     instance::{Current, Instance, Slot},
     shared::guard,
-    states::{AnyView, States},
+    states::{AnyView, InstanceTable},
 };
 use crate::{
     Elements, ReactiveState,
     topics::{Content, Encode, Shown, Topic},
-    wire::{Frame, Nest},
+    wire::{Frame, SignalPath},
 };
 
 /// A change that is ready to be committed: encoded for every topic that somebody follows.
-pub(super) struct Step<S> {
+pub(super) struct Commit<S> {
     next: Arc<Current<S>>,
     encoded: Vec<(Arc<Topic>, Frame, Arc<Content>)>,
 }
 
-impl<S> Step<S> {
+impl<S> Commit<S> {
     /// The same step without frames: every follower gets the snapshot.
     const fn unencoded(next: Arc<Current<S>>) -> Self {
         Self { next, encoded: Vec::new() }
     }
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Encodes a change for the topics that are followed now, before anything is saved: a panic in
     /// `signals` or in a view fails the event and changes nothing (law 7).
     pub(super) fn step(
@@ -36,7 +36,7 @@ impl<S: ReactiveState> States<S> {
         before: &Arc<Current<S>>,
         next: &Arc<Current<S>>,
         broadcast: &[Elements],
-    ) -> Result<Step<S>, Error> {
+    ) -> Result<Commit<S>, Error> {
         let followed = instance.topics.lock().open.clone();
         let encode = |(slot, topic): (Slot, Arc<Topic>)| {
             // A page shows what it showed before a deletion, so no difference would do.
@@ -59,7 +59,7 @@ impl<S: ReactiveState> States<S> {
         };
         let encoded = followed.into_iter().filter_map(|topic| encode(topic).transpose());
         let encoded = encoded.collect::<Result<_, Error>>()?;
-        Ok(Step { next: Arc::clone(next), encoded })
+        Ok(Commit { next: Arc::clone(next), encoded })
     }
 
     /// Makes what the store has the present, whether or not it can be encoded.
@@ -69,12 +69,12 @@ impl<S: ReactiveState> States<S> {
         let step = self.step(instance, before, next, &elements);
         #[cfg(feature = "inspector")]
         self.watch_store(instance, before, next);
-        self.commit(instance, step.unwrap_or_else(|_| Step::unencoded(Arc::clone(next))));
+        self.commit(instance, step.unwrap_or_else(|_| Commit::unencoded(Arc::clone(next))));
     }
 
     /// Makes the step the present: state and topics together, then the followers are woken.
-    pub(super) fn commit(&self, instance: &Instance<S>, step: Step<S>) {
-        let Step { next, mut encoded } = step;
+    pub(super) fn commit(&self, instance: &Instance<S>, step: Commit<S>) {
+        let Commit { next, mut encoded } = step;
         let topics = {
             let topics = instance.topics.lock();
             *instance.current.write() = Some(Arc::clone(&next));
@@ -134,7 +134,7 @@ impl<S: ReactiveState> States<S> {
             Slot::Signals => Content::new(version, shown, Signals { nest: instance.nest.clone(), state }),
             Slot::View(at) => {
                 let view = Arc::clone(&self.views[at]);
-                let nest = Nest::of(&instance.key, Some(view.name()));
+                let nest = SignalPath::of(&instance.key, Some(view.name()));
                 Content::new(version, shown, Viewed { nest, view, state })
             }
         }
@@ -164,7 +164,7 @@ impl<S: ReactiveState> States<S> {
         let frame = if is_shown {
             Frame::default()
         } else {
-            Nest::of(&instance.key, Some(view.name())).elements(&elements, next.version)
+            SignalPath::of(&instance.key, Some(view.name())).elements(&elements, next.version)
         };
         let shown = match elements.pop() {
             Some(only) if elements.is_empty() && only.is_whole() => Shown::Whole(Arc::new(only)),
@@ -176,7 +176,7 @@ impl<S: ReactiveState> States<S> {
 
 /// The signals of a state.
 struct Signals<S> {
-    nest: Nest,
+    nest: SignalPath,
     state: Arc<Current<S>>,
 }
 
@@ -195,7 +195,7 @@ impl<S: ReactiveState> Encode for Signals<S> {
 
 /// A view of a state.
 struct Viewed<S> {
-    nest: Nest,
+    nest: SignalPath,
     view: Arc<dyn AnyView<S>>,
     state: Arc<Current<S>>,
 }

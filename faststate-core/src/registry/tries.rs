@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Error, Outcome, run::Run, work::Unsaved};
-use crate::{Key, store::Expect, version::Version};
+use super::{Error, Outcome, run::KeyQuota, work::PendingCommit};
+use crate::{Key, store::Precondition, version::Version};
 
 /// How many calls to the store an event makes at most, whatever fails and however fast (law 13), unless other nodes
 /// change the key meanwhile.
@@ -29,7 +29,7 @@ pub(super) struct Tries<S> {
 /// What went wrong so far.
 struct Trouble<S> {
     /// Saves of unknown outcome that may still take effect. They all expect the same version.
-    pending: Vec<Unsaved<S>>,
+    pending: Vec<PendingCommit<S>>,
     failures: u32,
     failed_saves: u32,
     /// Why the last call failed.
@@ -82,12 +82,12 @@ impl<S> Tries<S> {
     }
 
     /// A save has an unknown outcome.
-    pub(super) fn doubt(&mut self, unsaved: Unsaved<S>) {
+    pub(super) fn doubt(&mut self, unsaved: PendingCommit<S>) {
         self.trouble().pending.push(unsaved);
     }
 
     /// The store has this, and no receipt: a save that expects something else cannot take effect any more.
-    pub(super) fn settle(&mut self, found: Expect) {
+    pub(super) fn settle(&mut self, found: Precondition) {
         if let Some(trouble) = &mut self.trouble {
             trouble.pending.retain(|unsaved| unsaved.expect == found);
         }
@@ -95,10 +95,10 @@ impl<S> Tries<S> {
 
     /// The receipt is there: the save of this event that led to `version`, if it was one. Of an event that only
     /// the engine knows, it was one of them whatever the version is.
-    pub(super) fn take_landed(&mut self, version: Version, is_minted: bool) -> Option<Unsaved<S>> {
+    pub(super) fn take_landed(&mut self, version: Version, is_internal: bool) -> Option<PendingCommit<S>> {
         let pending = std::mem::take(&mut self.trouble.as_mut()?.pending);
         let mut pending = pending.into_iter();
-        pending.find(|unsaved| is_minted || unsaved.next.version == version)
+        pending.find(|unsaved| is_internal || unsaved.next.version == version)
     }
 
     /// How long to pause after a save that failed.
@@ -139,7 +139,7 @@ impl<S> Tries<S> {
     }
 
     /// The same where other nodes change the key: the pause ends with the run of the one that was faster.
-    pub(super) fn lost(&mut self, run: &mut Run, version: Version) -> Duration {
+    pub(super) fn lost(&mut self, run: &mut KeyQuota, version: Version) -> Duration {
         let now = Instant::now();
         run.lost();
         self.conflicted();
@@ -156,7 +156,7 @@ impl<S> Tries<S> {
 
     /// How long to wait before `version`, just loaded, is loaded again, because another node is in its run: a save
     /// would only be a conflict.
-    pub(super) fn steps_aside(&mut self, run: &mut Run, version: Version) -> Option<Duration> {
+    pub(super) fn steps_aside(&mut self, run: &mut KeyQuota, version: Version) -> Option<Duration> {
         let now = Instant::now();
         let trouble = self.trouble.as_mut()?;
         let (seen, at) = trouble.seen?;

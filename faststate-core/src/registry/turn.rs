@@ -15,7 +15,9 @@ use futures::FutureExt as _;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Span;
 
-use super::{Attempt, Error, Outcome, instance::Instance, reload::Found, shared::panic_text, states::States};
+use super::{
+    Error, Mutation, Outcome, instance::Instance, reload::Found, shared::panic_text, states::InstanceTable,
+};
 use crate::{EventId, ReactiveState, Version, Viewer, store::Receipt};
 
 /// How much sooner than its caller a turn gives up, so that the caller hears what happened.
@@ -30,7 +32,7 @@ pub(super) struct Queue<S> {
 
 /// One turn.
 struct Turn<S> {
-    work: Work<S>,
+    work: Command<S>,
     deadline: Instant,
     /// Set by whoever comes first: the turn that begins, or the caller that gives up.
     claimed: Arc<AtomicBool>,
@@ -44,9 +46,9 @@ pub(super) struct Place {
 }
 
 /// What is done in a turn.
-pub(super) enum Work<S> {
+pub(super) enum Command<S> {
     /// Apply an event.
-    Attempt(Box<Attempting<S>>),
+    Mutation(Box<QueuedEvent<S>>),
     /// Look whether the store has something newer, unless that was done since then.
     Refresh(Instant),
     /// Somebody has seen this version. If the store has not come so far, it went back in time.
@@ -60,8 +62,8 @@ pub(super) enum Work<S> {
 }
 
 /// An event on its way.
-pub(super) struct Attempting<S> {
-    pub(super) attempt: Box<dyn Attempt<S>>,
+pub(super) struct QueuedEvent<S> {
+    pub(super) attempt: Box<dyn Mutation<S>>,
     pub(super) viewer: Viewer,
     pub(super) id: EventId,
     pub(super) receipt: Receipt,
@@ -85,7 +87,7 @@ impl<S> Default for Queue<S> {
     }
 }
 
-impl<S> Work<S> {
+impl<S> Command<S> {
     /// A look at the store, unless somebody looks between now and the turn.
     pub(super) fn refresh() -> Self {
         Self::Refresh(Instant::now())
@@ -98,12 +100,12 @@ impl<S> Queue<S> {
     }
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Takes a place in the instance's queue now; what it gives waits for the turn's end or the deadline.
     pub(super) fn take_turn(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
-        work: Work<S>,
+        work: Command<S>,
         deadline: Instant,
     ) -> impl Future<Output = Result<Outcome, Error>> + Send + use<S> {
         let place = self.enqueue(instance, work, deadline);
@@ -114,7 +116,7 @@ impl<S: ReactiveState> States<S> {
     pub(super) fn enqueue(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
-        work: Work<S>,
+        work: Command<S>,
         deadline: Instant,
     ) -> Result<Place, Error> {
         let (reply, answer) = oneshot::channel();
@@ -125,8 +127,10 @@ impl<S: ReactiveState> States<S> {
             let mut queue = instance.queue.lock();
             // A look costs no more than whoever waits for it, and one look at the store serves them all; what
             // has arrived has one turn at a time.
-            let is_look =
-                matches!(turn.work, Work::Refresh(_) | Work::Compare(_) | Work::Found(_) | Work::Arrived);
+            let is_look = matches!(
+                turn.work,
+                Command::Refresh(_) | Command::Compare(_) | Command::Found(_) | Command::Arrived
+            );
             if queue.waiting.len() >= self.config.queue && !is_look {
                 return Err(Error::Busy("too many events wait for this instance"));
             }

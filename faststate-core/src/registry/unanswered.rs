@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Error, instance::Instance, states::States};
+use super::{Error, instance::Instance, states::InstanceTable};
 use crate::{ReactiveState, store::StoreError};
 
 /// How long a record that cannot be read is not loaded again for reads.
 const UNREADABLE: Duration = Duration::from_secs(1);
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// Whether the store is not asked at the moment.
     pub(super) fn is_resting(&self) -> bool {
         self.guard.as_ref().is_some_and(|guard| guard.is_resting())

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     instance::Instance,
     state_registry::StateRegistry,
-    states::{AnyStates, States},
+    states::{DynInstanceTable, InstanceTable},
 };
 use crate::{Key, ReactiveState, Store, store::StoreError};
 
@@ -35,7 +35,7 @@ const SWEEP_CALL: Duration = Duration::from_millis(100);
 
 /// Keeps one state's instances, for as long as the registry lives. Each state has its own keeper, so that
 /// one whose store is dead holds up no other.
-pub(super) async fn keep_instances(states: Weak<dyn AnyStates>, ttl: Option<Duration>) {
+pub(super) async fn keep_instances(states: Weak<dyn DynInstanceTable>, ttl: Option<Duration>) {
     let pause = ttl.map_or(LOOK, |ttl| (ttl / 4).clamp(Duration::from_millis(10), LOOK));
     loop {
         tokio::time::sleep(pause).await;
@@ -45,7 +45,7 @@ pub(super) async fn keep_instances(states: Weak<dyn AnyStates>, ttl: Option<Dura
 }
 
 /// Looks again at what is in memory whenever the store answers after a rest: it may have gone back in time.
-pub(super) async fn look_again(states: Weak<dyn AnyStates>, mut returns: watch::Receiver<u64>) {
+pub(super) async fn look_again(states: Weak<dyn DynInstanceTable>, mut returns: watch::Receiver<u64>) {
     while returns.changed().await.is_ok() {
         let Some(states) = states.upgrade() else { return };
         states.returned();
@@ -99,7 +99,7 @@ async fn sweep(name: &str, store: &dyn Store, rows: &mut usize, is_wanted: impl 
     }
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     pub(super) async fn keep(&self) {
         if let Some(ttl) = self.config.ttl {
             let due = self.instances.iter().filter(|instance| is_due(instance, ttl));

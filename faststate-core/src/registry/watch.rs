@@ -11,7 +11,7 @@ use crate::{EventId, Key, Version};
 
 /// What became of one event, or of something else that moved an instance.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct EventTrace {
     /// When it was done.
     pub at: SystemTime,
     /// The instance.
@@ -35,24 +35,24 @@ pub struct Seen {
 }
 
 /// Somebody who is told what becomes of every event: for development.
-pub trait Watcher: Send + Sync + 'static {
+pub trait EventObserver: Send + Sync + 'static {
     /// Must not block: it is called in the instance's turn.
-    fn saw(&self, seen: Seen);
+    fn saw(&self, seen: EventTrace);
 }
 
 /// Those who watch, as long as they live.
 #[derive(Default)]
-pub(super) struct Watchers(parking_lot::RwLock<Vec<Weak<dyn Watcher>>>);
+pub(super) struct Watchers(parking_lot::RwLock<Vec<Weak<dyn EventObserver>>>);
 
 impl Watchers {
-    pub(super) fn add(&self, watcher: Weak<dyn Watcher>) {
+    pub(super) fn add(&self, watcher: Weak<dyn EventObserver>) {
         let mut watchers = self.0.write();
         watchers.retain(|watcher| watcher.strong_count() > 0);
         watchers.push(watcher);
     }
 
     /// Tells everybody, if there is somebody.
-    pub(super) fn tell(&self, seen: impl FnOnce() -> Seen) {
+    pub(super) fn tell(&self, seen: impl FnOnce() -> EventTrace) {
         let watchers = self.0.read().clone();
         if watchers.is_empty() {
             return;

@@ -5,35 +5,35 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Answer, Error, Outcome,
+    Applied, Error, Outcome,
     instance::{Current, Instance, Slot},
-    states::States,
-    turn::Attempting,
-    watch::Seen,
+    states::InstanceTable,
+    turn::QueuedEvent,
+    watch::EventTrace,
 };
 use crate::{ReactiveState, clock};
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     /// An event was done with.
     pub(super) fn watch_event(
         &self,
         instance: &Instance<S>,
-        attempting: &Attempting<S>,
+        attempting: &QueuedEvent<S>,
         began: Instant,
         outcome: &Result<Outcome, Error>,
     ) {
         self.shared.watchers.tell(|| {
             let word = match outcome {
                 Ok(outcome) => match outcome.answer {
-                    Answer::Changed => ("changed", None),
-                    Answer::Unchanged => ("unchanged", None),
-                    Answer::Repeated => ("repeated", None),
+                    Applied::Changed => ("changed", None),
+                    Applied::Unchanged => ("unchanged", None),
+                    Applied::Repeated => ("repeated", None),
                 },
                 Err(Error::Rejected(rejection)) => ("rejected", Some(rejection.to_string())),
                 Err(error) => ("failed", Some(error.to_string())),
             };
             let step = attempting.step.get();
-            Seen {
+            EventTrace {
                 at: clock::now(),
                 key: instance.key.clone(),
                 event: attempting.attempt.name(),
@@ -55,7 +55,7 @@ impl<S: ReactiveState> States<S> {
         before: &Arc<Current<S>>,
         after: &Arc<Current<S>>,
     ) {
-        self.shared.watchers.tell(|| Seen {
+        self.shared.watchers.tell(|| EventTrace {
             at: clock::now(),
             key: instance.key.clone(),
             event: "(store)",

@@ -10,14 +10,14 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Answer, Error, Outcome, ReplyPieces,
+    Applied, Error, Outcome, ReplyStream,
     instance::{Current, Instance, encode},
     look::Absence,
     shared::guard,
-    states::States,
-    step::Step,
+    states::InstanceTable,
+    step::Commit,
     tries::Tries,
-    turn::{Attempting, Work},
+    turn::{Command, QueuedEvent},
 };
 use crate::{
     Context, ReactiveState, Reply,
@@ -25,46 +25,46 @@ use crate::{
     event::{Aftermath, Effects},
     metrics::Stopwatch,
     patch::MORE,
-    store::{Expect, Record, Resting, Saving, StoreError},
+    store::{CircuitOpen, Precondition, Record, SaveOutcome, StoreError},
     version::Version,
 };
 
 /// What became of one try on a copy.
-struct Tried<S> {
+struct AppliedCopy<S> {
     /// What is to be saved, if anything is.
     next: Option<Arc<Current<S>>>,
-    answer: Answer,
+    answer: Applied,
     effects: Effects,
     aftermath: Aftermath<S>,
 }
 
 /// A change that is ready to be saved.
-pub(super) struct Unsaved<S> {
-    pub(super) expect: Expect,
+pub(super) struct PendingCommit<S> {
+    pub(super) expect: Precondition,
     pub(super) next: Arc<Current<S>>,
     /// None where only the receipt is new.
-    step: Option<Step<S>>,
+    step: Option<Commit<S>>,
     record: Record,
-    accepted: Accepted<S>,
+    accepted: Committed<S>,
 }
 
 /// An event that is accepted once it is saved: its answer, and what it wants done then.
-struct Accepted<S> {
+struct Committed<S> {
     answer: Outcome,
     effects: Effects,
     aftermath: Aftermath<S>,
     permits: Vec<OwnedSemaphorePermit>,
 }
 
-impl<S: ReactiveState> States<S> {
+impl<S: ReactiveState> InstanceTable<S> {
     pub(super) async fn work(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
-        work: Work<S>,
+        work: Command<S>,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let outcome = match work {
-            Work::Attempt(mut attempting) => {
+            Command::Mutation(mut attempting) => {
                 let span = std::mem::replace(&mut attempting.span, Span::none());
                 #[cfg(feature = "inspector")]
                 let began = Instant::now();
@@ -83,25 +83,25 @@ impl<S: ReactiveState> States<S> {
                 self.watch_event(instance, &attempting, began, &outcome);
                 outcome
             }
-            Work::Refresh(asked) => {
+            Command::Refresh(asked) => {
                 self.check_readable(instance)?;
                 let known = instance.upkeep.lock().verified.is_some_and(|at| at > asked);
                 let current = match instance.usable(Instant::now()).filter(|_| known) {
                     Some(current) => Ok(current),
                     None => self.refresh(instance, None, deadline).await.map(|(current, _)| current),
                 };
-                current.map(|current| Outcome::quiet(Answer::Unchanged, current.version))
+                current.map(|current| Outcome::quiet(Applied::Unchanged, current.version))
             }
             // In boxes: an event's future, of which there are more, is smaller for it.
-            Work::Compare(seen) => Box::pin(self.compare(instance, seen, deadline)).await,
-            Work::Found(found) => Box::pin(self.take_found(instance, *found, deadline)).await,
-            Work::Arrived => Box::pin(self.adopt_arrived(instance, deadline)).await,
-            Work::Delete => Box::pin(self.delete(instance, deadline)).await,
+            Command::Compare(seen) => Box::pin(self.compare(instance, seen, deadline)).await,
+            Command::Found(found) => Box::pin(self.take_found(instance, *found, deadline)).await,
+            Command::Arrived => Box::pin(self.adopt_arrived(instance, deadline)).await,
+            Command::Delete => Box::pin(self.delete(instance, deadline)).await,
         };
         match &outcome {
             // Only saves rest: what this node loaded is as good as before.
             Err(Error::Unavailable(StoreError::Unavailable(error)))
-                if error.is::<Resting>() && !self.is_resting() => {}
+                if error.is::<CircuitOpen>() && !self.is_resting() => {}
             Err(Error::Unavailable(StoreError::Unavailable(_)) | Error::OutcomeUnknown) => {
                 self.unanswered(instance);
             }
@@ -115,7 +115,7 @@ impl<S: ReactiveState> States<S> {
     async fn attempt(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
-        attempting: &Attempting<S>,
+        attempting: &QueuedEvent<S>,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
         let mut tries = Tries::new(deadline);
@@ -128,7 +128,7 @@ impl<S: ReactiveState> States<S> {
     async fn try_until(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
-        attempting: &Attempting<S>,
+        attempting: &QueuedEvent<S>,
         tries: &mut Tries<S>,
     ) -> Result<Outcome, Error> {
         let receipt = &attempting.receipt;
@@ -165,10 +165,10 @@ impl<S: ReactiveState> States<S> {
             };
             // A block and a box: while the store is waited for, the future keeps one word of all this.
             let unsaved = {
-                let tried = self.try_on(instance, &current, attempting);
+                let tried = self.apply_to_copy(instance, &current, attempting);
                 // Refused or even a defect now, it may be the repeat of an event that was applied before.
-                let saves_nothing = !matches!(&tried, Ok(Tried { next: Some(_), .. }));
-                let must_confirm = !receipt.is_minted() || self.nodes().is_some();
+                let saves_nothing = !matches!(&tried, Ok(AppliedCopy { next: Some(_), .. }));
+                let must_confirm = !receipt.is_internal() || self.nodes().is_some();
                 if saves_nothing && must_confirm && !verified {
                     let (confirmed, repeated) = Box::pin(self.look_for(instance, attempting, tries)).await?;
                     if repeated {
@@ -179,7 +179,7 @@ impl<S: ReactiveState> States<S> {
                         continue;
                     }
                 }
-                let Tried { next, answer, effects, aftermath } = tried?;
+                let AppliedCopy { next, answer, effects, aftermath } = tried?;
                 let permits = self.shared.room_for(aftermath.pieces())?;
                 let shown = next.as_ref().unwrap_or(&current);
                 let view = self.reply_view(instance, shown, attempting.wants_view)?;
@@ -187,15 +187,15 @@ impl<S: ReactiveState> States<S> {
                 let Some(next) = next else {
                     self.send_ephemeral(instance, &effects.followers);
                     self.send_elements(instance, &current, &effects.followers);
-                    let accepted = Accepted { answer, effects, aftermath, permits };
+                    let accepted = Committed { answer, effects, aftermath, permits };
                     return Ok(self.finish(instance, attempting, accepted));
                 };
                 let is_change = next.version != current.version;
                 let step = is_change.then(|| self.step(instance, &current, &next, &effects.followers));
                 let step = step.transpose()?;
                 let record = next.record(self.config.ttl);
-                let accepted = Accepted { answer, effects, aftermath, permits };
-                Box::new(Unsaved { expect: current.expect(), next, step, record, accepted })
+                let accepted = Committed { answer, effects, aftermath, permits };
+                Box::new(PendingCommit { expect: current.expect(), next, step, record, accepted })
             };
             if !tries.may_save() {
                 return Err(tries.give_up());
@@ -212,8 +212,8 @@ impl<S: ReactiveState> States<S> {
                 instance.run.lock().measure_save(asked.elapsed());
             }
             match saved {
-                Ok(Saving::Saved) => {
-                    let Unsaved { next, step, accepted, .. } = *unsaved;
+                Ok(SaveOutcome::Saved) => {
+                    let PendingCommit { next, step, accepted, .. } = *unsaved;
                     tracing::debug!(version = %next.version, "saved");
                     let Some(step) = step else {
                         self.keep_present(instance, &next, now);
@@ -230,14 +230,14 @@ impl<S: ReactiveState> States<S> {
                     self.publish(instance, current.version, &next);
                     return Ok(self.finish(instance, attempting, accepted));
                 }
-                Ok(Saving::Conflict) => {
+                Ok(SaveOutcome::Conflict) => {
                     tracing::debug!("another node was faster");
                     self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     instance.upkeep.lock().suspect = true;
                     verified = false;
                     pause(self.pause_after_conflict(instance, tries, current.version)).await;
                 }
-                Ok(Saving::Duplicate) => {
+                Ok(SaveOutcome::Duplicate) => {
                     instance.upkeep.lock().suspect = true;
                     // The event was applied, whatever becomes of the load.
                     if !tries.may_load() {
@@ -274,7 +274,7 @@ impl<S: ReactiveState> States<S> {
     async fn look_for(
         self: &Arc<Self>,
         instance: &Arc<Instance<S>>,
-        attempting: &Attempting<S>,
+        attempting: &QueuedEvent<S>,
         tries: &mut Tries<S>,
     ) -> Result<(Arc<Current<S>>, bool), Error> {
         // A browser's viewer has a session, so one without is the application.
@@ -331,16 +331,16 @@ impl<S: ReactiveState> States<S> {
     }
 
     /// Authorize and apply, on a copy.
-    fn try_on(
+    fn apply_to_copy(
         &self,
         instance: &Instance<S>,
         current: &Arc<Current<S>>,
-        attempting: &Attempting<S>,
-    ) -> Result<Tried<S>, Error> {
+        attempting: &QueuedEvent<S>,
+    ) -> Result<AppliedCopy<S>, Error> {
         if current.is_read_only() {
             return Err(Error::Busy("a newer version of the application wrote this state"));
         }
-        let Attempting { attempt, viewer, id, receipt, now, .. } = attempting;
+        let QueuedEvent { attempt, viewer, id, receipt, now, .. } = attempting;
         let environment = Arc::clone(&self.shared.environment);
         let mut context = Context::new(instance.key.clone(), viewer.clone(), id.clone(), *now, environment);
         let state = guard("an event panicked", || {
@@ -351,16 +351,16 @@ impl<S: ReactiveState> States<S> {
         let encoded = encode(&state, current.encoded.data.len() + MORE)?;
         let Context { effects, aftermath, .. } = context;
         effects.check()?;
-        let answer = if encoded.data == current.encoded.data { Answer::Unchanged } else { Answer::Changed };
+        let answer = if encoded.data == current.encoded.data { Applied::Unchanged } else { Applied::Changed };
         // What others notice is done once per event (law 3), so its receipt is saved whatever changed.
         let is_noticed = aftermath.pieces() > 0 || !effects.followers.is_empty();
         let next = match answer {
-            Answer::Unchanged if receipt.is_minted() => None,
+            Applied::Unchanged if receipt.is_internal() => None,
             // The receipt alone: the same version is saved again, so neither followers nor other nodes notice.
-            Answer::Unchanged if !is_noticed && current.is_upgraded() => Some(Current::kept(current)),
+            Applied::Unchanged if !is_noticed && current.is_upgraded() => Some(Current::kept(current)),
             _ => Some(Arc::new(current.next(state, encoded))),
         };
-        Ok(Tried { next, answer, effects, aftermath })
+        Ok(AppliedCopy { next, answer, effects, aftermath })
     }
 
     /// The answer to an event whose receipt is there. If it was this turn's own save that nobody knew
@@ -369,11 +369,11 @@ impl<S: ReactiveState> States<S> {
         &self,
         instance: &Instance<S>,
         current: &Arc<Current<S>>,
-        attempting: &Attempting<S>,
+        attempting: &QueuedEvent<S>,
         tries: &mut Tries<S>,
     ) -> Result<Outcome, Error> {
-        let is_minted = attempting.receipt.is_minted();
-        if let Some(landed) = tries.take_landed(current.version, is_minted) {
+        let is_internal = attempting.receipt.is_internal();
+        if let Some(landed) = tries.take_landed(current.version, is_internal) {
             let elements = &landed.accepted.effects.followers;
             self.send_ephemeral(instance, elements);
             self.send_elements(instance, current, elements);
@@ -382,13 +382,13 @@ impl<S: ReactiveState> States<S> {
         Ok(Outcome {
             view: self.reply_view(instance, current, attempting.wants_view)?,
             fields: attempting.fields,
-            ..Outcome::quiet(Answer::Repeated, current.version)
+            ..Outcome::quiet(Applied::Repeated, current.version)
         })
     }
 
     /// Starts the work that an accepted event left behind, and completes its answer.
-    fn finish(&self, instance: &Instance<S>, attempting: &Attempting<S>, accepted: Accepted<S>) -> Outcome {
-        let Accepted { answer, effects, aftermath, permits } = accepted;
+    fn finish(&self, instance: &Instance<S>, attempting: &QueuedEvent<S>, accepted: Committed<S>) -> Outcome {
+        let Committed { answer, effects, aftermath, permits } = accepted;
         self.shared.events.fetch_add(1, Ordering::Relaxed);
         let mut outcome = Outcome { elements: effects.caller, fields: attempting.fields, ..answer };
         if permits.is_empty() {
@@ -400,7 +400,7 @@ impl<S: ReactiveState> States<S> {
             && let Some(permit) = permits.next()
         {
             let (reply, pieces) = Reply::channel();
-            outcome.stream = Some(ReplyPieces(pieces));
+            outcome.stream = Some(ReplyStream(pieces));
             let handle = handle.clone();
             self.shared.background(permit, move || streaming(handle, reply));
         }
@@ -427,7 +427,7 @@ impl<S: ReactiveState> States<S> {
 }
 
 impl Outcome {
-    pub(super) const fn quiet(answer: Answer, version: Version) -> Self {
+    pub(super) const fn quiet(answer: Applied, version: Version) -> Self {
         Self { answer, version, view: None, elements: Vec::new(), stream: None, fields: &[] }
     }
 }

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
 use self::entry::{Claim, Entry};
-use super::{Expect, Guarded, Loaded, Receipt, Record, Resting, Saving, Store, StoreError};
+use super::{
+    CircuitBreaker, CircuitOpen, Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError,
+};
 use crate::{BoxError, Key, Version};
 
 /// How long the fast store may take: beyond it, asking the durable one is better.
@@ -38,7 +40,7 @@ const TRIES: usize = 32;
 /// a claim that cannot be left would leave what is cached to others, and a wrong answer is worse than none.
 #[derive(Debug)]
 pub struct Cached<Fast, Durable> {
-    fast: Guarded<Fast>,
+    fast: CircuitBreaker<Fast>,
     durable: Durable,
     max_age: Duration,
 }
@@ -50,7 +52,7 @@ pub(super) struct Unclaimed(#[source] BoxError);
 
 fn unclaimed(error: StoreError) -> StoreError {
     match error {
-        StoreError::Unavailable(error) if !error.is::<Resting>() => {
+        StoreError::Unavailable(error) if !error.is::<CircuitOpen>() => {
             StoreError::Unavailable(Unclaimed(error).into())
         }
         error => error,
@@ -67,7 +69,7 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
     /// `fast` in front of `durable`.
     #[must_use]
     pub fn new(fast: Fast, durable: Durable) -> Self {
-        let fast = Guarded::new(fast).deadline(PATIENCE);
+        let fast = CircuitBreaker::new(fast).deadline(PATIENCE);
         Self { fast, durable, max_age: Duration::from_secs(60) }
     }
 
@@ -81,9 +83,9 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
     /// Reads the durable store, and leaves a copy if nobody changes the key meanwhile.
     async fn fill(&self, key: &Key) -> Result<Loaded, StoreError> {
         let (claim, since) = (Claim::none().join(), Instant::now());
-        let claimed = self.fast.save(key, &claim.record(), Expect::Absent, None).await;
+        let claimed = self.fast.save(key, &claim.record(), Precondition::Absent, None).await;
         let loaded = self.durable.load(key, None).await;
-        if matches!(claimed, Ok(Saving::Saved)) {
+        if matches!(claimed, Ok(SaveOutcome::Saved)) {
             let now = loaded.as_ref().ok().and_then(|loaded| loaded.record.as_ref());
             self.settle(key, &Claimed { claim, since }, now).await;
         }
@@ -95,7 +97,7 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
     async fn change<'a, T>(
         &self,
         key: &Key,
-        likely: Expect,
+        likely: Precondition,
         change: impl Future<Output = Result<T, StoreError>>,
         now: impl FnOnce(&T) -> Option<&'a Record>,
     ) -> Result<T, StoreError> {
@@ -111,19 +113,19 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
     }
 
     /// Joins whoever else is changing the key; what was cached of it is gone.
-    async fn claim(&self, key: &Key, likely: Expect) -> Result<Claimed, StoreError> {
+    async fn claim(&self, key: &Key, likely: Precondition) -> Result<Claimed, StoreError> {
         let since = Instant::now();
         let (mut expect, mut others) = (likely, Claim::none());
         for _ in 0..TRIES {
             let claim = others.join();
             let claimed = self.fast.save(key, &claim.record(), expect, None).await.map_err(unclaimed)?;
-            if claimed == Saving::Saved {
+            if claimed == SaveOutcome::Saved {
                 return Ok(Claimed { claim, since });
             }
             (expect, others) = match self.fast.load(key, None).await.map_err(unclaimed)?.record {
-                None => (Expect::Absent, Claim::none()),
+                None => (Precondition::Absent, Claim::none()),
                 Some(found) => {
-                    (Expect::Version(found.version), Claim::read(&found).unwrap_or_else(Claim::none))
+                    (Precondition::Version(found.version), Claim::read(&found).unwrap_or_else(Claim::none))
                 }
             };
         }
@@ -137,8 +139,8 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
         let now = now.filter(|_| claim.is_alone());
         let settled = match now.and_then(|record| Entry::write(record, *since, self.max_age)) {
             Some(copy) => {
-                let saving = self.fast.save(key, &copy, Expect::Version(claim.version()), None).await;
-                saving.map(|saving| saving == Saving::Saved)
+                let saving = self.fast.save(key, &copy, Precondition::Version(claim.version()), None).await;
+                saving.map(|saving| saving == SaveOutcome::Saved)
             }
             None if claim.is_alone() => self.fast.delete(key, claim.version()).await,
             None => Ok(false),
@@ -154,9 +156,9 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
             let Ok(Loaded { record: Some(found), .. }) = self.fast.load(key, None).await else { return };
             let left = match Claim::read(&found).and_then(|others| others.without(claim)) {
                 Some(others) => {
-                    let expect = Expect::Version(found.version);
+                    let expect = Precondition::Version(found.version);
                     let saving = self.fast.save(key, &others.record(), expect, None).await;
-                    saving.map(|saving| saving == Saving::Saved)
+                    saving.map(|saving| saving == SaveOutcome::Saved)
                 }
                 // Nobody is left; or the fast store forgot the claim, and what is there may be old.
                 None => self.fast.delete(key, found.version).await,
@@ -188,19 +190,19 @@ impl<Fast: Store, Durable: Store> Store for Cached<Fast, Durable> {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         let save = self.durable.save(key, record, expect, receipt);
-        self.change(key, expect, save, |saving| (*saving == Saving::Saved).then_some(record)).await
+        self.change(key, expect, save, |saving| (*saving == SaveOutcome::Saved).then_some(record)).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.change(key, Expect::Version(version), self.durable.delete(key, version), |_| None).await
+        self.change(key, Precondition::Version(version), self.durable.delete(key, version), |_| None).await
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.change(key, Expect::Absent, self.durable.touch(key, ttl), |_| None).await
+        self.change(key, Precondition::Absent, self.durable.touch(key, ttl), |_| None).await
     }
 
     /// Sweeps both, and says how many the durable one removed.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::receipts::{Receipts, Second};
-use super::{Expect, Loaded, RECEIPT_KEPT, Receipt, Record, Saving, Store, StoreError};
+use super::{Loaded, Precondition, RECEIPT_KEPT, Receipt, Record, SaveOutcome, Store, StoreError};
 use crate::{Key, Version};
 
 const SHARDS: usize = 64;
@@ -130,9 +130,9 @@ impl Store for MemoryStore {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
         let now = Instant::now();
         let second = self.second(now);
@@ -141,10 +141,10 @@ impl Store for MemoryStore {
         let ended = receipts.drop_ended(second, 4);
         self.receipts.fetch_sub(ended, Ordering::Relaxed);
         // A minted one is never there: the outcomes of this store are never unknown.
-        let receipt = receipt.filter(|receipt| !receipt.is_minted());
+        let receipt = receipt.filter(|receipt| !receipt.is_internal());
         let receipt = receipt.map(|receipt| receipts.hashed(receipt.as_bytes()));
         if receipt.is_some_and(|receipt| receipts.has(receipt, second)) {
-            return Ok(Saving::Duplicate);
+            return Ok(SaveOutcome::Duplicate);
         }
         let found = records.entry(hash, |entry| entry.key == *key, |entry| self.hasher.hash_one(&entry.key));
         let present = match &found {
@@ -152,11 +152,11 @@ impl Store for MemoryStore {
             Found::Occupied(_) | Found::Vacant(_) => None,
         };
         let expected = match expect {
-            Expect::Absent => present.is_none(),
-            Expect::Version(version) => present == Some(version),
+            Precondition::Absent => present.is_none(),
+            Precondition::Version(version) => present == Some(version),
         };
         if !expected {
-            return Ok(Saving::Conflict);
+            return Ok(SaveOutcome::Conflict);
         }
         let is_new = matches!(found, Found::Vacant(_));
         if is_new && !Self::reserve(&self.records, self.max_records) {
@@ -171,7 +171,7 @@ impl Store for MemoryStore {
         }
         let expires = record.ttl.map(|ttl| now + ttl);
         found.insert(Entry { key: key.clone(), record: record.clone(), expires });
-        Ok(Saving::Saved)
+        Ok(SaveOutcome::Saved)
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

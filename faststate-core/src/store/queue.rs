@@ -24,7 +24,7 @@ pub struct Queue<C, A> {
 /// How much goes together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Lanes {
+pub struct Shards {
     /// How many lanes there are; at least one.
     pub lanes: u32,
     /// How many calls a lane takes at most.
@@ -33,7 +33,7 @@ pub struct Lanes {
     pub bytes: usize,
 }
 
-impl Lanes {
+impl Shards {
     /// So many lanes, each of which takes at most 256 calls with about 1 MiB.
     #[must_use]
     pub const fn new(lanes: u32) -> Self {
@@ -70,7 +70,7 @@ impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn start<F: Future<Output = ()> + Send>(
-        lanes: Lanes,
+        lanes: Shards,
         weight: fn(&C) -> usize,
         run: impl Fn(Vec<Waiting<C, A>>) -> F + Send + Sync + 'static,
     ) -> Self {
@@ -124,7 +124,7 @@ impl<C, A> Waiting<C, A> {
 /// The calls that go together; none when the queue is gone.
 async fn next<C, A>(
     waiting: &Mutex<mpsc::Receiver<Waiting<C, A>>>,
-    lanes: Lanes,
+    lanes: Shards,
     weight: fn(&C) -> usize,
 ) -> Option<Vec<Waiting<C, A>>> {
     let mut waiting = waiting.lock().await;
@@ -163,7 +163,7 @@ mod tests {
 
     /// Answers each call with how many went together.
     fn counting() -> Queue<usize, usize> {
-        let lanes = Lanes { lanes: 1, calls: 4, bytes: 100 };
+        let lanes = Shards { lanes: 1, calls: 4, bytes: 100 };
         Queue::start(
             lanes,
             |call| *call,

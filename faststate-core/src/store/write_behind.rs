@@ -11,7 +11,7 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::{sync::Mutex as Turn, time::Instant};
 
-use super::{Expect, Loaded, MemoryStore, Receipt, Record, Saving, Store, StoreError};
+use super::{Loaded, MemoryStore, Precondition, Receipt, Record, SaveOutcome, Store, StoreError};
 use crate::{Key, Version};
 
 /// How many records are written at a time: enough for a store that groups them.
@@ -113,9 +113,12 @@ impl WriteBehind {
     async fn put(&self, key: &Key, wanted: Option<&Record>) -> Result<(), StoreError> {
         loop {
             let found = self.durable.load(key, None).await?.record;
-            let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::Version(found.version));
+            let expect =
+                found.as_ref().map_or(Precondition::Absent, |found| Precondition::Version(found.version));
             let done = match (wanted, &found) {
-                (Some(wanted), _) => self.durable.save(key, wanted, expect, None).await? == Saving::Saved,
+                (Some(wanted), _) => {
+                    self.durable.save(key, wanted, expect, None).await? == SaveOutcome::Saved
+                }
                 (None, Some(found)) => self.durable.delete(key, found.version).await?,
                 (None, None) => true,
             };
@@ -130,12 +133,13 @@ impl WriteBehind {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         let _turn = self.writing.lock().await;
         let here = self.memory.load(key, receipt).await?;
-        let present = here.record.as_ref().map_or(Expect::Absent, |here| Expect::Version(here.version));
+        let present =
+            here.record.as_ref().map_or(Precondition::Absent, |here| Precondition::Version(here.version));
         // What the memory will call a conflict or a repeat goes nowhere.
         let change = (!here.receipt && present == expect).then(|| self.written.lock().change(key));
         if change.is_some() {
@@ -143,7 +147,7 @@ impl WriteBehind {
         }
         // Until here the two may differ, and what is here is right.
         let saving = self.memory.save(key, record, expect, receipt).await?;
-        if saving == Saving::Saved {
+        if saving == SaveOutcome::Saved {
             let mut written = self.written.lock();
             match change {
                 Some(change) => written.same(key, change, Some(record.version)),
@@ -208,7 +212,7 @@ impl Store for WriteBehind {
             let mut written = self.written.lock();
             // Another call may have loaded the same record meanwhile, and even have deleted it.
             if !written.dirty.contains_key(key)
-                && now(self.memory.save(key, &renewed, Expect::Absent, None))? == Saving::Saved
+                && now(self.memory.save(key, &renewed, Precondition::Absent, None))? == SaveOutcome::Saved
             {
                 written.clean.insert(key.clone(), (renewed.version, Instant::now()));
             }
@@ -220,10 +224,10 @@ impl Store for WriteBehind {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
-        if expect == Expect::Absent {
+    ) -> Result<SaveOutcome, StoreError> {
+        if expect == Precondition::Absent {
             // It may be there and not here.
             self.load(key, None).await?;
         }
@@ -231,7 +235,7 @@ impl Store for WriteBehind {
             return self.save_through(key, record, expect, receipt).await;
         }
         let saving = self.memory.save(key, record, expect, receipt).await?;
-        if saving == Saving::Saved {
+        if saving == SaveOutcome::Saved {
             let _ = self.written.lock().change(key);
         }
         Ok(saving)

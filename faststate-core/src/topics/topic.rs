@@ -16,7 +16,7 @@ use super::{
     Follower,
     follower::Position,
     log::Log,
-    wakers::{Rest, Wakers},
+    wakers::{NextBatch, Wakers},
 };
 use crate::{Elements, Version, wire::Frame};
 
@@ -130,7 +130,7 @@ impl Topic {
     /// Wakes the followers that wait: some here, the rest as others have had their turn.
     pub(crate) fn wake(self: &Arc<Self>) {
         let rest = self.wakers.wake();
-        if rest == Rest::Nobody {
+        if rest == NextBatch::Nobody {
             return;
         }
         let round = Round { topic: Arc::clone(self), rest };
@@ -183,16 +183,16 @@ impl Topic {
 /// Somebody who wakes the rest of a topic's followers.
 struct Round {
     topic: Arc<Topic>,
-    rest: Rest,
+    rest: NextBatch,
 }
 
 impl Round {
     async fn go_on(mut self) {
         loop {
             match self.rest {
-                Rest::Nobody => return,
-                Rest::Soon => tokio::task::yield_now().await,
-                Rest::At(moment) => tokio::time::sleep_until(moment).await,
+                NextBatch::Nobody => return,
+                NextBatch::Soon => tokio::task::yield_now().await,
+                NextBatch::At(moment) => tokio::time::sleep_until(moment).await,
             }
             self.rest = self.topic.wakers.wake_more();
         }
@@ -202,7 +202,7 @@ impl Round {
 impl Drop for Round {
     fn drop(&mut self) {
         // A runtime that shuts down, or none at all: whoever follows from elsewhere is woken nevertheless.
-        if self.rest != Rest::Nobody {
+        if self.rest != NextBatch::Nobody {
             self.topic.wakers.wake_rest();
         }
     }

@@ -56,7 +56,7 @@ struct Inner {
 
 /// When the rest is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum NextBatch {
     /// There is none, or somebody else sees to it.
     Nobody,
     /// Once others had their turn.
@@ -103,26 +103,26 @@ impl Wakers {
         inner.armed[slot / 64] |= 1 << (slot % 64);
     }
 
-    /// There is something new. Whoever gets another answer than [`Rest::Nobody`] sees to it that
+    /// There is something new. Whoever gets another answer than [`NextBatch::Nobody`] sees to it that
     /// [`wake_more`](Self::wake_more) is called then, until nobody is left.
-    pub(super) fn wake(&self) -> Rest {
+    pub(super) fn wake(&self) -> NextBatch {
         {
             let mut inner = self.inner.lock();
             inner.left = inner.armed.len() * 64;
             if inner.left == 0 || std::mem::replace(&mut inner.going, true) {
-                return Rest::Nobody;
+                return NextBatch::Nobody;
             }
         }
         self.wake_more()
     }
 
     /// Wakes the next of those that are armed, outside the lock.
-    pub(super) fn wake_more(&self) -> Rest {
+    pub(super) fn wake_more(&self) -> NextBatch {
         let mut woken = Vec::new();
         let rest = {
             let mut inner = self.inner.lock();
             if let Some(at) = inner.waits(self.pace) {
-                return Rest::At(at);
+                return NextBatch::At(at);
             }
             if !std::mem::take(&mut inner.came_back) && inner.on_way > 0 {
                 // The awaited followers write to slow clients: the others do not wait for them.
@@ -132,7 +132,7 @@ impl Wakers {
             let room = self.batch.saturating_sub(inner.on_way);
             inner.take(room, &mut woken);
             inner.going = inner.left > 0;
-            if inner.going { Rest::Soon } else { Rest::Nobody }
+            if inner.going { NextBatch::Soon } else { NextBatch::Nobody }
         };
         woken.into_iter().for_each(Waker::wake);
         rest

@@ -8,7 +8,7 @@ use super::events::push_elements;
 pub use super::events::push_signals;
 use crate::{
     Elements, Key, Version,
-    patch::{Change, Image, Remains, difference},
+    patch::{Change, EncodedFields, Residue, diff},
 };
 
 /// A comment that keeps a quiet stream alive.
@@ -34,7 +34,7 @@ pub struct Frame {
 struct Touched {
     start: u32,
     len: u16,
-    remains: Remains,
+    remains: Residue,
 }
 
 impl Frame {
@@ -87,20 +87,20 @@ impl Frame {
     #[must_use]
     pub fn merged<'a>(
         frames: impl Iterator<Item = &'a Self>,
-        nest: &Nest,
-        image: &Image,
+        nest: &SignalPath,
+        image: &EncodedFields,
         cursor: Version,
     ) -> Option<Self> {
-        let mut fields: HashMap<&[u8], Remains> = HashMap::new();
+        let mut fields: HashMap<&[u8], Residue> = HashMap::new();
         for frame in frames.filter(|frame| !frame.is_empty()) {
             for touched in frame.fields.as_deref()? {
                 let name = frame.bytes.get(touched.start as usize..)?.get(..touched.len.into())?;
                 fields
                     .entry(name)
                     .and_modify(|worst| match touched.remains.max(*worst) {
-                        Remains::Nothing => {}
+                        Residue::Nothing => {}
                         // What was hidden at one step may show after another.
-                        Remains::Hidden | Remains::Something => *worst = Remains::Something,
+                        Residue::Hidden | Residue::Something => *worst = Residue::Something,
                     })
                     .or_insert(touched.remains);
             }
@@ -108,11 +108,11 @@ impl Frame {
         let mut changes: Vec<Change<'_>> = Vec::with_capacity(fields.len());
         for field in image.fields() {
             if let Some(worst) = fields.remove(field.name) {
-                let remains = if field.is_object() { worst } else { Remains::Nothing };
+                let remains = if field.is_object() { worst } else { Residue::Nothing };
                 changes.push(Change { name: field.name, value: field.value, remains });
             }
         }
-        changes.extend(fields.into_keys().map(|name| Change::absent(name, Remains::Hidden)));
+        changes.extend(fields.into_keys().map(|name| Change::absent(name, Residue::Hidden)));
         Some(nest.changes(&changes, cursor))
     }
 
@@ -154,7 +154,7 @@ impl Touched {
 
 /// Where a topic's signals are nested, written once per instance. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Nest {
+pub struct SignalPath {
     /// `{"product":{"p1":`
     prefix: Arc<[u8]>,
     /// How many `}` end it.
@@ -167,7 +167,7 @@ pub struct Nest {
 const LINES: usize = 56;
 const CURSOR: usize = 112;
 
-impl Nest {
+impl SignalPath {
     /// The place of a key's signals, or of the cursor of one of its views.
     #[must_use]
     pub fn of(key: &Key, view: Option<&str>) -> Self {
@@ -185,8 +185,8 @@ impl Nest {
     /// in an event of its own: a browser merges objects. So are the cursor and the stream's id, for whoever
     /// hears no more than that: without a cursor, everything is sent.
     #[must_use]
-    pub fn change(&self, before: &Image, after: &Image, cursor: Version) -> Frame {
-        self.changes(&difference(before, after), cursor)
+    pub fn change(&self, before: &EncodedFields, after: &EncodedFields, cursor: Version) -> Frame {
+        self.changes(&diff(before, after), cursor)
     }
 
     fn changes(&self, changes: &[Change<'_>], cursor: Version) -> Frame {
@@ -218,7 +218,7 @@ impl Nest {
     /// them, in an event of its own. What a map or a struct that flattens one had in other fields is gone,
     /// because then all signals are first `""`.
     #[must_use]
-    pub fn snapshot(&self, image: &Image, cursor: Version) -> Frame {
+    pub fn snapshot(&self, image: &EncodedFields, cursor: Version) -> Frame {
         let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()) + CURSOR);
         self.push_clearing(&mut out, image, Some(CURSOR_NAME));
         let cursor = self.push_event(&mut out, |out| {
@@ -258,11 +258,11 @@ impl Nest {
 
     /// The nested JSON object of an image (none: a view's cursor alone), with the cursor if there is one.
     #[must_use]
-    pub fn json(&self, image: Option<&Image>, cursor: Option<Version>) -> Bytes {
+    pub fn json(&self, image: Option<&EncodedFields>, cursor: Option<Version>) -> Bytes {
         let len = image.map_or(0, |image| image.json().len());
         let mut out = Vec::with_capacity(self.room() + len + CURSOR);
         self.push_nested(&mut out, |out| {
-            out.extend_from_slice(image.map(Image::inner).unwrap_or_default());
+            out.extend_from_slice(image.map(EncodedFields::inner).unwrap_or_default());
             cursor.map(|cursor| push_cursor(out, cursor))
         });
         out.into()
@@ -270,19 +270,19 @@ impl Nest {
 
     /// The snapshot's events without a cursor, for the reply to a caller that does not follow.
     #[must_use]
-    pub fn view(&self, image: &Image) -> Bytes {
+    pub fn view(&self, image: &EncodedFields) -> Bytes {
         let mut out = Vec::with_capacity(2 * (self.room() + image.json().len()));
         self.append_view(&mut out, image);
         out.into()
     }
 
-    pub fn append_view(&self, out: &mut Vec<u8>, image: &Image) {
+    pub fn append_view(&self, out: &mut Vec<u8>, image: &EncodedFields) {
         self.push_clearing(out, image, None);
         self.push_event(out, |out| out.extend_from_slice(image.inner()));
     }
 
     /// The event that takes away what a snapshot would be merged into, and the cursor if there is one.
-    fn push_clearing(&self, out: &mut Vec<u8>, image: &Image, cursor: Option<&[u8]>) {
+    fn push_clearing(&self, out: &mut Vec<u8>, image: &EncodedFields, cursor: Option<&[u8]>) {
         let any = image.is_open() || image.fields().any(|field| field.is_object());
         if any && cursor.is_some() {
             out.extend_from_slice(NO_ID);

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{lenient, strict};
+use super::{decode_event, parse_json};
 use crate::{Key, key::pollutes};
 
 /// The query parameter in which Datastar sends signals with GET and DELETE.
@@ -62,7 +62,7 @@ impl Input {
     pub fn parse(query: Option<&str>, content_type: Option<&str>, body: &[u8]) -> Result<Self, InputError> {
         let mut input = Self { query: pairs(query.unwrap_or_default().as_bytes())?, body: Map::new() };
         if let Some(Value::String(signals)) = input.query.remove(SIGNALS).filter(|signals| signals != "") {
-            input.body = strict::object(signals.as_bytes())?;
+            input.body = parse_json::object(signals.as_bytes())?;
         }
         if !body.is_empty() {
             let fields = parse_body(content_type, body)?;
@@ -92,8 +92,8 @@ impl Input {
         let nested = self.body.contains_key(key.state());
         let signals = nested.then(|| at(&self.body, &key.signal_path())).flatten().and_then(Value::as_object);
         match signals {
-            Some(signals) => lenient::decode(&[&self.query, &self.body, signals]),
-            None => lenient::decode(&[&self.query, &self.body]),
+            Some(signals) => decode_event::decode(&[&self.query, &self.body, signals]),
+            None => decode_event::decode(&[&self.query, &self.body]),
         }
     }
 }
@@ -107,7 +107,7 @@ impl fmt::Debug for Input {
 fn parse_body(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Value>, InputError> {
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
-        strict::object(body)
+        parse_json::object(body)
     } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         pairs(body)
     } else {

@@ -21,10 +21,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use faststate_core::{
     Access, Broadcaster, Context, Error, Event, EventId, Handle, Key, LocalBroadcaster, MemoryStore,
-    ReactiveState, Registry, Rejection, Scene, StateConfig, StateRegistry, Store, Version, Viewer,
+    PrepareContext, ReactiveState, Registry, Rejection, StateConfig, StateRegistry, Store, Version, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    registry::{Answer, TopicName},
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    registry::{Applied, TopicName},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use futures::future::join_all;
@@ -62,7 +62,7 @@ fn two(config: impl Fn(StateConfig) -> StateConfig) -> Two {
     Two { a, b, store_b, to_b }
 }
 
-async fn add_one(board: &Handle<Board>) -> Result<Answer, Error> {
+async fn add_one(board: &Handle<Board>) -> Result<Applied, Error> {
     let outcome = board.update(|board| {
         board.count += 1;
         Ok(())

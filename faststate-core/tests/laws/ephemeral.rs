@@ -8,7 +8,7 @@ use std::{
 use faststate_core::{
     Access, Context, Elements, Event, LocalBroadcaster, MemoryStore, ReactiveState, Registry as _, Rejection,
     StateConfig, StateRegistry, Viewer,
-    registry::{Answer, TopicName},
+    registry::{Applied, TopicName},
     topics::Follower,
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
@@ -83,7 +83,7 @@ fn shown(follower: &mut Follower) -> String {
     all
 }
 
-async fn say(node: &Arc<StateRegistry>, text: &str, counts: bool) -> Answer {
+async fn say(node: &Arc<StateRegistry>, text: &str, counts: bool) -> Applied {
     let say = Say { text: text.to_owned(), counts };
     node.global::<Chat>().unwrap().send(say).await.unwrap().answer
 }
@@ -98,13 +98,13 @@ async fn elements_reach_followers_on_all_nodes() {
     };
     // Nothing is stored yet, and then it is.
     for first in ["nothing to count", "nothing again"] {
-        assert_eq!(say(&a, first, false).await, Answer::Unchanged);
+        assert_eq!(say(&a, first, false).await, Applied::Unchanged);
         settle().await;
         for follower in &mut followers {
             let shown = shown(follower);
             assert_eq!(shown.matches(first).count(), 1, "{shown}");
         }
-        assert_eq!(say(&b, "counted", true).await, Answer::Changed);
+        assert_eq!(say(&b, "counted", true).await, Applied::Changed);
         settle().await;
         for follower in &mut followers {
             let shown = shown(follower);
@@ -150,7 +150,7 @@ async fn elements_of_a_save_whose_outcome_was_unknown_reach_followers() {
     let mut followers = [follow(&a).await, follow(&b).await];
     say(&a, "first", true).await;
     stores[0].next_saves([StoreFault::FailAfter]);
-    assert_eq!(say(&a, "second", true).await, Answer::Changed);
+    assert_eq!(say(&a, "second", true).await, Applied::Changed);
     for follower in &mut followers {
         until("it arrives", async || shown(follower).contains("second")).await;
     }

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use faststate_core::{
     Access, Key, LocalBroadcaster, MemoryStore, StateConfig, StateRegistry, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep};
@@ -42,12 +42,12 @@ impl Store for Distant {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         way().await;
         let saving = self.inner.save(key, record, expect, receipt).await?;
-        self.conflicts.fetch_add(usize::from(saving == Saving::Conflict), SeqCst);
+        self.conflicts.fetch_add(usize::from(saving == SaveOutcome::Conflict), SeqCst);
         way().await;
         Ok(saving)
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use faststate_core::{Error, MemoryStore, Registry, Store, registry::Answer};
+use faststate_core::{Error, MemoryStore, Registry, Store, registry::Applied};
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::try_join_all;
 use tokio::spawn;
@@ -25,7 +25,7 @@ async fn law_02_all_increments_count_and_versions_have_no_gap() {
             let mut versions = Vec::new();
             for _ in 0..EVENTS {
                 let outcome = board.send(Add { amount: 1 }).await?;
-                assert_eq!(outcome.answer, Answer::Changed);
+                assert_eq!(outcome.answer, Applied::Changed);
                 versions.push(outcome.version);
             }
             Ok::<_, Error>(versions)

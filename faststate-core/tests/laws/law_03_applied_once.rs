@@ -10,7 +10,7 @@ use std::{
 
 use faststate_core::{
     Access, Context, Error, Event, EventId, Handle, MemoryStore, ReactiveState, Registry, Rejection,
-    SessionId, StateConfig, StateRegistry, Store, Viewer, registry::Answer,
+    SessionId, StateConfig, StateRegistry, Store, Viewer, registry::Applied,
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::join_all;
@@ -34,8 +34,8 @@ async fn law_03_the_same_event_sent_a_hundred_times_at_once_applies_once() {
     let (mut changed, mut repeated) = (0, 0);
     for outcome in join_all(calls).await {
         let outcome = outcome.unwrap();
-        changed += usize::from(outcome.answer == Answer::Changed);
-        repeated += usize::from(outcome.answer == Answer::Repeated);
+        changed += usize::from(outcome.answer == Applied::Changed);
+        repeated += usize::from(outcome.answer == Applied::Repeated);
         let view = outcome.view.expect("a view was asked for").json();
         assert!(str::from_utf8(&view).unwrap().contains("\"count\":7"), "the present view, repeated or not");
     }
@@ -49,7 +49,7 @@ async fn law_03_another_id_event_or_key_is_another_event() {
     let board = board(&registry);
     for (n, name) in ["a", "b", "A", "a "].into_iter().filter(|name| !name.ends_with(' ')).enumerate() {
         let outcome = board.send_as(Add { amount: 1 }, Viewer::application(), id(name)).await.unwrap();
-        assert_eq!(outcome.answer, Answer::Changed, "{n}");
+        assert_eq!(outcome.answer, Applied::Changed, "{n}");
     }
     assert_eq!(board.read().await.unwrap().count, 3);
 }
@@ -125,10 +125,10 @@ async fn law_03_a_repeat_is_a_repeat_even_where_it_would_be_refused_or_panic_now
         purse.send(Put { coins }).await.unwrap();
         let spend = || purse.send_as(SpendAll, Viewer::application(), id("spend"));
         let before = WORKED.load(Ordering::SeqCst);
-        assert_eq!(spend().await.unwrap().answer, Answer::Changed);
+        assert_eq!(spend().await.unwrap().answer, Applied::Changed);
         registry.settle().await;
         for _ in 0..3 {
-            assert_eq!(spend().await.unwrap().answer, Answer::Repeated, "with {coins}");
+            assert_eq!(spend().await.unwrap().answer, Applied::Repeated, "with {coins}");
         }
         registry.settle().await;
         assert_eq!(WORKED.load(Ordering::SeqCst), before + 1, "a repeat leaves no work behind");
@@ -144,8 +144,8 @@ async fn law_03_a_rejected_event_may_be_sent_again() {
     assert!(matches!(spend().await, Err(Error::Rejected(_))));
     assert!(matches!(spend().await, Err(Error::Rejected(_))), "a rejection is not applied, so not repeated");
     purse.send(Put { coins: 2 }).await.unwrap();
-    assert_eq!(spend().await.unwrap().answer, Answer::Changed);
-    assert_eq!(spend().await.unwrap().answer, Answer::Repeated);
+    assert_eq!(spend().await.unwrap().answer, Applied::Changed);
+    assert_eq!(spend().await.unwrap().answer, Applied::Repeated);
     assert_eq!(purse.read().await.unwrap().spent, 2);
 }
 
@@ -154,14 +154,14 @@ async fn law_03_a_repeat_is_known_after_eviction_and_deletion() {
     let registry = purses(1);
     let (first, second) = (purse(&registry, 1), purse(&registry, 2));
     let put = || first.send_as(Put { coins: 1 }, Viewer::application(), id("put"));
-    assert_eq!(put().await.unwrap().answer, Answer::Changed);
+    assert_eq!(put().await.unwrap().answer, Applied::Changed);
     // There is room for one instance: the other one's takes its place.
     crate::board::until("the second purse finds room", async || second.read().await.is_ok()).await;
     crate::board::until("the first purse finds room", async || first.read().await.is_ok()).await;
-    assert_eq!(put().await.unwrap().answer, Answer::Repeated, "evicted");
+    assert_eq!(put().await.unwrap().answer, Applied::Repeated, "evicted");
     assert_eq!(first.read().await.unwrap().coins, 1);
     first.delete().await.unwrap();
-    assert_eq!(put().await.unwrap().answer, Answer::Repeated, "deleted");
+    assert_eq!(put().await.unwrap().answer, Applied::Repeated, "deleted");
     assert_eq!(first.read().await.unwrap().coins, 0);
 }
 
@@ -170,11 +170,11 @@ async fn law_03_an_id_is_known_for_ten_minutes() {
     let registry = registry();
     let board = board(&registry);
     let send = || board.send_as(Add { amount: 1 }, Viewer::application(), id("once"));
-    assert_eq!(send().await.unwrap().answer, Answer::Changed);
+    assert_eq!(send().await.unwrap().answer, Applied::Changed);
     tokio::time::sleep(Duration::from_secs(595)).await;
-    assert_eq!(send().await.unwrap().answer, Answer::Repeated);
+    assert_eq!(send().await.unwrap().answer, Applied::Repeated);
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(send().await.unwrap().answer, Answer::Changed, "receipts do not pile up for ever");
+    assert_eq!(send().await.unwrap().answer, Applied::Changed, "receipts do not pile up for ever");
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,6 +205,6 @@ async fn law_03_an_unknown_outcome_is_looked_up_and_never_applied_twice() {
             send(name).await.unwrap();
             assert_eq!(board.read().await.unwrap().count, count, "after {fault:?}");
         }
-        assert_eq!(send(name).await.unwrap().answer, Answer::Repeated);
+        assert_eq!(send(name).await.unwrap().answer, Applied::Repeated);
     }
 }

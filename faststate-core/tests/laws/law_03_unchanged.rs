@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use faststate_core::{
-    Context, Event, EventId, Handle, MemoryStore, Rejection, StateRegistry, Store, Viewer, registry::Answer,
-    store::Saving,
+    Context, Event, EventId, Handle, MemoryStore, Rejection, StateRegistry, Store, Viewer, registry::Applied,
+    store::SaveOutcome,
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ fn id(text: &str) -> EventId {
     text.parse().unwrap()
 }
 
-async fn clear(board: &Handle<Board>, name: &str) -> Answer {
+async fn clear(board: &Handle<Board>, name: &str) -> Applied {
     board.send_as(Clear, Viewer::application(), id(name)).await.unwrap().answer
 }
 
@@ -59,11 +59,11 @@ async fn law_03_repeat_of_an_event_that_changed_nothing_is_not_applied() {
         if is_stored {
             board.send(Add { amount: 1 }).await.unwrap();
         }
-        assert_eq!(clear(&board, "clear-1").await, Answer::Unchanged);
+        assert_eq!(clear(&board, "clear-1").await, Applied::Unchanged);
         tag(&board, "tea").await;
-        assert_eq!(clear(&board, "clear-1").await, Answer::Repeated, "stored before: {is_stored}");
+        assert_eq!(clear(&board, "clear-1").await, Applied::Repeated, "stored before: {is_stored}");
         assert_eq!(board.read().await.unwrap().tags.len(), 1);
-        assert_eq!(clear(&board, "clear-2").await, Answer::Changed);
+        assert_eq!(clear(&board, "clear-2").await, Applied::Changed);
     }
 }
 
@@ -76,9 +76,9 @@ async fn law_03_unknown_outcome_of_an_unchanged_event_is_looked_up() {
                 board.send(Add { amount: 1 }).await.unwrap();
             }
             store.next_saves([fault]);
-            assert_eq!(clear(&board, "clear-1").await, Answer::Unchanged, "{fault:?}");
+            assert_eq!(clear(&board, "clear-1").await, Applied::Unchanged, "{fault:?}");
             tag(&board, "tea").await;
-            assert_eq!(clear(&board, "clear-1").await, Answer::Repeated, "{fault:?}");
+            assert_eq!(clear(&board, "clear-1").await, Applied::Repeated, "{fault:?}");
             assert_eq!(board.read().await.unwrap().tags.len(), 1);
         }
     }
@@ -124,7 +124,7 @@ async fn law_14_unchanged_event_is_sent_to_no_follower_and_no_node() {
     let version = board_here.read().await.unwrap().version();
     let loads = there_store.loads();
     for n in 0..10 {
-        assert_eq!(clear(&board_here, &format!("again-{n}")).await, Answer::Unchanged);
+        assert_eq!(clear(&board_here, &format!("again-{n}")).await, Applied::Unchanged);
     }
     sleep(Duration::from_secs(2)).await;
     for tab in &mut tabs {
@@ -136,7 +136,7 @@ async fn law_14_unchanged_event_is_sent_to_no_follower_and_no_node() {
     let before = there_store.loads();
     board_there.send(Add { amount: 1 }).await.unwrap();
     assert_eq!(there_store.loads(), before, "its first save succeeds");
-    assert_eq!(clear(&board_there, "again-3").await, Answer::Repeated);
+    assert_eq!(clear(&board_there, "again-3").await, Applied::Repeated);
 }
 
 #[tokio::test]
@@ -148,11 +148,11 @@ async fn law_03_two_nodes_apply_an_event_that_changes_nothing_once() {
     });
     let boards = nodes.each_ref().map(board);
     boards[1].read().await.unwrap();
-    assert_eq!(clear(&boards[0], "clear-1").await, Answer::Unchanged);
+    assert_eq!(clear(&boards[0], "clear-1").await, Applied::Unchanged);
     tag(&boards[0], "tea").await;
-    assert_eq!(clear(&boards[1], "clear-1").await, Answer::Repeated, "a node that never saw it");
+    assert_eq!(clear(&boards[1], "clear-1").await, Applied::Repeated, "a node that never saw it");
     assert_eq!(boards[1].read().await.unwrap().tags.len(), 1);
     let record = memory.load(boards[0].key(), None).await.unwrap().record.unwrap();
-    let same = faststate_core::store::Expect::Version(record.version);
-    assert_eq!(memory.save(boards[0].key(), &record, same, None).await.unwrap(), Saving::Saved);
+    let same = faststate_core::store::Precondition::Version(record.version);
+    assert_eq!(memory.save(boards[0].key(), &record, same, None).await.unwrap(), SaveOutcome::Saved);
 }

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use faststate_core::{
     Context, Error, Event, EventId, Handle, Key, MemoryStore, Registry as _, Rejection, StateRegistry, Store,
     Version, Viewer,
-    registry::{Answer, Outcome},
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    registry::{Applied, Outcome},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
@@ -39,11 +39,11 @@ enum Fate {
 struct Fateful {
     inner: Arc<MemoryStore>,
     fates: Mutex<Vec<Fate>>,
-    first: Mutex<Option<(Key, Record, Expect, Receipt)>>,
+    first: Mutex<Option<(Key, Record, Precondition, Receipt)>>,
 }
 
 impl Fateful {
-    async fn land(inner: &MemoryStore, (key, record, expect, receipt): (Key, Record, Expect, Receipt)) {
+    async fn land(inner: &MemoryStore, (key, record, expect, receipt): (Key, Record, Precondition, Receipt)) {
         let _ = inner.save(&key, &record, expect, Some(&receipt)).await;
     }
 }
@@ -58,9 +58,9 @@ impl Store for Fateful {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         let fate = self.fates.lock().unwrap().pop();
         let Some(fate) = fate else { return self.inner.save(key, record, expect, receipt).await };
         let save = (key.clone(), record.clone(), expect, *receipt.unwrap());
@@ -166,7 +166,10 @@ async fn law_03_refusal_is_clear_once_no_save_can_take_effect() {
     // Another writer makes the save impossible.
     let data = serde_json::to_vec(&Board::default()).unwrap().into();
     let record = Record { schema: 1, version: Version::start(), data, ttl: None };
-    assert_eq!(store.save(board.key(), &record, Expect::Absent, None).await.unwrap(), Saving::Saved);
+    assert_eq!(
+        store.save(board.key(), &record, Precondition::Absent, None).await.unwrap(),
+        SaveOutcome::Saved
+    );
     let outcome = ordering.await.unwrap();
     assert!(matches!(outcome, Err(Error::Unavailable(StoreError::Full(_)))), "{outcome:?}");
 }
@@ -185,7 +188,7 @@ async fn law_03_work_of_whichever_save_took_effect_is_done_once() {
         let outcome = order(&board).await.unwrap_or_else(|error| panic!("{fates:?}: {error:?}"));
         registry.settle().await;
         assert_eq!(stored(&store, &board).await, 1, "{fates:?}");
-        assert_eq!(outcome.answer, Answer::Changed, "{fates:?}");
+        assert_eq!(outcome.answer, Applied::Changed, "{fates:?}");
         assert_eq!(WORKED.load(SeqCst) - before, 1, "{fates:?}");
     }
 
@@ -200,7 +203,7 @@ async fn law_03_work_of_whichever_save_took_effect_is_done_once() {
     let ordering = tokio::spawn(async move { here.send(Order).await });
     tokio::task::yield_now().await;
     there.send(Add { amount: 10 }).await.unwrap();
-    assert_eq!(ordering.await.unwrap().unwrap().answer, Answer::Changed);
+    assert_eq!(ordering.await.unwrap().unwrap().answer, Applied::Changed);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(WORKED.load(SeqCst) - before, 1);
 }

@@ -139,7 +139,7 @@ async fn law_04_signals_and_views_on_one_stream_survive_a_thousand_reconnects() 
 #[tokio::test]
 async fn law_04_a_log_of_a_few_frames_is_enough() {
     for (seed, log) in [(30, 0), (31, 300), (32, 2_000)] {
-        let registry = with(|builder| builder, |config| config.log_bytes(log));
+        let registry = with(|builder| builder, |config| config.replay_buffer_bytes(log));
         storm(registry, &["board", "board.lines"], seed, true).await;
     }
 }

@@ -81,7 +81,8 @@ impl Event for Write {
 async fn law_06_a_full_queue_answers_at_once() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let store = FaultyStore::new(memory);
-    let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist().queue(4));
+    let registry =
+        with(|builder| builder.store(Arc::clone(&store)), |config| config.persist().max_queued_events(4));
     let board = board(&registry);
     board.send(Add { amount: 1 }).await.unwrap();
 
@@ -251,7 +252,7 @@ async fn law_06_too_much_work_after_commits_is_refused() {
 
 #[tokio::test]
 async fn law_06_a_frame_larger_than_the_log_is_sent_as_a_snapshot() {
-    let registry = with(|builder| builder, |config| config.log_bytes(1_000));
+    let registry = with(|builder| builder, |config| config.replay_buffer_bytes(1_000));
     let board = board(&registry);
     let mut tab = Tab::open(&registry, &Viewer::application(), &["board"]).await;
     for size in [10, 5_000, 100_000, 3] {

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use faststate_core::{
-    Access, Context, Elements, Error, Event, Handle, MemoryStore, ReactiveState, Registry, Rejection, Scene,
-    StateConfig, StateRegistry, Store, Version, View, Viewer,
+    Access, Context, Elements, Error, Event, Handle, MemoryStore, PrepareContext, ReactiveState, Registry,
+    Rejection, StateConfig, StateRegistry, Store, Version, View, Viewer,
     registry::{Call, Outcome},
     wire::Input,
 };
@@ -77,7 +77,7 @@ impl Event for Hurt {
     type State = Fragile;
     const NAME: &'static str = "hurt";
 
-    async fn prepare(&mut self, _: &Scene) -> Result<(), Rejection> {
+    async fn prepare(&mut self, _: &PrepareContext) -> Result<(), Rejection> {
         assert_ne!(self.sore, Sore::Prepare, "sore in prepare");
         if self.sore == Sore::PrepareRejection {
             Err(Rejection::not_found("there is no such price"))

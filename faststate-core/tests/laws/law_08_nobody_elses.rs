@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use faststate_core::{
-    Access, Context, Error, Event, Key, ReactiveState, Registry, Rejection, Scene, Scope, SessionId,
+    Access, Context, Error, Event, Key, PrepareContext, ReactiveState, Registry, Rejection, Scope, SessionId,
     StateConfig, StateRegistry, Viewer,
     registry::{Call, TopicName},
     wire::Input,
@@ -56,7 +56,7 @@ impl Event for Put {
     type State = Basket;
     const NAME: &'static str = "put";
 
-    async fn prepare(&mut self, scene: &Scene) -> Result<(), Rejection> {
+    async fn prepare(&mut self, scene: &PrepareContext) -> Result<(), Rejection> {
         assert_eq!(self.price, 0, "a browser has filled a skipped field");
         self.price = *scene.resource::<i64>().unwrap();
         Ok(())

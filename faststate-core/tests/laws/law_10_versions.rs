@@ -6,7 +6,7 @@ use faststate_core::{
     Access, Handle, Key, MemoryStore, ReactiveState, Registry as _, Scope, StateConfig, StateRegistry, Store,
     Version, Viewer,
     registry::TopicName,
-    store::{Expect, Record},
+    store::{Precondition, Record},
 };
 
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ async fn law_10_a_store_that_went_back_in_time_starts_a_new_epoch() {
         // The store is restored from a backup.
         let present = memory.load(&key, None).await.unwrap().record.unwrap();
         memory.delete(&key, present.version).await.unwrap();
-        memory.save(&key, &Record { ttl: None, ..backup.clone() }, Expect::Absent, None).await.unwrap();
+        memory.save(&key, &Record { ttl: None, ..backup.clone() }, Precondition::Absent, None).await.unwrap();
         if restarted {
             running = registry(&memory, None);
             tab.connect(&running).await;
@@ -175,7 +175,7 @@ async fn law_10_a_wide_integer_is_readable_after_its_schema_was_raised() {
     let key = Key::new("vault", Scope::Global, None, None).unwrap();
     let data = format!("{{\"units\":{WIDE}}}").into();
     let old = Record { schema: 1, version: Version::start(), data, ttl: None };
-    memory.save(&key, &old, Expect::Absent, None).await.unwrap();
+    memory.save(&key, &old, Precondition::Absent, None).await.unwrap();
     let config = StateConfig::global().access(Access::public()).persist();
     let registry =
         StateRegistry::builder().store(memory).state::<Vault>(config, |vault| vault).build().unwrap();

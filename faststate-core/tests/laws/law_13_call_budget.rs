@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use faststate_core::{
     Access, Error, Handle, Key, MemoryStore, Registry as _, StateConfig, StateRegistry, Store, Version,
     Viewer,
-    registry::{Answer, Outcome},
-    store::{Cached, Expect, Loaded, Receipt, Record, Saving, StoreError},
+    registry::{Applied, Outcome},
+    store::{Cached, Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -61,7 +61,7 @@ async fn law_13_event_pauses_between_few_saves_that_fail_fast() {
 async fn law_13_event_outlasts_a_short_failure_of_saves() {
     let (_registry, board, store) = faulty();
     store.next_saves([StoreFault::Fail, StoreFault::Fail]);
-    assert_eq!(add_one(&board).await.unwrap().answer, Answer::Changed);
+    assert_eq!(add_one(&board).await.unwrap().answer, Applied::Changed);
     assert_eq!(board.read().await.unwrap().count, 1);
 }
 
@@ -219,9 +219,9 @@ async fn law_13_deletion_that_always_conflicts_makes_ten_calls() {
             &self,
             key: &Key,
             record: &Record,
-            expect: Expect,
+            expect: Precondition,
             receipt: Option<&Receipt>,
-        ) -> Result<Saving, StoreError> {
+        ) -> Result<SaveOutcome, StoreError> {
             self.inner.save(key, record, expect, receipt).await
         }
 

@@ -4,10 +4,10 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use faststate_core::{
-    Access, Context, Error, Event, Handle, MemoryStore, ReactiveState, Registry, Rejection, Scene, SessionId,
-    StateConfig, StateRegistry, Store, Version, Viewer,
+    Access, Context, Error, Event, Handle, MemoryStore, PrepareContext, ReactiveState, Registry, Rejection,
+    SessionId, StateConfig, StateRegistry, Store, Version, Viewer,
     registry::TopicName,
-    store::{Expect, Record, StoreError},
+    store::{Precondition, Record, StoreError},
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::join_all;
@@ -142,7 +142,7 @@ async fn law_13_a_look_up_that_hangs_is_given_up() {
         type State = Alive;
         const NAME: &'static str = "wait";
 
-        async fn prepare(&mut self, _: &Scene) -> Result<(), Rejection> {
+        async fn prepare(&mut self, _: &PrepareContext) -> Result<(), Rejection> {
             pending().await
         }
 
@@ -272,7 +272,7 @@ async fn a_record_that_cannot_be_read_can_be_deleted() {
     let World { board, memory, .. } = world(None);
     let version = Version::start();
     let broken = Record { schema: 1, version, data: "[broken".into(), ttl: None };
-    memory.save(board.key(), &broken, Expect::Absent, None).await.unwrap();
+    memory.save(board.key(), &broken, Precondition::Absent, None).await.unwrap();
     let error = board.read().await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(StoreError::Corrupt { .. })), "{error:?}");
     assert!(board.send(Add { amount: 1 }).await.is_err());

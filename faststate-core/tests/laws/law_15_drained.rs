@@ -10,7 +10,7 @@ use std::{
 };
 
 use faststate_core::{
-    Access, Context, Event, MemoryStore, ReactiveState, Registry, Rejection, Scene, StateConfig,
+    Access, Context, Event, MemoryStore, PrepareContext, ReactiveState, Registry, Rejection, StateConfig,
     StateRegistry, Store,
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
@@ -39,7 +39,7 @@ impl Event for Start {
     type State = Job;
     const NAME: &'static str = "start";
 
-    async fn prepare(&mut self, _: &Scene) -> Result<(), Rejection> {
+    async fn prepare(&mut self, _: &PrepareContext) -> Result<(), Rejection> {
         sleep(Duration::from_millis(100)).await;
         Ok(())
     }

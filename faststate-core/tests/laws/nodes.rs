@@ -14,7 +14,7 @@ use bytes::Bytes;
 use faststate_core::{
     Access, LocalBroadcaster, MemoryStore, Registry, StateConfig, StateRegistry, Version, Viewer,
     broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
-    registry::Answer,
+    registry::Applied,
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use futures::future::{join_all, try_join_all};
@@ -115,7 +115,7 @@ async fn law_03_an_event_sent_to_both_nodes_at_once_applies_once() {
             tokio::spawn(async move { registry.dispatch(call).await.unwrap().answer })
         });
         let answers = try_join_all(calls).await.unwrap();
-        assert_eq!(answers.iter().filter(|answer| **answer == Answer::Changed).count(), 1, "{answers:?}");
+        assert_eq!(answers.iter().filter(|answer| **answer == Applied::Changed).count(), 1, "{answers:?}");
     }
     for node in &nodes {
         assert_eq!(board(&node.registry).read().await.unwrap().count, 50);
@@ -131,7 +131,7 @@ async fn law_03_a_node_that_is_behind_confirms_before_it_refuses() {
     boards[1].send(Add { amount: 5 }).await.unwrap();
     // The first node still thinks that there is nothing to take.
     let outcome = boards[0].send(Add { amount: -3 }).await.unwrap();
-    assert_eq!(outcome.answer, Answer::Changed);
+    assert_eq!(outcome.answer, Applied::Changed);
     boards[1].send(Add { amount: -2 }).await.unwrap();
     assert!(boards[0].send(Add { amount: -1 }).await.is_err(), "now there is nothing to take");
     assert_eq!(boards[0].read().await.unwrap().count, 0);
@@ -264,7 +264,7 @@ async fn law_04_a_flood_of_changes_ends_at_the_truth_on_the_other_node() {
             // The transport is slower than the writer,
             node(&store, Slow(first, Duration::from_micros(100 * seed)), |config| config),
             // and the reader's queue is short.
-            node(&store, second, |config| config.queue(4)),
+            node(&store, second, |config| config.max_queued_events(4)),
         ];
         let mut dice = StdRng::seed_from_u64(seed);
         nodes[1].broadcaster.set(move |_| match dice.random_range(0..4) {

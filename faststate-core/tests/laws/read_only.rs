@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use faststate_core::{
     Access, Context, Error, Event, ReactiveState, Registry, Rejection, StateConfig, StateRegistry, Viewer,
-    registry::{Call, ReadOnly},
+    registry::{Call, MaintenanceGate},
     wire::Input,
 };
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ impl Event for Close {
     }
 }
 
-async fn close(registry: &ReadOnly, viewer: &Viewer, closed: bool) -> Result<(), Error> {
+async fn close(registry: &MaintenanceGate, viewer: &Viewer, closed: bool) -> Result<(), Error> {
     let key = registry.key("settings", viewer, None)?;
     let input = Input::parse(Some(&format!("closed={closed}")), None, b"")?;
     registry.dispatch(Call::new(key, "close", viewer.clone(), input)).await.map(drop)
@@ -46,8 +46,8 @@ async fn a_registry_is_closed_while_a_state_says_so_and_to_those_it_means() {
         .build()
         .unwrap();
     let settings = inner.global::<Settings>().unwrap();
-    let registry = ReadOnly::new(Arc::clone(&inner) as _, "back soon")
-        .by(settings.clone(), |settings, call| settings.closed && !call.viewer.has_role("admin"));
+    let registry = MaintenanceGate::new(Arc::clone(&inner) as _, "back soon")
+        .when(settings.clone(), |settings, call| settings.closed && !call.viewer.has_role("admin"));
     let (guest, admin) = (Viewer::application(), Viewer::application().with_role("admin"));
     close(&registry, &guest, true).await.unwrap();
     let refused = close(&registry, &guest, false).await;
@@ -57,8 +57,8 @@ async fn a_registry_is_closed_while_a_state_says_so_and_to_those_it_means() {
     close(&registry, &guest, true).await.unwrap();
     // The application itself is never refused, and a closed registry refuses whoever it is.
     settings.send(Close { closed: false }).await.unwrap();
-    registry.close();
+    registry.enable();
     assert!(close(&registry, &admin, true).await.is_err());
-    registry.open();
+    registry.disable();
     close(&registry, &admin, true).await.unwrap();
 }

@@ -14,7 +14,7 @@ use faststate_core::{
     Access, Context, Error, Event, Handle, Key, LocalBroadcaster, MemoryStore, ReactiveState, Registry,
     Rejection, StateConfig, StateRegistry, Store, Version, Viewer,
     registry::TopicName,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
     topics::Follower,
 };
 use faststate_testkit::faults::{FaultyBroadcaster, FaultyStore, StoreFault};
@@ -163,11 +163,11 @@ async fn follow(
 /// Saves another state of a record, as another node does that tells nobody.
 async fn overwrite(store: &dyn Store, key: &Key, bumps: u64) {
     let found = store.load(key, None).await.unwrap().record;
-    let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::Version(found.version));
+    let expect = found.as_ref().map_or(Precondition::Absent, |found| Precondition::Version(found.version));
     let version = found.map_or_else(Version::start, |found| found.version.next());
     let data = Bytes::from(serde_json::to_vec(&Item { bumps }).unwrap());
     let record = Record { schema: 1, version, data, ttl: None };
-    assert_eq!(store.save(key, &record, expect, None).await.unwrap(), Saving::Saved);
+    assert_eq!(store.save(key, &record, expect, None).await.unwrap(), SaveOutcome::Saved);
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,7 +326,7 @@ async fn law_13_an_unreadable_record_is_not_loaded_again_and_again() {
     let item = &followed[0];
     let found = memory.load(item.key(), None).await.unwrap().record.unwrap();
     let broken = Record { version: found.version.next(), data: "[broken".into(), ..found };
-    memory.save(item.key(), &broken, Expect::Version(found.version), None).await.unwrap();
+    memory.save(item.key(), &broken, Precondition::Version(found.version), None).await.unwrap();
     let is_corrupt = |error: &Error| matches!(error, Error::Unavailable(StoreError::Corrupt { .. }));
     // The event finds a conflict, loads the record and cannot read it.
     assert!(is_corrupt(&item.send(Bump {}).await.unwrap_err()));
@@ -340,7 +340,7 @@ async fn law_13_an_unreadable_record_is_not_loaded_again_and_again() {
     assert!(store.loads() - loads <= 2, "{} loads for 100 reads", store.loads() - loads);
     // An event tries again at once, a read once in a while: the record was repaired.
     let repaired = Record { version: broken.version.next(), data: "{\"bumps\":5}".into(), ..broken.clone() };
-    memory.save(item.key(), &repaired, Expect::Version(broken.version), None).await.unwrap();
+    memory.save(item.key(), &repaired, Precondition::Version(broken.version), None).await.unwrap();
     sleep(Duration::from_secs(2)).await;
     assert_eq!(item.read().await.unwrap().bumps, 5);
     item.send(Bump {}).await.unwrap();
@@ -368,9 +368,9 @@ impl Store for Locked {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         self.inner.save(key, record, expect, receipt).await
     }
 

@@ -31,7 +31,7 @@ impl ReactiveState for Dial {
 
 fn registry(pace: Duration) -> (Arc<StateRegistry>, Handle<Dial>) {
     let registry = StateRegistry::builder()
-        .state::<Dial>(StateConfig::global().access(Access::public()).pace(pace), |state| state)
+        .state::<Dial>(StateConfig::global().access(Access::public()).min_frame_interval(pace), |state| state)
         .build()
         .unwrap();
     let dial = registry.global().unwrap();

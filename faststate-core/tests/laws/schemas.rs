@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use faststate_core::{
     Access, BoxError, Error, Handle, Key, LocalBroadcaster, MemoryStore, ReactiveState, Scope, StateConfig,
     StateRegistry, Store, Version, Viewer,
-    registry::Answer,
-    store::{Expect, Receipt, Record, Saving},
+    registry::Applied,
+    store::{Precondition, Receipt, Record, SaveOutcome},
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ fn key() -> Key {
 async fn store_old(memory: &dyn Store, time: u64) -> Version {
     let version = Version::start();
     let record = Record { schema: 1, version, data: format!(r#"{{"time":{time}}}"#).into(), ttl: None };
-    assert_eq!(memory.save(&key(), &record, Expect::Absent, None).await.unwrap(), Saving::Saved);
+    assert_eq!(memory.save(&key(), &record, Precondition::Absent, None).await.unwrap(), SaveOutcome::Saved);
     version
 }
 
@@ -162,7 +162,7 @@ async fn law_10_loaded_change_is_sent_with_the_older_schema_that_wrote_it() {
     tab.follows(&Timer { time: 6000, label: String::new() });
 }
 
-async fn set(timer: &Handle<Timer>, time: u64) -> Answer {
+async fn set(timer: &Handle<Timer>, time: u64) -> Applied {
     let set = timer.update(move |timer| {
         timer.time = time;
         Ok(())
@@ -176,9 +176,9 @@ async fn law_02_event_whose_result_equals_the_old_bytes_is_saved() {
     store_old(&*memory, 5).await;
     let node = Node::<Timer>::new(&memory, &hub);
     assert_eq!(node.timer.read().await.unwrap().time, 5000);
-    assert_eq!(set(&node.timer, 5000).await, Answer::Unchanged);
+    assert_eq!(set(&node.timer, 5000).await, Applied::Unchanged);
     assert_eq!(stored(&*memory).await, (1, r#"{"time":5}"#.to_owned()), "nothing has changed");
-    assert_eq!(set(&node.timer, 5).await, Answer::Changed);
+    assert_eq!(set(&node.timer, 5).await, Applied::Changed);
     assert_eq!(stored(&*memory).await, (2, r#"{"time":5}"#.to_owned()));
     assert_eq!(Node::<Timer>::new(&memory, &hub).timer.read().await.unwrap().time, 5);
 }
@@ -191,7 +191,7 @@ async fn law_03_receipt_of_an_unchanged_older_record_keeps_versions_distinct() {
     let id = "same".parse().unwrap();
     let receipt = Receipt::new(&key(), "nothing", &id);
     let outcome = node.timer.send_as(Nothing, Viewer::application(), id).await.unwrap();
-    assert_eq!(outcome.answer, Answer::Unchanged);
+    assert_eq!(outcome.answer, Applied::Unchanged);
     let loaded = memory.load(&key(), Some(&receipt)).await.unwrap();
     let record = loaded.record.unwrap();
     assert!(loaded.receipt);

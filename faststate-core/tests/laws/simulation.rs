@@ -19,8 +19,8 @@ use faststate_core::{
     Access, Broadcaster, Key, LocalBroadcaster, MemoryStore, Registry as _, StateConfig, StateRegistry,
     Store, Version, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    registry::{Answer, Outcome},
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    registry::{Applied, Outcome},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use futures::future::join_all;
@@ -215,7 +215,7 @@ async fn write(world: Arc<World>, writer: u64, events: u64, mut dice: StdRng) ->
             shake(&world.some_node(&mut dice), board, dice.random()).await;
         }
         let outcome = send(&world, &mut dice, board, &format!("{writer}-{event}")).await;
-        if outcome.answer == Answer::Changed {
+        if outcome.answer == Applied::Changed {
             versions.push((board, outcome.version));
         }
         sleep(Duration::from_millis(dice.random_range(0..300))).await;
@@ -413,11 +413,11 @@ impl Store for Naive {
         &self,
         key: &Key,
         record: &Record,
-        _: Expect,
+        _: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         let there = self.0.load(key, None).await?.record;
-        let expect = there.map_or(Expect::Absent, |there| Expect::Version(there.version));
+        let expect = there.map_or(Precondition::Absent, |there| Precondition::Version(there.version));
         self.0.save(key, record, expect, receipt).await
     }
 

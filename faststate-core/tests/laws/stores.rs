@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use faststate_core::{
     Access, BoxError, Error, Handle, Key, MemoryStore, ReactiveState, Registry as _, Scope, SessionId,
     StateConfig, StateRegistry, Store, Version, Viewer,
-    store::{Expect, Record, StoreError},
+    store::{Precondition, Record, StoreError},
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
@@ -117,10 +117,10 @@ async fn a_record_of_an_older_schema_is_upgraded_when_it_is_read_and_saved_so_wi
         |data: &'static str| Record { schema: 1, version: Version::start(), data: data.into(), ttl: None };
     let key = |id| Key::new("name", Scope::Record, None, Some(id)).unwrap();
     memory
-        .save(&key("ada"), &old(r#"{"first":"Ada","last":"Lovelace"}"#), Expect::Absent, None)
+        .save(&key("ada"), &old(r#"{"first":"Ada","last":"Lovelace"}"#), Precondition::Absent, None)
         .await
         .unwrap();
-    memory.save(&key("bad"), &old(r#"{"first":"Ada"}"#), Expect::Absent, None).await.unwrap();
+    memory.save(&key("bad"), &old(r#"{"first":"Ada"}"#), Precondition::Absent, None).await.unwrap();
 
     let ada = registry.record::<Name>("ada").unwrap();
     assert_eq!(ada.read().await.unwrap().whole, "Ada Lovelace");

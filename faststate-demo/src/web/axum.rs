@@ -22,7 +22,7 @@ use crate::{assets::Policy, login::Form};
 type Shown = Result<Answer, PageError>;
 
 pub(super) async fn serve(site: Endpoint, policy: Policy, listen: SocketAddr) -> io::Result<()> {
-    FastState::over(site).serve(listen, pages(policy)).await
+    FastState::from_endpoint(site).serve(listen, pages(policy)).await
 }
 
 /// Which page answers what.

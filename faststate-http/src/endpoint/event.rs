@@ -16,7 +16,9 @@ use http::{HeaderName, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
-use super::{Endpoint, Problem, Visitor, field_errors::FieldErrors, limits::limit, reply, reply::ReplyBody};
+use super::{
+    Endpoint, Problem, RequestIdentity, field_errors::FieldErrors, limits::limit, reply, reply::ReplyBody,
+};
 
 static EVENT: HeaderName = HeaderName::from_static("faststate-event");
 static FOLLOWS: HeaderName = HeaderName::from_static("faststate-follows");
@@ -69,7 +71,7 @@ where
         Err(problem) => return refuse(*problem),
     };
     let address = endpoint.address(&parts.headers, peer);
-    let visitor = match Visitor::of(endpoint, parts, carried, address).await {
+    let visitor = match RequestIdentity::of(endpoint, parts, carried, address).await {
         Ok(visitor) => visitor,
         Err(error) => return refuse(Problem::of(&error)),
     };
@@ -92,7 +94,7 @@ async fn dispatch(
     target: Target<'_>,
     parts: &Parts,
     body: &[u8],
-    visitor: &Visitor,
+    visitor: &RequestIdentity,
 ) -> Result<(Outcome, Key), Box<Problem>> {
     let Target { state, event, id } = target;
     let registry = endpoint.registry();

@@ -19,7 +19,7 @@ use std::{
 
 use faststate_core::{
     Access, BoxError, Event as _, Handle, ReactiveState as _, StateConfig, StateRegistry,
-    registry::{Seen, Watcher},
+    registry::{EventObserver, EventTrace},
 };
 use http::{Response, request::Parts};
 use http_body::Body;
@@ -30,11 +30,11 @@ use self::{
     row::Row,
 };
 use super::{
-    Endpoint, Problem, Readers,
+    Endpoint, OperatorAccess, Problem,
     event::{self, Target},
+    open_stream,
     reply::{self, ReplyBody},
     route::{INSPECTOR, INSPECTOR_CLEAR},
-    stream,
 };
 
 /// How many events may wait to be shown; more are counted and left out.
@@ -45,7 +45,7 @@ const BATCH: usize = 64;
 /// The inspector of one endpoint.
 #[derive(Clone)]
 pub(super) struct Inspector {
-    readers: Readers,
+    readers: OperatorAccess,
     endpoint: Endpoint,
     /// The registry that is looked at knows it for as long as this lives.
     watcher: Arc<Eye>,
@@ -53,12 +53,12 @@ pub(super) struct Inspector {
 
 /// What the registry tells.
 struct Eye {
-    seen: mpsc::Sender<Seen>,
+    seen: mpsc::Sender<EventTrace>,
     missed: Arc<AtomicU64>,
 }
 
-impl Watcher for Eye {
-    fn saw(&self, seen: Seen) {
+impl EventObserver for Eye {
+    fn saw(&self, seen: EventTrace) {
         if self.seen.try_send(seen).is_err() {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
@@ -67,8 +67,8 @@ impl Watcher for Eye {
 
 impl Inspector {
     /// Begins to look at a registry.
-    pub(super) fn of(looked_at: &Endpoint, readers: Readers) -> Result<Self, BoxError> {
-        let shown = StateConfig::global().access(Access::public()).queue(BATCH);
+    pub(super) fn of(looked_at: &Endpoint, readers: OperatorAccess) -> Result<Self, BoxError> {
+        let shown = StateConfig::global().access(Access::public()).max_queued_events(BATCH);
         let registry =
             StateRegistry::builder().state::<Log>(shown, |log| log.event::<Clear>().view(Events)).build()?;
         let (sender, seen) = mpsc::channel(WAITING);
@@ -80,6 +80,11 @@ impl Inspector {
         let cookie = looked_at.settings().cookie.beside("faststate_inspector");
         let endpoint = Endpoint::new(registry).with(|settings| settings.cookie = cookie);
         Ok(Self { readers, endpoint, watcher })
+    }
+
+    /// Attaches to responses what they are about, for tests.
+    pub(super) fn annotate(&mut self) {
+        self.endpoint = self.endpoint.clone().with(|settings| settings.annotates = true);
     }
 
     /// Tells in the log where it is, and its token.
@@ -126,12 +131,12 @@ where
             let target = Target { state: Log::NAME, event: Clear::NAME, id: None };
             event::answer(&inspector.endpoint, target, &parts, body, peer).await
         }
-        _ => stream::open(&inspector.endpoint, parts, peer).await,
+        _ => open_stream::open(&inspector.endpoint, parts, peer).await,
     }
 }
 
 /// Shows what is seen, several at a time where much happens.
-async fn keep(mut seen: mpsc::Receiver<Seen>, log: Handle<Log>, missed: Arc<AtomicU64>) {
+async fn keep(mut seen: mpsc::Receiver<EventTrace>, log: Handle<Log>, missed: Arc<AtomicU64>) {
     let mut batch = Vec::new();
     while seen.recv_many(&mut batch, BATCH).await > 0 {
         let rows: Vec<_> = batch.drain(..).map(|seen| Row::of(&seen)).collect();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use faststate_core::{
     Action, Elements, Error, Handle, ReactiveState, SessionId, Snapshot, View, Viewer,
     internal::check_name,
-    registry::{Part, TopicName, Visible},
+    registry::{Part, Rendered, TopicName},
     wire::attribute,
 };
 use http::{HeaderMap, HeaderValue, header};
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Endpoint, Visitor, field_errors::FieldErrors, nest, route::STREAM};
+use super::{Endpoint, RequestIdentity, field_errors::FieldErrors, nest, route::STREAM};
 
 /// What a query's value must not contain as it is; the topics' own encoding is encoded once more.
 const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').add(b'+').add(b'\'').add(b'"');
@@ -40,7 +40,7 @@ pub struct Page {
 
 struct Inner {
     endpoint: Endpoint,
-    visitor: Visitor,
+    visitor: RequestIdentity,
     same_site: bool,
     collected: Mutex<Collected>,
 }
@@ -53,7 +53,7 @@ struct Collected {
 }
 
 impl Page {
-    pub(super) fn new(endpoint: Endpoint, visitor: Visitor, same_site: bool) -> Self {
+    pub(super) fn new(endpoint: Endpoint, visitor: RequestIdentity, same_site: bool) -> Self {
         let signals = json!({ "_errors": {}, "_problem": "", "_stale": false, "_cookies_blocked": false });
         let collected = Mutex::new(Collected { topics: Vec::new(), signals, renewed: None });
         Self { inner: Arc::new(Inner { endpoint, visitor, same_site, collected }) }
@@ -216,22 +216,22 @@ impl Page {
         let handle = Handle::<S>::of(Arc::clone(registry), self.viewer(), topic.id.as_deref())?;
         let snapshot = handle.read().await?;
         match visible {
-            Visible::Signals(json) | Visible::View(_, json) => self.collect(topic, &json)?,
+            Rendered::Signals(json) | Rendered::View(_, json) => self.collect(topic, &json)?,
         }
         Ok(snapshot)
     }
 
     async fn elements_of(&self, topic: TopicName) -> Result<Elements, Error> {
         match self.visible(&topic).await? {
-            Visible::View(elements, json) => {
+            Rendered::View(elements, json) => {
                 self.collect(topic, &json)?;
                 Ok(elements)
             }
-            Visible::Signals(_) => Err(Error::Unknown),
+            Rendered::Signals(_) => Err(Error::Unknown),
         }
     }
 
-    async fn visible(&self, topic: &TopicName) -> Result<Visible, Error> {
+    async fn visible(&self, topic: &TopicName) -> Result<Rendered, Error> {
         let registry = self.inner.endpoint.registry();
         registry.visible(topic, self.viewer()).await.inspect_err(|error| {
             if matches!(error, Error::Unknown) {
@@ -245,11 +245,11 @@ impl Page {
     #[doc(hidden)]
     pub async fn show_topic(&self, topic: TopicName) -> Result<Option<String>, Error> {
         match self.inner.endpoint.registry().visible(&topic, self.viewer()).await? {
-            Visible::View(elements, json) => {
+            Rendered::View(elements, json) => {
                 self.collect(topic, &json)?;
                 Ok(Some(elements.html().to_owned()))
             }
-            Visible::Signals(json) => self.collect(topic, &json).map(|()| None),
+            Rendered::Signals(json) => self.collect(topic, &json).map(|()| None),
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Problem, ProblemView, field_errors,
-    follow::{Following, GONE},
+    stream_body::{Following, GONE},
 };
 
 /// The body of an answer: one piece, a stream that follows states, or a reply that is still written.
@@ -223,8 +223,8 @@ fn push_cleared(json: &mut Vec<u8>, key: &Key, event: &str, fields: &[&str]) {
 mod tests {
     use faststate_core::{
         Elements, Scope, Version,
-        internal::{Image, Nest},
-        registry::{Answer, ReplyPieces, ReplyView},
+        internal::{EncodedFields, SignalPath},
+        registry::{Applied, ReplyStream, ReplyView},
     };
     use http_body_util::BodyExt as _;
     use serde_json::{Value, json};
@@ -233,7 +233,7 @@ mod tests {
 
     fn outcome() -> Outcome {
         Outcome {
-            answer: Answer::Changed,
+            answer: Applied::Changed,
             version: Version::start(),
             view: None,
             elements: Vec::new(),
@@ -247,8 +247,8 @@ mod tests {
     }
 
     fn view() -> ReplyView {
-        let image = Image::of(&json!({ "count": 5 })).unwrap();
-        ReplyView::new(Nest::of(&key(), None), image)
+        let image = EncodedFields::of(&json!({ "count": 5 })).unwrap();
+        ReplyView::new(SignalPath::of(&key(), None), image)
     }
 
     async fn text(response: Response<ReplyBody>) -> String {
@@ -276,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn a_streamed_reply_passes_pieces_on() {
         let (sender, receiver) = mpsc::channel(2);
-        let outcome = Outcome { view: Some(view()), stream: Some(ReplyPieces::new(receiver)), ..outcome() };
+        let outcome = Outcome { view: Some(view()), stream: Some(ReplyStream::new(receiver)), ..outcome() };
         let response = accepted(outcome, &key(), "increment", false);
         assert_eq!(response.headers()["content-type"], EVENT_STREAM);
         sender.send("one".into()).await.unwrap();

@@ -32,8 +32,8 @@ const REMOVED_DOMAINS: usize = 4;
 /// What the session cookies are signed with. Whoever knows it can be any session.
 ///
 /// All nodes need the same one, so that each accepts the cookies of all. To change it without ending
-/// sessions, take two steps, each a rolling restart: first every node gets `old.or(new)`, which signs with
-/// the old one and accepts both, then `new.or(old)`, which signs with the new one and gives whoever comes
+/// sessions, take two steps, each a rolling restart: first every node gets `old.accepting(new)`, which signs with
+/// the old one and accepts both, then `new.accepting(old)`, which signs with the new one and gives whoever comes
 /// with an old cookie a new one. Leave the old one out once its cookies need not be accepted any more, and
 /// at once, in one step, when somebody else may know it.
 ///
@@ -93,7 +93,7 @@ impl Secret {
 
     /// This secret, which also accepts what the other one has signed.
     #[must_use]
-    pub fn or(mut self, other: Self) -> Self {
+    pub fn accepting(mut self, other: Self) -> Self {
         self.others.push(other.newest);
         self.others.extend(other.others);
         self

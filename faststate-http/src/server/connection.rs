@@ -26,7 +26,8 @@ use tokio::{
 };
 
 use super::{
-    Application, Connection, RequestBody, body::Arriving, linger::linger, socket::Socket, stream::Stream,
+    Application, Connection, RequestBody, body::Arriving, detached_stream::Stream, linger::linger,
+    socket::Socket,
 };
 use crate::endpoint::{Endpoint, HEAD_BYTES, Peer, ReplyBody};
 
@@ -160,24 +161,24 @@ impl<A: Application> Shared<A> {
         peer: SocketAddr,
         client: &C,
         stream: &Mutex<Option<Response<ReplyBody>>>,
-    ) -> Result<Response<Answer<C::Body>>, BoxError> {
-        if self.endpoint.answers(request.uri().path()) {
+    ) -> Result<Response<ResponseBody<C::Body>>, BoxError> {
+        if self.endpoint.handles(request.uri().path()) {
             let is_chunked = request.version() == Version::HTTP_11;
             let response = self.endpoint.respond(request, Some(peer)).await;
             if is_chunked && response.body().is_stream() {
                 *stream.lock() = Some(response);
                 return pending().await;
             }
-            return Ok(response.map(Answer::FastState));
+            return Ok(response.map(ResponseBody::FastState));
         }
         if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
-            return Ok(refusal.map(Answer::FastState));
+            return Ok(refusal.map(ResponseBody::FastState));
         }
         let mut request = request.map(|body| RequestBody::new(Arriving::Incoming(body)));
         request.extensions_mut().insert(Peer(peer));
         // In a box: hyper keeps room for this future as long as the connection.
         let response = Box::pin(client.answer(request)).await?;
-        Ok(response.map(Answer::Application))
+        Ok(response.map(ResponseBody::Application))
     }
 }
 
@@ -190,12 +191,12 @@ enum End {
 }
 
 /// The body of an answer.
-enum Answer<B> {
+enum ResponseBody<B> {
     FastState(ReplyBody),
     Application(B),
 }
 
-impl<B> Body for Answer<B>
+impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {

@@ -26,12 +26,12 @@ impl<F: Framework> FastState<F> {
     /// [`over`](Self::over).
     #[must_use]
     pub fn new(registry: Arc<impl Registry>) -> Self {
-        Self::over(Endpoint::new(registry))
+        Self::from_endpoint(Endpoint::new(registry))
     }
 
     /// FastState over an endpoint that has been set up already.
     #[must_use]
-    pub const fn over(endpoint: Endpoint) -> Self {
+    pub const fn from_endpoint(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
             drain_window: Duration::from_secs(5),
@@ -128,14 +128,14 @@ impl<F: Framework> FastState<F> {
     /// Who may read the metrics at `/faststate/metrics` (nobody): see [`Endpoint::metrics`].
     #[cfg(feature = "metrics")]
     #[must_use]
-    pub fn metrics(self, readers: crate::endpoint::Readers) -> Self {
+    pub fn metrics(self, readers: crate::endpoint::OperatorAccess) -> Self {
         self.with(|endpoint| endpoint.metrics(readers))
     }
 
     /// Who may look at the inspector at `/faststate/inspector` (nobody): see [`Endpoint::inspector`].
     #[cfg(feature = "inspector")]
     #[must_use]
-    pub fn inspector(self, readers: crate::endpoint::Readers) -> Self {
+    pub fn inspector(self, readers: crate::endpoint::OperatorAccess) -> Self {
         self.with(|endpoint| endpoint.inspector(readers))
     }
 

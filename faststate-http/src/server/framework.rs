@@ -19,10 +19,10 @@ pub trait Framework: 'static {
     /// What the server asks.
     type Application: Application;
 
-    /// Routes for every path that the endpoint [answers](Endpoint::answers), for a server of one's own.
+    /// Routes for every path that the endpoint [answers](Endpoint::handles), for a server of one's own.
     fn router(endpoint: Endpoint) -> Self::Router;
 
-    /// Keeps a [`Visit`](crate::endpoint::Visit) with each request, and marks its answer.
+    /// Keeps a [`RequestPage`](crate::endpoint::RequestPage) with each request, and marks its answer.
     fn pages(endpoint: Endpoint) -> Self::Pages;
 
     /// Makes one of a router, all of whose handlers are below `pages`.

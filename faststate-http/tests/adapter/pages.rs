@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use faststate_core::BoxError;
-use faststate_http::endpoint::{Endpoint, Problem, ReplyBody, Visit};
+use faststate_http::endpoint::{Endpoint, Problem, ReplyBody, RequestPage};
 use faststate_testkit::suites::fixture::{self, Counter, Vault};
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{Either, Full};
@@ -13,7 +13,7 @@ type Answer = Response<Either<ReplyBody, Full<Bytes>>>;
 
 /// The answer to a request that is not the endpoint's; nothing where there is no such page.
 pub(crate) async fn answer(endpoint: &Endpoint, parts: &Parts, flaw: Flaw) -> Option<Answer> {
-    let visit = Visit::new(endpoint.clone());
+    let visit = RequestPage::new(endpoint.clone());
     let shown = match parts.uri.path() {
         "/page" => show(endpoint, &visit, parts, flaw).await,
         "/missing" => missing(&visit, parts).await,
@@ -46,18 +46,23 @@ pub(crate) async fn answer(endpoint: &Endpoint, parts: &Parts, flaw: Flaw) -> Op
     Some(answer)
 }
 
-async fn show(endpoint: &Endpoint, visit: &Visit, parts: &Parts, flaw: Flaw) -> Result<String, BoxError> {
+async fn show(
+    endpoint: &Endpoint,
+    visit: &RequestPage,
+    parts: &Parts,
+    flaw: Flaw,
+) -> Result<String, BoxError> {
     let page = visit.page(parts).await?;
     // As an adapter does that makes a page for each argument.
     let other = match flaw {
-        Flaw::MakesAPagePerArgument => Visit::new(endpoint.clone()),
+        Flaw::MakesAPagePerArgument => RequestPage::new(endpoint.clone()),
         _ => visit.clone(),
     };
     let counter = other.page(parts).await?.follow::<Counter>().await?;
     Ok(fixture::page(&page, &counter))
 }
 
-async fn missing(visit: &Visit, parts: &Parts) -> Result<String, BoxError> {
+async fn missing(visit: &RequestPage, parts: &Parts) -> Result<String, BoxError> {
     visit.page(parts).await?.follow_id::<Vault>("none").await?;
     Ok(String::new())
 }

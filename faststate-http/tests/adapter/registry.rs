@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use faststate_core::{
     Error, Health, Key, Registry, Revocation, StateRegistry, Version, Viewer,
-    registry::{Call, Gatekeeper, Job, Outcome, Reading, Route, TopicName, Visible},
+    registry::{Call, Job, Outcome, Rendered, Route, StateSnapshot, StreamRevoker, TopicName},
     topics::Follower,
 };
 
@@ -31,7 +31,7 @@ impl Registry for Doorless {
         self.0.run(key, job).await
     }
 
-    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
         self.0.read(key).await
     }
 
@@ -43,7 +43,7 @@ impl Registry for Doorless {
         self.0.allows(key, viewer)
     }
 
-    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error> {
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
         self.0.visible(topic, viewer).await
     }
 
@@ -66,8 +66,8 @@ impl Registry for Doorless {
         self.0.revoke(revocation).await
     }
 
-    fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>) {
-        self.0.guard(gatekeeper);
+    fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>) {
+        self.0.register_revoker(revoker);
     }
 
     fn is_stale(&self, key: &Key) -> bool {

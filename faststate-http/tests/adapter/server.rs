@@ -120,7 +120,7 @@ impl Connection {
         let is_head = parts.method == Method::HEAD;
         let keeper = parts.headers.contains_key("x-roles");
         let incoming = Incoming::new(reader, &parts, flaw)?;
-        let page = match self.endpoint.answers(parts.uri.path()) {
+        let page = match self.endpoint.handles(parts.uri.path()) {
             true => None,
             false => pages::answer(&self.endpoint, &parts, flaw).await,
         };

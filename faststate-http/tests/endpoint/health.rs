@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use faststate_core::{
     Key, MemoryStore, StateRegistry, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use futures::future::join_all;
 use serde_json::json;
@@ -35,9 +35,9 @@ impl Store for Pinged {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         self.0.save(key, record, expect, receipt).await
     }
 

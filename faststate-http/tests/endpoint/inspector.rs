@@ -1,7 +1,7 @@
 //! The inspector: what it shows, and to whom.
 
 use bytes::Bytes;
-use faststate_http::endpoint::{DATASTAR_CDN, Endpoint, Readers};
+use faststate_http::endpoint::{DATASTAR_CDN, Endpoint, OperatorAccess};
 use faststate_testkit::{App, Browser};
 use http::Request;
 use http_body_util::Full;
@@ -11,7 +11,7 @@ use super::app::{Counter, Increment, Write, count, registry};
 const INSPECTOR: &str = "/faststate/inspector";
 
 /// The application, and a developer on the same machine.
-fn looked_at(readers: Readers) -> (App, Browser) {
+fn looked_at(readers: OperatorAccess) -> (App, Browser) {
     let app = App::of(Endpoint::new(registry()).inspector(readers));
     let developer =
         Browser::new(&app).header("host", "localhost:5000").header("authorization", "Bearer t0ken");
@@ -24,7 +24,7 @@ fn increment(amount: i64) -> Increment {
 
 #[tokio::test]
 async fn events_are_shown_as_they_happen_with_their_difference_and_who_gets_it() {
-    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
+    let (app, mut developer) = looked_at(OperatorAccess::loopback().with_token("t0ken"));
     developer.visit(INSPECTOR).await;
     assert_eq!(developer.status(), 200);
     developer.assert_reads("Nothing yet");
@@ -62,7 +62,7 @@ async fn events_are_shown_as_they_happen_with_their_difference_and_who_gets_it()
 
 #[tokio::test]
 async fn law_06_the_latest_events_are_kept_and_what_is_too_much_is_counted() {
-    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
+    let (app, mut developer) = looked_at(OperatorAccess::loopback().with_token("t0ken"));
     developer.visit(INSPECTOR).await;
     let mut alice = Browser::new(&app);
     for amount in 1..=250 {
@@ -81,7 +81,7 @@ async fn law_06_the_latest_events_are_kept_and_what_is_too_much_is_counted() {
 
 #[tokio::test]
 async fn law_08_nobody_sees_it_unless_it_is_said() {
-    let (app, mut developer) = looked_at(Readers::loopback().with_token("t0ken"));
+    let (app, mut developer) = looked_at(OperatorAccess::loopback().with_token("t0ken"));
     let mut stranger = Browser::new(&app);
     let proxied = developer.window().header("host", "localhost").header("x-forwarded-for", "127.0.0.1");
     let plain = App::new(registry());
@@ -95,7 +95,7 @@ async fn law_08_nobody_sees_it_unless_it_is_said() {
     }
     developer.visit(INSPECTOR).await;
     assert_eq!(developer.status(), 200);
-    let (_, mut anybody) = looked_at(Readers::role("developer"));
+    let (_, mut anybody) = looked_at(OperatorAccess::role("developer"));
     anybody.visit(INSPECTOR).await;
     assert_eq!(anybody.status(), 404);
     let mut known = anybody.role("developer");
@@ -106,7 +106,7 @@ async fn law_08_nobody_sees_it_unless_it_is_said() {
 #[tokio::test]
 async fn the_application_is_not_changed_by_being_looked_at() {
     let registry = registry();
-    let endpoint = Endpoint::new(std::sync::Arc::clone(&registry) as _).inspector(Readers::anybody());
+    let endpoint = Endpoint::new(std::sync::Arc::clone(&registry) as _).inspector(OperatorAccess::anybody());
     let app = App::of(endpoint);
     let mut alice = Browser::new(&app);
     alice.follow("counter").await;
@@ -124,7 +124,7 @@ async fn the_application_is_not_changed_by_being_looked_at() {
 
 #[tokio::test]
 async fn law_08_a_browser_opens_it_with_the_token_of_the_log_and_keeps_it() {
-    let endpoint = Endpoint::new(registry()).inspector(Readers::loopback().with_token("t0ken"));
+    let endpoint = Endpoint::new(registry()).inspector(OperatorAccess::loopback().with_token("t0ken"));
     let ask = async |uri: &str, cookie: &str| {
         let request = Request::builder().uri(uri).header("host", "localhost:5000").header("cookie", cookie);
         let request = request.body(Full::<Bytes>::default()).unwrap();

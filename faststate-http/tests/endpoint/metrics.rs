@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use faststate_core::{MemoryStore, StateRegistry};
-use faststate_http::endpoint::{Endpoint, Readers};
+use faststate_http::endpoint::{Endpoint, OperatorAccess};
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use http::{Method, Request};
 use http_body_util::Full;
@@ -17,7 +17,7 @@ use super::app::{Client, Doorman, Increment, endpoint, registry, registry_with};
 const METRICS: &str = "/faststate/metrics";
 
 fn open(endpoint: Endpoint) -> Client {
-    Client::of(endpoint.metrics(Readers::anybody()))
+    Client::of(endpoint.metrics(OperatorAccess::anybody()))
 }
 
 /// A page of metrics: each sample by its name and labels.
@@ -101,9 +101,9 @@ async fn law_08_nobody_reads_them_unless_it_is_said() {
     let endpoint = endpoint(&registry(), &Doorman::default());
     for (endpoint, status) in [
         (endpoint.clone(), 404),
-        (endpoint.clone().metrics(Readers::loopback()), 404),
-        (endpoint.clone().metrics(Readers::role("keeper")), 404),
-        (endpoint.clone().metrics(Readers::anybody()), 200),
+        (endpoint.clone().metrics(OperatorAccess::loopback()), 404),
+        (endpoint.clone().metrics(OperatorAccess::role("keeper")), 404),
+        (endpoint.clone().metrics(OperatorAccess::anybody()), 200),
     ] {
         let mut client = Client::of(endpoint);
         let answer = client.get(METRICS).await;
@@ -112,9 +112,9 @@ async fn law_08_nobody_reads_them_unless_it_is_said() {
         let unknown = client.get("/faststate/nothing").await.text().await;
         assert_eq!(answer.text().await == unknown, status == 404);
     }
-    let keeper = Client::of(endpoint.clone().metrics(Readers::role("keeper"))).with("x-user", "kim");
+    let keeper = Client::of(endpoint.clone().metrics(OperatorAccess::role("keeper"))).with("x-user", "kim");
     assert_eq!(keeper.clone().get(METRICS).await.status(), 200);
-    let local = endpoint.metrics(Readers::loopback().with_token("t0ken"));
+    let local = endpoint.metrics(OperatorAccess::loopback().with_token("t0ken"));
     for (header, query, status) in
         [("accept", "?token=t0ken", 200), ("x-forwarded-for", "?token=t0ken", 404), ("accept", "", 404)]
     {
@@ -222,7 +222,7 @@ async fn law_06_no_label_has_a_value_that_a_browser_chose() {
 
 #[tokio::test]
 async fn what_is_registered_behind_a_gate_is_read_through_it() {
-    let gate = faststate_core::registry::ReadOnly::new(registry(), "closed");
+    let gate = faststate_core::registry::MaintenanceGate::new(registry(), "closed");
     let client = open(Endpoint::new(Arc::new(gate)));
     assert!(scraped(&client).await.keys().any(|series| series.contains("state=\"counter\"")));
 }

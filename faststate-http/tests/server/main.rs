@@ -50,7 +50,7 @@ fn start_on(address: &str, set: impl FnOnce(FastState) -> FastState) -> Running 
     let registry = fixture::registry().unwrap();
     let listener = std::net::TcpListener::bind((address, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let server = FastState::over(fixture::endpoint(Arc::clone(&registry) as _));
+    let server = FastState::from_endpoint(fixture::endpoint(Arc::clone(&registry) as _));
     let server = server.hosts(["127.0.0.1", "localhost", "app.example", "x"]);
     let server = set(server.drain_window(Duration::from_millis(300)));
     let endpoint = server.endpoint().clone();

@@ -2,7 +2,7 @@
 
 use diesel::{QueryResult, sql_types::BigInt};
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
-use faststate_core::store::{Expect, Receipt, Saving};
+use faststate_core::store::{Precondition, Receipt, SaveOutcome};
 
 use super::{is_answer, is_taken, sql};
 use crate::{
@@ -13,13 +13,13 @@ use crate::{
 };
 
 /// Saves one.
-pub(super) async fn alone(connection: &mut AsyncMysqlConnection, save: &Save) -> Result<Saving, Error> {
+pub(super) async fn alone(connection: &mut AsyncMysqlConnection, save: &Save) -> Result<SaveOutcome, Error> {
     if save.receipt.is_none() {
-        return Ok(put(connection, save).await?.unwrap_or(Saving::Duplicate));
+        return Ok(put(connection, save).await?.unwrap_or(SaveOutcome::Duplicate));
     }
     match transaction(connection, &[save]).await? {
-        Together::Done(savings) => Ok(savings.into_iter().next().unwrap_or(Saving::Conflict)),
-        Together::Undone => Ok(Saving::Duplicate),
+        Together::Done(savings) => Ok(savings.into_iter().next().unwrap_or(SaveOutcome::Conflict)),
+        Together::Undone => Ok(SaveOutcome::Duplicate),
     }
 }
 
@@ -63,16 +63,16 @@ async fn transaction(connection: &mut AsyncMysqlConnection, saves: &[&Save]) -> 
 
 /// Writes the record and then the receipt, so that whoever wants the same key waits at the record and no
 /// two wait for each other. None where the receipt is there and the record must be undone.
-async fn put(connection: &mut AsyncMysqlConnection, save: &Save) -> QueryResult<Option<Saving>> {
+async fn put(connection: &mut AsyncMysqlConnection, save: &Save) -> QueryResult<Option<SaveOutcome>> {
     let saved = put_record(connection, save).await?;
     let Some(receipt) = &save.receipt else {
-        return Ok(Some(if saved { Saving::Saved } else { Saving::Conflict }));
+        return Ok(Some(if saved { SaveOutcome::Saved } else { SaveOutcome::Conflict }));
     };
     if saved {
-        return Ok(put_receipt(connection, receipt).await?.then_some(Saving::Saved));
+        return Ok(put_receipt(connection, receipt).await?.then_some(SaveOutcome::Saved));
     }
     let found = count(connection, sql::HAS_RECEIPT, &[Bind::Bytes(receipt.as_bytes())]).await?;
-    Ok(Some(if found > 0 { Saving::Duplicate } else { Saving::Conflict }))
+    Ok(Some(if found > 0 { SaveOutcome::Duplicate } else { SaveOutcome::Conflict }))
 }
 
 /// Writes the record, if what is there is what was expected.
@@ -83,13 +83,13 @@ async fn put_record(connection: &mut AsyncMysqlConnection, save: &Save) -> Query
     let ttl = Bind::MaybeNumber(save.record.ttl.map(millis));
     let new = [schema, epoch, seq, nonce, data, ttl, key];
     let changed = match save.expect {
-        Expect::Version(version) => {
+        Precondition::Version(version) => {
             let [epoch, seq, nonce] = Stored::from(version).binds();
             let [a, b, c, d, e, f, g] = new;
             let binds = [a, b, c, d, e, f, g, epoch, seq, nonce];
             Statement::new(sql::UPDATE, &binds).execute(connection).await?
         }
-        Expect::Absent => match Statement::new(sql::INSERT, &new).execute(connection).await {
+        Precondition::Absent => match Statement::new(sql::INSERT, &new).execute(connection).await {
             // A look before the update: everybody who was refused holds a lock that would be in the
             // way of everybody else's update.
             Err(error) if is_taken(&error) => match count(connection, sql::IS_EXPIRED, &[key]).await? {

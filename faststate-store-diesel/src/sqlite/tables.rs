@@ -10,7 +10,7 @@ use diesel::{
 };
 use faststate_core::{
     Key, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 
 use crate::{
@@ -91,14 +91,14 @@ pub(super) fn save(
     now: i64,
     key: &Key,
     record: &Record,
-    expect: Expect,
+    expect: Precondition,
     receipt: Option<&Receipt>,
-) -> Result<Saving, Error> {
+) -> Result<SaveOutcome, Error> {
     if let Some(receipt) = receipt {
         let binds = [Bind::Bytes(receipt.as_bytes()), Bind::Number(now)];
         let found = Statement::<BigInt>::returning(HAS_RECEIPT, &binds).get_result::<i64>(sqlite)?;
         if found > 0 {
-            return Ok(Saving::Duplicate);
+            return Ok(SaveOutcome::Duplicate);
         }
     }
     let [epoch, seq, nonce] = Stored::from(record.version).binds();
@@ -113,21 +113,21 @@ pub(super) fn save(
         Bind::Number(now),
     ];
     let saved = match expect {
-        Expect::Absent => Statement::new(INSERT, &common).execute(sqlite)?,
-        Expect::Version(version) => {
+        Precondition::Absent => Statement::new(INSERT, &common).execute(sqlite)?,
+        Precondition::Version(version) => {
             let [a, b, c, d, e, f, g, h] = common;
             let [epoch, seq, nonce] = Stored::from(version).binds();
             Statement::new(UPDATE, &[a, b, c, d, e, f, g, h, epoch, seq, nonce]).execute(sqlite)?
         }
     };
     if saved == 0 {
-        return Ok(Saving::Conflict);
+        return Ok(SaveOutcome::Conflict);
     }
     if let Some(receipt) = receipt {
         let binds = [Bind::Bytes(receipt.as_bytes()), Bind::Number(now + millis(receipt.lifetime()))];
         Statement::new(PUT_RECEIPT, &binds).execute(sqlite)?;
     }
-    Ok(Saving::Saved)
+    Ok(SaveOutcome::Saved)
 }
 
 pub(super) fn delete(

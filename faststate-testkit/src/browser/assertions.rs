@@ -2,7 +2,7 @@
 
 use std::{future::Future, panic::Location};
 
-use faststate_core::{ReactiveState, registry::Visible};
+use faststate_core::{ReactiveState, registry::Rendered};
 use http::Request;
 use serde::Serialize;
 use serde_json::Value;
@@ -119,13 +119,13 @@ impl Browser {
                     Err(error) => panic!("at {at}: the server does not show {topic}: {error}"),
                 };
                 match visible {
-                    Visible::Signals(truth) => {
+                    Rendered::Signals(truth) => {
                         let truth = serde_json::from_slice(&truth).unwrap_or_default();
                         let truth = without_own(at_path(&truth, &key.signal_path()));
                         let followed = self.page.follows(&key, &truth);
                         followed.unwrap_or_else(|failure| panic!("at {at}: {failure}"));
                     }
-                    Visible::View(elements, _) => {
+                    Rendered::View(elements, _) => {
                         let (html, truth) = (self.html(), elements.html());
                         assert!(
                             html.contains(truth),

@@ -50,7 +50,7 @@ impl Browser {
     ///
     /// # Panics
     /// If the bytes before that cannot be merged.
-    pub async fn cut(&mut self, mut bytes: usize) {
+    pub async fn disconnect_mid_frame(&mut self, mut bytes: usize) {
         while let Some(piece) = self.piece().await {
             let kept = piece.len().min(bytes);
             self.feed(&piece[..kept]);

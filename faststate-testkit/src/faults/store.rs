@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use faststate_core::{
     Key, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -170,25 +170,25 @@ impl Store for FaultyStore {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         self.saves.fetch_add(1, Ordering::SeqCst);
         let fault = self.fault_of_save();
         if fault == StoreFault::Conflict {
-            return Ok(Saving::Conflict);
+            return Ok(SaveOutcome::Conflict);
         }
         if fault == StoreFault::Full {
             return Err(StoreError::Full("a fault".into()));
         }
         if receipt.is_some_and(|receipt| self.faults.lock().minted.contains(receipt.as_bytes())) {
-            return self.with(fault, async { Ok(Saving::Duplicate) }).await;
+            return self.with(fault, async { Ok(SaveOutcome::Duplicate) }).await;
         }
         let (inner, faults) = (Arc::clone(&self.inner), Arc::clone(&self.faults));
         let (key, record, receipt) = (key.clone(), record.clone(), receipt.copied());
         let save = async move {
             let saving = inner.save(&key, &record, expect, receipt.as_ref()).await?;
-            if let (Saving::Saved, Some(receipt)) = (saving, receipt.filter(Receipt::is_minted)) {
+            if let (SaveOutcome::Saved, Some(receipt)) = (saving, receipt.filter(Receipt::is_internal)) {
                 faults.lock().minted.insert(*receipt.as_bytes());
             }
             Ok(saving)

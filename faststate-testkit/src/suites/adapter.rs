@@ -75,7 +75,7 @@ pub use self::{
 };
 use super::{
     Failure,
-    client::{Answer, Client},
+    client::{Client, ClientResponse},
     ensure, fixture, until,
 };
 
@@ -182,7 +182,12 @@ async fn streams_are(address: SocketAddr, open: usize, promise: &'static str) ->
 }
 
 /// The answer is a problem with this status.
-async fn problem(mut answer: Answer, status: u16, promise: &str, what: &str) -> Result<Value, Failure> {
+async fn problem(
+    mut answer: ClientResponse,
+    status: u16,
+    promise: &str,
+    what: &str,
+) -> Result<Value, Failure> {
     let content_type = answer.header("content-type").unwrap_or_default().to_owned();
     ensure!(answer.status() == status, promise, "{what} was answered {}, not {status}", answer.status());
     let body = answer.text().await?;
@@ -201,7 +206,7 @@ async fn problem(mut answer: Answer, status: u16, promise: &str, what: &str) -> 
 }
 
 /// The answer is a 200 that shows a problem on the page; gives its text.
-async fn notice(mut answer: Answer, promise: &str, what: &str) -> Result<String, Failure> {
+async fn notice(mut answer: ClientResponse, promise: &str, what: &str) -> Result<String, Failure> {
     let content_type = answer.header("content-type").unwrap_or_default().to_owned();
     let body = answer.text().await?;
     ensure!(

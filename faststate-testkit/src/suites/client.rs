@@ -4,7 +4,7 @@
 //! middle of a request, hang up in the middle of a frame, and read an answer piece by piece. Each thing
 //! that it waits for has a deadline of 10 s.
 
-mod answer;
+mod response;
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::answer::Answer;
+pub use self::response::ClientResponse;
 use super::{Failure, until::PATIENCE};
 
 /// Whom to ask, what to send with each request, and which promise is broken by no answer.
@@ -120,7 +120,7 @@ impl Client {
         method: &str,
         target: &str,
         body: impl AsRef<[u8]> + Send,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ClientResponse, Failure> {
         let body = body.as_ref();
         let mut head = self.head(method, target);
         if !body.is_empty() || matches!(method, "POST" | "PUT" | "PATCH") {
@@ -138,7 +138,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub async fn get(&mut self, target: &str) -> Result<Answer, Failure> {
+    pub async fn get(&mut self, target: &str) -> Result<ClientResponse, Failure> {
         self.send("GET", target, "").await
     }
 
@@ -146,7 +146,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub async fn post(&mut self, target: &str, json: impl AsRef<[u8]> + Send) -> Result<Answer, Failure> {
+    pub async fn post(
+        &mut self,
+        target: &str,
+        json: impl AsRef<[u8]> + Send,
+    ) -> Result<ClientResponse, Failure> {
         let mut typed = self.clone().with("content-type", "application/json");
         let answer = typed.send("POST", target, json).await?;
         self.cookie = typed.cookie;
@@ -154,7 +158,7 @@ impl Client {
     }
 
     /// Puts the answer's cookie into the jar, if there is one.
-    pub fn keep(&mut self, answer: &Answer) {
+    pub fn keep(&mut self, answer: &ClientResponse) {
         let set = answer.header("set-cookie").and_then(|set| set.split(';').next());
         if let Some(cookie) = set.filter(|_| self.keeps) {
             self.cookie = Some(cookie.to_owned());
@@ -178,16 +182,16 @@ impl Connection {
     ///
     /// # Errors
     /// When there is none, or it is no HTTP.
-    pub async fn answer(self) -> Result<Answer, Failure> {
-        Answer::read(self, true).await
+    pub async fn answer(self) -> Result<ClientResponse, Failure> {
+        ClientResponse::read(self, true).await
     }
 
     /// Reads the head of the answer to a HEAD, which has no body.
     ///
     /// # Errors
     /// As [`answer`](Self::answer).
-    pub async fn answer_to_head(self) -> Result<Answer, Failure> {
-        Answer::read(self, false).await
+    pub async fn answer_to_head(self) -> Result<ClientResponse, Failure> {
+        ClientResponse::read(self, false).await
     }
 
     /// Says that nothing more is sent, and reads on.

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use faststate_core::{
     Key, Scope, Store, Version,
-    store::{Expect, Record, Saving},
+    store::{Precondition, Record, SaveOutcome},
 };
 
 pub use self::{
@@ -84,12 +84,15 @@ fn record(version: Version, data: impl Into<Bytes>) -> Record {
 /// A first record without a receipt.
 async fn first(store: &Arc<dyn Store>, key: &Key, ttl: Option<Duration>) -> Result<Record, Failure> {
     let record = Record { ttl, ..record(Version::start(), r#"{"first":true}"#) };
-    saved(store.save(key, &record, Expect::Absent, None).await?, "a save that expects no record finds none")?;
+    saved(
+        store.save(key, &record, Precondition::Absent, None).await?,
+        "a save that expects no record finds none",
+    )?;
     Ok(record)
 }
 
-fn saved(saving: Saving, promise: &str) -> Result<(), Failure> {
-    if saving == Saving::Saved {
+fn saved(saving: SaveOutcome, promise: &str) -> Result<(), Failure> {
+    if saving == SaveOutcome::Saved {
         Ok(())
     } else {
         Err(Failure::new(promise, format!("the answer was {saving:?}")))

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use faststate_core::{
-    Access, Context, Error, Event, EventId, Handle, ReactiveState, Rejection, Scene, SessionId, StateConfig,
-    StateRegistry, Viewer, registry::ReadOnly,
+    Access, Context, Error, Event, EventId, Handle, PrepareContext, ReactiveState, Rejection, SessionId,
+    StateConfig, StateRegistry, Viewer, registry::MaintenanceGate,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ impl Event for Bid {
     type State = Lot;
     const NAME: &'static str = "bid";
 
-    async fn prepare(&mut self, scene: &Scene) -> Result<(), Rejection> {
+    async fn prepare(&mut self, scene: &PrepareContext) -> Result<(), Rejection> {
         let account = scene.read::<Account>(None).await;
         self.credit = account.map_err(|error| Rejection::conflict(error.to_string()))?.credit;
         Ok(())
@@ -124,7 +124,7 @@ async fn work_after_the_commit_and_handles_reach_resources() {
     let registry = registry();
     let lot = registry.record::<Lot>("1").unwrap();
     bid(&lot, "ada", 0).await.unwrap();
-    let behind = ReadOnly::new(Arc::clone(&registry) as _, "closed");
+    let behind = MaintenanceGate::new(Arc::clone(&registry) as _, "closed");
     faststate_core::Registry::settle(&behind).await;
     let lot = Handle::<Lot>::of(Arc::new(behind), &Viewer::application(), Some("1")).unwrap();
     let journal = lot.resource::<Journal>().unwrap();

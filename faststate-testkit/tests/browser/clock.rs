@@ -41,6 +41,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 #[tokio::test(start_paused = true)]
 async fn paused_time_moves_dates_receipts_and_lifetimes_alike() {
+    faststate_testkit::follow_tokio_time();
     let config = StateConfig::global().access(Access::public()).ttl(30 * MINUTE);
     let registry = StateRegistry::builder().state::<Visits>(config, |state| state.event::<Visit>());
     let registry = registry.build().unwrap();

@@ -33,7 +33,7 @@ async fn law_03_an_event_is_repeated_on_another_node() {
     let nodes = Cluster::start(2, shop);
     let mut alice = Browser::new(&nodes[0]);
     alice.follow("stock").await;
-    let click = alice.lose(&Take { amount: 1 }).await;
+    let click = alice.send_and_drop_reply(&Take { amount: 1 }).await;
     alice.move_to(&nodes[1]).await;
     alice.repeat(&click).await.assert_repeated();
     alice.settle().await;

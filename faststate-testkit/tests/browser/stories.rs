@@ -35,7 +35,7 @@ async fn law_03_an_answer_that_is_lost_counts_once() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.follow("stock").await;
-    let click = alice.lose(&Take { amount: 1 }).await;
+    let click = alice.send_and_drop_reply(&Take { amount: 1 }).await;
     assert!(click.event_id().is_some());
     alice.repeat(&click).await.assert_repeated();
     alice.send(&Take { amount: 1 }).await.assert_changed();
@@ -55,7 +55,7 @@ async fn law_04_hidden_cut_and_lagging_windows_miss_nothing() {
     assert!(!hidden.is_following());
     for bytes in 1..40 {
         bob.send(&Take { amount: 1 }).await.assert_changed();
-        cut.cut(bytes * 7).await;
+        cut.disconnect_mid_frame(bytes * 7).await;
         cut.settle().await;
         cut.assert_signal("stock.count", -i64::try_from(bytes).unwrap());
         cut.assert_current().await;

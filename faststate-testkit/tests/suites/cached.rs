@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use faststate_core::{
     EventId, Key, MemoryStore, Scope, Store, Version,
-    store::{Cached, Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Cached, Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::{
     faults::{FaultyStore, StoreFault},
@@ -64,9 +64,9 @@ impl Store for Held {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         self.inner.save(key, record, expect, receipt).await
     }
 
@@ -99,7 +99,7 @@ async fn world() -> World {
     let (fast, durable) = (FaultyStore::new(memory()), FaultyStore::new(memory()));
     let cached = Cached::new(Arc::clone(&fast), Arc::clone(&durable));
     let present = record(Version::start());
-    cached.save(&key(), &present, Expect::Absent, None).await.unwrap();
+    cached.save(&key(), &present, Precondition::Absent, None).await.unwrap();
     World { fast, durable, cached, present }
 }
 
@@ -147,15 +147,15 @@ async fn a_slow_fill_does_not_overwrite_a_newer_save() {
     let node = || Arc::new(Cached::new(Arc::clone(&fast), Arc::clone(&durable)));
     let (a, b) = (node(), node());
     let old = record(Version::start());
-    durable.inner.save(&key(), &old, Expect::Absent, None).await.unwrap();
+    durable.inner.save(&key(), &old, Precondition::Absent, None).await.unwrap();
     durable.hold();
     let reader = tokio::spawn(async move { version(&*a).await });
     // It has read the old record and holds it.
     tokio::task::yield_now().await;
     sleep(Duration::from_millis(1)).await;
     let new = record(old.version.next());
-    let saving = b.save(&key(), &new, Expect::Version(old.version), None).await.unwrap();
-    assert_eq!(saving, Saving::Saved);
+    let saving = b.save(&key(), &new, Precondition::Version(old.version), None).await.unwrap();
+    assert_eq!(saving, SaveOutcome::Saved);
     durable.gate.add_permits(1);
     assert_eq!(reader.await.unwrap(), Some(old.version), "it began before the save");
     durable.gate.add_permits(Semaphore::MAX_PERMITS - 1);
@@ -170,7 +170,7 @@ async fn a_save_of_unknown_outcome_is_never_hidden_by_what_is_cached() {
         durable.next_saves([fault]);
         let next = record(present.version.next());
         let key = key();
-        let save = cached.save(&key, &next, Expect::Version(present.version), None);
+        let save = cached.save(&key, &next, Precondition::Version(present.version), None);
         let _ = tokio::time::timeout(Duration::from_secs(2), save).await;
         let truth = version(&durable).await;
         let asked = durable.loads();
@@ -195,7 +195,7 @@ async fn a_touch_that_happens_late_shortens_what_was_saved_meanwhile() {
     tokio::time::timeout(Duration::from_secs(2), cached.touch(&key(), short)).await.unwrap_err();
     durable.set(StoreFault::None);
     let next = Record { ttl: Some(Duration::from_secs(60)), ..record(present.version.next()) };
-    cached.save(&key(), &next, Expect::Version(present.version), None).await.unwrap();
+    cached.save(&key(), &next, Precondition::Version(present.version), None).await.unwrap();
     // Its caller is long gone, and now it arrives.
     assert!(durable.touch(&key(), short).await.unwrap());
     sleep(short).await;
@@ -214,13 +214,13 @@ async fn while_the_fast_store_is_dead_reads_go_on_and_nothing_is_saved_behind_it
         }
         let next = record(present.version.next());
         let saves = durable.saves();
-        let refused = cached.save(&key(), &next, Expect::Version(present.version), None).await;
+        let refused = cached.save(&key(), &next, Precondition::Version(present.version), None).await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
         assert_eq!(durable.saves(), saves);
         fast.set(StoreFault::None);
         sleep(Duration::from_secs(3)).await;
-        let saving = cached.save(&key(), &next, Expect::Version(present.version), None).await.unwrap();
-        assert_eq!(saving, Saving::Saved);
+        let saving = cached.save(&key(), &next, Precondition::Version(present.version), None).await.unwrap();
+        assert_eq!(saving, SaveOutcome::Saved);
         assert_eq!(version(&cached).await, Some(next.version));
     }
 }
@@ -241,7 +241,7 @@ async fn the_fast_store_never_lets_a_record_outlive_its_time() {
     let cached = Cached::new(Arc::clone(&fast), Arc::clone(&durable));
     let ttl = Duration::from_secs(10);
     let short = Record { ttl: Some(ttl), ..record(Version::start()) };
-    cached.save(&key(), &short, Expect::Absent, None).await.unwrap();
+    cached.save(&key(), &short, Precondition::Absent, None).await.unwrap();
     let started = Instant::now();
     let mut readings = 0;
     while let Some(found) = cached.load(&key(), None).await.unwrap().record {

@@ -4,7 +4,7 @@ use std::{error::Error as _, iter::repeat_n, sync::Arc, time::Duration};
 
 use faststate_core::{
     Key, MemoryStore, Scope, Store, Version,
-    store::{Expect, Guarded, Record, Resting, Saving, StoreError},
+    store::{CircuitBreaker, CircuitOpen, Precondition, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::{
     faults::{FaultyStore, StoreFault},
@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
-fn guarded() -> (Arc<FaultyStore>, Arc<Guarded<Arc<FaultyStore>>>) {
+fn guarded() -> (Arc<FaultyStore>, Arc<CircuitBreaker<Arc<FaultyStore>>>) {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
-    (Arc::clone(&store), Arc::new(Guarded::new(store)))
+    (Arc::clone(&store), Arc::new(CircuitBreaker::new(store)))
 }
 
 fn key() -> Key {
@@ -33,15 +33,15 @@ fn record() -> Record {
 }
 
 async fn save(store: &impl Store) -> Result<(), StoreError> {
-    store.save(&key(), &record(), Expect::Absent, None).await.map(drop)
+    store.save(&key(), &record(), Precondition::Absent, None).await.map(drop)
 }
 
 fn is_resting(outcome: &Result<(), StoreError>) -> bool {
-    matches!(outcome, Err(StoreError::Unavailable(error)) if error.is::<Resting>())
+    matches!(outcome, Err(StoreError::Unavailable(error)) if error.is::<CircuitOpen>())
 }
 
 /// How long it takes until the store is asked again.
-async fn recovery(guarded: &Guarded<Arc<FaultyStore>>) -> Duration {
+async fn recovery(guarded: &CircuitBreaker<Arc<FaultyStore>>) -> Duration {
     let started = Instant::now();
     while load(guarded).await.is_err() {
         sleep(Duration::from_millis(1)).await;
@@ -104,10 +104,10 @@ async fn only_failures_in_a_row_make_it_rest_and_a_refusal_is_an_answer() {
         store.set(StoreFault::None);
         load(&guarded).await.unwrap();
     }
-    let full = Guarded::new(MemoryStore::with_limits(0, 0));
+    let full = CircuitBreaker::new(MemoryStore::with_limits(0, 0));
     let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None };
     for _ in 0..10 {
-        let refused = full.save(&key(), &record, Expect::Absent, None).await;
+        let refused = full.save(&key(), &record, Precondition::Absent, None).await;
         assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     }
     assert!(!guarded.is_resting() && !full.is_resting());
@@ -155,10 +155,10 @@ async fn a_save_of_unknown_outcome_stays_what_it_is() {
     let (store, guarded) = guarded();
     let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None };
     store.next_saves([StoreFault::HangAfter]);
-    guarded.save(&key(), &record, Expect::Absent, None).await.unwrap_err();
+    guarded.save(&key(), &record, Precondition::Absent, None).await.unwrap_err();
     assert_eq!(guarded.load(&key(), None).await.unwrap().record, Some(record.clone()));
-    let again = guarded.save(&key(), &record, Expect::Absent, None).await.unwrap();
-    assert_eq!(again, Saving::Conflict);
+    let again = guarded.save(&key(), &record, Precondition::Absent, None).await.unwrap();
+    assert_eq!(again, SaveOutcome::Conflict);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use faststate_core::{
     Key, MemoryStore, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::{faults::FaultyStore, suites};
 use parking_lot::Mutex;
@@ -185,9 +185,9 @@ impl Store for Mutant {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         let key = self.mapped(key);
         let mut record = self.written(record);
         if self.is(Flaw::TakesHalfAMebibyte) && record.data.len() > 1 << 19 {
@@ -206,10 +206,10 @@ impl Store for Mutant {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 inner.save(&key, &record, expect, receipt.as_ref()).await
             });
-            return Ok(Saving::Saved);
+            return Ok(SaveOutcome::Saved);
         }
         if self.is(Flaw::ReusesVersions)
-            && expect == Expect::Absent
+            && expect == Precondition::Absent
             && let Some(version) = self.memory.lock().deleted.get(&key).copied()
         {
             record.version = version;
@@ -217,42 +217,44 @@ impl Store for Mutant {
         let found = self.inner.load(&key, None).await?.record;
         let mut expect = expect;
         match (self.flaw, expect, &found) {
-            (Flaw::IgnoresExpect, _, Some(found)) => expect = Expect::Version(found.version),
-            (Flaw::IgnoresExpect, _, None) => expect = Expect::Absent,
-            (Flaw::IgnoresNonce, Expect::Version(version), Some(found))
+            (Flaw::IgnoresExpect, _, Some(found)) => expect = Precondition::Version(found.version),
+            (Flaw::IgnoresExpect, _, None) => expect = Precondition::Absent,
+            (Flaw::IgnoresNonce, Precondition::Version(version), Some(found))
                 if (version.epoch, version.seq) == (found.version.epoch, found.version.seq) =>
             {
-                expect = Expect::Version(found.version);
+                expect = Precondition::Version(found.version);
             }
-            (Flaw::SavesOverExpired, Expect::Version(version), None)
+            (Flaw::SavesOverExpired, Precondition::Version(version), None)
                 if self.memory.lock().records.get(&key).is_some_and(|last| last.version == version) =>
             {
-                expect = Expect::Absent;
+                expect = Precondition::Absent;
             }
             // It judges by a clock that is a little behind.
-            (Flaw::IsLenientAtExpiry, Expect::Version(version), None)
+            (Flaw::IsLenientAtExpiry, Precondition::Version(version), None)
                 if self.memory.lock().ends.get(&key).is_some_and(|(last, ends)| {
                     *last == version && Instant::now() < *ends + Duration::from_millis(25)
                 }) =>
             {
-                expect = Expect::Absent;
+                expect = Precondition::Absent;
             }
             (Flaw::KeepsOldLifetime, _, Some(found)) => record.ttl = record.ttl.or(found.ttl),
-            (Flaw::HasSignedVersions, Expect::Version(version), _) => {
-                expect = Expect::Version(Version { epoch: version.epoch & (u64::MAX >> 1), ..version });
+            (Flaw::HasSignedVersions, Precondition::Version(version), _) => {
+                expect = Precondition::Version(Version { epoch: version.epoch & (u64::MAX >> 1), ..version });
             }
             (Flaw::TellsConflictBeforeDuplicate, _, found)
                 if expect
-                    != found.as_ref().map_or(Expect::Absent, |found| Expect::Version(found.version)) =>
+                    != found
+                        .as_ref()
+                        .map_or(Precondition::Absent, |found| Precondition::Version(found.version)) =>
             {
-                return Ok(Saving::Conflict);
+                return Ok(SaveOutcome::Conflict);
             }
             _ => {}
         }
         self.memory.lock().records.insert(key.clone(), record.clone());
         if self.is(Flaw::IsLenientAtExpiry) {
             let saving = self.inner.save(&key, &record, expect, receipt).await?;
-            if let (Saving::Saved, Some(ttl)) = (saving, record.ttl) {
+            if let (SaveOutcome::Saved, Some(ttl)) = (saving, record.ttl) {
                 self.memory.lock().ends.insert(key, (record.version, Instant::now() + ttl));
             }
             return Ok(saving);
@@ -264,7 +266,7 @@ impl Store for Mutant {
             return self.inner.save(&key, &record, expect, receipt).await;
         }
         if self.has(&key, receipt) {
-            return Ok(Saving::Duplicate);
+            return Ok(SaveOutcome::Duplicate);
         }
         if self.is(Flaw::KeepsReceiptsOfConflicts) {
             self.keep(&key, receipt);
@@ -273,7 +275,7 @@ impl Store for Mutant {
         if self.is(Flaw::SavesReceiptsLater) {
             tokio::task::yield_now().await;
         }
-        if saving == Saving::Saved {
+        if saving == SaveOutcome::Saved {
             self.keep(&key, receipt);
         }
         Ok(saving)
@@ -302,7 +304,7 @@ impl Store for Mutant {
         let touched = self.inner.touch(&key, ttl).await?;
         let last = self.memory.lock().records.get(&key).cloned();
         if let (false, true, Some(last)) = (touched, self.is(Flaw::RevivesOnTouch), last) {
-            self.inner.save(&key, &Record { ttl: Some(ttl), ..last }, Expect::Absent, None).await?;
+            self.inner.save(&key, &Record { ttl: Some(ttl), ..last }, Precondition::Absent, None).await?;
         }
         Ok(touched)
     }
@@ -392,9 +394,9 @@ async fn a_store_that_forgets_receipts_soon_is_caught() {
             &self,
             key: &Key,
             record: &Record,
-            expect: Expect,
+            expect: Precondition,
             receipt: Option<&Receipt>,
-        ) -> Result<Saving, StoreError> {
+        ) -> Result<SaveOutcome, StoreError> {
             *self.1.lock() = Some(tokio::time::Instant::now());
             self.0.save(key, record, expect, receipt).await
         }

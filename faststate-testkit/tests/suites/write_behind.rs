@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use faststate_core::{
     Access, Context, Event, Key, MemoryStore, ReactiveState, Registry, Rejection, Scope, StateConfig,
     StateRegistry, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError, WriteBehind},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError, WriteBehind},
 };
 use faststate_testkit::suites;
 
@@ -142,9 +142,9 @@ impl Store for Refusing {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         tokio::task::yield_now().await;
         match self.mode.load(Ordering::SeqCst) {
             IS_FULL => Err(StoreError::Full("no room".into())),
@@ -181,7 +181,7 @@ async fn law_01_a_touch_that_races_an_eviction_keeps_the_durable_record() {
         let keys: Vec<_> = (0..RECORDS).map(|number| key(&number.to_string())).collect();
         for key in &keys {
             let first = record(Version::start(), "1", Some(LONG));
-            store.save(key, &first, Expect::Absent, None).await.unwrap();
+            store.save(key, &first, Precondition::Absent, None).await.unwrap();
         }
         store.flush().await.unwrap();
         tokio::time::advance(Duration::from_secs(301)).await;
@@ -212,7 +212,10 @@ async fn law_01_an_evicted_record_can_still_be_touched() {
     let durable = durable();
     let store = WriteBehind::new(Arc::clone(&durable), NEVER);
     let hour = Duration::from_secs(3600);
-    store.save(&key("a"), &record(Version::start(), "1", Some(hour)), Expect::Absent, None).await.unwrap();
+    store
+        .save(&key("a"), &record(Version::start(), "1", Some(hour)), Precondition::Absent, None)
+        .await
+        .unwrap();
     store.flush().await.unwrap();
     tokio::time::advance(Duration::from_secs(301)).await;
     store.sweep(1000).await.unwrap();
@@ -227,12 +230,12 @@ async fn law_01_nothing_is_acknowledged_while_the_durable_store_is_full() {
     let durable = Arc::new(Refusing::default());
     let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
     let first = record(Version::start(), "1", None);
-    store.save(&key("a"), &first, Expect::Absent, None).await.unwrap();
+    store.save(&key("a"), &first, Precondition::Absent, None).await.unwrap();
     durable.mode.store(IS_FULL, Ordering::SeqCst);
     assert!(matches!(store.flush().await, Err(StoreError::Full(_))));
 
     assert!(matches!(store.ping().await, Err(StoreError::Full(_))), "it is not well");
-    for (id, expect) in [("a", Expect::Version(first.version)), ("b", Expect::Absent)] {
+    for (id, expect) in [("a", Precondition::Version(first.version)), ("b", Precondition::Absent)] {
         let saving = store.save(&key(id), &record(Version::start(), "2", None), expect, None).await;
         assert!(matches!(saving, Err(StoreError::Full(_))), "{saving:?}");
     }
@@ -241,8 +244,8 @@ async fn law_01_nothing_is_acknowledged_while_the_durable_store_is_full() {
 
     durable.mode.store(TAKES, Ordering::SeqCst);
     let second = record(first.version.next(), "2", None);
-    let saving = store.save(&key("a"), &second, Expect::Version(first.version), None).await.unwrap();
-    assert_eq!(saving, Saving::Saved);
+    let saving = store.save(&key("a"), &second, Precondition::Version(first.version), None).await.unwrap();
+    assert_eq!(saving, SaveOutcome::Saved);
     assert_eq!(durable.load(&key("a"), None).await.unwrap().record, Some(second));
     store.flush().await.unwrap();
     store.ping().await.unwrap();
@@ -254,22 +257,22 @@ async fn law_01_a_refused_record_is_kept_and_its_next_save_must_reach_the_durabl
     durable.mode.store(REFUSES_LONG, Ordering::SeqCst);
     let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
     let long = record(Version::start(), "123456", None);
-    store.save(&key("a"), &long, Expect::Absent, None).await.unwrap();
+    store.save(&key("a"), &long, Precondition::Absent, None).await.unwrap();
     assert!(matches!(store.flush().await, Err(StoreError::Refused(_))));
     assert!(store.ping().await.is_err(), "it is not well");
 
     let longer = record(long.version.next(), "1234567", None);
-    let saving = store.save(&key("a"), &longer, Expect::Version(long.version), None).await;
+    let saving = store.save(&key("a"), &longer, Precondition::Version(long.version), None).await;
     assert!(matches!(saving, Err(StoreError::Refused(_))), "{saving:?}");
     assert_eq!(store.load(&key("a"), None).await.unwrap().record, Some(long.clone()));
     // Other records are no worse for it.
     let other = record(Version::start(), "1", None);
-    store.save(&key("b"), &other, Expect::Absent, None).await.unwrap();
+    store.save(&key("b"), &other, Precondition::Absent, None).await.unwrap();
     assert_eq!(durable.load(&key("b"), None).await.unwrap().record, None, "it is written later");
 
     let short = record(long.version.next(), "12", None);
-    let saving = store.save(&key("a"), &short, Expect::Version(long.version), None).await.unwrap();
-    assert_eq!(saving, Saving::Saved);
+    let saving = store.save(&key("a"), &short, Precondition::Version(long.version), None).await.unwrap();
+    assert_eq!(saving, SaveOutcome::Saved);
     assert_eq!(durable.load(&key("a"), None).await.unwrap().record, Some(short));
     store.ping().await.unwrap();
     store.flush().await.unwrap();

@@ -1,6 +1,6 @@
 //! How signals merge.
 
-use faststate::internal::Image;
+use faststate::internal::EncodedFields;
 use faststate_tests::{Answer, Page, Session, Site, until};
 use serde_json::json;
 
@@ -149,7 +149,7 @@ fn law_12_keys_that_reach_prototypes_are_refused() {
     let inherited = page.eval("Object.getOwnPropertyNames(Object.prototype)");
     for name in inherited.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
         for key in [name.to_owned(), format!("{name}.a"), format!("a.{name}.b")] {
-            assert!(Image::of(&json!({ "map": { &*key: 1 } })).is_err(), "{key}");
+            assert!(EncodedFields::of(&json!({ "map": { &*key: 1 } })).is_err(), "{key}");
         }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct App {
 impl App {
     /// Serves the state at `/`, with this much log for followers that lag.
     pub(crate) fn shapes(adapter: Adapter, log_bytes: usize, body: &'static str) -> Self {
-        let config = StateConfig::global().access(Access::public()).log_bytes(log_bytes);
+        let config = StateConfig::global().access(Access::public()).replay_buffer_bytes(log_bytes);
         let registry = || StateRegistry::builder().state::<Shapes>(config, |state| state).build().unwrap();
         let show = move |page: Page| async move {
             page.follow::<Shapes>().await?;

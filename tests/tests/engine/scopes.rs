@@ -98,7 +98,7 @@ async fn shop(page: Page) -> Result<String, BoxError> {
 }
 
 async fn till(page: Page) -> Result<String, BoxError> {
-    let action = Reprice { by: 5 }.action().on("p1").replying();
+    let action = Reprice { by: 5 }.action().on("p1").with_reply();
     let body = format!(
         "<button data-on:click=\"{action}\">+</button><b id=\"price\" data-text=\"$product?.p1?.price ?? ''\"></b>"
     );

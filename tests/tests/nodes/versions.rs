@@ -11,7 +11,7 @@ use std::{
 use faststate_core::{
     Access, Broadcaster, Context, Event, Key, ReactiveState, Registry as _, Rejection, Scope, StateConfig,
     StateRegistry, Store, Viewer,
-    registry::{Answer, Call},
+    registry::{Applied, Call},
     wire::Input,
 };
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
@@ -184,7 +184,7 @@ async fn deploy(url: &str) {
         for _ in 0..20 {
             colour += 1;
             let painted = newer.global::<newer::Poster>().unwrap().send(newer::Paint { colour }).await;
-            assert_eq!(painted.unwrap().answer, Answer::Changed);
+            assert_eq!(painted.unwrap().answer, Applied::Changed);
             // Whoever adds meanwhile, on whichever version, has not lost it.
             let (schema, poster) = stored(&store).await;
             assert_eq!((schema, &poster["colour"]), (2, &Value::from(colour)), "{poster}");

@@ -5,7 +5,7 @@ use std::{process::Command, sync::Arc, time::Duration};
 use faststate_core::{
     Access, Handle, Key, ReactiveState, Registry as _, Scope, StateConfig, StateRegistry, Store, Version,
     registry::TopicName,
-    store::{Expect, Record, Saving},
+    store::{Precondition, Record, SaveOutcome},
 };
 use faststate_tests::{Folder, MariaDb, Postgres, RedisServer, shift_clock};
 use serde::{Deserialize, Serialize};
@@ -115,8 +115,8 @@ async fn clocks_do_not_matter(url: &str) {
     let store = open(url).await;
     for offset in ["+1h", "-1h"] {
         let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(4 * TTL) };
-        let saving = store.save(&key("ours", offset), &record, Expect::Absent, None).await.unwrap();
-        assert_eq!(saving, Saving::Saved);
+        let saving = store.save(&key("ours", offset), &record, Precondition::Absent, None).await.unwrap();
+        assert_eq!(saving, SaveOutcome::Saved);
         let mut other = Command::new(std::env::current_exe().unwrap());
         other
             .args(["--ignored", "--exact", "expiry::an_application_in_another_time", "--nocapture"])
@@ -157,8 +157,8 @@ async fn an_application_in_another_time() {
     assert!(store.touch(&key("ours", &offset), Duration::from_secs(60)).await.unwrap());
     let new = |ttl| Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(ttl) };
     for (id, ttl) in [("theirs", Duration::from_secs(60)), ("short", Duration::from_millis(50))] {
-        let saving = store.save(&key(id, &offset), &new(ttl), Expect::Absent, None).await.unwrap();
-        assert_eq!(saving, Saving::Saved);
+        let saving = store.save(&key(id, &offset), &new(ttl), Precondition::Absent, None).await.unwrap();
+        assert_eq!(saving, SaveOutcome::Saved);
     }
     while store.sweep(1000).await.unwrap() > 0 {}
     let began = Instant::now();

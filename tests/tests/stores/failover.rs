@@ -10,7 +10,7 @@ use diesel_async::{
 };
 use faststate_core::{
     Broadcaster as _, Key, Scope, Store, Version,
-    store::{Expect, Guarded, Receipt, Record, Saving},
+    store::{CircuitBreaker, Precondition, Receipt, Record, SaveOutcome},
 };
 use faststate_store_diesel::PostgresBroadcaster;
 use faststate_tests::{Cable, MariaDb, Postgres, RedisServer};
@@ -38,8 +38,11 @@ fn record() -> Record {
 
 /// One save with its receipt; whether it was done.
 async fn saves(store: &dyn Store, id: usize) -> bool {
-    let receipt = Receipt::minted();
-    matches!(store.save(&key(&id), &record(), Expect::Absent, Some(&receipt)).await, Ok(Saving::Saved))
+    let receipt = Receipt::internal();
+    matches!(
+        store.save(&key(&id), &record(), Precondition::Absent, Some(&receipt)).await,
+        Ok(SaveOutcome::Saved)
+    )
 }
 
 /// Opens the store through `cable`, uses it first if `warm`, demotes its server, and counts the time until saves, loads
@@ -52,7 +55,7 @@ async fn fails_over(
     servers: (std::net::SocketAddr, std::net::SocketAddr),
 ) {
     let bare = open(through).await;
-    let store = Guarded::new(Arc::clone(&bare));
+    let store = CircuitBreaker::new(Arc::clone(&bare));
     if warm {
         let calls = join_all((0..64).map(|id| saves(&store, id)));
         let loads = join_all((0..64).map(|id| {

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use faststate_core::registry::Answer;
+use faststate_core::registry::Applied;
 use faststate_tests::{Folder, MariaDb, Postgres, RedisServer};
 
 use crate::{ledger::Ledgers, open::open};
@@ -71,7 +71,7 @@ async fn survive_kills(url: &str) {
         // Whoever got no answer asks again with the same id.
         for id in burst.tried.difference(&burst.acknowledged) {
             let outcome = ledgers.enter(ledger(id), id).await.unwrap();
-            repeated += usize::from(outcome.answer == Answer::Repeated);
+            repeated += usize::from(outcome.answer == Applied::Repeated);
         }
         assert_eq!(burst.stored(&ledgers).await, burst.tried, "round {round}");
     }

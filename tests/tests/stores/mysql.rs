@@ -6,7 +6,7 @@ use diesel::sql_types::BigInt;
 use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, SimpleAsyncConnection as _};
 use faststate_core::{
     EventId, Key, Scope, Store, Version,
-    store::{Expect, Receipt, Record, Saving, StoreError},
+    store::{Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::suites;
 use faststate_tests::MariaDb;
@@ -41,10 +41,10 @@ fn key(id: &str) -> Key {
     Key::new("thing", Scope::Record, None, Some(id)).unwrap()
 }
 
-async fn save(store: &Arc<dyn Store>, id: &str, bytes: usize) -> Result<Saving, StoreError> {
+async fn save(store: &Arc<dyn Store>, id: &str, bytes: usize) -> Result<SaveOutcome, StoreError> {
     let data = "x".repeat(bytes).into();
     let record = Record { schema: 1, version: Version::start(), data, ttl: None };
-    store.save(&key(id), &record, Expect::Absent, Some(&Receipt::minted())).await
+    store.save(&key(id), &record, Precondition::Absent, Some(&Receipt::internal())).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +76,7 @@ async fn law_13_a_server_error_costs_mysql_no_connection() {
         let large = save(&store, &format!("large{round}"), 100_000).await;
         assert!(matches!(large, Err(StoreError::Refused(_))), "{large:?}");
     }
-    assert_eq!(save(&store, "fits", 61_000).await.unwrap(), Saving::Saved);
+    assert_eq!(save(&store, "fits", 61_000).await.unwrap(), SaveOutcome::Saved);
     let opened = connections(&mut admin).await - before;
     assert!(opened <= 16, "{opened} connections were opened although none had failed");
 }
@@ -99,8 +99,8 @@ async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
     let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(LIFE) };
     let store = at(-10).await;
     assert_eq!(
-        store.save(&key("kept"), &record, Expect::Absent, Some(&receipt)).await.unwrap(),
-        Saving::Saved
+        store.save(&key("kept"), &record, Precondition::Absent, Some(&receipt)).await.unwrap(),
+        SaveOutcome::Saved
     );
     for seconds in [-5, 5, 300, 580, 1800, 3590, 3610, 5400, 7190, 7210, 10_000] {
         let store = at(seconds).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use faststate_core::{
     EventId, Key, Scope, Store, Version,
-    store::{Expect, Receipt, Record, Saving, StoreError},
+    store::{Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_store_redis::{Durability, RedisStore};
 use faststate_testkit::suites;
@@ -65,8 +65,9 @@ async fn law_11_two_prefixes_are_two_stores() {
     let b = RedisStore::builder(server.url()).prefix("b").connect().await.unwrap();
     let receipt = Receipt::new(&key("x"), "add", &EventId::random());
     for store in [&a, &b] {
-        let saving = store.save(&key("x"), &record("{}"), Expect::Absent, Some(&receipt)).await.unwrap();
-        assert_eq!(saving, Saving::Saved);
+        let saving =
+            store.save(&key("x"), &record("{}"), Precondition::Absent, Some(&receipt)).await.unwrap();
+        assert_eq!(saving, SaveOutcome::Saved);
     }
     let keys = server.command(&["KEYS", "*"]);
     assert!(keys.contains("a:v1:{test/r/x}\r\n") && keys.contains("b:v1:{test/r/x}:"), "{keys}");
@@ -82,9 +83,9 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
         let _ = server.command(&["SCRIPT", "FLUSH"]);
         let saves = (0..100).map(|at| {
             let (store, key) = (Arc::clone(&store), key(&format!("{round}-{at}")));
-            async move { store.save(&key, &record("{}"), Expect::Absent, None).await.unwrap() }
+            async move { store.save(&key, &record("{}"), Precondition::Absent, None).await.unwrap() }
         });
-        assert!(join_all(saves).await.iter().all(|saving| *saving == Saving::Saved));
+        assert!(join_all(saves).await.iter().all(|saving| *saving == SaveOutcome::Saved));
     }
 }
 
@@ -99,7 +100,7 @@ async fn concurrent_saves_share_pipelines() {
     let before = polls(&server.command(&["INFO", "stats"]));
     let saves = (0..1000).map(|at| {
         let (store, key) = (Arc::clone(&store), key(&at.to_string()));
-        async move { store.save(&key, &record("{}"), Expect::Absent, None).await.unwrap() }
+        async move { store.save(&key, &record("{}"), Precondition::Absent, None).await.unwrap() }
     });
     join_all(saves).await;
     let reads = polls(&server.command(&["INFO", "stats"])) - before;
@@ -129,7 +130,7 @@ async fn a_full_redis_says_so_and_changes_nothing() {
     let server = RedisServer::with(&["--maxmemory", "1"]);
     let store = connect(server.url()).await;
     let receipt = Receipt::new(&key("x"), "add", &EventId::random());
-    let refused = store.save(&key("x"), &record("{}"), Expect::Absent, Some(&receipt)).await;
+    let refused = store.save(&key("x"), &record("{}"), Precondition::Absent, Some(&receipt)).await;
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     let _ = server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     let found = store.load(&key("x"), Some(&receipt)).await.unwrap();
@@ -147,8 +148,8 @@ async fn what_somebody_else_wrote_is_an_error_and_stays() {
     let refused = store.load(&key("y"), None).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     for id in ["x", "y"] {
-        let saving = store.save(&key(id), &record("{}"), Expect::Absent, None).await.unwrap();
-        assert_eq!(saving, Saving::Conflict);
+        let saving = store.save(&key(id), &record("{}"), Precondition::Absent, None).await.unwrap();
+        assert_eq!(saving, SaveOutcome::Conflict);
     }
 }
 

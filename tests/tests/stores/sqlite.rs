@@ -13,7 +13,7 @@ use diesel::{
 use faststate_core::{
     Access, Key, ReactiveState, Scope, StateConfig, StateRegistry, Store, Version,
     registry::TopicName,
-    store::{Expect, Receipt, Record, Saving, StoreError},
+    store::{Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_store_diesel::DieselStore;
 use faststate_testkit::suites;
@@ -74,7 +74,7 @@ async fn law_13_a_locked_file_is_an_error_in_time_and_then_forgotten() {
     let folder = Folder::new("sqlite");
     let store = open(&folder).await;
     let before = record("1");
-    store.save(&key("before"), &before, Expect::Absent, None).await.unwrap();
+    store.save(&key("before"), &before, Precondition::Absent, None).await.unwrap();
     let mut locker = other(&folder);
     locker.batch_execute("BEGIN IMMEDIATE").unwrap();
 
@@ -82,7 +82,8 @@ async fn law_13_a_locked_file_is_an_error_in_time_and_then_forgotten() {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
             let asked = Instant::now();
-            let saving = store.save(&key(&number.to_string()), &record("2"), Expect::Absent, None).await;
+            let saving =
+                store.save(&key(&number.to_string()), &record("2"), Precondition::Absent, None).await;
             assert!(matches!(saving, Err(StoreError::Unavailable(_))), "{saving:?}");
             assert!(asked.elapsed() <= PROMPT, "the answer took {:?}", asked.elapsed());
         })
@@ -99,8 +100,8 @@ async fn law_13_a_locked_file_is_an_error_in_time_and_then_forgotten() {
 
     locker.batch_execute("ROLLBACK").unwrap();
     store.ping().await.unwrap();
-    let saving = store.save(&key("0"), &record("3"), Expect::Absent, None).await.unwrap();
-    assert_eq!(saving, Saving::Saved, "an attempt that failed was not made later");
+    let saving = store.save(&key("0"), &record("3"), Precondition::Absent, None).await.unwrap();
+    assert_eq!(saving, SaveOutcome::Saved, "an attempt that failed was not made later");
 }
 
 #[tokio::test]
@@ -114,11 +115,11 @@ async fn law_13_a_full_disk_is_an_error_in_time_and_then_forgotten() {
         assert!(number < 100, "the disk never was full");
         let (key, record) = (key(&number.to_string()), record("x".repeat(100_000)));
         let asked = Instant::now();
-        let saving = store.save(&key, &record, Expect::Absent, Some(&Receipt::minted())).await;
+        let saving = store.save(&key, &record, Precondition::Absent, Some(&Receipt::internal())).await;
         assert!(asked.elapsed() <= PROMPT, "the answer took {:?}", asked.elapsed());
         match saving {
             Ok(saving) => {
-                assert_eq!(saving, Saving::Saved);
+                assert_eq!(saving, SaveOutcome::Saved);
                 acknowledged.push((key, record));
             }
             Err(error) => break (key, record, error),
@@ -137,8 +138,8 @@ async fn law_13_a_full_disk_is_an_error_in_time_and_then_forgotten() {
     }
 
     fs::remove_file(ballast).unwrap();
-    let saving = store.save(&key, &record, Expect::Absent, None).await.unwrap();
-    assert_eq!(saving, Saving::Saved, "with room again it saves again");
+    let saving = store.save(&key, &record, Precondition::Absent, None).await.unwrap();
+    assert_eq!(saving, SaveOutcome::Saved, "with room again it saves again");
     drop(store);
     let again = DieselStore::sqlite(disk.path().join("test.db")).await.unwrap();
     for (key, record) in &acknowledged {
@@ -156,7 +157,8 @@ async fn what_no_store_can_be_is_refused() {
     assert!(matches!(missing, StoreError::Unavailable(_)), "{missing:?}");
 
     let store = open(&folder).await;
-    let large = store.save(&key("large"), &record("x".repeat((1 << 20) + 1)), Expect::Absent, None).await;
+    let large =
+        store.save(&key("large"), &record("x".repeat((1 << 20) + 1)), Precondition::Absent, None).await;
     assert!(matches!(large, Err(StoreError::Refused(_))), "{large:?}");
 
     other(&folder).batch_execute("INSERT INTO faststate_schema VALUES (1000)").unwrap();
@@ -166,9 +168,9 @@ async fn what_no_store_can_be_is_refused() {
 
 /// Whether a save is acknowledged; one that is not says why.
 async fn saves(store: &dyn Store, id: &str) -> Result<(), String> {
-    match store.save(&key(id), &record("1"), Expect::Absent, Some(&Receipt::minted())).await {
+    match store.save(&key(id), &record("1"), Precondition::Absent, Some(&Receipt::internal())).await {
         Ok(saving) => {
-            assert_eq!(saving, Saving::Saved);
+            assert_eq!(saving, SaveOutcome::Saved);
             Ok(())
         }
         Err(error) => {
@@ -245,7 +247,7 @@ async fn law_01_a_flush_leaves_everything_in_the_file_itself() {
     let store = open(&folder).await;
     for id in 0..100 {
         let large = record("x".repeat(100_000));
-        store.save(&key(&id.to_string()), &large, Expect::Absent, None).await.unwrap();
+        store.save(&key(&id.to_string()), &large, Precondition::Absent, None).await.unwrap();
     }
     let log = folder.join("test.db-wal");
     assert!(fs::metadata(&log).unwrap().len() > 1 << 20, "there is a log");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, AsyncPgConnection, SimpleAsyncConnection};
 use faststate_core::{
     Key, Scope, Store, Version,
-    store::{Expect, Receipt, Record, Saving, StoreError},
+    store::{Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_tests::{MariaDb, Postgres};
 use futures::future::join_all;
@@ -65,7 +65,7 @@ async fn kept_alive_just_in_time(url: &str, mut other: impl SimpleAsyncConnectio
     const LIFE: Duration = Duration::from_secs(1);
     let store = open(url).await;
     let mortal = Record { ttl: Some(LIFE), ..record(Version::start()) };
-    assert_eq!(store.save(&key(0), &mortal, Expect::Absent, None).await.unwrap(), Saving::Saved);
+    assert_eq!(store.save(&key(0), &mortal, Precondition::Absent, None).await.unwrap(), SaveOutcome::Saved);
     let touch =
         format!("BEGIN; UPDATE faststate_records SET expires_at = NULL WHERE record_key = '{}'", key(0));
     other.batch_execute(&touch).await.unwrap();
@@ -85,10 +85,10 @@ async fn one_row_is_locked(url: &str, mut other: impl SimpleAsyncConnection) {
     let store = open(url).await;
     let version = Version::start();
     let next = version.next();
-    let receipts: Vec<_> = (0..SAVES).map(|_| Receipt::minted()).collect();
+    let receipts: Vec<_> = (0..SAVES).map(|_| Receipt::internal()).collect();
     for number in 0..SAVES {
-        let saving = store.save(&key(number), &record(version), Expect::Absent, None).await;
-        assert_eq!(saving.unwrap(), Saving::Saved);
+        let saving = store.save(&key(number), &record(version), Precondition::Absent, None).await;
+        assert_eq!(saving.unwrap(), SaveOutcome::Saved);
     }
     let lock = format!(
         "BEGIN; UPDATE faststate_records SET expires_at = NULL WHERE record_key = '{}'",
@@ -98,7 +98,7 @@ async fn one_row_is_locked(url: &str, mut other: impl SimpleAsyncConnection) {
     let saves = (0..SAVES).map(|number| {
         let (store, receipt) = (&store, &receipts[number]);
         async move {
-            let (asked, expect) = (Instant::now(), Expect::Version(version));
+            let (asked, expect) = (Instant::now(), Precondition::Version(version));
             let saving = store.save(&key(number), &record(next), expect, Some(receipt)).await;
             (number, saving, asked.elapsed())
         }
@@ -108,12 +108,12 @@ async fn one_row_is_locked(url: &str, mut other: impl SimpleAsyncConnection) {
         if number == BLOCKED {
             assert!(matches!(saving, Err(StoreError::Unavailable(_))), "{saving:?}");
         } else {
-            assert_eq!(saving.unwrap(), Saving::Saved, "{number}");
+            assert_eq!(saving.unwrap(), SaveOutcome::Saved, "{number}");
         }
     }
     other.batch_execute("ROLLBACK").await.unwrap();
     // What became of the attempt is unknown, but not to who asks with its receipt.
-    let (expect, receipt) = (Expect::Version(version), &receipts[BLOCKED]);
+    let (expect, receipt) = (Precondition::Version(version), &receipts[BLOCKED]);
     // The attempt may still be on its way to the server's end: then this one comes second and is a conflict, and
     // the receipt says whose record is there.
     store.save(&key(BLOCKED), &record(next), expect, Some(receipt)).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_receipt_comes_in_meanwhile(
     after: &str,
 ) {
     let store = open(url).await;
-    let receipts: Vec<_> = (0..SAVES).map(|_| Receipt::minted()).collect();
+    let receipts: Vec<_> = (0..SAVES).map(|_| Receipt::internal()).collect();
     let digest = u128::from_be_bytes(*receipts[BLOCKED].as_bytes());
     // Not committed yet: whoever looks sees nothing, and whoever writes it waits.
     let insert = format!(
@@ -140,8 +140,9 @@ async fn a_receipt_comes_in_meanwhile(
     let saves = (0..SAVES).map(|number| {
         let (store, receipt, others) = (&store, &receipts[number], others.clone());
         async move {
-            let saving =
-                store.save(&key(number), &record(Version::start()), Expect::Absent, Some(receipt)).await;
+            let saving = store
+                .save(&key(number), &record(Version::start()), Precondition::Absent, Some(receipt))
+                .await;
             others.send(()).unwrap();
             saving
         }
@@ -154,7 +155,7 @@ async fn a_receipt_comes_in_meanwhile(
     };
     let (savings, ()) = tokio::join!(join_all(saves), commit);
     for (number, saving) in savings.into_iter().enumerate() {
-        let expected = if number == BLOCKED { Saving::Duplicate } else { Saving::Saved };
+        let expected = if number == BLOCKED { SaveOutcome::Duplicate } else { SaveOutcome::Saved };
         assert_eq!(saving.unwrap(), expected, "{number}");
     }
     let found = store.load(&key(BLOCKED), None).await.unwrap().record;

@@ -8,7 +8,7 @@ use diesel_async::{
 };
 use faststate_core::{
     Key,
-    store::{Expect, Receipt, Record, Saving},
+    store::{Precondition, Receipt, Record, SaveOutcome},
 };
 
 use super::{
@@ -31,7 +31,13 @@ impl Postgres {
 
 #[async_trait]
 impl Way for Postgres {
-    async fn save(&self, key: &Key, record: &Record, expect: Expect, receipt: &Receipt) -> Option<Saving> {
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Precondition,
+        receipt: &Receipt,
+    ) -> Option<SaveOutcome> {
         let mut connection = self.0.get().await.ok()?;
         let outcome = connection
             .transaction(async |connection| save(connection, key, record, expect, receipt).await)
@@ -44,21 +50,21 @@ async fn save(
     connection: &mut AsyncPgConnection,
     key: &Key,
     record: &Record,
-    expect: Expect,
+    expect: Precondition,
     receipt: &Receipt,
 ) -> Result<(), Undone> {
     use faststate_records::dsl;
 
     let row = Row::new(key, record);
     let written = match expect {
-        Expect::Absent => {
+        Precondition::Absent => {
             diesel::insert_into(dsl::faststate_records)
                 .values(row)
                 .on_conflict_do_nothing()
                 .execute(connection)
                 .await?
         }
-        Expect::Version(version) => {
+        Precondition::Version(version) => {
             let (epoch, seq, nonce) = columns(version);
             let found = dsl::faststate_records
                 .find(key.as_str().as_bytes())

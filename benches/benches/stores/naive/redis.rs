@@ -9,7 +9,7 @@ use bb8_redis::{
 };
 use faststate_core::{
     Key,
-    store::{Expect, Receipt, Record, Saving},
+    store::{Precondition, Receipt, Record, SaveOutcome},
 };
 
 use super::CONNECTIONS;
@@ -36,12 +36,18 @@ impl Redis {
 
 #[async_trait]
 impl Way for Redis {
-    async fn save(&self, key: &Key, record: &Record, expect: Expect, receipt: &Receipt) -> Option<Saving> {
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Precondition,
+        receipt: &Receipt,
+    ) -> Option<SaveOutcome> {
         let name = format!("naive:{{{key}}}");
         let digest = u128::from_be_bytes(*receipt.as_bytes());
         let expected = match expect {
-            Expect::Absent => String::new(),
-            Expect::Version(version) => format!("{version} "),
+            Precondition::Absent => String::new(),
+            Precondition::Version(version) => format!("{version} "),
         };
         let mut value = format!("{} {} ", record.version, record.schema).into_bytes();
         value.extend_from_slice(&record.data);
@@ -58,9 +64,9 @@ impl Way for Redis {
             .query_async(&mut *connection)
             .await;
         match answer.ok()? {
-            0 => Some(Saving::Saved),
-            1 => Some(Saving::Conflict),
-            _ => Some(Saving::Duplicate),
+            0 => Some(SaveOutcome::Saved),
+            1 => Some(SaveOutcome::Conflict),
+            _ => Some(SaveOutcome::Duplicate),
         }
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use diesel::{connection::SimpleConnection as _, prelude::*};
 use faststate_core::{
     Key,
-    store::{Expect, Receipt, Record, Saving},
+    store::{Precondition, Receipt, Record, SaveOutcome},
 };
 use tokio::sync::Mutex;
 
@@ -33,7 +33,13 @@ impl Sqlite {
 
 #[async_trait]
 impl Way for Sqlite {
-    async fn save(&self, key: &Key, record: &Record, expect: Expect, receipt: &Receipt) -> Option<Saving> {
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Precondition,
+        receipt: &Receipt,
+    ) -> Option<SaveOutcome> {
         let mut connection = Arc::clone(&self.0).lock_owned().await;
         let (key, record, receipt) = (key.clone(), record.clone(), *receipt);
         let blocking = tokio::task::spawn_blocking(move || {
@@ -47,18 +53,18 @@ fn save(
     sqlite: &mut SqliteConnection,
     key: &Key,
     record: &Record,
-    expect: Expect,
+    expect: Precondition,
     receipt: &Receipt,
 ) -> Result<(), Undone> {
     use faststate_records::dsl;
 
     let row = Row::new(key, record);
     let written = match expect {
-        Expect::Absent => diesel::insert_into(dsl::faststate_records)
+        Precondition::Absent => diesel::insert_into(dsl::faststate_records)
             .values(row)
             .on_conflict_do_nothing()
             .execute(sqlite)?,
-        Expect::Version(version) => {
+        Precondition::Version(version) => {
             let (epoch, seq, nonce) = columns(version);
             let found = dsl::faststate_records
                 .find(key.as_str().as_bytes())

@@ -77,12 +77,12 @@ impl From<diesel::result::Error> for Undone {
 }
 
 /// What came of a transaction.
-pub(super) fn saving(outcome: Result<(), Undone>) -> Option<faststate_core::store::Saving> {
-    use faststate_core::store::Saving;
+pub(super) fn saving(outcome: Result<(), Undone>) -> Option<faststate_core::store::SaveOutcome> {
+    use faststate_core::store::SaveOutcome;
     match outcome {
-        Ok(()) => Some(Saving::Saved),
-        Err(Undone::Conflict) => Some(Saving::Conflict),
-        Err(Undone::Duplicate) => Some(Saving::Duplicate),
+        Ok(()) => Some(SaveOutcome::Saved),
+        Err(Undone::Conflict) => Some(SaveOutcome::Conflict),
+        Err(Undone::Duplicate) => Some(SaveOutcome::Duplicate),
         Err(Undone::Failed(error)) => {
             eprintln!("a save of the naive way fails: {error}");
             None

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Shared, letter::Letter};
+use super::{Shared, envelope::Envelope};
 use crate::{BoxError, Key};
 
 /// A publish/subscribe service: Redis, PostgreSQL, NATS.
@@ -105,14 +105,14 @@ impl Ear {
 
     /// A payload has arrived. Does not block.
     pub fn hear(&self, payload: Bytes) {
-        match Letter::read(payload) {
-            Ok((node, Letter::Probe(probe))) if node == self.shared.node => {
+        match Envelope::read(payload) {
+            Ok((node, Envelope::Probe(probe))) if node == self.shared.node => {
                 self.news.probed.lock().insert(probe, Instant::now());
             }
             Ok((node, _)) if node == self.shared.node => {}
-            Ok((_, Letter::Probe(_))) => {}
-            Ok((_, Letter::Change(change))) => self.shared.tell_inbox(|inbox| inbox.change(change)),
-            Ok((_, Letter::Words(key, words))) => self.shared.tell_inbox(|inbox| inbox.told(key, words)),
+            Ok((_, Envelope::Probe(_))) => {}
+            Ok((_, Envelope::Change(change))) => self.shared.tell_inbox(|inbox| inbox.change(change)),
+            Ok((_, Envelope::Words(key, words))) => self.shared.tell_inbox(|inbox| inbox.told(key, words)),
             Err(_) => self.news.illegible.store(true, Ordering::Relaxed),
         }
     }

@@ -15,7 +15,7 @@ use futures::{
 };
 use parking_lot::Mutex;
 
-use super::Words;
+use super::PeerMessage;
 use crate::{
     BoxError, Key,
     broadcast::{Broadcaster, Change},
@@ -104,7 +104,7 @@ async fn publish_until_refused(transport: &dyn Broadcaster, outbox: &Mutex<Outbo
         match next {
             Next::Nothing => return Ok(()),
             Next::Missed => {
-                let told = in_time(transport.tell(None, Words::Missed.to_bytes())).await;
+                let told = in_time(transport.tell(None, PeerMessage::Missed.to_bytes())).await;
                 told.inspect_err(|_| outbox.lock().missed = true)?;
             }
             Next::Keys(mut keys) => {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::Words;
+use super::PeerMessage;
 use crate::broadcast::LONGEST_WORDS;
 
 /// How many bytes a piece has besides its content: what says which piece it is.
@@ -20,7 +20,7 @@ const MOST: usize = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The words as the transport carries them; `None` if they are too long even so.
-pub(super) fn split(words: &Words) -> Option<Vec<Bytes>> {
+pub(super) fn split(words: &PeerMessage) -> Option<Vec<Bytes>> {
     let whole = words.to_bytes();
     if whole.len() <= LONGEST_WORDS {
         return Some(vec![whole]);
@@ -32,7 +32,7 @@ pub(super) fn split(words: &Words) -> Option<Vec<Bytes>> {
     let parts = u32::try_from(whole.len().div_ceil(PIECE)).ok()?;
     let pieces = whole.chunks(PIECE).zip(0..).map(|(content, part)| {
         let mut piece = BytesMut::with_capacity(HEAD + content.len());
-        piece.put(Words::Piece { message, part, parts }.to_bytes());
+        piece.put(PeerMessage::Piece { message, part, parts }.to_bytes());
         piece.put(content);
         piece.freeze()
     });
@@ -101,14 +101,15 @@ mod tests {
 
     /// The pieces of words with a name of this length.
     fn pieces(length: usize) -> Option<Vec<Bytes>> {
-        split(&Words::Here { node: 7, name: "é".repeat(length / 2) })
+        split(&PeerMessage::Here { node: 7, name: "é".repeat(length / 2) })
     }
 
-    fn add(pieces: &mut Pieces, piece: &Bytes) -> Option<Words> {
-        let Some((Words::Piece { message, part, parts }, content)) = Words::from_bytes(piece) else {
+    fn add(pieces: &mut Pieces, piece: &Bytes) -> Option<PeerMessage> {
+        let Some((PeerMessage::Piece { message, part, parts }, content)) = PeerMessage::from_bytes(piece)
+        else {
             panic!("not a piece: {piece:?}");
         };
-        let (words, rest) = Words::from_bytes(&pieces.add(message, part, parts, content)?)?;
+        let (words, rest) = PeerMessage::from_bytes(&pieces.add(message, part, parts, content)?)?;
         assert!(rest.is_empty());
         Some(words)
     }
@@ -124,7 +125,7 @@ mod tests {
         for piece in others.iter().rev().chain(others) {
             assert_eq!(add(&mut received, piece), None);
         }
-        let whole = Words::Here { node: 7, name: "é".repeat(50_000) };
+        let whole = PeerMessage::Here { node: 7, name: "é".repeat(50_000) };
         assert_eq!(add(&mut received, last), Some(whole));
         assert!(received.incomplete.is_empty() && received.bytes == 0);
     }

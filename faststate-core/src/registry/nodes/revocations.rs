@@ -6,7 +6,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{AGAIN, Words, tell};
+use super::{AGAIN, PeerMessage, tell};
 use crate::{Revocation, broadcast::Broadcaster};
 
 /// How many revocations wait. Beyond it the other nodes are told to check all of their streams.
@@ -99,16 +99,16 @@ impl List {
     }
 
     /// What is told next, and the number of the last one in it; with nothing, no task tells any more.
-    fn next(&mut self, now: Instant) -> Option<(Vec<Words>, u64)> {
+    fn next(&mut self, now: Instant) -> Option<(Vec<PeerMessage>, u64)> {
         self.overflow = self.overflow.filter(|(until, _)| *until > now);
         if let Some((_, last)) = self.overflow {
-            return Some((vec![Words::RevokedMany], last));
+            return Some((vec![PeerMessage::RevokedMany], last));
         }
         while self.waiting.pop_front_if(|oldest| oldest.until <= now).is_some() {}
         let batch = self.waiting.iter().take(TOGETHER);
         let last = batch.clone().next_back().map(|waiting| waiting.number);
         self.running = last.is_some();
-        let words = batch.map(|waiting| Words::Revoked { revocation: waiting.revocation });
+        let words = batch.map(|waiting| PeerMessage::Revoked { revocation: waiting.revocation });
         last.map(|last| (words.collect(), last))
     }
 
@@ -136,7 +136,7 @@ mod tests {
             assert!(list.waiting.len() <= MOST);
         }
         let (words, covered) = list.next(now).unwrap();
-        assert_eq!((words, covered), (vec![Words::RevokedMany], MOST as u64 + 1));
+        assert_eq!((words, covered), (vec![PeerMessage::RevokedMany], MOST as u64 + 1));
         list.is_told(covered);
         let (words, last) = list.next(now).unwrap();
         assert_eq!((words.len(), last), (TOGETHER, covered + TOGETHER as u64), "those after it are told");

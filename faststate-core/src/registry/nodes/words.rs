@@ -10,7 +10,7 @@ use crate::{Elements, Revocation, Version, elements::Mode, registry::Audience};
 /// What one node tells others. A node ignores words that it does not know: they are of a newer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
-pub(in crate::registry) enum Words {
+pub(in crate::registry) enum PeerMessage {
     /// To all: this node is there.
     Here { node: u64, name: String },
     /// To all: this node leaves, and has told everything that it saved.
@@ -47,7 +47,7 @@ pub(in crate::registry) struct WordElements {
     added: Option<String>,
 }
 
-impl Words {
+impl PeerMessage {
     pub(super) fn to_bytes(&self) -> Bytes {
         // Numbers and texts can be written.
         serde_json::to_vec(self).unwrap_or_default().into()
@@ -104,24 +104,24 @@ mod tests {
         let elements = [Elements::append("#a", "b", "<p id=\"b\">\r\n\0é</p>"), Elements::remove("#c")];
         let audience = Audience { users: vec!["Ann".into(), "b\"ob".into()], guests: 2 };
         for words in [
-            Words::Here { node: u64::MAX, name: "a\"\n".into() },
-            Words::Goodbye { node: 7 },
-            Words::Present { node: 0, count: 7, asks: true },
-            Words::Audience { node: 0, audience, asks: false },
-            Words::Elements {
+            PeerMessage::Here { node: u64::MAX, name: "a\"\n".into() },
+            PeerMessage::Goodbye { node: 7 },
+            PeerMessage::Present { node: 0, count: 7, asks: true },
+            PeerMessage::Audience { node: 0, audience, asks: false },
+            PeerMessage::Elements {
                 node: 1,
                 version: Some(version.into()),
                 elements: elements.iter().map(WordElements::from).collect(),
             },
-            Words::Revoked { revocation: Revocation::user("Alice") },
-            Words::RevokedMany,
-            Words::Missed,
+            PeerMessage::Revoked { revocation: Revocation::user("Alice") },
+            PeerMessage::RevokedMany,
+            PeerMessage::Missed,
         ] {
-            assert_eq!(Words::from_bytes(&words.to_bytes()), Some((words, Bytes::new())));
+            assert_eq!(PeerMessage::from_bytes(&words.to_bytes()), Some((words, Bytes::new())));
         }
         assert_eq!(Version::from(WordVersion::from(version)), version);
         assert_eq!(elements.each_ref().map(|one| WordElements::from(one).read().unwrap()), elements);
-        assert_eq!(Words::from_bytes(&Bytes::from_static(b"{\"is\":\"something_new\"}")), None);
-        assert_eq!(Words::from_bytes(&Bytes::from_static(b"{\"is\":\"missed\"}x")), None);
+        assert_eq!(PeerMessage::from_bytes(&Bytes::from_static(b"{\"is\":\"something_new\"}")), None);
+        assert_eq!(PeerMessage::from_bytes(&Bytes::from_static(b"{\"is\":\"missed\"}x")), None);
     }
 }

@@ -31,7 +31,7 @@ fn only_the_armed_are_woken_and_only_once() {
     for (slot, count) in slots.iter().zip(&counts).step_by(2) {
         wakers.arm(*slot, &Arc::clone(count).into());
     }
-    assert_eq!((wakers.wake(), wakers.wake()), (Rest::Nobody, Rest::Nobody));
+    assert_eq!((wakers.wake(), wakers.wake()), (NextBatch::Nobody, NextBatch::Nobody));
     let woken: Vec<_> = counts.iter().map(|count| count.0.load(Ordering::Relaxed)).collect();
     assert!(woken.iter().enumerate().all(|(at, woken)| *woken == usize::from(at % 2 == 0)), "{woken:?}");
 }
@@ -103,17 +103,17 @@ proptest! {
     ) {
         let wakers = Wakers::new(64, Duration::ZERO);
         let mut changes = 0;
-        let mut rest = Rest::Nobody;
+        let mut rest = NextBatch::Nobody;
         let mut all: Vec<One> = (0..first).map(|_| One::of(&wakers, 0)).collect();
         for step in steps {
             match step {
                 Step::Change => {
                     changes += 1;
                     let then = wakers.wake();
-                    prop_assert!(rest == Rest::Nobody || then == Rest::Nobody, "one goes on");
-                    rest = if rest == Rest::Nobody { then } else { rest };
+                    prop_assert!(rest == NextBatch::Nobody || then == NextBatch::Nobody, "one goes on");
+                    rest = if rest == NextBatch::Nobody { then } else { rest };
                 }
-                Step::More if rest == Rest::Nobody => {}
+                Step::More if rest == NextBatch::Nobody => {}
                 Step::More => rest = wakers.wake_more(),
                 Step::Enter => all.extend((0..40).map(|_| One::of(&wakers, changes))),
                 Step::Leave(_) if all.is_empty() => {}
@@ -126,7 +126,7 @@ proptest! {
             let twice = all.iter().any(|one| one.woken.0.load(Ordering::Relaxed) > 1);
             prop_assert!(!twice, "who has not looked is not woken again");
         }
-        while rest != Rest::Nobody {
+        while rest != NextBatch::Nobody {
             rest = wakers.wake_more();
         }
         all.iter_mut().for_each(|one| one.looks(&wakers, changes));
@@ -148,7 +148,7 @@ fn a_round_reaches_everybody_before_anybody_twice() {
         }
         let (least, most) = (heard.iter().min().unwrap(), heard.iter().max().unwrap());
         assert!(most - least <= 1, "{heard:?}");
-        assert_eq!((wakers.wake(), rest), (Rest::Nobody, Rest::Soon));
+        assert_eq!((wakers.wake(), rest), (NextBatch::Nobody, NextBatch::Soon));
         rest = wakers.wake_more();
     }
     assert!(heard.iter().all(|heard| *heard >= 10), "{heard:?}");
@@ -159,16 +159,20 @@ fn no_more_are_on_their_way_than_a_batch_and_who_is_slow_is_not_waited_for() {
     let wakers = Wakers::new(64, Duration::ZERO);
     let mut all: Vec<_> = (0..1_000).map(|_| One::of(&wakers, 0)).collect();
     let woken = |all: &[One]| all.iter().filter(|one| one.woken.0.load(Ordering::Relaxed) > 0).count();
-    assert_eq!((wakers.wake(), woken(&all)), (Rest::Soon, 64));
+    assert_eq!((wakers.wake(), woken(&all)), (NextBatch::Soon, 64));
     all.iter_mut().take(10).for_each(|one| one.looks(&wakers, 1));
-    assert_eq!((wakers.wake_more(), woken(&all)), (Rest::Soon, 54 + 10));
-    assert_eq!((wakers.wake_more(), woken(&all)), (Rest::Soon, 64 + 64), "nobody came back");
+    assert_eq!((wakers.wake_more(), woken(&all)), (NextBatch::Soon, 54 + 10));
+    assert_eq!((wakers.wake_more(), woken(&all)), (NextBatch::Soon, 64 + 64), "nobody came back");
     // The last 64 that were woken are awaited: ten of them leave, and one comes back.
     for one in all.drain(80..90) {
         wakers.leave(one.slot);
     }
     all.iter_mut().skip(80).take(1).for_each(|one| one.looks(&wakers, 1));
-    assert_eq!((wakers.wake_more(), woken(&all)), (Rest::Soon, 117 + 11), "who leaves is not waited for");
+    assert_eq!(
+        (wakers.wake_more(), woken(&all)),
+        (NextBatch::Soon, 117 + 11),
+        "who leaves is not waited for"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,29 +181,29 @@ async fn a_paced_round_begins_at_once_where_it_was_quiet_and_never_too_soon() {
     let wakers = Wakers::new(1_000, pace);
     let mut one = One::of(&wakers, 0);
     let start = Instant::now();
-    assert_eq!(wakers.wake(), Rest::Nobody, "at once");
+    assert_eq!(wakers.wake(), NextBatch::Nobody, "at once");
     one.looks(&wakers, 1);
     assert_eq!(one.seen, 1);
-    assert_eq!(wakers.wake(), Rest::At(start + pace));
-    assert_eq!((wakers.wake(), wakers.wake_more()), (Rest::Nobody, Rest::At(start + pace)));
+    assert_eq!(wakers.wake(), NextBatch::At(start + pace));
+    assert_eq!((wakers.wake(), wakers.wake_more()), (NextBatch::Nobody, NextBatch::At(start + pace)));
     let _more: Vec<_> = (0..64).map(|_| One::of(&wakers, 2)).collect();
-    assert_eq!(wakers.wake_more(), Rest::At(start + pace), "whoever comes does not hasten it");
+    assert_eq!(wakers.wake_more(), NextBatch::At(start + pace), "whoever comes does not hasten it");
     tokio::time::advance(pace).await;
-    assert_eq!(wakers.wake_more(), Rest::Nobody);
+    assert_eq!(wakers.wake_more(), NextBatch::Nobody);
     one.looks(&wakers, 3);
     assert_eq!(one.seen, 3, "one round for both");
     tokio::time::advance(pace * 2).await;
-    assert_eq!(wakers.wake(), Rest::Nobody, "at once again");
+    assert_eq!(wakers.wake(), NextBatch::Nobody, "at once again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_rest_is_woken_at_once_by_whoever_cannot_go_on() {
     let wakers = Wakers::new(1, Duration::from_secs(1));
     let all: Vec<_> = (0..200).map(|_| One::of(&wakers, 0)).collect();
-    assert_eq!(wakers.wake(), Rest::Soon);
+    assert_eq!(wakers.wake(), NextBatch::Soon);
     wakers.wake_rest();
     assert!(all.iter().all(|one| one.woken.0.load(Ordering::Relaxed) == 1));
-    assert!(matches!(wakers.wake(), Rest::Nobody | Rest::At(_)));
+    assert!(matches!(wakers.wake(), NextBatch::Nobody | NextBatch::At(_)));
 }
 
 /// A follower's state, as the table of [`Wakers`] lists them.
@@ -232,20 +236,20 @@ fn polls_of_followers_that_were_not_woken_free_no_place() {
     let wakers = Wakers::new(64, Duration::ZERO);
     let all: Vec<_> = (0..1_000).map(|_| One::of(&wakers, 0)).collect();
     let outstanding = || all.iter().filter(|one| one.woken.0.load(Ordering::Relaxed) > 0).count();
-    assert_eq!((wakers.wake(), outstanding()), (Rest::Soon, 64));
+    assert_eq!((wakers.wake(), outstanding()), (NextBatch::Soon, 64));
     // One follower comes back; another topic wakes the tasks of 63 that this one has not woken.
     for one in all.iter().take(1).chain(all.iter().rev().take(63)) {
         one.woken.0.store(0, Ordering::Relaxed);
         wakers.arm(one.slot, &Arc::clone(&one.woken).into());
     }
-    assert_eq!((wakers.wake_more(), outstanding()), (Rest::Soon, 64));
+    assert_eq!((wakers.wake_more(), outstanding()), (NextBatch::Soon, 64));
 }
 
 #[test]
 fn a_slow_follower_that_returns_frees_no_place() {
     let wakers = Wakers::new(64, Duration::ZERO);
     let all: Vec<_> = (0..1_000).map(|_| One::of(&wakers, 0)).collect();
-    assert_eq!((wakers.wake(), wakers.wake_more()), (Rest::Soon, Rest::Soon));
+    assert_eq!((wakers.wake(), wakers.wake_more()), (NextBatch::Soon, NextBatch::Soon));
     assert_eq!(wakers.on_way(), 64, "the first 64 are not awaited any more");
     for one in &all[..64] {
         wakers.arm(one.slot, &Arc::clone(&one.woken).into());
@@ -266,7 +270,7 @@ struct Model {
     all: Vec<Modelled>,
     /// Whether an awaited follower has polled since the last batch.
     came_back: bool,
-    rest: Rest,
+    rest: NextBatch,
 }
 
 impl Model {
@@ -274,7 +278,7 @@ impl Model {
 
     fn new() -> Self {
         let wakers = Wakers::new(Self::BATCH, Duration::ZERO);
-        Self { wakers, all: Vec::new(), came_back: false, rest: Rest::Nobody }
+        Self { wakers, all: Vec::new(), came_back: false, rest: NextBatch::Nobody }
     }
 
     fn joins(&mut self) {
@@ -295,8 +299,8 @@ impl Model {
     }
 
     fn wakes(&mut self, is_change: bool) {
-        if is_change && self.rest != Rest::Nobody {
-            assert_eq!(self.wakers.wake(), Rest::Nobody, "one task wakes the rest");
+        if is_change && self.rest != NextBatch::Nobody {
+            assert_eq!(self.wakers.wake(), NextBatch::Nobody, "one task wakes the rest");
             return;
         }
         if !std::mem::take(&mut self.came_back) {
@@ -355,7 +359,7 @@ proptest! {
                 Move::Poll(which) => model.polls(which % model.all.len()),
                 Move::Leave(which) => model.leaves(which % model.all.len()),
                 Move::Change => model.wakes(true),
-                Move::More if model.rest == Rest::Nobody => {}
+                Move::More if model.rest == NextBatch::Nobody => {}
                 Move::More => model.wakes(false),
             }
             model.check();
@@ -363,7 +367,7 @@ proptest! {
         // Every follower that is armed when a change comes is woken for it.
         (0..model.all.len()).for_each(|which| model.polls(which));
         model.wakes(true);
-        while model.rest != Rest::Nobody {
+        while model.rest != NextBatch::Nobody {
             model.wakes(false);
         }
         prop_assert!(model.all.iter().all(|one| one.state != State::Armed));

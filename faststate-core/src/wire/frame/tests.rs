@@ -12,8 +12,8 @@ fn key() -> Key {
     Key::new("product", Scope::Record, None, Some("P1")).unwrap()
 }
 
-fn image(signals: &impl Serialize) -> Image {
-    Image::of(signals).unwrap()
+fn image(signals: &impl Serialize) -> EncodedFields {
+    EncodedFields::of(signals).unwrap()
 }
 
 /// What an independent parser makes of the bytes.
@@ -60,7 +60,7 @@ fn nested(state: &Value, cursor: Version) -> Value {
 #[test]
 fn a_change_is_one_event_that_ends_with_the_cursor() {
     let version = Version { epoch: 1, seq: 42, nonce: 3 };
-    let nest = Nest::of(&key(), None);
+    let nest = SignalPath::of(&key(), None);
     let frame = nest.change(
         &image(&json!({"a": 1, "b": 2, "m": {"x": 1}})),
         &image(&json!({"a": 1, "b": 3, "m": {"x": 1}})),
@@ -81,14 +81,14 @@ fn a_change_is_one_event_that_ends_with_the_cursor() {
 fn versions_are_written_as_they_are_shown() {
     for (epoch, seq, nonce) in [(0, 0, 0), (u64::MAX, u64::MAX, u32::MAX), (1, 0x10, 0xabc), (0xf00, 15, 1)] {
         let version = Version { epoch, seq, nonce };
-        let json = Nest::of(&key(), None).json(None, Some(version));
+        let json = SignalPath::of(&key(), None).json(None, Some(version));
         assert_eq!(json, format!(r#"{{"product":{{"x501":{{"_v":"{version}"}}}}}}"#));
     }
 }
 
 #[test]
 fn the_parts_of_a_frame_share_its_bytes() {
-    let frame = Nest::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
+    let frame = SignalPath::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
     assert_eq!(frame.plain().as_ptr(), frame.clone().with_id().as_ptr());
     assert_eq!(frame.with_id().as_ptr(), frame.with_id().as_ptr());
 }
@@ -96,7 +96,7 @@ fn the_parts_of_a_frame_share_its_bytes() {
 #[test]
 fn a_removed_key_is_cleared_in_an_event_of_its_own() {
     let (before, after) = (json!({"m": {"x": 1, "y": 2}, "n": 1}), json!({"m": {"y": 2}, "n": 2}));
-    let frame = Nest::of(&key(), None).change(&image(&before), &image(&after), Version::start());
+    let frame = SignalPath::of(&key(), None).change(&image(&before), &image(&after), Version::start());
     let events = parsed(frame.plain());
     assert_eq!(events.len(), 2);
     assert_eq!(argument(&events[0], "signals").unwrap(), r#"{"product":{"x501":{"m":"","_v":""}}}"#);
@@ -105,7 +105,7 @@ fn a_removed_key_is_cleared_in_an_event_of_its_own() {
 
 #[test]
 fn several_changes_are_one_patch_with_each_field_once() {
-    let nest = Nest::of(&key(), None);
+    let nest = SignalPath::of(&key(), None);
     let images = [json!({"a": 1, "b": 1, "m": {"x": 1}}), json!({"a": 2, "b": 1, "m": {"x": 1}})];
     let images =
         images.into_iter().chain([json!({"a": 3, "b": 1, "m": {"x": 2}})]).map(|state| image(&state));
@@ -127,7 +127,7 @@ fn several_changes_are_one_patch_with_each_field_once() {
 
 #[test]
 fn what_was_hidden_in_between_is_cleared() {
-    let nest = Nest::of(&key(), None);
+    let nest = SignalPath::of(&key(), None);
     let states = [json!({"m": {"x": {"old": 1}}}), json!({"m": {"x": 1}}), json!({"m": {"x": {"new": 1}}})];
     let images: Vec<_> = states.iter().map(image).collect();
     let version = Version::start();
@@ -141,7 +141,7 @@ fn what_was_hidden_in_between_is_cleared() {
 
 #[test]
 fn a_view_has_a_cursor_of_its_own() {
-    let (version, nest) = (Version::start(), Nest::of(&key(), Some("card")));
+    let (version, nest) = (Version::start(), SignalPath::of(&key(), Some("card")));
     assert_eq!(
         nest.json(None, Some(version)),
         format!(r#"{{"product":{{"x501":{{"_card":{{"_v":"{version}"}}}}}}}}"#)
@@ -158,7 +158,7 @@ fn a_view_has_a_cursor_of_its_own() {
 
 #[test]
 fn elements_go_before_the_events_of_a_frame() {
-    let frame = Nest::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
+    let frame = SignalPath::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
     let with = frame.clone().with_elements(&[Elements::remove("#x")]);
     assert_eq!(parsed(with.plain())[0].data, "selector #x\nmode remove");
     assert!(with.plain().ends_with(&frame.plain()));
@@ -169,7 +169,7 @@ fn elements_go_before_the_events_of_a_frame() {
 #[test]
 fn the_view_for_a_caller_carries_no_cursor() {
     let state = json!({"a": 1, "m": {"x": null}});
-    let nest = Nest::of(&key(), None);
+    let nest = SignalPath::of(&key(), None);
     let mut client = json!({"product": {"x501": {"m": {"stale": 1}, "_v": "mine"}}});
     feed(&mut client, nest.view(&image(&Struct::of(&state))));
     assert_eq!(client["product"]["x501"]["m"], json!({"x": ""}));
@@ -292,7 +292,7 @@ fn without_absent(mut client: Value) -> Value {
 proptest! {
     #[test]
     fn law_04_merging_the_difference_gives_the_new_state(states in prop::collection::vec(states(), 1..6)) {
-        let nest = Nest::of(&key(), None);
+        let nest = SignalPath::of(&key(), None);
         let (mut of_structs, mut of_maps) = (json!({}), json!({}));
         let mut last: Option<Value> = None;
         for state in states {
@@ -320,7 +320,7 @@ proptest! {
 
     #[test]
     fn law_04_what_several_changes_come_to_gives_the_last_state(states in prop::collection::vec(states(), 3..8)) {
-        let nest = Nest::of(&key(), None);
+        let nest = SignalPath::of(&key(), None);
         let versions: Vec<_> = states.iter().map(|_| Version::start()).collect();
         let of_structs: Vec<_> = states.iter().map(|state| image(&Struct::of(state))).collect();
         let of_maps: Vec<_> = states.iter().map(image).collect();
@@ -349,7 +349,7 @@ proptest! {
 
     #[test]
     fn law_04_a_snapshot_is_the_truth_whatever_was_there(client in clients(), state in states()) {
-        let (nest, version) = (Nest::of(&key(), None), Version::start());
+        let (nest, version) = (SignalPath::of(&key(), None), Version::start());
         let mut of_map = client.clone();
         feed(&mut of_map, nest.snapshot(&image(&state), version).plain());
         prop_assert_eq!(of_map, nested(&state, version));
@@ -380,7 +380,7 @@ proptest! {
 
         let state = json!({ "a": text, "m": { "k": [text] } });
         let version = Version::start();
-        let frame = Nest::of(&key(), None).snapshot(&image(&state), version);
+        let frame = SignalPath::of(&key(), None).snapshot(&image(&state), version);
         prop_assert_eq!(frame.plain().iter().filter(|byte| **byte == b'\n').count(), 7);
         let mut client = json!({});
         feed(&mut client, frame.plain());

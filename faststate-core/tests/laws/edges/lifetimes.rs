@@ -66,9 +66,13 @@ async fn law_03_a_receipt_lives_ten_minutes_whatever_was_there_before() {
     let mut save = async |name: &str| {
         let next = Version::start();
         let record = Record { schema: 1, version: next, data: "{}".into(), ttl: None };
-        let expect = version.map_or(Expect::Absent, Expect::Version);
+        let expect = version.map_or(Precondition::Absent, Precondition::Version);
         let receipt = Receipt::new(&key, "add", &id(name));
-        assert_eq!(store.save(&key, &record, expect, Some(&receipt)).await.unwrap(), Saving::Saved, "{name}");
+        assert_eq!(
+            store.save(&key, &record, expect, Some(&receipt)).await.unwrap(),
+            SaveOutcome::Saved,
+            "{name}"
+        );
         version = Some(next);
     };
     for name in ["1", "2", "3", "4", "5", "again"] {
@@ -84,10 +88,12 @@ async fn law_03_a_receipt_lives_ten_minutes_whatever_was_there_before() {
 
 #[tokio::test(start_paused = true)]
 async fn forever_is_a_hundred_years() {
-    let registry =
-        with(|builder| builder.deadline(Duration::MAX), |config| config.ttl(Duration::MAX).queue(0));
+    let registry = with(
+        |builder| builder.deadline(Duration::MAX),
+        |config| config.ttl(Duration::MAX).max_queued_events(0),
+    );
     let board = board(&registry);
     let mut adding = Box::pin(add_one(&board));
-    assert!(matches!(poll_once(&mut adding), Poll::Ready(Ok(Answer::Changed))));
+    assert!(matches!(poll_once(&mut adding), Poll::Ready(Ok(Applied::Changed))));
     sleep(Duration::from_secs(60)).await;
 }

@@ -33,8 +33,8 @@ async fn law_03_work_without_a_change_is_done_once_per_event() {
     let registry = crate::board::registry();
     let board = board(&registry);
     let ring = || board.send_as(Ring { panics: false, counts: false }, Viewer::application(), id("ring"));
-    assert_eq!(ring().await.unwrap().answer, Answer::Unchanged);
-    assert_eq!(ring().await.unwrap().answer, Answer::Repeated);
+    assert_eq!(ring().await.unwrap().answer, Applied::Unchanged);
+    assert_eq!(ring().await.unwrap().answer, Applied::Repeated);
     registry.settle().await;
     assert_eq!(WORKED.load(Ordering::SeqCst), 1);
 }
@@ -44,7 +44,7 @@ async fn work_that_panics_as_it_begins_does_not_fail_the_event() {
     let registry = crate::board::registry();
     let board = board(&registry);
     let outcome = board.send(Ring { panics: true, counts: true }).await.unwrap();
-    assert_eq!(outcome.answer, Answer::Changed);
+    assert_eq!(outcome.answer, Applied::Changed);
     registry.settle().await;
 }
 
@@ -58,7 +58,7 @@ impl Event for Buy {
     type State = Board;
     const NAME: &'static str = "buy";
 
-    async fn prepare(&mut self, _: &Scene) -> Result<(), Rejection> {
+    async fn prepare(&mut self, _: &PrepareContext) -> Result<(), Rejection> {
         if STOCK.load(Ordering::SeqCst) == 0 { Err(Rejection::conflict("sold out")) } else { Ok(()) }
     }
 
@@ -73,9 +73,9 @@ async fn law_03_a_repeat_is_a_repeat_even_where_prepare_would_refuse_it_now() {
     let registry = crate::board::registry();
     let board = board(&registry);
     let buy = |name| board.send_as(Buy, Viewer::application(), id(name));
-    assert_eq!(buy("mine").await.unwrap().answer, Answer::Changed);
+    assert_eq!(buy("mine").await.unwrap().answer, Applied::Changed);
     STOCK.store(0, Ordering::SeqCst);
-    assert_eq!(buy("mine").await.unwrap().answer, Answer::Repeated);
+    assert_eq!(buy("mine").await.unwrap().answer, Applied::Repeated);
     assert!(matches!(buy("yours").await, Err(Error::Rejected(_))));
     assert!(matches!(board.send(Buy).await, Err(Error::Rejected(_))));
 }

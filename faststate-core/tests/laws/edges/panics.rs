@@ -57,7 +57,7 @@ fn a_runtime_that_ends_in_a_turn_leaves_a_working_instance() {
     first.block_on(async { assert!(poll_once(&mut Box::pin(add_one(&board))).is_pending()) });
     drop(first);
     store.set(StoreFault::None);
-    runtime().block_on(async { assert_eq!(add_one(&board).await.unwrap(), Answer::Changed) });
+    runtime().block_on(async { assert_eq!(add_one(&board).await.unwrap(), Applied::Changed) });
 }
 
 #[derive(Serialize, Deserialize)]

@@ -175,7 +175,7 @@ async fn law_04_a_follower_that_comes_as_the_last_one_leaves_hears_of_other_node
 
 #[tokio::test(start_paused = true)]
 async fn a_crowd_that_follows_at_once_is_not_too_many() {
-    let Two { b, store_b, .. } = two(|config| config.queue(4));
+    let Two { b, store_b, .. } = two(|config| config.max_queued_events(4));
     store_b.set(StoreFault::Slow(Duration::from_millis(50)));
     let topic = TopicName::signals("board");
     let viewer = Viewer::application();

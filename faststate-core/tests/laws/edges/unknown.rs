@@ -22,9 +22,9 @@ impl Store for LosesDeletes {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         self.inner.save(key, record, expect, receipt).await
     }
 
@@ -92,7 +92,7 @@ async fn law_13_a_loss_is_made_good_once_the_store_is_back() {
 
 #[tokio::test(start_paused = true)]
 async fn law_04_a_change_that_finds_the_queue_full_is_not_lost() {
-    let Two { a, b, store_b, .. } = two(|config| config.queue(1));
+    let Two { a, b, store_b, .. } = two(|config| config.max_queued_events(1));
     let mut tab = Tab::open(&b, &Viewer::application(), &["board"]).await;
     store_b.set(StoreFault::Hang);
     let there = board(&b);

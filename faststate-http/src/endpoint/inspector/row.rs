@@ -6,8 +6,8 @@ use std::{
 };
 
 use faststate_core::{
-    internal::{Difference, differences},
-    registry::Seen,
+    internal::{Difference, json_diff},
+    registry::EventTrace,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,10 +40,10 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn of(seen: &Seen) -> Self {
+    pub(super) fn of(seen: &EventTrace) -> Self {
         let json = |data: &[u8]| serde_json::from_slice::<Value>(data).unwrap_or_default();
         let change = seen.change.as_ref().map(|(before, after)| (json(before), json(after)));
-        let places = change.as_ref().map(|(before, after)| differences(before, after)).unwrap_or_default();
+        let places = change.as_ref().map(|(before, after)| json_diff(before, after)).unwrap_or_default();
         let change = |Difference { path, before, after }: &Difference<'_>| {
             let path = if path.is_empty() { "(all)".to_owned() } else { path.clone() };
             (path, before.map(shown), after.map(shown))
@@ -169,8 +169,8 @@ mod tests {
 
     use super::*;
 
-    fn seen(before: &'static str, after: &'static str) -> Seen {
-        Seen {
+    fn seen(before: &'static str, after: &'static str) -> EventTrace {
+        EventTrace {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_000 + 3_661_007),
             key: Key::new("note", Scope::Record, None, Some("<i>")).unwrap(),
             event: "write",

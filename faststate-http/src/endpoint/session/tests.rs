@@ -180,7 +180,12 @@ fn law_08_a_secret_can_be_changed_without_ending_sessions() {
     let [old, new, foreign] = [Secret::random(), Secret::random(), Secret::random()];
     let named: fn(&Secret) -> Cookie = |secret| cookie("faststate", secret);
     for (of, is_named) in [(named, true), (unnamed as fn(&Secret) -> Cookie, false)] {
-        let nodes = [of(&old), of(&old.clone().or(new.clone())), of(&new.clone().or(old.clone())), of(&new)];
+        let nodes = [
+            of(&old),
+            of(&old.clone().accepting(new.clone())),
+            of(&new.clone().accepting(old.clone())),
+            of(&new),
+        ];
         for (older, newer) in [(0, 1), (1, 2), (2, 3)] {
             // While a restart rolls, each accepts what the other has signed.
             for (signs, reads) in [(older, newer), (newer, older)] {

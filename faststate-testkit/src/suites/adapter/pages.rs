@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Answer, Failure, count, ensure, fixture, nobody_follows, page, tool, watching::Stream};
+use super::{ClientResponse, Failure, count, ensure, fixture, nobody_follows, page, tool, watching::Stream};
 
 /// Pages that handlers answer with, for adapters that give them as arguments. Besides the [fixture's
 /// endpoint](fixture::endpoint), serve these:
@@ -115,7 +115,7 @@ async fn errors_are_pages(address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// The answer's body, which is HTML.
-async fn html(mut answer: Answer, status: u16, promise: &str) -> Result<String, Failure> {
+async fn html(mut answer: ClientResponse, status: u16, promise: &str) -> Result<String, Failure> {
     let found = answer.status();
     let kind = answer.header("content-type").unwrap_or_default().to_owned();
     let body = answer.text().await?;

@@ -101,7 +101,11 @@ pub async fn heads_have_64_kib(address: SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ask(address: SocketAddr, promise: &'static str, head: &str) -> Result<super::Answer, Failure> {
+async fn ask(
+    address: SocketAddr,
+    promise: &'static str,
+    head: &str,
+) -> Result<super::ClientResponse, Failure> {
     let mut connection = Client::new(address, promise).connect().await?;
     connection.write(format!("{head}content-length: 0\r\n\r\n").as_bytes()).await?;
     connection.answer().await

@@ -1,13 +1,13 @@
 //! A client that follows.
 
-use faststate_core::{Elements, registry::Visible};
+use faststate_core::{Elements, registry::Rendered};
 
-use super::{Answer, Client, Failure, ensure};
+use super::{Client, ClientResponse, Failure, ensure};
 use crate::page::Page;
 
 /// An open stream, and the page that merges it.
 pub(super) struct Stream {
-    pub(super) answer: Answer,
+    pub(super) answer: ClientResponse,
     pub(super) page: Page,
     /// Everything that has arrived.
     pub(super) text: String,
@@ -22,7 +22,7 @@ impl Stream {
 
     /// With a page that shows these elements.
     pub(super) async fn showing(client: &mut Client, target: &str, html: &str) -> Result<Self, Failure> {
-        let shown = Visible::View(Elements::outer(html), "{}".into());
+        let shown = Rendered::View(Elements::outer(html), "{}".into());
         Self::resume(client, target, Page::showing(&[shown])?).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use faststate_core::{Key, Scope, Store, Version, store::Expect};
+use faststate_core::{Key, Scope, Store, Version, store::Precondition};
 
 use super::{key, new_state, record, saved};
 use crate::suites::{Failure, ensure};
@@ -21,7 +21,7 @@ pub async fn different_keys_are_different_records(
     let mut versions = Vec::new();
     for (at, key) in keys.iter().enumerate() {
         let record = record(Version::start(), at.to_string());
-        let saving = a.save(key, &record, Expect::Absent, None).await?;
+        let saving = a.save(key, &record, Precondition::Absent, None).await?;
         saved(saving, &format!("{PROMISE} (saving {key})"))?;
         versions.push(record.version);
     }

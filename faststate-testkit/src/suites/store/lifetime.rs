@@ -11,7 +11,7 @@ use std::{
 
 use faststate_core::{
     Key, Store, Version,
-    store::{Expect, Loaded, RECEIPT_KEPT, Receipt, Record, Saving},
+    store::{Loaded, Precondition, RECEIPT_KEPT, Receipt, Record, SaveOutcome},
 };
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -54,10 +54,13 @@ pub async fn an_expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -
     ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "touch revived it");
     ensure!(!b.delete(&key, present.version).await?, PROMISE, "delete found it");
     let next = record(present.version.next(), "{}");
-    let saving = b.save(&key, &next, Expect::Version(present.version), None).await?;
-    ensure!(saving == Saving::Conflict, PROMISE, "a save that expected it gave {saving:?}");
+    let saving = b.save(&key, &next, Precondition::Version(present.version), None).await?;
+    ensure!(saving == SaveOutcome::Conflict, PROMISE, "a save that expected it gave {saving:?}");
     ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "a conflict revived it");
-    saved(a.save(&key, &next, Expect::Absent, None).await?, "an expired record makes room for a new one")?;
+    saved(
+        a.save(&key, &next, Precondition::Absent, None).await?,
+        "an expired record makes room for a new one",
+    )?;
     let found = b.load(&key, None).await?.record;
     ensure!(found.as_ref() == Some(&next), PROMISE, "the new record came back as {found:?}");
     Ok(())
@@ -99,16 +102,19 @@ pub async fn a_record_at_its_expiry_has_one_winner(
             Ok::<_, Failure>(())
         };
         let racers = (0..RACERS).map(|racer| {
-            let (store, expect) =
-                if racer % 2 == 0 { (a, Expect::Version(present.version)) } else { (b, Expect::Absent) };
+            let (store, expect) = if racer % 2 == 0 {
+                (a, Precondition::Version(present.version))
+            } else {
+                (b, Precondition::Absent)
+            };
             let (key, gone, next) =
                 (&key, &gone, record(Version::start(), format!(r#"{{"racer":{racer}}}"#)));
             async move {
                 sleep_until(start).await;
                 while Instant::now() < until {
                     let was_gone = gone.load(Ordering::SeqCst);
-                    if store.save(key, &next, expect, None).await? == Saving::Saved {
-                        let expected = expect != Expect::Absent;
+                    if store.save(key, &next, expect, None).await? == SaveOutcome::Saved {
+                        let expected = expect != Precondition::Absent;
                         ensure!(!(was_gone && expected), COMES_BACK, "a save that expects it succeeded");
                         return Ok(Some(next));
                     }
@@ -151,7 +157,7 @@ pub async fn touch_extends_a_life(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Res
     ensure!(b.touch(&extended, LONG).await?, PROMISE, "it found none where there was one");
     let forever = record(again.version.next(), "{}");
     saved(
-        b.save(&saved_again, &forever, Expect::Version(again.version), None).await?,
+        b.save(&saved_again, &forever, Precondition::Version(again.version), None).await?,
         "a save that expects the stored version succeeds",
     )?;
     ensure!(b.touch(&shortened, SHORT).await?, PROMISE, "it found none where there was one");
@@ -196,7 +202,10 @@ pub async fn a_sweep_takes_only_what_has_expired(
     let (forever, living) = (new_key()?, new_key()?);
     let receipt = new_receipt(&forever);
     let stays = record(Version::start(), "{}");
-    saved(a.save(&forever, &stays, Expect::Absent, Some(&receipt)).await?, "a new receipt is no duplicate")?;
+    saved(
+        a.save(&forever, &stays, Precondition::Absent, Some(&receipt)).await?,
+        "a new receipt is no duplicate",
+    )?;
     first(a, &living, Some(LONG)).await?;
     let mut last = new_key()?;
     for _ in 0..10 {
@@ -233,7 +242,10 @@ pub async fn receipts_are_kept_ten_minutes<F: Future<Output = ()>>(
     let key = new_key()?;
     let receipt = new_receipt(&key);
     let present = record(Version::start(), "{}");
-    saved(a.save(&key, &present, Expect::Absent, Some(&receipt)).await?, "a new receipt is no duplicate")?;
+    saved(
+        a.save(&key, &present, Precondition::Absent, Some(&receipt)).await?,
+        "a new receipt is no duplicate",
+    )?;
     pass(RECEIPT_KEPT - Duration::from_secs(5)).await;
     while a.sweep(1000).await? > 0 {}
     ensure!(has(a, &key, &receipt).await?, PROMISE, "it was gone after less");
@@ -242,7 +254,7 @@ pub async fn receipts_are_kept_ten_minutes<F: Future<Output = ()>>(
     ensure!(!has(a, &key, &receipt).await?, PROMISE, "it was there after more");
     let next = record(present.version.next(), "{}");
     saved(
-        a.save(&key, &next, Expect::Version(present.version), Some(&receipt)).await?,
+        a.save(&key, &next, Precondition::Version(present.version), Some(&receipt)).await?,
         "a receipt that has ended makes room for a new one",
     )
 }

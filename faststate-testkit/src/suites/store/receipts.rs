@@ -4,7 +4,7 @@ use std::{future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use faststate_core::{
     EventId, Key, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 use futures::future::{poll_fn, try_join_all};
 use tokio::{spawn, task::yield_now, time::timeout};
@@ -27,12 +27,17 @@ pub async fn a_repeat_is_a_duplicate(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
     let key = new_key()?;
     let (receipt, other) = (new_receipt(&key), new_receipt(&key));
     let present = record(Version::start(), r#"{"present":true}"#);
-    saved(a.save(&key, &present, Expect::Absent, Some(&receipt)).await?, "a new receipt is no duplicate")?;
+    saved(
+        a.save(&key, &present, Precondition::Absent, Some(&receipt)).await?,
+        "a new receipt is no duplicate",
+    )?;
 
     let repeat = record(Version::start(), r#"{"repeat":true}"#);
-    for expect in [Expect::Version(present.version), Expect::Absent, Expect::Version(repeat.version)] {
+    for expect in
+        [Precondition::Version(present.version), Precondition::Absent, Precondition::Version(repeat.version)]
+    {
         let saving = b.save(&key, &repeat, expect, Some(&receipt)).await?;
-        ensure!(saving == Saving::Duplicate, PROMISE, "{expect:?} gave {saving:?}");
+        ensure!(saving == SaveOutcome::Duplicate, PROMISE, "{expect:?} gave {saving:?}");
         let found = a.load(&key, Some(&receipt)).await?;
         let unchanged = Loaded { record: Some(present.clone()), receipt: true };
         ensure!(found == unchanged, PROMISE, "after {expect:?} there was {found:?}");
@@ -40,11 +45,15 @@ pub async fn a_repeat_is_a_duplicate(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
     ensure!(!b.load(&key, None).await?.receipt, PROMISE, "a receipt was there that nobody asked for");
     ensure!(!b.load(&key, Some(&other)).await?.receipt, PROMISE, "another receipt was there too");
 
-    let saving = b.save(&key, &repeat, Expect::Absent, Some(&other)).await?;
-    ensure!(saving == Saving::Conflict, "a new receipt does not overrule a conflict", "it gave {saving:?}");
+    let saving = b.save(&key, &repeat, Precondition::Absent, Some(&other)).await?;
+    ensure!(
+        saving == SaveOutcome::Conflict,
+        "a new receipt does not overrule a conflict",
+        "it gave {saving:?}"
+    );
     ensure!(!a.load(&key, Some(&other)).await?.receipt, "a conflict leaves no receipt", "it was there");
     saved(
-        a.save(&key, &repeat, Expect::Version(present.version), Some(&other)).await?,
+        a.save(&key, &repeat, Precondition::Version(present.version), Some(&other)).await?,
         "after a conflict the same receipt can be saved",
     )?;
     the_same_receipt_races(a, b).await
@@ -62,18 +71,18 @@ pub async fn a_receipt_is_saved_without_a_change(
     const PROMISE: &str = "a save that keeps version and data saves its receipt";
     let key = new_key()?;
     let (present, receipt, late) = (first(a, &key, None).await?, new_receipt(&key), new_receipt(&key));
-    let same = Expect::Version(present.version);
+    let same = Precondition::Version(present.version);
     saved(b.save(&key, &present, same, Some(&receipt)).await?, PROMISE)?;
     let found = a.load(&key, Some(&receipt)).await?;
     let unchanged = Loaded { record: Some(present.clone()), receipt: true };
     ensure!(found == unchanged, PROMISE, "there was {found:?}");
     let saving = a.save(&key, &present, same, Some(&receipt)).await?;
-    ensure!(saving == Saving::Duplicate, PROMISE, "its repeat gave {saving:?}");
+    ensure!(saving == SaveOutcome::Duplicate, PROMISE, "its repeat gave {saving:?}");
 
     let next = record(present.version.next(), "{}");
     saved(a.save(&key, &next, same, None).await?, "it leaves the version to the next change")?;
     let saving = b.save(&key, &present, same, Some(&late)).await?;
-    ensure!(saving == Saving::Conflict, PROMISE, "at a version that is gone, it gave {saving:?}");
+    ensure!(saving == SaveOutcome::Conflict, PROMISE, "at a version that is gone, it gave {saving:?}");
     ensure!(!a.load(&key, Some(&late)).await?.receipt, PROMISE, "a conflict left a receipt");
     Ok(())
 }
@@ -92,9 +101,9 @@ async fn the_same_receipt_races(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Resul
                 let Some(present) = present else { return Err(Failure::new(PROMISE, "the record vanished")) };
                 let next = record(present.version.next(), "{}");
                 let saving =
-                    store.save(&key, &next, Expect::Version(present.version), Some(&receipt)).await?;
-                if saving != Saving::Conflict {
-                    return Ok(saving == Saving::Saved);
+                    store.save(&key, &next, Precondition::Version(present.version), Some(&receipt)).await?;
+                if saving != SaveOutcome::Conflict {
+                    return Ok(saving == SaveOutcome::Saved);
                 }
             }
         })
@@ -127,8 +136,9 @@ pub async fn record_and_receipt_are_one(a: &Arc<dyn Store>, b: &Arc<dyn Store>) 
         spawn(async move {
             let mut before = start;
             for (version, receipt) in steps {
-                let saving =
-                    store.save(&key, &record(version, "{}"), Expect::Version(before), Some(&receipt)).await?;
+                let saving = store
+                    .save(&key, &record(version, "{}"), Precondition::Version(before), Some(&receipt))
+                    .await?;
                 saved(saving, "a lone writer succeeds")?;
                 before = version;
             }
@@ -168,7 +178,7 @@ pub async fn a_receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store
         let ttl = expires.then_some(Duration::from_millis(50));
         let present = Record { ttl, ..record(Version::start(), "{}") };
         saved(
-            a.save(&key, &present, Expect::Absent, Some(&receipt)).await?,
+            a.save(&key, &present, Precondition::Absent, Some(&receipt)).await?,
             "a new receipt is no duplicate",
         )?;
         if expires {
@@ -183,8 +193,9 @@ pub async fn a_receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store
         let promise = if expires { "a receipt outlives expiry" } else { "a receipt outlives deletion" };
         let found = b.load(&key, Some(&receipt)).await?;
         ensure!(found == Loaded { record: None, receipt: true }, promise, "there was {found:?}");
-        let saving = b.save(&key, &record(Version::start(), "{}"), Expect::Absent, Some(&receipt)).await?;
-        ensure!(saving == Saving::Duplicate, promise, "the repeat gave {saving:?}");
+        let saving =
+            b.save(&key, &record(Version::start(), "{}"), Precondition::Absent, Some(&receipt)).await?;
+        ensure!(saving == SaveOutcome::Duplicate, promise, "the repeat gave {saving:?}");
         ensure!(a.load(&key, None).await?.record.is_none(), promise, "the repeat brought the record back");
     }
     Ok(())
@@ -208,7 +219,7 @@ pub async fn a_dropped_save_is_whole_or_nothing(
         let receipt = new_receipt(&key);
         let next = record(version, format!(r#"{{"polls":{polls},"pad":"{}"}}"#, "x".repeat(polls * 500)));
         tried.push((next.clone(), Some(receipt)));
-        let save = a.save(&key, &next, Expect::Version(present.version), Some(&receipt));
+        let save = a.save(&key, &next, Precondition::Version(present.version), Some(&receipt));
         let _ = timeout(PATIENCE, poll_times(save, polls)).await;
         look(b, &key, &tried, PROMISE).await?;
     }

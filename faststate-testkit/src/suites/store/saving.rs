@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use faststate_core::{
     Store, Version,
-    store::{Expect, Loaded, MAX_RECORD_BYTES, Record, Saving, StoreError},
+    store::{Loaded, MAX_RECORD_BYTES, Precondition, Record, SaveOutcome, StoreError},
 };
 use futures::future::try_join_all;
 use tokio::{spawn, sync::Barrier};
@@ -27,7 +27,7 @@ pub async fn what_is_saved_is_loaded(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
     ensure!(nothing == Loaded { record: None, receipt: false }, PROMISE, "a new key had {nothing:?}");
 
     let text = json_of(MAX_RECORD_BYTES);
-    let mut expect = Expect::Absent;
+    let mut expect = Precondition::Absent;
     for data in ["{}", r#"{ "b" : 1.0, "a": "\u0000 \\ \r é 🦀 \u2028", "a_": 18446744073709551615 }"#, &text]
     {
         for version in [
@@ -46,7 +46,7 @@ pub async fn what_is_saved_is_loaded(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
                 data.len(),
                 found.map(|record| (record.schema, record.version, record.ttl, record.data.len()))
             );
-            expect = Expect::Version(version);
+            expect = Precondition::Version(version);
         }
     }
     Ok(())
@@ -66,9 +66,10 @@ pub async fn a_record_that_is_too_large_is_refused(
     let large = record(Version::start(), json_of(MAX_RECORD_BYTES + 1));
     for present in [None, Some(record(Version::start(), "{}"))] {
         if let Some(present) = &present {
-            saved(a.save(&key, present, Expect::Absent, None).await?, PROMISE)?;
+            saved(a.save(&key, present, Precondition::Absent, None).await?, PROMISE)?;
         }
-        let expect = present.as_ref().map_or(Expect::Absent, |present| Expect::Version(present.version));
+        let expect =
+            present.as_ref().map_or(Precondition::Absent, |present| Precondition::Version(present.version));
         let saving = a.save(&key, &large, expect, Some(&receipt)).await;
         ensure!(matches!(saving, Err(StoreError::Refused(_))), PROMISE, "the answer was {saving:?}");
         let found = b.load(&key, Some(&receipt)).await?;
@@ -94,31 +95,34 @@ pub async fn a_save_takes_what_it_expects(a: &Arc<dyn Store>, b: &Arc<dyn Store>
     let key = new_key()?;
     let version = Version { epoch: 7, seq: 8, nonce: 9 };
     let other = record(Version::start(), r#"{"other":true}"#);
-    let saving = a.save(&key, &other, Expect::Version(version), None).await?;
-    ensure!(saving == Saving::Conflict, PROMISE, "a version where no record was gave {saving:?}");
+    let saving = a.save(&key, &other, Precondition::Version(version), None).await?;
+    ensure!(saving == SaveOutcome::Conflict, PROMISE, "a version where no record was gave {saving:?}");
     ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "there was a record afterwards");
 
     let present = record(version, r#"{"present":true}"#);
-    saved(a.save(&key, &present, Expect::Absent, None).await?, "a save that expects no record finds none")?;
+    saved(
+        a.save(&key, &present, Precondition::Absent, None).await?,
+        "a save that expects no record finds none",
+    )?;
     for expect in [
-        Expect::Absent,
-        Expect::Version(Version { epoch: 6, ..version }),
-        Expect::Version(Version { seq: 7, ..version }),
-        Expect::Version(Version { seq: 9, ..version }),
-        Expect::Version(Version { nonce: 8, ..version }),
-        Expect::Version(other.version),
+        Precondition::Absent,
+        Precondition::Version(Version { epoch: 6, ..version }),
+        Precondition::Version(Version { seq: 7, ..version }),
+        Precondition::Version(Version { seq: 9, ..version }),
+        Precondition::Version(Version { nonce: 8, ..version }),
+        Precondition::Version(other.version),
     ] {
         let saving = b.save(&key, &other, expect, None).await?;
-        ensure!(saving == Saving::Conflict, PROMISE, "{expect:?} at {version} gave {saving:?}");
+        ensure!(saving == SaveOutcome::Conflict, PROMISE, "{expect:?} at {version} gave {saving:?}");
         let found = a.load(&key, None).await?.record;
         ensure!(found.as_ref() == Some(&present), PROMISE, "after {expect:?} there was {found:?}");
     }
     saved(
-        b.save(&key, &other, Expect::Version(version), None).await?,
+        b.save(&key, &other, Precondition::Version(version), None).await?,
         "a save that expects the stored version succeeds",
     )?;
-    let saving = a.save(&key, &present, Expect::Version(version), None).await?;
-    ensure!(saving == Saving::Conflict, PROMISE, "the version before the present one gave {saving:?}");
+    let saving = a.save(&key, &present, Precondition::Version(version), None).await?;
+    ensure!(saving == SaveOutcome::Conflict, PROMISE, "the version before the present one gave {saving:?}");
     Ok(())
 }
 
@@ -144,9 +148,16 @@ pub async fn a_delete_takes_the_version_it_names(
     ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "the record was still there");
     ensure!(!a.delete(&key, version).await?, PROMISE, "it deleted twice");
     let late = record(version.next(), "{}");
-    let saving = a.save(&key, &late, Expect::Version(version), None).await?;
-    ensure!(saving == Saving::Conflict, PROMISE, "a save that expected the deleted version gave {saving:?}");
-    saved(a.save(&key, &late, Expect::Absent, None).await?, "a deleted record makes room for a new one")?;
+    let saving = a.save(&key, &late, Precondition::Version(version), None).await?;
+    ensure!(
+        saving == SaveOutcome::Conflict,
+        PROMISE,
+        "a save that expected the deleted version gave {saving:?}"
+    );
+    saved(
+        a.save(&key, &late, Precondition::Absent, None).await?,
+        "a deleted record makes room for a new one",
+    )?;
     let found = b.load(&key, None).await?.record;
     ensure!(found == Some(late), "a new record has its own version (law 10)", "there was {found:?}");
     Ok(())
@@ -160,14 +171,14 @@ pub async fn a_delete_takes_the_version_it_names(
 pub async fn of_many_saves_one_succeeds(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "of many concurrent saves that expect the same, exactly one succeeds";
     let key = new_key()?;
-    let mut expect = Expect::Absent;
+    let mut expect = Precondition::Absent;
     for round in 0..4 {
         let start = Arc::new(Barrier::new(RACERS));
         let racers = (0..RACERS).map(|racer| {
             let (store, key, start) =
                 (Arc::clone(if racer % 2 == 0 { a } else { b }), key.clone(), Arc::clone(&start));
             // A receipt now and then: both ways of saving obey.
-            let receipt = (racer % 4 < 2).then(faststate_core::store::Receipt::minted);
+            let receipt = (racer % 4 < 2).then(faststate_core::store::Receipt::internal);
             let record = record(Version::start(), format!(r#"{{"racer":{racer}}}"#));
             spawn(async move {
                 start.wait().await;
@@ -178,9 +189,9 @@ pub async fn of_many_saves_one_succeeds(a: &Arc<dyn Store>, b: &Arc<dyn Store>) 
         let mut winners = Vec::new();
         for outcome in try_join_all(racers).await? {
             match outcome? {
-                (Saving::Saved, record) => winners.push(record),
-                (Saving::Conflict, _) => {}
-                (Saving::Duplicate, _) => ensure!(false, PROMISE, "a new receipt was a duplicate"),
+                (SaveOutcome::Saved, record) => winners.push(record),
+                (SaveOutcome::Conflict, _) => {}
+                (SaveOutcome::Duplicate, _) => ensure!(false, PROMISE, "a new receipt was a duplicate"),
             }
         }
         let [winner] = &*winners else {
@@ -188,14 +199,14 @@ pub async fn of_many_saves_one_succeeds(a: &Arc<dyn Store>, b: &Arc<dyn Store>) 
         };
         let found = b.load(&key, None).await?.record;
         ensure!(found.as_ref() == Some(winner), PROMISE, "another record than the winner's was loaded");
-        expect = Expect::Version(winner.version);
+        expect = Precondition::Version(winner.version);
     }
-    let Expect::Version(version) = expect else { return Ok(()) };
+    let Precondition::Version(version) = expect else { return Ok(()) };
     let late = record(version.next(), "{}");
     let (deleted, saving) =
         futures::future::try_join(a.delete(&key, version), b.save(&key, &late, expect, None)).await?;
     ensure!(
-        deleted != (saving == Saving::Saved),
+        deleted != (saving == SaveOutcome::Saved),
         "of a delete and a save of the same version, exactly one succeeds",
         "deleted: {deleted}, saved: {saving:?}"
     );
@@ -233,13 +244,13 @@ pub async fn concurrent_increments_all_count(a: &Arc<dyn Store>, b: &Arc<dyn Sto
 async fn increment(store: &Arc<dyn Store>, key: &faststate_core::Key) -> Result<bool, Failure> {
     let found = store.load(key, None).await?.record;
     let (next, expect) = match found {
-        None => (record(Version::start(), "1"), Expect::Absent),
+        None => (record(Version::start(), "1"), Precondition::Absent),
         Some(found) => {
             let data = (count(&found.data) + 1).to_string();
-            (record(found.version.next(), data), Expect::Version(found.version))
+            (record(found.version.next(), data), Precondition::Version(found.version))
         }
     };
-    Ok(store.save(key, &next, expect, None).await? == Saving::Saved)
+    Ok(store.save(key, &next, expect, None).await? == SaveOutcome::Saved)
 }
 
 fn count(data: &Bytes) -> u64 {

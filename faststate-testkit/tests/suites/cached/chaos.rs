@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use faststate_core::{
     Key, MemoryStore, Store, Version,
-    store::{Cached, Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Cached, Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -62,9 +62,9 @@ impl Store for Moody {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         self.slowly(key, self.inner.save(key, record, expect, receipt)).await
     }
 
@@ -130,7 +130,7 @@ async fn write(store: &dyn Store, acknowledged: &AtomicU64, mut dice: StdRng) ->
     for _ in 0..40 {
         sleep(Duration::from_millis(dice.random_range(0..6))).await;
         // The truth, as the engine asks for it: with a receipt.
-        let receipt = Receipt::minted();
+        let receipt = Receipt::internal();
         let loaded = store.load(&key(), Some(&receipt)).await.map_err(|error| error.to_string())?;
         let present = loaded.record.map(|record| record.version);
         if present.is_some() && dice.random_range(0..10) == 0 {
@@ -138,12 +138,12 @@ async fn write(store: &dyn Store, acknowledged: &AtomicU64, mut dice: StdRng) ->
             continue;
         }
         let next = Version { seq: present.map_or(1, |version| version.seq + 1), ..Version::start() };
-        let expect = present.map_or(Expect::Absent, Expect::Version);
+        let expect = present.map_or(Precondition::Absent, Precondition::Version);
         let (key, record) = (key(), record(next));
         let save = store.save(&key, &record, expect, Some(&receipt));
         // Now and then nobody waits for the answer.
         let patience = if dice.random_range(0..10) == 0 { dice.random_range(0..12) } else { 60_000 };
-        if matches!(timeout(Duration::from_millis(patience), save).await, Ok(Ok(Saving::Saved))) {
+        if matches!(timeout(Duration::from_millis(patience), save).await, Ok(Ok(SaveOutcome::Saved))) {
             acknowledged.fetch_max(next.seq, Ordering::SeqCst);
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use faststate_core::{
     Key, Store, Version,
-    store::{Expect, Loaded, Receipt, Record, Saving, StoreError},
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::suites;
 
@@ -55,8 +55,8 @@ impl Naive {
         }
         loop {
             let found = self.fast.load(key, None).await?.record;
-            let expect = found.map_or(Expect::Absent, |found| Expect::Version(found.version));
-            if self.fast.save(key, &record, expect, None).await? == Saving::Saved {
+            let expect = found.map_or(Precondition::Absent, |found| Precondition::Version(found.version));
+            if self.fast.save(key, &record, expect, None).await? == SaveOutcome::Saved {
                 return Ok(());
             }
         }
@@ -91,23 +91,23 @@ impl Store for Naive {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         match self.flaw {
             Flaw::SavesFastFirst => self.put(key, record).await?,
             Flaw::SavesDurableFirst => {}
             Flaw::JudgesVersionsFast => {
                 if let Some(found) = self.fast.load(key, None).await?.record
-                    && expect != Expect::Version(found.version)
+                    && expect != Precondition::Version(found.version)
                 {
-                    return Ok(Saving::Conflict);
+                    return Ok(SaveOutcome::Conflict);
                 }
             }
             _ => self.forget(key).await?,
         }
         let saving = self.durable.save(key, record, expect, receipt).await?;
-        if saving == Saving::Saved {
+        if saving == SaveOutcome::Saved {
             self.put(key, record).await?;
         }
         Ok(saving)

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use faststate_core::{Revocation, SessionId, Viewer, internal::Count, registry::Gatekeeper};
+use faststate_core::{Revocation, SessionId, Viewer, internal::Count, registry::StreamRevoker};
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -182,12 +182,12 @@ impl Streams {
     }
 }
 
-impl Gatekeeper for Streams {
-    fn revoked(&self, revocation: &Revocation) {
+impl StreamRevoker for Streams {
+    fn revoke(&self, revocation: &Revocation) {
         self.close(|viewer| revocation.concerns(viewer));
     }
 
-    fn doubt(&self) {
+    fn recheck_soon(&self) {
         self.closings.fetch_add(1, Ordering::SeqCst);
         for stream in self.all() {
             stream.doubtful.store(true, Ordering::Release);

@@ -14,7 +14,7 @@ pub struct Difference<'a> {
 }
 
 /// Every place at which they differ.
-pub fn differences<'a>(before: &'a Value, after: &'a Value) -> Vec<Difference<'a>> {
+pub fn json_diff<'a>(before: &'a Value, after: &'a Value) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
     compare(&mut found, String::new(), Some(before), Some(after));
     found

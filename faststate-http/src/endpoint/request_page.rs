@@ -13,7 +13,7 @@ use super::{Endpoint, Page};
 ///
 /// Cheap to clone; clones are the same visit.
 #[derive(Clone)]
-pub struct Visit {
+pub struct RequestPage {
     inner: Arc<Inner>,
 }
 
@@ -22,7 +22,7 @@ struct Inner {
     page: OnceCell<Page>,
 }
 
-impl Visit {
+impl RequestPage {
     /// A request that has just arrived.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
@@ -46,7 +46,7 @@ impl Visit {
     }
 }
 
-impl fmt::Debug for Visit {
+impl fmt::Debug for RequestPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Visit").field("page", &self.inner.page.get()).finish_non_exhaustive()
     }
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_who_handles_a_request_shares_its_page() {
-        let visit = Visit::new(Endpoint::new(StateRegistry::builder().build().unwrap()));
+        let visit = RequestPage::new(Endpoint::new(StateRegistry::builder().build().unwrap()));
         let mut headers = HeaderMap::new();
         visit.mark(&mut headers);
         assert!(headers.is_empty(), "nobody has asked for a page");

@@ -14,7 +14,7 @@ use super::{
 
 /// Who a request comes from: the session of its cookie, or a new one, and what the identity closure told.
 #[derive(Clone, Debug)]
-pub struct Visitor {
+pub struct RequestIdentity {
     viewer: Viewer,
     session: SessionId,
     cookie: Option<HeaderValue>,
@@ -28,7 +28,7 @@ pub struct Visitor {
     _place: Option<Arc<NewSession>>,
 }
 
-impl Visitor {
+impl RequestIdentity {
     pub(super) async fn of(
         endpoint: &Endpoint,
         parts: &Parts,

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::store::{Saving, StoreError};
+use crate::store::{SaveOutcome, StoreError};
 
 /// How long a store counts as full without another save: a store that is repaired has to become healthy without
 /// traffic, as a load balancer may send none before.
@@ -28,9 +28,9 @@ struct NoRoom;
 
 impl Room {
     /// Notes what became of a save.
-    pub(super) fn note(&self, saved: &Result<Saving, StoreError>) {
+    pub(super) fn note(&self, saved: &Result<SaveOutcome, StoreError>) {
         match saved {
-            Ok(Saving::Saved) if self.is_full.load(Ordering::Relaxed) => self.set(None),
+            Ok(SaveOutcome::Saved) if self.is_full.load(Ordering::Relaxed) => self.set(None),
             Err(StoreError::Full(_)) => self.set(Some(Instant::now())),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use serde::de::{self, DeserializeSeed, EnumAccess, IntoDeserializer, SeqAccess, VariantAccess, Visitor};
 use serde_json::Value;
 
-use super::lenient::{Entries, Fault, Run};
+use super::decode_event::{Entries, Fault, Run};
 
 /// Up to here every integer is a float of its own.
 const EXACT: f64 = 9_007_199_254_740_992.0;

@@ -13,14 +13,14 @@ use http::{Response, StatusCode, request::Parts};
 use serde_json::Value;
 
 use super::{
-    Endpoint, Problem, Visitor,
-    follow::{Following, GONE, Recheck, Topic, cursor_path, gone, stale},
+    Endpoint, Problem, RequestIdentity,
+    connections::Full,
     guard,
     head_copy::{HEAD_BYTES, HeadCopy},
     limits::limit,
     nest,
     reply::{self, EVENT_STREAM, ReplyBody},
-    streams::Full,
+    stream_body::{Following, GONE, Recheck, Topic, cursor_path, gone, stale},
 };
 
 /// The signal that says that the whole stream was refused, so that the page does not ask again.
@@ -99,7 +99,7 @@ async fn follow(
     }
     let closings = streams.closings();
     let address = endpoint.address(&parts.headers, peer);
-    let visitor = match Visitor::of(endpoint, &parts, endpoint.carried(&parts), address).await {
+    let visitor = match RequestIdentity::of(endpoint, &parts, endpoint.carried(&parts), address).await {
         Ok(visitor) => visitor,
         Err(error) => return reply::status(&Problem::of(&error)),
     };

@@ -8,13 +8,13 @@ use crate::{Error, Handle, Key, ReactiveState, Snapshot, Viewer};
 /// What an event's `prepare` can look at: who asks, about which instance, other states, and the
 /// application's resources.
 #[derive(Debug)]
-pub struct Scene {
+pub struct PrepareContext {
     pub(crate) key: Key,
     pub(crate) viewer: Viewer,
     pub(crate) environment: Arc<Environment>,
 }
 
-impl Scene {
+impl PrepareContext {
     /// The instance that the event is about.
     #[must_use]
     pub const fn key(&self) -> &Key {

@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{Decoded, InputError, convert::Lenient};
+use super::{Decoded, InputError, coerce::Lenient};
 
 /// How often an event is read again without the fields that turned out to be blank. Once is enough unless a
 /// `Deserialize` stops at a blank one.

@@ -19,7 +19,7 @@ const WORDS_OF_KEY: u8 = 4;
 
 /// What one node sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Letter {
+pub(super) enum Envelope {
     /// To itself, to see whether anything arrives: which of its probes it is.
     Probe(u32),
     Change(Change),
@@ -28,9 +28,9 @@ pub(super) enum Letter {
 
 /// Not a letter, or one of another format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Illegible;
+pub(super) struct DecodeError;
 
-impl Letter {
+impl Envelope {
     /// The bytes of a change. Its data is left out where they would be more than `longest`.
     pub(super) fn change(node: u64, change: &Change, longest: usize) -> Bytes {
         let head = 2 + 8 + 2 + change.key.as_str().len() + 4 + 20 + 20;
@@ -61,14 +61,14 @@ impl Letter {
     }
 
     /// Who sent it, and what.
-    pub(super) fn read(mut bytes: Bytes) -> Result<(u64, Self), Illegible> {
+    pub(super) fn read(mut bytes: Bytes) -> Result<(u64, Self), DecodeError> {
         if bytes.try_get_u8() != Ok(FORMAT) {
-            return Err(Illegible);
+            return Err(DecodeError);
         }
-        let kind = bytes.try_get_u8().map_err(|_| Illegible)?;
-        let node = bytes.try_get_u64().map_err(|_| Illegible)?;
+        let kind = bytes.try_get_u8().map_err(|_| DecodeError)?;
+        let node = bytes.try_get_u64().map_err(|_| DecodeError)?;
         let letter = match kind {
-            PROBE => Self::Probe(bytes.try_get_u32().map_err(|_| Illegible)?),
+            PROBE => Self::Probe(bytes.try_get_u32().map_err(|_| DecodeError)?),
             WORDS => Self::Words(None, bytes),
             WORDS_OF_KEY => {
                 let key = get_key(&mut bytes)?;
@@ -76,12 +76,12 @@ impl Letter {
             }
             CHANGE | CHANGE_WITH_DATA => {
                 let key = get_key(&mut bytes)?;
-                let schema = bytes.try_get_u32().map_err(|_| Illegible)?;
+                let schema = bytes.try_get_u32().map_err(|_| DecodeError)?;
                 let (from, to) = (get_version(&mut bytes)?, get_version(&mut bytes)?);
                 let data = (kind == CHANGE_WITH_DATA).then_some(bytes);
                 Self::Change(Change { key, from, to, schema, data })
             }
-            _ => return Err(Illegible),
+            _ => return Err(DecodeError),
         };
         Ok((node, letter))
     }
@@ -99,13 +99,13 @@ fn put_key(bytes: &mut BytesMut, key: &Key) {
     bytes.extend_from_slice(key.as_str().as_bytes());
 }
 
-fn get_key(bytes: &mut Bytes) -> Result<Key, Illegible> {
-    let length = usize::from(bytes.try_get_u16().map_err(|_| Illegible)?);
+fn get_key(bytes: &mut Bytes) -> Result<Key, DecodeError> {
+    let length = usize::from(bytes.try_get_u16().map_err(|_| DecodeError)?);
     if bytes.len() < length {
-        return Err(Illegible);
+        return Err(DecodeError);
     }
     let text = bytes.split_to(length);
-    std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or(Illegible)
+    std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or(DecodeError)
 }
 
 fn put_version(bytes: &mut BytesMut, version: Version) {
@@ -114,10 +114,10 @@ fn put_version(bytes: &mut BytesMut, version: Version) {
     bytes.put_u32(version.nonce);
 }
 
-fn get_version(bytes: &mut Bytes) -> Result<Version, Illegible> {
-    let mut number = || bytes.try_get_u64().map_err(|_| Illegible);
+fn get_version(bytes: &mut Bytes) -> Result<Version, DecodeError> {
+    let mut number = || bytes.try_get_u64().map_err(|_| DecodeError);
     let (epoch, seq) = (number()?, number()?);
-    let nonce = bytes.try_get_u32().map_err(|_| Illegible)?;
+    let nonce = bytes.try_get_u32().map_err(|_| DecodeError)?;
     Ok(Version { epoch, seq, nonce })
 }
 
@@ -137,24 +137,27 @@ mod tests {
     fn a_letter_is_read_as_it_was_written() {
         for data in [None, Some(""), Some("{\"a\":\"\\u0000\"}")] {
             let change = change(data);
-            let bytes = Letter::change(7, &change, usize::MAX);
-            assert_eq!(Letter::read(bytes), Ok((7, Letter::Change(change.clone()))));
-            let words = Letter::words(8, Some(&change.key), b"\0\xff");
-            let read = Letter::Words(Some(change.key), Bytes::from_static(b"\0\xff"));
-            assert_eq!(Letter::read(words), Ok((8, read)));
+            let bytes = Envelope::change(7, &change, usize::MAX);
+            assert_eq!(Envelope::read(bytes), Ok((7, Envelope::Change(change.clone()))));
+            let words = Envelope::words(8, Some(&change.key), b"\0\xff");
+            let read = Envelope::Words(Some(change.key), Bytes::from_static(b"\0\xff"));
+            assert_eq!(Envelope::read(words), Ok((8, read)));
         }
-        assert_eq!(Letter::read(Letter::words(9, None, b"")), Ok((9, Letter::Words(None, Bytes::new()))));
-        assert_eq!(Letter::read(Letter::probe(1, 2)), Ok((1, Letter::Probe(2))));
+        assert_eq!(
+            Envelope::read(Envelope::words(9, None, b"")),
+            Ok((9, Envelope::Words(None, Bytes::new())))
+        );
+        assert_eq!(Envelope::read(Envelope::probe(1, 2)), Ok((1, Envelope::Probe(2))));
     }
 
     #[test]
     fn law_06_what_is_too_long_goes_without_its_data_and_the_longest_key_fits() {
         let change = change(Some("{}"));
-        let whole = Letter::change(7, &change, usize::MAX);
-        assert_eq!(Letter::change(7, &change, whole.len()), whole);
-        let short = Letter::change(7, &change, whole.len() - 1);
-        let words = Letter::words(7, Some(&change.key), &[0; LONGEST_WORDS]);
-        assert_eq!(Letter::read(short.clone()), Ok((7, Letter::Change(Change { data: None, ..change }))));
+        let whole = Envelope::change(7, &change, usize::MAX);
+        assert_eq!(Envelope::change(7, &change, whole.len()), whole);
+        let short = Envelope::change(7, &change, whole.len() - 1);
+        let words = Envelope::words(7, Some(&change.key), &[0; LONGEST_WORDS]);
+        assert_eq!(Envelope::read(short.clone()), Ok((7, Envelope::Change(Change { data: None, ..change }))));
         // PostgreSQL takes 7,999 bytes of text: three for four in base64.
         assert!(short.len() < 7_999 / 4 * 3, "{}", short.len());
         assert!(words.len() < 7_999 / 4 * 3, "{}", words.len());
@@ -162,14 +165,14 @@ mod tests {
 
     #[test]
     fn whatever_else_arrives_is_illegible() {
-        let bytes = Letter::change(7, &change(None), usize::MAX);
+        let bytes = Envelope::change(7, &change(None), usize::MAX);
         for length in 0..bytes.len() {
-            assert_eq!(Letter::read(bytes.slice(..length)), Err(Illegible), "{length} bytes");
+            assert_eq!(Envelope::read(bytes.slice(..length)), Err(DecodeError), "{length} bytes");
         }
         for at in [0, 1] {
             let mut other = bytes.to_vec();
             other[at] = 77;
-            assert_eq!(Letter::read(other.into()), Err(Illegible));
+            assert_eq!(Envelope::read(other.into()), Err(DecodeError));
         }
     }
 }

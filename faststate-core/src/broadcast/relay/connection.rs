@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Channel, Ear, Inbox, Line, Outlet, Shared, Transport, letter::Letter, transport::News};
+use super::{Batcher, Channel, Ear, Inbox, Line, Shared, Transport, envelope::Envelope, transport::News};
 use crate::BoxError;
 
 /// How long a call of the transport may take.
@@ -29,7 +29,7 @@ const TOGETHER: usize = 256;
 
 /// A line that is up.
 pub(super) struct Connected {
-    outlet: Arc<Outlet>,
+    outlet: Arc<Batcher>,
     probes: Vec<u32>,
     news: Arc<News>,
 }
@@ -47,7 +47,7 @@ impl Shared {
         loop {
             let missing = self.interests.missing();
             if missing.is_empty() {
-                let outlet = Outlet::new(line);
+                let outlet = Batcher::new(line);
                 *self.outlet.lock() = Some(Arc::clone(&outlet));
                 return Ok(Connected { outlet, probes, news });
             }
@@ -121,7 +121,7 @@ async fn probe(
     probes: &[u32],
     news: &News,
 ) -> Result<Infallible, BoxError> {
-    let letter = |probe: &u32| (Channel::Node(shared.node, *probe), Letter::probe(shared.node, *probe));
+    let letter = |probe: &u32| (Channel::Node(shared.node, *probe), Envelope::probe(shared.node, *probe));
     let letters: Vec<_> = probes.iter().map(letter).collect();
     *news.probed.lock() = probes.iter().map(|probe| (*probe, Instant::now())).collect();
     loop {

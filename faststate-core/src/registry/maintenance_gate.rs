@@ -12,12 +12,14 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Call, Error, Gatekeeper, Job, Outcome, Part, Reading, Registry, Route, TopicName, Visible};
+use super::{
+    Call, Error, Job, Outcome, Part, Registry, Rendered, Route, StateSnapshot, StreamRevoker, TopicName,
+};
 use crate::{Handle, Health, Key, ReactiveState, Rejection, Revocation, Version, Viewer, topics::Follower};
 
 /// A registry in front of another one that can be told to accept no event from outside: for
 /// maintenance. Pages, streams and the application's own jobs go on.
-pub struct ReadOnly {
+pub struct MaintenanceGate {
     registry: Arc<dyn Registry>,
     closed: AtomicBool,
     rule: Option<Box<dyn Rule>>,
@@ -43,7 +45,7 @@ impl<S: ReactiveState, F: Fn(&S, &Call) -> bool + Send + Sync> Rule for ByState<
     }
 }
 
-impl ReadOnly {
+impl MaintenanceGate {
     /// In front of `registry`, open; `message` is what a refused caller is told.
     #[must_use]
     pub fn new(registry: Arc<dyn Registry>, message: impl Into<Cow<'static, str>>) -> Self {
@@ -54,7 +56,7 @@ impl ReadOnly {
     /// application's settings, say. So it holds on every node and over restarts. Let through whoever can
     /// turn it back.
     #[must_use]
-    pub fn by<S: ReactiveState>(
+    pub fn when<S: ReactiveState>(
         mut self,
         state: Handle<S>,
         refuses: impl Fn(&S, &Call) -> bool + Send + Sync + 'static,
@@ -64,18 +66,18 @@ impl ReadOnly {
     }
 
     /// Refuses events from now on.
-    pub fn close(&self) {
+    pub fn enable(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
     /// Accepts events again.
-    pub fn open(&self) {
+    pub fn disable(&self) {
         self.closed.store(false, Ordering::Release);
     }
 }
 
 #[async_trait]
-impl Registry for ReadOnly {
+impl Registry for MaintenanceGate {
     fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
         self.registry.key(state, viewer, id)
     }
@@ -103,7 +105,7 @@ impl Registry for ReadOnly {
         self.registry.run(key, job).await
     }
 
-    async fn read(&self, key: &Key) -> Result<Reading, Error> {
+    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
         self.registry.read(key).await
     }
 
@@ -115,7 +117,7 @@ impl Registry for ReadOnly {
         self.registry.allows(key, viewer)
     }
 
-    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Visible, Error> {
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
         self.registry.visible(topic, viewer).await
     }
 
@@ -141,8 +143,8 @@ impl Registry for ReadOnly {
         self.registry.revoke(revocation).await
     }
 
-    fn guard(&self, gatekeeper: Weak<dyn Gatekeeper>) {
-        self.registry.guard(gatekeeper);
+    fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>) {
+        self.registry.register_revoker(revoker);
     }
 
     fn new_sessions(&self) -> Option<Arc<super::NewSessions>> {
@@ -158,7 +160,7 @@ impl Registry for ReadOnly {
     }
 
     #[cfg(feature = "inspector")]
-    fn watch(&self, watcher: Weak<dyn super::Watcher>) {
+    fn watch(&self, watcher: Weak<dyn super::EventObserver>) {
         self.registry.watch(watcher);
     }
 
@@ -176,8 +178,8 @@ impl Registry for ReadOnly {
     }
 }
 
-impl fmt::Debug for ReadOnly {
+impl fmt::Debug for MaintenanceGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadOnly").field("closed", &self.closed).finish_non_exhaustive()
+        f.debug_struct("MaintenanceGate").field("closed", &self.closed).finish_non_exhaustive()
     }
 }

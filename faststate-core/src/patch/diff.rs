@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Image, image::Field};
+use super::{EncodedFields, encoded_fields::Field};
 
 /// What an absent field goes out as.
 const ABSENT: &[u8] = b"\"\"";
@@ -15,12 +15,12 @@ const SCANS: usize = 4;
 pub(crate) struct Change<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) value: &'a [u8],
-    pub(crate) remains: Remains,
+    pub(crate) remains: Residue,
 }
 
 /// What a browser keeps of a field's old value when it merges the new one, by how bad that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Remains {
+pub(crate) enum Residue {
     /// Nothing; and whatever had keys still has them, or more.
     Nothing,
     /// Nothing, but a list or an object became something else. Whoever misses that, and merges what comes
@@ -32,18 +32,18 @@ pub(crate) enum Remains {
 
 impl<'a> Change<'a> {
     /// A field that is gone.
-    pub(crate) const fn absent(name: &'a [u8], remains: Remains) -> Self {
+    pub(crate) const fn absent(name: &'a [u8], remains: Residue) -> Self {
         Self { name, value: ABSENT, remains }
     }
 
     /// Whether the field must be `""` in an event of its own first.
     pub(crate) fn is_cleared(&self) -> bool {
-        self.remains == Remains::Something
+        self.remains == Residue::Something
     }
 }
 
 /// The fields of `after` that `before` has not, and as `""` those that only `before` has.
-pub(crate) fn difference<'a>(before: &'a Image, after: &'a Image) -> Vec<Change<'a>> {
+pub(crate) fn diff<'a>(before: &'a EncodedFields, after: &'a EncodedFields) -> Vec<Change<'a>> {
     if before.json() == after.json() {
         return Vec::new();
     }
@@ -53,7 +53,7 @@ pub(crate) fn difference<'a>(before: &'a Image, after: &'a Image) -> Vec<Change<
         match search.find(field.name) {
             Some(old) if old.value == field.value => {}
             old => {
-                let remains = old.map_or(Remains::Nothing, |old| remains(old.value, field.value));
+                let remains = old.map_or(Residue::Nothing, |old| remains(old.value, field.value));
                 changes.push(Change { name: field.name, value: field.value, remains });
             }
         }
@@ -68,7 +68,7 @@ pub(crate) fn difference<'a>(before: &'a Image, after: &'a Image) -> Vec<Change<
 
 /// Finds fields by name: at once if they are requested in the image's own order, else through an index.
 struct Search<'a> {
-    image: &'a Image,
+    image: &'a EncodedFields,
     next: usize,
     found: usize,
     /// How many names were not next in the order.
@@ -77,7 +77,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    const fn new(image: &'a Image) -> Self {
+    const fn new(image: &'a EncodedFields) -> Self {
         Self { image, next: 0, found: 0, out_of_order: 0, by_name: None }
     }
 
@@ -109,28 +109,28 @@ impl<'a> Search<'a> {
 
 /// What a browser that merges `after` into `before` keeps of `before`: a key that is gone, at any depth, or an
 /// array that becomes an object (Datastar writes the keys into the array).
-fn remains(before: &[u8], after: &[u8]) -> Remains {
+fn remains(before: &[u8], after: &[u8]) -> Residue {
     match (before.first(), after.first()) {
-        (Some(b'['), Some(b'{')) => Remains::Something,
+        (Some(b'['), Some(b'{')) => Residue::Something,
         (Some(b'{'), Some(b'{')) if before != after => remains_of_entries(before, after),
-        (Some(b'['), Some(b'[')) | (Some(b'{'), Some(b'{')) => Remains::Nothing,
-        (Some(b'[' | b'{'), _) => Remains::Hidden,
-        _ => Remains::Nothing,
+        (Some(b'['), Some(b'[')) | (Some(b'{'), Some(b'{')) => Residue::Nothing,
+        (Some(b'[' | b'{'), _) => Residue::Hidden,
+        _ => Residue::Nothing,
     }
 }
 
-fn remains_of_entries(before: &[u8], after: &[u8]) -> Remains {
+fn remains_of_entries(before: &[u8], after: &[u8]) -> Residue {
     let mut ahead = Entries::of(after);
     let mut by_key = None;
-    let mut worst = Remains::Nothing;
+    let mut worst = Residue::Nothing;
     for (key, old) in Entries::of(before) {
         let new = if by_key.is_none() { ahead.find(|(candidate, _)| *candidate == key) } else { None };
         let new = new.map(|(_, new)| new).or_else(|| {
             // Gone, or the keys have no order: look it up among all.
             by_key.get_or_insert_with(|| Entries::of(after).collect::<HashMap<_, _>>()).get(key).copied()
         });
-        worst = worst.max(new.map_or(Remains::Something, |new| remains(old, new)));
-        if worst == Remains::Something {
+        worst = worst.max(new.map_or(Residue::Something, |new| remains(old, new)));
+        if worst == Residue::Something {
             break;
         }
     }

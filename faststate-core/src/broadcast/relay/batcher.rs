@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Channel, Line, line::in_time};
+use super::{Channel, Line, connection::in_time};
 use crate::BoxError;
 
 /// How many letters may wait; who has more waits with them.
@@ -27,7 +27,7 @@ const TOGETHER: usize = 256;
 ///
 /// Whoever finds nobody at it carries: its own letter, in its own task, and then what has come meanwhile. So a
 /// letter that is alone waits for no other task, and the busier the service is, the more share a call.
-pub(super) struct Outlet {
+pub(super) struct Batcher {
     pub(super) line: Box<dyn Line>,
     letters: Mutex<Letters>,
     room: Semaphore,
@@ -53,7 +53,7 @@ struct Outgoing {
 /// The line is gone, and the letter perhaps lost.
 pub(super) struct Gone;
 
-impl Outlet {
+impl Batcher {
     pub(super) fn new(line: Box<dyn Line>) -> Arc<Self> {
         Arc::new(Self {
             line,
@@ -78,7 +78,7 @@ impl Outlet {
             letters.waiting.push(Outgoing { letter: (channel, payload), sent });
             !std::mem::replace(&mut letters.carried, true)
         };
-        let mut courier = carries.then(|| Courier(Some(Box::pin(carry(Arc::clone(self))))));
+        let mut courier = carries.then(|| BatchDriver(Some(Box::pin(carry(Arc::clone(self))))));
         poll_fn(|cx| {
             if let Some(courier) = &mut courier {
                 courier.poll(cx);
@@ -117,8 +117,8 @@ impl Outlet {
 }
 
 /// Carries until nothing waits.
-async fn carry(outlet: Arc<Outlet>) {
-    let mut carrying = Carrying { outlet: &outlet, ended: false };
+async fn carry(outlet: Arc<Batcher>) {
+    let mut carrying = CloseOnDrop { outlet: &outlet, ended: false };
     loop {
         let next = outlet.next();
         if next.is_empty() {
@@ -144,12 +144,12 @@ async fn carry(outlet: Arc<Outlet>) {
 }
 
 /// Closes the outlet unless the carrying came to its end: a line that fails, or panics, is of no use any more.
-struct Carrying<'a> {
-    outlet: &'a Outlet,
+struct CloseOnDrop<'a> {
+    outlet: &'a Batcher,
     ended: bool,
 }
 
-impl Drop for Carrying<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.outlet.close();
@@ -158,9 +158,9 @@ impl Drop for Carrying<'_> {
 }
 
 /// Carries in the task of whoever sends, and goes on in one of its own when that one leaves: others wait.
-struct Courier(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+struct BatchDriver(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
-impl Courier {
+impl BatchDriver {
     fn poll(&mut self, cx: &mut Context<'_>) {
         if self.0.as_mut().is_some_and(|carrying| matches!(carrying.as_mut().poll(cx), Poll::Ready(()))) {
             self.0 = None;
@@ -168,7 +168,7 @@ impl Courier {
     }
 }
 
-impl Drop for Courier {
+impl Drop for BatchDriver {
     fn drop(&mut self) {
         // Without a runtime, at its end, there is no line either.
         if let Some(carrying) = self.0.take()
@@ -217,12 +217,12 @@ mod tests {
         }
     }
 
-    fn outlet() -> (Arc<Slow>, Arc<Outlet>) {
+    fn outlet() -> (Arc<Slow>, Arc<Batcher>) {
         let line = Arc::<Slow>::default();
-        (Arc::clone(&line), Outlet::new(Box::new(line)))
+        (Arc::clone(&line), Batcher::new(Box::new(line)))
     }
 
-    async fn send(outlet: Arc<Outlet>) -> bool {
+    async fn send(outlet: Arc<Batcher>) -> bool {
         outlet.send(Channel::All, Bytes::new()).await.is_ok()
     }
 

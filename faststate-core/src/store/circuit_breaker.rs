@@ -22,12 +22,12 @@ use self::{
     circuit::{Admission, Circuit, Opened},
     room::Room,
 };
-use super::{Expect, Loaded, Receipt, Record, Saving, Store, StoreError};
+use super::{Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError};
 use crate::{Key, Version};
 
 /// Wraps a store: each call has one deadline (2 s, settable), and after 3 calls in a row without an
 /// answer the store rests: calls fail at once with [`StoreError::Unavailable`], whose source is
-/// [`Resting`] (law 13).
+/// [`CircuitOpen`] (law 13).
 ///
 /// Calls that read are counted apart from calls that write, as a store may still answer one kind: a full
 /// disk or a server that became read-only still answers loads. Any answer counts, a refusal too, and a call
@@ -39,7 +39,7 @@ use crate::{Key, Version};
 ///
 /// A ping also fails for 30 s after a save that found the store full, unless a later save succeeds. The registry
 /// wraps each of its stores in one, with its own deadline.
-pub struct Guarded<S: ?Sized> {
+pub struct CircuitBreaker<S: ?Sized> {
     store: Arc<S>,
     deadline: Duration,
     loads: Arc<Circuit>,
@@ -51,9 +51,9 @@ pub struct Guarded<S: ?Sized> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it has failed several times in a row and is not asked until it answers a ping; try again soon")]
 #[non_exhaustive]
-pub struct Resting;
+pub struct CircuitOpen;
 
-impl<S: ?Sized> Guarded<S> {
+impl<S: ?Sized> CircuitBreaker<S> {
     /// Whether loads fail at once at the moment, except for a few that try the store.
     #[must_use]
     pub fn is_resting(&self) -> bool {
@@ -83,7 +83,7 @@ impl<S: ?Sized> Guarded<S> {
     }
 }
 
-impl<S: Store> Guarded<S> {
+impl<S: Store> CircuitBreaker<S> {
     /// Guards `store`.
     #[must_use]
     pub fn new(store: S) -> Self {
@@ -91,7 +91,7 @@ impl<S: Store> Guarded<S> {
     }
 }
 
-impl<S: Store + ?Sized> Guarded<S> {
+impl<S: Store + ?Sized> CircuitBreaker<S> {
     pub(crate) fn shared(store: Arc<S>) -> Self {
         let circuit = |calls| Arc::new(Circuit::new(calls));
         Self {
@@ -153,7 +153,7 @@ impl<S: Store + ?Sized> Guarded<S> {
 }
 
 fn resting() -> StoreError {
-    StoreError::Unavailable(Resting.into())
+    StoreError::Unavailable(CircuitOpen.into())
 }
 
 /// Pings the store until it answers, and then lets trial calls through.
@@ -172,7 +172,7 @@ async fn probe<S: Store + ?Sized>(store: Weak<S>, circuit: Weak<Circuit>, deadli
 /// A call in flight. A caller with a deadline of its own drops it early; after a long wait that counts as
 /// a failure.
 struct Pending<'a, S: Store + ?Sized> {
-    guarded: &'a Guarded<S>,
+    guarded: &'a CircuitBreaker<S>,
     circuit: &'a Arc<Circuit>,
     admission: Admission,
     began: Instant,
@@ -197,7 +197,7 @@ impl<S: Store + ?Sized> Drop for Pending<'_, S> {
 struct Abandoned;
 
 #[async_trait]
-impl<S: Store + ?Sized> Store for Guarded<S> {
+impl<S: Store + ?Sized> Store for CircuitBreaker<S> {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         self.call(&self.loads, self.store.load(key, receipt)).await
     }
@@ -206,9 +206,9 @@ impl<S: Store + ?Sized> Store for Guarded<S> {
         &self,
         key: &Key,
         record: &Record,
-        expect: Expect,
+        expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<Saving, StoreError> {
+    ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
         let saved = self.call(&self.saves, self.store.save(key, record, expect, receipt)).await;
         self.room.note(&saved);
@@ -260,7 +260,7 @@ impl<S: Store + ?Sized> Store for Guarded<S> {
     }
 }
 
-impl<S: fmt::Debug + ?Sized> fmt::Debug for Guarded<S> {
+impl<S: fmt::Debug + ?Sized> fmt::Debug for CircuitBreaker<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guarded")
             .field("store", &&*self.store)

@@ -20,11 +20,11 @@ use super::{
     session::values,
 };
 
-type Policy = dyn Fn(&Asking<'_>) -> bool + Send + Sync;
+type Policy = dyn Fn(&AccessRequest<'_>) -> bool + Send + Sync;
 
 /// Who may read the metrics, or the inspector. Whoever may not is told that there is nothing.
 #[derive(Clone)]
-pub struct Readers {
+pub struct OperatorAccess {
     policy: Arc<Policy>,
     /// What a reader must present besides.
     token: Option<Arc<Token>>,
@@ -39,7 +39,7 @@ struct Token {
 /// Who asks to read.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Asking<'a> {
+pub struct AccessRequest<'a> {
     /// The request's head.
     pub head: &'a Parts,
     /// The other end of the connection: a proxy's, if there is one.
@@ -48,7 +48,7 @@ pub struct Asking<'a> {
     pub viewer: &'a Viewer,
 }
 
-impl Readers {
+impl OperatorAccess {
     /// Readers on this machine that have the token of this process: a connection from a loopback address to a
     /// loopback host's name, not forwarded by a proxy that says so.
     ///
@@ -58,7 +58,7 @@ impl Readers {
     /// request: nginx does not unless it is configured to, and names this server by its own address.
     #[must_use]
     pub fn loopback() -> Self {
-        let policy = |asking: &Asking<'_>| {
+        let policy = |asking: &AccessRequest<'_>| {
             let headers = &asking.head.headers;
             let forwarded =
                 [header::FORWARDED.as_str(), "x-forwarded-for", "x-real-ip", header::VIA.as_str()];
@@ -104,13 +104,13 @@ impl Readers {
 
     /// Whoever the policy lets in.
     #[must_use]
-    pub fn when(policy: impl Fn(&Asking<'_>) -> bool + Send + Sync + 'static) -> Self {
+    pub fn when(policy: impl Fn(&AccessRequest<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self { policy: Arc::new(policy), token: None }
     }
 
     pub(super) fn admit(&self, head: &Parts, peer: Option<SocketAddr>, viewer: &Viewer) -> bool {
         let presents = |token: &Arc<Token>| token.is_presented(head);
-        (self.policy)(&Asking { head, peer, viewer }) && self.token.as_ref().is_none_or(presents)
+        (self.policy)(&AccessRequest { head, peer, viewer }) && self.token.as_ref().is_none_or(presents)
     }
 
     /// The `Set-Cookie` that keeps a token which the address has.
@@ -174,7 +174,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-impl fmt::Debug for Readers {
+impl fmt::Debug for OperatorAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Readers(..)")
     }
@@ -184,7 +184,7 @@ impl fmt::Debug for Readers {
 mod tests {
     use super::*;
 
-    fn admits(readers: &Readers, peer: &str, headers: &[(&str, &str)]) -> bool {
+    fn admits(readers: &OperatorAccess, peer: &str, headers: &[(&str, &str)]) -> bool {
         let mut request = http::Request::builder();
         for (name, value) in headers.iter().filter(|(name, _)| *name != "uri") {
             request = request.header(*name, *value);
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn law_08_loopback_is_this_machine_and_no_proxy_on_it() {
-        let local = Readers::loopback().with_token("t0ken");
+        let local = OperatorAccess::loopback().with_token("t0ken");
         let token = ("authorization", "Bearer t0ken");
         for (peer, host) in [
             ("127.0.0.1:9", "localhost:5000"),
@@ -221,7 +221,7 @@ mod tests {
     /// the client.
     #[test]
     fn law_08_a_silent_proxy_on_this_machine_lets_no_client_in() {
-        let local = Readers::loopback().with_token("t0ken");
+        let local = OperatorAccess::loopback().with_token("t0ken");
         let through = |more: &[(&str, &str)]| {
             admits(
                 &local,
@@ -236,18 +236,24 @@ mod tests {
         );
         assert!(through(&[("uri", "/faststate/inspector?a=b&token=t0ken")]));
         assert!(through(&[("cookie", &format!("a=b; {name}=t0ken"))]));
-        assert!(!admits(&Readers::loopback(), "127.0.0.1:9", &[("host", "localhost")]), "a random token");
+        assert!(
+            !admits(&OperatorAccess::loopback(), "127.0.0.1:9", &[("host", "localhost")]),
+            "a random token"
+        );
     }
 
     #[test]
     fn law_08_tokens_and_roles() {
-        let with = |readers: &Readers, text| admits(readers, "none", &[("authorization", text)]);
-        let token = Readers::bearer("s3cret");
+        let with = |readers: &OperatorAccess, text| admits(readers, "none", &[("authorization", text)]);
+        let token = OperatorAccess::bearer("s3cret");
         assert!(with(&token, "Bearer s3cret") && with(&token, "bearer s3cret"));
         for wrong in ["Bearer s3cre", "Bearer s3crets", "Basic s3cret", "Bearer ", "Bearer", ""] {
-            assert!(!with(&token, wrong) && !with(&Readers::bearer(""), wrong), "{wrong}");
+            assert!(!with(&token, wrong) && !with(&OperatorAccess::bearer(""), wrong), "{wrong}");
         }
-        assert!(admits(&Readers::role("ops"), "none", &[]) && !admits(&Readers::role("dev"), "none", &[]));
-        assert!(admits(&Readers::anybody(), "none", &[]));
+        assert!(
+            admits(&OperatorAccess::role("ops"), "none", &[])
+                && !admits(&OperatorAccess::role("dev"), "none", &[])
+        );
+        assert!(admits(&OperatorAccess::anybody(), "none", &[]));
     }
 }

@@ -21,10 +21,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     Problem, ProblemView,
+    connections::Permit,
     head_copy::HeadCopy,
     identity::{Asking, Identify, PATIENCE},
     nest,
-    streams::Permit,
 };
 
 /// The cursor of a topic that this page may not follow: it reconnects, and says so.

@@ -18,7 +18,7 @@ use super::{
 /// The rules: what is absent (`None`, `()`, a skipped field) is `""`, because Datastar deletes what is
 /// `null`; integers beyond 2^53 are strings; JSON is strict and compact.
 #[derive(Clone)]
-pub struct Image {
+pub struct EncodedFields {
     json: Bytes,
     fields: Arc<[Span]>,
     open: bool,
@@ -38,23 +38,23 @@ impl Field<'_> {
     }
 }
 
-impl Image {
+impl EncodedFields {
     /// Encodes a struct or map.
     ///
     /// # Errors
     /// What is not a struct or map at the top, an illegal or reserved name, a name given twice, a map
     /// whose keys are no text, a float that is not finite, and what a `Serialize` of the application
     /// refuses.
-    pub fn of(signals: &impl Serialize) -> Result<Self, ImageError> {
+    pub fn of(signals: &impl Serialize) -> Result<Self, EncodeError> {
         Self::about(signals, ROOM)
     }
 
     /// As [`of`](Self::of), where about so many bytes are expected.
-    pub(crate) fn about(signals: &impl Serialize, bytes: usize) -> Result<Self, ImageError> {
+    pub(crate) fn about(signals: &impl Serialize, bytes: usize) -> Result<Self, EncodeError> {
         let mut out = Written::<Sent>::new(bytes);
         signals.serialize(Top(&mut out)).map_err(|Failed(error)| *error)?;
         // Nothing but a struct or map gets this far.
-        out.fields.map(|fields| Self::new(out.json.into(), fields)).ok_or(ImageError::Shape("nothing"))
+        out.fields.map(|fields| Self::new(out.json.into(), fields)).ok_or(EncodeError::Shape("nothing"))
     }
 
     fn new(json: Bytes, fields: Fields) -> Self {
@@ -99,18 +99,18 @@ pub(crate) struct Stored {
     /// Plain JSON.
     pub(crate) data: Bytes,
     /// The same bytes as the signals of a state that is its own signals, unless those are other bytes.
-    image: Option<Image>,
+    image: Option<EncodedFields>,
 }
 
 impl Stored {
     /// Encodes a state, but refuses what JSON (a float that is not finite) or a browser (a reserved key) could
     /// not give back. About so many `bytes` are expected.
-    pub(crate) fn of(state: &impl Serialize, bytes: usize) -> Result<Self, ImageError> {
+    pub(crate) fn of(state: &impl Serialize, bytes: usize) -> Result<Self, EncodeError> {
         let mut out = Written::<Kept>::new(bytes);
         state.serialize(Value::new(&mut out)).map_err(|Failed(error)| *error)?;
         let data = Bytes::from(out.json);
         let fields = out.fields.filter(|_| !out.form.differs);
-        Ok(Self { image: fields.map(|fields| Image::new(data.clone(), fields)), data })
+        Ok(Self { image: fields.map(|fields| EncodedFields::new(data.clone(), fields)), data })
     }
 
     /// A state that was loaded.
@@ -123,15 +123,15 @@ impl Stored {
         &self,
         state: &S,
         signals: &impl Serialize,
-    ) -> Result<Image, ImageError> {
+    ) -> Result<EncodedFields, EncodeError> {
         match &self.image {
             Some(image) if is_itself(state, signals) => Ok(image.clone()),
-            _ => Image::about(signals, self.data.len() + MORE),
+            _ => EncodedFields::about(signals, self.data.len() + MORE),
         }
     }
 }
 
-impl fmt::Debug for Image {
+impl fmt::Debug for EncodedFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Image({} fields, {} bytes)", self.len(), self.json.len())
     }
@@ -140,7 +140,7 @@ impl fmt::Debug for Image {
 /// Why signals cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ImageError {
+pub enum EncodeError {
     /// Neither a struct nor a map.
     #[error("signals are a struct or a map with text keys, not {0}: put it into a field of a struct")]
     Shape(&'static str),
@@ -176,19 +176,19 @@ pub enum ImageError {
     },
 }
 
-/// An [`ImageError`] as serializers pass it on: one word, so that what does not fail stays in registers.
+/// An [`EncodeError`] as serializers pass it on: one word, so that what does not fail stays in registers.
 #[derive(Debug)]
-pub(super) struct Failed(Box<ImageError>);
+pub(super) struct Failed(Box<EncodeError>);
 
 impl Failed {
     pub(super) fn within(self, field: &str) -> Self {
-        ImageError::Field { field: field.to_owned(), source: self.0 }.into()
+        EncodeError::Field { field: field.to_owned(), source: self.0 }.into()
     }
 }
 
-impl From<ImageError> for Failed {
+impl From<EncodeError> for Failed {
     #[cold]
-    fn from(error: ImageError) -> Self {
+    fn from(error: EncodeError) -> Self {
         Self(Box::new(error))
     }
 }
@@ -203,7 +203,7 @@ impl std::error::Error for Failed {}
 
 impl ser::Error for Failed {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        ImageError::Custom(message.to_string()).into()
+        EncodeError::Custom(message.to_string()).into()
     }
 }
 
@@ -219,7 +219,7 @@ struct Top<'a>(&'a mut Written<Sent>);
 macro_rules! refused {
     ($($method:ident($($argument:ty),*) = $what:literal;)*) => {$(
         fn $method(self, $(_: $argument),*) -> Result<(), Failed> {
-            Err(ImageError::Shape($what).into())
+            Err(EncodeError::Shape($what).into())
         }
     )*};
 }
@@ -277,19 +277,19 @@ impl<'a> Serializer for Top<'a> {
         _: &'static str,
         _: &T,
     ) -> Result<(), Failed> {
-        Err(ImageError::Shape("an enum").into())
+        Err(EncodeError::Shape("an enum").into())
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Failed> {
-        Err(ImageError::Shape("a list").into())
+        Err(EncodeError::Shape("a list").into())
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Failed> {
-        Err(ImageError::Shape("a tuple").into())
+        Err(EncodeError::Shape("a tuple").into())
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, Failed> {
-        Err(ImageError::Shape("a tuple").into())
+        Err(EncodeError::Shape("a tuple").into())
     }
 
     fn serialize_tuple_variant(
@@ -299,7 +299,7 @@ impl<'a> Serializer for Top<'a> {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeTupleVariant, Failed> {
-        Err(ImageError::Shape("an enum").into())
+        Err(EncodeError::Shape("an enum").into())
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Items<'a, Sent>, Failed> {
@@ -317,6 +317,6 @@ impl<'a> Serializer for Top<'a> {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeStructVariant, Failed> {
-        Err(ImageError::Shape("an enum").into())
+        Err(EncodeError::Shape("an enum").into())
     }
 }

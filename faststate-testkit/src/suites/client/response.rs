@@ -9,7 +9,7 @@ use crate::suites::{Failure, ensure, until::PATIENCE};
 
 /// An answer's head, and its body as it arrives.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ClientResponse {
     status: u16,
     headers: Vec<(String, String)>,
     body: Body,
@@ -30,7 +30,7 @@ enum Body {
 
 const HTTP: &str = "an answer is HTTP/1.1";
 
-impl Answer {
+impl ClientResponse {
     pub(super) async fn read(mut connection: Connection, has_body: bool) -> Result<Self, Failure> {
         let first = connection.line().await?;
         let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
