@@ -17,7 +17,7 @@ use super::{
     config::Saved,
     instance::Current,
     mistakes::Mistakes,
-    nodes::keep_members,
+    nodes::maintain_membership,
     reload::ReloadLimit,
     shared::Shared,
     state_registry::Ear,
@@ -233,7 +233,7 @@ impl RegistryBuilder {
         registry.shared.environment.attach(Weak::clone(&weak) as _);
         if let Some(broadcaster) = self.broadcaster {
             broadcaster.attach(Arc::new(Ear(Weak::clone(&weak))));
-            tokio::spawn(keep_members(Weak::clone(&weak)));
+            tokio::spawn(maintain_membership(Weak::clone(&weak)));
         }
         for states in registry.states.values() {
             tokio::spawn(keep_instances(Arc::downgrade(states), states.config().ttl));

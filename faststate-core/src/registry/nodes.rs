@@ -1,4 +1,4 @@
-//! The way to the other nodes, and who they are.
+//! Membership of the cluster, and the messages between its nodes.
 
 mod members;
 mod outbox;
@@ -26,7 +26,7 @@ use self::{
     outbox::{Outbox, publish_all},
     pieces::Pieces,
     revocations::Revocations,
-    words::WordElements,
+    words::MessageElements,
 };
 use super::{Error, StateRegistry};
 use crate::{
@@ -35,28 +35,31 @@ use crate::{
     store::StoreError,
 };
 
-/// How often a node says that it is there.
-const HERE: Duration = Duration::from_secs(1);
-/// How long what is told may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait before telling again what the transport refused.
-const AGAIN: Duration = Duration::from_millis(500);
-/// How long a registry that settles waits for what the transport has refused.
-const SETTLES: Duration = Duration::from_secs(3);
-/// How often it looks whether that is published.
-const SETTLED: Duration = Duration::from_millis(20);
+/// Interval between a node's heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Timeout for sending one message to the other nodes.
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// Delay before a message that the transport refused is sent again.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Maximum time that [`Nodes::settle`] waits for changes that the transport refuses.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval at which [`Nodes::settle`] checks whether everything is published.
+const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The way to the other nodes.
+/// This node's connection to the rest of the cluster.
+///
+/// # Locking
+/// `outbox`, `pieces` and `members` are independent: no code holds two of them at once, or one of them across an await.
 pub(super) struct Nodes {
     broadcaster: Arc<dyn Broadcaster>,
     outbox: Arc<Mutex<Outbox>>,
     revocations: Arc<Revocations>,
-    /// Words of other nodes that have not arrived whole.
+    /// Messages from other nodes of which only some pieces have arrived.
     pieces: Mutex<Pieces>,
-    /// This node among the others: random, so that one that starts again is another.
+    /// Identifies this node. Random, so that a node that restarts counts as a new one.
     pub(super) id: u64,
     members: Mutex<Members>,
-    /// Whether this node said goodbye.
+    /// Whether this node has sent its goodbye message.
     left: AtomicBool,
 }
 
@@ -73,36 +76,36 @@ impl Nodes {
         }
     }
 
-    /// A change to be published.
+    /// Queues a change for publication.
     pub(super) fn publish(&self, change: Change) {
         self.outbox.lock().push(change);
     }
 
-    /// Elements to be sent to those who follow the key on other nodes, before a change that is published after them.
+    /// Queues elements for the key's followers on other nodes. They are sent before any change that is queued later.
     pub(super) fn send_elements(&self, key: &Key, version: Option<Version>, elements: &[Elements]) {
-        let elements = elements.iter().map(WordElements::from).collect();
-        let words = PeerMessage::Elements { node: self.id, version: version.map(Into::into), elements };
-        match pieces::split(&words) {
-            Some(words) => self.outbox.lock().push_elements(key, words),
-            None => tracing::warn!(?key, "elements are too long for the other nodes"),
+        let elements = elements.iter().map(MessageElements::from).collect();
+        let message = PeerMessage::Elements { node: self.id, version: version.map(Into::into), elements };
+        match pieces::split(&message) {
+            Some(pieces) => self.outbox.lock().push_elements(key, pieces),
+            None => tracing::warn!(?key, "elements were not sent to the other nodes: they are too long"),
         }
     }
 
-    /// Waits until what was to be published is published; not for long if the transport refuses it.
+    /// Waits until the outbox is empty, or until [`SETTLE_TIMEOUT`] has passed because the transport refuses changes.
     pub(super) async fn settle(&self) {
-        let deadline = Instant::now() + SETTLES;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         while !self.outbox.lock().is_idle() && Instant::now() < deadline {
-            tokio::time::sleep(SETTLED).await;
+            tokio::time::sleep(SETTLE_POLL_INTERVAL).await;
         }
     }
 
-    /// Publishes what waits, unless nothing does or somebody does that already.
+    /// Returns a future that publishes the outbox, unless the outbox is empty or another task is publishing it.
     pub(super) fn publishing(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         let begins = self.outbox.lock().begin();
         begins.then(|| publish_all(Arc::clone(&self.broadcaster), Arc::clone(&self.outbox)))
     }
 
-    /// Asks for the changes of a key.
+    /// Subscribes this node to the changes of a key.
     pub(super) async fn join(&self, key: &Key, deadline: Instant) -> Result<Interest, Error> {
         let joined = match tokio::time::timeout_at(deadline, self.broadcaster.join(key)).await {
             Ok(joined) => joined.map_err(BoxError::from),
@@ -111,46 +114,48 @@ impl Nodes {
         joined.map_err(|error| Error::Unavailable(StoreError::Unavailable(error)))
     }
 
-    /// Tells the other nodes, or those on which somebody follows the key; says whether that worked.
-    pub(super) async fn tell(&self, key: Option<&Key>, words: &PeerMessage) -> bool {
-        tell(&*self.broadcaster, key, words).await
+    /// Sends a message to all other nodes, or to those that have joined `key`. Returns whether it was sent.
+    pub(super) async fn send(&self, key: Option<&Key>, message: &PeerMessage) -> bool {
+        send(&*self.broadcaster, key, message).await
     }
 
-    /// Has the other nodes told of a revocation, however long that takes; says whether they were by the deadline.
+    /// Sends a revocation to the other nodes, and returns whether it was sent by the deadline. If it was not, a
+    /// background task keeps trying.
     pub(super) async fn revoke(&self, revocation: Revocation, deadline: Instant) -> bool {
-        self.revocations.tell(&self.broadcaster, revocation, deadline).await
+        self.revocations.send(&self.broadcaster, revocation, deadline).await
     }
 
-    /// Says goodbye to the other nodes, unless a change still waits to be published.
+    /// Sends the goodbye message, unless changes are still queued: the other nodes must then treat this node as dead
+    /// and reload what they follow.
     pub(super) async fn leave(&self) {
         if self.outbox.lock().is_idle() && !self.left.swap(true, Ordering::Relaxed) {
-            self.tell(None, &PeerMessage::Goodbye { node: self.id }).await;
+            self.send(None, &PeerMessage::Goodbye { node: self.id }).await;
         }
     }
 
-    /// A node says that it is there; says whether that is news.
-    pub(super) fn is_here(&self, node: u64, name: &str) -> bool {
-        self.members.lock().heard(node, name, Instant::now())
+    /// Records a heartbeat. Returns whether the node is new.
+    pub(super) fn heartbeat(&self, node: u64, name: &str) -> bool {
+        self.members.lock().heartbeat(node, name, Instant::now())
     }
 
-    /// Nobody was heard of for a while, and that says nothing of the others.
-    pub(super) fn was_cut_off(&self) {
-        self.members.lock().give_time(Instant::now());
+    /// Restarts the timeouts of all nodes: this node's own transport failed, so their silence does not mean that they
+    /// are dead.
+    pub(super) fn restart_timeouts(&self) {
+        self.members.lock().restart_timeouts(Instant::now());
     }
 
-    /// The other nodes' names.
+    /// The names of the other nodes, sorted.
     pub(super) fn names(&self) -> Vec<String> {
         self.members.lock().names()
     }
 }
 
-/// Says that this node is there, and notices when another is not any more, for as long as the registry
-/// lives.
+/// Sends heartbeats and detects dead nodes, for as long as the registry lives.
 ///
-/// What a node that died had saved and not yet published, the others must read from the store: they would
-/// not hear of it before the key's next change.
-pub(super) async fn keep_members(registry: Weak<StateRegistry>) {
-    let mut hears = true;
+/// A node that dies may have saved changes without publishing them. The other nodes therefore reload what they follow;
+/// otherwise they would not learn of such a change before the key's next one.
+pub(super) async fn maintain_membership(registry: Weak<StateRegistry>) {
+    let mut last_sent = true;
     loop {
         {
             let Some(registry) = registry.upgrade() else { return };
@@ -158,46 +163,47 @@ pub(super) async fn keep_members(registry: Weak<StateRegistry>) {
             if nodes.left.load(Ordering::Relaxed) {
                 return;
             }
-            let here = PeerMessage::Here { node: nodes.id, name: registry.shared.node.to_string() };
-            // Who cannot say anything does not hear anything either.
-            let told = nodes.tell(None, &here).await;
-            if !(told && hears) {
-                nodes.was_cut_off();
+            let heartbeat = PeerMessage::Heartbeat { node: nodes.id, name: registry.shared.node.to_string() };
+            // A node that cannot send probably does not receive either.
+            let sent = nodes.send(None, &heartbeat).await;
+            if !(sent && last_sent) {
+                nodes.restart_timeouts();
             }
-            hears = told;
+            last_sent = sent;
             let dead = nodes.members.lock().dead(Instant::now());
             if !dead.is_empty() {
-                tracing::warn!(nodes = ?dead.iter().map(|(_, name)| name).collect::<Vec<_>>(), "gone");
+                let names: Vec<_> = dead.iter().map(|(_, name)| name).collect();
+                tracing::warn!(nodes = ?names, "nodes are dead: they have sent no heartbeat");
                 let ids: Vec<_> = dead.into_iter().map(|(node, _)| node).collect();
                 registry.states.values().for_each(|states| states.nodes_died(&ids));
             }
         }
-        tokio::time::sleep(HERE).await;
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
     }
 }
 
-/// Tells the other nodes, or those that have joined the key; says whether that worked.
-async fn tell(broadcaster: &dyn Broadcaster, key: Option<&Key>, words: &PeerMessage) -> bool {
-    let Some(pieces) = pieces::split(words) else {
-        tracing::warn!(?key, "what the other nodes are to be told is too long");
+/// Sends a message to all other nodes, or to those that have joined `key`. Returns whether it was sent.
+async fn send(broadcaster: &dyn Broadcaster, key: Option<&Key>, message: &PeerMessage) -> bool {
+    let Some(pieces) = pieces::split(message) else {
+        tracing::warn!(?key, "a message was not sent to the other nodes: it is too long");
         return false;
     };
-    let told = try_join_all(pieces.into_iter().map(|piece| broadcaster.tell(key, piece)));
-    matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(_)))
+    let sent = try_join_all(pieces.into_iter().map(|piece| broadcaster.tell(key, piece)));
+    matches!(tokio::time::timeout(SEND_TIMEOUT, sent).await, Ok(Ok(_)))
 }
 
-/// What another node told. Runs in the transport's reader: what takes long gets a task of its own.
-pub(super) fn told(registry: &Arc<StateRegistry>, key: Option<&Key>, words: &Bytes) {
+/// Handles a message from another node. Runs in the transport's reader, so slow work gets its own task.
+pub(super) fn told(registry: &Arc<StateRegistry>, key: Option<&Key>, bytes: &Bytes) {
     let Some(nodes) = &registry.shared.nodes else { return };
-    let mut read = PeerMessage::from_bytes(words);
-    if let Some((PeerMessage::Piece { message, part, parts }, content)) = read {
+    let mut decoded = PeerMessage::from_bytes(bytes);
+    if let Some((PeerMessage::Piece { message, part, parts }, content)) = decoded {
         let Some(whole) = nodes.pieces.lock().add(message, part, parts, content) else { return };
-        read = PeerMessage::from_bytes(&whole);
+        decoded = PeerMessage::from_bytes(&whole);
     }
     let states = key.and_then(|key| registry.states.get(key.state()));
-    match (read.map(|(words, _)| words), key) {
-        (Some(PeerMessage::Here { node, name }), None) => {
-            if nodes.is_here(node, &name) {
+    match (decoded.map(|(message, _)| message), key) {
+        (Some(PeerMessage::Heartbeat { node, name }), None) => {
+            if nodes.heartbeat(node, &name) {
                 in_task(registry, |registry| registry.states.values().for_each(|states| states.node_came()));
             }
         }
@@ -207,40 +213,40 @@ pub(super) fn told(registry: &Arc<StateRegistry>, key: Option<&Key>, words: &Byt
                 registry.states.values().for_each(|states| states.node_left(node));
             });
         }
-        (Some(PeerMessage::Present { node, count, asks }), Some(key)) => {
+        (Some(PeerMessage::FollowerCount { node, count, wants_reply }), Some(key)) => {
             if let Some(states) = states {
-                states.present_elsewhere(key, node, count, asks);
+                states.present_elsewhere(key, node, count, wants_reply);
             }
         }
-        (Some(PeerMessage::Audience { node, audience, asks }), Some(key)) => {
+        (Some(PeerMessage::Audience { node, audience, wants_reply }), Some(key)) => {
             if let Some(states) = states {
-                states.audience_elsewhere(key, node, audience, asks);
+                states.audience_elsewhere(key, node, audience, wants_reply);
             }
         }
         (Some(PeerMessage::Elements { node, version, elements }), Some(key)) => {
             if let Some(states) = states.filter(|_| node != nodes.id) {
-                let elements = elements.into_iter().filter_map(WordElements::read).collect();
+                let elements = elements.into_iter().filter_map(MessageElements::into_elements).collect();
                 states.elements_elsewhere(key, version.map(Into::into), elements);
             }
         }
-        (Some(PeerMessage::Revoked { revocation }), None) => {
+        (Some(PeerMessage::Revoke { revocation }), None) => {
             in_task(registry, move |registry| registry.shared.close_streams(&revocation));
         }
-        (Some(PeerMessage::RevokedMany), None) => {
+        (Some(PeerMessage::RecheckStreams), None) => {
             in_task(registry, |registry| registry.shared.doubt_streams())
         }
-        (Some(PeerMessage::Missed), None) => {
+        (Some(PeerMessage::ChangesDropped), None) => {
             in_task(registry, |registry| registry.states.values().for_each(|states| states.lost()));
         }
-        // A newer node may say what this one does not know.
-        _ => tracing::debug!("another node told something unknown"),
+        // A node with a newer version may send messages that this version does not know.
+        _ => tracing::debug!("ignored an unknown message from another node"),
     }
 }
 
-/// The transport may have lost what other nodes said. Runs in the transport's reader, too.
+/// Handles a failure of the transport, which may have lost messages from other nodes. Runs in the transport's reader.
 pub(super) fn lost(registry: &Arc<StateRegistry>) {
     if let Some(nodes) = &registry.shared.nodes {
-        nodes.was_cut_off();
+        nodes.restart_timeouts();
     }
     in_task(registry, |registry| {
         registry.shared.doubt_streams();
@@ -248,7 +254,7 @@ pub(super) fn lost(registry: &Arc<StateRegistry>) {
     });
 }
 
-/// Runs what goes over all instances or streams outside of the transport's reader.
+/// Runs `work`, which visits all instances or streams, in its own task instead of the transport's reader.
 fn in_task(registry: &Arc<StateRegistry>, work: impl FnOnce(&StateRegistry) + Send + 'static) {
     let registry = Arc::clone(registry);
     tokio::spawn(async move { work(&registry) });

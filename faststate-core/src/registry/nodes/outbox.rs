@@ -1,4 +1,4 @@
-//! Changes and elements on their way to the other nodes.
+//! Changes and elements that are queued for the other nodes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,70 +22,70 @@ use crate::{
     registry::shared::panic_text,
 };
 
-/// How many keys may wait. Beyond it the outbox is cleared, and the other nodes are notified that they have missed
-/// changes: they reload what is followed there.
-const MOST: usize = 16_384;
-/// How many bytes of data and elements may wait. Beyond it a change waits without its data, which the other nodes
-/// read from the store, and elements are dropped.
-const MOST_BYTES: usize = 16 << 20;
-/// How many keys are published at a time.
-const TOGETHER: usize = 128;
-/// How long a publication may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait before publishing again what the transport refused.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Maximum number of queued keys. When it is exceeded, the outbox is cleared and the other nodes are notified that
+/// changes were dropped, so that they reload what they follow.
+const MAX_KEYS: usize = 16_384;
+/// Maximum number of queued bytes of data and elements. When it is reached, changes are queued without their data, which
+/// the other nodes read from the store, and elements are dropped.
+const MAX_BYTES: usize = 16 << 20;
+/// Number of keys that are published concurrently.
+const KEYS_PER_BATCH: usize = 128;
+/// Timeout for one call of the broadcaster.
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// Delay before changes that the transport refused are published again.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What waits for the broadcaster: at most one change per key, and a bounded number of keys.
+/// The queue in front of the broadcaster: at most one change per key, and a bounded number of keys.
 ///
-/// A change of a key that waits already becomes part of the change that waits: the other nodes need the newest
-/// version only.
+/// Consecutive changes of a queued key are merged into one, because the other nodes need only the newest version.
 #[derive(Default)]
 pub(super) struct Outbox {
-    /// The keys, the one that changed last at the end.
+    /// The keys in order of their last change, newest last.
     order: BTreeMap<u64, Key>,
     waiting: HashMap<Key, Waiting>,
-    /// The bytes of data and elements.
+    /// Total size of the queued data and elements.
     bytes: usize,
-    /// The next place in the order.
+    /// The place that was assigned last.
     next: u64,
-    /// Whether the other nodes are to be notified that they have missed changes.
-    missed: bool,
-    /// Whether a task publishes.
+    /// Whether the other nodes must be notified that changes were dropped.
+    dropped: bool,
+    /// Whether a task is publishing.
     running: bool,
 }
 
-/// What waits for one key.
+/// The elements and the change that are queued for one key.
 #[derive(Debug, Default)]
 struct Waiting {
     /// The key's place in the order.
     place: u64,
-    /// Messages with elements, which leave before the change.
+    /// Encoded messages with elements, which are sent before the change.
     elements: Vec<Bytes>,
     change: Option<Change>,
 }
 
-/// What is published next.
+/// The next batch to publish.
 #[derive(Debug)]
 enum Next {
     Nothing,
-    /// The notice that changes were dropped: before anything else, so that no later change counts as the next one.
-    Missed,
+    /// The notice that changes were dropped. It is sent before any other change, so that the receivers do not take a
+    /// later change for the next one.
+    ChangesDropped,
     Keys(Vec<(Key, Waiting)>),
 }
 
-/// Publishes until nothing waits or the transport refuses; what it refuses is published again by a task.
+/// Publishes until the outbox is empty or the transport refuses. After a refusal, a background task tries again.
 pub(super) async fn publish_all(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<Outbox>>) {
     if let Err(error) = publish_until_refused(&*transport, &outbox).await {
         tracing::warn!(error = &*error as &dyn std::error::Error, "changes are not broadcast yet");
-        // Not among the tasks that `settle` waits for: the transport may be away for long.
+        // Not tracked by `settle`, because the transport may be unavailable for a long time.
         tokio::spawn(publish_again(transport, outbox));
     }
 }
 
-/// Publishes once the transport takes it, unless nothing is left of the registry but this task.
+/// Retries until the outbox is published, or until the registry has been dropped and only this task is left.
 async fn publish_again(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<Outbox>>) {
     loop {
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_DELAY).await;
         if Arc::strong_count(&outbox) == 1 {
             return;
         }
@@ -103,9 +103,10 @@ async fn publish_until_refused(transport: &dyn Broadcaster, outbox: &Mutex<Outbo
         let next = outbox.lock().pop();
         match next {
             Next::Nothing => return Ok(()),
-            Next::Missed => {
-                let told = in_time(transport.tell(None, PeerMessage::Missed.to_bytes())).await;
-                told.inspect_err(|_| outbox.lock().missed = true)?;
+            Next::ChangesDropped => {
+                let notice = PeerMessage::ChangesDropped.to_bytes();
+                let sent = with_timeout(transport.tell(None, notice)).await;
+                sent.inspect_err(|_| outbox.lock().dropped = true)?;
             }
             Next::Keys(mut keys) => {
                 let publications = keys.iter_mut().map(|(key, waiting)| waiting.publish(transport, key));
@@ -125,15 +126,16 @@ async fn publish_until_refused(transport: &dyn Broadcaster, outbox: &Mutex<Outbo
 }
 
 impl Waiting {
-    /// Publishes the elements and then the change; what is left was refused.
+    /// Publishes the elements and then the change. Elements that were sent are removed, so that a retry does not repeat
+    /// them.
     async fn publish(&mut self, transport: &dyn Broadcaster, key: &Key) -> Result<(), BoxError> {
         if !self.elements.is_empty() {
-            let elements = self.elements.iter().map(|words| transport.tell(Some(key), words.clone()));
-            in_time(try_join_all(elements)).await?;
+            let elements = self.elements.iter().map(|message| transport.tell(Some(key), message.clone()));
+            with_timeout(try_join_all(elements)).await?;
             self.elements.clear();
         }
         match &self.change {
-            Some(change) => in_time(transport.publish(change)).await,
+            Some(change) => with_timeout(transport.publish(change)).await,
             None => Ok(()),
         }
     }
@@ -144,39 +146,42 @@ impl Waiting {
     }
 }
 
-/// A call of the transport, in time.
+/// Runs a call of the broadcaster with a timeout, and turns a panic into an error.
 ///
-/// It may run in the turn of an event that is saved: a panic in it must not fail that event.
-async fn in_time<T, E: Into<BoxError>>(call: impl Future<Output = Result<T, E>>) -> Result<(), BoxError> {
+/// The call may run inside the turn of an event that is already saved, so a panicking broadcaster must not fail the
+/// event.
+async fn with_timeout<T, E: Into<BoxError>>(
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<(), BoxError> {
     let call = AssertUnwindSafe(call).catch_unwind();
-    match tokio::time::timeout(PATIENCE, call).await?.map_err(|panic| panic_text(&*panic))? {
+    match tokio::time::timeout(SEND_TIMEOUT, call).await?.map_err(|panic| panic_text(&*panic))? {
         Ok(_) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
 impl Outbox {
-    /// Whether the caller is to publish what waits: no other task does.
+    /// Claims the publication for the caller. Returns false if the outbox is empty or another task is publishing it.
     pub(super) fn begin(&mut self) -> bool {
-        let waits = self.missed || !self.order.is_empty();
-        waits && !mem::replace(&mut self.running, true)
+        let has_work = self.dropped || !self.order.is_empty();
+        has_work && !mem::replace(&mut self.running, true)
     }
 
     /// Whether everything is published.
     pub(super) fn is_idle(&self) -> bool {
-        self.order.is_empty() && !self.missed && !self.running
+        self.order.is_empty() && !self.dropped && !self.running
     }
 
-    /// What is published next; with nothing, no task publishes any more.
+    /// Removes and returns the next batch. With [`Next::Nothing`], the publication ends.
     ///
-    /// The newest keys leave first, since older ones have waited for long and may be of no interest any more, and
-    /// as many of the oldest, so that none waits for ever.
+    /// Half of a batch is the newest keys, which are the most likely to be followed; the other half is the oldest, so
+    /// that no key waits forever.
     fn pop(&mut self) -> Next {
-        if mem::take(&mut self.missed) {
-            return Next::Missed;
+        if mem::take(&mut self.dropped) {
+            return Next::ChangesDropped;
         }
-        let mut keys: Vec<_> = (0..TOGETHER / 2).map_while(|_| self.order.pop_last()).collect();
-        keys.extend((0..TOGETHER / 2).map_while(|_| self.order.pop_first()));
+        let mut keys: Vec<_> = (0..KEYS_PER_BATCH / 2).map_while(|_| self.order.pop_last()).collect();
+        keys.extend((0..KEYS_PER_BATCH / 2).map_while(|_| self.order.pop_first()));
         self.running = !keys.is_empty();
         if keys.is_empty() {
             return Next::Nothing;
@@ -189,6 +194,7 @@ impl Outbox {
         Next::Keys(keys.collect())
     }
 
+    /// Queues a change, merged with the one that is already queued for its key.
     pub(super) fn push(&mut self, change: Change) {
         self.update(change.key.clone(), |waiting, room| {
             let data = change.data.filter(|data| data.len() <= room);
@@ -202,32 +208,32 @@ impl Outbox {
         });
     }
 
-    /// Elements for those who follow the key, in one message or several. They leave before a change that is pushed
-    /// after them.
-    pub(super) fn push_elements(&mut self, key: &Key, words: Vec<Bytes>) {
+    /// Queues elements for the key's followers, as one or several encoded messages. They are sent before any change that
+    /// is queued later.
+    pub(super) fn push_elements(&mut self, key: &Key, messages: Vec<Bytes>) {
         self.update(key.clone(), |waiting, room| {
-            if words.iter().map(Bytes::len).sum::<usize>() <= room {
-                waiting.elements.extend(words);
+            if messages.iter().map(Bytes::len).sum::<usize>() <= room {
+                waiting.elements.extend(messages);
             } else {
-                tracing::debug!(?key, "elements for other nodes are dropped: too much waits");
+                tracing::debug!(?key, "elements for other nodes are dropped: the outbox is full");
             }
         });
     }
 
-    /// Changes what waits for a key, which becomes the newest; `change` gets the room for data and elements.
+    /// Changes the entry of a key and makes it the newest. `change` receives the number of bytes that are still free.
     fn update(&mut self, key: Key, change: impl FnOnce(&mut Waiting, usize)) {
-        if self.waiting.len() >= MOST && !self.waiting.contains_key(&key) {
+        if self.waiting.len() >= MAX_KEYS && !self.waiting.contains_key(&key) {
             tracing::warn!(
-                keys = MOST,
-                "too many changes wait for the other nodes: they reload what they follow"
+                keys = MAX_KEYS,
+                "too many changes are queued for the other nodes: dropped them, and the nodes reload what they follow"
             );
             self.order.clear();
             self.waiting.clear();
-            (self.bytes, self.missed) = (0, true);
+            (self.bytes, self.dropped) = (0, true);
         }
         let waiting = self.waiting.entry(key.clone()).or_default();
         let before = waiting.bytes();
-        change(waiting, MOST_BYTES.saturating_sub(self.bytes));
+        change(waiting, MAX_BYTES.saturating_sub(self.bytes));
         self.bytes = self.bytes - before + waiting.bytes();
         self.order.remove(&waiting.place);
         self.next += 1;
@@ -235,7 +241,7 @@ impl Outbox {
         self.order.insert(waiting.place, key);
     }
 
-    /// Takes back what the transport refused, perhaps because of its data.
+    /// Queues a refused entry again, without the data, which may be why the transport refused it.
     fn put_back(&mut self, key: Key, refused: Waiting) {
         let Waiting { place, mut elements, change } = refused;
         let change = change.map(|change| Change { data: None, ..change });
@@ -268,47 +274,47 @@ mod tests {
         Change { key: key(id), from, to, schema: 1, data: Some(data.into()) }
     }
 
-    /// The changes that are published next.
+    /// The changes of the next batch.
     fn pop(outbox: &mut Outbox) -> Vec<Change> {
         match outbox.pop() {
             Next::Nothing => Vec::new(),
-            Next::Missed => panic!("changes were missed"),
+            Next::ChangesDropped => panic!("changes were dropped"),
             Next::Keys(keys) => keys.into_iter().filter_map(|(_, waiting)| waiting.change).collect(),
         }
     }
 
     #[test]
-    fn what_waits_for_one_key_becomes_one_change() {
+    fn queued_changes_of_one_key_become_one() {
         let (mut outbox, first) = (Outbox::default(), Version::start());
         let (second, third) = (first.next(), first.next().next());
         outbox.push(change("x", first, second, "2"));
         outbox.push(change("y", first, second, "y"));
         outbox.push(change("x", second, third, "3"));
         let refused = change("y", first, second, "y");
-        assert_eq!([outbox.begin(), outbox.begin()], [true, false], "one publishes");
+        assert_eq!([outbox.begin(), outbox.begin()], [true, false], "one task publishes");
         assert_eq!(pop(&mut outbox), [change("x", first, third, "3"), refused.clone()]);
         outbox.put_back(key("y"), Waiting { place: 2, elements: Vec::new(), change: Some(refused.clone()) });
         outbox.push(change("y", second, third, "3"));
         assert_eq!(pop(&mut outbox), [Change { data: None, to: third, ..refused }]);
         assert_eq!(pop(&mut outbox), []);
-        assert!(!outbox.begin(), "nothing waits");
+        assert!(!outbox.begin(), "the outbox is empty");
     }
 
     #[test]
-    fn law_06_outbox_is_cleared_at_its_cap_and_says_so_first() {
+    fn law_06_full_outbox_is_cleared_and_sends_a_notice_first() {
         let (mut outbox, version) = (Outbox::default(), Version::start());
-        for at in 0..3 * MOST {
+        for at in 0..3 * MAX_KEYS {
             outbox.push(change(&at.to_string(), version, version.next(), "{}"));
-            assert!(outbox.waiting.len() <= MOST && outbox.order.len() == outbox.waiting.len());
+            assert!(outbox.waiting.len() <= MAX_KEYS && outbox.order.len() == outbox.waiting.len());
         }
-        assert!(matches!(outbox.pop(), Next::Missed), "before any change");
+        assert!(matches!(outbox.pop(), Next::ChangesDropped), "before any change");
         let newest = pop(&mut outbox).swap_remove(0);
-        assert_eq!(newest.key, key(&(3 * MOST - 1).to_string()));
-        let mut left = TOGETHER;
+        assert_eq!(newest.key, key(&(3 * MAX_KEYS - 1).to_string()));
+        let mut published = KEYS_PER_BATCH;
         while !pop(&mut outbox).is_empty() {
-            left += TOGETHER;
+            published += KEYS_PER_BATCH;
         }
-        assert_eq!((left, outbox.bytes), (MOST, 0), "the cap is a multiple of what is published together");
+        assert_eq!((published, outbox.bytes), (MAX_KEYS, 0), "the cap is a multiple of a batch");
     }
 
     #[test]
@@ -318,23 +324,23 @@ mod tests {
         for at in 0..100 {
             outbox.push(change(&(at % 50).to_string(), version, version.next(), data));
             outbox.push_elements(&key(&at.to_string()), vec![Bytes::from_static(data.as_bytes())]);
-            assert!(outbox.bytes <= MOST_BYTES);
+            assert!(outbox.bytes <= MAX_BYTES);
             let bytes: usize = outbox.waiting.values().map(Waiting::bytes).sum();
             assert_eq!(outbox.bytes, bytes);
         }
-        assert_eq!(outbox.waiting.len(), 100, "each change waits all the same");
+        assert_eq!(outbox.waiting.len(), 100, "every change is queued, with or without its data");
     }
 
     #[test]
-    fn the_newest_change_leaves_first_and_the_oldest_does_not_wait_for_ever() {
+    fn batch_holds_the_newest_and_the_oldest_changes() {
         let (mut outbox, version) = (Outbox::default(), Version::start());
-        for at in 0..10 * TOGETHER {
+        for at in 0..10 * KEYS_PER_BATCH {
             outbox.push(change(&at.to_string(), version, version.next(), "{}"));
         }
         outbox.push(change("5", version.next(), version.next().next(), "{}"));
         let keys: Vec<_> = pop(&mut outbox).into_iter().map(|change| change.key).collect();
         assert_eq!(keys[0], key("5"), "it changed last");
         assert!(keys.contains(&key("0")) && !keys.contains(&key("300")));
-        assert_eq!(keys.len(), TOGETHER);
+        assert_eq!(keys.len(), KEYS_PER_BATCH);
     }
 }

@@ -1,4 +1,4 @@
-//! Words that are too long for the transport travel in pieces.
+//! Messages that are too long for the transport, sent in pieces.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,30 +8,30 @@ use tokio::time::Instant;
 use super::PeerMessage;
 use crate::broadcast::LONGEST_WORDS;
 
-/// How many bytes a piece has besides its content: what says which piece it is.
-const HEAD: usize = 128;
-/// How many bytes of the whole a piece carries.
-const PIECE: usize = LONGEST_WORDS - HEAD;
-/// How many bytes words may have.
-const LONGEST: usize = 2 << 20;
-/// How many bytes of incomplete words are kept, of all nodes together.
-const MOST: usize = 16 << 20;
-/// How long words may stay incomplete.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a piece that are reserved for its header.
+const HEADER_BYTES: usize = 128;
+/// Bytes of the message that one piece carries.
+const PIECE_BYTES: usize = LONGEST_WORDS - HEADER_BYTES;
+/// Maximum length of a message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 2 << 20;
+/// Maximum number of bytes of incomplete messages that are kept, over all nodes.
+const MAX_INCOMPLETE_BYTES: usize = 16 << 20;
+/// Time after which an incomplete message is dropped.
+const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The words as the transport carries them; `None` if they are too long even so.
-pub(super) fn split(words: &PeerMessage) -> Option<Vec<Bytes>> {
-    let whole = words.to_bytes();
+/// Encodes a message as one piece or several. Returns `None` if it is longer than [`MAX_MESSAGE_BYTES`].
+pub(super) fn split(message: &PeerMessage) -> Option<Vec<Bytes>> {
+    let whole = message.to_bytes();
     if whole.len() <= LONGEST_WORDS {
         return Some(vec![whole]);
     }
-    if whole.len() > LONGEST {
+    if whole.len() > MAX_MESSAGE_BYTES {
         return None;
     }
     let message = rand::random();
-    let parts = u32::try_from(whole.len().div_ceil(PIECE)).ok()?;
-    let pieces = whole.chunks(PIECE).zip(0..).map(|(content, part)| {
-        let mut piece = BytesMut::with_capacity(HEAD + content.len());
+    let parts = u32::try_from(whole.len().div_ceil(PIECE_BYTES)).ok()?;
+    let pieces = whole.chunks(PIECE_BYTES).zip(0..).map(|(content, part)| {
+        let mut piece = BytesMut::with_capacity(HEADER_BYTES + content.len());
         piece.put(PeerMessage::Piece { message, part, parts }.to_bytes());
         piece.put(content);
         piece.freeze()
@@ -39,7 +39,7 @@ pub(super) fn split(words: &PeerMessage) -> Option<Vec<Bytes>> {
     Some(pieces.collect())
 }
 
-/// Words of which some pieces have arrived.
+/// Messages of which some pieces have arrived, by the message's random id.
 #[derive(Default)]
 pub(super) struct Pieces {
     incomplete: HashMap<u64, Incomplete>,
@@ -54,15 +54,15 @@ struct Incomplete {
 }
 
 impl Pieces {
-    /// Adds a piece; returns the whole with the last one.
+    /// Adds a piece. Returns the whole message when its last piece arrives.
     pub(super) fn add(&mut self, message: u64, part: u32, parts: u32, content: Bytes) -> Option<Bytes> {
         let (part, parts) = (usize::try_from(part).ok()?, usize::try_from(parts).ok()?);
-        if part >= parts || parts > LONGEST.div_ceil(PIECE) {
+        if part >= parts || parts > MAX_MESSAGE_BYTES.div_ceil(PIECE_BYTES) {
             return None;
         }
         let now = Instant::now();
         if !self.incomplete.contains_key(&message) {
-            self.forget_old(now);
+            self.drop_old(now);
         }
         let incomplete = self.incomplete.entry(message).or_insert_with(|| Incomplete {
             pieces: vec![None; parts],
@@ -82,10 +82,12 @@ impl Pieces {
         Some(complete.pieces.into_iter().flatten().collect::<Vec<_>>().concat().into())
     }
 
-    /// Forgets what stays incomplete, and the oldest where there is too much.
-    fn forget_old(&mut self, now: Instant) {
-        while let Some((message, oldest)) = self.incomplete.iter().min_by_key(|(_, words)| words.since) {
-            if now - oldest.since < PATIENCE && self.bytes < MOST {
+    /// Drops messages that have been incomplete for too long, and the oldest while there are too many bytes.
+    fn drop_old(&mut self, now: Instant) {
+        while let Some((message, oldest)) =
+            self.incomplete.iter().min_by_key(|(_, incomplete)| incomplete.since)
+        {
+            if now - oldest.since < INCOMPLETE_TIMEOUT && self.bytes < MAX_INCOMPLETE_BYTES {
                 return;
             }
             self.bytes -= oldest.bytes;
@@ -99,9 +101,9 @@ impl Pieces {
 mod tests {
     use super::*;
 
-    /// The pieces of words with a name of this length.
+    /// The pieces of a message that contains a name of this length.
     fn pieces(length: usize) -> Option<Vec<Bytes>> {
-        split(&PeerMessage::Here { node: 7, name: "é".repeat(length / 2) })
+        split(&PeerMessage::Heartbeat { node: 7, name: "é".repeat(length / 2) })
     }
 
     fn add(pieces: &mut Pieces, piece: &Bytes) -> Option<PeerMessage> {
@@ -109,15 +111,15 @@ mod tests {
         else {
             panic!("not a piece: {piece:?}");
         };
-        let (words, rest) = PeerMessage::from_bytes(&pieces.add(message, part, parts, content)?)?;
+        let (message, rest) = PeerMessage::from_bytes(&pieces.add(message, part, parts, content)?)?;
         assert!(rest.is_empty());
-        Some(words)
+        Some(message)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn words_in_pieces_arrive_whole_in_whatever_order() {
+    async fn message_in_pieces_arrives_whole_in_any_order() {
         assert_eq!(pieces(100).unwrap().len(), 1);
-        assert!(pieces(LONGEST).is_none(), "too long");
+        assert!(pieces(MAX_MESSAGE_BYTES).is_none(), "too long");
         let sent = pieces(100_000).unwrap();
         assert!(sent.iter().all(|piece| piece.len() <= LONGEST_WORDS));
         let mut received = Pieces::default();
@@ -125,24 +127,24 @@ mod tests {
         for piece in others.iter().rev().chain(others) {
             assert_eq!(add(&mut received, piece), None);
         }
-        let whole = PeerMessage::Here { node: 7, name: "é".repeat(50_000) };
+        let whole = PeerMessage::Heartbeat { node: 7, name: "é".repeat(50_000) };
         assert_eq!(add(&mut received, last), Some(whole));
         assert!(received.incomplete.is_empty() && received.bytes == 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn law_06_incomplete_words_are_forgotten() {
+    async fn law_06_incomplete_messages_are_dropped() {
         let mut received = Pieces::default();
         for _ in 0..100 {
-            for piece in pieces(LONGEST / 2).unwrap().iter().skip(1) {
+            for piece in pieces(MAX_MESSAGE_BYTES / 2).unwrap().iter().skip(1) {
                 assert_eq!(add(&mut received, piece), None);
             }
-            assert!(received.bytes <= MOST + LONGEST);
+            assert!(received.bytes <= MAX_INCOMPLETE_BYTES + MAX_MESSAGE_BYTES);
         }
-        tokio::time::sleep(PATIENCE).await;
-        received.forget_old(Instant::now());
+        tokio::time::sleep(INCOMPLETE_TIMEOUT).await;
+        received.drop_old(Instant::now());
         assert!(received.incomplete.is_empty() && received.bytes == 0);
-        assert_eq!(received.add(1, 0, u32::MAX, Bytes::new()), None, "so many cannot be");
+        assert_eq!(received.add(1, 0, u32::MAX, Bytes::new()), None, "no message has that many pieces");
         assert_eq!(received.add(1, 3, 3, Bytes::new()), None);
     }
 }

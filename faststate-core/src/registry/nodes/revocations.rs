@@ -1,4 +1,4 @@
-//! Revocations that the other nodes have not been told yet.
+//! Revocations that are queued for the other nodes.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -6,32 +6,34 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{AGAIN, PeerMessage, tell};
+use super::{PeerMessage, RETRY_DELAY, send};
 use crate::{Revocation, broadcast::Broadcaster};
 
-/// How many revocations wait. Beyond it the other nodes are told to check all of their streams.
-const MOST: usize = 4096;
-/// How many are told at a time.
-const TOGETHER: usize = 128;
-/// For how long the other nodes are told of a revocation: by then each stream has been checked anyway.
-const LASTS: Duration = Duration::from_mins(5);
+/// Maximum number of queued revocations. When it is exceeded, they are replaced by a request to recheck all streams.
+const MAX_QUEUED: usize = 4096;
+/// Number of revocations that are sent concurrently.
+const BATCH: usize = 128;
+/// How long to keep sending a revocation to nodes that cannot be reached. After this time, every stream has been
+/// rechecked anyway.
+const RETRY_PERIOD: Duration = Duration::from_mins(5);
 
-/// Revocations that wait for the broadcaster: one bounded list, and one task that tells them.
+/// The queue of revocations in front of the broadcaster: one bounded list, and one task that sends them.
 pub(super) struct Revocations {
     list: Mutex<List>,
-    /// The number of the latest one that the other nodes have been told, with all before it.
-    told: watch::Sender<u64>,
+    /// The number of the latest revocation that was sent together with all earlier ones.
+    sent: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct List {
     /// Oldest first.
     waiting: VecDeque<Waiting>,
-    /// Until when the other nodes are told that there were more than fit, and which the last of those was.
+    /// After an overflow: until when to send the request to recheck all streams, and the number of the last revocation
+    /// that it replaces.
     overflow: Option<(Instant, u64)>,
-    /// The latest one's number.
+    /// The number of the latest revocation.
     latest: u64,
-    /// Whether a task tells them.
+    /// Whether a task is sending.
     running: bool,
 }
 
@@ -43,40 +45,42 @@ struct Waiting {
 
 impl Revocations {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { list: Mutex::default(), told: watch::Sender::new(0) })
+        Arc::new(Self { list: Mutex::default(), sent: watch::Sender::new(0) })
     }
 
-    /// Has the other nodes told, and waits for that until the deadline; says whether they were. Goes on without
-    /// the caller.
-    pub(super) async fn tell(
+    /// Queues a revocation, and returns whether it was sent by the deadline.
+    ///
+    /// # Cancellation
+    /// A revocation whose future is dropped is still sent.
+    pub(super) async fn send(
         self: &Arc<Self>,
         broadcaster: &Arc<dyn Broadcaster>,
         revocation: Revocation,
         deadline: Instant,
     ) -> bool {
-        let mut told = self.told.subscribe();
+        let mut sent = self.sent.subscribe();
         let (number, begins) = self.list.lock().push(revocation, Instant::now());
         if begins {
-            // Not among the tasks that `settle` waits for: the transport may be away for long.
-            tokio::spawn(tell_all(Arc::clone(self), Arc::clone(broadcaster)));
+            // Not tracked by `settle`, because the transport may be unavailable for a long time.
+            tokio::spawn(send_all(Arc::clone(self), Arc::clone(broadcaster)));
         }
-        let told = told.wait_for(|told| *told >= number);
-        matches!(tokio::time::timeout_at(deadline, told).await, Ok(Ok(_)))
+        let sent = sent.wait_for(|latest| *latest >= number);
+        matches!(tokio::time::timeout_at(deadline, sent).await, Ok(Ok(_)))
     }
 }
 
-/// Tells until nothing waits, or nothing is left of the registry but this task.
-async fn tell_all(revocations: Arc<Revocations>, broadcaster: Arc<dyn Broadcaster>) {
+/// Sends until the list is empty, or until the registry has been dropped and only this task is left.
+async fn send_all(revocations: Arc<Revocations>, broadcaster: Arc<dyn Broadcaster>) {
     loop {
         let next = revocations.list.lock().next(Instant::now());
-        let Some((words, last)) = next else { return };
-        let told = join_all(words.iter().map(|words| tell(&*broadcaster, None, words))).await;
-        if told.into_iter().all(|told| told) {
-            revocations.list.lock().is_told(last);
-            revocations.told.send_replace(last);
+        let Some((messages, last)) = next else { return };
+        let sent = join_all(messages.iter().map(|message| send(&*broadcaster, None, message))).await;
+        if sent.into_iter().all(|sent| sent) {
+            revocations.list.lock().mark_sent(last);
+            revocations.sent.send_replace(last);
             continue;
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_DELAY).await;
         if Arc::strong_count(&revocations) == 1 {
             return;
         }
@@ -84,12 +88,14 @@ async fn tell_all(revocations: Arc<Revocations>, broadcaster: Arc<dyn Broadcaste
 }
 
 impl List {
-    /// Adds a revocation; returns its number, and whether a task is to be started.
+    /// Adds a revocation. Returns its number, and whether the caller must start the sending task.
     fn push(&mut self, revocation: Revocation, now: Instant) -> (u64, bool) {
-        let until = now + LASTS;
+        let until = now + RETRY_PERIOD;
         self.latest += 1;
-        if self.waiting.len() >= MOST {
-            tracing::warn!("too many revocations wait for the other nodes: they check all of their streams");
+        if self.waiting.len() >= MAX_QUEUED {
+            tracing::warn!(
+                "too many revocations are queued for the other nodes: asking them to recheck all streams"
+            );
             self.waiting.clear();
             self.overflow = Some((until, self.latest));
         } else {
@@ -98,22 +104,22 @@ impl List {
         (self.latest, !std::mem::replace(&mut self.running, true))
     }
 
-    /// What is told next, and the number of the last one in it; with nothing, no task tells any more.
+    /// The next batch of messages, and the number of the last revocation in it. With `None`, the sending task ends.
     fn next(&mut self, now: Instant) -> Option<(Vec<PeerMessage>, u64)> {
         self.overflow = self.overflow.filter(|(until, _)| *until > now);
         if let Some((_, last)) = self.overflow {
-            return Some((vec![PeerMessage::RevokedMany], last));
+            return Some((vec![PeerMessage::RecheckStreams], last));
         }
         while self.waiting.pop_front_if(|oldest| oldest.until <= now).is_some() {}
-        let batch = self.waiting.iter().take(TOGETHER);
+        let batch = self.waiting.iter().take(BATCH);
         let last = batch.clone().next_back().map(|waiting| waiting.number);
         self.running = last.is_some();
-        let words = batch.map(|waiting| PeerMessage::Revoked { revocation: waiting.revocation });
-        last.map(|last| (words.collect(), last))
+        let messages = batch.map(|waiting| PeerMessage::Revoke { revocation: waiting.revocation });
+        last.map(|last| (messages.collect(), last))
     }
 
-    /// The other nodes have been told of everything up to this one.
-    fn is_told(&mut self, last: u64) {
+    /// Removes the revocations up to this number, which were sent.
+    fn mark_sent(&mut self, last: u64) {
         self.overflow = self.overflow.filter(|(_, latest)| *latest > last);
         while self.waiting.pop_front_if(|oldest| oldest.number <= last).is_some() {}
     }
@@ -124,33 +130,33 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn law_06_revocations_that_wait_are_bounded_and_become_a_summary() {
+    async fn law_06_revocations_beyond_the_cap_become_one_recheck() {
         let (mut list, now) = (List::default(), Instant::now());
-        for number in 1..=MOST as u64 {
-            assert_eq!(list.push(Revocation::user("a"), now), (number, number == 1), "one task tells");
+        for number in 1..=MAX_QUEUED as u64 {
+            assert_eq!(list.push(Revocation::user("a"), now), (number, number == 1), "one task sends");
         }
-        let (words, last) = list.next(now).unwrap();
-        assert_eq!((words.len(), last), (TOGETHER, TOGETHER as u64));
-        for _ in 0..MOST {
+        let (messages, last) = list.next(now).unwrap();
+        assert_eq!((messages.len(), last), (BATCH, BATCH as u64));
+        for _ in 0..MAX_QUEUED {
             list.push(Revocation::user("b"), now);
-            assert!(list.waiting.len() <= MOST);
+            assert!(list.waiting.len() <= MAX_QUEUED);
         }
-        let (words, covered) = list.next(now).unwrap();
-        assert_eq!((words, covered), (vec![PeerMessage::RevokedMany], MOST as u64 + 1));
-        list.is_told(covered);
-        let (words, last) = list.next(now).unwrap();
-        assert_eq!((words.len(), last), (TOGETHER, covered + TOGETHER as u64), "those after it are told");
-        list.is_told(list.latest);
+        let (messages, covered) = list.next(now).unwrap();
+        assert_eq!((messages, covered), (vec![PeerMessage::RecheckStreams], MAX_QUEUED as u64 + 1));
+        list.mark_sent(covered);
+        let (messages, last) = list.next(now).unwrap();
+        assert_eq!((messages.len(), last), (BATCH, covered + BATCH as u64), "later revocations are sent");
+        list.mark_sent(list.latest);
         assert!(list.next(now).is_none());
         assert!(list.push(Revocation::user("c"), now).1, "a task starts again");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn law_06_revocation_is_dropped_once_every_stream_was_checked() {
+    async fn law_06_revocation_is_dropped_after_every_recheck() {
         let (mut list, now) = (List::default(), Instant::now());
         list.push(Revocation::user("a"), now);
-        list.push(Revocation::user("b"), now + LASTS / 2);
-        assert_eq!(list.next(now + LASTS).unwrap().0.len(), 1);
-        assert!(list.next(now + LASTS * 2).is_none());
+        list.push(Revocation::user("b"), now + RETRY_PERIOD / 2);
+        assert_eq!(list.next(now + RETRY_PERIOD).unwrap().0.len(), 1);
+        assert!(list.next(now + RETRY_PERIOD * 2).is_none());
     }
 }
