@@ -1,4 +1,4 @@
-//! Who may see and change a state.
+//! Access policies of states.
 
 use std::{fmt, sync::Arc};
 
@@ -6,32 +6,41 @@ use crate::{Key, Viewer};
 
 type Policy = dyn Fn(&Viewer, &Key) -> bool + Send + Sync;
 
-/// Who may see and change an instance; asked for each event, when a stream opens, and again while it
-/// is open. A refusal looks like an instance that does not exist.
+/// The policy that decides which viewers may see and change an instance.
+///
+/// It is checked for every event, when a stream opens, and periodically while the stream is open. A refusal has the same
+/// response as an instance that does not exist (law 8).
+///
+/// ```
+/// # use faststate_core::Access;
+/// Access::public();
+/// Access::role("editor");
+/// Access::when(|viewer, key| viewer.user().is_some() && key.id().as_deref() != Some("draft"));
+/// ```
 #[derive(Clone)]
 pub struct Access(Arc<Policy>);
 
 impl Access {
-    /// Everybody.
+    /// Admits every viewer.
     #[must_use]
     pub fn public() -> Self {
         Self::when(|_, _| true)
     }
 
-    /// Every signed-in user.
+    /// Admits every signed-in user.
     #[must_use]
     pub fn signed_in() -> Self {
         Self::when(|viewer, _| viewer.user().is_some())
     }
 
-    /// Every viewer with this role.
+    /// Admits every viewer with this role.
     #[must_use]
     pub fn role(role: impl Into<String>) -> Self {
         let role = role.into();
         Self::when(move |viewer, _| viewer.has_role(&role))
     }
 
-    /// Whoever the policy lets in. It is asked often: no I/O, no panics.
+    /// Admits the viewers for which `policy` returns true. It is called often, so it must neither block nor panic.
     #[must_use]
     pub fn when(policy: impl Fn(&Viewer, &Key) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(policy))

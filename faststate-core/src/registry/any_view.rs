@@ -1,8 +1,8 @@
-//! A view without its type.
+//! Type-erased views.
 
 use crate::{Elements, View};
 
-/// A view whose name is data.
+/// A [`View`] as a trait object; see there for the methods.
 pub(super) trait AnyView<S>: Send + Sync {
     fn name(&self) -> &'static str;
     fn render(&self, state: &S) -> Elements;

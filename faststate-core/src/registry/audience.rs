@@ -1,4 +1,4 @@
-//! Who follows a state.
+//! The users that follow an instance.
 
 use std::collections::HashMap;
 
@@ -12,18 +12,18 @@ use super::{
 };
 use crate::ReactiveState;
 
-/// Who follows an instance, on all nodes, for the event of
+/// The followers of an instance on all nodes, for the event of
 /// [`StateBuilder::audience`](super::StateBuilder::audience).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Audience {
-    /// The users who follow it with some stream, sorted, each once.
+    /// The signed-in users with at least one stream, sorted and without duplicates.
     pub users: Vec<String>,
-    /// How many streams belong to nobody who is signed in.
+    /// The number of streams without a signed-in user.
     pub guests: usize,
 }
 
-/// Whose each stream is that follows an instance on this node, and what is known of the others.
+/// The user of each stream that follows an instance on this node, and the audiences of the other nodes.
 #[derive(Default)]
 pub(super) struct Listeners {
     users: HashMap<u64, Option<Box<str>>>,
@@ -48,13 +48,13 @@ impl Audience {
 }
 
 impl Census for Audience {
-    fn here(topics: &Topics) -> Self {
+    fn count_local(topics: &Topics) -> Self {
         let Some(listeners) = &topics.listeners else { return Self::default() };
         let streams = listeners.users.values();
         let users = streams.clone().flatten().map(|user| String::from(&**user)).collect();
-        let mut here = Self { users, guests: streams.filter(|user| user.is_none()).count() };
-        here.sort();
-        here
+        let mut local = Self { users, guests: streams.filter(|user| user.is_none()).count() };
+        local.sort();
+        local
     }
 
     fn counts(topics: &mut Topics) -> &mut Counts<Self> {
@@ -65,11 +65,11 @@ impl Census for Audience {
         states.audience.as_deref()
     }
 
-    fn words(self, node: u64, asks: bool) -> PeerMessage {
-        PeerMessage::Audience { node, audience: self, asks }
+    fn message(self, node: u64, wants_reply: bool) -> PeerMessage {
+        PeerMessage::Audience { node, audience: self, wants_reply }
     }
 
-    fn is_nobody(&self) -> bool {
+    fn is_zero(&self) -> bool {
         self.users.is_empty() && self.guests == 0
     }
 

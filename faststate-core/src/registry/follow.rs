@@ -1,4 +1,4 @@
-//! Joining and leaving an instance's topics.
+//! Joining and leaving the topics of an instance.
 
 use std::sync::{Arc, Weak};
 
@@ -14,6 +14,10 @@ use crate::{
 };
 
 impl<S: ReactiveState> InstanceTable<S> {
+    /// Adds a follower to a topic of an instance.
+    ///
+    /// The follower resumes at `cursor` if the topic still has its frames; otherwise it receives a snapshot. `stream`
+    /// identifies the stream across topics, and `user` is its signed-in user.
     pub(super) async fn join(
         &self,
         key: &Key,
@@ -24,8 +28,8 @@ impl<S: ReactiveState> InstanceTable<S> {
     ) -> Result<Follower, Error> {
         let deadline = self.deadline();
         let Present { mut instance, current, .. } = self.current(key, deadline).await?;
-        // A cursor that is not from this node's past may be from another's present, and so may be what a
-        // page shows that comes without one.
+        // A cursor that is not in this node's past may come from a node that is ahead. So may the content of a page
+        // that sends no cursor.
         let is_past = |cursor: Version| cursor == current.version || cursor.is_before(current.version);
         let mut behind = cursor.map_or(self.nodes().is_some(), |cursor| !is_past(cursor));
         let mut interest = None;
@@ -35,11 +39,11 @@ impl<S: ReactiveState> InstanceTable<S> {
                 && instance.topics.lock().interest.is_none()
             {
                 interest = Some(nodes.join(key, deadline).await?);
-                // Changes between the look at the store and the interest were not heard.
+                // This node did not receive the changes between its load and this interest.
                 behind = true;
             }
             if std::mem::take(&mut behind) {
-                // From memory it might go back.
+                // The state in memory may be older than what the page shows.
                 let ahead =
                     cursor.filter(|cursor| cursor.epoch == current.version.epoch && !is_past(*cursor));
                 let look = ahead.map_or_else(Command::refresh, Command::Compare);
@@ -49,7 +53,7 @@ impl<S: ReactiveState> InstanceTable<S> {
             if topics.interest.is_none() {
                 topics.interest = interest.take();
             }
-            // The last follower may have left meanwhile, and taken the node's interest along.
+            // The last follower may have left in the meantime, which ends the node's interest.
             if topics.interest.is_none() && self.nodes().is_some() {
                 continue;
             }
@@ -72,7 +76,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         Ok(follower)
     }
 
-    /// A new topic; the caller holds the lock of the instance's topics, so that no commit comes between.
+    /// Creates a topic. The caller holds the lock of the instance's topics, so that no commit is missed.
     fn open(&self, instance: &Arc<Instance<S>>, slot: Slot) -> Result<Arc<Topic>, Error> {
         let current = instance.current.read().clone().ok_or(Error::Unknown)?;
         let (states, weak) = (Weak::clone(&self.me), Arc::downgrade(instance));
@@ -87,7 +91,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         Ok(topic)
     }
 
-    /// A follower has left: a topic goes with its last follower, the node's interest with the last topic.
+    /// Removes a follower. A topic is dropped with its last follower, and the node's interest with its last topic.
     fn leave(&self, instance: &Arc<Instance<S>>, stream: u64) {
         let (gone, interest) = {
             let mut topics = instance.topics.lock();
@@ -102,7 +106,7 @@ impl<S: ReactiveState> InstanceTable<S> {
             let interest = if topics.open.is_empty() { topics.interest.take() } else { None };
             (gone, interest)
         };
-        // Outside the lock: the interest's end is the broadcaster's code.
+        // Dropped outside the lock, because dropping an interest calls the broadcaster.
         drop(gone);
         drop(interest.and_then(|interest| self.linger(instance, interest)));
         self.count_followers(instance);

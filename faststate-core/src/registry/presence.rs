@@ -1,7 +1,7 @@
-//! Telling a state how many streams follow it, or who they are, on all nodes.
+//! Presence and audience events: a state learns how many streams, or which users, follow it on all nodes.
 //!
-//! Each node tells those that follow the same key what it has counted, and the state what all of them have. The
-//! event that finds there already what it brings should change nothing.
+//! Each node sends its own count to the nodes that have joined the same key, and sends the total to the state as an event.
+//! Several nodes may send the same total, so the event should change nothing when the state already holds it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,68 +17,68 @@ use super::{
 };
 use crate::{Key, ReactiveState, Viewer, broadcast::Interest, store::StoreError};
 
-/// How long followers may come and go before the state is told.
+/// Delay between a change of the followers and the event; it covers all changes in the meantime.
 const DELAY: Duration = Duration::from_millis(200);
-/// How much longer each of several nodes waits, so that the first has told the state before the others look.
+/// Additional delay per node, so that one node updates the state before the others check it.
 const STAGGER: Duration = Duration::from_millis(50);
-/// How many of them wait differently long.
-const STAGGERED: usize = 8;
-/// How long to wait before telling the state again what it could not be told.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Maximum number of nodes whose delays differ.
+const STAGGERED_NODES: usize = 8;
+/// Delay before an event that failed is sent again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How long a node keeps its interest in a key after its last follower has left. When the followers of several nodes
+/// leave at once, each node thereby still receives the counts of the others.
+const LINGER: Duration = Duration::from_millis(1500);
 
-/// How long a node hears of the others after its last follower has left: when all leave at once, each
-/// hears that it is not alone in that.
-const LINGERS: Duration = Duration::from_millis(1500);
-
-/// What is counted of an instance's followers: how many they are (`usize`), or who they are (`Audience`).
+/// What is counted of an instance's followers: their number (`usize`) or their users (`Audience`).
 pub(super) trait Census: Clone + Default + PartialEq + Send + Sync + 'static {
-    /// Of the streams on this node.
-    fn here(topics: &Topics) -> Self;
-    /// What this node knows of an instance's followers.
+    /// Counts the streams on this node.
+    fn count_local(topics: &Topics) -> Self;
+    /// The counts of an instance.
     fn counts(topics: &mut Topics) -> &mut Counts<Self>;
-    /// The event that tells the state, if it is to be told.
+    /// The constructor of the event, if the application registered one.
     fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&TellsState<S, Self>>;
-    /// What other nodes are told.
-    fn words(self, node: u64, asks: bool) -> PeerMessage;
-    fn is_nobody(&self) -> bool;
-    /// Adds those who follow on another node.
+    /// The message that carries this node's count to the other nodes.
+    fn message(self, node: u64, wants_reply: bool) -> PeerMessage;
+    /// Whether no stream is counted.
+    fn is_zero(&self) -> bool;
+    /// Adds the count of another node.
     fn add(&mut self, other: &Self);
 }
 
-/// Makes the event that tells a state what was counted.
+/// Constructs the event that carries a count to the state.
 pub(super) type TellsState<S, C> = dyn Fn(C) -> Box<dyn Mutation<S>> + Send + Sync;
 
-/// What is known of an instance's followers.
+/// The counts of one instance's followers.
 pub(super) struct Counts<C> {
-    /// Whether a count is on its way to the state.
-    due: bool,
-    /// What the state was told last.
-    told: Option<C>,
-    /// What the other nodes were told last of this one.
-    said: Option<C>,
-    /// Whether another node has asked.
-    asked: bool,
-    /// Who follows on each other node, as long as this one hears of it.
+    /// Whether a count is scheduled.
+    scheduled: bool,
+    /// The total that was last sent to the state.
+    sent_total: Option<C>,
+    /// This node's count as it was last sent to the other nodes.
+    sent_local: Option<C>,
+    /// Whether another node waits for this node's count.
+    reply_owed: bool,
+    /// The counts of the other nodes, by node id, while this node has an interest in the key.
     others: HashMap<u64, C>,
 }
 
-/// What lets a node hear of the others for a little longer than it has followers, and how long.
+/// An interest that outlives the node's last follower, and the time at which it ends.
 pub(super) struct Lingers {
     interest: Interest,
     until: Instant,
 }
 
-/// What a node has to say once its followers have been counted.
+/// The result of counting an instance's followers.
 struct Counted<C> {
-    here: C,
-    /// Whether the other nodes are to be told, and whether they are to answer.
-    says: Option<bool>,
-    /// What the state is to be told.
-    tells: Option<C>,
+    local: C,
+    /// Set if the count must be sent to the other nodes; the value says whether they answer with theirs.
+    message: Option<bool>,
+    /// The total to send to the state, if it changed.
+    total: Option<C>,
 }
 
 impl Census for usize {
-    fn here(topics: &Topics) -> Self {
+    fn count_local(topics: &Topics) -> Self {
         topics.streams.len()
     }
 
@@ -90,11 +90,11 @@ impl Census for usize {
         states.presence.as_deref()
     }
 
-    fn words(self, node: u64, asks: bool) -> PeerMessage {
-        PeerMessage::Present { node, count: self, asks }
+    fn message(self, node: u64, wants_reply: bool) -> PeerMessage {
+        PeerMessage::FollowerCount { node, count: self, wants_reply }
     }
 
-    fn is_nobody(&self) -> bool {
+    fn is_zero(&self) -> bool {
         *self == 0
     }
 
@@ -104,21 +104,21 @@ impl Census for usize {
 }
 
 impl<S: ReactiveState> InstanceTable<S> {
-    /// Whether the state is told how many follow it, or who.
-    fn is_told(&self) -> bool {
+    /// Whether the application registered a presence or an audience event.
+    fn counts_followers(&self) -> bool {
         self.presence.is_some() || self.audience.is_some()
     }
 
-    /// Tells the state who follows it, soon and once for all who come and go until then.
+    /// Schedules the presence and audience events of an instance whose followers changed.
     pub(super) fn count_followers(&self, instance: &Arc<Instance<S>>) {
-        // A follower may be dropped anywhere, also after the runtime.
-        if self.is_told() && tokio::runtime::Handle::try_current().is_ok() {
-            self.count::<usize>(instance);
-            self.count::<super::Audience>(instance);
+        // A follower may be dropped outside the runtime, or after it has shut down.
+        if self.counts_followers() && tokio::runtime::Handle::try_current().is_ok() {
+            self.schedule_count::<usize>(instance);
+            self.schedule_count::<super::Audience>(instance);
         }
     }
 
-    fn count<C: Census>(&self, instance: &Arc<Instance<S>>) {
+    fn schedule_count<C: Census>(&self, instance: &Arc<Instance<S>>) {
         if C::event(self).is_none() {
             return;
         }
@@ -126,7 +126,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         let delay = {
             let mut topics = instance.topics.lock();
             let counts = C::counts(&mut topics);
-            if std::mem::replace(&mut counts.due, true) {
+            if std::mem::replace(&mut counts.scheduled, true) {
                 return;
             }
             counts.delay(self.nodes().map_or(0, |nodes| nodes.id))
@@ -134,49 +134,51 @@ impl<S: ReactiveState> InstanceTable<S> {
         let instance = Arc::clone(instance);
         self.shared.detach(async move {
             tokio::time::sleep(delay).await;
-            me.tell_count::<C>(&instance).await;
+            me.send_count::<C>(&instance).await;
         });
     }
 
-    /// The last follower here has left: gives back the interest that is not needed any more.
+    /// Keeps an interest for [`LINGER`] after the last follower on this node has left. Returns an interest that is no
+    /// longer needed.
     pub(super) fn linger(&self, instance: &Arc<Instance<S>>, interest: Interest) -> Option<Interest> {
-        if !self.is_told() || tokio::runtime::Handle::try_current().is_err() {
+        if !self.counts_followers() || tokio::runtime::Handle::try_current().is_err() {
             return Some(interest);
         }
-        let lingers = Lingers { interest, until: Instant::now() + LINGERS };
+        let lingers = Lingers { interest, until: Instant::now() + LINGER };
         let before = instance.topics.lock().lingers.replace(lingers);
         let instance = Arc::downgrade(instance);
         tokio::spawn(async move {
-            tokio::time::sleep(LINGERS).await;
+            tokio::time::sleep(LINGER).await;
             let Some(instance) = instance.upgrade() else { return };
-            let over = instance.topics.lock().stop_lingering();
-            // Outside the lock: its end is the broadcaster's code.
-            drop(over);
+            let ended = instance.topics.lock().stop_lingering();
+            // Dropped outside the lock, because this calls the broadcaster.
+            drop(ended);
         });
         before.map(|before| before.interest)
     }
 
-    async fn tell_count<C: Census>(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
-        let Counted { here, says, tells } = {
+    /// Sends this node's count to the other nodes and the total to the state, where they changed.
+    async fn send_count<C: Census>(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
+        let Counted { local, message, total } = {
             let mut topics = instance.topics.lock();
-            let here = C::here(&topics);
-            C::counts(&mut topics).count(here)
+            let local = C::count_local(&topics);
+            C::counts(&mut topics).count(local)
         };
-        if let (Some(nodes), Some(asks)) = (self.nodes(), says)
-            && !nodes.tell(Some(&instance.key), &here.words(nodes.id, asks)).await
+        if let (Some(nodes), Some(wants_reply)) = (self.nodes(), message)
+            && !nodes.send(Some(&instance.key), &local.message(nodes.id, wants_reply)).await
         {
-            C::counts(&mut instance.topics.lock()).said = None;
+            C::counts(&mut instance.topics.lock()).sent_local = None;
         }
-        let (Some(event), Some(count)) = (C::event(self), tells) else { return };
-        let Ok(attempt) = guard("`presence` or `audience` panicked", || event(count)) else {
-            C::counts(&mut instance.topics.lock()).told = None;
+        let (Some(event), Some(total)) = (C::event(self), total) else { return };
+        let Ok(attempt) = guard("`presence` or `audience` panicked", || event(total)) else {
+            C::counts(&mut instance.topics.lock()).sent_total = None;
             return;
         };
         let arriving =
             Arriving { attempt, fields: &[], viewer: Viewer::application(), id: None, wants_view: false };
         let Err(error) = self.send(&instance.key, arriving).await else { return };
-        tracing::warn!(key = ?instance.key, %error, "the state was not told who follows it");
-        C::counts(&mut instance.topics.lock()).told = None;
+        tracing::warn!(key = ?instance.key, %error, "a presence or audience event failed");
+        C::counts(&mut instance.topics.lock()).sent_total = None;
         let is_temporary = matches!(
             error,
             Error::Unavailable(StoreError::Unavailable(_))
@@ -185,52 +187,53 @@ impl<S: ReactiveState> InstanceTable<S> {
                 | Error::Busy(_)
         );
         if is_temporary {
-            self.count_later::<C>(instance);
+            self.retry_count::<C>(instance);
         }
     }
 
-    /// Counts again once the store may answer.
-    fn count_later<C: Census>(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
+    /// Counts again after [`RETRY_DELAY`], once the store's circuit breaker admits calls.
+    fn retry_count<C: Census>(self: &Arc<Self>, instance: &Arc<Instance<S>>) {
         let (me, instance) = (Arc::downgrade(self), Arc::downgrade(instance));
-        // Not among the tasks that `settle` waits for.
+        // Not tracked by `settle`, because the store may be unavailable for a long time.
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_DELAY).await;
                 let (Some(me), Some(instance)) = (me.upgrade(), instance.upgrade()) else { return };
                 if !me.is_resting() {
-                    me.count::<C>(&instance);
+                    me.schedule_count::<C>(&instance);
                     return;
                 }
             }
         });
     }
 
-    /// Another node says who follows there.
-    pub(super) fn hear<C: Census>(&self, key: &Key, node: u64, count: C, asks: bool) {
+    /// Records the count of another node.
+    pub(super) fn hear<C: Census>(&self, key: &Key, node: u64, count: C, wants_reply: bool) {
         let Some(instance) = self.loaded(key).filter(|_| C::event(self).is_some()) else { return };
         {
             let mut topics = instance.topics.lock();
             if topics.streams.is_empty() && topics.lingers.is_none() {
                 return;
             }
-            C::counts(&mut topics).hear(node, count, asks);
+            C::counts(&mut topics).receive(node, count, wants_reply);
         }
-        self.count::<C>(&instance);
+        self.schedule_count::<C>(&instance);
     }
 
-    /// These nodes and their followers are gone.
+    /// Removes the counts of nodes that died or left.
     pub(super) fn forget_nodes(&self, nodes: &[u64]) {
-        self.count_again::<usize>(|counts| counts.forget(nodes));
-        self.count_again::<super::Audience>(|counts| counts.forget(nodes));
+        self.recount_followed::<usize>(|counts| counts.forget(nodes));
+        self.recount_followed::<super::Audience>(|counts| counts.forget(nodes));
     }
 
-    /// What the nodes know of each other's followers may be wrong: they tell each other again.
+    /// Sends this node's counts to the other nodes again, because messages may have been lost.
     pub(super) fn exchange_counts(&self) {
-        self.count_again::<usize>(|counts| counts.said = None);
-        self.count_again::<super::Audience>(|counts| counts.said = None);
+        self.recount_followed::<usize>(|counts| counts.sent_local = None);
+        self.recount_followed::<super::Audience>(|counts| counts.sent_local = None);
     }
 
-    fn count_again<C: Census>(&self, change: impl Fn(&mut Counts<C>)) {
+    /// Applies `change` to the counts of every followed instance, and schedules a count of each.
+    fn recount_followed<C: Census>(&self, change: impl Fn(&mut Counts<C>)) {
         if C::event(self).is_none() || self.nodes().is_none() {
             return;
         }
@@ -243,12 +246,13 @@ impl<S: ReactiveState> InstanceTable<S> {
                 }
                 change(C::counts(&mut topics));
             }
-            self.count::<C>(&instance);
+            self.schedule_count::<C>(&instance);
         }
     }
 }
 
 impl Topics {
+    /// Takes the lingering interest if its time is over. Without it, the counts of other nodes are no longer received.
     fn stop_lingering(&mut self) -> Option<Interest> {
         let Lingers { interest, .. } = self.lingers.take_if(|lingers| lingers.until <= Instant::now())?;
         if self.streams.is_empty() {
@@ -262,41 +266,41 @@ impl Topics {
 }
 
 impl<C: Census> Counts<C> {
-    /// How long this node waits before it tells the state: nodes before it wait less.
+    /// The delay before this node's event. Nodes with smaller ids send theirs first.
     fn delay(&self, me: u64) -> Duration {
-        let before = self.others.keys().filter(|node| **node < me).count().min(STAGGERED);
+        let before = self.others.keys().filter(|node| **node < me).count().min(STAGGERED_NODES);
         DELAY + STAGGER * u32::try_from(before).unwrap_or_default()
     }
 
-    /// The count is due no longer: says what is to be told now.
-    fn count(&mut self, here: C) -> Counted<C> {
-        self.due = false;
-        let knew = self.said.replace(here.clone());
-        let asks = knew.as_ref().is_none_or(C::is_nobody) && !here.is_nobody();
-        let is_news = knew.as_ref() != Some(&here) && !(knew.is_none() && here.is_nobody());
-        let owes = std::mem::take(&mut self.asked);
-        let says = (is_news || owes).then_some(asks);
-        let mut all = here.clone();
-        self.others.values().for_each(|other| all.add(other));
-        if here.is_nobody() && !all.is_nobody() {
-            // Who is there tells the state.
-            self.told = None;
-            return Counted { here, says, tells: None };
+    /// Ends a scheduled count. Returns what must be sent, and records it as sent.
+    fn count(&mut self, local: C) -> Counted<C> {
+        self.scheduled = false;
+        let sent_before = self.sent_local.replace(local.clone());
+        let wants_reply = sent_before.as_ref().is_none_or(C::is_zero) && !local.is_zero();
+        let is_new = sent_before.as_ref() != Some(&local) && !(sent_before.is_none() && local.is_zero());
+        let reply_owed = std::mem::take(&mut self.reply_owed);
+        let message = (is_new || reply_owed).then_some(wants_reply);
+        let mut total = local.clone();
+        self.others.values().for_each(|other| total.add(other));
+        if local.is_zero() && !total.is_zero() {
+            // The nodes that still have followers send the event.
+            self.sent_total = None;
+            return Counted { local, message, total: None };
         }
-        let tells = (self.told.as_ref() != Some(&all)).then_some(all);
-        if tells.is_some() {
-            self.told.clone_from(&tells);
+        let total = (self.sent_total.as_ref() != Some(&total)).then_some(total);
+        if total.is_some() {
+            self.sent_total.clone_from(&total);
         }
-        Counted { here, says, tells }
+        Counted { local, message, total }
     }
 
-    fn hear(&mut self, node: u64, count: C, asks: bool) {
-        if count.is_nobody() {
+    fn receive(&mut self, node: u64, count: C, wants_reply: bool) {
+        if count.is_zero() {
             self.others.remove(&node);
         } else {
             self.others.insert(node, count);
         }
-        self.asked |= asks;
+        self.reply_owed |= wants_reply;
     }
 
     fn forget(&mut self, nodes: &[u64]) {
@@ -306,6 +310,12 @@ impl<C: Census> Counts<C> {
 
 impl<C> Default for Counts<C> {
     fn default() -> Self {
-        Self { due: false, told: None, said: None, asked: false, others: HashMap::new() }
+        Self {
+            scheduled: false,
+            sent_total: None,
+            sent_local: None,
+            reply_owed: false,
+            others: HashMap::new(),
+        }
     }
 }
