@@ -1,7 +1,7 @@
-//! FastState over HTTP, on which the adapters for web frameworks depend.
+//! FastState over HTTP. The adapters for web frameworks depend on this crate.
 //!
-//! [`endpoint`] answers events, streams and pages, and needs no particular HTTP server. The feature `server` adds a
-//! server over hyper that adapters share, as `server`. Applications use the facade crate `faststate`.
+//! The module [`endpoint`] answers events, streams and pages, and works with any HTTP server. The feature `server`
+//! adds the module `server`: a hyper server that the adapters share. Applications use the facade crate `faststate`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod endpoint;

@@ -1,21 +1,20 @@
-//! A whole server for every adapter: HTTP/1.1 over hardened sockets, and a shutdown that drops nothing.
+//! The HTTP/1.1 server that adapters share: hardened sockets, and a graceful shutdown.
 //!
-//! What is FastState's goes to the [`endpoint`](crate::endpoint) as it arrives, the rest to what a
-//! [`Framework`] makes of its router. A framework says three things, and its adapter has [`FastState`] with all
-//! of its settings; the rest of an adapter are arguments of handlers, which are the framework's own.
+//! Requests for FastState's paths go to the [`endpoint`](crate::endpoint). All other requests go to the application
+//! that a [`Framework`] builds from its router. An adapter implements the three functions of [`Framework`] and gets
+//! [`FastState`] with every setting. Beyond that it only provides the framework's extractors.
 //!
-//! This is the only part of the crate that opens sockets and knows an HTTP server, and so a feature (`serve`)
-//! that adapters turn on. An adapter can do without it: `examples/custom_adapter` in the repository is one over
-//! bare hyper.
+//! Only this module opens sockets and depends on an HTTP server, so it is behind the feature `server`, which adapters
+//! enable. An adapter can also work without it: `examples/custom_adapter` in the repository uses hyper directly.
 
 mod body;
 mod connection;
+mod connection_limits;
 mod detached_stream;
 mod fast_state;
 mod framework;
 mod linger;
 mod listener;
-mod places;
 mod refusal;
 mod run;
 mod socket;

@@ -1,4 +1,4 @@
-//! What a request carries.
+//! Request bodies with deadlines.
 
 use std::{
     fmt,
@@ -14,72 +14,75 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The longest silence between two pieces of a body.
-const SILENCE: Duration = Duration::from_secs(10);
+/// The longest pause between two pieces of a body.
+const MAX_BODY_SILENCE: Duration = Duration::from_secs(10);
 
-/// The time for a whole body, to which each [`BODY_RATE`] bytes that have arrived add a second.
-const BODY_TIME: Duration = Duration::from_secs(30);
+/// The time for a whole body. Every [`MIN_BODY_RATE`] bytes received extend it by one second.
+const BASE_BODY_TIME: Duration = Duration::from_secs(30);
 
-/// The least rate of a body that takes longer than [`BODY_TIME`], in bytes per second.
-const BODY_RATE: u64 = 8 * 1024;
+/// The minimum rate of a body that takes longer than [`BASE_BODY_TIME`], in bytes per second.
+const MIN_BODY_RATE: u64 = 8 * 1024;
 
-/// A request's body. It ends with an error when nothing of it has arrived for 10 s, and when it takes longer than
-/// 30 s and a second for each 8 KiB of it.
+/// The body of a request.
+///
+/// It ends with an error if no data arrives for 10 s, or if the whole body takes longer than 30 s plus 1 s per 8 KiB
+/// received.
 #[derive(Debug)]
-pub struct RequestBody(Timed<Arriving>);
+pub struct RequestBody(TimedBody<BodySource>);
 
-/// What a request brings along.
+/// The source of a request's body.
 #[derive(Debug)]
-pub(super) enum Arriving {
-    /// Over a socket.
+pub(super) enum BodySource {
+    /// Read from a socket by hyper.
     Incoming(Incoming),
-    /// Of a request without a connection.
+    /// Complete from the start, for requests that are made without a connection.
     Whole(http_body_util::Full<Bytes>),
 }
 
-/// A body with deadlines: for its next piece, and for the whole.
-struct Timed<B> {
-    arriving: B,
-    /// The bytes that have arrived.
+/// A body with one deadline for its next piece and one for the whole body.
+struct TimedBody<B> {
+    body: B,
+    /// The number of bytes received.
     bytes: u64,
     /// When the body was first read.
     began: Option<Instant>,
-    /// Made when the body is first waited for: most bodies arrive with their head.
+    /// Allocated at the first wait, because most bodies arrive together with their head.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whether the timer is set for the current wait.
     waits: bool,
 }
 
 impl RequestBody {
-    pub(super) const fn new(arriving: Arriving) -> Self {
-        Self(Timed::new(arriving))
+    pub(super) const fn new(body: BodySource) -> Self {
+        Self(TimedBody::new(body))
     }
 }
 
 impl From<Bytes> for RequestBody {
     fn from(body: Bytes) -> Self {
-        Self::new(Arriving::Whole(http_body_util::Full::new(body)))
+        Self::new(BodySource::Whole(http_body_util::Full::new(body)))
     }
 }
 
-impl<B> Timed<B> {
-    const fn new(arriving: B) -> Self {
-        Self { arriving, bytes: 0, began: None, timer: None, waits: false }
+impl<B> TimedBody<B> {
+    const fn new(body: B) -> Self {
+        Self { body, bytes: 0, began: None, timer: None, waits: false }
     }
 
-    /// Done when the body has been waited for too long; gives the reason.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+    /// Completes with the reason when a deadline has passed.
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         let now = Instant::now();
-        let time = BODY_TIME + Duration::from_secs(self.bytes / BODY_RATE);
+        let time = BASE_BODY_TIME + Duration::from_secs(self.bytes / MIN_BODY_RATE);
         let whole = *self.began.get_or_insert(now) + time;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(SILENCE)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(MAX_BODY_SILENCE)));
         if !std::mem::replace(&mut self.waits, true) {
-            timer.as_mut().reset(whole.min(now + SILENCE));
+            timer.as_mut().reset(whole.min(now + MAX_BODY_SILENCE));
         }
         timer.as_mut().poll(cx).map(|()| {
             if whole <= Instant::now() {
-                format!("the body has not arrived within {time:?}")
+                format!("the request body did not arrive within {time:?}")
             } else {
-                format!("nothing of the body has arrived for {SILENCE:?}")
+                format!("no part of the request body arrived for {MAX_BODY_SILENCE:?}")
             }
         })
     }
@@ -105,7 +108,7 @@ impl Body for RequestBody {
     }
 }
 
-impl Body for Arriving {
+impl Body for BodySource {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -134,7 +137,7 @@ impl Body for Arriving {
     }
 }
 
-impl<B> Body for Timed<B>
+impl<B> Body for TimedBody<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
@@ -146,26 +149,26 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.arriving).poll_frame(cx) {
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.waits = false;
             if let Some(Ok(frame)) = &frame {
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        this.poll_late(cx).map(|reason| Some(Err(reason.into())))
+        this.poll_timeout(cx).map(|reason| Some(Err(reason.into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.arriving.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.arriving.size_hint()
+        self.body.size_hint()
     }
 }
 
-impl<B> fmt::Debug for Timed<B> {
+impl<B> fmt::Debug for TimedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("..")
     }
@@ -180,20 +183,20 @@ mod tests {
 
     use super::*;
 
-    /// Pieces of this many bytes, each after so many seconds.
-    fn arriving(
+    /// A body with pieces of `bytes` bytes, each after a pause in seconds.
+    fn body(
         pieces: impl Iterator<Item = u64> + Send + 'static,
         bytes: usize,
-    ) -> Timed<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
+    ) -> TimedBody<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
         let stream = futures::stream::unfold(pieces, move |mut pieces| async move {
             sleep(Duration::from_secs(pieces.next()?)).await;
             Some((Ok(Frame::data(Bytes::from(vec![0; bytes]))), pieces))
         });
-        Timed::new(StreamBody::new(Box::pin(stream)))
+        TimedBody::new(StreamBody::new(Box::pin(stream)))
     }
 
-    /// Whole seconds until the body ended, and how.
-    async fn ended(body: Timed<impl Body<Data = Bytes, Error = Infallible> + Unpin>) -> (u64, String) {
+    /// The whole seconds until the body ended, and its length or error.
+    async fn ended(body: TimedBody<impl Body<Data = Bytes, Error = Infallible> + Unpin>) -> (u64, String) {
         let start = Instant::now();
         let ended = timeout(Duration::from_secs(3600), body.collect()).await.unwrap();
         let how =
@@ -202,21 +205,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_may_be_slow_and_not_silent() {
-        assert_eq!(ended(arriving([9, 0, 9, 9].into_iter(), 1)).await, (27, "4 bytes".to_owned()));
-        let (seconds, how) = ended(arriving([9, 3600].into_iter(), 1)).await;
-        assert_eq!((seconds, &*how), (19, "nothing of the body has arrived for 10s"));
+    async fn body_is_refused_when_silent_and_not_when_slow() {
+        assert_eq!(ended(body([9, 0, 9, 9].into_iter(), 1)).await, (27, "4 bytes".to_owned()));
+        let (seconds, how) = ended(body([9, 3600].into_iter(), 1)).await;
+        assert_eq!((seconds, &*how), (19, "no part of the request body arrived for 10s"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn law_06_body_is_given_up_when_the_whole_takes_too_long() {
-        let (seconds, how) = ended(arriving(std::iter::repeat(5), 1)).await;
-        assert_eq!((seconds, &*how), (30, "the body has not arrived within 30s"));
+    async fn law_06_body_is_refused_when_it_takes_over_30_s() {
+        let (seconds, how) = ended(body(std::iter::repeat(5), 1)).await;
+        assert_eq!((seconds, &*how), (30, "the request body did not arrive within 30s"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn large_body_gets_the_time_that_its_bytes_take() {
-        let upload = arriving(std::iter::repeat_n(5, 60), 5 * BODY_RATE as usize);
-        assert_eq!(ended(upload).await, (300, format!("{} bytes", 300 * BODY_RATE)));
+    async fn deadline_of_large_body_grows_with_its_bytes() {
+        let upload = body(std::iter::repeat_n(5, 60), 5 * MIN_BODY_RATE as usize);
+        assert_eq!(ended(upload).await, (300, format!("{} bytes", 300 * MIN_BODY_RATE)));
     }
 }

@@ -1,7 +1,7 @@
-//! One connection: HTTP/1.1 over a hardened socket.
+//! One connection: HTTP/1.1 over a socket with timeouts.
 //!
-//! What is FastState's goes to the endpoint as hyper gives it, the rest to the application. A stream leaves hyper
-//! behind when it begins, and the 16 KB of buffers with it: see [`Stream`].
+//! Requests for FastState's paths go to the endpoint, the others to the application. When a stream begins, it takes the
+//! socket from hyper and frees hyper's 16 KB of buffers: see [`DetachedStream`].
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -26,78 +26,83 @@ use tokio::{
 };
 
 use super::{
-    Application, Connection, RequestBody, body::Arriving, detached_stream::Stream, linger::linger,
+    Application, Connection, RequestBody, body::BodySource, detached_stream::DetachedStream, linger::linger,
     socket::Socket,
 };
 use crate::endpoint::{Endpoint, HEAD_BYTES, Peer, ReplyBody};
 
-/// What all connections share.
-pub(super) struct Server<A> {
-    shared: Arc<Shared<A>>,
+/// Serves connections until it is stopped.
+pub(super) struct HttpServer<A> {
+    shared: Arc<ServerState<A>>,
     stop: watch::Sender<bool>,
 }
 
-struct Shared<A> {
+/// The state that all connections share.
+struct ServerState<A> {
     endpoint: Endpoint,
     application: A,
     http: http1::Builder,
 }
 
-impl<A: Application> Server<A> {
-    /// `idle_timeout` is the time for a request's head, from the connection's start or the previous response.
+impl<A: Application> HttpServer<A> {
+    /// Creates a server. `idle_timeout` limits the time for a request's head, counted from the start of the connection
+    /// or from the previous response.
     pub(super) fn new(endpoint: Endpoint, application: A, idle_timeout: Duration) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(idle_timeout)
-            // A longer head is answered 431, as is one with more than hyper's 100 headers.
+            // hyper answers 431 to a longer head, and to one with more than 100 headers.
             .max_header_size(HEAD_BYTES)
             .max_buf_size(HEAD_BYTES)
-            // A client that sends nothing after its request waits for the response.
+            // A client that has closed its sending side still gets its response.
             .half_close(true);
-        Self { shared: Arc::new(Shared { endpoint, application, http }), stop: watch::Sender::new(false) }
+        Self {
+            shared: Arc::new(ServerState { endpoint, application, http }),
+            stop: watch::Sender::new(false),
+        }
     }
 
-    /// Has every connection close once its answer, if one is on its way, is complete.
+    /// Closes every connection, after the response in progress if there is one.
     pub(super) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Serves a connection until either side closes it.
-    pub(super) fn serve(&self, socket: TcpStream, peer: SocketAddr) -> Option<Serving> {
-        // Frames are small, and each is written whole.
+    /// Returns the future that serves a connection until either side closes it.
+    pub(super) fn serve(&self, socket: TcpStream, peer: SocketAddr) -> Option<ConnectionTask> {
+        // Each frame is small and written at once, so there is nothing to coalesce.
         let _ = socket.set_nodelay(true);
         let local = socket.local_addr().ok()?;
         Some(self.serve_on(socket, local, peer))
     }
 
-    fn serve_on<S>(&self, socket: S, local: SocketAddr, peer: SocketAddr) -> Serving<S>
+    fn serve_on<S>(&self, socket: S, local: SocketAddr, peer: SocketAddr) -> ConnectionTask<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
-        Serving::Conversing(Box::pin(shared.converse(socket, local, peer, self.stop.subscribe())))
+        ConnectionTask::Requests(Box::pin(shared.answer_requests(socket, local, peer, self.stop.subscribe())))
     }
 }
 
-/// A connection that is served. A stream takes the place of what answered requests, which is larger.
-pub(super) enum Serving<S = TcpStream> {
-    Conversing(Pin<Box<dyn Future<Output = Option<Stream<S>>> + Send>>),
-    Streaming(Stream<S>),
+/// The future of one connection. A stream replaces the larger future that answered requests.
+pub(super) enum ConnectionTask<S = TcpStream> {
+    Requests(Pin<Box<dyn Future<Output = Option<DetachedStream<S>>> + Send>>),
+    Stream(DetachedStream<S>),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serving<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for ConnectionTask<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             *self = match &mut *self {
-                Self::Conversing(conversing) => match ready!(conversing.as_mut().poll(cx)) {
-                    Some(stream) => Self::Streaming(stream),
+                Self::Requests(requests) => match ready!(requests.as_mut().poll(cx)) {
+                    Some(stream) => Self::Stream(stream),
                     None => return Poll::Ready(()),
                 },
-                Self::Streaming(stream) => {
+                Self::Stream(stream) => {
                     if let Err(error) = ready!(Pin::new(stream).poll(cx)) {
-                        tracing::debug!(%error, "a stream broke");
+                        tracing::debug!(%error, "stream failed");
                     }
                     return Poll::Ready(());
                 }
@@ -106,15 +111,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serving<S> {
     }
 }
 
-impl<A: Application> Shared<A> {
-    /// Answers requests until the connection ends or a stream begins: that takes the socket over.
-    async fn converse<S>(
+impl<A: Application> ServerState<A> {
+    /// Answers requests until the connection ends or a stream begins. The stream takes the socket.
+    async fn answer_requests<S>(
         self: Arc<Self>,
         socket: S,
         local: SocketAddr,
         peer: SocketAddr,
         mut stop: watch::Receiver<bool>,
-    ) -> Option<Stream<S>>
+    ) -> Option<DetachedStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -131,30 +136,33 @@ impl<A: Application> Shared<A> {
                 Pin::new(&mut *serving).graceful_shutdown();
             }
             match Pin::new(&mut *serving).poll(cx) {
-                Poll::Ready(Ok(())) => Poll::Ready(End::Closed),
+                Poll::Ready(Ok(())) => Poll::Ready(RequestsEnd::Closed),
                 Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "a connection broke");
-                    Poll::Ready(if error.is_parse() { End::Refused } else { End::Closed })
+                    tracing::debug!(%error, "connection failed");
+                    Poll::Ready(if error.is_parse() { RequestsEnd::Refused } else { RequestsEnd::Closed })
                 }
-                Poll::Pending if client.is_given_up() => Poll::Ready(End::Closed),
-                Poll::Pending => {
-                    stream.lock().take().map_or(Poll::Pending, |response| Poll::Ready(End::Stream(response)))
-                }
+                Poll::Pending if client.is_given_up() => Poll::Ready(RequestsEnd::Closed),
+                Poll::Pending => stream
+                    .lock()
+                    .take()
+                    .map_or(Poll::Pending, |response| Poll::Ready(RequestsEnd::Stream(response))),
             }
         })
         .await;
         match ended {
-            End::Closed => None,
-            End::Refused => {
+            RequestsEnd::Closed => None,
+            RequestsEnd::Refused => {
                 linger(&mut serving.into_parts()?.io.into_inner()).await;
                 None
             }
-            End::Stream(response) => Some(Stream::new(serving.into_parts()?.io.into_inner(), response)),
+            RequestsEnd::Stream(response) => {
+                Some(DetachedStream::new(serving.into_parts()?.io.into_inner(), response))
+            }
         }
     }
 
-    /// What is FastState's goes to the endpoint, the rest to the application. A stream is left in `stream`, and
-    /// never answered here.
+    /// Answers a request through the endpoint or the application. A stream's response is put into `stream`, and this
+    /// future then never completes.
     async fn answer<C: Connection>(
         &self,
         request: Request<Incoming>,
@@ -174,23 +182,23 @@ impl<A: Application> Shared<A> {
         if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
             return Ok(refusal.map(ResponseBody::FastState));
         }
-        let mut request = request.map(|body| RequestBody::new(Arriving::Incoming(body)));
+        let mut request = request.map(|body| RequestBody::new(BodySource::Incoming(body)));
         request.extensions_mut().insert(Peer(peer));
-        // In a box: hyper keeps room for this future as long as the connection.
+        // Boxed, because hyper reserves space for this future for the whole connection.
         let response = Box::pin(client.answer(request)).await?;
         Ok(response.map(ResponseBody::Application))
     }
 }
 
-/// How answering requests ends.
-enum End {
+/// The reason why a connection stops answering requests.
+enum RequestsEnd {
     Closed,
-    /// The last request was answered before it was read to its end.
+    /// The last request was refused before it was read completely.
     Refused,
     Stream(Response<ReplyBody>),
 }
 
-/// The body of an answer.
+/// The body of a response.
 enum ResponseBody<B> {
     FastState(ReplyBody),
     Application(B),

@@ -1,7 +1,7 @@
-//! A stream on its socket: the head, then frame after frame, written past the HTTP server.
+//! A stream that is written directly to its socket, without hyper.
 //!
-//! Frames are ready for the wire and shared by all followers, so that there is nothing to do for one but to
-//! write it. hyper would keep 16 KB of buffers for the connection meanwhile, and a request that never comes.
+//! Frames are encoded once and shared by all followers, so a stream only has to write them. hyper would keep 16 KB of
+//! buffers for each connection, for a next request that never comes.
 
 use std::{
     future::Future,
@@ -23,25 +23,27 @@ use tokio::{
 use super::socket::Socket;
 use crate::endpoint::ReplyBody;
 
-/// The end of a chunked body.
-const LAST: &[u8] = b"0\r\n\r\n";
+/// The chunk that ends a chunked body.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// HTTP/1.1, chunked; the connection ends with the stream. Done when either side has ended it.
+/// A stream over HTTP/1.1 in chunks. The future completes when either side ends the stream, and closes the
+/// connection.
 ///
-/// A client that closes its sending side has ended the stream: a browser that goes away does no more than that. It
-/// still gets the head and the first piece, so that a client which sends nothing after its request sees the state.
-pub(super) struct Stream<S = TcpStream> {
+/// A client ends the stream by closing its sending side, because a browser that leaves the page does only that. Such a
+/// client still receives the head and the first piece, so that a client which closes its sending side right after its
+/// request receives the state.
+pub(super) struct DetachedStream<S = TcpStream> {
     socket: Socket<S>,
-    /// `None` once the stream has ended: the topics are left then, whether or not the client reads the rest.
+    /// `None` once the stream has ended. Dropping the body leaves its topics, even if the client does not read the rest.
     body: Option<ReplyBody>,
     writing: Chunk,
-    /// Whether a piece of the body has been taken.
+    /// Whether a piece of the body has been polled.
     begun: bool,
-    /// Whether the last chunk has been taken.
+    /// Whether `writing` is the last chunk.
     ended: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> DetachedStream<S> {
     pub(super) fn new(socket: Socket<S>, response: Response<ReplyBody>) -> Self {
         let (parts, body) = response.into_parts();
         let mut head = Vec::with_capacity(512);
@@ -57,20 +59,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         Self { socket, body: Some(body), writing: Chunk::raw(head.into()), begun: false, ended: false }
     }
 
-    /// Reads and drops what the client sends; done when it has closed its sending side.
+    /// Reads and discards data from the client; completes when the client has closed its sending side.
     fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut scrap = [0; 64];
+        let mut discarded = [0; 64];
         loop {
-            let mut scrap = ReadBuf::new(&mut scrap);
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut scrap))?;
-            if scrap.filled().is_empty() {
+            let mut discarded = ReadBuf::new(&mut discarded);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut discarded))?;
+            if discarded.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for DetachedStream<S> {
     type Output = io::Result<()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -101,18 +103,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Stream<S> {
             }
             this.writing = match piece {
                 Some(Ok(frame)) => frame.into_data().map_or_else(|_| Chunk::default(), Chunk::of),
-                None => Chunk::raw(Bytes::from_static(LAST)),
+                None => Chunk::raw(Bytes::from_static(LAST_CHUNK)),
             };
         }
     }
 }
 
-/// One chunk, as far as it is not written yet: its size, its bytes, its end.
+/// The unwritten rest of one chunk: its size line, its bytes and its line end.
 #[derive(Default)]
 struct Chunk {
-    /// The size in hexadecimal digits and a line end, at the end of the array.
+    /// The size in hexadecimal digits and a line end, aligned to the end of the array.
     size: [u8; 10],
-    left_of_size: u8,
+    size_left: u8,
     bytes: Bytes,
     end: &'static [u8],
 }
@@ -126,27 +128,27 @@ impl Chunk {
         let mut size = [0; 10];
         size[8..].copy_from_slice(b"\r\n");
         let (mut at, mut rest) = (8, bytes.len());
-        // A frame of 4 GiB does not exist: states are bounded long before.
+        // Eight digits suffice: the limits on states keep frames far below 4 GiB.
         while at > 0 && (rest > 0 || at == 8) {
             at -= 1;
             size[at] = b"0123456789abcdef"[rest % 16];
             rest /= 16;
         }
-        Self { size, left_of_size: 10 - at as u8, bytes, end: b"\r\n" }
+        Self { size, size_left: 10 - at as u8, bytes, end: b"\r\n" }
     }
 
     fn is_empty(&self) -> bool {
-        self.left_of_size == 0 && self.bytes.is_empty() && self.end.is_empty()
+        self.size_left == 0 && self.bytes.is_empty() && self.end.is_empty()
     }
 
     fn slices(&self) -> [IoSlice<'_>; 3] {
-        let size = &self.size[self.size.len() - usize::from(self.left_of_size)..];
+        let size = &self.size[self.size.len() - usize::from(self.size_left)..];
         [IoSlice::new(size), IoSlice::new(&self.bytes), IoSlice::new(self.end)]
     }
 
     fn advance(&mut self, written: usize) {
-        let size = written.min(self.left_of_size.into());
-        self.left_of_size -= size as u8;
+        let size = written.min(self.size_left.into());
+        self.size_left -= size as u8;
         let bytes = (written - size).min(self.bytes.len());
         self.bytes.advance(bytes);
         self.end = &self.end[written - size - bytes..];
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_written_whole_however_the_socket_takes_it() {
+    fn chunk_is_written_whole_when_writes_are_partial() {
         let text = "x".repeat(0x1a3);
         for step in 1..500 {
             assert_eq!(written(Chunk::of(text.clone().into()), step), format!("1a3\r\n{text}\r\n"), "{step}");

@@ -1,4 +1,4 @@
-//! What an adapter says of its framework.
+//! The traits that connect a web framework to the server.
 
 use std::{future::Future, net::SocketAddr};
 
@@ -10,54 +10,57 @@ use http_body::Body;
 use super::RequestBody;
 use crate::endpoint::Endpoint;
 
-/// A web framework, as far as [`FastState`](super::FastState) needs to know it.
+/// A web framework, as [`FastState`](super::FastState) uses it.
 pub trait Framework: 'static {
-    /// What leads requests to handlers.
+    /// The framework's router.
     type Router: Send;
-    /// What stands before handlers that take pages as arguments: a hoop, a layer, a fairing.
+    /// The framework's middleware (a hoop, a layer, a fairing) for handlers that take pages as arguments.
     type Pages;
-    /// What the server asks.
+    /// The application that answers requests outside FastState's paths.
     type Application: Application;
 
-    /// Routes for every path that the endpoint [answers](Endpoint::handles), for a server of one's own.
+    /// Returns routes for every path that the endpoint [handles](Endpoint::handles), to mount in an existing server.
     fn router(endpoint: Endpoint) -> Self::Router;
 
-    /// Keeps a [`RequestPage`](crate::endpoint::RequestPage) with each request, and marks its answer.
+    /// Returns middleware that stores a [`RequestPage`](crate::endpoint::RequestPage) in each request and
+    /// [marks](crate::endpoint::RequestPage::mark) the response.
     fn pages(endpoint: Endpoint) -> Self::Pages;
 
-    /// Makes one of a router, all of whose handlers are below `pages`.
+    /// Builds the application from a router, with `pages` in front of every handler.
     fn application(router: Self::Router, pages: Self::Pages) -> Self::Application;
 }
 
-/// Everything that is not FastState's: pages, files, what an application has besides.
+/// The part of a site that FastState does not serve: pages, files and the application's own routes.
 pub trait Application: Send + Sync + 'static {
     /// One client's connection.
     type Connection: Connection;
 
-    /// A client has connected. Called for each, so it costs as little as it can.
+    /// Returns the handler of a new connection. The server calls this for every connection, so keep it cheap.
     fn connect(&self, local: SocketAddr, peer: SocketAddr) -> Self::Connection;
 }
 
-/// What an application knows of one client's connection.
+/// One client's connection, as the application sees it.
 pub trait Connection: Send + Sync + 'static {
-    /// What an answer carries.
+    /// The body of a response.
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static;
 
-    /// Answers a request; the endpoint does not answer its path.
+    /// Answers a request whose path the endpoint does not handle.
     ///
     /// # Errors
-    /// The connection is closed without an answer.
+    /// After an error, the server closes the connection without a response.
     ///
     /// # Cancellation
-    /// Dropped when the connection breaks or the server stops. A client that has closed its sending side still waits
-    /// for the answer, and one that has gone away looks the same until something is written to it.
+    /// The server drops the future when the connection breaks or the server stops. It does not drop the future when
+    /// the client closes its sending side: such a client may still read the response. A client that has gone away is
+    /// detected only by a failing write.
     fn answer(
         &self,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<Self::Body>, BoxError>> + Send;
 
-    /// Whether a handler has given the connection up: it is closed without an answer. Asked after a handler has
-    /// gone on (never).
+    /// Returns whether a handler has abandoned the connection; the server then closes it without a response.
+    ///
+    /// The server calls this after each poll of a pending [`answer`](Self::answer). The default is `false`.
     fn is_given_up(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! The end of a connection whose client may still be sending.
+//! A close that does not lose the response while the client is still sending.
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use tokio::{
     time::timeout,
 };
 
-const TIME: Duration = Duration::from_secs(2);
+/// The longest time to read after the response.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most bytes that are read.
-const BYTES: usize = 1024 * 1024;
+/// The most bytes to read after the response.
+const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
-/// Reads and drops what a client sends after its response, until it has received that.
+/// Reads and discards data from the client until the client closes its side or a limit is reached.
 ///
-/// The kernel resets a connection that is closed before everything has been read, and a client whose connection is
-/// reset may lose the response.
+/// The kernel resets a connection that is closed with unread data, and a client may lose the response in a reset.
 pub(super) async fn linger(socket: &mut (impl AsyncRead + Unpin)) {
-    let mut scrap = [0; 1024];
-    let mut left = BYTES;
+    let mut discarded = [0; 1024];
+    let mut left = MAX_LINGER_BYTES;
     let reading = async {
-        while let Ok(read @ 1..) = socket.read(&mut scrap).await {
+        while let Ok(read @ 1..) = socket.read(&mut discarded).await {
             left = left.saturating_sub(read);
             if left == 0 {
                 return;
             }
         }
     };
-    // A client that neither sends nor closes has no need of the response.
-    let _ = timeout(TIME, reading).await;
+    // A client that neither sends nor closes within the time is given up.
+    let _ = timeout(LINGER_TIMEOUT, reading).await;
 }

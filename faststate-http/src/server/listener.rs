@@ -1,4 +1,4 @@
-//! The listener: options that its connections inherit, and the loop that accepts them.
+//! The accept loop, and the socket options that accepted connections inherit.
 
 use std::{
     future::Future,
@@ -19,71 +19,71 @@ use tokio::{
 
 use super::{
     Application,
-    connection::{Server, Serving},
-    places::{Place, Places},
+    connection::{ConnectionTask, HttpServer},
+    connection_limits::{ConnectionLimits, ConnectionPermit},
     refusal::refuse,
 };
 
-/// The silence after which the kernel asks a client for a sign of life, and the time between two questions.
+/// TCP keep-alive: the idle time before the first probe, and the interval between probes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(10));
 
-/// The time for a client's kernel to acknowledge what was sent. With a heartbeat every 15 s, a client that has
-/// vanished is gone within 55 s (law 6).
-const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(40);
+/// The time for a client's kernel to acknowledge sent data. With a heartbeat every 15 s, the connection of a vanished
+/// client ends within 55 s (law 6).
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// The pause after a connection could not be accepted.
+/// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// The most clients that are being refused; more are closed without an answer.
-const REFUSALS: usize = 64;
+/// The number of refusals that are answered at a time. Connections beyond it are closed without a response.
+const MAX_CONCURRENT_REFUSALS: usize = 64;
 
-/// Has the kernel end the connections of clients that have vanished: sockets inherit this from their listener.
+/// Makes the kernel end the connections of vanished clients. Accepted sockets inherit the options of the listener.
 ///
-/// Without it, the kernel sends what is not acknowledged again for 16 minutes, and a silent connection stays for ever.
+/// Without these options, the kernel retransmits unacknowledged data for 16 minutes and never ends an idle connection.
 pub(super) fn end_vanished_clients(listener: &TcpListener) -> io::Result<()> {
     let listener = SockRef::from(listener);
     let (silence, interval) = KEEPALIVE;
     listener.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence).with_interval(interval))?;
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    listener.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIME))?;
+    listener.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT))?;
     Ok(())
 }
 
-/// Accepts for ever: serves the connections that there are places for, and refuses the others.
+/// Accepts connections forever: serves those within the limits and refuses the others.
 pub(super) async fn accept(
     listener: &TcpListener,
-    server: &Server<impl Application>,
-    places: &Arc<Places>,
+    server: &HttpServer<impl Application>,
+    limits: &Arc<ConnectionLimits>,
     connections: &mut JoinSet<()>,
 ) {
-    let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let (mut failed, mut refused) = (Seldom::default(), Seldom::default());
+    let refusals = Arc::new(Semaphore::new(MAX_CONCURRENT_REFUSALS));
+    let (mut failures, mut refused) = (LogThrottle::default(), LogThrottle::default());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => match places.enter(peer.ip()) {
-                    Ok(place) => {
+                Ok((socket, peer)) => match limits.enter(peer.ip()) {
+                    Ok(permit) => {
                         if let Some(serving) = server.serve(socket, peer) {
-                            connections.spawn(Placed { serving, _place: place });
+                            connections.spawn(PermittedConnection { serving, _permit: permit });
                         }
                     }
-                    Err(full) => {
-                        if let Some(times) = refused.due() {
-                            tracing::warn!(address = %peer.ip(), limit = ?full, times, "connections are refused");
+                    Err(reached) => {
+                        if let Some(times) = refused.count() {
+                            tracing::warn!(address = %peer.ip(), limit = ?reached, times, "connections refused");
                         }
                         if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
                             connections.spawn(async move {
-                                refuse(socket, full).await;
+                                refuse(socket, reached).await;
                                 drop(permit);
                             });
                         }
                     }
                 },
                 Err(error) => {
-                    if let Some(times) = failed.due() {
+                    if let Some(times) = failures.count() {
                         tracing::error!(%error, times, "connections cannot be accepted");
                     }
-                    // Without file descriptors it fails again at once.
+                    // When the process is out of file descriptors, the next accept fails at once.
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -92,13 +92,13 @@ pub(super) async fn accept(
     }
 }
 
-/// A connection and its place. No `async` block: that would reserve room for the connection twice.
-struct Placed {
-    serving: Serving,
-    _place: Place,
+/// A connection and its permit. This is not an `async` block because that would store the connection twice.
+struct PermittedConnection {
+    serving: ConnectionTask,
+    _permit: ConnectionPermit,
 }
 
-impl Future for Placed {
+impl Future for PermittedConnection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -106,16 +106,16 @@ impl Future for Placed {
     }
 }
 
-/// Something that is logged once per second, however often it happens.
+/// Limits a log line to one per second.
 #[derive(Default)]
-struct Seldom {
+struct LogThrottle {
     times: u32,
     logged: Option<Instant>,
 }
 
-impl Seldom {
-    /// Counts it; gives the number of times since the last entry in the log, when the next is due.
-    fn due(&mut self) -> Option<u32> {
+impl LogThrottle {
+    /// Counts an occurrence. Returns the number of occurrences since the last line if a line is due.
+    fn count(&mut self) -> Option<u32> {
         self.times += 1;
         if self.logged.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
             return None;
@@ -133,10 +133,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn repeated_failure_is_logged_once_per_second() {
-        let mut failed = Seldom::default();
+        let mut failures = LogThrottle::default();
         let mut entries = Vec::new();
         for _ in 0..250 {
-            entries.extend(failed.due());
+            entries.extend(failures.count());
             advance(ACCEPT_PAUSE).await;
         }
         assert_eq!(entries, [1, 100, 100]);
@@ -144,7 +144,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn law_06_accepted_sockets_notice_a_vanished_client() {
+    async fn law_06_accepted_sockets_detect_vanished_clients() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         end_vanished_clients(&listener).unwrap();
         let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -155,7 +155,7 @@ mod tests {
             (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()),
             KEEPALIVE
         );
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(ACKNOWLEDGE_TIME));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(ACKNOWLEDGE_TIMEOUT));
         drop(client);
     }
 }

@@ -1,25 +1,30 @@
-//! The answer to a connection that exceeds a limit.
+//! The response to a connection above a limit.
 
 use std::{io, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
-use super::{linger::linger, places::Full};
+use super::{connection_limits::LimitReached, linger::linger};
 
-/// The time for a refused client to send its request, and to receive the response.
-const TIME: Duration = Duration::from_secs(2);
+/// The time for a refused client to send its request and to receive the response.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Answers a client that there is no room for, and closes its connection.
-pub(super) async fn refuse(mut socket: TcpStream, full: Full) {
-    let _ = timeout(TIME, answer(&mut socket, full)).await;
+/// Answers 503 or 429 on a connection above a limit, and closes it.
+pub(super) async fn refuse(mut socket: TcpStream, reached: LimitReached) {
+    let _ = timeout(REFUSAL_TIMEOUT, answer(&mut socket, reached)).await;
 }
 
-async fn answer(socket: &mut TcpStream, full: Full) -> io::Result<()> {
-    // A client may take a response that arrives before its request for an error.
+async fn answer(socket: &mut TcpStream, reached: LimitReached) -> io::Result<()> {
+    // A client may treat a response that arrives before its request as an error.
     socket.readable().await?;
-    let (status, detail) = match full {
-        Full::Server => ("503 Service Unavailable", "this server has as many connections as it may have"),
-        Full::Address => ("429 Too Many Requests", "your address has as many connections as it may have"),
+    let (status, detail) = match reached {
+        LimitReached::Server => {
+            ("503 Service Unavailable", "this server has reached its limit of connections; try again later")
+        }
+        LimitReached::Address => (
+            "429 Too Many Requests",
+            "your address has reached its limit of connections; close some and try again",
+        ),
     };
     let length = detail.len();
     let response = format!(

@@ -1,4 +1,4 @@
-//! A whole server, and a shutdown that drops nothing.
+//! Serving until a stop signal, and the graceful shutdown.
 
 use std::{future::Future, io, net, sync::Arc, time::Duration};
 
@@ -10,90 +10,99 @@ use tokio::{
 
 use super::{
     FastState, Framework,
-    connection::Server,
+    connection::HttpServer,
+    connection_limits::ConnectionLimits,
     listener::{accept, end_vanished_clients},
-    places::Places,
 };
 
-/// For accepted events and the work they leave behind.
-const SETTLE_TIME: Duration = Duration::from_secs(10);
-/// For connections to close once nothing goes on any more.
-const CLOSE_TIME: Duration = Duration::from_secs(3);
+/// The time for accepted events and their background work to finish.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for connections to close after that.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl<F: Framework> FastState<F> {
     /// Serves `router` and FastState's own routes until SIGTERM or Ctrl-C, then drains and returns.
     ///
-    /// Port 0 picks a free one; the log says `listening on http://127.0.0.1:PORT`. Cleartext HTTP/1.1: put a
-    /// proxy in front for TLS.
+    /// Port 0 picks a free port; the log shows it as `listening on http://127.0.0.1:PORT`. The server speaks HTTP/1.1
+    /// without TLS: for TLS, put a proxy in front of it.
     ///
-    /// On the first signal no connection is accepted any more, accepted events finish, streams end over
-    /// [`drain_window`](Self::drain_window), and within 30 s the rest is cut. A second signal cuts at once.
+    /// After the first signal, the server accepts no more connections, accepted events finish, and streams end over
+    /// [`drain_window`](Self::drain_window). Connections that are still open are cut within 30 s. A second signal cuts
+    /// them at once.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// Returns an error if the address cannot be bound.
     pub async fn serve(self, address: impl ToSocketAddrs, router: F::Router) -> io::Result<()> {
-        self.run(TcpListener::bind(address).await?, router, Signals::new()?).await
+        self.run(TcpListener::bind(address).await?, router, ProcessSignals::new()?).await
     }
 
-    /// Like [`serve`](Self::serve), on a socket that listens already.
+    /// Like [`serve`](Self::serve), on a socket that is already listening.
     ///
     /// # Errors
-    /// When the socket cannot be used.
+    /// Returns an error if the socket cannot be used.
     pub async fn serve_on(self, listener: net::TcpListener, router: F::Router) -> io::Result<()> {
-        self.run(from_std(listener)?, router, Signals::new()?).await
+        self.run(from_std(listener)?, router, ProcessSignals::new()?).await
     }
 
-    /// Like [`serve_on`](Self::serve_on), until `stop` is done instead of until a signal.
+    /// Like [`serve_on`](Self::serve_on), but stops when `stop` completes instead of on a signal.
     ///
     /// # Errors
-    /// When the socket cannot be used.
+    /// Returns an error if the socket cannot be used.
     pub async fn serve_until(
         self,
         listener: net::TcpListener,
         router: F::Router,
         stop: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
-        self.run(from_std(listener)?, router, Once(Some(Box::pin(stop)))).await
+        self.run(from_std(listener)?, router, StopFuture(Some(Box::pin(stop)))).await
     }
 
-    async fn run(self, listener: TcpListener, router: F::Router, mut stop: impl Stop) -> io::Result<()> {
+    async fn run(
+        self,
+        listener: TcpListener,
+        router: F::Router,
+        mut stop: impl StopSource,
+    ) -> io::Result<()> {
         end_vanished_clients(&listener)?;
-        let of_an_address =
+        let per_address =
             self.connections_per_address.unwrap_or_else(|| self.endpoint.connections_per_address());
-        let places = Arc::new(Places::new(self.max_connections, of_an_address));
+        let limits = Arc::new(ConnectionLimits::new(self.max_connections, per_address));
         let application = F::application(router, self.pages());
         let address = listener.local_addr()?;
-        let server = Server::new(self.endpoint.clone(), application, self.idle_timeout);
+        let server = HttpServer::new(self.endpoint.clone(), application, self.idle_timeout);
         let mut connections = JoinSet::new();
         tracing::info!("listening on http://{address}");
         self.endpoint.listens_on(address);
 
         tokio::select! {
-            () = accept(&listener, &server, &places, &mut connections) => {}
-            () = stop.asked() => {}
+            () = accept(&listener, &server, &limits, &mut connections) => {}
+            () = stop.requested() => {}
         }
-        tracing::info!("stopping: accepted events finish, streams end within {:?}", self.drain_window);
-        // Closed at once: browsers that reconnect find another node instead of waiting in its queue.
+        tracing::info!(
+            "stopping: waiting for accepted events, ending streams within {:?}",
+            self.drain_window
+        );
+        // Closed at once, so that browsers reconnect to another node instead of waiting in the accept queue.
         drop(listener);
         server.stop();
         let ending = async {
             self.endpoint.drain(self.drain_window).await;
-            let settled = timeout(SETTLE_TIME, self.endpoint.registry().settle()).await.is_ok();
+            let settled = timeout(SETTLE_TIMEOUT, self.endpoint.registry().settle()).await.is_ok();
             if !settled {
-                tracing::warn!("work that events left behind is cut off");
+                tracing::warn!("cancelled the background work of events that did not finish in time");
             }
             let closed = async { while connections.join_next().await.is_some() {} };
-            if timeout(CLOSE_TIME, closed).await.is_err() {
-                tracing::warn!("connections that do not end are cut off");
+            if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+                tracing::warn!("cut connections that did not close in time");
             }
-            // What was cut off may have been saved and not told: the other nodes have to reload.
+            // Cancelled work may have been saved but not published. Without a goodbye message, the other nodes reload.
             if settled {
                 self.endpoint.registry().leave().await;
             }
         };
         tokio::select! {
             () = ending => {}
-            () = stop.asked() => tracing::warn!("asked to stop a second time: what goes on is cut off"),
+            () = stop.requested() => tracing::warn!("second stop signal: cutting all connections"),
         }
         Ok(())
     }
@@ -104,16 +113,16 @@ fn from_std(listener: net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// What asks the server to stop, perhaps more than once.
-trait Stop {
-    fn asked(&mut self) -> impl Future<Output = ()> + Send;
+/// A source of stop requests. A second request makes the server stop at once.
+trait StopSource {
+    fn requested(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// A future that asks once.
-struct Once<F>(Option<std::pin::Pin<Box<F>>>);
+/// Requests one stop, when a future completes.
+struct StopFuture<F>(Option<std::pin::Pin<Box<F>>>);
 
-impl<F: Future<Output = ()> + Send> Stop for Once<F> {
-    async fn asked(&mut self) {
+impl<F: Future<Output = ()> + Send> StopSource for StopFuture<F> {
+    async fn requested(&mut self) {
         match self.0.take() {
             Some(stop) => stop.await,
             None => std::future::pending().await,
@@ -121,13 +130,13 @@ impl<F: Future<Output = ()> + Send> Stop for Once<F> {
     }
 }
 
-/// The signals that end a process.
-struct Signals {
+/// Requests a stop at each SIGTERM or Ctrl-C.
+struct ProcessSignals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
 }
 
-impl Signals {
+impl ProcessSignals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
@@ -136,8 +145,8 @@ impl Signals {
     }
 }
 
-impl Stop for Signals {
-    async fn asked(&mut self) {
+impl StopSource for ProcessSignals {
+    async fn requested(&mut self) {
         #[cfg(unix)]
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}

@@ -1,4 +1,4 @@
-//! A socket whose writes may not stall for ever.
+//! A socket with a write timeout.
 
 use std::{
     future::Future as _,
@@ -14,17 +14,18 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// For a client to read something of what waits for it.
-const WRITE_TIME: Duration = Duration::from_secs(60);
+/// The longest time that a write may make no progress.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Up to how many bytes it is cheaper to copy pieces together than to have the kernel collect them.
-const GATHERED: usize = 1024;
+/// The most bytes that are copied into one buffer. Copying a small write costs less than a vectored system call.
+const MAX_COPIED_BYTES: usize = 1024;
 
-/// A socket; an error where its client has read nothing for a minute of what waits for it.
+/// A socket whose writes fail if the client has read nothing for 60 s.
 pub(super) struct Socket<S = TcpStream> {
     inner: S,
-    /// Made when a write first stalls, which most clients never have happen.
+    /// Allocated at the first stalled write, because most connections never stall.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether the deadline is set for the current stall.
     stalls: bool,
 }
 
@@ -33,15 +34,19 @@ impl<S> Socket<S> {
         Self { inner, deadline: None, stalls: false }
     }
 
-    /// What the socket said to a write, or that it has been silent for too long.
-    fn judge(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Passes on the result of a write, or fails if writes have stalled for too long.
+    fn with_timeout(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stalls = false;
             return written;
         }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(WRITE_TIME)));
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
         if !std::mem::replace(&mut self.stalls, true) {
-            deadline.as_mut().reset(Instant::now() + WRITE_TIME);
+            deadline.as_mut().reset(Instant::now() + WRITE_TIMEOUT);
         }
         deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -60,7 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.judge(cx, written)
+        self.with_timeout(cx, written)
     }
 
     fn poll_write_vectored(
@@ -69,18 +74,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        let written = if length <= GATHERED {
-            let mut gathered = [0; GATHERED];
+        let written = if length <= MAX_COPIED_BYTES {
+            let mut buffer = [0; MAX_COPIED_BYTES];
             let mut at = 0;
             for slice in slices {
-                gathered[at..at + slice.len()].copy_from_slice(slice);
+                buffer[at..at + slice.len()].copy_from_slice(slice);
                 at += slice.len();
             }
-            Pin::new(&mut self.inner).poll_write(cx, &gathered[..at])
+            Pin::new(&mut self.inner).poll_write(cx, &buffer[..at])
         } else {
             Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
         };
-        self.judge(cx, written)
+        self.with_timeout(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -103,7 +108,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn law_06_a_client_that_reads_nothing_for_a_minute_is_given_up() {
+    async fn law_06_write_fails_when_client_reads_nothing_for_60_s() {
         let (client, server) = duplex(1);
         let mut socket = Socket::new(server);
         socket.write_all(b"a").await.unwrap();
@@ -114,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_slowly_is_waited_for() {
+    async fn write_succeeds_when_client_reads_slowly() {
         let (mut client, server) = duplex(1);
         let reading = tokio::spawn(async move {
             for _ in 0..5 {
