@@ -1,4 +1,4 @@
-//! axe-core, which finds on a page what keeps people out who use it by other means.
+//! axe-core, which finds accessibility violations on a page.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-/// The package on npm, and what is in it at this version.
+/// The npm package, and the digest of its content at this version.
 const PACKAGE: &str = "axe-core@4.14.1";
 const SHA256: &str = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c";
 
@@ -28,7 +28,7 @@ fn kept() -> String {
     let file = target.join("axe-core-4.14.1.min.js");
     read(&file).unwrap_or_else(|| {
         let found = fetched(target);
-        // Whole or not at all, for other tests that look at the same time.
+        // Renames the complete file into place, because other tests may read it at the same time.
         let part = file.with_extension(std::process::id().to_string());
         fs::write(&part, &found).and_then(|()| fs::rename(&part, &file)).expect("the script is kept");
         read(&file).expect("npm's axe-core is the one that is expected")

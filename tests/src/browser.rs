@@ -1,4 +1,4 @@
-//! The browser that a test binary's tests share, and the sessions in it.
+//! The Chromium that the tests of one program share, and its sessions.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,19 +8,19 @@ use crate::{Cookie, Page, devtools::Devtools, page::text_of};
 
 /// A headless Chromium.
 ///
-/// Starting one takes half a second, so the tests of one program share it; it ends with the program.
+/// Starting it takes half a second, so the tests of one program share it. It ends with the program.
 #[derive(Clone, Debug)]
 pub struct Browser {
     devtools: Arc<Devtools>,
 }
 
-/// Windows with cookies, caches and connections of their own: another person, as servers see it.
+/// Windows with their own cookies, caches and connections: a separate client, as servers see it.
 #[derive(Clone, Debug)]
 pub struct Session {
     context: Arc<Context>,
 }
 
-/// What the browser calls a browser context; gone with its last page.
+/// A browser context, closed with its last page.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) devtools: Arc<Devtools>,
@@ -28,20 +28,20 @@ pub(crate) struct Context {
 }
 
 impl Browser {
-    /// This program's browser.
+    /// The browser of this program.
     #[must_use]
     pub fn shared() -> Self {
         static SHARED: LazyLock<Browser> = LazyLock::new(Browser::launch);
         SHARED.clone()
     }
 
-    /// A browser of its own.
+    /// Starts a separate browser.
     #[must_use]
     pub fn launch() -> Self {
         Self { devtools: Arc::new(Devtools::launch()) }
     }
 
-    /// A new session.
+    /// Opens a new session.
     #[must_use]
     pub fn session(&self) -> Session {
         let answer = self.devtools.call(None, "Target.createBrowserContext", &json!({}));
@@ -54,13 +54,13 @@ impl Browser {
 }
 
 impl Session {
-    /// A new session in this program's browser.
+    /// Opens a new session in this program's browser.
     #[must_use]
     pub fn new() -> Self {
         Browser::shared().session()
     }
 
-    /// Opens a page with Datastar in a window of its own, and waits until Datastar has read it.
+    /// Opens a page with Datastar in a new window, and waits until Datastar has processed it.
     #[must_use]
     pub fn open(&self, url: &str) -> Page {
         let page = self.window();
@@ -68,7 +68,7 @@ impl Session {
         page
     }
 
-    /// A window of its own, still empty.
+    /// Opens an empty window.
     #[must_use]
     pub fn window(&self) -> Page {
         Page::create(&self.context)

@@ -1,4 +1,4 @@
-//! A network that can become a black hole.
+//! A network connection that can silently drop everything.
 
 use std::{
     io::{Read, Write},
@@ -9,8 +9,8 @@ use std::{
 
 use crate::devtools::lock;
 
-/// Stands between a client and any server. Cut, it takes connections and bytes and passes nothing on;
-/// mended, it passes on what it had taken, as a network does that was only slow.
+/// A TCP relay between a client and a server. While cut, it accepts connections and bytes but forwards nothing;
+/// after it is mended, it forwards the bytes that it accepted, like a slow network.
 #[derive(Debug)]
 pub struct Cable {
     address: SocketAddr,
@@ -25,7 +25,7 @@ struct Wire {
 }
 
 impl Cable {
-    /// A cable to `server`, from a free port.
+    /// Opens a relay to `server` on a free port.
     #[must_use]
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -42,23 +42,23 @@ impl Cable {
         Self { address, wire }
     }
 
-    /// Where it begins.
+    /// The address on which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Leads new connections to another server; those that are open stay where they are.
+    /// Connects new connections to another server; open connections are unaffected.
     pub fn lead_to(&self, server: SocketAddr) {
         *lock(&self.wire.server) = server;
     }
 
-    /// Passes nothing on from now on.
+    /// Stops forwarding.
     pub fn cut(&self) {
         *lock(&self.wire.cut) = true;
     }
 
-    /// Passes on again.
+    /// Resumes forwarding.
     pub fn mend(&self) {
         *lock(&self.wire.cut) = false;
         self.wire.mended.notify_all();
@@ -87,7 +87,7 @@ impl Wire {
         let _ = from.shutdown(Shutdown::Both);
     }
 
-    /// Until it is not cut.
+    /// Waits until it is no longer cut.
     fn wait(&self) {
         let cut = lock(&self.cut);
         drop(self.mended.wait_while(cut, |cut| *cut));

@@ -1,8 +1,8 @@
-//! Programs whose clock differs from this machine's.
+//! Programs with a shifted clock.
 
 use std::{path::PathBuf, process::Command};
 
-/// Runs the program with its clock moved by `offset` (`-92d`, `+1h`); time spans that it measures stay right.
+/// Runs the program with its wall clock shifted by `offset` (`-92d`, `+1h`). Measured durations stay correct.
 pub fn shift_clock(command: &mut Command, offset: &str) {
     command.env("LD_PRELOAD", faketime()).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
 }

@@ -1,11 +1,11 @@
-//! What a page's console says.
+//! Messages of a page's console.
 
 use serde_json::Value;
 
-/// How much of a complaint is worth reading.
+/// The part of a message that a failure shows, in bytes.
 const LONGEST: usize = 200;
 
-/// An event of the console that no page should cause.
+/// Returns a console event that no page should cause.
 pub(crate) fn complaint(event: &Value) -> Option<String> {
     said(event).map(|text| text.chars().take(LONGEST).collect())
 }

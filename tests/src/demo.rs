@@ -1,4 +1,4 @@
-//! The demo's real program, started, killed and started again.
+//! The demo's program: starts, kills and restarts it.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::{
     wait::until,
 };
 
-/// The same secret after a restart, so that sessions live on.
+/// The secret is the same after a restart, so that sessions survive it.
 const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2";
 
 const BUNDLE: &str = "datastar.js";
@@ -26,7 +26,7 @@ const BUNDLE: &str = "datastar.js";
 pub struct Demo {
     address: SocketAddr,
     options: Vec<String>,
-    /// With its own copy of Datastar, if it is the next version.
+    /// Whether it is the demo's next version, `tests/next`.
     next: Option<Folder>,
     child: Child,
 }
@@ -44,19 +44,19 @@ impl Demo {
         Self::with(&["--adapter", adapter])
     }
 
-    /// Starts the demo with options of its own.
+    /// Starts the demo with additional options.
     #[must_use]
     pub fn with(options: &[&str]) -> Self {
         Self::on(Ipv4Addr::LOCALHOST.into(), options)
     }
 
-    /// Starts the demo on this address of this machine, with options of its own.
+    /// Starts the demo on this address of this machine, with additional options.
     #[must_use]
     pub fn on(ip: IpAddr, options: &[&str]) -> Self {
         Self::begin(ip, options, None)
     }
 
-    /// Starts the demo with a clock that is moved by `clock` (`-92d`) until it is [restarted](Self::restart).
+    /// Starts the demo with a clock that is shifted by `clock` (`-92d`) until it is [restarted](Self::restart).
     #[must_use]
     pub fn with_clock(clock: &str, options: &[&str]) -> Self {
         Self::begin(Ipv4Addr::LOCALHOST.into(), options, Some(clock))
@@ -64,7 +64,7 @@ impl Demo {
 
     fn begin(ip: IpAddr, options: &[&str], clock: Option<&str>) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        // Another program may take a free port first.
+        // Another program may take the free port first.
         for _ in 0..3 {
             let address = free_address_on(ip);
             let child = run(address, &options, None, clock);
@@ -76,7 +76,7 @@ impl Demo {
         panic!("the demo ends as soon as it is started");
     }
 
-    /// What the demo prints when it ends at once, because of these arguments and variables.
+    /// The output of a demo that exits at once because of these arguments and variables.
     #[must_use]
     pub fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let mut demo = Command::new(program("faststate-demo"));
@@ -86,31 +86,31 @@ impl Demo {
         [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat()
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A path's address.
+    /// The URL of a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("the demo was running");
         self.child.wait().expect("the demo ends");
     }
 
-    /// Starts it again after a [`kill`](Self::kill) or [`terminate`](Self::terminate), on the same port.
+    /// Restarts the demo on the same port after [`kill`](Self::kill) or [`terminate`](Self::terminate).
     pub fn restart(&mut self) {
         self.child = run(self.address, &self.options, self.next.as_ref(), None);
         assert!(self.is_ready(), "the demo ends as soon as it is started again");
     }
 
-    /// As [`restart`](Self::restart), but from now on it is the demo's next version: `tests/next`.
+    /// Restarts the demo as its next version, `tests/next`.
     pub fn upgrade(&mut self) {
         let folder = Folder::new("next");
         fs::write(folder.join(BUNDLE), Self::bundle()).expect("a new folder takes a file");
@@ -118,7 +118,7 @@ impl Demo {
         self.restart();
     }
 
-    /// Asks it to end, as a service manager does, and waits until it has.
+    /// Sends SIGTERM, as a service manager does, and waits for the exit.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
         let ended = || self.child.try_wait().expect("the demo is ours");
@@ -130,19 +130,19 @@ impl Demo {
         signal(self.child.id(), name);
     }
 
-    /// How it ended, if it has.
+    /// The exit status; `None` while the process runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the demo is ours")
     }
 
-    /// What `/faststate/health` says.
+    /// The response of `/faststate/health`.
     #[must_use]
     pub fn health(&self) -> serde_json::Value {
         let reply = http::get(self.address, "/faststate/health").expect("the demo answers");
         serde_json::from_slice(&reply.body).expect("health is JSON")
     }
 
-    /// The Datastar bundle, as the demo serves it.
+    /// The Datastar bundle that the demo serves.
     #[must_use]
     pub fn bundle() -> &'static [u8] {
         static BUNDLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -157,7 +157,7 @@ impl Demo {
         &BUNDLE
     }
 
-    /// Waits until it answers; not if it ends.
+    /// Waits until the demo responds; fails if it exits.
     fn is_ready(&mut self) -> bool {
         let look = || {
             let ended = self.child.try_wait().expect("the demo is ours").is_some();
@@ -186,7 +186,7 @@ fn run(address: SocketAddr, options: &[String], next: Option<&Folder>, clock: Op
     command
         .args(["--listen", &address.to_string()])
         .args(options)
-        // Flags go before variables.
+        // Arguments take precedence over variables.
         .env("FASTSTATE_SECRET", SECRET)
         .env("FASTSTATE_STORE", "memory:")
         .env("RUST_LOG", "warn")
@@ -199,7 +199,7 @@ fn run(address: SocketAddr, options: &[String], next: Option<&Folder>, clock: Op
         })
 }
 
-/// Beside the test's own folder: `target/debug/deps/stories-..` tests `target/debug/faststate-demo`.
+/// The program is one folder above the test: `target/debug/deps/stories-..` runs `target/debug/faststate-demo`.
 fn program(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("a test knows its program");
     let folder = this.ancestors().nth(2).expect("a test's program is in target/*/deps");

@@ -1,4 +1,4 @@
-//! Chromium's DevTools protocol, spoken over two pipes: no driver, no port, and the browser ends with
+//! Chromium's DevTools protocol over two pipes: no driver, no port, and the browser ends with
 //! the process that holds the pipes.
 
 use std::{
@@ -18,10 +18,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// How long the browser may take for one command.
+/// The deadline of one command.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Gives the browser file descriptors 3 and 4, and clears up after it however it ends.
+/// Passes file descriptors 3 and 4 to the browser, and cleans up after its exit.
 const LAUNCH: &str =
     r#"profile=$1; shift; "$@" 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null; rm -rf "$profile""#;
 
@@ -35,7 +35,7 @@ const FLAGS: &[&str] = &[
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    // A name that is not loopback, so that pages on it are no secure context.
+    // A name that is not loopback, so that its pages are not a secure context.
     "--host-resolver-rules=MAP *.test 127.0.0.1",
     "--remote-debugging-pipe",
 ];
@@ -49,7 +49,7 @@ pub(crate) struct Devtools {
     child: Mutex<Child>,
 }
 
-/// Who waits for an answer, and who listens to which session's events.
+/// The commands that wait for a result, and the listeners of each session's events.
 #[derive(Debug, Default)]
 struct Inbox {
     waiting: HashMap<u64, mpsc::Sender<Value>>,
@@ -57,7 +57,7 @@ struct Inbox {
 }
 
 impl Devtools {
-    /// Starts a browser with a profile of its own.
+    /// Starts a browser with a new profile.
     pub(crate) fn launch() -> Self {
         let program = program();
         let profile = fresh_folder();
@@ -100,14 +100,14 @@ impl Devtools {
         }
     }
 
-    /// The events of a page's session from now on.
+    /// Subscribes to the events of a page's session.
     pub(crate) fn listen(&self, session: &str) -> mpsc::Receiver<Value> {
         let (sender, events) = mpsc::channel();
         lock(&self.inbox).listeners.insert(session.to_owned(), sender);
         events
     }
 
-    /// No more events of this session.
+    /// Ends the subscription to this session.
     pub(crate) fn forget(&self, session: &str) {
         lock(&self.inbox).listeners.remove(session);
     }
@@ -115,13 +115,13 @@ impl Devtools {
 
 impl Drop for Devtools {
     fn drop(&mut self) {
-        // The browser ends when its pipe does, and the shell when the browser has.
+        // The browser exits when its pipe closes, and the shell after the browser.
         lock(&self.input).take();
         let _ = lock(&self.child).wait();
     }
 }
 
-/// Hands each message to whoever waits for it; forgets those who wait once the browser is gone.
+/// Delivers each message to its command or listener; drops all of them when the browser exits.
 fn sort(output: ChildStdout, inbox: &Mutex<Inbox>) {
     let mut reader = BufReader::new(output);
     let mut line = Vec::new();
@@ -140,7 +140,7 @@ fn sort(output: ChildStdout, inbox: &Mutex<Inbox>) {
     lock(inbox).waiting.clear();
 }
 
-/// The browser's program: `CHROMIUM`, or what Debian calls it.
+/// The browser's program: `CHROMIUM`, or Debian's name for it.
 fn program() -> String {
     let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
     match Command::new(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {

@@ -1,4 +1,4 @@
-//! A program of `examples/`, started and killed.
+//! Starts and stops a program of `examples/`.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ pub struct Example {
 }
 
 impl Example {
-    /// Starts it, with where to listen as its argument, and waits until it answers.
+    /// Starts the example with its listen address as argument, and waits until it responds.
     #[must_use]
     pub fn start(name: &str) -> Self {
         let address = free_address();
@@ -34,20 +34,20 @@ impl Example {
         example
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Asks it to end, as Ctrl-C does, and waits until it has.
+    /// Sends SIGINT, as Ctrl-C does, and waits for the exit.
     pub fn interrupt(&mut self) -> ExitStatus {
         signal(self.child.id(), "INT");
         let ended = || self.child.try_wait().expect("the example is ours");
         until("the example to end after SIGINT", ended, Option::is_some).expect("it has ended")
     }
 
-    /// A path's address.
+    /// The URL of a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)

@@ -25,18 +25,18 @@ use crate::{
     window::{Cookie, Key, WITNESS, Window, check_complaints, middle},
 };
 
-/// How long the browser may take for one command.
+/// The deadline of one command.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ends the browser when this program does, and removes its profile.
+/// Ends the browser together with this program, and removes its profile.
 const LAUNCH: &str =
     r#"profile=$1; shift; "$@" </dev/null >/dev/null & read -r _; kill $!; wait; rm -rf "$profile""#;
 
-/// Firefox prints this and the address once it can be driven.
+/// Firefox prints this text and the address once it accepts connections.
 const LISTENING: &str = "WebDriver BiDi listening on ";
 
-/// What keeps a new profile from asking questions and from calling home; and every window handles the focus as the one
-/// in front does, so that tests do not disturb each other.
+/// Settings that suppress dialogs and requests to Mozilla. Every window treats itself as focused,
+/// so that tests do not disturb each other.
 const PREFERENCES: &str = r#"
 user_pref("focusmanager.testmode", true);
 user_pref("browser.shell.checkDefaultBrowser", false);
@@ -67,13 +67,13 @@ struct Inbox {
     complaints: HashMap<String, Vec<String>>,
 }
 
-/// Windows with cookies, caches and connections of their own.
+/// Windows with their own cookies, caches and connections.
 #[derive(Debug)]
 pub struct Session {
     context: Arc<UserContext>,
 }
 
-/// Goes with its last window.
+/// Closed with its last window.
 #[derive(Debug)]
 struct UserContext {
     firefox: Arc<Firefox>,
@@ -89,7 +89,7 @@ pub struct Tab {
 }
 
 impl Session {
-    /// A new session in this program's Firefox.
+    /// Opens a new session in this program's Firefox.
     #[must_use]
     pub fn new() -> Self {
         static SHARED: LazyLock<Arc<Firefox>> = LazyLock::new(|| Arc::new(Firefox::launch()));
@@ -98,7 +98,7 @@ impl Session {
         Self { context: Arc::new(UserContext { firefox, id }) }
     }
 
-    /// A window of its own, still empty.
+    /// Opens an empty window.
     #[must_use]
     pub fn window(&self) -> Tab {
         let firefox = &self.context.firefox;
@@ -149,7 +149,7 @@ impl Tab {
     }
 
     fn keys(&self, keys: &[char]) {
-        // Keys reach the window in front alone.
+        // Only the frontmost window receives keys.
         self.call("browsingContext.activate", json!({}));
         let strokes = keys.iter().flat_map(|key| {
             ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key.to_string() }))
@@ -161,7 +161,7 @@ impl Tab {
 
 impl Window for Tab {
     fn run(&self, script: &str) -> Result<Value, String> {
-        // Only what is JSON comes back as it is.
+        // Only JSON values are returned unchanged.
         let expression = format!(
             "Promise.resolve((0, eval)({})).then(value => JSON.stringify(value ?? null))",
             json!(script)
@@ -194,7 +194,7 @@ impl Window for Tab {
     }
 
     fn press(&self, key: Key) {
-        // As WebDriver numbers them.
+        // The code points that WebDriver assigns.
         self.keys(&[match key {
             Key::Enter => '\u{e007}',
             Key::Backspace => '\u{e003}',
@@ -222,7 +222,7 @@ impl Drop for UserContext {
 }
 
 impl Firefox {
-    /// Starts Firefox with a profile of its own.
+    /// Starts Firefox with a new profile.
     fn launch() -> Self {
         let profile = profile();
         let mut child = Command::new("sh")
@@ -244,7 +244,7 @@ impl Firefox {
             .filter_map(|line| line.strip_prefix(LISTENING).map(str::to_owned))
             .next()
             .expect("Firefox says where it listens");
-        // It ends if nothing reads its messages.
+        // Firefox exits if its output is not read.
         thread::spawn(move || lines.for_each(drop));
 
         let host = address.trim_start_matches("ws://").to_owned();
@@ -289,7 +289,7 @@ impl Drop for Firefox {
     }
 }
 
-/// Hands each answer to the command that waits for it, and keeps complaints, until Firefox is gone.
+/// Delivers each result to its command and stores console messages, until Firefox exits.
 fn sort(mut reader: WebSocket<TcpStream>, inbox: &Mutex<Inbox>) {
     while let Ok(message) = reader.read() {
         let Message::Text(text) = message else { continue };

@@ -1,4 +1,4 @@
-//! Just enough HTTP to ask a server something without a browser.
+//! A minimal HTTP client.
 
 use std::{
     io::{self, Read, Write},
@@ -7,12 +7,12 @@ use std::{
 
 use crate::wait::DEADLINE;
 
-/// What a server answered.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// The head's lines, the status line aside.
+    /// The header lines.
     pub head: String,
     /// The body.
     pub body: Vec<u8>,
@@ -35,7 +35,7 @@ impl Reply {
 /// A GET without cookies.
 ///
 /// # Errors
-/// The server cannot be reached, or does not speak HTTP.
+/// The server cannot be reached, or its response is not HTTP.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Reply> {
     exchange(address, "GET", path, "", &[])
 }
@@ -43,15 +43,15 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Reply> {
 /// A POST of JSON without cookies, as scripts send it.
 ///
 /// # Errors
-/// The server cannot be reached, or does not speak HTTP.
+/// The server cannot be reached, or its response is not HTTP.
 pub fn post(address: SocketAddr, path: &str, json: &str) -> io::Result<Reply> {
     exchange(address, "POST", path, "Content-Type: application/json\r\n", json.as_bytes())
 }
 
-/// Any request; `headers` end with a line end each. HTTP/1.0, so that the body ends with the connection.
+/// Any request. Each of `headers` ends with a line end. HTTP/1.0, so that the body ends with the connection.
 ///
 /// # Errors
-/// The server cannot be reached, or does not speak HTTP.
+/// The server cannot be reached, or its response is not HTTP.
 pub fn exchange(
     address: SocketAddr,
     method: &str,
@@ -75,7 +75,7 @@ pub fn exchange(
     Ok(Reply { status: status.ok_or(io::ErrorKind::InvalidData)?, head, body: answer.split_off(end) })
 }
 
-/// Where the body starts, once the whole head has arrived.
+/// The offset of the body, once the whole head has arrived.
 pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }

@@ -1,7 +1,7 @@
-//! What tests across crates need: a browser, servers to point it at, and a way to wait.
+//! Test support: browsers, real servers, and waiting for conditions.
 //!
-//! Whatever is missing or late fails with a sentence that says what to do, so everything in here
-//! panics rather than returns errors.
+//! A missing program or an expired deadline fails the test with a message that states what to do, so the
+//! functions here panic instead of returning errors.
 #![allow(clippy::missing_panics_doc, reason = "a harness fails by panicking")]
 
 mod axe;

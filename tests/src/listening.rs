@@ -1,4 +1,4 @@
-//! A stream that is listened to without a browser: every byte of it.
+//! Reads every byte of an SSE stream without a browser.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +12,7 @@ use std::{
 
 use crate::{devtools::lock, wait::until};
 
-/// Whatever a server has said so far on one stream.
+/// The bytes of one stream so far.
 #[derive(Debug)]
 pub struct Listening {
     heard: Arc<Mutex<Vec<u8>>>,
@@ -21,7 +21,7 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Asks for a path; `headers` end with a line end each.
+    /// Requests a path. Each of `headers` ends with a line end.
     #[must_use]
     pub fn to(address: SocketAddr, path: &str, headers: &str) -> Self {
         let mut connection = TcpStream::connect(address).expect("the server listens");
@@ -33,7 +33,7 @@ impl Listening {
             let mut piece = [0; 4096];
             while let Ok(length @ 1..) = reader.read(&mut piece) {
                 lock(&hears).extend_from_slice(&piece[..length]);
-                // The last piece of a body in pieces: the connection itself stays open.
+                // The last chunk of a chunked body: the connection itself stays open.
                 if lock(&hears).ends_with(b"\r\n0\r\n\r\n") {
                     break;
                 }
@@ -43,13 +43,13 @@ impl Listening {
         Self { heard, ended, connection }
     }
 
-    /// What was said so far, head and all.
+    /// The bytes so far, including the response head.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&lock(&self.heard)).into_owned()
     }
 
-    /// Waits until this was said.
+    /// Waits until the stream contains `text`.
     pub fn until(&self, text: &str) {
         until(&format!("{text:?} on the stream"), || self.text(), |heard| heard.contains(text));
     }

@@ -1,4 +1,4 @@
-//! A client and a server in network namespaces of their own, with a router between them that can drop packets.
+//! A client and a server in separate network namespaces, with a router between them that can drop packets.
 
 use std::{
     fs::File,
@@ -12,10 +12,10 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Three namespaces: `client — router — server`. They end when this is dropped.
+/// Three namespaces: `client — router — server`. Dropping this value removes them.
 ///
-/// What runs [in the client's](Self::client) and [in the server's](Self::server) reaches the other through the router
-/// alone, and nothing else.
+/// Processes [in the client's](Self::client) and [in the server's](Self::server) namespace reach each other through the
+/// router only, and reach nothing else.
 #[derive(Debug)]
 pub struct Network {
     client: String,
@@ -27,7 +27,7 @@ impl Network {
     /// The server's address.
     pub const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 87, 2, 2));
 
-    /// Makes the namespaces; needs root.
+    /// Creates the namespaces; requires root.
     #[must_use]
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -52,22 +52,22 @@ impl Network {
         network
     }
 
-    /// Runs this in the client's namespace; so do the processes that it starts.
+    /// Runs `f`, and the processes that it starts, in the client's namespace.
     pub fn client<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         within(&self.client, run)
     }
 
-    /// Runs this in the server's namespace; so do the processes that it starts.
+    /// Runs `f`, and the processes that it starts, in the server's namespace.
     pub fn server<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         within(&self.server, run)
     }
 
-    /// The router drops every packet, and says so to neither side.
+    /// Makes the router drop every packet silently.
     pub fn drop_packets(&self) {
         self.forward("0");
     }
 
-    /// The router passes packets on.
+    /// Makes the router forward packets again.
     pub fn pass_packets(&self) {
         self.forward("1");
     }
@@ -92,7 +92,7 @@ impl Drop for Network {
     }
 }
 
-/// Runs this on a thread that is in the namespace.
+/// Runs `f` on a thread in the namespace.
 fn within<T: Send>(namespace: &str, run: impl FnOnce() -> T + Send) -> T {
     let entered = thread::scope(|scope| {
         let inside = || {

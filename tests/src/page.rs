@@ -1,4 +1,4 @@
-//! A page as a person meets it: what it shows, and what they do to it.
+//! A page in Chromium: its content, and input from a user.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
 
 /// One window with one page.
 ///
-/// Dropping it closes the window, and fails the test if the browser's console had a complaint that
+/// Dropping it closes the window, and fails the test if the browser's console showed a message that
 /// the test did not [expect](Page::expect_complaints).
 #[derive(Debug)]
 pub struct Page {
@@ -62,13 +62,13 @@ impl Page {
         page
     }
 
-    /// Goes to a page with Datastar and waits until Datastar has read it.
+    /// Navigates to a page with Datastar and waits until Datastar has processed it.
     pub fn goto(&self, url: &str) {
         self.navigate(url);
         self.until("window.datastarReady");
     }
 
-    /// Goes to a page that gets Datastar from the CDN, and gives it the same bundle from here.
+    /// Navigates to a page that loads Datastar from the CDN, and serves that request from the local bundle.
     pub fn goto_without_cdn(&self, url: &str) {
         let bundle = STANDARD.encode(crate::Demo::bundle());
         self.call("Fetch.enable", &json!({ "patterns": [{ "urlPattern": "https://cdn.jsdelivr.net/*" }] }));
@@ -89,7 +89,7 @@ impl Page {
         until("Datastar", ready, |ready| *ready);
     }
 
-    /// The requests that wait to be answered by the test.
+    /// The intercepted requests that the test has not answered yet.
     fn paused(&self) -> Vec<Value> {
         let mut complaints = lock(&self.complaints);
         let mut paused = Vec::new();
@@ -102,7 +102,7 @@ impl Page {
         paused
     }
 
-    /// Goes to any page and waits until it has loaded.
+    /// Navigates to any page and waits for its load event.
     pub fn navigate(&self, url: &str) {
         let answer = self.call("Page.navigate", &json!({ "url": url }));
         assert!(answer.get("errorText").is_none(), "{url}: {answer}");
@@ -114,13 +114,13 @@ impl Page {
         self.try_eval(script).unwrap_or_else(|problem| panic!("{script}\n{problem}"))
     }
 
-    /// Waits until this JavaScript is truthy, and gives its value.
+    /// Waits until this JavaScript is truthy, and returns its value.
     pub fn until(&self, script: &str) -> Value {
         let look = || self.try_eval(script).unwrap_or_else(|problem| json!({ "problem": problem }));
         until(script, look, |value| is_truthy(value) && value.get("problem").is_none())
     }
 
-    /// Waits until the element shows exactly this text, white space around it aside.
+    /// Waits until the trimmed text of the element equals `text`.
     pub fn shows(&self, selector: &str, text: &str) {
         until(
             &format!("{selector} to show {text:?}"),
@@ -129,27 +129,27 @@ impl Page {
         );
     }
 
-    /// Waits until the element's text contains this.
+    /// Waits until the element's text contains `text`.
     pub fn mentions(&self, selector: &str, text: &str) {
         let contains = |seen: &Option<String>| seen.as_ref().is_some_and(|seen| seen.contains(text));
         until(&format!("{selector} to mention {text:?}"), || self.text(selector), contains);
     }
 
-    /// The element's text without white space around it; nothing if there is no such element, or no page
-    /// because the browser is on its way to another.
+    /// The element's trimmed text; `None` without such an element, or without a page
+    /// because the browser is navigating.
     #[must_use]
     pub fn text(&self, selector: &str) -> Option<String> {
         let text = format!("document.querySelector({})?.textContent.trim()", json!(selector));
         self.try_eval(&text).ok()?.as_str().map(str::to_owned)
     }
 
-    /// How many elements match.
+    /// The number of elements that match.
     #[must_use]
     pub fn count(&self, selector: &str) -> u64 {
         self.eval(&format!("document.querySelectorAll({}).length", json!(selector))).as_u64().unwrap_or(0)
     }
 
-    /// The value of a signal, by its path; null if it does not exist.
+    /// The value of the signal at this path; null if it does not exist.
     #[must_use]
     pub fn signal(&self, path: &str) -> Value {
         self.datastar(&format!("datastar.getPath({})", json!(path)))
@@ -161,9 +161,9 @@ impl Page {
         self.datastar("datastar.root")
     }
 
-    /// What this expression over the page's own Datastar gives.
+    /// The value of this expression over the page's own Datastar.
     fn datastar(&self, expression: &str) -> Value {
-        // A signal's object is a proxy, which only `JSON.stringify` looks through.
+        // An object-valued signal is a proxy; `JSON.stringify` reads its content.
         let read = format!(
             "import(document.querySelector('script[type=module]').src)
             .then(datastar => JSON.stringify({expression} ?? null))"
@@ -171,27 +171,27 @@ impl Page {
         serde_json::from_str(self.eval(&read).as_str().unwrap_or_default()).expect("signals are JSON")
     }
 
-    /// Clicks the element's middle with the mouse, once it is there and can be seen.
+    /// Clicks the center of the element with the mouse, once it is visible.
     pub fn click(&self, selector: &str) {
         self.press(selector, 1);
     }
 
-    /// Clicks twice, as quickly as a double click.
+    /// Double-clicks.
     pub fn double_click(&self, selector: &str) {
         self.press(selector, 2);
     }
 
-    /// Puts the caret into the element.
+    /// Focuses the element.
     pub fn focus(&self, selector: &str) {
         self.until(&format!("document.querySelector({})?.focus(), true", json!(selector)));
     }
 
-    /// Types into whatever has the focus.
+    /// Types into the focused element.
     pub fn type_text(&self, text: &str) {
         self.call("Input.insertText", &json!({ "text": text }));
     }
 
-    /// Replaces what is in the field by typing.
+    /// Replaces the field's text by typing.
     pub fn fill(&self, selector: &str, text: &str) {
         self.until(&format!(
             "document.querySelector({0})?.select(), !!document.querySelector({0})",
@@ -211,7 +211,7 @@ impl Page {
         self.key("Backspace", 8);
     }
 
-    /// Opens another tab in front of the page, so that the page is hidden.
+    /// Opens a tab in front of the page, which hides the page.
     pub fn hide(&self) {
         self.activate();
         let tab = json!({ "url": "about:blank", "browserContextId": self.context.id });
@@ -220,7 +220,7 @@ impl Page {
         self.until("document.hidden");
     }
 
-    /// Closes the tab in front of the page, so that it can be seen again.
+    /// Closes the tab in front of the page, which shows the page again.
     pub fn show(&self) {
         if let Some(target) = lock(&self.cover).take() {
             self.close(&target);
@@ -229,7 +229,7 @@ impl Page {
         self.until("!document.hidden");
     }
 
-    /// Takes a picture of all of the page, looked at [like this](Self::look).
+    /// Takes a screenshot of the whole page in the given [look](Self::look).
     pub fn picture(&self, width: u32, scheme: &str, file: &Path) {
         self.look(width, scheme);
         self.eval("window.scrollTo(0, 0)");
@@ -238,7 +238,7 @@ impl Page {
         fs::write(file, picture.expect("a picture in base64")).expect("the picture is written");
     }
 
-    /// What axe-core finds wrong with the page as it is shown now: each rule, and the elements that break it.
+    /// The violations that axe-core finds on the page now: each rule with the elements that break it.
     #[must_use]
     pub fn barriers(&self) -> Vec<String> {
         self.eval(&format!("window.axe || ({{}}, eval({})), !!window.axe", json!(crate::axe::script())));
@@ -249,7 +249,7 @@ impl Page {
         serde_json::from_value(found).expect("a list of texts")
     }
 
-    /// Makes the window this wide, and the page as light or dark as asked.
+    /// Sets the width of the window and the color scheme.
     pub fn look(&self, width: u32, scheme: &str) {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", &metrics);
@@ -258,12 +258,12 @@ impl Page {
         self.call("Emulation.setEmulatedMedia", &features);
     }
 
-    /// From here on, complaints on the console that contain one of these are no failure.
+    /// Console messages that contain one of these texts no longer fail the test.
     pub fn expect_complaints(&self, containing: &[&'static str]) {
         lock(&self.complaints).expected.extend(containing);
     }
 
-    /// What the console complained about so far: errors, warnings, exceptions, failed requests.
+    /// The console's messages so far: errors, warnings, exceptions, failed requests.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         let mut complaints = lock(&self.complaints);
@@ -272,7 +272,7 @@ impl Page {
         complaints.seen.clone()
     }
 
-    /// A command of the DevTools protocol to this page.
+    /// Sends a DevTools command to this page.
     pub fn call(&self, method: &str, params: &Value) -> Value {
         let answer = self.context.devtools.call(Some(&self.session), method, params);
         answer.unwrap_or_else(|problem| panic!("{problem}"))

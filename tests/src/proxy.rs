@@ -1,4 +1,4 @@
-//! A network that can be cut.
+//! A proxy that can lose responses and cut connections.
 
 use std::{
     io::{Read, Write},
@@ -12,30 +12,30 @@ use std::{
 
 use crate::{devtools::lock, http::header};
 
-/// Stands between a browser and a server, and can lose the answer to a POST after the server has
-/// done what was asked.
+/// A proxy between a browser and a server. It can lose the response to a POST after the server has
+/// processed the request.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     wire: Arc<Wire>,
 }
 
-/// No cut is asked for.
+/// No cut is requested.
 const NEVER: usize = usize::MAX;
 
 #[derive(Debug)]
 struct Wire {
     server: SocketAddr,
     to_lose: AtomicUsize,
-    /// How many more bytes of answers pass before every connection is cut.
+    /// The number of response bytes to forward before every connection is cut.
     until_cut: AtomicUsize,
     ids: Mutex<Vec<String>>,
-    /// How many POSTs get a 502 instead of the server's answer.
+    /// The number of POSTs to answer with a 502 instead of the server's response.
     to_refuse: AtomicUsize,
     /// Whether the next POST waits for [`Proxy::release`].
     holds: Mutex<bool>,
     released: Condvar,
-    /// The answer to every request in the server's place.
+    /// The response to every request instead of the server's.
     answer: Mutex<Option<String>>,
     browsers: Mutex<Vec<TcpStream>>,
     blocks_cookies: AtomicBool,
@@ -44,7 +44,7 @@ struct Wire {
 const BAD_GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 11\r\nConnection: close\r\n\r\nBad Gateway";
 
 impl Proxy {
-    /// A proxy in front of `server`, on a free port.
+    /// Starts a proxy in front of `server` on a free port.
     #[must_use]
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -71,39 +71,39 @@ impl Proxy {
         Self { address, wire }
     }
 
-    /// A path's address through the proxy.
+    /// The URL of a path through the proxy.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Loses the answers to the next POSTs: the server does them, and the browser never hears of it.
+    /// Loses the responses to the next POSTs: the server processes them, but the browser receives nothing.
     pub fn lose_answers(&self, count: usize) {
         self.wire.to_lose.store(count, Ordering::SeqCst);
     }
 
-    /// Answers the next POSTs with a 502 in the server's place.
+    /// Answers the next POSTs with a 502 instead of the server's response.
     pub fn refuse_posts(&self, count: usize) {
         self.wire.to_refuse.store(count, Ordering::SeqCst);
     }
 
-    /// Holds the next POST back, and later ones on other connections not.
+    /// Holds back the next POST, but not later ones on other connections.
     pub fn hold_post(&self) {
         *lock(&self.wire.holds) = true;
     }
 
-    /// Whether a POST is to be held back that has not come yet.
+    /// Whether the POST to hold back has not arrived yet.
     #[must_use]
     pub fn awaits_post(&self) -> bool {
         *lock(&self.wire.holds)
     }
 
-    /// Passes on the POST that is held back.
+    /// Forwards the held-back POST.
     pub fn release(&self) {
         self.wire.released.notify_all();
     }
 
-    /// Ends every connection, and from now on answers each request in this way; with nothing, as the server does.
+    /// Closes every connection, and answers each further request with this response; `None` forwards to the server again.
     pub fn answer_with(&self, answer: Option<&str>) {
         *lock(&self.wire.answer) = answer.map(str::to_owned);
         for browser in lock(&self.wire.browsers).drain(..) {
@@ -111,13 +111,12 @@ impl Proxy {
         }
     }
 
-    /// Keeps the server's cookies from the browser, as one that blocks them.
+    /// Hides the server's cookies from the browser, like a browser that blocks them.
     pub fn block_cookies(&self) {
         self.wire.blocks_cookies.store(true, Ordering::SeqCst);
     }
 
-    /// Cuts the connection that passes the answers' next byte after so many, in the middle of whatever it
-    /// says; once.
+    /// Cuts the connection that forwards the response byte after `bytes`, at any position; once.
     pub fn cut_after(&self, bytes: usize) {
         self.wire.until_cut.store(bytes, Ordering::SeqCst);
     }
@@ -128,7 +127,7 @@ impl Proxy {
         self.wire.until_cut.load(Ordering::SeqCst) == NEVER
     }
 
-    /// The event ids of the POSTs so far, repeats included.
+    /// The event ids of the POSTs so far, including repeats.
     #[must_use]
     pub fn event_ids(&self) -> Vec<String> {
         lock(&self.wire.ids).clone()
@@ -171,13 +170,13 @@ impl Wire {
         }
     }
 
-    /// The answer that this request gets in the server's place.
+    /// The response to this request instead of the server's.
     fn own_answer(&self, is_post: bool) -> Option<String> {
         let refused = is_post && takes_one(&self.to_refuse);
         lock(&self.answer).clone().or_else(|| refused.then(|| BAD_GATEWAY.to_owned()))
     }
 
-    /// Until the POST that is to be held back is released; others pass.
+    /// Waits until the held-back POST is released; other requests pass.
     fn wait(&self) {
         let mut holds = lock(&self.holds);
         if std::mem::take(&mut *holds) {
@@ -185,7 +184,7 @@ impl Wire {
         }
     }
 
-    /// Passes on what the server says, unless it is to be lost or cut: then both sides are cut off.
+    /// Forwards the server's response, unless it must be lost or cut: then both sides are disconnected.
     fn answers(&self, mut server: TcpStream, mut browser: TcpStream, losing: &AtomicUsize) {
         let mut buffer = [0; 64 * 1024];
         while let Ok(length @ 1..) = server.read(&mut buffer) {
@@ -204,7 +203,7 @@ impl Wire {
         let _ = server.shutdown(Shutdown::Both);
     }
 
-    /// How many of these bytes pass before the cut.
+    /// The number of these bytes to forward before the cut.
     fn passes(&self, length: usize) -> usize {
         let count =
             |left: usize| if left == NEVER { None } else { Some(left.checked_sub(length).unwrap_or(NEVER)) };
@@ -215,7 +214,7 @@ impl Wire {
     }
 }
 
-/// Gives each `Set-Cookie` another name of the same length.
+/// Renames each `Set-Cookie` to a name of the same length.
 fn rename_cookies(answer: &mut [u8]) {
     const NAME: &[u8] = b"set-cookie:";
 
@@ -226,7 +225,7 @@ fn rename_cookies(answer: &mut [u8]) {
     }
 }
 
-/// Whether the counter was above zero; it is one less then.
+/// Decrements the counter; returns whether it was above zero.
 fn takes_one(counter: &AtomicUsize) -> bool {
     counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
 }

@@ -1,10 +1,10 @@
-//! Texts that break careless code, the same in every run.
+//! Seeded random texts with hostile content.
 
-/// A small seeded generator (SplitMix64): a failure is found again by running the test again.
+/// A small seeded generator (SplitMix64): a failing test fails again with the same seed.
 #[derive(Debug)]
 pub struct Random(u64);
 
-/// What has a meaning to HTML, JavaScript, JSON, SSE, URLs or Datastar.
+/// Texts with a meaning in HTML, JavaScript, JSON, SSE, URLs or Datastar.
 const HOSTILE: &[&str] = &[
     "\"",
     "'",
@@ -107,7 +107,7 @@ impl Random {
         (0..self.below(9)).map(|_| self.piece()).collect()
     }
 
-    /// Every hostile piece alone, and then texts made of them, `count` in all.
+    /// Every hostile piece alone, followed by combinations, `count` texts in total.
     pub fn texts(&mut self, count: usize) -> Vec<String> {
         let alone = HOSTILE.iter().map(|piece| (*piece).to_owned());
         alone.chain(std::iter::repeat_with(|| self.text())).take(count).collect()

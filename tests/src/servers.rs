@@ -1,4 +1,4 @@
-//! Real servers, each with its data in a folder of its own, killed when dropped.
+//! Real servers, each with its own data folder. Dropping one kills it.
 
 mod disk;
 mod folder;
@@ -25,13 +25,13 @@ pub use self::{
     redis::{RedisCluster, RedisServer, RedisSnapshot},
 };
 
-/// An address that nobody listens at. Its port is below those that the system gives to connections, one of which
-/// could otherwise take it while a server is restarted.
+/// A free address. Its port is below the system's range for outgoing connections, one of which
+/// could otherwise take it while a server restarts.
 pub(crate) fn free_address() -> SocketAddr {
     free_address_on(Ipv4Addr::LOCALHOST.into())
 }
 
-/// The same on another address of this machine.
+/// A free address on another IP address of this machine.
 pub(crate) fn free_address_on(ip: IpAddr) -> SocketAddr {
     let free = (0..1000).find_map(|_| {
         let port = 10_000 + u16::try_from(RandomState::new().hash_one(()) % 20_000).unwrap_or_default();
@@ -40,29 +40,29 @@ pub(crate) fn free_address_on(ip: IpAddr) -> SocketAddr {
     free.expect("a free port")
 }
 
-/// Sends a signal (`STOP`, `CONT`, `TERM`) to a process of ours.
+/// Sends a signal (`STOP`, `CONT`, `TERM`) to a child process.
 pub(crate) fn signal(process: u32, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()), "a signal {name} to a process that runs");
 }
 
-/// Sends a signal to a process of ours and to those it has started.
+/// Sends a signal to a child process and to its children.
 fn signal_all(process: u32, name: &str) {
     signal(process, name);
-    for entry in std::fs::read_dir("/proc").expect("Linux tells its processes").flatten() {
+    for entry in std::fs::read_dir("/proc").expect("`/proc` lists the processes").flatten() {
         let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
         if parent.is_some_and(|parent| parent.trim() == process.to_string()) {
-            // It may end just now.
+            // The process may exit at this moment.
             let _ = Command::new("kill").args([format!("-{name}"), child.to_string()]).status();
         }
     }
 }
 
-/// Where a program is: in the `PATH`, or in one of `folders`. Panics with the Debian package to install.
+/// Finds a program in `PATH` or in one of `folders`. Panics with the Debian package to install.
 fn program(name: &str, folders: &[PathBuf], package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -1,4 +1,4 @@
-//! A server whose every answer a test decides.
+//! A server whose responses the test defines.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,24 +21,24 @@ pub struct Site {
     shared: Arc<Shared>,
 }
 
-/// What a path answers.
+/// The response of a path.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A status, header lines (each with its line end) and a body.
     Whole(u16, &'static str, String),
-    /// An SSE stream that starts with this, stays open, and takes what the test [pushes](Site::push).
+    /// An SSE stream that starts with this text, stays open, and sends the bytes that the test [pushes](Site::push).
     Stream(&'static str),
-    /// An SSE stream that says this and ends.
+    /// An SSE stream that sends this text and ends.
     Brief(&'static str),
-    /// An answer of this content type that says this and is cut off before its end.
+    /// A response of this content type that sends this text and is cut off before its end.
     Cut(&'static str, &'static str),
-    /// The connection is closed without a word.
+    /// The connection closes without a response.
     Nothing,
-    /// The connection stays open, and no answer comes.
+    /// The connection stays open without a response.
     Silence,
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The method.
@@ -47,7 +47,7 @@ pub struct Request {
     pub path: String,
     /// The query, still percent-encoded.
     pub query: String,
-    /// The head's lines, the request line aside.
+    /// The header lines.
     pub head: String,
     /// The body as text.
     pub body: String,
@@ -69,14 +69,14 @@ struct Inner {
 }
 
 impl Site {
-    /// A site whose page has this body.
+    /// Starts a site whose page has this body.
     #[must_use]
     pub fn new(bundle: &[u8], body: &str) -> Self {
         let head = "<meta charset=\"utf-8\"><script type=\"module\" src=\"/datastar.js\"></script>";
         Self::whole(bundle, &format!("<!doctype html><html lang=\"en\"><head>{head}</head>{body}</html>"))
     }
 
-    /// A site with exactly this page.
+    /// Starts a site with exactly this page.
     #[must_use]
     pub fn whole(bundle: &[u8], page: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -93,20 +93,20 @@ impl Site {
         Self { address, shared }
     }
 
-    /// What a path answers: one after the other, the last one for ever.
+    /// Sets the responses of a path, in order; the last one is repeated.
     #[must_use]
     pub fn on(self, path: &str, answers: impl Into<VecDeque<Answer>>) -> Self {
         lock(&self.shared.inner).answers.insert(path.to_owned(), answers.into());
         self
     }
 
-    /// The page's address.
+    /// The URL of the page.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// The page's address under a name that is not loopback.
+    /// The URL of the page under a name that is not loopback.
     #[must_use]
     pub fn url_by_name(&self) -> String {
         format!("http://faststate.test:{}/", self.address.port())
@@ -118,19 +118,19 @@ impl Site {
         lock(&self.shared.inner).requests.iter().filter(|request| request.path == path).cloned().collect()
     }
 
-    /// Waits until a path was asked for this often, and gives its requests.
+    /// Waits until a path has received this number of requests, and returns them.
     #[must_use]
     pub fn requested(&self, path: &str, times: usize) -> Vec<Request> {
         until(&format!("{times} requests of {path}"), || self.requests(path), |seen| seen.len() >= times)
     }
 
-    /// How many streams of a path are open.
+    /// The number of open streams of a path.
     #[must_use]
     pub fn streams(&self, path: &str) -> usize {
         lock(&self.shared.inner).streams.values().filter(|(name, _)| name == path).count()
     }
 
-    /// Waits until exactly this many streams of a path are open.
+    /// Waits until a path has exactly this number of open streams.
     pub fn streaming(&self, path: &str, count: usize) {
         until(&format!("{count} open streams of {path}"), || self.streams(path), |open| *open == count);
     }
@@ -213,7 +213,7 @@ impl Shared {
         }
     }
 
-    /// Keeps a stream until either side ends it.
+    /// Keeps a stream open until either side ends it.
     fn hold(&self, path: &str, mut stream: TcpStream, start: &str) {
         let Ok(writer) = stream.try_clone() else { return };
         if stream.write_all(start.as_bytes()).is_err() {
@@ -231,7 +231,7 @@ impl Shared {
     }
 }
 
-/// Reads one request; nothing if the peer went away before it was whole.
+/// Reads one request; `None` if the peer closes before the request is complete.
 fn read(stream: &mut TcpStream) -> io::Result<Option<Request>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 16 * 1024];

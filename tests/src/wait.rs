@@ -1,4 +1,4 @@
-//! Waiting for what will happen, instead of sleeping and hoping.
+//! Waits for conditions with a deadline.
 
 use std::{
     fmt::Debug,
@@ -6,19 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything that a test waits for may take.
+/// The deadline of a condition.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long to wait between two looks.
+/// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks until `accept` likes what it sees, and gives it back; panics with what it saw last after
+/// Probes until `accept` accepts the result, and returns it; panics with the last result after
 /// [`DEADLINE`].
 pub fn until<T: Debug>(what: &str, look: impl FnMut() -> T, accept: impl Fn(&T) -> bool) -> T {
     until_within(DEADLINE, what, look, accept)
 }
 
-/// [`until`] with another deadline.
+/// [`until`] with a different deadline.
 pub fn until_within<T: Debug>(
     deadline: Duration,
     what: &str,

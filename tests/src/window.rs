@@ -1,4 +1,4 @@
-//! What the stories that run in more than one browser do with a window.
+//! Windows of any browser, for stories that run in several browsers.
 
 use std::time::Duration;
 
@@ -10,38 +10,38 @@ use crate::{
     wait::{until, until_within},
 };
 
-/// A window with one page, of any browser.
+/// A window with one page, in any browser.
 ///
-/// Dropping it closes the window, and fails the test if the console had a complaint that was not
+/// Dropping it closes the window, and fails the test if the console showed a message that was not
 /// [expected](Window::expect_complaints).
 pub trait Window: Send {
     /// Evaluates JavaScript, promises included.
     ///
     /// # Errors
-    /// What the script threw, or why it could not run.
+    /// The exception that the script threw, or the reason why it could not run.
     fn run(&self, script: &str) -> Result<Value, String>;
 
-    /// Goes to a page and waits until it has loaded.
+    /// Navigates to a page and waits for its load event.
     fn load(&self, url: &str);
 
-    /// Presses and releases the mouse in the middle of the element, once it is there and can be seen.
+    /// Clicks the center of the element with the mouse, once it is visible.
     fn click(&self, selector: &str);
 
-    /// Types into the element that has the focus, key by key.
+    /// Types into the focused element, key by key.
     fn type_keys(&self, text: &str);
 
     /// Presses a key that has a name: `Enter`, `Backspace`.
     fn press(&self, key: Key);
 
-    /// Complaints of the console that contain one of these do not fail the test.
+    /// Console messages that contain one of these texts do not fail the test.
     fn expect_complaints(&self, containing: &[&'static str]);
 
-    /// Evaluates JavaScript that must not fail.
+    /// Evaluates JavaScript; panics if it fails.
     fn eval(&self, script: &str) -> Value {
         self.run(script).unwrap_or_else(|problem| panic!("{script}\n{problem}"))
     }
 
-    /// Waits until this JavaScript is truthy, and gives its value.
+    /// Waits until this JavaScript is truthy, and returns its value.
     fn until(&self, script: &str) -> Value {
         let look = || self.run(script).unwrap_or_else(|problem| json!({ "problem": problem }));
         until(script, look, |value| is_truthy(value) && value.get("problem").is_none())
@@ -53,7 +53,7 @@ pub trait Window: Send {
         until_within(deadline, script, look, |value| is_truthy(value) && value.get("problem").is_none());
     }
 
-    /// Waits until the element shows exactly this text, white space around it aside.
+    /// Waits until the trimmed text of the element equals `text`.
     fn shows(&self, selector: &str, text: &str) {
         let shown = format!("document.querySelector({})?.textContent.trim()", json!(selector));
         until(
@@ -87,20 +87,20 @@ pub enum Key {
     Backspace,
 }
 
-/// A cookie as the browser keeps it.
+/// A cookie in the browser's jar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cookie {
-    /// The host that gets it.
+    /// The host to which it is sent.
     pub domain: String,
     /// The name.
     pub name: String,
     /// The value.
     pub value: String,
-    /// When the browser removes it, in seconds since 1970.
+    /// The expiry, in seconds since 1970.
     pub expires: i64,
 }
 
-/// A browser that a story runs in.
+/// A kind of browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrowserKind {
     /// Chromium, over its DevTools pipe.
@@ -119,7 +119,7 @@ pub enum Visitor {
 }
 
 impl BrowserKind {
-    /// A visitor without cookies.
+    /// Creates a client without cookies.
     #[must_use]
     pub fn visitor(self) -> Visitor {
         match self {
@@ -130,7 +130,7 @@ impl BrowserKind {
 }
 
 impl Visitor {
-    /// Opens a page with Datastar, and waits until Datastar has read it.
+    /// Opens a page with Datastar, and waits until Datastar has processed it.
     #[must_use]
     pub fn open(&self, url: &str) -> Box<dyn Window> {
         let window = self.window();
@@ -139,7 +139,7 @@ impl Visitor {
         window
     }
 
-    /// A window of its own, still empty.
+    /// Opens an empty window.
     #[must_use]
     pub fn window(&self) -> Box<dyn Window> {
         match self {
@@ -148,7 +148,7 @@ impl Visitor {
         }
     }
 
-    /// Every cookie that the windows share.
+    /// All cookies of the client.
     #[must_use]
     pub fn cookies(&self) -> Vec<Cookie> {
         match self {
@@ -157,7 +157,7 @@ impl Visitor {
         }
     }
 
-    /// Replaces a cookie of a server, for all its paths.
+    /// Replaces a server's cookie for all paths.
     pub fn set_cookie(&self, cookie: &Cookie) {
         match self {
             Self::Chromium(session) => session.set_cookie(cookie),
@@ -197,7 +197,7 @@ impl Window for Page {
     }
 }
 
-/// Where the middle of the element is in the window, once it can be clicked.
+/// The center of the element in the window, once it can be clicked.
 pub(crate) fn middle(selector: &str) -> String {
     format!(
         "(element => {{
@@ -219,7 +219,7 @@ pub(crate) const WITNESS: &str = "
     document.addEventListener('datastar-fetch', event => window.fetches.push(event.detail.type));
 ";
 
-/// Fails the test if the console had complaints other than the expected ones.
+/// Fails the test if the console showed unexpected messages.
 pub(crate) fn check_complaints(seen: &[String], expected: &[&'static str]) {
     let unexpected: Vec<_> =
         seen.iter().filter(|seen| !expected.iter().any(|expected| seen.contains(expected))).collect();

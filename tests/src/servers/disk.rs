@@ -1,20 +1,20 @@
-//! A disk that is soon full.
+//! A small file system that fills up quickly.
 
 use std::{path::Path, process::Command};
 
 use super::Folder;
 
-/// A disk of its own, in memory; needs root, who may mount it.
+/// A tmpfs mount of limited size; requires root.
 #[derive(Debug)]
 pub struct Disk {
     folder: Folder,
 }
 
 impl Disk {
-    /// How much it holds.
+    /// The capacity, in bytes.
     pub const BYTES: usize = 64 << 20;
 
-    /// An empty one.
+    /// Mounts an empty file system.
     #[must_use]
     pub fn new() -> Self {
         let folder = Folder::new("disk");
@@ -26,7 +26,7 @@ impl Disk {
         Self { folder }
     }
 
-    /// Where it is mounted.
+    /// The mount point.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -41,7 +41,7 @@ impl Default for Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: the store's threads may not have closed the file yet.
+        // Unmounts lazily, because the store's threads may still have the file open.
         let _ = Command::new("umount").arg("--lazy").arg(self.folder.path()).status();
     }
 }

@@ -1,4 +1,4 @@
-//! A folder that is there for as long as a test.
+//! A temporary folder.
 
 use std::{
     fs,
@@ -22,19 +22,19 @@ impl Folder {
         Self(path)
     }
 
-    /// Where it is.
+    /// The path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where something in it is.
+    /// The path of an entry in the folder.
     #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Makes `to` a copy of this folder.
+    /// Copies this folder to `to`.
     pub(super) fn copy_to(&self, to: &Self) {
         copy(&self.0, &to.0);
     }

@@ -11,7 +11,7 @@ use std::{
 use super::{Folder, free_address, program, signal};
 use crate::wait::until;
 
-/// Makes the database and the user that the tests use, at each start.
+/// Creates the tests' database and user at each start.
 const INIT: &str = "CREATE DATABASE IF NOT EXISTS faststate;
 CREATE USER IF NOT EXISTS 'faststate'@'%' IDENTIFIED BY 'secret';
 GRANT ALL ON faststate.* TO 'faststate'@'%';
@@ -19,7 +19,7 @@ CREATE USER IF NOT EXISTS 'admin'@'%' IDENTIFIED BY 'secret';
 GRANT ALL ON *.* TO 'admin'@'%';
 ";
 
-/// A MariaDB of its own, killed when dropped.
+/// A MariaDB server for one test, killed when dropped.
 #[derive(Debug)]
 pub struct MariaDb {
     folder: Folder,
@@ -31,25 +31,25 @@ pub struct MariaDb {
 #[derive(Debug, Default)]
 struct Settings {
     arguments: Vec<String>,
-    /// Its time zone as `TZ` has it, if not the machine's.
+    /// The time zone, in the format of `TZ`; by default the machine's.
     zone: Option<String>,
 }
 
 impl MariaDb {
-    /// Makes a database and starts a server on it.
+    /// Creates a data folder and starts a server on it.
     #[must_use]
     pub fn start() -> Self {
         Self::with(&[])
     }
 
-    /// As [`start`](Self::start), with these arguments for the server.
+    /// Starts a server with these arguments.
     #[must_use]
     pub fn with(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().copied().map(str::to_owned).collect();
         Self::set(Settings { arguments, zone: None })
     }
 
-    /// As [`with`](Self::with), in a time zone as `TZ` has it.
+    /// Starts a server with these arguments in a time zone, in the format of `TZ`.
     #[must_use]
     pub fn in_zone(zone: &str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().copied().map(str::to_owned).collect();
@@ -74,36 +74,36 @@ impl MariaDb {
         server
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// Where it is, as a URL.
+    /// The URL.
     #[must_use]
     pub fn url(&self) -> String {
         Self::url_at(self.address())
     }
 
-    /// Its URL by another way.
+    /// The URL with another address.
     #[must_use]
     pub fn url_at(address: SocketAddr) -> String {
         format!("mysql://faststate:secret@{address}/faststate")
     }
 
-    /// The URL of a user who may do everything there.
+    /// The URL of a user with all privileges.
     #[must_use]
     pub fn admin_url(&self) -> String {
         format!("mysql://admin:secret@{}/faststate", self.address())
     }
 
-    /// Stops it where it is, as a machine does that hangs.
+    /// Stops the process with SIGSTOP, like a machine that hangs.
     pub fn pause(&self) {
         signal(self.child.id(), "STOP");
     }
 
-    /// Lets it go on after a [`pause`](Self::pause).
+    /// Continues after [`pause`](Self::pause).
     pub fn resume(&self) {
         signal(self.child.id(), "CONT");
     }
@@ -114,13 +114,13 @@ impl MariaDb {
         self.child.id()
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the process with SIGKILL.
     pub fn crash(&mut self) {
         self.child.kill().expect("MariaDB was running");
         self.child.wait().expect("MariaDB is ours");
     }
 
-    /// Starts it again after a [`crash`](Self::crash), on the same port.
+    /// Restarts it after [`crash`](Self::crash), on the same port.
     pub fn restart(&mut self) {
         self.child = run(&self.folder, self.port, &self.settings);
         self.ready();
@@ -161,18 +161,18 @@ fn run(folder: &Folder, port: u16, settings: &Settings) -> Child {
         .expect("mariadbd runs")
 }
 
-/// Servers that start take temporary tables away, those of others that start, too.
+/// A starting server deletes temporary tables, including those of other starting servers.
 fn own_tmp(folder: &Folder) -> String {
     format!("--tmpdir={}", folder.path().display())
 }
 
-/// Root has to say that it means it; anybody else is ignored.
+/// MariaDB runs as root only with an explicit `--user=root`.
 fn as_root() -> Option<&'static str> {
     let output = Command::new("id").arg("-u").output().expect("id runs");
     (output.stdout.trim_ascii() == b"0").then_some("--user=root")
 }
 
-/// Whether a server speaks first, as MariaDB does once it is ready.
+/// Whether a server sends the first bytes, as MariaDB does once it is ready.
 fn greets(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok_and(|mut stream| {
         let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));

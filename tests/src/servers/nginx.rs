@@ -10,10 +10,10 @@ use std::{
 use super::{Folder, free_address, program, signal};
 use crate::wait::until;
 
-/// The configuration that people are shown.
+/// The configuration from the examples.
 const EXAMPLE: &str = include_str!("../../../examples/nginx.conf");
 
-/// An nginx in front of three nodes, as `examples/nginx.conf` has it; ended when dropped.
+/// An nginx in front of three nodes, configured by `examples/nginx.conf`. Dropping it stops it.
 #[derive(Debug)]
 pub struct Nginx {
     folder: Folder,
@@ -23,7 +23,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts the example with these addresses instead of its own.
+    /// Starts the example with these addresses.
     #[must_use]
     pub fn before(nodes: [SocketAddr; 3]) -> Self {
         let address = free_address();
@@ -31,7 +31,7 @@ impl Nginx {
         Self::run(Folder::new("nginx"), address, "http", nodes, &[listen])
     }
 
-    /// Starts the example with HTTP/2, as its comment says, and a certificate that nobody has signed.
+    /// Starts the example with HTTP/2, as its comment describes, and a self-signed certificate.
     #[must_use]
     pub fn with_http2_before(nodes: [SocketAddr; 3]) -> Self {
         let (folder, address) = (Folder::new("nginx"), free_address());
@@ -73,19 +73,19 @@ impl Nginx {
         nginx
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A path's address.
+    /// The URL of a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// What it has complained about.
+    /// The warnings and errors in its log.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
@@ -102,7 +102,7 @@ impl Nginx {
     }
 }
 
-/// Puts a key and a certificate for it into the folder.
+/// Writes a key and its certificate into the folder.
 fn certify(folder: &Folder) {
     let made = Command::new(program("openssl", &[], "openssl"))
         .args([
@@ -127,7 +127,7 @@ fn certify(folder: &Folder) {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Killed, it would leave its workers behind.
+        // SIGKILL would leave the workers running.
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             signal(self.child.id(), "TERM");
         }

@@ -18,7 +18,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one with this `pool_mode`.
+    /// Starts a PgBouncer with this `pool_mode`.
     #[must_use]
     pub fn start(server: &Postgres, pool_mode: &str) -> Self {
         let (folder, port) = (Folder::new("pgbouncer"), free_address().port());

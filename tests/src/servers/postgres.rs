@@ -10,7 +10,7 @@ use std::{
 use super::{Folder, free_address, program, signal, signal_all};
 use crate::wait::until;
 
-/// A PostgreSQL of its own, killed when dropped.
+/// A PostgreSQL server for one test, killed when dropped.
 #[derive(Debug)]
 pub struct Postgres {
     folder: Folder,
@@ -19,7 +19,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a database and starts a server on it.
+    /// Creates a database cluster and starts a server on it.
     #[must_use]
     pub fn start() -> Self {
         let folder = Folder::new("postgres");
@@ -40,30 +40,30 @@ impl Postgres {
         server
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// Where it is, as a URL.
+    /// The URL.
     #[must_use]
     pub fn url(&self) -> String {
         Self::url_at(self.address())
     }
 
-    /// Its URL by another way.
+    /// The URL with another address.
     #[must_use]
     pub fn url_at(address: SocketAddr) -> String {
         format!("postgres://faststate:secret@{address}/postgres")
     }
 
-    /// Stops it where it is, its processes with it, as a machine does that hangs.
+    /// Stops all of its processes with SIGSTOP, like a machine that hangs.
     pub fn pause(&self) {
         signal_all(self.child.id(), "STOP");
     }
 
-    /// Lets it go on after a [`pause`](Self::pause).
+    /// Continues after [`pause`](Self::pause).
     pub fn resume(&self) {
         signal_all(self.child.id(), "CONT");
     }
@@ -74,13 +74,13 @@ impl Postgres {
         self.child.id()
     }
 
-    /// Stops it at once, as a crash does: nothing is written that was not.
+    /// Shuts it down immediately, like a crash: no buffers are written.
     pub fn crash(&mut self) {
         signal(self.child.id(), "QUIT");
         self.child.wait().expect("PostgreSQL is ours");
     }
 
-    /// Starts it again after a [`crash`](Self::crash), on the same port.
+    /// Restarts it after [`crash`](Self::crash), on the same port.
     pub fn restart(&mut self) {
         self.child = run(&self.folder, self.port);
         self.ready();
@@ -122,7 +122,7 @@ fn run(folder: &Folder, port: u16) -> Child {
         .expect("postgres runs")
 }
 
-/// One of PostgreSQL's programs, run by whom it accepts: it refuses root.
+/// A command of PostgreSQL, run as the user `postgres`, because it refuses root.
 fn command(name: &str, folder: &Path) -> Command {
     let mut command = Command::new(program(name, &folders(), "postgresql"));
     command.current_dir(folder);
@@ -132,7 +132,7 @@ fn command(name: &str, folder: &Path) -> Command {
     command
 }
 
-/// Where Debian keeps the programs, the newest first.
+/// Debian's folders of the programs, newest version first.
 fn folders() -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir("/usr/lib/postgresql") else { return Vec::new() };
     let mut folders: Vec<_> = entries.flatten().map(|entry| entry.path().join("bin")).collect();

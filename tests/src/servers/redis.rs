@@ -10,7 +10,7 @@ use std::{
 use super::{folder::Folder, free_address, signal};
 use crate::wait::until;
 
-/// A `redis-server` of a test's own.
+/// A `redis-server` for one test.
 #[derive(Debug)]
 pub struct RedisServer {
     address: SocketAddr,
@@ -19,21 +19,21 @@ pub struct RedisServer {
     child: Child,
 }
 
-/// A Redis' data as it was once.
+/// A backup of a server's data.
 #[derive(Debug)]
 pub struct RedisSnapshot(Folder);
 
 impl RedisServer {
-    /// One that keeps what it has acknowledged: `appendfsync always`.
+    /// Starts a server that persists every acknowledged write: `appendfsync always`.
     #[must_use]
     pub fn start() -> Self {
         Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
-    /// One with these settings, and no snapshots of its own accord.
+    /// Starts a server with these settings and without automatic snapshots.
     #[must_use]
     pub fn with(settings: &[&str]) -> Self {
-        // Somebody else may take a free port first.
+        // Another program may take the free port first.
         for _ in 0..10 {
             let address = free_address();
             let settings: Vec<_> = settings.iter().copied().map(str::to_owned).collect();
@@ -47,13 +47,13 @@ impl RedisServer {
         panic!("redis-server ends as soon as it is started");
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What to connect to.
+    /// The URL to connect to.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
@@ -65,29 +65,29 @@ impl RedisServer {
         self.child.id()
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it ends");
     }
 
-    /// Starts it again after a [`kill`](Self::kill), at the same address with the same data.
+    /// Restarts it after [`kill`](Self::kill), at the same address with the same data.
     pub fn restart(&mut self) {
         self.child = run(self.address, &self.folder, &self.settings);
         assert!(self.is_ready(), "redis-server ends as soon as it is started again");
     }
 
-    /// Stops it, as SIGSTOP does: connections stay, and nothing is answered.
+    /// Stops the process with SIGSTOP: connections stay open without responses.
     pub fn pause(&self) {
         signal(self.child.id(), "STOP");
     }
 
-    /// Lets it go on after a [`pause`](Self::pause).
+    /// Continues after [`pause`](Self::pause).
     pub fn resume(&self) {
         signal(self.child.id(), "CONT");
     }
 
-    /// What it has now. With `appendfsync always` that is what is on its disk.
+    /// A backup of the present data. With `appendfsync always`, it equals the data on disk.
     #[must_use]
     pub fn snapshot(&self) -> RedisSnapshot {
         let copy = Folder::new("redis-snapshot");
@@ -97,20 +97,20 @@ impl RedisServer {
         RedisSnapshot(copy)
     }
 
-    /// Kills it and starts it with what it had then.
+    /// Kills the server and restarts it with the backup.
     pub fn restore(&mut self, snapshot: &RedisSnapshot) {
         self.kill();
         snapshot.0.copy_to(&self.folder);
         self.restart();
     }
 
-    /// Sends one command, and gives what Redis answers, undigested.
+    /// Sends one command and returns the raw reply.
     #[must_use]
     pub fn command(&self, words: &[&str]) -> String {
         ask(self.address, words).expect("redis-server answers")
     }
 
-    /// Waits until it answers, if only that it wants a password; not if it ends.
+    /// Waits until the server responds, even with a request for a password; fails if it exits.
     fn is_ready(&mut self) -> bool {
         let look = || {
             let ended = self.child.try_wait().expect("a child of ours").is_some();
@@ -127,12 +127,12 @@ impl RedisServer {
 pub struct RedisCluster(Vec<RedisServer>);
 
 impl RedisCluster {
-    /// Starts it, and waits until every node knows the others.
+    /// Starts the cluster, and waits until every node knows the others.
     #[must_use]
     pub fn start() -> Self {
         let servers: Vec<_> = (0..3)
             .map(|_| {
-                // Of its own, since a port of tens of thousands more may not exist.
+                // Set explicitly, because the default (port + 10,000) may exceed the range of ports.
                 let bus = free_address().port().to_string();
                 let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus];
                 (RedisServer::with(&settings), bus)
@@ -154,7 +154,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// What to connect to: all of its nodes.
+    /// The URLs of all nodes.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.0.iter().map(RedisServer::url).collect()
