@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Key, ReactiveState, Version,
-    topics::{Follower, Shown, Topic},
+    topics::{ElementsSource, Follower, Topic},
 };
 
 impl<S: ReactiveState> InstanceTable<S> {
@@ -70,7 +70,7 @@ impl<S: ReactiveState> InstanceTable<S> {
             if self.audience.is_some() {
                 topics.listeners.get_or_insert_default().join(stream, user);
             }
-            break topic.join(cursor, stream);
+            break Follower::join(&topic, cursor, stream);
         };
         self.count_followers(&instance);
         Ok(follower)
@@ -85,7 +85,7 @@ impl<S: ReactiveState> InstanceTable<S> {
                 states.leave(&instance, stream);
             }
         };
-        let content = self.content(instance, slot, &current, Shown::Snapshot);
+        let content = self.content(instance, slot, &current, ElementsSource::Snapshot);
         let topic = Topic::new(content, self.config.log_bytes, self.config.pace, left);
         topic.mark(instance.is_stale());
         Ok(topic)

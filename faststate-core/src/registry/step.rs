@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Elements, ReactiveState,
-    topics::{Content, Encode, Shown, Topic},
+    topics::{Content, ElementsSource, Encode, Topic},
     wire::{Frame, SignalPath},
 };
 
@@ -50,7 +50,7 @@ impl<S: ReactiveState> InstanceTable<S> {
                         return next.image().map(|_| None);
                     };
                     let frame = instance.nest.change(shown, next.image()?, next.version);
-                    (frame.with_elements(broadcast), Shown::Snapshot)
+                    (frame.with_elements(broadcast), ElementsSource::Snapshot)
                 }
                 Slot::View(at) => self.view_change(instance, at, &topic, before, next)?,
             };
@@ -87,7 +87,7 @@ impl<S: ReactiveState> InstanceTable<S> {
                         topic.append(frame, content);
                     }
                     // It was opened after the step was encoded: its followers get the snapshot.
-                    None => topic.reset(self.content(instance, *slot, &next, Shown::Snapshot)),
+                    None => topic.reset(self.content(instance, *slot, &next, ElementsSource::Snapshot)),
                 }
             }
             topics.open.clone()
@@ -127,7 +127,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         instance: &Instance<S>,
         slot: Slot,
         current: &Arc<Current<S>>,
-        shown: Shown,
+        shown: ElementsSource,
     ) -> Arc<Content> {
         let (state, version) = (Arc::clone(current), current.version);
         match slot {
@@ -148,15 +148,15 @@ impl<S: ReactiveState> InstanceTable<S> {
         topic: &Topic,
         before: &Current<S>,
         next: &Current<S>,
-    ) -> Result<(Frame, Shown), Error> {
+    ) -> Result<(Frame, ElementsSource), Error> {
         let view = &self.views[at];
         let mut elements = guard("a view panicked", || view.update(&before.state, &next.state))?;
-        let shown = topic.shown();
+        let shown = topic.elements_source();
         let is_shown = match (&*elements, &shown) {
             ([], _) => return Ok((Frame::default(), shown)),
-            ([only], Shown::Whole(shown)) => **shown == *only,
+            ([only], ElementsSource::Whole(shown)) => **shown == *only,
             // Once: from now on the topic has the elements.
-            ([only], Shown::Snapshot) if only.is_whole() => {
+            ([only], ElementsSource::Snapshot) if only.is_whole() => {
                 guard("a view panicked", || view.render(&before.state))? == *only
             }
             _ => false,
@@ -167,8 +167,8 @@ impl<S: ReactiveState> InstanceTable<S> {
             SignalPath::of(&instance.key, Some(view.name())).elements(&elements, next.version)
         };
         let shown = match elements.pop() {
-            Some(only) if elements.is_empty() && only.is_whole() => Shown::Whole(Arc::new(only)),
-            _ => Shown::Pieces,
+            Some(only) if elements.is_empty() && only.is_whole() => ElementsSource::Whole(Arc::new(only)),
+            _ => ElementsSource::Pieces,
         };
         Ok((frame, shown))
     }

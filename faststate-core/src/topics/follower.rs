@@ -1,4 +1,4 @@
-//! One connection's cursor into one topic.
+//! The cursor of one connection in one topic.
 
 use std::{
     sync::Arc,
@@ -7,10 +7,12 @@ use std::{
 
 use bytes::Bytes;
 
-use super::topic::Topic;
+use super::{log::Position, topic::Topic};
+use crate::Version;
 
-/// One connection's cursor into one topic. It owns no queue: a slow follower costs this and nothing
-/// more (law 6). Dropping it leaves the topic.
+/// The cursor of one connection in one topic.
+///
+/// It owns no queue, so a slow follower costs no more memory than a fast one (law 6). Dropping it leaves the topic.
 #[derive(Debug)]
 #[must_use = "a follower leaves its topic when it is dropped"]
 pub struct Follower {
@@ -20,40 +22,35 @@ pub struct Follower {
     stream: u64,
 }
 
-/// Where a follower is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Position {
-    /// It has merged everything before this position of the log.
-    After(u64),
-    /// It needs the snapshot.
-    Nowhere,
-}
-
-/// The snapshot cannot be encoded; the log says why.
+/// The snapshot cannot be encoded; the log has the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the snapshot cannot be encoded; the log says why")]
+#[error("the snapshot cannot be encoded; the log has the reason")]
 #[non_exhaustive]
 pub struct SnapshotFailed;
 
 impl Follower {
-    pub(super) const fn new(topic: Arc<Topic>, slot: usize, position: Position, stream: u64) -> Self {
-        Self { topic, slot, position, stream }
+    /// Joins `topic` as a follower that has merged everything up to `cursor`, or nothing without one.
+    pub(crate) fn join(topic: &Arc<Topic>, cursor: Option<Version>, stream: u64) -> Self {
+        let (slot, position) = topic.enter(cursor);
+        Self { topic: Arc::clone(topic), slot, position, stream }
     }
 
-    /// Everything this follower has missed, in one shared piece; pending when that is nothing.
+    /// Returns everything that this follower has missed, as one shared buffer; pending if it has missed nothing.
     ///
-    /// `ids` adds a block with only `id:` after the events, for a stream of one topic. Frames never go
-    /// backwards (law 5), and what they merge to is the topic's content (law 4).
+    /// With `ids`, a block that contains only an `id:` line follows the events, for streams of one topic.
+    ///
+    /// # Contract
+    /// Frames never go back to an older version (law 5). The result of merging them is the topic's content (law 4).
     ///
     /// # Errors
-    /// When the snapshot cannot be encoded: the stream cannot go on.
+    /// Fails if the snapshot cannot be encoded. The stream must then end.
     pub fn poll_frames(
         &mut self,
         cx: &mut task::Context<'_>,
         ids: bool,
     ) -> Poll<Result<Bytes, SnapshotFailed>> {
         if self.is_current() {
-            // Armed before the second look, so that a frame in between wakes this task.
+            // Armed before the loop checks again, so that a frame appended in between wakes this task.
             self.topic.wakers.arm(self.slot, cx.waker());
         }
         while !self.is_current() {
@@ -67,8 +64,9 @@ impl Follower {
         Poll::Pending
     }
 
-    /// Whether the store did not answer when it was asked last, so that what this shows may be stale. A
-    /// change of it wakes whoever waits for frames.
+    /// Returns whether the store failed to answer the last call for this instance, so that the content may be stale.
+    ///
+    /// When this changes, the tasks that wait for frames are woken.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.topic.is_stale()
@@ -82,6 +80,6 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         self.topic.wakers.leave(self.slot);
-        (self.topic.left)(self.stream);
+        (self.topic.on_leave)(self.stream);
     }
 }

@@ -1,4 +1,4 @@
-//! What a follower may have missed.
+//! The newest frames of one topic.
 
 use std::collections::VecDeque;
 
@@ -6,53 +6,66 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{Version, wire::Frame};
 
-/// How many concatenations of missed frames are kept for others who missed the same.
-const RUNS: usize = 8;
+/// The number of catch-up buffers to keep for other followers that missed the same frames.
+const MAX_CATCH_UPS: usize = 8;
 
-/// A bounded list of the newest frames. A position in it is a number that never goes back.
+/// A bounded log of the newest frames. Positions in it only increase.
 #[derive(Debug)]
-pub(super) struct Log {
-    entries: VecDeque<Entry>,
+pub(super) struct FrameLog {
+    entries: VecDeque<LoggedFrame>,
+    /// The total size of `entries` in bytes.
     bytes: usize,
+    /// The limit of `bytes`.
     limit: usize,
     /// The version before the oldest entry.
     before: Version,
     /// The position after the newest entry.
     end: u64,
-    runs: Vec<Run>,
+    /// Encoded since the newest frame was pushed.
+    catch_ups: Vec<CatchUp>,
+}
+
+/// The position of a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// The follower has merged every frame before this position of the log.
+    After(u64),
+    /// The follower needs the snapshot.
+    Nowhere,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct LoggedFrame {
+    /// The topic's version after the frame.
     to: Version,
     frame: Frame,
 }
 
-/// Missed frames in one piece.
+/// All frames from one position to the end in one buffer.
 #[derive(Debug)]
-struct Run {
+struct CatchUp {
     from: u64,
     ids: bool,
     bytes: Bytes,
 }
 
-impl Log {
-    /// An empty log that begins at `version`.
+impl FrameLog {
+    /// Creates an empty log that begins at `version`.
     pub(super) const fn new(version: Version, limit: usize) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, limit, before: version, end: 0, runs: Vec::new() }
+        Self { entries: VecDeque::new(), bytes: 0, limit, before: version, end: 0, catch_ups: Vec::new() }
     }
 
     pub(super) const fn end(&self) -> u64 {
         self.end
     }
 
-    /// Adds a frame and drops the oldest that no longer fit. The newest stays, however large: who follows
-    /// right now must get what is in no snapshot.
+    /// Appends a frame and drops the oldest frames that exceed the limit. The newest frame stays whatever its size,
+    /// because it may contain elements that no snapshot contains.
     pub(super) fn push(&mut self, to: Version, frame: Frame) {
         self.bytes += frame.cost();
-        self.entries.push_back(Entry { to, frame });
+        self.entries.push_back(LoggedFrame { to, frame });
         self.end += 1;
-        self.runs.clear();
+        self.catch_ups.clear();
         while self.bytes > self.limit && self.entries.len() > 1 {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.frame.cost();
@@ -60,16 +73,16 @@ impl Log {
         }
     }
 
-    /// Forgets every frame: whoever is behind gets the snapshot.
+    /// Drops every frame, so that followers that are behind get the snapshot.
     pub(super) fn reset(&mut self, version: Version) {
         self.before = version;
         self.entries.clear();
-        self.runs.clear();
+        self.catch_ups.clear();
         self.bytes = 0;
         self.end += 1;
     }
 
-    /// The position right after this version, if the log still has the frames from there on.
+    /// Returns the position right after `version`, if the log still contains all frames after it.
     pub(super) fn position(&self, version: Version) -> Option<u64> {
         match self.entries.iter().rposition(|entry| entry.to == version) {
             Some(at) => Some(self.start() + at as u64 + 1),
@@ -77,8 +90,9 @@ impl Log {
         }
     }
 
-    /// The frames from a position to the end in one piece, or nothing if the log has lost some. Several are
-    /// what `merge` says that they come to, if it says so.
+    /// Returns the frames from a position to the end in one buffer, or `None` if the log has dropped some of them.
+    ///
+    /// If `merge` combines several frames into one, returns that frame.
     pub(super) fn since(
         &mut self,
         from: u64,
@@ -88,17 +102,17 @@ impl Log {
         let skip = usize::try_from(from.checked_sub(self.start())?).ok()?;
         let missed = self.entries.iter().skip(skip);
         if missed.len() == 1
-            && let Some(Entry { frame, .. }) = self.entries.back()
+            && let Some(LoggedFrame { frame, .. }) = self.entries.back()
         {
             return Some(frame.bytes(ids));
         }
-        if let Some(run) = self.runs.iter().find(|run| run.from == from && run.ids == ids) {
-            return Some(run.bytes.clone());
+        if let Some(known) = self.catch_ups.iter().find(|known| known.from == from && known.ids == ids) {
+            return Some(known.bytes.clone());
         }
         let merged = merge(&mut missed.clone().map(|entry| &entry.frame));
-        let bytes = merged.map_or_else(|| in_a_row(missed, ids), |merged| merged.bytes(ids));
-        if self.runs.len() < RUNS {
-            self.runs.push(Run { from, ids, bytes: bytes.clone() });
+        let bytes = merged.map_or_else(|| concatenate(missed, ids), |merged| merged.bytes(ids));
+        if self.catch_ups.len() < MAX_CATCH_UPS {
+            self.catch_ups.push(CatchUp { from, ids, bytes: bytes.clone() });
         }
         Some(bytes)
     }
@@ -108,11 +122,11 @@ impl Log {
     }
 }
 
-/// The frames as they are, one after the other.
-fn in_a_row<'a>(missed: impl DoubleEndedIterator<Item = &'a Entry> + Clone, ids: bool) -> Bytes {
+/// Concatenates the frames, oldest first.
+fn concatenate<'a>(missed: impl DoubleEndedIterator<Item = &'a LoggedFrame> + Clone, ids: bool) -> Bytes {
     let mut bytes = BytesMut::new();
     missed.clone().for_each(|entry| bytes.extend_from_slice(&entry.frame.plain()));
-    // The newest may be a frame that moves no cursor.
+    // The newest frame may be ephemeral and move no cursor.
     let id = missed.rev().map(|entry| entry.frame.id_block()).find(|id| !id.is_empty());
     if let Some(id) = id.filter(|_| ids) {
         bytes.extend_from_slice(&id);
@@ -134,10 +148,10 @@ mod tests {
     }
 
     #[test]
-    fn law_04_a_cursor_resumes_from_where_the_log_begins_to_its_end() {
+    fn law_04_every_cursor_within_the_log_resumes() {
         let versions: Vec<_> =
             std::iter::successors(Some(Version::start()), |v| Some(v.next())).take(4).collect();
-        let mut log = Log::new(versions[0], 10_000);
+        let mut log = FrameLog::new(versions[0], 10_000);
         for version in &versions[1..] {
             log.push(*version, frame(&version.to_string()));
         }
@@ -151,9 +165,9 @@ mod tests {
     }
 
     #[test]
-    fn law_06_a_log_is_bounded_in_bytes_and_shares_what_several_missed() {
+    fn law_06_log_is_bounded_in_bytes_and_shares_catch_ups() {
         let mut version = Version::start();
-        let mut log = Log::new(version, 2_000);
+        let mut log = FrameLog::new(version, 2_000);
         for at in 0..1_000 {
             version = version.next();
             log.push(version, frame(&"x".repeat(at % 50)));
@@ -163,17 +177,17 @@ mod tests {
         let oldest = log.start();
         let (one, other) =
             (log.since(oldest, true, |_| None).unwrap(), log.since(oldest, true, |_| None).unwrap());
-        assert_eq!(one.as_ptr(), other.as_ptr(), "one concatenation for all");
+        assert_eq!(one.as_ptr(), other.as_ptr(), "both followers get the same buffer");
     }
 
     #[test]
-    fn the_newest_frame_reaches_who_follows_now_however_large_it_is() {
+    fn newest_frame_stays_when_it_exceeds_the_limit() {
         let start = Version::start();
-        let mut log = Log::new(start, 2_000);
+        let mut log = FrameLog::new(start, 2_000);
         for text in ["small", &"x".repeat(5_000)] {
             log.push(start.next(), frame(text));
         }
         assert!(text(log.since(1, false, |_| None)).is_some_and(|missed| missed.contains("xxxxx")));
-        assert_eq!(log.entries.len(), 1, "and what is older makes room");
+        assert_eq!(log.entries.len(), 1, "older frames are dropped");
     }
 }

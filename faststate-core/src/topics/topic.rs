@@ -1,4 +1,4 @@
-//! One topic: a log of encoded frames, and who follows it.
+//! One topic: a log of encoded frames, the current content and the followers' wakers.
 
 use std::{
     fmt,
@@ -13,63 +13,78 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::{
-    Follower,
-    follower::Position,
-    log::Log,
+    log::{FrameLog, Position},
     wakers::{NextBatch, Wakers},
 };
 use crate::{Elements, Version, wire::Frame};
 
-/// How many followers each of the runtime's threads has to write to before others have their turn.
-const BATCH: usize = 128;
+/// The number of followers to wake per worker thread of the runtime before other tasks run.
+const WAKES_PER_THREAD: usize = 128;
 
-/// What can be followed: a key's signals or one of its views.
+/// The signals of one key, or one of its views: the unit that a client can follow.
+///
+/// # Locking
+/// - `history` keeps the log and the content consistent with each other. It is held while frames are concatenated and
+///   merged, but not while a snapshot is encoded.
+/// - The lock inside `wakers` protects the followers' slots. It may be taken while `history` is held, as
+///   [`enter`](Self::enter) does; `history` is never taken under it.
+///
+/// Wakers run and `on_leave` is called outside both locks. No lock is held across an await.
 pub(crate) struct Topic {
-    inner: Mutex<Inner>,
-    /// The log's end, readable without the lock.
+    history: Mutex<History>,
+    /// The end of the log, readable without the lock.
+    ///
+    /// Stored with `Release` before the followers are woken, and loaded with `Acquire`. A follower first arms its
+    /// waker and then loads this again, and both sides use the lock of `wakers`: either the follower sees the new end,
+    /// or the wake-up finds it armed.
     end: AtomicU64,
+    /// Ordered like `end`: stored before the wake-up that makes followers read it.
     stale: AtomicBool,
     pub(super) wakers: Wakers,
-    /// What happens when a follower leaves: the instance takes a topic without followers away.
-    pub(super) left: Box<dyn Fn(u64) + Send + Sync>,
+    /// Called with the stream's number when a follower leaves, so that the instance removes a topic without followers.
+    pub(super) on_leave: Box<dyn Fn(u64) + Send + Sync>,
 }
 
-struct Inner {
-    log: Log,
+struct History {
+    log: FrameLog,
     content: Arc<Content>,
 }
 
-/// A topic's whole content at one version, encoded once, when somebody needs it.
+/// The whole content of a topic at one version. The snapshot is encoded once, when the first follower needs it.
 pub(crate) struct Content {
     version: Version,
-    shown: Shown,
+    elements: ElementsSource,
     encode: Box<dyn Encode>,
     snapshot: OnceLock<Option<Frame>>,
 }
 
-/// Where the elements on the page of a view's follower come from.
+/// The source of the elements that the followers of a view show.
 #[derive(Clone)]
-pub(crate) enum Shown {
-    /// From a snapshot.
+pub(crate) enum ElementsSource {
+    /// A snapshot.
     Snapshot,
-    /// From the newest change that sent elements. It sent only these, and they are whole.
+    /// The newest change that sent elements. It sent only these, and they replace the whole fragment.
     Whole(Arc<Elements>),
-    /// From changes that sent pieces.
+    /// Several changes, each of which sent a part.
     Pieces,
 }
 
-/// How a topic's content is written.
+/// Encodes the content of a topic.
 pub(crate) trait Encode: Send + Sync {
-    /// All of it; nothing if it cannot be written, after the log has been told why.
+    /// Encodes the whole content. Logs the reason and returns `None` if it cannot be encoded.
     fn snapshot(&self) -> Option<Frame>;
 
-    /// What the newest frames, oldest first, come to; nothing if they must go out one after the other.
+    /// Combines the newest frames, oldest first, into one. Returns `None` if they must be sent one after the other.
     fn merged(&self, frames: &mut dyn Iterator<Item = &Frame>) -> Option<Frame>;
 }
 
 impl Content {
-    pub(crate) fn new(version: Version, shown: Shown, encode: impl Encode + 'static) -> Arc<Self> {
-        Arc::new(Self { version, shown, encode: Box::new(encode), snapshot: OnceLock::new() })
+    pub(crate) fn new(
+        version: Version,
+        elements: ElementsSource,
+        encode: impl Encode + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { version, elements, encode: Box::new(encode), snapshot: OnceLock::new() })
     }
 
     pub(super) fn snapshot(&self) -> Option<Frame> {
@@ -81,44 +96,44 @@ impl Topic {
     pub(crate) fn new(
         content: Arc<Content>,
         log_bytes: usize,
-        pace: Duration,
-        left: impl Fn(u64) + Send + Sync + 'static,
+        min_interval: Duration,
+        on_leave: impl Fn(u64) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         Arc::new(Self {
-            inner: Mutex::new(Inner { log: Log::new(content.version, log_bytes), content }),
+            history: Mutex::new(History { log: FrameLog::new(content.version, log_bytes), content }),
             end: AtomicU64::new(0),
             stale: AtomicBool::new(false),
-            wakers: Wakers::new(BATCH * threads, pace),
-            left: Box::new(left),
+            wakers: Wakers::new(WAKES_PER_THREAD * threads, min_interval),
+            on_leave: Box::new(on_leave),
         })
     }
 
-    /// One step: its frame, and the content after it. Call [`wake`](Self::wake) then.
+    /// Appends one change: its frame, and the content after it. The caller must then call [`wake`](Self::wake).
     pub(crate) fn append(&self, frame: Frame, content: Arc<Content>) {
-        let mut inner = self.inner.lock();
-        inner.log.push(content.version, frame);
-        inner.content = content;
-        self.end.store(inner.log.end(), Ordering::Release);
+        let mut history = self.history.lock();
+        history.log.push(content.version, frame);
+        history.content = content;
+        self.end.store(history.log.end(), Ordering::Release);
     }
 
-    /// A step without a frame: every follower gets the snapshot.
+    /// Applies a change without a frame: every follower gets the snapshot.
     pub(crate) fn reset(&self, content: Arc<Content>) {
-        let mut inner = self.inner.lock();
-        inner.log.reset(content.version);
-        inner.content = content;
-        self.end.store(inner.log.end(), Ordering::Release);
+        let mut history = self.history.lock();
+        history.log.reset(content.version);
+        history.content = content;
+        self.end.store(history.log.end(), Ordering::Release);
     }
 
-    /// A frame that is no step: for those who follow right now.
+    /// Appends a frame that belongs to no change, for the present followers only.
     pub(crate) fn ephemeral(&self, frame: Frame) {
-        let mut inner = self.inner.lock();
-        let version = inner.content.version;
-        inner.log.push(version, frame);
-        self.end.store(inner.log.end(), Ordering::Release);
+        let mut history = self.history.lock();
+        let version = history.content.version;
+        history.log.push(version, frame);
+        self.end.store(history.log.end(), Ordering::Release);
     }
 
-    /// Says whether the content may be stale. Call [`wake`](Self::wake) then.
+    /// Sets whether the content may be stale. The caller must then call [`wake`](Self::wake).
     pub(crate) fn mark(&self, stale: bool) {
         self.stale.store(stale, Ordering::Release);
     }
@@ -127,32 +142,32 @@ impl Topic {
         self.stale.load(Ordering::Acquire)
     }
 
-    /// Wakes the followers that wait: some here, the rest as others have had their turn.
+    /// Wakes the armed followers: the first batch in this call, the rest in a task that yields between batches.
     pub(crate) fn wake(self: &Arc<Self>) {
-        let rest = self.wakers.wake();
-        if rest == NextBatch::Nobody {
+        let next = self.wakers.wake();
+        if next == NextBatch::Done {
             return;
         }
-        let round = Round { topic: Arc::clone(self), rest };
+        let driver = WakeDriver { topic: Arc::clone(self), next };
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(round.go_on());
+            runtime.spawn(driver.run());
         }
     }
 
-    /// Where the elements come from that the followers show.
-    pub(crate) fn shown(&self) -> Shown {
-        self.inner.lock().content.shown.clone()
+    /// Returns the source of the elements that the followers show.
+    pub(crate) fn elements_source(&self) -> ElementsSource {
+        self.history.lock().content.elements.clone()
     }
 
-    /// A follower that has merged everything up to `cursor`.
-    pub(crate) fn join(self: &Arc<Self>, cursor: Option<Version>, stream: u64) -> Follower {
-        let inner = self.inner.lock();
+    /// Adds a follower that has merged everything up to `cursor`; returns its slot and position.
+    pub(super) fn enter(&self, cursor: Option<Version>) -> (usize, Position) {
+        let history = self.history.lock();
         let position = match cursor {
-            Some(cursor) if cursor == inner.content.version => Position::After(inner.log.end()),
-            Some(cursor) => inner.log.position(cursor).map_or(Position::Nowhere, Position::After),
+            Some(cursor) if cursor == history.content.version => Position::After(history.log.end()),
+            Some(cursor) => history.log.position(cursor).map_or(Position::Nowhere, Position::After),
             None => Position::Nowhere,
         };
-        Follower::new(Arc::clone(self), self.wakers.enter(), position, stream)
+        (self.wakers.enter(), position)
     }
 
     pub(crate) fn followers(&self) -> usize {
@@ -163,12 +178,14 @@ impl Topic {
         self.end.load(Ordering::Acquire)
     }
 
-    /// What brings a follower from `position` to the end, and where that is.
+    /// Returns the bytes that bring a follower from `position` to the end of the log, and that end.
+    ///
+    /// Returns `None` if it needs the snapshot and that cannot be encoded.
     pub(super) fn catch_up(&self, position: Position, ids: bool) -> Option<(bytes::Bytes, u64)> {
         let (content, end) = {
-            let mut inner = self.inner.lock();
-            let end = inner.log.end();
-            let Inner { log, content } = &mut *inner;
+            let mut history = self.history.lock();
+            let end = history.log.end();
+            let History { log, content } = &mut *history;
             if let Position::After(from) = position
                 && let Some(bytes) = log.since(from, ids, |frames| content.encode.merged(frames))
             {
@@ -180,30 +197,30 @@ impl Topic {
     }
 }
 
-/// Somebody who wakes the rest of a topic's followers.
-struct Round {
+/// The task that wakes the remaining followers of a topic in batches.
+struct WakeDriver {
     topic: Arc<Topic>,
-    rest: NextBatch,
+    next: NextBatch,
 }
 
-impl Round {
-    async fn go_on(mut self) {
+impl WakeDriver {
+    async fn run(mut self) {
         loop {
-            match self.rest {
-                NextBatch::Nobody => return,
-                NextBatch::Soon => tokio::task::yield_now().await,
+            match self.next {
+                NextBatch::Done => return,
+                NextBatch::Yield => tokio::task::yield_now().await,
                 NextBatch::At(moment) => tokio::time::sleep_until(moment).await,
             }
-            self.rest = self.topic.wakers.wake_more();
+            self.next = self.topic.wakers.wake_next_batch();
         }
     }
 }
 
-impl Drop for Round {
+impl Drop for WakeDriver {
     fn drop(&mut self) {
-        // A runtime that shuts down, or none at all: whoever follows from elsewhere is woken nevertheless.
-        if self.rest != NextBatch::Nobody {
-            self.topic.wakers.wake_rest();
+        // There is no runtime, or it shuts down. Followers that run on another runtime must still be woken.
+        if self.next != NextBatch::Done {
+            self.topic.wakers.wake_remaining();
         }
     }
 }

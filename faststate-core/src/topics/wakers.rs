@@ -1,4 +1,4 @@
-//! Which followers are woken for a new frame, and when.
+//! The wakers of a topic's followers, and the order and pace in which they are woken.
 
 use std::{task::Waker, time::Duration};
 
@@ -10,152 +10,159 @@ use tokio::time::Instant;
 ///
 /// Followers are woken in rounds of batches. No follower is woken twice before every other one has been woken
 /// once. At most `batch` wake-ups are outstanding, because waking thousands at once overflows a runtime's
-/// queue and starves other tasks. A change during a round reaches the rest of it in this round and the others
-/// in the next. A follower that has not polled since it was woken is not armed, so a burst of frames wakes it
+/// queue and starves other tasks. A change during a round reaches the followers that are still to be woken in this
+/// round, and the others in the next. A follower that has not polled since it was woken is not armed, so a burst of frames wakes it
 /// once.
 ///
-/// Each follower is in one state, whenever and however often it polls:
+/// Each follower is in exactly one state, whenever and however often it polls:
 ///
 /// | state | bit | entered by | left by |
 /// | --- | --- | --- | --- |
 /// | armed: waits for the next frame | `armed` | a poll | a wake-up |
 /// | awaited: woken, and counted against `batch` | `awaited` | a wake-up | a poll |
-/// | absent: has joined and not polled, or is too slow to be awaited | neither | joining; a batch in which no awaited follower polled | a poll |
+/// | absent: has joined but not polled, or is too slow to be awaited | neither | joining; a batch before which no awaited follower polled | a poll |
 ///
-/// Per follower, this takes one waker and two bits.
+/// Each follower takes one waker and two bits.
+///
+/// # Locking
+/// One lock protects everything. Wakers are cloned under it and run outside it, because a waker may poll its follower,
+/// which arms again.
 #[derive(Debug)]
 pub(super) struct Wakers {
-    inner: Mutex<Inner>,
-    /// How many followers are awaited at a time.
+    slots: Mutex<WakerSlots>,
+    /// The maximum number of awaited followers.
     batch: usize,
     /// The shortest time from the start of a round to the start of the next.
-    pace: Duration,
+    min_interval: Duration,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    slots: Slab<Waker>,
+struct WakerSlots {
+    wakers: Slab<Waker>,
     /// One bit per slot.
     armed: Vec<u64>,
     /// One bit per slot; as long as `armed`.
     awaited: Vec<u64>,
     /// The number of bits that are set in `awaited`.
-    on_way: usize,
+    in_flight: usize,
     /// Whether an awaited follower has polled since the last batch.
-    came_back: bool,
+    progressed: bool,
     /// The next slot to visit.
     next: usize,
     /// The number of slots to visit until every follower has been woken for the newest frame.
-    left: usize,
-    /// How many of these belong to the present round.
+    remaining: usize,
+    /// How many of these belong to the current round.
     in_round: usize,
-    began: Option<Instant>,
-    /// Whether a task wakes the rest.
-    going: bool,
+    /// The start of the current or last round.
+    round_start: Option<Instant>,
+    /// Whether a task, or the caller of [`Wakers::wake`], is waking the remaining followers.
+    driver_active: bool,
 }
 
-/// When the rest is woken.
+/// When the caller must wake the next batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextBatch {
-    /// There is none, or somebody else sees to it.
-    Nobody,
-    /// Once others had their turn.
-    Soon,
-    /// Not before this moment.
+    /// Never: all followers have been woken, or another task wakes the rest.
+    Done,
+    /// After it has yielded to other tasks.
+    Yield,
+    /// At this moment.
     At(Instant),
 }
 
 impl Wakers {
-    pub(super) fn new(batch: usize, pace: Duration) -> Self {
-        Self { inner: Mutex::default(), batch, pace }
+    pub(super) fn new(batch: usize, min_interval: Duration) -> Self {
+        Self { slots: Mutex::default(), batch, min_interval }
     }
 
     /// Adds a follower, which is neither armed nor awaited.
     pub(super) fn enter(&self) -> usize {
-        let mut inner = self.inner.lock();
-        let slot = inner.slots.insert(Waker::noop().clone());
-        inner.cover(slot);
+        let mut slots = self.slots.lock();
+        let slot = slots.wakers.insert(Waker::noop().clone());
+        slots.cover(slot);
         slot
     }
 
-    /// Removes a follower; returns how many remain.
+    /// Removes a follower; returns the number of followers that remain.
     pub(super) fn leave(&self, slot: usize) -> usize {
-        let mut inner = self.inner.lock();
-        drop(inner.slots.remove(slot));
-        clear(&mut inner.armed, slot);
-        if clear(&mut inner.awaited, slot) {
-            inner.on_way -= 1;
+        let mut slots = self.slots.lock();
+        drop(slots.wakers.remove(slot));
+        clear(&mut slots.armed, slot);
+        if clear(&mut slots.awaited, slot) {
+            slots.in_flight -= 1;
         }
-        inner.slots.len()
+        slots.wakers.len()
     }
 
-    /// Wakes `waker` when there is something new. A follower arms at every poll that finds nothing new, also
-    /// when something else has woken its task.
+    /// Registers `waker` for the next frame. A follower arms at every poll that finds no frame, even if something
+    /// else has woken its task.
     pub(super) fn arm(&self, slot: usize, waker: &Waker) {
-        let mut inner = self.inner.lock();
-        if !inner.slots[slot].will_wake(waker) {
-            inner.slots[slot].clone_from(waker);
+        let mut slots = self.slots.lock();
+        if !slots.wakers[slot].will_wake(waker) {
+            slots.wakers[slot].clone_from(waker);
         }
-        if clear(&mut inner.awaited, slot) {
-            inner.on_way -= 1;
-            inner.came_back = true;
+        if clear(&mut slots.awaited, slot) {
+            slots.in_flight -= 1;
+            slots.progressed = true;
         }
-        inner.armed[slot / 64] |= 1 << (slot % 64);
+        slots.armed[slot / 64] |= 1 << (slot % 64);
     }
 
-    /// There is something new. Whoever gets another answer than [`NextBatch::Nobody`] sees to it that
-    /// [`wake_more`](Self::wake_more) is called then, until nobody is left.
+    /// Wakes the first batch for a new frame.
+    ///
+    /// Unless this returns [`NextBatch::Done`], the caller becomes the driver: it must call
+    /// [`wake_next_batch`](Self::wake_next_batch) at the returned times until that returns [`NextBatch::Done`].
     pub(super) fn wake(&self) -> NextBatch {
         {
-            let mut inner = self.inner.lock();
-            inner.left = inner.armed.len() * 64;
-            if inner.left == 0 || std::mem::replace(&mut inner.going, true) {
-                return NextBatch::Nobody;
+            let mut slots = self.slots.lock();
+            slots.remaining = slots.armed.len() * 64;
+            if slots.remaining == 0 || std::mem::replace(&mut slots.driver_active, true) {
+                return NextBatch::Done;
             }
         }
-        self.wake_more()
+        self.wake_next_batch()
     }
 
-    /// Wakes the next of those that are armed, outside the lock.
-    pub(super) fn wake_more(&self) -> NextBatch {
+    /// Wakes the next batch of armed followers.
+    pub(super) fn wake_next_batch(&self) -> NextBatch {
         let mut woken = Vec::new();
-        let rest = {
-            let mut inner = self.inner.lock();
-            if let Some(at) = inner.waits(self.pace) {
+        let next = {
+            let mut slots = self.slots.lock();
+            if let Some(at) = slots.begin_round(self.min_interval) {
                 return NextBatch::At(at);
             }
-            if !std::mem::take(&mut inner.came_back) && inner.on_way > 0 {
-                // The awaited followers write to slow clients: the others do not wait for them.
-                inner.awaited.fill(0);
-                inner.on_way = 0;
+            if !std::mem::take(&mut slots.progressed) && slots.in_flight > 0 {
+                // All awaited followers write to slow clients; the others do not wait for them.
+                slots.awaited.fill(0);
+                slots.in_flight = 0;
             }
-            let room = self.batch.saturating_sub(inner.on_way);
-            inner.take(room, &mut woken);
-            inner.going = inner.left > 0;
-            if inner.going { NextBatch::Soon } else { NextBatch::Nobody }
+            let room = self.batch.saturating_sub(slots.in_flight);
+            slots.take(room, &mut woken);
+            slots.driver_active = slots.remaining > 0;
+            if slots.driver_active { NextBatch::Yield } else { NextBatch::Done }
         };
         woken.into_iter().for_each(Waker::wake);
-        rest
+        next
     }
 
-    /// Wakes all that are left at once.
-    pub(super) fn wake_rest(&self) {
+    /// Wakes all remaining followers at once.
+    pub(super) fn wake_remaining(&self) {
         let mut woken = Vec::new();
         {
-            let mut inner = self.inner.lock();
-            inner.in_round = inner.left;
-            inner.take(usize::MAX, &mut woken);
-            inner.going = false;
+            let mut slots = self.slots.lock();
+            slots.in_round = slots.remaining;
+            slots.take(usize::MAX, &mut woken);
+            slots.driver_active = false;
         }
         woken.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.inner.lock().slots.len()
+        self.slots.lock().wakers.len()
     }
 }
 
-impl Inner {
+impl WakerSlots {
     /// Extends the bits to this slot.
     fn cover(&mut self, slot: usize) {
         let words = slot / 64 + 1;
@@ -165,54 +172,55 @@ impl Inner {
         }
         self.armed.resize(words, 0);
         self.awaited.resize(words, 0);
-        // The rest of a round in progress is longer by the new slots.
-        if self.left > 0 {
-            self.left += new;
+        // The new slots belong to the rest of a round in progress.
+        if self.remaining > 0 {
+            self.remaining += new;
         }
         if self.in_round > 0 {
             self.in_round += new;
         }
     }
 
-    /// Begins a round if none goes on, or says when that may be.
-    fn waits(&mut self, pace: Duration) -> Option<Instant> {
+    /// Begins a round unless one is in progress. Returns the earliest permitted start if that is in the future.
+    fn begin_round(&mut self, min_interval: Duration) -> Option<Instant> {
         if self.in_round > 0 {
             return None;
         }
-        if !pace.is_zero() {
+        if !min_interval.is_zero() {
             let now = Instant::now();
-            let due = self.began.map(|began| began + pace);
+            let due = self.round_start.map(|start| start + min_interval);
             if due.is_some_and(|due| due > now) {
                 return due;
             }
-            self.began = Some(now);
+            self.round_start = Some(now);
         }
-        self.in_round = self.left;
+        self.in_round = self.remaining;
         None
     }
 
-    /// Takes so many of those that are armed, in their order, to the end of the round.
-    fn take(&mut self, most: usize, woken: &mut Vec<Waker>) {
-        while self.in_round > 0 && woken.len() < most {
+    /// Moves at most `limit` armed followers into `woken`, in slot order, until the end of the round.
+    fn take(&mut self, limit: usize, woken: &mut Vec<Waker>) {
+        while self.in_round > 0 && woken.len() < limit {
             let (word, bit) = (self.next / 64, self.next % 64);
             let armed = self.armed[word] >> bit;
             let idle = (armed.trailing_zeros() as usize).min(64 - bit).min(self.in_round);
-            self.pass(idle);
+            self.advance(idle);
             if armed != 0 && self.in_round > 0 {
                 let slot = word * 64 + bit + idle;
                 let bit = 1 << (slot % 64);
                 self.armed[word] &= !bit;
                 self.awaited[word] |= bit;
-                self.on_way += 1;
-                woken.extend(self.slots.get(slot).cloned());
-                self.pass(1);
+                self.in_flight += 1;
+                woken.extend(self.wakers.get(slot).cloned());
+                self.advance(1);
             }
         }
     }
 
-    fn pass(&mut self, slots: usize) {
+    /// Advances by this number of slots.
+    fn advance(&mut self, slots: usize) {
         self.next = (self.next + slots) % (self.armed.len() * 64);
-        self.left -= slots;
+        self.remaining -= slots;
         self.in_round -= slots;
     }
 }
