@@ -66,9 +66,9 @@ fn difference(before: &[String], after: &[String]) -> Vec<String> {
     lines
 }
 
-/// The blocks of ARCHITECTURE.md that show a difference.
+/// The `diff` blocks of `docs/design/adapters.md`.
 fn shown() -> Vec<Vec<String>> {
-    let text = read("ARCHITECTURE.md");
+    let text = read("docs/design/adapters.md");
     let blocks = text.split("```diff\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.map(|block| block.lines().map(str::to_owned).collect()).collect()
 }
@@ -90,10 +90,10 @@ fn the_demos_pages_know_no_web_framework() {
 
 /// The same program has all three, so nothing else can differ.
 #[test]
-fn only_the_adapters_lines_differ_and_architecture_shows_them() {
+fn only_the_adapters_lines_differ_and_the_document_shows_them() {
     let salvo = about_the_counter("salvo");
     let differences = ["axum", "hyper"].map(|other| difference(&salvo, &about_the_counter(other)));
-    assert_eq!(shown(), differences, "the blocks of ARCHITECTURE.md are the differences");
+    assert_eq!(shown(), differences, "the blocks of docs/design/adapters.md are the differences");
     for adapter in ["salvo", "axum", "hyper"] {
         let lines = read(&format!("faststate-demo/src/web/{adapter}.rs")).lines().count();
         assert!(lines < 150, "{adapter}: {lines} lines");

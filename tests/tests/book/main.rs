@@ -24,6 +24,19 @@ fn chapters() -> Vec<Document> {
     chapters
 }
 
+/// The documents for contributors: those at the root, in `docs` and in `docs/design`.
+fn project_documents() -> Vec<Document> {
+    let mut documents = Vec::new();
+    for folder in ["", "docs", "docs/design"] {
+        let entries = fs::read_dir(repository().join(folder)).expect("the folder exists");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let markdown = paths.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+        documents.extend(markdown.map(|path| Document::read(&path)));
+    }
+    assert!(documents.len() > 10, "the project has documents");
+    documents
+}
+
 fn name(chapter: &Document) -> String {
     chapter.path.file_stem().expect("a chapter has a name").to_string_lossy().into_owned()
 }
@@ -49,11 +62,8 @@ fn each_chapter_is_in_the_book_and_in_the_documentation_once() {
 
 #[test]
 fn links_between_documents_hold() {
-    let root = repository();
     let mut documents = chapters();
-    for name in ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs/benchmarks.md"] {
-        documents.push(Document::read(&root.join(name)));
-    }
+    documents.extend(project_documents());
     let mut broken = Vec::new();
     for document in &documents {
         let folder = document.path.parent().expect("a document is in a folder");
@@ -70,7 +80,7 @@ fn links_between_documents_hold() {
 #[test]
 fn files_that_documents_name_are_there() {
     let mut missing = Vec::new();
-    for document in chapters() {
+    for document in chapters().into_iter().chain(project_documents()) {
         let named = document.code.iter().filter(|code| documents::is_file_of_ours(code));
         let missed = named.filter(|file| !repository().join(file).exists());
         missing.extend(missed.map(|file| format!("{}: {file}", document.path.display())));
@@ -106,6 +116,33 @@ fn links_into_the_api_say_the_same_to_both() {
     }
     let unused: Vec<_> = rustdoc.definitions.keys().filter(|label| !used.contains(*label)).collect();
     assert!(unused.is_empty(), "src/guide/links.md defines what no chapter uses: {unused:?}");
+}
+
+#[test]
+fn laws_document_lists_each_law_with_its_tests() {
+    let laws = fs::read_to_string(repository().join("docs/laws.md")).expect("docs/laws.md exists");
+    for law in 1..=15 {
+        let row = laws.lines().find(|line| line.starts_with(&format!("| {law} |")));
+        let row = row.unwrap_or_else(|| panic!("docs/laws.md lists law {law}"));
+        let number = format!("fn law_{law:02}_");
+        let named = row.split('`').filter(|code| documents::is_file_of_ours(code));
+        let source = |file: &str| fs::read_to_string(repository().join(file)).unwrap_or_default();
+        assert!(
+            named.map(source).any(|source| source.contains(&number)),
+            "no file of law {law} has its tests"
+        );
+    }
+}
+
+#[test]
+fn glossary_is_sorted_and_lists_each_term_once() {
+    let glossary =
+        fs::read_to_string(repository().join("docs/glossary.md")).expect("docs/glossary.md exists");
+    let rows = glossary.lines().filter(|line| line.starts_with("| ")).skip(2);
+    let terms: Vec<_> =
+        rows.map(|row| row.split('|').nth(1).unwrap_or_default().trim().to_lowercase()).collect();
+    assert!(terms.len() > 50, "the glossary has terms");
+    assert!(terms.is_sorted_by(|one, next| one < next), "{terms:#?}");
 }
 
 /// Only where the documentation has been built: `tests/run` does that first.
