@@ -1,4 +1,4 @@
-//! The smallest whole application: `cargo run --example counter`, then http://127.0.0.1:5000 in two windows.
+//! The smallest complete application: `cargo run --example counter`, then http://127.0.0.1:5000 in two windows.
 //! `counter_axum.rs` and `custom_adapter/main.rs` are the same page on axum and on bare hyper.
 
 use faststate::{

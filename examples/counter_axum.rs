@@ -1,5 +1,5 @@
 //! The counter on axum: `cargo run --example counter_axum --features axum`, then http://127.0.0.1:5000 in two windows.
-//! What differs from `counter.rs` are the adapter's lines.
+//! It differs from `counter.rs` only in the adapter's lines.
 
 use axum::{Router, response::Html, routing::get};
 use faststate::{

@@ -1,8 +1,7 @@
-//! A store written by hand, and the suite that says whether it keeps its promises:
-//! `cargo run --example custom_store --features conformance`.
+//! A hand-written store and its conformance test: `cargo run --example custom_store --features conformance`.
 //!
-//! It keeps one JSON file per key in a folder: the record, and the receipts of the events that made it. A
-//! file is replaced as a whole, so both are saved together or not at all. One process may use the folder.
+//! The store keeps one JSON file per key in a folder. A file contains the record and the receipts of its events, and
+//! is replaced as a whole, so both are saved together or not at all. Only one process may use the folder.
 
 use std::{
     collections::BTreeMap,
@@ -22,19 +21,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-/// A file for each key.
+/// Stores each key in its own file.
 #[derive(Clone, Debug)]
 struct FolderStore {
     folder: PathBuf,
-    /// One call at a time: that is all the atomicity that `Precondition` needs.
+    /// Serializes all calls, which makes each comparison with a `Precondition` atomic.
     turn: Arc<Mutex<()>>,
 }
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Default, Serialize, Deserialize)]
 struct Entry {
     record: Option<Stored>,
-    /// When each receipt ends, in milliseconds since 1970. They outlive the record.
+    /// The expiry of each receipt, in milliseconds since 1970. Receipts outlive the record.
     receipts: BTreeMap<String, u128>,
 }
 
@@ -42,7 +41,7 @@ struct Entry {
 struct Stored {
     version: String,
     schema: u32,
-    /// As text, because it must come back byte for byte.
+    /// A string, because the data must be returned byte for byte.
     data: String,
     ends: Option<u128>,
 }
@@ -53,15 +52,15 @@ impl FolderStore {
         Ok(Self { folder: folder.to_owned(), turn: Arc::default() })
     }
 
-    /// Reads a file, lets `change` judge it, and writes it if that says so; on a thread that may wait.
+    /// Reads the key's file and calls `change`, which returns a result and whether to write the file.
     ///
-    /// A caller that goes away stops nothing half way.
+    /// The work runs on a blocking thread. Dropping the future does not interrupt it.
     async fn with<T: Send + 'static>(
         &self,
         key: &Key,
         change: impl FnOnce(&mut Entry, u128) -> (T, bool) + Send + 'static,
     ) -> Result<T, StoreError> {
-        // Key texts are unique, but may be longer than a file's name.
+        // Keys are unique, but can be longer than a file name.
         let name: String = Sha256::digest(key.as_str()).iter().map(|byte| format!("{byte:02x}")).collect();
         let (path, turn) = (self.folder.join(name), Arc::clone(&self.turn).lock_owned().await);
         let work = move || {
@@ -79,7 +78,7 @@ impl FolderStore {
     }
 }
 
-/// A file without what has expired: it is gone, whether or not anybody has swept.
+/// Reads a file without its expired content.
 fn read(path: &Path, now: u128) -> io::Result<Entry> {
     let mut entry: Entry = match fs::read(path) {
         Ok(json) => serde_json::from_slice(&json)?,
@@ -91,7 +90,7 @@ fn read(path: &Path, now: u128) -> io::Result<Entry> {
     Ok(entry)
 }
 
-/// Written beside it, synced, and put in its place: `kill -9` leaves the old file or the new one.
+/// Writes a new file, syncs it and renames it into place: `kill -9` leaves the old file or the new one.
 fn write(path: &Path, entry: &Entry) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = fs::File::create(&beside)?;
@@ -168,7 +167,7 @@ impl Store for FolderStore {
         .await
     }
 
-    /// Housekeeping that this store leaves to `cron`: what has expired is not read.
+    /// Does nothing: `read` skips expired content, and `cron` can delete old files.
     async fn sweep(&self, _: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
@@ -181,15 +180,15 @@ impl Store for FolderStore {
 /// Runs the suite over a new folder.
 async fn prove() -> Result<(), BoxError> {
     let folder = std::env::temp_dir().join(format!("faststate-custom-store-{}", std::process::id()));
+    // The suite uses two handles to one store, like two nodes.
     let store: Arc<dyn Store> = Arc::new(FolderStore::open(&folder)?);
-    // Two handles of one store, as two nodes would hold them.
     let outcome = conformance::store::all(&store, &store).await;
     fs::remove_dir_all(&folder)?;
     Ok(outcome?)
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "it is what the example is for")]
+#[expect(clippy::print_stdout, reason = "the example prints its result")]
 async fn main() -> Result<(), BoxError> {
     prove().await?;
     println!("FolderStore keeps every promise of a store.");
@@ -197,13 +196,13 @@ async fn main() -> Result<(), BoxError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_every_promise_of_a_store() {
+async fn folder_store_passes_the_suite() {
     prove().await.unwrap();
 }
 
-/// Behind an application it is a store like any other: `cargo test --example custom_store --features conformance`.
+/// An application uses it like any other store: `cargo test --example custom_store --features conformance`.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_application_lives_in_it() {
+async fn application_keeps_its_state_in_a_folder() {
     use faststate::{
         prelude::*,
         testing::{App, Browser},
@@ -233,7 +232,7 @@ async fn an_application_lives_in_it() {
         }
     }
 
-    let folder = std::env::temp_dir().join(format!("faststate-custom-store-app-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("faststate-folder-app-{}", std::process::id()));
     let start = || {
         let builder = StateRegistry::builder().store(FolderStore::open(&folder).unwrap());
         let note = StateConfig::user().persist();
@@ -241,8 +240,7 @@ async fn an_application_lives_in_it() {
     };
     let written = Write { text: "milk".into() };
     Browser::new(&start()).user("ada").send(&written).await.assert_changed();
-    // Another process, as it were.
-    let app = start();
+    let app = start(); // A second registry over the same folder, like a restarted process.
     let mut ada = Browser::new(&app).user("ada");
     ada.follow("note").await;
     ada.assert_state(&Note { text: "milk".into() });

@@ -1,5 +1,5 @@
 //! A to-do list that two people share: `cargo run --example todo`, then http://127.0.0.1:5000 as `ada` in one
-//! browser and as `ben` in another. Each one's password is their name: `PEOPLE` has both as browsers send them.
+//! browser and as `ben` in another. Each password equals the name; `PEOPLE` lists both as browsers encode them.
 
 use askama::Template;
 use faststate::{BoxError, endpoint::Identity, prelude::*, registry::StateBuilder, salvo as fast};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 const PEOPLE: [(&str, &str); 2] = [("ada", "Basic YWRhOmFkYQ=="), ("ben", "Basic YmVuOmJlbg==")];
 
-/// What is to be done, who said so, and whether it is done; and the list as HTML, where text is escaped.
+/// The list of tasks, each with its author, and its view as HTML. The template escapes text.
 #[derive(Clone, Default, Serialize, Deserialize, Template)]
 #[template(
     ext = "html",

@@ -1,4 +1,4 @@
-//! An adapter over bare hyper: how thin one is. One function answers for all pages; everything else is the endpoint's.
+//! An adapter over bare hyper. One function renders all pages; the endpoint answers everything else.
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -23,9 +23,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// For a request's head, from the previous response on: longer than proxies keep an idle connection.
+/// The deadline of a request head, counted from the previous response: longer than proxies keep an idle connection.
 const IDLE_TIME: Duration = Duration::from_secs(75);
-/// For everything to end after the order to stop.
+/// The deadline of a shutdown.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest head of a request, in bytes.
 const HEAD: usize = 64 * 1024;
@@ -33,10 +33,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 type Answer = Response<Either<ReplyBody, Full<Bytes>>>;
 
-/// What a page is answered with: HTML, unless it says what else it is.
+/// The response to a page request: HTML unless its content type differs.
 pub(crate) type Shown = Result<Response<Bytes>, BoxError>;
 
-/// FastState on bare hyper, and a function that shows pages.
+/// A FastState server on bare hyper, with a function that renders pages.
 #[derive(Clone)]
 pub(crate) struct FastState<P> {
     endpoint: Endpoint,
@@ -63,7 +63,7 @@ where
         let (connections, mut stop) = (GracefulShutdown::new(), pin!(stop));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIME);
-        // No `half_close`: with it, hyper notices a stream's client that has gone only when it writes.
+        // No `half_close`: with it, hyper detects a disconnected stream client only at the next write.
         http.max_header_size(HEAD).max_buf_size(HEAD);
         loop {
             let accepted = tokio::select! {
@@ -71,11 +71,11 @@ where
                 () = &mut stop => break,
             };
             let Ok((socket, peer)) = accepted else {
-                // Without file descriptors it fails again at once.
+                // Without free file descriptors, `accept` would fail again immediately.
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            // Frames are small, and each is written whole.
+            // Each small frame is written in one piece.
             let _ = socket.set_nodelay(true);
             let site = self.clone();
             let service = service_fn(move |request| {
@@ -85,7 +85,7 @@ where
             let connection = connections.watch(http.serve_connection(TokioIo::new(socket), service));
             tokio::spawn(connection);
         }
-        // Browsers that reconnect find another node instead of waiting in this one's queue.
+        // Reconnecting browsers reach another node instead of this listener's backlog.
         drop(listener);
         let ending = async { tokio::join!(connections.shutdown(), self.endpoint.drain(self.drain_window)) };
         let _ = timeout(PATIENCE, ending).await;
@@ -94,7 +94,7 @@ where
     }
 
     async fn answer(self, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        // For pages that ask where their visitor is.
+        // Pages can read the client address from the extensions.
         request.extensions_mut().insert(peer);
         if self.endpoint.handles(request.uri().path()) {
             return self.endpoint.respond(request, Some(peer)).await.map(Either::Left);

@@ -1,5 +1,5 @@
-//! The counter on an adapter written by hand: `cargo run --example custom_adapter --features conformance`, then
-//! http://127.0.0.1:5000 in two windows. The adapter is `adapter.rs`; what differs from `counter.rs` are its lines.
+//! The counter on a hand-written adapter: `cargo run --example custom_adapter --features conformance`, then
+//! http://127.0.0.1:5000 in two windows. It differs from `counter.rs` only in the lines of the adapter, `adapter.rs`.
 
 mod adapter;
 
