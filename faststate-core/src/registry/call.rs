@@ -1,4 +1,4 @@
-//! What is asked of the registry, and what it answers.
+//! Requests to the registry and their outcomes.
 
 use std::{any::Any, borrow::Cow, fmt, str::FromStr, sync::Arc};
 
@@ -13,39 +13,39 @@ use crate::{
     wire::{Input, SignalPath},
 };
 
-/// An event from outside.
+/// A request to apply an event, from outside the application.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Call {
-    /// The instance, as [`Registry::key`](super::Registry::key) gave it.
+    /// The instance, as returned by [`Registry::key`](super::Registry::key).
     pub key: Key,
     /// The event's name.
     pub event: Cow<'static, str>,
-    /// Who sent it.
+    /// The sender.
     pub viewer: Viewer,
     /// The raw input.
     pub input: Input,
-    /// The caller's id of the event; without one the engine mints one.
+    /// The caller's id for the event. Without one, the engine generates an id.
     pub id: Option<EventId>,
-    /// Whether the reply needs the state's signals, because the caller does not follow them.
+    /// Whether the reply must contain the state's signals, because the caller does not follow them.
     pub wants_view: bool,
 }
 
 impl Call {
-    /// The event of this name, under an id that the engine mints, from a caller who follows the state.
+    /// Creates a call of a caller that follows the state, under an id that the engine generates.
     #[must_use]
     pub fn new(key: Key, event: impl Into<Cow<'static, str>>, viewer: Viewer, input: Input) -> Self {
         Self { key, event: event.into(), viewer, input, id: None, wants_view: false }
     }
 
-    /// This call, under the caller's own id: however often it comes, it counts once (law 3).
+    /// Sets the caller's own id. Calls with the same id are applied once (law 3).
     #[must_use]
     pub fn with_id(mut self, id: EventId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// This call, of a caller who does not follow the state.
+    /// Requests the state's signals in the reply, for a caller that does not follow the state.
     #[must_use]
     pub const fn wanting_view(mut self) -> Self {
         self.wants_view = true;
@@ -53,9 +53,9 @@ impl Call {
     }
 }
 
-/// A piece of work for one instance's turn, made by [`Handle`](crate::Handle).
+/// A mutation of one instance, created by [`Handle`](crate::Handle).
 pub struct Job {
-    /// A `Box<dyn Mutation<S>>`, which the state that the key names takes out again.
+    /// A `Box<dyn Mutation<S>>`; the instance table of the key's state downcasts it.
     pub(crate) attempt: Box<dyn Any + Send>,
     pub(crate) viewer: Viewer,
     pub(crate) id: Option<EventId>,
@@ -67,32 +67,32 @@ impl fmt::Debug for Job {
     }
 }
 
-/// An accepted event.
+/// The outcome of an accepted event.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What became of it.
+    /// Whether the event changed the state.
     pub answer: Applied,
-    /// The instance's version after it.
+    /// The instance's version after the event.
     pub version: Version,
-    /// The signals after it, if the call wanted them.
+    /// The signals after the event, if the call requested them.
     pub view: Option<ReplyView>,
     /// Elements for the caller.
     pub elements: Vec<Elements>,
-    /// The pieces of a streamed reply: whoever drops them tells the writer to stop.
+    /// The streamed reply, if there is one. Dropping it stops its writer.
     pub stream: Option<ReplyStream>,
-    /// The names of the event's fields, whose error messages the reply takes away.
+    /// The names of the event's fields, whose error messages the reply clears.
     pub fields: &'static [&'static str],
 }
 
-/// The pieces of a streamed reply, as they are written: SSE events, ready for the wire.
+/// The receiving end of a streamed reply. Each piece is one or more encoded SSE events.
 #[derive(Debug)]
 pub struct ReplyStream(pub(crate) mpsc::Receiver<Bytes>);
 
 impl ReplyStream {
-    /// The next piece, once it is written; none at the end of the reply.
+    /// Waits for the next piece. Returns `None` at the end of the reply.
     ///
     /// # Cancellation
-    /// A dropped future loses no piece.
+    /// Dropping the future loses no piece.
     pub async fn next(&mut self) -> Option<Bytes> {
         self.0.recv().await
     }
@@ -110,7 +110,7 @@ impl ReplyStream {
     }
 }
 
-/// A key's signals for the reply to a caller that does not follow them: without a cursor.
+/// A key's signals without a cursor, for the reply to a caller that does not follow them.
 #[derive(Clone, Debug)]
 pub struct ReplyView {
     nest: SignalPath,
@@ -124,13 +124,13 @@ impl ReplyView {
         Self { nest, image }
     }
 
-    /// A JSON object that nests the signals under the state's name.
+    /// Returns a JSON object that nests the signals under the state's name.
     #[must_use]
     pub fn json(&self) -> Bytes {
         self.nest.json(Some(&self.image), None)
     }
 
-    /// The SSE events that merge the signals into a page.
+    /// Returns the SSE events that merge the signals into a page.
     #[must_use]
     pub fn events(&self) -> Bytes {
         self.nest.view(&self.image)
@@ -142,45 +142,45 @@ impl ReplyView {
     }
 }
 
-/// What became of an accepted event.
+/// The effect of an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Applied {
-    /// It changed the state.
+    /// The event changed the state.
     Changed,
-    /// It was applied and changed nothing.
+    /// The event was applied and changed nothing.
     Unchanged,
-    /// It had been applied before.
+    /// The event had already been applied under the same id.
     Repeated,
 }
 
-/// A state as it is now, for [`Handle`](crate::Handle) to make typed.
+/// The current state of an instance, which [`Handle`](crate::Handle) downcasts.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StateSnapshot {
-    /// An `S` behind `dyn Any`.
+    /// The state, of the type that the key names.
     pub state: Arc<dyn Any + Send + Sync>,
-    /// Its version.
+    /// The version of the state.
     pub version: Version,
-    /// Whether the store did not answer when it was asked, so that there may be something newer.
+    /// Whether the store did not respond to the last call, so that it may hold a newer version.
     pub stale: bool,
 }
 
 impl fmt::Debug for StateSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reading")
+        f.debug_struct("StateSnapshot")
             .field("version", &self.version)
             .field("stale", &self.stale)
             .finish_non_exhaustive()
     }
 }
 
-/// What a page shows of a topic, at one version.
+/// The initial content of a topic in a page, at one version.
 #[derive(Clone, Debug)]
 pub enum Rendered {
-    /// A key's signals: a JSON object that nests them under the state's name, cursor included.
+    /// A JSON object that nests the key's signals and the cursor under the state's name.
     Signals(Bytes),
-    /// A view: its elements, and the JSON object that carries its cursor.
+    /// The elements of a view, and a JSON object that contains its cursor.
     View(Elements, Bytes),
 }
 
@@ -189,8 +189,8 @@ pub enum Rendered {
 pub struct Route {
     /// The method.
     pub method: Method,
-    /// The path pattern: `/faststate/counter/increment`, `/faststate/product/{id}/rename`, or the
-    /// event's own.
+    /// The path pattern: `/faststate/counter/increment`, `/faststate/product/{id}/rename`, or
+    /// [`Event::PATH`](crate::Event::PATH).
     pub path: Cow<'static, str>,
     /// The state's name.
     pub state: &'static str,
@@ -198,19 +198,19 @@ pub struct Route {
     pub event: &'static str,
 }
 
-/// What can be followed: a key's signals, or one view of the key.
+/// The name of a topic: a key's signals, or one of the key's views.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TopicName {
     /// The state's name.
     pub state: String,
-    /// The record's or component's id.
+    /// The id of the record or component.
     pub id: Option<String>,
-    /// The view's name; without one, the signals.
+    /// The view's name, or `None` for the signals.
     pub view: Option<String>,
 }
 
-/// The text is not a topic: `state`, `state:id`, `state.view` or `state:id.view`, ids percent-encoded.
+/// The error of parsing a [`TopicName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a topic is `state`, `state:id`, `state.view` or `state:id.view`, with `%`, `,`, `:` and `.` of an id percent-encoded"
@@ -219,20 +219,20 @@ pub struct TopicName {
 pub struct TopicNameError;
 
 impl TopicName {
-    /// The signals of a state without an id.
+    /// Names the signals of a state without an id.
     #[must_use]
     pub fn signals(state: impl Into<String>) -> Self {
         Self { state: state.into(), id: None, view: None }
     }
 
-    /// This topic, of the instance with this id.
+    /// Names the same topic of the instance with this id.
     #[must_use]
     pub fn of(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// This topic's view of this name.
+    /// Names a view of the same instance.
     #[must_use]
     pub fn view(mut self, view: impl Into<String>) -> Self {
         self.view = Some(view.into());

@@ -1,11 +1,11 @@
-//! How a state is kept.
+//! The configuration of a state.
 
 use std::time::Duration;
 
 use super::Access;
 use crate::Scope;
 
-/// How a state is kept: its scope, who may see it, where it is saved, for how long.
+/// The configuration of a state: its scope, its access policy, where it is saved, and for how long.
 #[derive(Clone, Debug)]
 pub struct StateConfig {
     pub(crate) scope: Scope,
@@ -19,12 +19,12 @@ pub struct StateConfig {
     pub(crate) pace: Duration,
 }
 
-/// Where a state is saved.
+/// The place where a state is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Saved {
-    /// In the registry's own memory: gone with the process.
+    /// The registry's own memory, which is lost with the process.
     Memory,
-    /// In the store with this name; the default store is `""`.
+    /// The store with this name; the default store is `""`.
     Store(String),
 }
 
@@ -41,13 +41,13 @@ impl StateConfig {
         Self::new(Scope::User)
     }
 
-    /// One instance for all. Shared: declare its [`access`](Self::access).
+    /// One instance, shared by all viewers. Requires an [`access`](Self::access) policy.
     #[must_use]
     pub fn global() -> Self {
         Self::new(Scope::Global)
     }
 
-    /// One instance per id, shared: declare its [`access`](Self::access).
+    /// One instance per id, shared by all viewers. Requires an [`access`](Self::access) policy.
     #[must_use]
     pub fn record() -> Self {
         Self::new(Scope::Record)
@@ -59,8 +59,8 @@ impl StateConfig {
         Self::new(Scope::Component).ttl(Duration::from_hours(24))
     }
 
-    /// Who may see and change it. Required for the shared scopes, global and record; the others
-    /// belong to their viewer, and a policy restricts them further.
+    /// Sets the access policy. It is required for the shared scopes, global and record. Instances of the other scopes
+    /// belong to one viewer, and a policy restricts them further.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = Some(access);
@@ -69,66 +69,71 @@ impl StateConfig {
 
     /// Saves each change in the registry's default store before it is acknowledged (law 1).
     ///
-    /// Without it a state lives in the process's memory.
+    /// Without this setting, the state is kept in the process's memory.
     #[must_use]
     pub fn persist(self) -> Self {
         self.persist_in("")
     }
 
-    /// Like [`persist`](Self::persist), in the store of this name.
+    /// Like [`persist`](Self::persist), in the store with this name.
     #[must_use]
     pub fn persist_in(mut self, store: impl Into<String>) -> Self {
         self.store = Saved::Store(store.into());
         self
     }
 
-    /// Acknowledges from memory and saves every `interval`, when the registry settles, and before an unused
-    /// record leaves memory: faster, and after a crash at most an interval of acknowledged events is lost.
-    /// On one node only, with [`persist`](Self::persist) or [`persist_in`](Self::persist_in) for where.
+    /// Acknowledges events from memory, and saves every `interval`, when the registry settles, and before an unused
+    /// instance is evicted.
+    ///
+    /// This is faster, but a crash loses the events that were acknowledged during at most one interval. It works on one
+    /// node only, together with [`persist`](Self::persist) or [`persist_in`](Self::persist_in).
     #[must_use]
     pub const fn persist_every(mut self, interval: Duration) -> Self {
         self.every = Some(interval);
         self
     }
 
-    /// Lets each of several nodes have its own, which the others know nothing of: figures of a node, say. Who
-    /// follows it sees that of the node that serves the stream. For a state that is not persisted.
+    /// Gives each node its own instances, which other nodes do not see; for example, figures of a node.
+    ///
+    /// A follower sees the instance of the node that serves its stream. The state must not be persisted.
     #[must_use]
     pub const fn node_local(mut self) -> Self {
         self.each_node = true;
         self
     }
 
-    /// How long an instance is kept after its last use or follower, by the store's clock; a
-    /// resolution of a millisecond, from 50 ms to a hundred years.
+    /// Sets how long an instance is kept after its last use or follower, by the store's clock. The resolution is one
+    /// millisecond, and the value is clamped to between 50 ms and 100 years.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl.clamp(Duration::from_millis(50), Duration::from_hours(24 * 365 * 100)));
         self
     }
 
-    /// How many events may wait for one instance's turn (1,024, at least one); one more is refused.
+    /// Sets how many events may be queued for one instance (default: 1,024; minimum: 1). Further events are refused with
+    /// [`Error::Busy`](super::Error::Busy).
     #[must_use]
     pub const fn max_queued_events(mut self, events: usize) -> Self {
         self.queue = if events == 0 { 1 } else { events };
         self
     }
 
-    /// How many bytes of frames a topic keeps for followers that lag (64 KiB); beyond it they get a
-    /// snapshot. The newest frame stays, however large; and what several followers missed is put together
-    /// once for all of them, at most eight times.
+    /// Sets how many bytes of frames a topic keeps for followers that lag (default: 64 KiB). A follower that lags further
+    /// receives a snapshot.
+    ///
+    /// The newest frame is kept whatever its size. In addition, a topic caches up to eight concatenations of frames, each
+    /// shared by all followers that missed the same frames.
     #[must_use]
     pub const fn replay_buffer_bytes(mut self, bytes: usize) -> Self {
         self.log_bytes = bytes;
         self
     }
 
-    /// How long after followers were told of a change they are told of the next, at the least (not at all; at
-    /// most a second).
+    /// Sets the minimum interval between frames for one topic (default: none; maximum: 1 s).
     ///
-    /// For a state that changes faster than anybody can look, a few milliseconds: the first change goes out at
-    /// once, and what comes within that time goes out together at its end, as one. Events are answered as
-    /// quickly as without it, and the last change always goes out.
+    /// Use a few milliseconds for a state that changes faster than a person can see. The first change is sent at once,
+    /// and the changes within the interval are sent together at its end. Events are answered as quickly as without it,
+    /// and the last change is always sent.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -1,65 +1,63 @@
-//! What can go wrong.
+//! Errors of the registry and of its builder.
 
 use crate::{BoxError, Rejection, store::StoreError, wire::InputError};
 
-/// Why the engine did not do what it was asked; nothing has changed unless a variant says otherwise.
+/// An error of the engine. The call changed nothing, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A rule of the domain refused it.
+    /// A domain rule refused the event.
     #[error("{0}")]
     Rejected(#[from] Rejection),
-    /// The input does not fit the event's fields.
+    /// The input does not match the event's fields.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// There is no such state, event, view or instance, or the viewer may not see it: one answer for
-    /// both (law 8).
+    /// The state, event, view or instance does not exist, or the viewer may not see it. The two cases are
+    /// indistinguishable (law 8).
     #[error("not found, or not yours to see")]
     Unknown,
-    /// It belongs to a user, and nobody is signed in.
+    /// The state belongs to a user, and the viewer is not signed in.
     #[error("sign in first")]
     SignIn,
-    /// The request addresses a host that this server does not answer for.
+    /// The request names a host that this server does not serve.
     #[error(
-        "this server does not answer for the host `{0}`: name it in `hosts`, or set `trusted_proxy_header` if a proxy passes it on"
+        "this server does not serve the host `{0}`: add it to `hosts`, or set `trusted_proxy_header` if a proxy forwards it"
     )]
     Host(String),
-    /// A cap is reached: see the text; try again later.
+    /// The limit that the text names is reached. A later call may succeed.
     #[error("too busy: {0}; try again")]
     Busy(&'static str),
-    /// The store does not answer or refuses; whether trying again may help,
-    /// [it tells](StoreError::is_temporary).
+    /// The store does not respond, or refuses the call. [`StoreError::is_temporary`] returns whether a retry may succeed.
     #[error("{}", unavailable(.0))]
     Unavailable(#[source] StoreError),
-    /// The deadline passed before the event's turn came: it was not applied.
+    /// The deadline passed before the event's turn began. The event was not applied.
     #[error("it took too long and was not applied; try again")]
     TimedOut,
-    /// The deadline passed while the change was being saved: it may or may not have been applied.
-    /// Sending it again with the same event id is safe.
+    /// The deadline passed while the change was being saved, so it may or may not have been applied. Sending the event
+    /// again with the same id is safe.
     #[error(
         "it took too long and may or may not have been applied; sending it again with the same id is safe"
     )]
     OutcomeUnknown,
-    /// A defect of the application: a panic, or a state that cannot be encoded. The details are in the
-    /// log under `id`.
+    /// A defect of the application: a panic, or a state that cannot be encoded. The log contains the details under `id`.
     #[error("an internal error; the log has it under {id}")]
     Internal {
-        /// What the log entry carries too.
+        /// The id of the log entry.
         id: String,
     },
 }
 
-/// What a person is told; the source tells the rest.
+/// The message for people; the source has the details.
 const fn unavailable(error: &StoreError) -> &'static str {
     if error.is_temporary() {
         "the store is not available; try again"
     } else {
-        "the store refuses this, or what it holds cannot be read"
+        "the store refuses this call, or its record cannot be read; see the log"
     }
 }
 
 impl Error {
-    /// Logs a defect under a new id, and gives the error that shows only the id.
+    /// Logs a defect under a new id, and returns an error that contains only the id.
     #[doc(hidden)]
     #[must_use]
     pub fn internal(what: &str, error: &BoxError) -> Self {
@@ -69,13 +67,13 @@ impl Error {
     }
 }
 
-/// Everything that is wrong with what a builder was told.
+/// All mistakes in the configuration of a registry.
 #[derive(Debug, thiserror::Error)]
 #[error("the registry cannot be built:\n- {}", .0.join("\n- "))]
 pub struct BuildError(pub(crate) Vec<String>);
 
 impl BuildError {
-    /// The mistakes, each a sentence that says what to do.
+    /// Returns the mistakes. Each message says how to correct it.
     pub fn mistakes(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }

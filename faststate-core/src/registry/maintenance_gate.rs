@@ -1,4 +1,4 @@
-//! A registry that can be told to accept no event.
+//! A registry wrapper that refuses events during maintenance.
 
 use std::{
     any::{Any, TypeId},
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{Handle, Health, Key, ReactiveState, Rejection, Revocation, Version, Viewer, topics::Follower};
 
-/// A registry in front of another one that can be told to accept no event from outside: for
-/// maintenance. Pages, streams and the application's own jobs go on.
+/// Wraps a registry, and refuses events from outside during maintenance. Pages, streams and the application's own
+/// mutations continue to work.
 pub struct MaintenanceGate {
     registry: Arc<dyn Registry>,
     closed: AtomicBool,
@@ -26,13 +26,13 @@ pub struct MaintenanceGate {
     message: Cow<'static, str>,
 }
 
-/// Whether a call is refused now.
+/// A condition under which calls are refused.
 #[async_trait]
 trait Rule: Send + Sync {
     async fn refuses(&self, call: &Call) -> Result<bool, Error>;
 }
 
-/// A rule that looks at a state.
+/// A rule that depends on a state.
 struct ByState<S, F> {
     state: Handle<S>,
     refuses: F,
@@ -46,15 +46,16 @@ impl<S: ReactiveState, F: Fn(&S, &Call) -> bool + Send + Sync> Rule for ByState<
 }
 
 impl MaintenanceGate {
-    /// In front of `registry`, open; `message` is what a refused caller is told.
+    /// Wraps `registry` without refusing events yet. Refused callers receive `message`.
     #[must_use]
     pub fn new(registry: Arc<dyn Registry>, message: impl Into<Cow<'static, str>>) -> Self {
         Self { registry, closed: AtomicBool::new(false), rule: None, message: message.into() }
     }
 
-    /// Refuses besides what `refuses` picks by the present value of a state: a switch among the
-    /// application's settings, say. So it holds on every node and over restarts. Let through whoever can
-    /// turn it back.
+    /// Also refuses the calls for which `refuses` returns true, given the current value of a state.
+    ///
+    /// With a switch in a state of settings, for example, maintenance applies on every node and survives restarts.
+    /// `refuses` must admit the event that ends the maintenance.
     #[must_use]
     pub fn when<S: ReactiveState>(
         mut self,

@@ -1,10 +1,10 @@
-//! What a registry has measured.
+//! The metrics of a registry.
 
 use super::{Registry as _, StateRegistry};
 use crate::metrics::{Exposition, Kind, OUTCOMES};
 
 impl StateRegistry {
-    /// Every family of the engine, in Prometheus' text format.
+    /// Renders all metric families of the engine in the Prometheus text format.
     pub(super) async fn expose(&self) -> String {
         let mut page = Exposition::default();
         self.expose_events(&mut page);
@@ -16,7 +16,7 @@ impl StateRegistry {
     fn expose_events(&self, page: &mut Exposition) {
         let mut states: Vec<_> = self.states.iter().map(|(name, states)| (*name, states.meter())).collect();
         states.sort_unstable_by_key(|(name, _)| *name);
-        page.family("faststate_events_total", Kind::Counter, "Events by what became of them.");
+        page.family("faststate_events_total", Kind::Counter, "Events, by outcome.");
         for (state, meter) in &states {
             for (event, meter) in &meter.events {
                 for (outcome, count) in OUTCOMES.iter().zip(&meter.outcomes) {
@@ -25,31 +25,35 @@ impl StateRegistry {
                 }
             }
         }
-        let help = "From an event's arrival to its outcome, whatever that is.";
+        let help = "Time from an event's arrival to its outcome.";
         page.family("faststate_event_duration_seconds", Kind::Histogram, help);
         for (state, meter) in &states {
             for (event, meter) in &meter.events {
                 page.durations(&[("state", state), ("event", event)], &meter.took);
             }
         }
-        page.family("faststate_frames_total", Kind::Counter, "Frames encoded, each once for all followers.");
+        page.family(
+            "faststate_frames_total",
+            Kind::Counter,
+            "Encoded frames. A frame is encoded once for all followers.",
+        );
         for (state, meter) in &states {
             page.sample(&[("state", state)], meter.frames.get());
         }
-        page.family("faststate_frame_bytes_total", Kind::Counter, "Bytes of the frames encoded.");
+        page.family("faststate_frame_bytes_total", Kind::Counter, "Bytes of encoded frames.");
         for (state, meter) in &states {
             page.sample(&[("state", state)], meter.frame_bytes.get());
         }
     }
 
     fn expose_stores(&self, page: &mut Exposition) {
-        let help = "How long stores take, by call; calls that failed or were given up count with the time they took.";
+        let help = "Duration of store calls, including failed and abandoned ones.";
         page.family("faststate_store_call_duration_seconds", Kind::Histogram, help);
         for (store, meter) in &self.meters {
             page.durations(&[("store", store), ("call", "load")], &meter.loads);
             page.durations(&[("store", store), ("call", "save")], &meter.saves);
         }
-        page.family("faststate_store_failures_total", Kind::Counter, "Calls of stores that failed.");
+        page.family("faststate_store_failures_total", Kind::Counter, "Failed store calls.");
         for (store, meter) in &self.meters {
             page.sample(&[("store", store), ("call", "load")], meter.failed_loads.get());
             page.sample(&[("store", store), ("call", "save")], meter.failed_saves.get());
@@ -58,30 +62,26 @@ impl StateRegistry {
 
     async fn expose_health(&self, page: &mut Exposition) {
         let health = self.health().await;
-        page.family("faststate_store_up", Kind::Gauge, "Whether the store answers right now.");
+        page.family("faststate_store_up", Kind::Gauge, "Whether the store responds to a ping now.");
         for store in &health.stores {
             page.sample(&[("store", &store.name)], u8::from(store.healthy));
         }
-        page.family(
-            "faststate_store_ping_seconds",
-            Kind::Gauge,
-            "How long the store took to answer right now.",
-        );
+        page.family("faststate_store_ping_seconds", Kind::Gauge, "Duration of the store's latest ping.");
         for store in &health.stores {
             page.sample(&[("store", &store.name)], store.latency_ms / 1000.0);
         }
         let mut one = |name, kind, help: &str, value: u64| page.family(name, kind, help).sample(&[], value);
-        let conflicts = "Saves that another node was faster than.";
+        let conflicts = "Saves that failed because another node had saved first.";
         one("faststate_conflicts_total", Kind::Counter, conflicts, health.conflicts);
-        one("faststate_topics", Kind::Gauge, "Topics that somebody follows.", health.topics as u64);
+        one("faststate_topics", Kind::Gauge, "Topics with at least one follower.", health.topics as u64);
         one("faststate_followers", Kind::Gauge, "Followers of all topics.", health.followers as u64);
         one("faststate_instances", Kind::Gauge, "Instances in memory.", health.instances as u64);
         one(
             "faststate_peers",
             Kind::Gauge,
-            "Other nodes that were heard of lately.",
+            "Other nodes that have sent a heartbeat recently.",
             health.nodes.len() as u64,
         );
-        one("faststate_uptime_seconds", Kind::Gauge, "Since the registry was built.", health.uptime);
+        one("faststate_uptime_seconds", Kind::Gauge, "Time since the registry was built.", health.uptime);
     }
 }

@@ -1,10 +1,10 @@
-//! Data that an older schema wrote.
+//! Migration of records that an older schema wrote.
 
 use std::borrow::Cow;
 
 use crate::{BoxError, ReactiveState};
 
-/// Upgrades data that schema `from` wrote, and reads it.
+/// Upgrades data that schema `from` wrote, and decodes it.
 ///
 /// [`ReactiveState::migrate`] works on a [`Value`](serde_json::Value), whose integers have 64 bits: serde_json's feature
 /// for longer numbers would change how every crate of the application reads JSON. A longer integer passes through the
@@ -12,18 +12,18 @@ use crate::{BoxError, ReactiveState};
 /// each record.
 pub(super) fn migrated<S: ReactiveState>(from: u32, data: &[u8]) -> Result<S, BoxError> {
     let prefix = format!("{:032x}:", rand::random::<u128>());
-    let text = lifted(std::str::from_utf8(data)?, &prefix);
+    let text = with_quoted_integers(std::str::from_utf8(data)?, &prefix);
     let mut value = serde_json::from_str(&text)?;
     S::migrate(from, &mut value)?;
     match text {
         Cow::Borrowed(_) => Ok(serde_json::from_value(value)?),
-        Cow::Owned(_) => Ok(serde_json::from_str(&lowered(&value.to_string(), &prefix))?),
+        Cow::Owned(_) => Ok(serde_json::from_str(&with_plain_integers(&value.to_string(), &prefix))?),
     }
 }
 
-/// JSON in which each integer of more than 64 bits is a string of `prefix` and its digits.
-fn lifted<'a>(json: &'a str, prefix: &str) -> Cow<'a, str> {
-    let mut lifted = String::new();
+/// Replaces each integer of more than 64 bits by a string of `prefix` and its digits.
+fn with_quoted_integers<'a>(json: &'a str, prefix: &str) -> Cow<'a, str> {
+    let mut quoted = String::new();
     let (mut at, mut copied) = (0, 0);
     while let Some(found) = json[at..].find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
         let start = at + found;
@@ -35,24 +35,24 @@ fn lifted<'a>(json: &'a str, prefix: &str) -> Cow<'a, str> {
         at = json[start..].find(|byte| !is_of_number(byte)).map_or(json.len(), |length| start + length);
         let number = &json[start..at];
         if is_wide(number) {
-            lifted.extend([&json[copied..start], "\"", prefix, number, "\""]);
+            quoted.extend([&json[copied..start], "\"", prefix, number, "\""]);
             copied = at;
         }
     }
     if copied == 0 {
         return Cow::Borrowed(json);
     }
-    lifted.push_str(&json[copied..]);
-    Cow::Owned(lifted)
+    quoted.push_str(&json[copied..]);
+    Cow::Owned(quoted)
 }
 
-/// Whether a number is an integer of more than 64 bits, and of 128 at most.
+/// Whether a number is an integer of more than 64 bits and at most 128.
 fn is_wide(number: &str) -> bool {
     let is_narrow = number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok();
     !is_narrow && (number.parse::<u128>().is_ok() || number.parse::<i128>().is_ok())
 }
 
-/// Where the string ends that begins at `start`.
+/// The end of the string that begins at `start`.
 fn end_of_string(json: &str, start: usize) -> usize {
     let mut escaped = false;
     let is_end = |byte: u8| {
@@ -67,16 +67,16 @@ fn end_of_string(json: &str, start: usize) -> usize {
         .map_or(json.len(), |length| start + length + 2)
 }
 
-/// JSON with integers in the place of the strings that [`lifted`] made.
-fn lowered(json: &str, prefix: &str) -> String {
+/// Replaces the strings that [`with_quoted_integers`] produced by integers.
+fn with_plain_integers(json: &str, prefix: &str) -> String {
     let mark = format!("\"{prefix}");
     let mut pieces = json.split(&mark);
-    let mut lowered = pieces.next().unwrap_or_default().to_owned();
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (number, rest) = piece.split_once('"').unwrap_or((piece, ""));
-        lowered.extend([number, rest]);
+        plain.extend([number, rest]);
     }
-    lowered
+    plain
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_looks_like_a_lifted_integer_stays_text() {
+    fn text_that_looks_like_a_quoted_integer_stays_text() {
         let prefix = format!("{:032x}:", rand::random::<u128>());
         let ledger = Ledger { name: format!("{prefix}12"), total: u128::MAX, ..Ledger::default() };
         let json = serde_json::to_vec(&ledger).unwrap();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_an_error() {
+    fn invalid_json_is_an_error() {
         for broken in ["", "{", "\"", "\"\\", "-", "{\"a\":99999999999999999999", "[1e5,\"]"] {
             assert!(migrated::<Ledger>(1, broken.as_bytes()).is_err(), "{broken}");
         }

@@ -1,6 +1,6 @@
-//! Names in application code that lead nowhere.
+//! Reports of wrong state, view and event names in application code.
 //!
-//! A browser gets the same 404 for an unknown target and for a forbidden one (law 8), so the log has to name the mistake.
+//! A browser gets the same 404 for an unknown target and for a forbidden one (law 8), so the mistake is named in the log.
 
 use std::collections::HashSet;
 
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use crate::{Scope, key::check_name};
 
-/// The number of mistakes that are reported. Names also come from request paths, so the log must not grow with them.
+/// Maximum number of reported mistakes. Names also come from request paths, so the log must not grow with them.
 const MAX_REPORTED: usize = 64;
 
-/// The part of a state that application code or a request path names.
+/// The part of a state that a name refers to, in application code or in a request path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Part<'a> {
@@ -23,7 +23,7 @@ pub enum Part<'a> {
     Event(&'a str),
 }
 
-/// Warns about each mistake once.
+/// The reported mistakes; each is logged once.
 #[derive(Debug, Default)]
 pub(super) struct Mistakes(Mutex<HashSet<String>>);
 
@@ -39,13 +39,13 @@ impl Mistakes {
     }
 }
 
-/// The mistake in a name of a state that is not registered.
+/// Describes the use of a state that is not registered. Returns `None` for a name that no state can have.
 pub(super) fn unregistered(state: &str) -> Option<String> {
     check_name(state).ok()?;
     Some(format!("the state `{state}` is not registered: add `.state::<..>(..)` to the registry's builder"))
 }
 
-/// The mistake in a name of a registered state or of one of its parts, if there is one.
+/// Describes the mistake in the use of a registered state or of one of its parts, if there is one.
 pub(super) fn in_name(
     state: &str,
     scope: Scope,

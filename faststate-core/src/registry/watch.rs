@@ -1,4 +1,4 @@
-//! Who looks at what becomes of events.
+//! Traces of events, for development tools such as the inspector.
 
 use std::{
     sync::Weak,
@@ -9,55 +9,55 @@ use bytes::Bytes;
 
 use crate::{EventId, Key, Version};
 
-/// What became of one event, or of something else that moved an instance.
+/// The trace of one event, or of a newer state that was adopted from the store or another node.
 #[derive(Clone, Debug)]
 pub struct EventTrace {
-    /// When it was done.
+    /// The time at which the event was finished.
     pub at: SystemTime,
     /// The instance.
     pub key: Key,
-    /// The event's name; `(store)` for what came from the store or another node.
+    /// The event's name, or `(store)` for a state that came from the store or another node.
     pub event: &'static str,
     /// The event's id.
     pub id: Option<EventId>,
-    /// Who sent it, if somebody is signed in.
+    /// The signed-in user that sent the event.
     pub user: Option<String>,
-    /// What became of it in a word, and why if it was refused.
+    /// The outcome in one or two words, and the reason for a refusal or failure.
     pub outcome: (&'static str, Option<String>),
-    /// The instance's version after it.
+    /// The instance's version after the event.
     pub version: Option<Version>,
-    /// The state as it was stored before and after it, where that differs.
+    /// The stored form of the state before and after the event, if the event changed it.
     pub change: Option<(Bytes, Bytes)>,
-    /// Each topic that somebody follows, and how many do.
+    /// The followed topics and their numbers of followers.
     pub recipients: Vec<(String, usize)>,
-    /// How long its turn took.
+    /// The duration of the event's turn.
     pub took: Duration,
 }
 
-/// Somebody who is told what becomes of every event: for development.
+/// Receives a trace of every event. Intended for development.
 pub trait EventObserver: Send + Sync + 'static {
-    /// Must not block: it is called in the instance's turn.
-    fn saw(&self, seen: EventTrace);
+    /// Receives one trace. Runs in the instance's turn, so it must not block.
+    fn on_event(&self, trace: EventTrace);
 }
 
-/// Those who watch, as long as they live.
+/// The registered observers, which are held weakly.
 #[derive(Default)]
 pub(super) struct Watchers(parking_lot::RwLock<Vec<Weak<dyn EventObserver>>>);
 
 impl Watchers {
-    pub(super) fn add(&self, watcher: Weak<dyn EventObserver>) {
-        let mut watchers = self.0.write();
-        watchers.retain(|watcher| watcher.strong_count() > 0);
-        watchers.push(watcher);
+    pub(super) fn add(&self, observer: Weak<dyn EventObserver>) {
+        let mut observers = self.0.write();
+        observers.retain(|observer| observer.strong_count() > 0);
+        observers.push(observer);
     }
 
-    /// Tells everybody, if there is somebody.
-    pub(super) fn tell(&self, seen: impl FnOnce() -> EventTrace) {
-        let watchers = self.0.read().clone();
-        if watchers.is_empty() {
+    /// Sends a trace to all observers. `trace` is called only if there is one.
+    pub(super) fn notify(&self, trace: impl FnOnce() -> EventTrace) {
+        let observers = self.0.read().clone();
+        if observers.is_empty() {
             return;
         }
-        let seen = seen();
-        watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.saw(seen.clone()));
+        let trace = trace();
+        observers.iter().filter_map(Weak::upgrade).for_each(|observer| observer.on_event(trace.clone()));
     }
 }

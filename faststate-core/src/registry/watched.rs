@@ -1,4 +1,4 @@
-//! What watchers are told of an instance.
+//! Creation of event traces.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{ReactiveState, clock};
 
 impl<S: ReactiveState> InstanceTable<S> {
-    /// An event was done with.
+    /// Notifies the observers of a finished event.
     pub(super) fn watch_event(
         &self,
         instance: &Instance<S>,
@@ -22,8 +22,8 @@ impl<S: ReactiveState> InstanceTable<S> {
         began: Instant,
         outcome: &Result<Outcome, Error>,
     ) {
-        self.shared.watchers.tell(|| {
-            let word = match outcome {
+        self.shared.watchers.notify(|| {
+            let outcome_and_reason = match outcome {
                 Ok(outcome) => match outcome.answer {
                     Applied::Changed => ("changed", None),
                     Applied::Unchanged => ("unchanged", None),
@@ -39,7 +39,7 @@ impl<S: ReactiveState> InstanceTable<S> {
                 event: attempting.attempt.name(),
                 id: Some(attempting.id.clone()),
                 user: attempting.viewer.user().map(str::to_owned),
-                outcome: word,
+                outcome: outcome_and_reason,
                 version: outcome.as_ref().ok().map(|outcome| outcome.version),
                 change: step.map(|(before, after)| (before.encoded.data.clone(), after.encoded.data.clone())),
                 recipients: self.recipients(instance),
@@ -48,20 +48,20 @@ impl<S: ReactiveState> InstanceTable<S> {
         });
     }
 
-    /// The store, or another node, had something newer.
+    /// Notifies the observers of a newer state from the store or another node.
     pub(super) fn watch_store(
         &self,
         instance: &Instance<S>,
         before: &Arc<Current<S>>,
         after: &Arc<Current<S>>,
     ) {
-        self.shared.watchers.tell(|| EventTrace {
+        self.shared.watchers.notify(|| EventTrace {
             at: clock::now(),
             key: instance.key.clone(),
             event: "(store)",
             id: None,
             user: None,
-            outcome: ("taken over", None),
+            outcome: ("adopted", None),
             version: Some(after.version),
             change: Some((before.encoded.data.clone(), after.encoded.data.clone())),
             recipients: self.recipients(instance),

@@ -58,7 +58,7 @@ struct Eye {
 }
 
 impl EventObserver for Eye {
-    fn saw(&self, seen: EventTrace) {
+    fn on_event(&self, seen: EventTrace) {
         if self.seen.try_send(seen).is_err() {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
