@@ -1,4 +1,4 @@
-//! What a registry is made of, and whether that can work.
+//! Builders of registries and states, and the checks of `build()`.
 
 use std::{
     any::type_name,
@@ -25,7 +25,7 @@ use super::{
         AnyView, DecodedAttempt, DynInstanceTable, EventEntry, Home, Initial, InstanceTable, Presence, Tell,
     },
     turn::GRACE,
-    upkeep::{keep_instances, keep_store, look_again},
+    upkeep::{maintain_instances, maintain_store, reload_on_recovery},
 };
 use crate::{
     BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, Scope, View,
@@ -36,18 +36,17 @@ use crate::{
     wire::{Decoded, Input, InputError},
 };
 
-/// The registry's own memory, where states live that are not persisted.
+/// Name of the registry's own memory, which holds the states that are not persisted.
 const MEMORY: &str = "memory";
-/// The store that `persist()` means.
+/// Name of the store that `persist()` uses.
 const DEFAULT: &str = "default";
-
-/// What meters call events that the application sends itself: no event can have this name.
+/// Metrics label of the events that the application sends itself. No event can have this name.
 const BY_APPLICATION: &str = "(application)";
 
-/// What a [`StateRegistry`] is made of.
+/// Builds a [`StateRegistry`].
 pub struct RegistryBuilder {
     states: Vec<Declared>,
-    /// As they were given.
+    /// The stores as passed in, without a circuit breaker.
     stores: BTreeMap<String, Arc<dyn Store>>,
     broadcaster: Option<Arc<dyn Broadcaster>>,
     node: Option<String>,
@@ -58,7 +57,7 @@ pub struct RegistryBuilder {
     mistakes: Vec<String>,
 }
 
-/// A state that was declared, and how to put it together once the stores are known.
+/// A declared state. `finish` creates its instance table once the stores are known.
 struct Declared {
     name: &'static str,
     config: StateConfig,
@@ -68,7 +67,7 @@ struct Declared {
 
 type Finish = dyn FnOnce(Home, Arc<Shared>) -> Arc<dyn DynInstanceTable>;
 
-/// What one state is made of: its events, views and beginnings.
+/// Builds one state of a registry: its events, its views and its first value.
 pub struct StateBuilder<S> {
     name: &'static str,
     has_id: bool,
@@ -94,7 +93,7 @@ impl RegistryBuilder {
         }
     }
 
-    /// Adds a state: how it is kept, and its events and views.
+    /// Adds a state with its configuration. `describe` adds its events and views.
     #[must_use]
     pub fn state<S: ReactiveState>(
         mut self,
@@ -118,73 +117,78 @@ impl RegistryBuilder {
         self
     }
 
-    /// The default store: where `persist()` saves.
+    /// Sets the default store, which `persist()` uses.
     #[must_use]
     pub fn store(self, store: impl Store) -> Self {
         self.store_named(DEFAULT, store)
     }
 
-    /// One more store, for `persist_in(name)`. The name `memory` replaces the registry's own memory.
+    /// Adds a store for `persist_in(name)`. A store named `memory` replaces the registry's own memory.
     #[must_use]
     pub fn store_named(mut self, name: impl Into<String>, store: impl Store) -> Self {
         let name = name.into();
         if self.stores.contains_key(&name) {
-            self.mistakes.push(format!("the store `{name}` is given twice: give each a name of its own"));
+            self.mistakes.push(format!("two stores are named `{name}`: rename one"));
         }
         self.stores.insert(name, Arc::new(store));
         self
     }
 
-    /// Connects this registry with others over the same stores.
+    /// Connects this registry with the registries of other nodes that share its stores.
     #[must_use]
     pub fn broadcaster(mut self, broadcaster: impl Broadcaster) -> Self {
         self.broadcaster = Some(Arc::new(broadcaster));
         self
     }
 
-    /// What this node is called in [`Health`](crate::Health) and in the logs of the others (random). Names
-    /// are for people: two nodes of one name are two nodes.
+    /// Sets this node's name in [`Health`](crate::Health) and in the logs of other nodes (default: random).
+    ///
+    /// Names are for people only: two nodes with the same name are still two nodes.
     #[must_use]
     pub fn node(mut self, name: impl Into<String>) -> Self {
         self.node = Some(name.into());
         self
     }
 
-    /// A value that `prepare`, work after a commit and handles can reach by its type: a database pool, say.
+    /// Adds a value, such as a database pool, that `prepare`, background work and handles can access by its type.
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.resources.insert(value);
         self
     }
 
-    /// How long a call may take from its arrival, and a call of a store (2 s, over 50 ms and at most an hour).
+    /// Sets the time that a call may take from its arrival, and that one store call may take.
+    ///
+    /// The default is 2 s. The deadline must be longer than 50 ms, and is capped at 1 hour.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline.min(Duration::from_hours(1));
         self
     }
 
-    /// How many pieces of work after commits may run at a time (10,000).
+    /// Sets how many background tasks of events may run concurrently (default: 10,000).
     #[must_use]
     pub const fn max_background(mut self, pieces: usize) -> Self {
         self.background = pieces;
         self
     }
 
-    /// How many instances may be in memory at a time (250,000). Idle ones leave; one that is followed
-    /// or used never does, and at the cap a new one is refused.
+    /// Sets how many instances may be in memory at once (default: 250,000).
+    ///
+    /// Idle instances are evicted. Instances that are followed or in use are not, so a call that needs one more instance
+    /// is refused at the limit.
     #[must_use]
     pub const fn max_instances(mut self, instances: usize) -> Self {
         self.max_instances = instances;
         self
     }
 
-    /// Puts the registry together and starts its housekeeping.
+    /// Builds the registry and starts its background tasks.
     ///
     /// # Errors
-    /// Every mistake at once: duplicate or illegal names, a shared state without declared access, an
-    /// unknown store, signals that cannot be encoded, a call outside a tokio runtime; with a
-    /// broadcaster also a state that is not saved in a shared store.
+    /// Returns all mistakes at once: duplicate or invalid names, a shared state without an access policy, an unknown
+    /// store, signals that cannot be encoded, a call outside a tokio runtime, and, with a broadcaster, a state that is not
+    /// saved in a shared store.
     pub fn build(mut self) -> Result<Arc<StateRegistry>, BuildError> {
         self.check();
         if !self.mistakes.is_empty() {
@@ -224,9 +228,9 @@ impl RegistryBuilder {
             let home = if is_sessions { home.returning(&shared.new_sessions) } else { home };
             states.insert(name, finish(home, Arc::clone(&shared)));
         }
-        // Set once, here.
+        // This is the only place that sets it.
         let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
-        shared.new_sessions.belong_to(states.values().map(Arc::downgrade).collect());
+        shared.new_sessions.set_states(states.values().map(Arc::downgrade).collect());
         let registry =
             Arc::new(StateRegistry { states, stores, meters, shared, mistakes: Mistakes::default() });
         let weak = Arc::downgrade(&registry);
@@ -236,13 +240,13 @@ impl RegistryBuilder {
             tokio::spawn(maintain_membership(Weak::clone(&weak)));
         }
         for states in registry.states.values() {
-            tokio::spawn(keep_instances(Arc::downgrade(states), states.config().ttl));
+            tokio::spawn(maintain_instances(Arc::downgrade(states), states.config().ttl));
             if let Some(returns) = states.returns() {
-                tokio::spawn(look_again(Arc::downgrade(states), returns));
+                tokio::spawn(reload_on_recovery(Arc::downgrade(states), returns));
             }
         }
         for name in registry.stores.keys() {
-            tokio::spawn(keep_store(name.clone(), Arc::downgrade(&registry)));
+            tokio::spawn(maintain_store(name.clone(), Arc::downgrade(&registry)));
         }
         Ok(registry)
     }
@@ -251,12 +255,12 @@ impl RegistryBuilder {
         let mistakes = &mut self.mistakes;
         if self.deadline <= GRACE {
             mistakes.push(format!(
-                "the deadline is {:?}, of which a turn keeps {GRACE:?} for its answer, so every event would be refused: set a `deadline` above that (2 s unless it is set)",
+                "the deadline is {:?}, but a turn reserves {GRACE:?} for its reply, so every event would be refused: set a longer `deadline` (default: 2 s)",
                 self.deadline
             ));
         }
         if tokio::runtime::Handle::try_current().is_err() {
-            mistakes.push("there is no tokio runtime: call `build` inside of one".to_owned());
+            mistakes.push("there is no tokio runtime: call `build` inside one".to_owned());
         }
         let (mut names, mut taken) = (HashSet::new(), HashSet::new());
         for Declared { name, config, routes, .. } in &self.states {
@@ -266,33 +270,33 @@ impl RegistryBuilder {
             let store = store_name(config);
             if store != MEMORY && !self.stores.contains_key(store) {
                 mistakes.push(format!(
-                    "the state `{name}` is saved in the store `{store}`, which is not there: add it with `store` or `store_named`"
+                    "the state `{name}` is saved in the store `{store}`, which does not exist: add it with `store` or `store_named`"
                 ));
             }
             if self.broadcaster.is_some() && config.store == Saved::Memory && !config.each_node {
                 mistakes.push(format!(
-                    "the state `{name}` is not saved in a store that all nodes share: add `persist()`, or `each_node()` if each is to have its own, or leave out the broadcaster"
+                    "the state `{name}` is not saved in a store that all nodes share: add `persist()`, add `node_local()` if each node has its own instances, or remove the broadcaster"
                 ));
             }
             if config.each_node && config.store != Saved::Memory {
                 mistakes.push(format!(
-                    "the state `{name}` is each node's own, and saved where all nodes find it: leave out `each_node()` or `persist()`"
+                    "the state `{name}` is both local to a node and saved in a shared store: remove `node_local()` or `persist()`"
                 ));
             }
             if config.every.is_some() && config.store == Saved::Memory {
                 mistakes.push(format!(
-                    "the state `{name}` is saved every now and then, but nowhere: add `persist()` or `persist_in`"
+                    "the state `{name}` has `persist_every` but no store: add `persist()` or `persist_in`"
                 ));
             }
             if self.broadcaster.is_some() && config.every.is_some() {
                 mistakes.push(format!(
-                    "the state `{name}` is acknowledged before it is saved, so other nodes could not see it: leave out `persist_every`, or the broadcaster"
+                    "the state `{name}` acknowledges events before it saves them, so other nodes could miss them: remove `persist_every` or the broadcaster"
                 ));
             }
             for Route { method, path, event, .. } in routes {
                 if !taken.insert((method, path)) {
                     mistakes.push(format!(
-                        "`{method} {path}` is the path of two events, one of them `{name}.{event}`: change one"
+                        "two events have the path `{method} {path}`, one of them `{name}.{event}`: change one"
                     ));
                 }
             }
@@ -300,6 +304,7 @@ impl RegistryBuilder {
     }
 }
 
+/// The name of the store that holds a state.
 pub(super) fn store_name(config: &StateConfig) -> &str {
     match &config.store {
         Saved::Memory => MEMORY,
@@ -309,7 +314,7 @@ pub(super) fn store_name(config: &StateConfig) -> &str {
 }
 
 impl<S: ReactiveState> StateBuilder<S> {
-    /// An event that can be called over HTTP.
+    /// Adds an event that can be called over HTTP.
     #[must_use]
     pub fn event<E: Event<State = S>>(mut self) -> Self {
         let path = match E::PATH {
@@ -322,15 +327,16 @@ impl<S: ReactiveState> StateBuilder<S> {
         self
     }
 
-    /// A view: a topic of its own, `state.view`.
+    /// Adds a view, which is followed as a separate topic, `state.view`.
     #[must_use]
     pub fn view(mut self, view: impl View<State = S>) -> Self {
         self.views.push(Arc::new(view));
         self
     }
 
-    /// How an instance begins that was never saved, instead of with `Default`; `None` if there is no
-    /// such instance, which is a 404.
+    /// Sets the first value of an instance that was never saved, instead of `Default`.
+    ///
+    /// `None` means that the instance does not exist, and gives [`Error::Unknown`](super::Error::Unknown) (404).
     #[must_use]
     pub fn initial<F>(self, initial: impl Fn(Key) -> F + Send + Sync + 'static) -> Self
     where
@@ -342,8 +348,8 @@ impl<S: ReactiveState> StateBuilder<S> {
         })
     }
 
-    /// Like [`initial`](Self::initial), where looking it up may fail: then what asked for it fails too,
-    /// as unavailable.
+    /// Like [`initial`](Self::initial), for a value whose lookup may fail. A call that needs the value then fails with
+    /// [`Error::Unavailable`](super::Error::Unavailable).
     #[must_use]
     pub fn try_initial<F>(mut self, initial: impl Fn(Key) -> F + Send + Sync + 'static) -> Self
     where
@@ -353,12 +359,12 @@ impl<S: ReactiveState> StateBuilder<S> {
         self
     }
 
-    /// The event that tells an instance how many streams follow it, on all nodes, sent by the engine some
-    /// 200 ms after that number has changed, once for all who came and went until then.
+    /// Sets an event that carries the number of streams that follow an instance, on all nodes.
     ///
-    /// Each node that has followers tells it what it knows, so that an event that finds the number there
-    /// already should change nothing. The followers of a node that died are counted for 5 seconds more, and
-    /// those of one that was the last with any until somebody follows again.
+    /// The engine sends it about 200 ms after the number changed, once for all changes in the meantime. Each node with
+    /// followers sends it, so the event should change nothing if the state already holds the number. The followers of a
+    /// node that died are counted for 5 s longer. If it was the last node with followers, they are counted until the
+    /// instance is followed again.
     #[must_use]
     pub fn presence<E: Event<State = S>>(
         mut self,
@@ -368,10 +374,9 @@ impl<S: ReactiveState> StateBuilder<S> {
         self
     }
 
-    /// The event that tells an instance who follows it, on all nodes, sent by the engine some 200 ms after
-    /// that has changed, once for all who came and went until then.
+    /// Sets an event that carries the users that follow an instance, on all nodes.
     ///
-    /// Each node that has followers tells it what it knows, as for [`presence`](Self::presence).
+    /// The engine sends it as described for [`presence`](Self::presence), whenever the audience changed.
     #[must_use]
     pub fn audience<E: Event<State = S>>(
         mut self,
@@ -391,7 +396,7 @@ impl<S: ReactiveState> StateBuilder<S> {
         }
         if config.scope.is_shared() && config.access.is_none() {
             mistakes.push(format!(
-                "the state `{state}` is shared and says nothing of who may see it: add `.access(Access::public())` or another policy"
+                "the state `{state}` is shared but has no access policy: add `.access(Access::public())` or another policy"
             ));
         }
         let events = self.events.iter().map(|event| ("event", event.route.event));
@@ -416,7 +421,7 @@ impl<S: ReactiveState> StateBuilder<S> {
             }
         }
         if let Err(error) = Current::start(S::default()).and_then(|first| first.image().map(drop)) {
-            mistakes.push(format!("the default value of `{state}` cannot be shown ({error}): see the log"));
+            mistakes.push(format!("the default value of `{state}` cannot be encoded ({error}): see the log"));
         }
     }
 
