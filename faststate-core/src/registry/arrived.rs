@@ -1,7 +1,7 @@
-//! Changes and elements that other nodes have sent, on their way from the transport's reader to the instance's turn.
+//! Changes and elements received from other nodes, queued for a turn of their instance.
 //!
-//! The reader only stores them and starts a task: adopting a change runs the application's code (`Deserialize`,
-//! `signals`, views), which may take long and must not delay another key's change.
+//! The transport's reader only queues them and starts a task. Adopting a change runs application code (`Deserialize`,
+//! `signals`, views), which may be slow and must not delay the changes of other keys.
 
 use std::{mem, sync::Arc};
 
@@ -15,31 +15,31 @@ use super::{
 };
 use crate::{Elements, Key, ReactiveState, Version, broadcast::Change};
 
-/// How many messages with elements wait for their change.
-const MOST: usize = 32;
+/// Maximum number of messages with elements that wait for their change. Beyond it, the oldest is dropped.
+const MAX_ELEMENT_MESSAGES: usize = 32;
 
-/// What has arrived for an instance since its last turn for it.
+/// The changes and elements that arrived for an instance since its last turn for them.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
-    /// Whether a turn is on its way.
+    /// Whether a turn is queued.
     queued: bool,
     changes: Changes,
     /// Oldest first.
     elements: Vec<Ephemeral>,
 }
 
-/// Changes that have arrived: at most one is kept, however many were sent.
+/// The changes that have arrived, merged into at most one.
 #[derive(Debug, Default)]
 enum Changes {
     #[default]
     Nothing,
-    /// One change, or several that follow each other.
+    /// One change, or several consecutive ones.
     One(Box<Change>),
-    /// Changes that do not follow each other: the store has to be read.
+    /// Changes that are not consecutive, so that the record must be loaded.
     Gap,
 }
 
-/// Elements of one event.
+/// The elements of one event.
 #[derive(Debug)]
 struct Ephemeral {
     /// The version after the event, if it is stored.
@@ -55,7 +55,7 @@ impl Arrived {
             Changes::One(waiting) if change.to == waiting.to || change.to.is_before(waiting.to) => {
                 Changes::One(waiting)
             }
-            // What is stored after both is what is stored after the second.
+            // The second change already contains the record after both.
             Changes::One(waiting) if change.from == waiting.to => {
                 Changes::One(Box::new(Change { from: waiting.from, ..change }))
             }
@@ -66,20 +66,20 @@ impl Arrived {
 
     /// Adds elements. Returns whether a turn is needed.
     fn add_elements(&mut self, elements: Ephemeral) -> bool {
-        if self.elements.len() >= MOST {
+        if self.elements.len() >= MAX_ELEMENT_MESSAGES {
             self.elements.remove(0);
         }
         self.elements.push(elements);
         !mem::replace(&mut self.queued, true)
     }
 
-    /// The changes, for the turn that begins.
+    /// Takes the changes at the start of a turn.
     fn begin(&mut self) -> Changes {
         self.queued = false;
         mem::take(&mut self.changes)
     }
 
-    /// The elements that can be shown at this version; `adopted` says that a change has just led to it.
+    /// Takes the elements that can be sent at this version. `adopted` says whether a change has just led to the version.
     pub(super) fn due(&mut self, version: Version, adopted: bool) -> Vec<Elements> {
         let is_ahead = |of: Version| {
             if of.epoch == version.epoch { version.is_before(of) } else { !adopted }
@@ -90,38 +90,38 @@ impl Arrived {
 }
 
 impl<S: ReactiveState> InstanceTable<S> {
-    /// Takes in a change of another node. Returns at once: it is adopted in a task of its own.
+    /// Queues a change from another node, to be adopted in its own task.
     pub(super) fn arrive(&self, change: Change) {
         if let Some(instance) = self.loaded(&change.key)
             && instance.arrived.lock().add_change(change)
         {
-            self.take_in(instance);
+            self.adopt_in_background(instance);
         }
     }
 
-    /// Takes in elements that an event on another node sends to all followers. Returns at once.
+    /// Queues elements that an event on another node sends to all followers.
     pub(super) fn elements_arrive(&self, key: &Key, version: Option<Version>, elements: Vec<Elements>) {
         if let Some(instance) = self.loaded(key)
             && instance.followers() > 0
             && instance.arrived.lock().add_elements(Ephemeral { version, elements })
         {
-            self.take_in(instance);
+            self.adopt_in_background(instance);
         }
     }
 
-    /// Takes a turn for what has arrived, in a task of its own.
-    fn take_in(&self, instance: Arc<Instance<S>>) {
+    /// Queues a turn for the arrived changes and elements, in its own task.
+    fn adopt_in_background(&self, instance: Arc<Instance<S>>) {
         let Ok(me) = self.me() else { return };
         self.shared.spawn(async move {
             let deadline = me.deadline();
-            // The worker that runs the reader would go on with this task, and poll no socket until it ends. A task that
-            // yields wakes another worker, which does.
+            // Without this, the worker that runs the reader continues with this task and polls no socket until the task
+            // ends. Yielding wakes another worker, which polls the sockets.
             if !me.views.is_empty() {
                 tokio::task::yield_now().await;
             }
             if let Err(error) = me.take_turn(&instance, Command::Arrived, deadline).await {
                 tracing::debug!(key = ?instance.key, %error, "a change of another node was not adopted");
-                // The next one needs a turn again.
+                // So that the next change queues a turn again.
                 instance.arrived.lock().begin();
                 instance.upkeep.lock().suspect = true;
                 me.clear_up(&instance);
@@ -129,8 +129,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         });
     }
 
-    /// Adopts the changes that have arrived, with the elements that belong to them, from what they carry or from the
-    /// store.
+    /// Adopts the arrived changes, from their data or from the store, and sends the elements that belong to them.
     pub(super) async fn adopt_arrived(
         &self,
         instance: &Arc<Instance<S>>,
@@ -145,13 +144,13 @@ impl<S: ReactiveState> InstanceTable<S> {
                 None => (self.refresh(instance, None, deadline).await?.0.version, true),
             },
         };
-        // Those of a change that this node had adopted already, or of none.
+        // These belong to a change that this node had already adopted, or to no change.
         let elements = instance.arrived.lock().due(version, adopted);
         self.send_ephemeral(instance, &elements);
         Ok(Outcome::quiet(Applied::Unchanged, version))
     }
 
-    /// Sends an event's elements to those who follow the signals on other nodes; `current` is the state after it.
+    /// Sends an event's elements to the followers on other nodes. `current` is the state after the event.
     pub(super) fn send_elements(&self, instance: &Instance<S>, current: &Current<S>, elements: &[Elements]) {
         if let Some(nodes) = self.nodes().filter(|_| !elements.is_empty()) {
             nodes.send_elements(&instance.key, current.stored.then_some(current.version), elements);
@@ -170,28 +169,28 @@ mod tests {
     }
 
     #[test]
-    fn law_05_changes_that_wait_become_one_or_a_reload() {
+    fn law_05_queued_changes_become_one_or_a_reload() {
         let first = Version::start();
         let second = first.next();
         let third = second.next();
         let mut arrived = Arrived::default();
         assert!(arrived.add_change(change(first, second)));
         assert!(!arrived.add_change(change(second, third)));
-        // Repeated, and late.
+        // A repeated change, and a late one.
         assert!(!arrived.add_change(change(second, third)) && !arrived.add_change(change(first, second)));
-        let Changes::One(both) = arrived.begin() else { panic!("two changes that follow each other") };
+        let Changes::One(both) = arrived.begin() else { panic!("the changes are consecutive") };
         assert_eq!(*both, Change { from: first, ..change(second, third) });
-        // One in between is missing, or another epoch has begun.
+        // A change is missing in between, or a new epoch has started.
         for next in [change(third.next(), third.next().next()), change(Version::start(), Version::start())] {
             assert!(arrived.add_change(change(first, second)), "a turn is needed again");
             assert!(!arrived.add_change(next));
-            assert!(!arrived.add_change(change(second, third)), "it is of no use any more");
+            assert!(!arrived.add_change(change(second, third)), "it does not close the gap");
             assert!(matches!(arrived.begin(), Changes::Gap));
         }
     }
 
     #[test]
-    fn elements_wait_for_the_change_that_they_belong_to() {
+    fn elements_wait_for_their_change() {
         let (first, other) = (Version::start(), Version::start());
         let second = first.next();
         let mut arrived = Arrived::default();
@@ -208,10 +207,10 @@ mod tests {
         assert_eq!(due(first, false), "");
         assert_eq!(due(second, false), "2");
         assert_eq!(due(other, true), "", "its own change comes later");
-        assert_eq!(due(second, true), "4", "its epoch is over, or has been skipped");
-        for at in 0..3 * MOST {
+        assert_eq!(due(second, true), "4", "its epoch has ended or was skipped");
+        for at in 0..3 * MAX_ELEMENT_MESSAGES {
             add(&mut arrived, Some(second), &at.to_string());
         }
-        assert_eq!(arrived.due(second, false).len(), MOST, "law 6");
+        assert_eq!(arrived.due(second, false).len(), MAX_ELEMENT_MESSAGES, "law 6");
     }
 }

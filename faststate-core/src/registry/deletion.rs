@@ -1,4 +1,4 @@
-//! Deleting a record.
+//! Deletion of a record.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl<S: ReactiveState> InstanceTable<S> {
-    /// Deletes the record; followers see the first state again, under a new epoch.
+    /// Deletes the record. Followers see the initial state again, under a new epoch.
     pub(super) async fn delete(
         &self,
         instance: &Arc<Instance<S>>,
@@ -32,7 +32,7 @@ impl<S: ReactiveState> InstanceTable<S> {
                     let stored = current.stored.then_some(current.version);
                     (Some(current), stored)
                 }
-                // What cannot be read can go all the same, if the store tells its version.
+                // A record that cannot be decoded can still be deleted if the store returns its version.
                 Err(Error::Unavailable(StoreError::Corrupt { .. })) => {
                     let record = within(deadline, self.store.load(&instance.key, None)).await?.record;
                     (instance.current.read().clone(), record.map(|record| record.version))
@@ -64,7 +64,7 @@ impl<S: ReactiveState> InstanceTable<S> {
                     return Err(Error::Unavailable(error));
                 }
             }
-            // The record is gone, whatever comes of the rest.
+            // The record is deleted, even if the following steps fail.
             instance.upkeep.lock().deleted();
             let first = self.begin_absent(instance, before.as_deref(), Absence::Deleted, deadline);
             let first = match first.await {

@@ -1,8 +1,8 @@
-//! New sessions, until their clients send the cookie back.
+//! New sessions, whose clients have not yet returned the session cookie.
 //!
-//! A client that ignores cookies begins a session with each request, so nothing bounds what such sessions hold but
-//! this: they have a limited number of places in memory, of the node and of each address, and the newest displace
-//! the oldest. Their records reach the store once a request has carried the cookie.
+//! A client that ignores cookies starts a session with each request. New sessions are therefore limited, per node and per
+//! client address, and are kept in memory only; the newest displace the oldest. When a request carries a session's
+//! cookie, the session's records move to the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -26,39 +26,40 @@ use crate::{
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError},
 };
 
-/// The most bytes that the records of one new session have.
+/// Maximum size of the records of one new session, in bytes.
 const SESSION_BYTES: usize = 64 * 1024;
-/// The same of all of them; beyond it the oldest are displaced.
-const ALL_BYTES: usize = 32 * 1024 * 1024;
-/// How many events that began sessions are known.
-const FIRSTS: usize = 10_000;
-/// The most instances of one new session.
+/// Maximum size of the records of all new sessions, in bytes. Beyond it, the oldest sessions are displaced.
+const NODE_BYTES: usize = 32 * 1024 * 1024;
+/// Maximum number of remembered events that started sessions.
+const MAX_FIRST_EVENTS: usize = 10_000;
+/// Maximum number of instances of one new session.
 const SESSION_INSTANCES: usize = 64;
 
-/// How many new sessions a node, and one address, may have.
+/// The maximum numbers of new sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Caps {
-    /// Of one node.
+    /// The maximum per node.
     pub node: usize,
-    /// Of one client address.
+    /// The maximum per client address.
     pub address: usize,
 }
 
-/// The new sessions of one registry, which its endpoints tell of them.
+/// The new sessions of one registry. The endpoints report sessions that start or return.
 ///
 /// # Locking
-/// `order` guards which places there are, `firsts` the events that sessions began with; neither is held across an
-/// await or while another lock is taken. A
-/// place's `records` are behind an asynchronous lock: a session's saves wait while its records move to the store.
+/// `order` protects the set of places, `first_events` the events that started sessions. Neither is held across an await
+/// or while another lock is taken. Each place's `records` have an asynchronous lock, because the saves of a session wait
+/// while its records move to the store.
 pub struct NewSessions {
     places: DashMap<SessionId, Arc<Place>>,
     order: Mutex<Order>,
-    /// How many places there are, so that nothing is looked up where there are none.
+    /// The number of places, so that the lookup is skipped while there are none.
     count: AtomicUsize,
+    /// The size of all records, in bytes.
     bytes: AtomicUsize,
-    /// The events that sessions began with, so that they are known when they are repeated with the cookie.
-    firsts: Mutex<Firsts>,
-    /// The instances that displaced sessions leave.
+    /// The events that started sessions, so that they are recognised when they are repeated with the cookie.
+    first_events: Mutex<FirstEvents>,
+    /// The tables from which the instances of displaced sessions are removed.
     states: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
 }
 
@@ -67,7 +68,7 @@ struct Place {
     session: SessionId,
     address: Option<IpAddr>,
     number: u64,
-    /// Requests that are being answered: until then it is not displaced.
+    /// The number of requests in progress. The session is not displaced before it is 0.
     requests: AtomicUsize,
     instances: Mutex<Vec<Key>>,
     records: tokio::sync::Mutex<Records>,
@@ -76,7 +77,7 @@ struct Place {
 #[derive(Default)]
 struct Records {
     kept: HashMap<Key, Kept>,
-    /// Whether they have moved to the store.
+    /// Whether the records have moved to the store.
     moved: bool,
 }
 
@@ -93,14 +94,14 @@ struct Order {
     addresses: HashMap<Option<IpAddr>, BTreeSet<u64>>,
 }
 
-/// The latest events that began sessions.
+/// The latest events that started sessions, oldest first.
 #[derive(Default)]
-struct Firsts {
+struct FirstEvents {
     events: HashMap<SessionId, EventId>,
     order: VecDeque<SessionId>,
 }
 
-/// A new session whose request is being answered.
+/// Protects a new session from displacement while its request is in progress.
 pub struct NewSession {
     place: Arc<Place>,
 }
@@ -112,20 +113,20 @@ impl NewSessions {
             order: Mutex::default(),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            firsts: Mutex::default(),
+            first_events: Mutex::default(),
             states: OnceLock::new(),
         })
     }
 
-    /// Names the states whose instances displaced sessions leave. Once.
-    pub(super) fn belong_to(&self, states: Vec<Weak<dyn DynInstanceTable>>) {
+    /// Sets the tables from which the instances of displaced sessions are removed. Only the first call has an effect.
+    pub(super) fn set_states(&self, states: Vec<Weak<dyn DynInstanceTable>>) {
         let _ = self.states.set(states);
     }
 
-    /// Gives a session that has just begun a place, which it keeps at least while its request is answered.
+    /// Adds a session that has just started. It keeps its place at least until the returned guard is dropped.
     ///
     /// # Errors
-    /// [`Error::Busy`] where requests of as many new sessions as may be are being answered.
+    /// [`Error::Busy`] if the limit is reached and all of the sessions have a request in progress.
     pub fn begin(
         &self,
         session: SessionId,
@@ -138,9 +139,9 @@ impl NewSessions {
             if order.addresses.get(&address).is_some_and(|own| own.len() >= caps.address) {
                 let oldest = order.oldest_idle(Some(address));
                 displaced
-                    .push(order.take(oldest.ok_or(Error::Busy("too many new sessions of your address"))?));
+                    .push(order.take(oldest.ok_or(Error::Busy("too many new sessions from your address"))?));
             }
-            if order.all.len() >= caps.node || self.bytes.load(Ordering::Relaxed) >= ALL_BYTES {
+            if order.all.len() >= caps.node || self.bytes.load(Ordering::Relaxed) >= NODE_BYTES {
                 let oldest = order.oldest_idle(None);
                 displaced.push(order.take(oldest.ok_or(Error::Busy("too many new sessions"))?));
             }
@@ -164,19 +165,19 @@ impl NewSessions {
         Ok(Arc::new(NewSession { place }))
     }
 
-    /// Moves the records of a session to the store if it was new: a request has carried its cookie.
+    /// Moves the records of a session to the store if the session was new. Called when a request has carried its cookie.
     pub async fn returned(&self, session: &SessionId) {
         let Some(place) = self.place(session) else { return };
         let mut records = place.records.lock().await;
         let keys: Vec<Key> = records.kept.keys().cloned().collect();
         for key in keys {
             let Some(Kept { record, receipts, store }) = records.kept.get(&key) else { continue };
-            // Another node may have saved one meanwhile, which then counts.
+            // If another node has saved the record in the meantime, that one is kept.
             if let Err(error) = store.save(&key, record, Precondition::Absent, receipts.last()).await {
                 tracing::warn!(
                     ?key,
                     error = &error as &dyn std::error::Error,
-                    "a new session is not saved yet"
+                    "a new session was not saved; the next request tries again"
                 );
                 return;
             }
@@ -191,24 +192,24 @@ impl NewSessions {
         }
     }
 
-    /// Notes the event that a new session begins with.
+    /// Records the event that started a new session.
     pub fn begins_with(&self, session: SessionId, event: EventId) {
-        let mut firsts = self.firsts.lock();
-        if firsts.order.len() >= FIRSTS
-            && let Some(oldest) = firsts.order.pop_front()
+        let mut first_events = self.first_events.lock();
+        if first_events.order.len() >= MAX_FIRST_EVENTS
+            && let Some(oldest) = first_events.order.pop_front()
         {
-            firsts.events.remove(&oldest);
+            first_events.events.remove(&oldest);
         }
-        firsts.order.push_back(session);
-        firsts.events.insert(session, event);
+        first_events.order.push_back(session);
+        first_events.events.insert(session, event);
     }
 
-    /// Whether the session began with this event.
+    /// Whether this event started the session.
     pub fn began_with(&self, session: &SessionId, event: &EventId) -> bool {
-        self.firsts.lock().events.get(session) == Some(event)
+        self.first_events.lock().events.get(session) == Some(event)
     }
 
-    /// Notes an instance that is to be made, if it belongs to a new session.
+    /// Records an instance before it is created, if it belongs to a new session.
     pub(super) fn note(&self, key: &Key) -> Result<(), Error> {
         let Some(place) = self.owner(key) else { return Ok(()) };
         let mut instances = place.instances.lock();
@@ -226,14 +227,14 @@ impl NewSessions {
         for states in self.states.get().into_iter().flatten().filter_map(Weak::upgrade) {
             states.let_go_of(&instances);
         }
-        // Nobody saves for it any more: no request of it is being answered.
+        // The lock is free: no request of this session is in progress, so nothing saves its records.
         if let Ok(mut records) = place.records.try_lock() {
             let bytes: usize = records.kept.drain().map(|(_, kept)| kept.record.data.len()).sum();
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Whether any session waits for its cookie to come back.
+    /// Whether there are new sessions.
     pub fn are_there(&self) -> bool {
         self.count.load(Ordering::Relaxed) != 0
     }
@@ -245,7 +246,7 @@ impl NewSessions {
         self.places.get(session).map(|place| Arc::clone(&place))
     }
 
-    /// The place of the new session that a key belongs to.
+    /// Returns the place of the new session that owns a key.
     fn owner(&self, key: &Key) -> Option<Arc<Place>> {
         if !self.are_there() || !matches!(key.scope(), Scope::Session | Scope::Component) {
             return None;
@@ -256,7 +257,7 @@ impl NewSessions {
 }
 
 impl Order {
-    /// The oldest place, of an address or of all, none of whose requests is being answered.
+    /// Returns the oldest place without a request in progress, of one address or of all.
     fn oldest_idle(&self, address: Option<Option<IpAddr>>) -> Option<u64> {
         let is_idle = |number: &u64| {
             self.all.get(number).is_some_and(|place| place.requests.load(Ordering::Acquire) == 0)
@@ -297,7 +298,7 @@ impl fmt::Debug for NewSessions {
     }
 }
 
-/// A store of states that sessions own: the records of new sessions stay in memory.
+/// Wraps the store of a state that sessions own, and keeps the records of new sessions in memory.
 #[derive(Debug)]
 pub(super) struct Returning {
     pub(super) store: Arc<dyn Store>,
@@ -305,11 +306,11 @@ pub(super) struct Returning {
 }
 
 impl Returning {
-    /// The records of the new session that the key belongs to, unless they are in the store.
-    async fn kept<T>(&self, key: &Key, look: impl FnOnce(&mut Records) -> T + Send) -> Option<T> {
+    /// Runs `access` on the records of the new session that owns the key. Returns `None` if the store has them.
+    async fn kept<T>(&self, key: &Key, access: impl FnOnce(&mut Records) -> T + Send) -> Option<T> {
         let place = self.sessions.owner(key)?;
         let mut records = place.records.lock().await;
-        if records.moved { None } else { Some(look(&mut records)) }
+        if records.moved { None } else { Some(access(&mut records)) }
     }
 
     fn keep(
@@ -331,8 +332,9 @@ impl Returning {
         let freed = before.map_or(0, |kept| kept.record.data.len());
         let others: usize = records.kept.values().map(|kept| kept.record.data.len()).sum::<usize>() - freed;
         if others + record.data.len() > SESSION_BYTES {
-            let detail =
-                format!("a new session has at most {SESSION_BYTES} bytes until its cookie comes back");
+            let detail = format!(
+                "a new session has at most {SESSION_BYTES} bytes until its client returns the cookie"
+            );
             return Err(StoreError::Full(detail.into()));
         }
         self.sessions.bytes.fetch_add(record.data.len(), Ordering::Relaxed);
@@ -347,14 +349,14 @@ impl Returning {
 
 impl Returning {
     async fn load_kept(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        let look = |records: &mut Records| match records.kept.get(key) {
+        let load = |records: &mut Records| match records.kept.get(key) {
             Some(kept) => Loaded {
                 record: Some(kept.record.clone()),
                 receipt: receipt.is_some_and(|receipt| kept.receipts.contains(receipt)),
             },
             None => Loaded { record: None, receipt: false },
         };
-        match self.kept(key, look).await {
+        match self.kept(key, load).await {
             Some(loaded) => Ok(loaded),
             None => self.store.load(key, receipt).await,
         }
@@ -376,7 +378,8 @@ impl Returning {
 
 #[async_trait]
 impl Store for Returning {
-    // Both are written without `async`: while no session is new, the call is the store's own, without a future more.
+    // `load` and `save` are written without `async`, so that they return the store's own future while there are no new
+    // sessions.
     fn load<'a, 'b, 'c, 'f>(
         &'a self,
         key: &'b Key,

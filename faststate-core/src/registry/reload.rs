@@ -1,4 +1,4 @@
-//! Loading instances again in the background, after a doubt: the one queue for all of them.
+//! Background reloads of instances whose state in memory may be older than the store, through one queue per state.
 
 mod limit;
 
@@ -25,19 +25,18 @@ use crate::{
     version::Version,
 };
 
-/// The first and the longest pause before a reload that failed is tried again. Each pause is twice as
-/// long as the one before, and shortened by up to half, at random. The longest is below the 5 s within which
-/// nodes agree with a store that answers again (law 13).
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
-/// The pause before the next reload after a doubt that arose during the last one.
+/// The first and the longest pause after a failed reload. Pauses double, and each is shortened by a random part of up to
+/// one half. The longest is below the 5 s within which nodes agree with a store that has recovered (law 13).
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+/// The pause before another reload when a new doubt arose during the last one.
 const RENEWED_PAUSE: Duration = Duration::from_millis(10);
-/// The pause while events try a store that rested.
+/// The pause while the store's circuit breaker is half-open and events use its trial calls.
 const TRIAL_PAUSE: Duration = Duration::from_millis(50);
 
-/// The instances of one state that wait to be reloaded, each at most once.
+/// The instances of one state that are queued for a reload, each at most once.
 pub(super) struct Reloads<S> {
     waiting: VecDeque<Arc<Instance<S>>>,
-    /// Whether a task takes them out.
+    /// Whether a task is processing the queue.
     running: bool,
 }
 
@@ -57,8 +56,8 @@ impl<S> Default for Reloads<S> {
 }
 
 impl<S: ReactiveState> InstanceTable<S> {
-    /// Reloads what is followed here, in random order: what is in memory may be older than the store.
-    /// The rest is confirmed when it is used.
+    /// Reloads the followed instances, in random order, because the store may be ahead of this node's memory. Other
+    /// instances are confirmed when they are used.
     pub(super) fn reload_followed(&self) {
         let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
         self.reload_all(loaded.filter(|instance| instance.followers() > 0).collect());
@@ -70,7 +69,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         instances.iter().for_each(|instance| self.reload(instance));
     }
 
-    /// Reloads an instance soon, unless the store confirms it meanwhile.
+    /// Queues an instance for a reload. The reload is skipped if the store confirms the instance first.
     pub(super) fn reload(&self, instance: &Arc<Instance<S>>) {
         {
             let mut upkeep = instance.upkeep.lock();
@@ -82,8 +81,8 @@ impl<S: ReactiveState> InstanceTable<S> {
         self.queue_reload(Arc::clone(instance));
     }
 
-    /// Reloads a suspect instance until it is confirmed, if it is followed or other nodes must be notified
-    /// of it. Any other is loaded when it is used.
+    /// Reloads a suspect instance until it is confirmed, if it is followed or other nodes must be notified of its state.
+    /// Any other suspect instance is loaded when it is used.
     pub(super) fn clear_up(&self, instance: &Arc<Instance<S>>) {
         // Most instances are not suspect: no other lock is taken for them.
         if !instance.upkeep.lock().suspect || !self.is_concerned(instance) {
@@ -106,7 +105,7 @@ impl<S: ReactiveState> InstanceTable<S> {
                 return;
             }
         }
-        // Not among the tasks that `settle` waits for: it may take as long as the store is dead.
+        // Not tracked by `settle`, because it may run for as long as the store is unavailable.
         tokio::spawn(run_reloads(Weak::clone(&self.me), Arc::clone(&self.reload_limit)));
     }
 
@@ -115,6 +114,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         instance.followers() > 0 || (self.nodes().is_some() && instance.upkeep.lock().untold)
     }
 
+    /// Loads one instance and queues the result for a turn.
     async fn reload_now(self: Arc<Self>, instance: Arc<Instance<S>>, slot: Slot) {
         // The deadline begins here: neither the queue nor the wait for a slot counts.
         let (asked, deadline) = (Instant::now(), self.deadline());
@@ -151,7 +151,7 @@ impl<S: ReactiveState> InstanceTable<S> {
 
     /// Queues the instance again if it is still in doubt.
     fn end_reload(&self, instance: Arc<Instance<S>>, asked: Instant, outcome: &Result<(), Error>) {
-        // There is no such instance, or it cannot be read: no reload helps until something changes.
+        // The instance does not exist or cannot be decoded, so another reload would not help until it changes.
         let is_final = match outcome {
             Err(Error::Unavailable(error)) => !error.is_temporary(),
             outcome => matches!(outcome, Err(Error::Unknown)),
@@ -169,9 +169,9 @@ impl<S: ReactiveState> InstanceTable<S> {
                 upkeep.end_reloading();
                 return;
             }
-            // A doubt that arose during a load that was answered is no reason for a long pause.
+            // A doubt that arose during a successful load does not need a long pause.
             let is_renewed = outcome.is_ok() && !upkeep.suspect;
-            if is_renewed { RENEWED_PAUSE } else { upkeep.next_reload_pause(PAUSES) }
+            if is_renewed { RENEWED_PAUSE } else { upkeep.next_reload_pause(RETRY_PAUSES) }
         };
         let states = Weak::clone(&self.me);
         tokio::spawn(async move {
@@ -182,7 +182,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         });
     }
 
-    /// The next instance that still has to be reloaded. Without one, no task takes them out any more.
+    /// The next instance that still needs a reload. With `None`, the task that processes the queue ends.
     fn next_reload(&self) -> Option<Arc<Instance<S>>> {
         loop {
             let instance = {
@@ -202,8 +202,8 @@ impl<S: ReactiveState> InstanceTable<S> {
     }
 }
 
-/// Reloads what waits, as many at a time as the limit allows and none while the store rests. Waiting keeps
-/// neither the registry nor its store alive.
+/// Processes the queue, with as many concurrent reloads as the limit allows, and none while the circuit breaker is open.
+/// A task that waits keeps neither the registry nor its store alive.
 async fn run_reloads<S: ReactiveState>(states: Weak<InstanceTable<S>>, limit: Arc<ReloadLimit>) {
     let Some(mut returns) = states.upgrade().map(|states| states.returns()) else { return };
     loop {
@@ -219,7 +219,7 @@ async fn run_reloads<S: ReactiveState>(states: Weak<InstanceTable<S>>, limit: Ar
         let is_trial = states.is_resting();
         let reload = tokio::spawn(states.reload_now(instance, slot));
         if is_trial {
-            // One at a time: events try the store as well.
+            // One at a time, because events need trial calls as well.
             let _ = reload.await;
         }
     }

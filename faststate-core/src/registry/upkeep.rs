@@ -1,4 +1,4 @@
-//! Housekeeping: records that are in use live on, instances that are not leave memory.
+//! Background maintenance: extends the lifetime of records in use, evicts idle instances, and sweeps the stores.
 
 use std::{
     sync::{Arc, Weak},
@@ -18,25 +18,25 @@ use super::{
 };
 use crate::{Key, ReactiveState, Store, store::StoreError};
 
-/// How long an unused instance stays in memory.
-const IDLE: Duration = Duration::from_secs(60);
-/// The longest time between two looks.
-const LOOK: Duration = Duration::from_secs(15);
-/// How long what is followed goes without a confirmation of the store.
-const VERIFIED: Duration = Duration::from_secs(60);
-/// How many records are touched at a time.
-const TOUCHES: usize = 32;
-/// How many times a store is asked between two sweeps whether another process has written to it.
-const PEEKS: u32 = 5;
-/// The fewest and the most expired records and receipts that one call of a sweep removes.
+/// Time after which an unused instance is evicted.
+const EVICT_AFTER: Duration = Duration::from_secs(60);
+/// Maximum interval between two rounds of maintenance.
+const MAX_INTERVAL: Duration = Duration::from_secs(15);
+/// Time after which a followed instance is loaded again although nothing is known to have changed.
+const VERIFY_AFTER: Duration = Duration::from_secs(60);
+/// Number of records that are touched concurrently.
+const TOUCH_CONCURRENCY: usize = 32;
+/// Number of checks between two sweeps whether another process has written to the store.
+const CHECKS_PER_SWEEP: u32 = 5;
+/// The minimum and maximum number of expired records and receipts that one sweep call removes.
 const SWEEP_ROWS: (usize, usize) = (100, 10_000);
-/// About how long one call of a sweep may take.
+/// Target duration of one sweep call.
 const SWEEP_CALL: Duration = Duration::from_millis(100);
 
-/// Keeps one state's instances, for as long as the registry lives. Each state has its own keeper, so that
-/// one whose store is dead holds up no other.
-pub(super) async fn keep_instances(states: Weak<dyn DynInstanceTable>, ttl: Option<Duration>) {
-    let pause = ttl.map_or(LOOK, |ttl| (ttl / 4).clamp(Duration::from_millis(10), LOOK));
+/// Maintains the instances of one state, for as long as the registry lives. Each state has its own task, so that a
+/// state whose store is unavailable does not delay the others.
+pub(super) async fn maintain_instances(states: Weak<dyn DynInstanceTable>, ttl: Option<Duration>) {
+    let pause = ttl.map_or(MAX_INTERVAL, |ttl| (ttl / 4).clamp(Duration::from_millis(10), MAX_INTERVAL));
     loop {
         tokio::time::sleep(pause).await;
         let Some(states) = states.upgrade() else { return };
@@ -44,28 +44,32 @@ pub(super) async fn keep_instances(states: Weak<dyn DynInstanceTable>, ttl: Opti
     }
 }
 
-/// Looks again at what is in memory whenever the store answers after a rest: it may have gone back in time.
-pub(super) async fn look_again(states: Weak<dyn DynInstanceTable>, mut returns: watch::Receiver<u64>) {
+/// Reloads the instances of a state whenever its store recovers from an outage, because the store may have been restored
+/// to an older point in time.
+pub(super) async fn reload_on_recovery(
+    states: Weak<dyn DynInstanceTable>,
+    mut returns: watch::Receiver<u64>,
+) {
     while returns.changed().await.is_ok() {
         let Some(states) = states.upgrade() else { return };
         states.returned();
     }
 }
 
-/// Removes what has expired in one store, and loads again what is followed there when another process has written to it;
-/// for as long as the registry lives.
-pub(super) async fn keep_store(name: String, registry: Weak<StateRegistry>) {
+/// Sweeps one store, and reloads the followed instances when another process has written to it, for as long as the
+/// registry lives.
+pub(super) async fn maintain_store(name: String, registry: Weak<StateRegistry>) {
     let mut rows = SWEEP_ROWS.1;
     loop {
-        for _ in 0..PEEKS {
-            // At random, so that nodes that were started together do not sweep together.
-            tokio::time::sleep((LOOK / PEEKS).mul_f64(rand::random_range(0.8..1.2))).await;
+        for _ in 0..CHECKS_PER_SWEEP {
+            // Randomised, so that nodes that were started together do not sweep together.
+            tokio::time::sleep((MAX_INTERVAL / CHECKS_PER_SWEEP).mul_f64(rand::random_range(0.8..1.2))).await;
             let Some(registry) = registry.upgrade() else { return };
             let Some(store) = registry.stores.get(&name).map(Arc::clone) else { return };
             if matches!(store.is_written_elsewhere().await, Ok(true)) {
                 tracing::info!(
                     store = name,
-                    "another process has written to it: what is followed is loaded again"
+                    "another process has written to the store: reloading the followed instances"
                 );
                 registry.saved_in(&name).for_each(|states| states.returned());
             }
@@ -76,21 +80,22 @@ pub(super) async fn keep_store(name: String, registry: Weak<StateRegistry>) {
     }
 }
 
-/// Removes all that has expired, in calls of about [`SWEEP_CALL`]. `rows` is how many such a call removes.
+/// Removes all expired records and receipts, in calls of about [`SWEEP_CALL`]. `rows` is the limit of one call, and is
+/// adapted to its duration.
 async fn sweep(name: &str, store: &dyn Store, rows: &mut usize, is_wanted: impl Fn() -> bool) {
     let (fewest, most) = SWEEP_ROWS;
     while is_wanted() {
         let began = Instant::now();
-        let failure = match timeout(LOOK, store.sweep(*rows)).await {
+        let failure = match timeout(MAX_INTERVAL, store.sweep(*rows)).await {
             Ok(Ok(swept)) if swept < *rows => return,
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(error),
             Err(late) => Some(StoreError::Unavailable(late.into())),
         };
         if let Some(error) = failure {
-            // Perhaps it was too much for one call.
+            // The call may have been too large.
             *rows = (*rows / 4).max(fewest);
-            tracing::warn!(store = name, error = &error as &dyn std::error::Error, "not swept");
+            tracing::warn!(store = name, error = &error as &dyn std::error::Error, "the store was not swept");
             return;
         }
         let took = began.elapsed();
@@ -100,21 +105,22 @@ async fn sweep(name: &str, store: &dyn Store, rows: &mut usize, is_wanted: impl 
 }
 
 impl<S: ReactiveState> InstanceTable<S> {
+    /// Runs one round of maintenance.
     pub(super) async fn keep(&self) {
         if let Some(ttl) = self.config.ttl {
             let due = self.instances.iter().filter(|instance| is_due(instance, ttl));
             let due: Vec<_> = due.map(|instance| Arc::clone(&instance)).collect();
             let touch = |instance| async move { self.keep_alive(&instance, ttl).await };
-            stream::iter(due).for_each_concurrent(TOUCHES, touch).await;
+            stream::iter(due).for_each_concurrent(TOUCH_CONCURRENCY, touch).await;
         }
         self.verify_followed();
-        self.let_go_idle(IDLE);
+        self.let_go_idle(EVICT_AFTER);
     }
 
-    /// Reloads what is followed here and has not been confirmed for a while: of a change that was lost
-    /// without a word, nothing else would tell. The moments are random, so that not all come at once.
+    /// Reloads the followed instances that the store has not confirmed for a while. Nothing else detects a change that the
+    /// transport lost silently. The moments are random, to spread the load.
     fn verify_followed(&self) {
-        // Nothing but this node changes its own memory.
+        // Without a circuit breaker, the store is this process's own memory, which no other node changes.
         if self.guard.is_none() {
             return;
         }
@@ -124,36 +130,36 @@ impl<S: ReactiveState> InstanceTable<S> {
                 if upkeep.is_unreadable() {
                     return false;
                 }
-                upkeep.verified.map_or(VERIFIED, |verified| verified.elapsed())
+                upkeep.verified.map_or(VERIFY_AFTER, |verified| verified.elapsed())
             };
-            let is_due = age >= VERIFIED || (age >= VERIFIED / 2 && rand::random_ratio(1, 3));
+            let is_due = age >= VERIFY_AFTER || (age >= VERIFY_AFTER / 2 && rand::random_ratio(1, 3));
             is_due && instance.followers() > 0
         };
         let loaded = self.instances.iter().map(|entry| Arc::clone(entry.value()));
         self.reload_all(loaded.filter(is_old).collect());
     }
 
-    /// Extends the life of a record.
+    /// Extends the lifetime of a record.
     async fn keep_alive(&self, instance: &Arc<Instance<S>>, ttl: Duration) {
         let now = Instant::now();
         let followed = instance.followers() > 0;
         match timeout(self.shared.deadline, self.store.touch(&instance.key, ttl)).await {
             Ok(Ok(true)) => instance.upkeep.lock().expires = Some(now + ttl),
-            // It is gone: whoever follows it sees how it starts over.
+            // The record has expired: the reload shows its followers the initial state.
             Ok(Ok(false)) if followed => self.reload(instance),
             Ok(Ok(false)) => instance.upkeep.lock().suspect = true,
             Ok(Err(error)) => {
-                tracing::warn!(key = ?instance.key, error = &error as &dyn std::error::Error, "not kept alive");
+                tracing::warn!(key = ?instance.key, error = &error as &dyn std::error::Error, "the lifetime was not extended");
                 self.unanswered(instance);
             }
             Err(_) => {
-                tracing::warn!(key = ?instance.key, "not kept alive: the store does not answer");
+                tracing::warn!(key = ?instance.key, "the lifetime was not extended: the store does not respond");
                 self.unanswered(instance);
             }
         }
     }
 
-    /// Drops the instances that nobody follows, uses or waits for.
+    /// Evicts the instances that have been idle for this long.
     pub(super) fn let_go_idle(&self, idle: Duration) {
         let now = Instant::now();
         let mut gone = 0;
@@ -167,10 +173,9 @@ impl<S: ReactiveState> InstanceTable<S> {
         self.shared.instances_leave(gone);
     }
 
-    /// Drops an instance of which nothing is in memory, unless another task uses it: it does not exist, or could not
-    /// be loaded.
+    /// Evicts an instance that does not exist or could not be loaded, unless another task uses it.
     ///
-    /// Each task that has used one calls this in the end, so that the last one of them drops it.
+    /// Each task that has used such an instance calls this at its end, so that the last one evicts it.
     pub(super) fn forget(&self, instance: Arc<Instance<S>>) {
         if !instance.is_empty() {
             return;
@@ -182,25 +187,25 @@ impl<S: ReactiveState> InstanceTable<S> {
         self.shared.instances_leave(usize::from(removed.is_some()));
     }
 
-    /// Removes an instance that nobody follows, uses or waits for; says whether it did.
+    /// Removes an instance if it is unused. Returns whether it was removed.
     pub(super) fn remove_idle(&self, key: &Key) -> bool {
         self.instances.remove_if(key, |_, instance| is_unused(instance)).is_some()
     }
 }
 
-/// Whether nobody follows an instance, uses it or waits for it.
+/// Whether an instance has no followers and no queued events, and no task uses it.
 fn is_unused<S: ReactiveState>(instance: &Arc<Instance<S>>) -> bool {
     Arc::strong_count(instance) == 1 && instance.is_idle()
 }
 
-/// Whether the life of an instance's record is to be extended: it is followed or was used, and a quarter
-/// of its time has passed, or nobody here looks after it from now on.
+/// Whether the lifetime of an instance's record must be extended: the instance is followed or was used, and a quarter of
+/// the lifetime has passed or the instance is about to be evicted.
 fn is_due<S: ReactiveState>(instance: &Instance<S>, ttl: Duration) -> bool {
     let now = Instant::now();
     let followed = instance.followers() > 0;
     let due = {
         let upkeep = instance.upkeep.lock();
-        let leaves = !followed && upkeep.used + IDLE <= now;
+        let leaves = !followed && upkeep.used + EVICT_AFTER <= now;
         upkeep.expires.is_some_and(|expires| {
             (leaves || expires <= now + ttl * 3 / 4) && (followed || upkeep.used + ttl > expires)
         })

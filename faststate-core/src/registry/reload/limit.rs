@@ -1,4 +1,4 @@
-//! How many reloads of one store may be in flight.
+//! The concurrency limit of the reloads of one store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,20 +8,19 @@ use tokio::{
     time::Instant,
 };
 
-/// How many reloads of one store may be in flight at most, and at first.
-const MOST: usize = 64;
-const FIRST: usize = 4;
-/// How many of this node's reloads may wait in the store, by estimate: with fewer the limit grows, with
-/// more it shrinks.
-const WAITING: (f64, f64) = (2.0, 4.0);
+/// Maximum number of concurrent reloads of one store.
+const MAX_LIMIT: usize = 64;
+/// Number of concurrent reloads before the first measurement.
+const INITIAL_LIMIT: usize = 4;
+/// Bounds for the estimated number of this node's reloads that are queued in the store. The limit grows below the first
+/// bound and shrinks above the second.
+const QUEUED_RANGE: (f64, f64) = (2.0, 4.0);
 
-/// Limits the reloads of one store that are in flight, so that they use what the store can do and events
-/// still find a short queue there.
+/// Limits the concurrent reloads of one store, so that they use its capacity but leave its queue short for events.
 ///
-/// The limit follows the latency, as TCP Vegas does: of `limit` loads that take `took` where the fastest
-/// took `fastest`, `limit * (1 - fastest / took)` wait in a queue. So many nodes share one store without a
-/// word between them, and a degraded store is not kept busy by reloads alone. A load that fails lowers the
-/// limit, too.
+/// The limit follows the latency, like TCP Vegas: when `limit` concurrent loads take `took` each and the fastest took
+/// `fastest`, about `limit * (1 - fastest / took)` of them are queued. Nodes thereby share a store without coordination,
+/// and reloads do not saturate a degraded store. A failed load also lowers the limit.
 pub(in crate::registry) struct ReloadLimit {
     slots: Arc<Semaphore>,
     state: Mutex<State>,
@@ -29,9 +28,9 @@ pub(in crate::registry) struct ReloadLimit {
 
 struct State {
     limit: usize,
-    /// The shortest load since the last one that was alone.
+    /// The duration of the shortest load since a load was last the only one in flight.
     fastest: Duration,
-    /// When the limit last changed: a load that began before says nothing about the new one.
+    /// When the limit last changed. Loads that began before are not measurements of the new limit.
     changed: Option<Instant>,
 }
 
@@ -44,11 +43,11 @@ pub(super) struct Slot {
 
 impl ReloadLimit {
     pub(in crate::registry) fn new() -> Arc<Self> {
-        let state = State { limit: FIRST, fastest: Duration::MAX, changed: None };
-        Arc::new(Self { slots: Arc::new(Semaphore::new(FIRST)), state: Mutex::new(state) })
+        let state = State { limit: INITIAL_LIMIT, fastest: Duration::MAX, changed: None };
+        Arc::new(Self { slots: Arc::new(Semaphore::new(INITIAL_LIMIT)), state: Mutex::new(state) })
     }
 
-    /// Waits until one more reload may be in flight. The semaphore is never closed.
+    /// Waits for a free slot. Returns `None` only if the semaphore is closed, which never happens.
     pub(super) async fn slot(self: &Arc<Self>) -> Option<Slot> {
         let permit = Arc::clone(&self.slots).acquire_owned().await.ok()?;
         let mut state = self.state.lock();
@@ -61,7 +60,7 @@ impl ReloadLimit {
 }
 
 impl Slot {
-    /// The store answered.
+    /// Ends a load that the store answered, and adjusts the limit to its latency.
     pub(super) fn answered(self) {
         let Self { limit, permit, began } = self;
         let took = began.elapsed();
@@ -72,17 +71,17 @@ impl Slot {
         }
         let share = if took.is_zero() { 0.0 } else { 1.0 - state.fastest.div_duration_f64(took) };
         let waiting = f64::from(u32::try_from(state.limit).unwrap_or(u32::MAX)) * share;
-        // A limit that was not reached says nothing about a higher one.
-        if waiting < WAITING.0 && state.limit < MOST && limit.slots.available_permits() == 0 {
+        // The limit grows only if it was reached.
+        if waiting < QUEUED_RANGE.0 && state.limit < MAX_LIMIT && limit.slots.available_permits() == 0 {
             let grown = state.limit + 1;
             state.change(grown);
             limit.slots.add_permits(1);
-        } else if waiting > WAITING.1 {
+        } else if waiting > QUEUED_RANGE.1 {
             state.shrink(permit);
         }
     }
 
-    /// The store gave no answer.
+    /// Ends a load that failed, and lowers the limit.
     pub(super) fn failed(self) {
         let Self { limit, permit, .. } = self;
         limit.state.lock().shrink(permit);
@@ -109,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    /// So many loads from each of some nodes of a store that serves `servers` calls at a time, each for
-    /// `each`. Returns how long they took, and the most that were in flight.
+    /// Runs `loads` loads on each of `nodes` nodes, from a store that serves `servers` calls at a time in `each`.
+    /// Returns the total duration and the maximum number of concurrent loads.
     async fn run(nodes: usize, loads: usize, servers: usize, each: Duration) -> (Duration, usize) {
         let free = Arc::new(Mutex::new(vec![Instant::now(); servers]));
         let in_flight = Arc::new(Mutex::new((0_usize, 0_usize)));
@@ -146,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn law_13_reloads_keep_a_store_busy_and_its_queue_short() {
-        // One server of 2,000 loads/s, 16 connections of 3 ms, 64 and more of 100 ms, a throttled one.
+        // Twice a server with 2,000 loads/s, 16 connections with 3 ms, 1,000 with 100 ms, and a throttled server.
         for (nodes, loads, servers, each, ideal) in [
             (1, 4_000, 1, Duration::from_micros(500), 2.0),
             (10, 1_000, 1, Duration::from_micros(500), 5.0),
@@ -157,12 +156,15 @@ mod tests {
             let (took, most) = run(nodes, loads, servers, each).await;
             let took = took.as_secs_f64();
             assert!(took <= ideal * 2.0, "{nodes} nodes, {servers} of {each:?}: {took} s");
-            assert!(most <= (servers + 8 * nodes).min(MOST * nodes), "{most} in flight with {nodes} nodes");
+            assert!(
+                most <= (servers + 8 * nodes).min(MAX_LIMIT * nodes),
+                "{most} in flight with {nodes} nodes"
+            );
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn law_13_a_store_that_fails_gets_one_reload_at_a_time() {
+    async fn law_13_failing_store_gets_one_reload_at_a_time() {
         let limit = ReloadLimit::new();
         for _ in 0..100 {
             limit.slot().await.unwrap().failed();
@@ -170,6 +172,6 @@ mod tests {
         let only = limit.slot().await.unwrap();
         assert_eq!(limit.slots.available_permits(), 0);
         only.answered();
-        assert!(limit.slots.available_permits() >= 1, "it grows again");
+        assert!(limit.slots.available_permits() >= 1, "the limit grows again");
     }
 }
