@@ -138,12 +138,12 @@ async fn it_keeps_every_promise_of_an_adapter() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(site.serve_until(listener, async { drop(stopped.await) }));
     adapter::all(address).await.unwrap();
-    adapter::pages_are_the_viewers(address).await.unwrap();
-    adapter::pages_name_one_host(address).await.unwrap();
-    adapter::heads_have_64_kib(address).await.unwrap();
+    adapter::pages_belong_to_their_viewer(address).await.unwrap();
+    adapter::page_request_without_one_host_is_refused(address).await.unwrap();
+    adapter::request_head_over_64_kib_is_refused(address).await.unwrap();
     let begin = || {
         stop.send(()).unwrap();
         async { serving.await.unwrap().unwrap() }
     };
-    adapter::a_drain_drops_nothing(address, begin).await.unwrap();
+    adapter::drain_drops_nothing(address, begin).await.unwrap();
 }

@@ -46,7 +46,7 @@ async fn the_adapter_keeps_its_promises() {
     let (address, _stop, _serving) = serve();
     adapter::all(address).await.unwrap();
     adapter::server(address).await.unwrap();
-    adapter::pages_are_the_viewers(address).await.unwrap();
+    adapter::pages_belong_to_their_viewer(address).await.unwrap();
 }
 
 /// Through axum's own server and router, as in a bigger application.
@@ -60,13 +60,13 @@ async fn the_router_keeps_the_same_promises() {
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(axum::serve(listener, app).into_future());
     adapter::all(address).await.unwrap();
-    adapter::pages_are_the_viewers(address).await.unwrap();
+    adapter::pages_belong_to_their_viewer(address).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_15_a_shutdown_drops_nothing() {
     let (address, stop, serving) = serve();
-    adapter::a_drain_drops_nothing(address, || {
+    adapter::drain_drops_nothing(address, || {
         stop.send(()).unwrap();
         async {
             serving.await.unwrap().unwrap();

@@ -93,7 +93,7 @@ async fn handlers_are_told_who_has_connected() {
     let address = listener.local_addr().unwrap();
     let serving = site().serve_until(listener, Router::new().route("/", get(who)), std::future::pending());
     let serving = tokio::spawn(serving);
-    let mut client = faststate_testkit::suites::client::Client::new(address, "it answers");
+    let mut client = faststate_testkit::suites::client::RawClient::new(address, "it answers");
     let text = client.get("/").await.unwrap().text().await.unwrap();
     assert!(text.starts_with("127.0.0.1:"), "{text}");
     serving.abort();

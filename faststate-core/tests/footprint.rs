@@ -9,7 +9,7 @@ use std::{
 use faststate_core::{
     Access, ReactiveState, Registry, StateConfig, StateRegistry, Viewer, registry::TopicName,
 };
-use faststate_testkit::page::Page;
+use faststate_testkit::page::BrowserPage;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ async fn law_06_a_follower_that_reads_nothing_costs_a_constant_and_ends_at_the_t
 
     let truth = serde_json::to_value(&*text.read().await.unwrap()).unwrap();
     for follower in &mut followers {
-        let mut page = Page::new();
+        let mut page = BrowserPage::new();
         let mut bytes = 0;
         while let Poll::Ready(piece) = follower.poll_frames(&mut cx, false) {
             let piece = piece.unwrap();

@@ -49,7 +49,7 @@ async fn the_adapter_keeps_its_promises() {
     let (address, _stop, _serving) = serve();
     adapter::all(address).await.unwrap();
     adapter::server(address).await.unwrap();
-    adapter::pages_are_the_viewers(address).await.unwrap();
+    adapter::pages_belong_to_their_viewer(address).await.unwrap();
 }
 
 /// Through Salvo's own server and router, as in a bigger application.
@@ -62,13 +62,13 @@ async fn the_router_keeps_the_same_promises() {
     let router = Router::new().push(site.router()).push(Router::new().hoop(site.pages()).push(pages()));
     tokio::spawn(Server::new(TcpAcceptor::try_from(listener).unwrap()).serve(router));
     adapter::all(address).await.unwrap();
-    adapter::pages_are_the_viewers(address).await.unwrap();
+    adapter::pages_belong_to_their_viewer(address).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_15_a_shutdown_drops_nothing() {
     let (address, stop, serving) = serve();
-    adapter::a_drain_drops_nothing(address, || {
+    adapter::drain_drops_nothing(address, || {
         stop.send(()).unwrap();
         async {
             serving.await.unwrap().unwrap();

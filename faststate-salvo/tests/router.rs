@@ -4,15 +4,15 @@
 use std::net::SocketAddr;
 
 use faststate_salvo::{Current, FastState, Page};
-use faststate_testkit::suites::{client::Client, fixture};
+use faststate_testkit::suites::{client::RawClient, fixture};
 use salvo::{Request, Router, Writer, handler, writing::Text};
 
-async fn serve(router: Router) -> Client {
+async fn serve(router: Router) -> RawClient {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let site = FastState::from_endpoint(fixture::endpoint(fixture::registry().unwrap()));
     tokio::spawn(site.serve_until(listener, router, std::future::pending()));
-    Client::new(address, "it answers")
+    RawClient::new(address, "it answers")
 }
 
 #[handler]
@@ -56,7 +56,7 @@ async fn a_handler_without_the_hoop_says_what_is_missing_to_the_log_alone() {
     let address = listener.local_addr().unwrap();
     let acceptor = salvo::conn::tcp::TcpAcceptor::try_from(listener).unwrap();
     tokio::spawn(salvo::Server::new(acceptor).serve(Router::new().get(shown)));
-    let mut page = Client::new(address, "it answers").get("/").await.unwrap();
+    let mut page = RawClient::new(address, "it answers").get("/").await.unwrap();
     assert_eq!(page.status(), 500);
     let text = page.text().await.unwrap();
     assert!(text.contains("Reference") && !text.contains("hang"), "{text}");

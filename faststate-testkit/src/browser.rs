@@ -1,7 +1,15 @@
 //! A browser without a browser.
 
+mod act;
 mod assertions;
+mod dom;
+pub mod page;
+mod script;
+mod sent;
+mod signal_tree;
+pub mod sse;
 mod stream;
+mod value_diff;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -17,13 +25,18 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Act, App, Click, Failure, Sent, dom::Element, page::Page, script::Script};
+pub use self::{
+    act::{Act, Click},
+    sent::Sent,
+};
+use self::{dom::Element, page::BrowserPage, script::Script};
+use crate::{App, Failure};
 
 /// How long a browser waits for what should happen at once, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often a browser lets a page send it on.
-const REDIRECTS: usize = 10;
+const MAX_REDIRECTS: usize = 10;
 
 /// A browser with one window, which merges what it gets exactly as Datastar does.
 ///
@@ -36,7 +49,7 @@ pub struct Browser {
     cookies: Arc<Mutex<BTreeMap<String, String>>>,
     headers: HeaderMap,
     identity: Option<Identity>,
-    page: Page,
+    page: BrowserPage,
     status: StatusCode,
     topics: Vec<TopicName>,
     /// The stream that the page follows.
@@ -54,7 +67,7 @@ impl Browser {
             cookies: Arc::default(),
             headers: HeaderMap::new(),
             identity: None,
-            page: Page::document("").unwrap_or_default(),
+            page: BrowserPage::document("").unwrap_or_default(),
             status: StatusCode::OK,
             topics: Vec::new(),
             follow: None,
@@ -162,7 +175,7 @@ impl Browser {
     /// If its signals are no object.
     pub async fn load(&mut self, html: &str) {
         self.close();
-        self.page = Page::document(html).unwrap_or_else(|failure| panic!("{failure}\n{html}"));
+        self.page = BrowserPage::document(html).unwrap_or_else(|failure| panic!("{failure}\n{html}"));
         let follow = self.page.attribute("data-init").map(|init| Script::new(init).followed());
         self.follow = follow.and_then(Result::ok);
         self.topics = self.follow.as_deref().map(topics_of).unwrap_or_default();
@@ -183,7 +196,7 @@ impl Browser {
     /// # Panics
     /// If the action cannot be read.
     pub fn prepare(&self, act: impl Into<Act>) -> Click {
-        act.into().click(&self.page, &self.topics).unwrap_or_else(|failure| panic!("{failure}"))
+        act.into().click(self.page.signal_tree(), &self.topics).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
     /// Sends a request as it is, with the event id that it has, and merges the answer.
@@ -197,8 +210,8 @@ impl Browser {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let version = header("faststate-version").and_then(|version| version.parse::<Version>().ok());
         let content_type = header("content-type").unwrap_or_default().to_owned();
-        let body = timeout(PATIENCE, response.into_body().collect()).await;
-        let body = body.unwrap_or_else(|_| panic!("the answer did not end within {PATIENCE:?}"));
+        let body = timeout(WAIT_TIMEOUT, response.into_body().collect()).await;
+        let body = body.unwrap_or_else(|_| panic!("the answer did not end within {WAIT_TIMEOUT:?}"));
         let Ok(body) = body;
         // Datastar takes patches from a 200 alone.
         if status == StatusCode::OK {
@@ -283,7 +296,7 @@ impl Browser {
 
     async fn open(&mut self, mut method: Method, path: &str, mut body: Bytes) {
         let mut path = path.to_owned();
-        for _ in 0..REDIRECTS {
+        for _ in 0..MAX_REDIRECTS {
             let mut request = Request::new(std::mem::take(&mut body));
             *request.uri_mut() = path.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
             let site = if method == Method::GET { "none" } else { "same-origin" };
@@ -306,7 +319,7 @@ impl Browser {
                 None => return self.load(&String::from_utf8_lossy(response.body())).await,
             }
         }
-        panic!("{path} redirects over {REDIRECTS} times");
+        panic!("{path} redirects over {MAX_REDIRECTS} times");
     }
 
     async fn page_of(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {

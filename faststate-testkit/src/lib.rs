@@ -62,31 +62,22 @@
 //! Expressions are read as far as FastState writes them: literals, signals, actions. What a browser makes of
 //! any other is a browser's test.
 
-mod act;
 mod app;
 mod browser;
 mod cluster;
-mod difference;
-mod dom;
 mod failure;
 pub mod faults;
-pub mod page;
-mod script;
-mod sent;
 mod served;
-pub mod sse;
 pub mod suites;
 
-pub(crate) use self::failure::ensure;
 #[doc(inline)]
 pub use faststate_core::internal::follow_tokio_time;
 
+pub(crate) use self::failure::ensure;
 pub use self::{
-    act::{Act, Click},
     app::App,
-    browser::Browser,
+    browser::{Act, Browser, Click, Sent, page, sse},
     cluster::Cluster,
     failure::Failure,
-    sent::Sent,
     served::InProcess,
 };

@@ -27,12 +27,13 @@
 
 pub mod adapter;
 pub mod broadcaster;
+#[doc(hidden)]
 pub mod client;
 pub mod fixture;
 pub mod store;
-mod until;
+mod wait;
 
-pub(crate) use self::until::until;
+pub(crate) use self::wait::until;
 #[doc(no_inline)]
 pub use crate::Failure;
 pub(crate) use crate::ensure;

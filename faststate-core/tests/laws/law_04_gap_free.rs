@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use faststate_core::{Access, Elements, SessionId, StateConfig, StateRegistry, Version, Viewer};
-use faststate_testkit::page::Page;
+use faststate_testkit::page::BrowserPage;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
@@ -285,7 +285,7 @@ fn law_05_a_page_refuses_to_go_backwards() {
     let first = Version::start();
     let (second, other) = (first.next(), Version::start());
     let feed = |versions: &[Version]| {
-        let mut page = Page::new();
+        let mut page = BrowserPage::new();
         versions.iter().try_for_each(|version| page.feed(signals(*version).as_bytes()))
     };
     assert!(feed(&[first, first, second, second, other]).is_ok());

@@ -15,12 +15,12 @@ use faststate_core::{
     Error, Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer, registry::TopicName,
     topics::Follower,
 };
-use faststate_testkit::{Failure, page::Page};
+use faststate_testkit::{Failure, page::BrowserPage};
 
 use crate::board::{Board, Lines, Title};
 
 pub(crate) struct Tab {
-    pub(crate) page: Page,
+    pub(crate) page: BrowserPage,
     pub(crate) viewer: Viewer,
     pub(crate) key: Key,
     pub(crate) topics: Vec<TopicName>,
@@ -38,7 +38,7 @@ impl Tab {
     /// A tab whose page has been rendered, and that does not follow yet.
     pub(crate) async fn rendered(registry: &Arc<StateRegistry>, viewer: &Viewer, topics: &[&str]) -> Self {
         let topics: Vec<TopicName> = topics.iter().map(|topic| topic.parse().unwrap()).collect();
-        let mut page = Page::new();
+        let mut page = BrowserPage::new();
         for topic in &topics {
             page.show(&registry.visible(topic, viewer).await.unwrap()).unwrap();
         }

@@ -12,7 +12,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use faststate_testkit::suites::{
     Failure,
-    adapter::{self, a_drain_drops_nothing},
+    adapter::{self, drain_drops_nothing},
     fixture,
 };
 use futures::future::join_all;
@@ -35,7 +35,7 @@ async fn a_loopback_adapter_keeps_its_promises() {
     adapter::all(server.address()).await.unwrap();
     // What an earlier run left does not matter.
     adapter::all(server.address()).await.unwrap();
-    adapter::pages_are_the_viewers(server.address()).await.unwrap();
+    adapter::pages_belong_to_their_viewer(server.address()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,17 +46,17 @@ async fn law_15_a_loopback_adapter_drops_nothing() {
 async fn drain(flaw: Flaw) -> Result<(), Failure> {
     let server = serve(flaw);
     let address = server.address();
-    a_drain_drops_nothing(address, || server.stop(Duration::from_millis(500))).await
+    drain_drops_nothing(address, || server.stop(Duration::from_millis(500))).await
 }
 
 /// The checks that a mutant goes through: all of them, where one flaw does not break several.
 async fn suite(flaw: Flaw, address: SocketAddr) -> Result<(), Failure> {
     match flaw {
         Flaw::CollectsFrames | Flaw::HoldsOneFrameBack => {
-            let reply = adapter::a_streamed_reply_arrives_as_it_is_written(address).await;
+            let reply = adapter::streamed_reply_arrives_incrementally(address).await;
             let failure = reply.expect_err("the suite did not notice that a reply is held back");
             assert!(failure.promise().contains("arrives while it is written"), "{failure}");
-            adapter::frames_arrive_at_once(address).await
+            adapter::frames_arrive_without_delay(address).await
         }
         Flaw::CutsStreamsAtTheEnd | Flaw::CutsAllWhenItStops => drain(flaw).await,
         Flaw::ShowsWhatFailed
@@ -64,7 +64,7 @@ async fn suite(flaw: Flaw, address: SocketAddr) -> Result<(), Failure> {
         | Flaw::MarksNoPages
         | Flaw::MarksPagesTwice
         | Flaw::SharesPages
-        | Flaw::MakesAPagePerArgument => adapter::pages_are_the_viewers(address).await,
+        | Flaw::MakesAPagePerArgument => adapter::pages_belong_to_their_viewer(address).await,
         _ => adapter::all(address).await,
     }
 }

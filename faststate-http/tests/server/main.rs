@@ -134,7 +134,7 @@ async fn it_keeps_every_promise_of_an_adapter() {
     let address = running.address;
     adapter::all(address).await.unwrap();
     adapter::server(address).await.unwrap();
-    adapter::a_drain_drops_nothing(address, || {
+    adapter::drain_drops_nothing(address, || {
         running.stop();
         running.stopped()
     })

@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Browser, PATIENCE};
-use crate::{
-    difference::difference,
-    page::{normal, same, without_own},
+use super::{
+    Browser, WAIT_TIMEOUT,
+    signal_tree::{normal, same, without_own},
+    value_diff::difference,
 };
 
 impl Browser {
@@ -149,12 +149,12 @@ impl Browser {
     ) -> impl Future<Output = ()> + Send + 'a {
         let (at, expected) = (Location::caller(), json(&expected));
         async move {
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + WAIT_TIMEOUT;
             while let Err(difference) = self.has_signal(path, &expected) {
                 let goes_on = self.next(deadline).await;
                 assert!(
                     goes_on,
-                    "at {at}: the signal `{path}` was not as expected within {PATIENCE:?}:{difference}"
+                    "at {at}: the signal `{path}` was not as expected within {WAIT_TIMEOUT:?}:{difference}"
                 );
             }
         }
@@ -168,12 +168,12 @@ impl Browser {
     pub fn reads<'a>(&'a mut self, text: &'a str) -> impl Future<Output = ()> + Send + 'a {
         let at = Location::caller();
         async move {
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + WAIT_TIMEOUT;
             while !self.text().contains(text) {
                 let goes_on = self.next(deadline).await;
                 assert!(
                     goes_on,
-                    "at {at}: the page did not read {text:?} within {PATIENCE:?}, but:\n  {}",
+                    "at {at}: the page did not read {text:?} within {WAIT_TIMEOUT:?}, but:\n  {}",
                     self.text()
                 );
             }

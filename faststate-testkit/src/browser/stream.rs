@@ -19,11 +19,10 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{Browser, PATIENCE, datastar};
-use crate::act::in_query;
+use super::{Browser, WAIT_TIMEOUT, act::in_query, datastar};
 
 /// How long the browser waits before it looks again.
-const PAUSE: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Browser {
     /// Hides the window: the stream is closed, and the page keeps what it has.
@@ -77,7 +76,7 @@ impl Browser {
     pub fn settle(&mut self) -> impl Future<Output = ()> + Send + '_ {
         let at = Location::caller();
         async move {
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + WAIT_TIMEOUT;
             loop {
                 let nodes = self.nodes();
                 for node in &nodes {
@@ -92,10 +91,10 @@ impl Browser {
                 }
                 assert!(
                     Instant::now() < deadline,
-                    "at {at}: not settled within {PATIENCE:?}: {}",
+                    "at {at}: not settled within {WAIT_TIMEOUT:?}: {}",
                     agreed.err().unwrap_or_else(|| "the stream cannot be opened".to_owned())
                 );
-                sleep(PAUSE).await;
+                sleep(POLL_INTERVAL).await;
             }
         }
     }
@@ -119,7 +118,7 @@ impl Browser {
     /// Waits for the next piece that arrives, and merges it; a stream that has ended is opened again.
     pub(super) async fn next(&mut self, deadline: Instant) -> bool {
         let Some(stream) = &mut self.stream else {
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
             if !self.hidden {
                 self.connect().await;
             }

@@ -30,13 +30,13 @@ pub enum BroadcastFault {
 /// Wraps a node's broadcaster and mistreats what arrives there.
 pub struct FaultyBroadcaster {
     inner: Arc<dyn Broadcaster>,
-    ear: Arc<Ear>,
+    faulty_inbox: Arc<FaultyInbox>,
 }
 
 type Decide = dyn FnMut(&Change) -> BroadcastFault + Send;
 
 /// Stands between the transport and the node's inbox.
-struct Ear {
+struct FaultyInbox {
     inbox: Mutex<Option<Arc<dyn Inbox>>>,
     fault: Mutex<Box<Decide>>,
     delayed: Mutex<Vec<Change>>,
@@ -47,29 +47,29 @@ impl FaultyBroadcaster {
     #[must_use]
     pub fn new(inner: Arc<dyn Broadcaster>) -> Arc<Self> {
         let fault = Mutex::new(Box::new(|_: &Change| BroadcastFault::None) as Box<_>);
-        let ear = Ear { inbox: Mutex::default(), fault, delayed: Mutex::default() };
-        Arc::new(Self { inner, ear: Arc::new(ear) })
+        let faulty_inbox = FaultyInbox { inbox: Mutex::default(), fault, delayed: Mutex::default() };
+        Arc::new(Self { inner, faulty_inbox: Arc::new(faulty_inbox) })
     }
 
     /// Decides from now on what becomes of each change.
     pub fn set(&self, fault: impl FnMut(&Change) -> BroadcastFault + Send + 'static) {
-        *self.ear.fault.lock() = Box::new(fault);
+        *self.faulty_inbox.fault.lock() = Box::new(fault);
     }
 
     /// Tells the node that changes may be lost, as a transport must once it knows.
     pub fn announce_loss(&self) {
-        if let Some(inbox) = self.ear.inbox() {
+        if let Some(inbox) = self.faulty_inbox.inbox() {
             inbox.lost();
         }
     }
 
     /// Lets the delayed changes arrive.
     pub fn release(&self) {
-        self.ear.release();
+        self.faulty_inbox.release();
     }
 }
 
-impl Ear {
+impl FaultyInbox {
     fn inbox(&self) -> Option<Arc<dyn Inbox>> {
         self.inbox.lock().clone()
     }
@@ -82,7 +82,7 @@ impl Ear {
     }
 }
 
-impl Inbox for Ear {
+impl Inbox for FaultyInbox {
     fn change(&self, change: Change) {
         let Some(inbox) = self.inbox() else { return };
         let fault = (self.fault.lock())(&change);
@@ -130,8 +130,8 @@ impl Broadcaster for FaultyBroadcaster {
     }
 
     fn attach(&self, inbox: Arc<dyn Inbox>) {
-        *self.ear.inbox.lock() = Some(inbox);
-        self.inner.attach(Arc::<Ear>::clone(&self.ear));
+        *self.faulty_inbox.inbox.lock() = Some(inbox);
+        self.inner.attach(Arc::<FaultyInbox>::clone(&self.faulty_inbox));
     }
 }
 

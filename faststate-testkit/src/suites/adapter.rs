@@ -17,14 +17,15 @@
 //!
 //! The suite speaks raw HTTP/1.1 and knows of the server what a client can know, so that nobody else may talk
 //! to it meanwhile; its checks run one after another, in any order, as often as one likes. That the server
-//! ends well is [`a_drain_drops_nothing`], which somebody must begin; that handlers take pages as arguments is
-//! [`pages_are_the_viewers`], for adapters that have such handlers; what a server owes its clients before a framework
+//! ends well is [`drain_drops_nothing`], which somebody must begin; that handlers take pages as arguments is
+//! [`pages_belong_to_their_viewer`], for adapters that have such handlers; what a server owes its clients before a framework
 //! sees them is [`server`], for adapters that listen themselves.
 
 mod bodies;
 mod caps;
 mod drain;
 mod events;
+mod followed_stream;
 mod goodbye;
 mod guard;
 mod input;
@@ -34,7 +35,6 @@ mod server;
 mod session;
 mod streams;
 mod topics;
-mod watching;
 
 use std::net::SocketAddr;
 
@@ -43,89 +43,90 @@ use serde_json::Value;
 
 pub use self::{
     bodies::{
-        a_body_has_64_kib, a_body_is_no_request, a_slow_request_is_a_request, half_a_body_is_no_event,
-        rights_are_read_after_the_body,
+        access_is_checked_after_the_body, body_over_64_kib_is_refused, refused_body_is_not_parsed_as_request,
+        slow_request_is_answered, truncated_body_is_not_applied,
     },
-    caps::streams_have_caps,
-    drain::a_drain_drops_nothing,
+    caps::stream_count_is_capped,
+    drain::drain_drops_nothing,
     events::{
-        events_have_their_own_path_and_method, events_take_input_however_it_comes, ids_are_decoded_once,
+        event_input_is_read_from_every_source, event_is_served_at_its_declared_path,
+        path_ids_are_decoded_once,
     },
-    goodbye::{a_client_that_goes_away_is_left, an_event_whose_client_hangs_up_is_applied},
-    guard::{another_host_is_refused, another_site_is_refused},
-    input::bad_input_is_told_and_changes_nothing,
-    pages::pages_are_the_viewers,
+    goodbye::{disconnected_client_is_forgotten, event_of_disconnected_client_is_applied},
+    guard::{cross_site_request_is_refused, unknown_host_is_refused},
+    input::invalid_input_is_reported_and_not_applied,
+    pages::pages_belong_to_their_viewer,
     replies::{
-        a_repeat_counts_once, a_streamed_reply_arrives_as_it_is_written, a_wrong_method_names_the_right_one,
-        answers_are_what_the_client_understands, internals_stay_inside,
+        internal_errors_are_not_exposed, repeated_event_is_applied_once, response_form_matches_the_client,
+        streamed_reply_arrives_incrementally, wrong_method_returns_405_with_allow,
     },
     server::{
-        a_half_closed_request_is_answered, heads_have_64_kib, pages_name_one_host, requests_name_one_host,
-        server,
+        half_closed_request_is_answered, page_request_without_one_host_is_refused,
+        request_head_over_64_kib_is_refused, request_without_one_host_is_refused, server,
     },
     session::{
-        a_cookie_is_a_session, an_invalid_cookie_is_replaced, ids_belong_to_their_session,
-        the_identity_decides, two_sessions_are_refused,
+        cookie_identifies_one_session, event_ids_are_scoped_to_their_session, identity_determines_access,
+        invalid_cookie_is_replaced, two_session_cookies_are_refused,
     },
     streams::{
-        a_stream_begins_with_a_snapshot_and_goes_on_with_frames, frames_arrive_at_once,
-        nothing_is_lost_at_the_end, silence_is_broken_by_comments, streams_resume_where_they_were,
+        finished_response_is_complete, frames_arrive_without_delay, idle_stream_sends_heartbeats,
+        stream_resumes_from_its_cursor, stream_sends_snapshot_then_frames,
     },
-    topics::{a_stream_carries_several_topics, what_is_not_yours_is_not_followed},
+    topics::{forbidden_topic_is_not_followed, stream_carries_several_topics},
 };
 use super::{
     Failure,
-    client::{Client, ClientResponse},
+    client::{ClientResponse, RawClient},
     ensure, fixture, until,
 };
 
-/// Every promise but that of [`a_drain_drops_nothing`]; some seconds long.
+/// Every promise but that of [`drain_drops_nothing`]; some seconds long.
 ///
 /// # Errors
 /// The first promise that is broken.
 pub async fn all(address: SocketAddr) -> Result<(), Failure> {
-    events_take_input_however_it_comes(address).await?;
-    events_have_their_own_path_and_method(address).await?;
-    ids_are_decoded_once(address).await?;
-    answers_are_what_the_client_understands(address).await?;
-    internals_stay_inside(address).await?;
-    a_wrong_method_names_the_right_one(address).await?;
-    a_repeat_counts_once(address).await?;
-    a_streamed_reply_arrives_as_it_is_written(address).await?;
-    a_cookie_is_a_session(address).await?;
-    an_invalid_cookie_is_replaced(address).await?;
-    two_sessions_are_refused(address).await?;
-    ids_belong_to_their_session(address).await?;
-    the_identity_decides(address).await?;
-    another_site_is_refused(address).await?;
-    another_host_is_refused(address).await?;
-    a_body_has_64_kib(address).await?;
-    half_a_body_is_no_event(address).await?;
-    a_slow_request_is_a_request(address).await?;
-    a_body_is_no_request(address).await?;
-    bad_input_is_told_and_changes_nothing(address).await?;
-    rights_are_read_after_the_body(address).await?;
-    requests_name_one_host(address).await?;
-    a_stream_begins_with_a_snapshot_and_goes_on_with_frames(address).await?;
-    frames_arrive_at_once(address).await?;
-    silence_is_broken_by_comments(address).await?;
-    streams_resume_where_they_were(address).await?;
-    a_stream_carries_several_topics(address).await?;
-    what_is_not_yours_is_not_followed(address).await?;
-    nothing_is_lost_at_the_end(address).await?;
-    a_client_that_goes_away_is_left(address).await?;
-    an_event_whose_client_hangs_up_is_applied(address).await?;
-    streams_have_caps(address).await
+    event_input_is_read_from_every_source(address).await?;
+    event_is_served_at_its_declared_path(address).await?;
+    path_ids_are_decoded_once(address).await?;
+    response_form_matches_the_client(address).await?;
+    internal_errors_are_not_exposed(address).await?;
+    wrong_method_returns_405_with_allow(address).await?;
+    repeated_event_is_applied_once(address).await?;
+    streamed_reply_arrives_incrementally(address).await?;
+    cookie_identifies_one_session(address).await?;
+    invalid_cookie_is_replaced(address).await?;
+    two_session_cookies_are_refused(address).await?;
+    event_ids_are_scoped_to_their_session(address).await?;
+    identity_determines_access(address).await?;
+    cross_site_request_is_refused(address).await?;
+    unknown_host_is_refused(address).await?;
+    body_over_64_kib_is_refused(address).await?;
+    truncated_body_is_not_applied(address).await?;
+    slow_request_is_answered(address).await?;
+    refused_body_is_not_parsed_as_request(address).await?;
+    invalid_input_is_reported_and_not_applied(address).await?;
+    access_is_checked_after_the_body(address).await?;
+    request_without_one_host_is_refused(address).await?;
+    stream_sends_snapshot_then_frames(address).await?;
+    frames_arrive_without_delay(address).await?;
+    idle_stream_sends_heartbeats(address).await?;
+    stream_resumes_from_its_cursor(address).await?;
+    stream_carries_several_topics(address).await?;
+    forbidden_topic_is_not_followed(address).await?;
+    finished_response_is_complete(address).await?;
+    disconnected_client_is_forgotten(address).await?;
+    event_of_disconnected_client_is_applied(address).await?;
+    stream_count_is_capped(address).await
 }
 
 /// A tool: no cookie, no evidence of a site.
-const fn tool(address: SocketAddr, promise: &'static str) -> Client {
-    Client::new(address, promise)
+const fn tool(address: SocketAddr, promise: &'static str) -> RawClient {
+    RawClient::new(address, promise)
 }
 
 /// A page of this site, whose session begins with its first request.
-fn page(address: SocketAddr, promise: &'static str) -> Client {
-    Client::new(address, promise).datastar().keeping_cookies()
+fn page(address: SocketAddr, promise: &'static str) -> RawClient {
+    RawClient::new(address, promise).datastar().keeping_cookies()
 }
 
 /// What the suite reads the truth by.

@@ -3,7 +3,7 @@
 //! The checks take the broadcasters of three nodes that are connected with each other and not yet
 //! attached. Loss is allowed only where it is announced: what was published after a node has joined
 //! arrives there, or the node hears [`Inbox::lost`]. A test that wants to see the announcement breaks
-//! the transport itself and awaits [`Ear::lost`].
+//! the transport itself and awaits [`RecordingInbox::lost`].
 
 use std::{
     collections::HashMap,
@@ -25,55 +25,55 @@ use tokio::spawn;
 use super::{Failure, ensure, until};
 
 /// The connected nodes of a check.
-pub type Nodes = [Arc<dyn Broadcaster>; 3];
+pub type ConnectedNodes = [Arc<dyn Broadcaster>; 3];
 
 /// An inbox that remembers what it hears.
 #[derive(Debug, Default)]
-pub struct Ear {
-    heard: Mutex<HashMap<Key, Vec<Change>>>,
-    told: Mutex<Vec<(Option<Key>, Bytes)>>,
-    lost: AtomicUsize,
+pub struct RecordingInbox {
+    changes: Mutex<HashMap<Key, Vec<Change>>>,
+    peer_messages: Mutex<Vec<(Option<Key>, Bytes)>>,
+    losses: AtomicUsize,
 }
 
-impl Ear {
-    /// A new ear, attached to a node.
+impl RecordingInbox {
+    /// A new inbox, attached to a node.
     #[must_use]
     pub fn attached(node: &Arc<dyn Broadcaster>) -> Arc<Self> {
-        let ear = Arc::new(Self::default());
-        node.attach(Arc::<Self>::clone(&ear));
-        ear
+        let inbox = Arc::new(Self::default());
+        node.attach(Arc::<Self>::clone(&inbox));
+        inbox
     }
 
     /// What it has heard of a key so far.
     #[must_use]
-    pub fn heard(&self, key: &Key) -> Vec<Change> {
-        self.heard.lock().get(key).cloned().unwrap_or_default()
+    pub fn changes(&self, key: &Key) -> Vec<Change> {
+        self.changes.lock().get(key).cloned().unwrap_or_default()
     }
 
     /// What it was told so far.
     #[must_use]
-    pub fn told(&self) -> Vec<(Option<Key>, Bytes)> {
-        self.told.lock().clone()
+    pub fn peer_messages(&self) -> Vec<(Option<Key>, Bytes)> {
+        self.peer_messages.lock().clone()
     }
 
     /// How often it has heard that changes may be lost.
     #[must_use]
-    pub fn lost(&self) -> usize {
-        self.lost.load(Ordering::SeqCst)
+    pub fn losses(&self) -> usize {
+        self.losses.load(Ordering::SeqCst)
     }
 }
 
-impl Inbox for Ear {
+impl Inbox for RecordingInbox {
     fn change(&self, change: Change) {
-        self.heard.lock().entry(change.key.clone()).or_default().push(change);
+        self.changes.lock().entry(change.key.clone()).or_default().push(change);
     }
 
     fn told(&self, key: Option<Key>, words: Bytes) {
-        self.told.lock().push((key, words));
+        self.peer_messages.lock().push((key, words));
     }
 
     fn lost(&self) {
-        self.lost.fetch_add(1, Ordering::SeqCst);
+        self.losses.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -81,27 +81,27 @@ impl Inbox for Ear {
 ///
 /// # Errors
 /// The first promise that is broken.
-pub async fn all(nodes: &Nodes) -> Result<(), Failure> {
-    let ears = nodes.each_ref().map(Ear::attached);
-    a_change_reaches_who_has_joined(nodes, &ears).await?;
-    a_change_arrives_as_it_was_sent(nodes, &ears).await?;
-    who_has_left_hears_little(nodes, &ears).await?;
-    many_keys_do_not_mix(nodes, &ears).await?;
-    many_tasks_publish(nodes, &ears).await?;
-    words_reach_whom_they_concern(nodes, &ears).await
+pub async fn all(nodes: &ConnectedNodes) -> Result<(), Failure> {
+    let inboxes = nodes.each_ref().map(RecordingInbox::attached);
+    change_reaches_joined_nodes(nodes, &inboxes).await?;
+    change_arrives_unmodified(nodes, &inboxes).await?;
+    node_that_left_receives_few_changes(nodes, &inboxes).await?;
+    changes_of_many_keys_stay_apart(nodes, &inboxes).await?;
+    concurrent_publishers_lose_no_change_silently(nodes, &inboxes).await?;
+    peer_messages_reach_concerned_nodes(nodes, &inboxes).await
 }
 
 /// Promises 1 and 3: a change reaches the nodes that have joined its key; others hear little of it.
-///
-/// # Errors
-/// If not.
-pub async fn a_change_reaches_who_has_joined(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(), Failure> {
+pub async fn change_reaches_joined_nodes(
+    nodes: &ConnectedNodes,
+    inboxes: &[Arc<RecordingInbox>; 3],
+) -> Result<(), Failure> {
     let (joined, strange) = (new_key(Scope::Global, "")?, new_key(Scope::Global, "")?);
     let _first = nodes[1].join(&joined).await?;
     let _other = nodes[2].join(&strange).await?;
     const PROMISE: &str = "a change reaches every node that has joined its key";
-    carries(&nodes[0], &history(&joined, 100), &[&ears[1]], PROMISE).await?;
-    let overheard = ears[2].heard(&joined).len();
+    carries(&nodes[0], &history(&joined, 100), &[&inboxes[1]], PROMISE).await?;
+    let overheard = inboxes[2].changes(&joined).len();
     ensure!(
         overheard < 50,
         "a node hears little of a key that it has not joined",
@@ -109,17 +109,17 @@ pub async fn a_change_reaches_who_has_joined(nodes: &Nodes, ears: &[Arc<Ear>; 3]
     );
 
     let _second = nodes[2].join(&joined).await?;
-    carries(&nodes[0], &history(&joined, 1), &[&ears[1], &ears[2]], PROMISE).await?;
+    carries(&nodes[0], &history(&joined, 1), &[&inboxes[1], &inboxes[2]], PROMISE).await?;
     let promise = "any node can publish, also one that has joined itself";
-    carries(&nodes[2], &history(&joined, 1), &[&ears[1]], promise).await
+    carries(&nodes[2], &history(&joined, 1), &[&inboxes[1]], promise).await
 }
 
 /// Key, versions and data arrive as they were sent; a transport may leave out the data, but not change
 /// it.
-///
-/// # Errors
-/// If not.
-pub async fn a_change_arrives_as_it_was_sent(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(), Failure> {
+pub async fn change_arrives_unmodified(
+    nodes: &ConnectedNodes,
+    inboxes: &[Arc<RecordingInbox>; 3],
+) -> Result<(), Failure> {
     const PROMISE: &str = "a change arrives as it was sent";
     let last = Version { epoch: u64::MAX, seq: u64::MAX, nonce: u32::MAX };
     let large = format!("[\"{}\"]", "x".repeat(1 << 20));
@@ -137,43 +137,43 @@ pub async fn a_change_arrives_as_it_was_sent(nodes: &Nodes, ears: &[Arc<Ear>; 3]
                 data: data.map(|text| text.to_owned().into()),
             })
             .collect();
-        carries(&nodes[0], &changes, &[&ears[1]], PROMISE).await?;
+        carries(&nodes[0], &changes, &[&inboxes[1]], PROMISE).await?;
     }
     Ok(())
 }
 
 /// Promise 3: a node that has dropped its interest hears little; one that holds a second interest in
 /// the key, or has joined again, hears all.
-///
-/// # Errors
-/// If not.
-pub async fn who_has_left_hears_little(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(), Failure> {
+pub async fn node_that_left_receives_few_changes(
+    nodes: &ConnectedNodes,
+    inboxes: &[Arc<RecordingInbox>; 3],
+) -> Result<(), Failure> {
     let key = new_key(Scope::Global, "")?;
     let first = nodes[1].join(&key).await?;
     let second = nodes[1].join(&key).await?;
     let _other = nodes[2].join(&key).await?;
     drop(first);
     let promise = "a node that holds one of two interests in a key still hears of it";
-    carries(&nodes[0], &history(&key, 10), &[&ears[1]], promise).await?;
+    carries(&nodes[0], &history(&key, 10), &[&inboxes[1]], promise).await?;
 
     drop(second);
     until("a node that has left a key soon hears little of it", async || {
-        let before = ears[1].heard(&key).len();
+        let before = inboxes[1].changes(&key).len();
         let promise = "a node that has joined hears of a key that another has left";
-        carries(&nodes[0], &history(&key, 20), &[&ears[2]], promise).await?;
-        Ok((ears[1].heard(&key).len() - before < 10).then_some(()))
+        carries(&nodes[0], &history(&key, 20), &[&inboxes[2]], promise).await?;
+        Ok((inboxes[1].changes(&key).len() - before < 10).then_some(()))
     })
     .await?;
 
     let _again = nodes[1].join(&key).await?;
-    carries(&nodes[0], &history(&key, 10), &[&ears[1]], "a node that joins again hears again").await
+    carries(&nodes[0], &history(&key, 10), &[&inboxes[1]], "a node that joins again hears again").await
 }
 
 /// Keys that are joined in great number, at once and alike, each get their own changes.
-///
-/// # Errors
-/// If not.
-pub async fn many_keys_do_not_mix(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(), Failure> {
+pub async fn changes_of_many_keys_stay_apart(
+    nodes: &ConnectedNodes,
+    inboxes: &[Arc<RecordingInbox>; 3],
+) -> Result<(), Failure> {
     let mut keys = Vec::new();
     for at in 0..200 {
         keys.push(new_key(Scope::Record, &format!("{at}"))?);
@@ -185,13 +185,13 @@ pub async fn many_keys_do_not_mix(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result
     }
     let interests = try_join_all(keys.iter().map(|key| nodes[1].join(key))).await?;
     let changes: Vec<_> = keys.iter().map(|key| history(key, 2)).collect();
-    let lost = ears[1].lost();
+    let lost = inboxes[1].losses();
     for change in changes.iter().flatten() {
         nodes[0].publish(change).await?;
     }
     for (key, changes) in keys.iter().zip(&changes) {
-        arrived(&ears[1], lost, changes, "each of many keys gets its changes").await?;
-        let heard = ears[1].heard(key);
+        arrived(&inboxes[1], lost, changes, "each of many keys gets its changes").await?;
+        let heard = inboxes[1].changes(key);
         ensure!(
             heard.iter().all(|heard| changes.iter().any(|change| change.to == heard.to)),
             "no key gets another's changes",
@@ -203,13 +203,13 @@ pub async fn many_keys_do_not_mix(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result
 }
 
 /// Many tasks of two nodes publish at once, and nothing is lost without a word.
-///
-/// # Errors
-/// If not.
-pub async fn many_tasks_publish(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(), Failure> {
+pub async fn concurrent_publishers_lose_no_change_silently(
+    nodes: &ConnectedNodes,
+    inboxes: &[Arc<RecordingInbox>; 3],
+) -> Result<(), Failure> {
     let key = new_key(Scope::Global, "")?;
     let _interest = nodes[2].join(&key).await?;
-    let lost = ears[2].lost();
+    let lost = inboxes[2].losses();
     let tasks = (0..16).map(|task| {
         let (node, changes) = (Arc::clone(&nodes[task % 2]), history(&key, 50));
         spawn(async move {
@@ -220,17 +220,18 @@ pub async fn many_tasks_publish(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(
         })
     });
     for changes in try_join_all(tasks).await? {
-        arrived(&ears[2], lost, &changes?, "nothing is lost without a word when many tasks publish").await?;
+        arrived(&inboxes[2], lost, &changes?, "nothing is lost without a word when many tasks publish")
+            .await?;
     }
     Ok(())
 }
 
 /// Promise 4: what is told to all reaches every other node, what is told of a key those that have joined
 /// it.
-///
-/// # Errors
-/// If not.
-pub async fn words_reach_whom_they_concern(nodes: &Nodes, ears: &[Arc<Ear>; 3]) -> Result<(), Failure> {
+pub async fn peer_messages_reach_concerned_nodes(
+    nodes: &ConnectedNodes,
+    inboxes: &[Arc<RecordingInbox>; 3],
+) -> Result<(), Failure> {
     let key = new_key(Scope::Record, "A b:c*?[a]/\0é🦀")?;
     let _interest = nodes[2].join(&key).await?;
     for (words, key, whom) in [
@@ -239,18 +240,18 @@ pub async fn words_reach_whom_they_concern(nodes: &Nodes, ears: &[Arc<Ear>; 3]) 
         (Bytes::from_static(b"\0\r\n'"), Some(key.clone()), &[2]),
         (Bytes::new(), Some(key), &[2]),
     ] {
-        let lost: Vec<_> = ears.iter().map(|ear| ear.lost()).collect();
+        let lost: Vec<_> = inboxes.iter().map(|inbox| inbox.losses()).collect();
         nodes[0].tell(key.as_ref(), words.clone()).await?;
         for at in whom {
             let wanted = (key.clone(), words.clone());
             until("what one node tells reaches the nodes that it concerns", async || {
-                let heard = ears[*at].told().contains(&wanted);
-                Ok((heard || ears[*at].lost() > lost[*at]).then_some(()))
+                let heard = inboxes[*at].peer_messages().contains(&wanted);
+                Ok((heard || inboxes[*at].losses() > lost[*at]).then_some(()))
             })
             .await?;
         }
     }
-    let overheard = ears[1].told().iter().filter(|(key, _)| key.is_some()).count();
+    let overheard = inboxes[1].peer_messages().iter().filter(|(key, _)| key.is_some()).count();
     ensure!(
         overheard < 2,
         "a node hears little of what is told of a key that it has not joined",
@@ -259,28 +260,33 @@ pub async fn words_reach_whom_they_concern(nodes: &Nodes, ears: &[Arc<Ear>; 3]) 
     Ok(())
 }
 
-/// Publishes the changes and waits until each ear has heard all of them, or that some were lost.
+/// Publishes the changes and waits until each inbox has heard all of them, or that some were lost.
 async fn carries(
     node: &Arc<dyn Broadcaster>,
     changes: &[Change],
-    ears: &[&Ear],
+    inboxes: &[&RecordingInbox],
     promise: &str,
 ) -> Result<(), Failure> {
-    let lost: Vec<_> = ears.iter().map(|ear| ear.lost()).collect();
+    let lost: Vec<_> = inboxes.iter().map(|inbox| inbox.losses()).collect();
     for change in changes {
         node.publish(change).await?;
     }
-    for (ear, lost) in ears.iter().zip(lost) {
-        arrived(ear, lost, changes, promise).await?;
+    for (inbox, lost) in inboxes.iter().zip(lost) {
+        arrived(inbox, lost, changes, promise).await?;
     }
     Ok(())
 }
 
 /// Waits until all changes were heard, or another loss than the `lost` before.
-async fn arrived(ear: &Ear, lost: usize, changes: &[Change], promise: &str) -> Result<(), Failure> {
+async fn arrived(
+    inbox: &RecordingInbox,
+    lost: usize,
+    changes: &[Change],
+    promise: &str,
+) -> Result<(), Failure> {
     let Some(first) = changes.first() else { return Ok(()) };
     until(promise, async || {
-        let heard = ear.heard(&first.key);
+        let heard = inbox.changes(&first.key);
         let by_version: HashMap<_, _> = heard.iter().map(|change| (change.to, change)).collect();
         let mut all = true;
         for change in changes {
@@ -293,7 +299,7 @@ async fn arrived(ear: &Ear, lost: usize, changes: &[Change], promise: &str) -> R
                 |change: &Change| (change.from, change.to, change.data.as_ref().map(bytes::Bytes::len));
             ensure!(same, "a change arrives as it was sent", "{:?} became {:?}", brief(change), brief(heard));
         }
-        Ok((all || ear.lost() > lost).then_some(()))
+        Ok((all || inbox.losses() > lost).then_some(()))
     })
     .await
 }

@@ -16,11 +16,11 @@ use tokio::{
 };
 
 pub use self::response::ClientResponse;
-use super::{Failure, until::PATIENCE};
+use super::{Failure, wait::CHECK_TIMEOUT};
 
 /// Whom to ask, what to send with each request, and which promise is broken by no answer.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct RawClient {
     address: SocketAddr,
     promise: &'static str,
     headers: Vec<(String, String)>,
@@ -30,13 +30,13 @@ pub struct Client {
 
 /// One connection, with what has arrived and is not taken yet.
 #[derive(Debug)]
-pub struct Connection {
+pub struct RawConnection {
     socket: TcpStream,
     arrived: BytesMut,
     promise: &'static str,
 }
 
-impl Client {
+impl RawClient {
     /// A client of the server at `address`, without cookies or headers of its own.
     ///
     /// `promise` is what a [`Failure`] names when the server is not there, hangs up or says nothing.
@@ -104,11 +104,11 @@ impl Client {
     ///
     /// # Errors
     /// When nobody listens.
-    pub async fn connect(&self) -> Result<Connection, Failure> {
-        let socket = within(self.promise, PATIENCE, TcpStream::connect(self.address)).await?;
+    pub async fn connect(&self) -> Result<RawConnection, Failure> {
+        let socket = within(self.promise, CHECK_TIMEOUT, TcpStream::connect(self.address)).await?;
         // Pieces of a request leave as they are written.
-        within(self.promise, PATIENCE, async { socket.set_nodelay(true) }).await?;
-        Ok(Connection { socket, arrived: BytesMut::new(), promise: self.promise })
+        within(self.promise, CHECK_TIMEOUT, async { socket.set_nodelay(true) }).await?;
+        Ok(RawConnection { socket, arrived: BytesMut::new(), promise: self.promise })
     }
 
     /// Sends a request over a new connection and reads the answer's head.
@@ -166,15 +166,15 @@ impl Client {
     }
 }
 
-impl Connection {
+impl RawConnection {
     /// Sends exactly these bytes. That the server has hung up shows when its answer is read.
     ///
     /// # Errors
     /// When the server takes nothing for 10 s.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        match timeout(PATIENCE, self.socket.write_all(bytes)).await {
+        match timeout(CHECK_TIMEOUT, self.socket.write_all(bytes)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Failure::new(self.promise, format!("it took nothing for {PATIENCE:?}"))),
+            Err(_) => Err(Failure::new(self.promise, format!("it took nothing for {CHECK_TIMEOUT:?}"))),
         }
     }
 
@@ -199,7 +199,7 @@ impl Connection {
     /// # Errors
     /// When the connection is closed already.
     pub async fn half_close(&mut self) -> Result<(), Failure> {
-        within(self.promise, PATIENCE, self.socket.shutdown()).await
+        within(self.promise, CHECK_TIMEOUT, self.socket.shutdown()).await
     }
 
     /// Hangs up in a way that the server cannot mistake: with a reset.
@@ -220,7 +220,7 @@ impl Connection {
 
     /// Waits for more bytes; 0 at the end of the connection.
     async fn arrive(&mut self) -> Result<usize, Failure> {
-        within(self.promise, PATIENCE, self.socket.read_buf(&mut self.arrived)).await
+        within(self.promise, CHECK_TIMEOUT, self.socket.read_buf(&mut self.arrived)).await
     }
 
     /// The next line, without its end.

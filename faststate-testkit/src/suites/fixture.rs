@@ -26,11 +26,18 @@ use faststate_core::{Access, Registry, StateConfig, StateRegistry, registry::Bui
 use faststate_http::endpoint::{Endpoint, Identity, Limits, Page, Secret};
 use http::{HeaderName, request::Parts};
 
-use self::gate::Gates;
 pub use self::{
-    counter::{Counter, Explode, Increment, Reset, Shown, Visit},
-    item::{Card, Count, Discard, Due, Item, Late, Open, Put, Rename, Take, Watch},
-    own::{Call, Deposit, Leave, Note, Profile, Vault, Write},
+    counter::Counter,
+    own::{Profile, Vault},
+};
+use self::{
+    counter::{CountView, CountVisit, Explode, Increment, Reset},
+    gate::Gates,
+    item::{
+        CountUp, DiscardItem, ItemCard, OpenGate, PutPart, RenameAtGate, RenameItem, SetDue, StockItem,
+        TakePart, WatchName,
+    },
+    own::{Deposit, LeaveForGood, Note, SetName, WriteNote},
 };
 
 /// What must never leave the server: [`Explode`] panics with it.
@@ -50,28 +57,33 @@ pub fn registry() -> Result<Arc<StateRegistry>, BuildError> {
     StateRegistry::builder()
         .resource(Gates::default())
         .state::<Counter>(StateConfig::global().access(Access::public()), |state| {
-            state.event::<Increment>().event::<Explode>().event::<Reset>().event::<Visit>().view(Shown)
-        })
-        .state::<Note>(StateConfig::session(), |state| state.event::<Write>())
-        .state::<Item>(StateConfig::record().access(Access::public()), |state| {
             state
-                .event::<Rename>()
-                .event::<Put>()
-                .event::<Take>()
-                .event::<Due>()
-                .event::<Discard>()
-                .event::<Count>()
-                .event::<Watch>()
-                .event::<Late>()
-                .event::<Open>()
-                .view(Card)
+                .event::<Increment>()
+                .event::<Explode>()
+                .event::<Reset>()
+                .event::<CountVisit>()
+                .view(CountView)
+        })
+        .state::<Note>(StateConfig::session(), |state| state.event::<WriteNote>())
+        .state::<StockItem>(StateConfig::record().access(Access::public()), |state| {
+            state
+                .event::<RenameItem>()
+                .event::<PutPart>()
+                .event::<TakePart>()
+                .event::<SetDue>()
+                .event::<DiscardItem>()
+                .event::<CountUp>()
+                .event::<WatchName>()
+                .event::<RenameAtGate>()
+                .event::<OpenGate>()
+                .view(ItemCard)
         })
         .state::<Vault>(StateConfig::record().access(Access::role("keeper")), |state| {
             state
                 .event::<Deposit>()
                 .initial(|key| async move { (key.id().as_deref() != Some("none")).then(Vault::default) })
         })
-        .state::<Profile>(StateConfig::user(), |state| state.event::<Call>().event::<Leave>())
+        .state::<Profile>(StateConfig::user(), |state| state.event::<SetName>().event::<LeaveForGood>())
         .build()
 }
 
@@ -88,14 +100,14 @@ pub fn endpoint(registry: Arc<dyn Registry>) -> Endpoint {
 }
 
 /// A page that shows the counter and follows what has been collected: for
-/// [`pages_are_the_viewers`](super::adapter::pages_are_the_viewers).
+/// [`pages_belong_to_their_viewer`](super::adapter::pages_belong_to_their_viewer).
 #[must_use]
 pub fn page(page: &Page, counter: &Counter) -> String {
     let (signals, follow) = (page.signals(), page.follow_action());
     format!("<body data-signals=\"{signals}\" data-init=\"{follow}\"><p>{}</p>", counter.count)
 }
 
-/// Tells user and roles from `x-user` and `x-roles`; nobody for a user who has [left](Leave).
+/// Tells user and roles from `x-user` and `x-roles`; nobody for a user who has [left](LeaveForGood).
 pub fn identify(parts: &Parts) -> Ready<Identity> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     if header("x-user").is_some_and(own::has_left) {

@@ -19,48 +19,48 @@ use faststate_core::{
 };
 
 pub use self::{
-    keys::different_keys_are_different_records,
+    keys::distinct_keys_are_distinct_records,
     lifetime::{
-        a_record_at_its_expiry_has_one_winner, a_sweep_takes_only_what_has_expired,
-        an_expired_record_is_gone, receipts_are_kept_ten_minutes, touch_extends_a_life,
+        expired_record_is_gone, one_save_succeeds_at_expiry, receipt_is_kept_for_ten_minutes,
+        sweep_removes_only_expired_records, touch_sets_the_remaining_lifetime,
     },
     receipts::{
-        a_dropped_save_is_whole_or_nothing, a_receipt_is_saved_without_a_change,
-        a_receipt_outlives_its_record, a_repeat_is_a_duplicate, record_and_receipt_are_one,
+        dropped_save_is_atomic, receipt_is_saved_with_unchanged_record, receipt_outlives_its_record,
+        record_and_receipt_are_saved_together, save_with_known_receipt_is_duplicate,
     },
     saving::{
-        a_delete_takes_the_version_it_names, a_record_that_is_too_large_is_refused,
-        a_save_takes_what_it_expects, concurrent_increments_all_count, of_many_saves_one_succeeds,
-        what_is_saved_is_loaded,
+        concurrent_increments_are_all_counted, delete_removes_only_the_named_version,
+        one_of_many_concurrent_saves_succeeds, oversized_record_is_refused,
+        save_with_other_precondition_conflicts, saved_record_is_loaded_unchanged,
     },
 };
 use super::Failure;
 
 /// Every promise that holds for a store of any kind; some seconds long.
 ///
-/// Not in it: [`receipts_are_kept_ten_minutes`], for which somebody must let ten minutes pass.
+/// Not in it: [`receipt_is_kept_for_ten_minutes`], for which somebody must let ten minutes pass.
 ///
 /// # Errors
 /// The first promise that is broken.
 pub async fn all(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     a.ping().await?;
     b.ping().await?;
-    what_is_saved_is_loaded(a, b).await?;
-    a_save_takes_what_it_expects(a, b).await?;
-    a_delete_takes_the_version_it_names(a, b).await?;
-    of_many_saves_one_succeeds(a, b).await?;
-    concurrent_increments_all_count(a, b).await?;
-    a_repeat_is_a_duplicate(a, b).await?;
-    a_receipt_is_saved_without_a_change(a, b).await?;
-    a_record_that_is_too_large_is_refused(a, b).await?;
-    record_and_receipt_are_one(a, b).await?;
-    a_receipt_outlives_its_record(a, b).await?;
-    a_dropped_save_is_whole_or_nothing(a, b).await?;
-    different_keys_are_different_records(a, b).await?;
-    an_expired_record_is_gone(a, b).await?;
-    a_record_at_its_expiry_has_one_winner(a, b).await?;
-    touch_extends_a_life(a, b).await?;
-    a_sweep_takes_only_what_has_expired(a, b).await
+    saved_record_is_loaded_unchanged(a, b).await?;
+    save_with_other_precondition_conflicts(a, b).await?;
+    delete_removes_only_the_named_version(a, b).await?;
+    one_of_many_concurrent_saves_succeeds(a, b).await?;
+    concurrent_increments_are_all_counted(a, b).await?;
+    save_with_known_receipt_is_duplicate(a, b).await?;
+    receipt_is_saved_with_unchanged_record(a, b).await?;
+    oversized_record_is_refused(a, b).await?;
+    record_and_receipt_are_saved_together(a, b).await?;
+    receipt_outlives_its_record(a, b).await?;
+    dropped_save_is_atomic(a, b).await?;
+    distinct_keys_are_distinct_records(a, b).await?;
+    expired_record_is_gone(a, b).await?;
+    one_save_succeeds_at_expiry(a, b).await?;
+    touch_sets_the_remaining_lifetime(a, b).await?;
+    sweep_removes_only_expired_records(a, b).await
 }
 
 /// The name of a state that nobody has used before.

@@ -10,7 +10,7 @@ use faststate_core::{
 };
 use faststate_testkit::{
     faults::FaultyBroadcaster,
-    suites::{self, broadcaster::Nodes},
+    suites::{self, broadcaster::ConnectedNodes},
 };
 use parking_lot::Mutex;
 
@@ -24,13 +24,13 @@ fn local() -> [LocalBroadcaster; 3] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_local_broadcaster_keeps_its_promises() {
-    let nodes: Nodes = local().map(|node| Arc::new(node) as _);
+    let nodes: ConnectedNodes = local().map(|node| Arc::new(node) as _);
     suites::broadcaster::all(&nodes).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_wrapper_that_does_no_harm_keeps_them_too() {
-    let nodes: Nodes = local().map(|node| FaultyBroadcaster::new(Arc::new(node)) as _);
+    let nodes: ConnectedNodes = local().map(|node| FaultyBroadcaster::new(Arc::new(node)) as _);
     suites::broadcaster::all(&nodes).await.unwrap();
 }
 
@@ -58,12 +58,12 @@ struct Mutant {
     inboxes: Inboxes,
 }
 
-type Inboxes = Arc<Mutex<Vec<Arc<Ear>>>>;
+type Inboxes = Arc<Mutex<Vec<Arc<MutantInbox>>>>;
 
 /// Mistreats what arrives.
-struct Ear(Arc<dyn Inbox>, Flaw, Mutex<u32>);
+struct MutantInbox(Arc<dyn Inbox>, Flaw, Mutex<u32>);
 
-impl Inbox for Ear {
+impl Inbox for MutantInbox {
     fn change(&self, change: Change) {
         let Change { key, from, to, schema, data } = change;
         let mut heard = self.2.lock();
@@ -150,7 +150,7 @@ impl Broadcaster for Mutant {
     }
 
     fn attach(&self, inbox: Arc<dyn Inbox>) {
-        let ear = Arc::new(Ear(inbox, self.flaw, Mutex::new(0)));
+        let ear = Arc::new(MutantInbox(inbox, self.flaw, Mutex::new(0)));
         self.inboxes.lock().push(Arc::clone(&ear));
         self.inner.attach(ear);
     }
@@ -158,7 +158,7 @@ impl Broadcaster for Mutant {
 
 async fn suite(flaw: Flaw) -> Result<(), suites::Failure> {
     let inboxes = Inboxes::default();
-    let nodes: Nodes = local().map(|inner| {
+    let nodes: ConnectedNodes = local().map(|inner| {
         Arc::new(Mutant { inner, flaw, joined: Mutex::default(), inboxes: Arc::clone(&inboxes) }) as _
     });
     suites::broadcaster::all(&nodes).await

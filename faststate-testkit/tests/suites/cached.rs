@@ -123,7 +123,7 @@ async fn two_nodes_with_the_same_two_stores_keep_them_too() {
 #[tokio::test(start_paused = true)]
 async fn receipts_are_the_durable_stores_and_kept_as_long() {
     let cached: Shared = Arc::new(Cached::new(memory(), memory()));
-    suites::store::receipts_are_kept_ten_minutes(&cached, tokio::time::advance).await.unwrap();
+    suites::store::receipt_is_kept_for_ten_minutes(&cached, tokio::time::advance).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

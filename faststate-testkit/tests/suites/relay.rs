@@ -17,7 +17,7 @@ use faststate_core::{
 };
 use faststate_testkit::suites::{
     self,
-    broadcaster::{Ear, Nodes},
+    broadcaster::{ConnectedNodes, RecordingInbox},
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -107,7 +107,7 @@ fn change() -> Change {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_relay_keeps_a_broadcasters_promises() {
     let service = Arc::default();
-    let nodes: Nodes = [node(&service).await, node(&service).await, node(&service).await];
+    let nodes: ConnectedNodes = [node(&service).await, node(&service).await, node(&service).await];
     suites::broadcaster::all(&nodes).await.unwrap();
 }
 
@@ -115,26 +115,26 @@ async fn a_relay_keeps_a_broadcasters_promises() {
 async fn law_13_a_service_that_takes_everything_and_delivers_nothing_is_noticed_within_five_seconds() {
     let service = Arc::<Service>::default();
     let (a, b) = (node(&service).await, node(&service).await);
-    let ear = Ear::attached(&b);
+    let inbox = RecordingInbox::attached(&b);
     let change = change();
     let _interest = b.join(&change.key).await.unwrap();
     sleep(Duration::from_secs(60)).await;
-    assert_eq!((ear.lost(), service.attempts.lock().len()), (0, 2), "a quiet line is no dead one");
+    assert_eq!((inbox.losses(), service.attempts.lock().len()), (0, 2), "a quiet line is no dead one");
     service.deaf.store(true, Ordering::SeqCst);
     a.publish(&change).await.unwrap();
     sleep(Duration::from_secs(4)).await;
     service.deaf.store(false, Ordering::SeqCst);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(ear.lost(), 1);
+    assert_eq!(inbox.losses(), 1);
     a.publish(&change).await.unwrap();
-    assert_eq!(ear.heard(&change.key), [change]);
+    assert_eq!(inbox.changes(&change.key), [change]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_06_a_service_that_is_away_is_asked_again_after_longer_and_longer_pauses() {
     let service = Arc::<Service>::default();
     let node = node(&service).await;
-    let ear = Ear::attached(&node);
+    let inbox = RecordingInbox::attached(&node);
     service.away.store(true, Ordering::SeqCst);
     service.lines.lock().values().for_each(|line| line.ear.cut());
     sleep(Duration::from_secs(60)).await;
@@ -150,7 +150,7 @@ async fn law_06_a_service_that_is_away_is_asked_again_after_longer_and_longer_pa
     assert!(different.len() > settled.len() / 2, "no two nodes come back at the same time");
     service.away.store(false, Ordering::SeqCst);
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(ear.lost(), 1, "what was missed is announced");
+    assert_eq!(inbox.losses(), 1, "what was missed is announced");
     let key = change().key;
     let joined =
         || service.lines.lock().values().any(|line| line.channels.contains(&Channel::Key(key.clone())));
@@ -164,8 +164,8 @@ async fn law_06_a_service_that_is_away_is_asked_again_after_longer_and_longer_pa
 async fn what_a_newer_node_says_makes_the_store_be_read() {
     let service = Arc::<Service>::default();
     let node = node(&service).await;
-    let ear = Ear::attached(&node);
+    let inbox = RecordingInbox::attached(&node);
     service.lines.lock().values().for_each(|line| line.ear.hear(Bytes::from_static(b"\x02whatever")));
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(ear.lost(), 1);
+    assert_eq!(inbox.losses(), 1);
 }

@@ -31,7 +31,7 @@ async fn the_memory_store_keeps_its_promises() {
 async fn the_memory_store_keeps_its_promises_of_time() {
     let store = memory();
     suites::store::all(&store, &store).await.unwrap();
-    suites::store::receipts_are_kept_ten_minutes(&store, tokio::time::advance).await.unwrap();
+    suites::store::receipt_is_kept_for_ten_minutes(&store, tokio::time::advance).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -375,7 +375,7 @@ async fn every_mutant_is_caught() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_lenient_at_expiry_is_caught() {
     let store = Mutant::store(Flaw::IsLenientAtExpiry);
-    caught(suites::store::a_record_at_its_expiry_has_one_winner(&store, &store).await, "does not come back");
+    caught(suites::store::one_save_succeeds_at_expiry(&store, &store).await, "does not come back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -419,6 +419,6 @@ async fn a_store_that_forgets_receipts_soon_is_caught() {
     }
 
     let store: Arc<dyn Store> = Arc::new(Forgetful(MemoryStore::new(), Mutex::new(None)));
-    let outcome = suites::store::receipts_are_kept_ten_minutes(&store, tokio::time::advance).await;
+    let outcome = suites::store::receipt_is_kept_for_ten_minutes(&store, tokio::time::advance).await;
     caught(outcome, "kept ten minutes");
 }

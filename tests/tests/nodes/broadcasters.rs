@@ -11,7 +11,7 @@ use faststate_store_diesel::PostgresBroadcaster;
 use faststate_store_redis::RedisBroadcaster;
 use faststate_testkit::suites::{
     self,
-    broadcaster::{Ear, Nodes},
+    broadcaster::{ConnectedNodes, RecordingInbox},
 };
 use faststate_tests::{Cable, Postgres, RedisCluster, RedisServer};
 use tokio::{task::block_in_place, time::sleep};
@@ -32,7 +32,7 @@ async fn broadcaster(url: &str) -> Arc<dyn Broadcaster> {
     if url.starts_with("redis") { redis(url).await } else { postgres(url).await }
 }
 
-async fn three(url: &str) -> Nodes {
+async fn three(url: &str) -> ConnectedNodes {
     [broadcaster(url).await, broadcaster(url).await, broadcaster(url).await]
 }
 
@@ -66,7 +66,7 @@ async fn a_redis_cluster_carries_changes_on_sharded_channels() {
     let mut cluster = RedisCluster::start();
     let urls = cluster.urls();
     let node = async || Arc::new(RedisBroadcaster::cluster(urls.clone(), "test").await.unwrap()) as Arc<_>;
-    let nodes: Nodes = [node().await, node().await, node().await];
+    let nodes: ConnectedNodes = [node().await, node().await, node().await];
     suites::broadcaster::all(&nodes).await.unwrap();
 
     // Every shard has its share, and a node of the cluster that does not know a channel hears nothing of it.
@@ -130,22 +130,22 @@ async fn law_13_a_network_that_swallows_what_postgres_says_is_noticed() {
 
 /// The server goes away and comes back: who listens hears of a loss, joins meanwhile hold, and then
 /// changes arrive again.
-async fn survives(nodes: &Nodes, mut turn: impl FnMut(bool)) {
-    let ears = nodes.each_ref().map(Ear::attached);
+async fn survives(nodes: &ConnectedNodes, mut turn: impl FnMut(bool)) {
+    let inboxes = nodes.each_ref().map(RecordingInbox::attached);
     let (before, meanwhile) = (key("before"), key("meanwhile"));
     let _before = nodes[1].join(&before).await.unwrap();
     for round in 0..3 {
-        let lost = ears[1].lost();
+        let lost = inboxes[1].losses();
         block_in_place(|| turn(false));
         until("it refuses", NOTICED, async || nodes[0].publish(&change(&before)).await.is_err()).await;
         let _meanwhile = tokio::time::timeout(NOTICED, nodes[1].join(&meanwhile)).await.unwrap().unwrap();
         block_in_place(|| turn(true));
-        until("it is told of a loss", NOTICED, async || ears[1].lost() > lost).await;
+        until("it is told of a loss", NOTICED, async || inboxes[1].losses() > lost).await;
         for key in [&before, &meanwhile] {
             let change = change(key);
             let published = async || nodes[0].publish(&change).await.is_ok();
             until("it takes changes again", NOTICED, published).await;
-            let heard = async || ears[1].heard(key).iter().any(|heard| heard.to == change.to);
+            let heard = async || inboxes[1].changes(key).iter().any(|heard| heard.to == change.to);
             until(&format!("round {round}: {key} is heard of"), NOTICED, heard).await;
         }
     }
@@ -154,29 +154,32 @@ async fn survives(nodes: &Nodes, mut turn: impl FnMut(bool)) {
 /// The connection of one node dies without a word, while the others go on.
 async fn swallowed(url: &str, server: SocketAddr, through: impl Fn(&Cable) -> String) {
     let cable = Cable::to(server);
-    let nodes: Nodes = [broadcaster(url).await, broadcaster(&through(&cable)).await, broadcaster(url).await];
-    let ears = nodes.each_ref().map(Ear::attached);
+    let nodes: ConnectedNodes =
+        [broadcaster(url).await, broadcaster(&through(&cable)).await, broadcaster(url).await];
+    let inboxes = nodes.each_ref().map(RecordingInbox::attached);
     let key = key("x");
     let _interests = [nodes[1].join(&key).await.unwrap(), nodes[2].join(&key).await.unwrap()];
-    let heard = async |ear: &Ear, change: &Change| ear.heard(&key).iter().any(|heard| heard.to == change.to);
+    let heard = async |inbox: &RecordingInbox, change: &Change| {
+        inbox.changes(&key).iter().any(|heard| heard.to == change.to)
+    };
     for _ in 0..2 {
-        let lost = ears[1].lost();
+        let lost = inboxes[1].losses();
         cable.cut();
         let missed = change(&key);
         nodes[0].publish(&missed).await.unwrap();
-        until("who is not cut off hears", NOTICED, async || heard(&ears[2], &missed).await).await;
+        until("who is not cut off hears", NOTICED, async || heard(&inboxes[2], &missed).await).await;
         // It says so itself: what it publishes is refused.
         let noticed = async || nodes[1].publish(&change(&key)).await.is_err();
         let noticed = until("the silence is noticed", NOTICED, noticed).await;
         eprintln!("the silence was noticed after {noticed:?}");
         sleep(Duration::from_secs(1)).await;
         cable.mend();
-        let told = until("the loss is told", NOTICED, async || ears[1].lost() > lost).await;
+        let told = until("the loss is told", NOTICED, async || inboxes[1].losses() > lost).await;
         eprintln!("the loss was told {told:?} after the network had come back");
         let change = change(&key);
         nodes[0].publish(&change).await.unwrap();
-        until("it hears again", NOTICED, async || heard(&ears[1], &change).await).await;
-        assert_eq!((ears[0].lost(), ears[2].lost()), (0, 0), "the others were never cut off");
+        until("it hears again", NOTICED, async || heard(&inboxes[1], &change).await).await;
+        assert_eq!((inboxes[0].losses(), inboxes[2].losses()), (0, 0), "the others were never cut off");
     }
 }
 
@@ -184,7 +187,7 @@ async fn swallowed(url: &str, server: SocketAddr, through: impl Fn(&Cable) -> St
 async fn law_14_a_node_that_does_not_follow_a_key_gets_no_message_of_it() {
     let server = RedisServer::with(&[]);
     let (node, followed) = (redis(&server.url()).await, redis(&server.url()).await);
-    let ear = Ear::attached(&followed);
+    let inbox = RecordingInbox::attached(&followed);
     let (key, strange) = (key("followed"), key("strange"));
     let _interest = followed.join(&key).await.unwrap();
     // Redis says itself how many connections each publication went to.
@@ -198,8 +201,8 @@ async fn law_14_a_node_that_does_not_follow_a_key_gets_no_message_of_it() {
     }
     let last = change(&key);
     node.publish(&last).await.unwrap();
-    until("it hears", NOTICED, async || ear.heard(&key).len() == 1).await;
-    assert!(ear.heard(&strange).is_empty());
+    until("it hears", NOTICED, async || inbox.changes(&key).len() == 1).await;
+    assert!(inbox.changes(&strange).is_empty());
     drop(_interest);
     until("it is left", NOTICED, async || !listeners(&key)).await;
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faststate_testkit::suites::client::Client;
+use faststate_testkit::suites::client::RawClient;
 use faststate_tests::{Cable, Demo, RedisServer};
 use futures::future::join_all;
 use tokio::{task::block_in_place, time::sleep};
@@ -108,7 +108,7 @@ async fn drained() -> bool {
     let mut demo = Demo::with(&["--store", &store, "--max-streams-per-address", "0"]);
     let address = demo.address();
     let streams = (0..60).map(|_| async move {
-        let mut client = Client::new(address, "a stream is open until the node drains").datastar();
+        let mut client = RawClient::new(address, "a stream is open until the node drains").datastar();
         let mut stream = client.get("/faststate/sse?states=counter").await.unwrap();
         stream.piece().await.unwrap();
         stream
@@ -118,7 +118,7 @@ async fn drained() -> bool {
     cable.cut();
     let sent = Instant::now();
     let event = tokio::spawn(async move {
-        let mut writer = Client::new(address, "an accepted event is answered");
+        let mut writer = RawClient::new(address, "an accepted event is answered");
         let mut answer = writer.post("/faststate/counter/increment", "{}").await.unwrap();
         (answer.status(), answer.text().await.unwrap())
     });
@@ -152,7 +152,7 @@ async fn drained() -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_15_a_second_signal_ends_at_once() {
     let mut demo = Demo::start();
-    let mut client = Client::new(demo.address(), "a stream is open").datastar();
+    let mut client = RawClient::new(demo.address(), "a stream is open").datastar();
     let streams: Vec<_> = {
         let mut streams = Vec::new();
         for _ in 0..20 {

@@ -11,10 +11,10 @@ use std::{
 
 use faststate_core::Version;
 use faststate_testkit::{
-    page::Page,
+    page::BrowserPage,
     suites::{
         Failure,
-        client::{Client, Connection},
+        client::{RawClient, RawConnection},
     },
 };
 use parking_lot::Mutex;
@@ -34,7 +34,7 @@ pub(crate) struct Writer {
     pub(crate) nodes: Vec<SocketAddr>,
     /// Which node is asked first, and stays until it fails.
     at: usize,
-    connection: Option<Connection>,
+    connection: Option<RawConnection>,
     pub(crate) tally: Tally,
 }
 
@@ -76,7 +76,7 @@ impl Writer {
 
     async fn try_increment(&mut self, id: &str) -> Result<Option<Version>, Failure> {
         let address = self.nodes[self.at % self.nodes.len()];
-        let client = Client::new(address, "a node answers");
+        let client = RawClient::new(address, "a node answers");
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => client.connect().await?,
@@ -95,7 +95,7 @@ impl Writer {
 
 /// A page that follows the counter, on one node or on one after the other.
 pub(crate) struct Follower {
-    pub(crate) shown: Arc<Mutex<Page>>,
+    pub(crate) shown: Arc<Mutex<BrowserPage>>,
     stop: Arc<AtomicBool>,
     pub(crate) reconnects: Arc<AtomicUsize>,
     task: JoinHandle<Result<(), Failure>>,
@@ -105,8 +105,11 @@ impl Follower {
     /// Follows on the first node, and on the next when that ends; `moves` on to another at random moments
     /// until [`rest`](Self::rest).
     pub(crate) fn start(nodes: Vec<SocketAddr>, moves: bool) -> Self {
-        let (shown, stop, reconnects) =
-            (Arc::<Mutex<Page>>::default(), Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (shown, stop, reconnects) = (
+            Arc::<Mutex<BrowserPage>>::default(),
+            Arc::<AtomicBool>::default(),
+            Arc::<AtomicUsize>::default(),
+        );
         let task = tokio::spawn(follow(
             nodes,
             moves,
@@ -149,7 +152,7 @@ impl Drop for Follower {
 async fn follow(
     nodes: Vec<SocketAddr>,
     moves: bool,
-    shown: Arc<Mutex<Page>>,
+    shown: Arc<Mutex<BrowserPage>>,
     stop: Arc<AtomicBool>,
     reconnects: Arc<AtomicUsize>,
 ) -> Result<(), Failure> {
@@ -160,7 +163,7 @@ async fn follow(
         } else {
             Duration::from_secs(3600)
         };
-        let client = Client::new(nodes[at % nodes.len()], "a node answers").datastar();
+        let client = RawClient::new(nodes[at % nodes.len()], "a node answers").datastar();
         // What it merges counts, not how a connection ended.
         let fed = timeout(stays, read(client, &shown)).await;
         if let Ok(Err(failure)) = fed
@@ -176,7 +179,7 @@ async fn follow(
 }
 
 /// Merges a stream until its end.
-async fn read(mut client: Client, shown: &Mutex<Page>) -> Result<(), Failure> {
+async fn read(mut client: RawClient, shown: &Mutex<BrowserPage>) -> Result<(), Failure> {
     let cursors = shown.lock().cursors().to_string();
     let query: String = cursors.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let mut stream = client.get(&format!("/faststate/sse?states=counter&datastar={query}")).await?;

@@ -24,7 +24,7 @@ async fn mysql_keeps_its_promises() {
         let sooner = format!("UPDATE faststate_receipts SET expires_at = expires_at - {}", time.as_millis());
         AsyncMysqlConnection::establish(&url).await.unwrap().batch_execute(&sooner).await.unwrap();
     };
-    suites::store::receipts_are_kept_ten_minutes(&a, pass).await.unwrap();
+    suites::store::receipt_is_kept_for_ten_minutes(&a, pass).await.unwrap();
     let shown = format!("{a:?}");
     assert!(shown.contains("127.0.0.1") && !shown.contains("secret"), "{shown}");
 }

@@ -66,7 +66,7 @@ async fn law_03_sqlite_keeps_receipts_ten_minutes() {
         let sooner = format!("UPDATE faststate_receipts SET expires_at = expires_at - {}", time.as_millis());
         other(&folder).batch_execute(&sooner).unwrap();
     };
-    suites::store::receipts_are_kept_ten_minutes(&store, pass).await.unwrap();
+    suites::store::receipt_is_kept_for_ten_minutes(&store, pass).await.unwrap();
 }
 
 #[tokio::test]

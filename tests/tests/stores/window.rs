@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use faststate_core::{Key, Registry, StateRegistry, Version, Viewer, registry::TopicName, topics::Follower};
-use faststate_testkit::page::Page;
+use faststate_testkit::page::BrowserPage;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A page that follows one topic.
 pub(crate) struct Window {
-    page: Page,
+    page: BrowserPage,
     topic: TopicName,
     key: Key,
     follower: Option<Follower>,
@@ -22,7 +22,7 @@ impl Window {
     /// Shows a topic and follows it.
     pub(crate) async fn open(registry: &Arc<StateRegistry>, topic: TopicName) -> Self {
         let viewer = Viewer::application();
-        let mut page = Page::new();
+        let mut page = BrowserPage::new();
         page.show(&registry.visible(&topic, &viewer).await.unwrap()).unwrap();
         let key = registry.key(&topic.state, &viewer, topic.id.as_deref()).unwrap();
         let mut window = Self { page, topic, key, follower: None };

@@ -4,17 +4,14 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use tokio::time::timeout;
 
-use super::{Client, Failure, count, ensure, health, new_id, problem, tool};
-use crate::suites::{client::Connection, until::PATIENCE};
+use super::{Failure, RawClient, count, ensure, health, new_id, problem, tool};
+use crate::suites::{client::RawConnection, wait::CHECK_TIMEOUT};
 
 const EVENT: &str = "/faststate/counter/increment";
 const LIMIT: usize = 64 * 1024;
 
 /// A body has at most 64 KiB, announced or in chunks; a longer one is a 413 and no reset.
-///
-/// # Errors
-/// If not.
-pub async fn a_body_has_64_kib(address: SocketAddr) -> Result<(), Failure> {
+pub async fn body_over_64_kib_is_refused(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a body has at most 64 KiB, and one byte more is a 413";
     let mut expected = count(address).await?;
     let client = tool(address, PROMISE).with("content-type", "application/json");
@@ -67,10 +64,7 @@ fn chunked(body: &str, size: usize) -> String {
 }
 
 /// A request that breaks off before its body is whole changes nothing, even if what came is an event.
-///
-/// # Errors
-/// If not.
-pub async fn half_a_body_is_no_event(address: SocketAddr) -> Result<(), Failure> {
+pub async fn truncated_body_is_not_applied(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a body that breaks off is no event";
     let before = count(address).await?;
     let client = tool(address, PROMISE).with("content-type", "application/x-www-form-urlencoded");
@@ -98,18 +92,15 @@ pub async fn half_a_body_is_no_event(address: SocketAddr) -> Result<(), Failure>
 }
 
 /// The status, if the server did not hang up instead; it does one or the other.
-async fn answered(connection: Connection, promise: &str) -> Result<Option<u16>, Failure> {
-    match timeout(PATIENCE / 2, connection.answer()).await {
+async fn answered(connection: RawConnection, promise: &str) -> Result<Option<u16>, Failure> {
+    match timeout(CHECK_TIMEOUT / 2, connection.answer()).await {
         Ok(answer) => Ok(answer.ok().map(|answer| answer.status())),
         Err(_) => Err(Failure::new(promise, "it was not answered at all")),
     }
 }
 
 /// A request that comes in small pieces is a request like any other.
-///
-/// # Errors
-/// If not.
-pub async fn a_slow_request_is_a_request(address: SocketAddr) -> Result<(), Failure> {
+pub async fn slow_request_is_answered(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a request that comes in small pieces is answered like any other";
     let before = count(address).await?;
     let client = tool(address, PROMISE).with("content-type", "application/json");
@@ -131,17 +122,14 @@ pub async fn a_slow_request_is_a_request(address: SocketAddr) -> Result<(), Fail
 }
 
 /// The body of a request that is refused is not taken for the next request.
-///
-/// # Errors
-/// If it is.
-pub async fn a_body_is_no_request(address: SocketAddr) -> Result<(), Failure> {
+pub async fn refused_body_is_not_parsed_as_request(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "the body of a refused request is not taken for a request";
     const INNER: &str = "GET /visit HTTP/1.1\r\nhost: x\r\n\r\n";
     let before = count(address).await?;
     for (target, status) in
         [("/faststate/nothing/here", 404), ("/faststate/vault/v1/deposit", 404), ("/visit", 405)]
     {
-        let client = Client::new(address, PROMISE);
+        let client = RawClient::new(address, PROMISE);
         let mut connection = client.connect().await?;
         let head = client.head("POST", target);
         let length = INNER.len();
@@ -167,10 +155,7 @@ pub async fn a_body_is_no_request(address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// A client that holds its body back does not act with rights that it has lost meanwhile (law 8).
-///
-/// # Errors
-/// If it does.
-pub async fn rights_are_read_after_the_body(address: SocketAddr) -> Result<(), Failure> {
+pub async fn access_is_checked_after_the_body(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "rights are read after the body (law 8)";
     const BODY: &str = r#"{"gold":7}"#;
     let deposit = format!("/faststate/vault/{}/deposit", new_id());

@@ -3,18 +3,15 @@
 use std::net::SocketAddr;
 
 use super::{
-    Client, Failure, count, ensure, fixture, fixture::FORWARDED, nobody_follows, page, problem, streams_are,
-    tool, watching::Stream,
+    Failure, RawClient, count, ensure, fixture, fixture::FORWARDED, followed_stream::FollowedStream,
+    nobody_follows, page, problem, streams_are, tool,
 };
 use crate::suites::until;
 
-const COUNTER: &str = "/faststate/sse?states=counter";
+const COUNTER_STREAM: &str = "/faststate/sse?states=counter";
 
 /// Streams have caps, for a session, an address and the node; a cap answers, and ends nobody's (law 6).
-///
-/// # Errors
-/// If not.
-pub async fn streams_have_caps(address: SocketAddr) -> Result<(), Failure> {
+pub async fn stream_count_is_capped(address: SocketAddr) -> Result<(), Failure> {
     nobody_follows(address).await?;
     of_a_session(address).await?;
     of_an_address_and_of_the_node(address).await
@@ -56,10 +53,10 @@ async fn of_an_address_and_of_the_node(address: SocketAddr) -> Result<(), Failur
 }
 
 /// This many streams, each of which has begun.
-async fn open(client: &Client, streams: usize) -> Result<Vec<Stream>, Failure> {
+async fn open(client: &RawClient, streams: usize) -> Result<Vec<FollowedStream>, Failure> {
     let mut open = Vec::new();
     for _ in 0..streams {
-        let mut stream = Stream::open(&mut client.clone(), COUNTER).await?;
+        let mut stream = FollowedStream::open(&mut client.clone(), COUNTER_STREAM).await?;
         stream.until(|page| page.signals().contains_key("counter")).await?;
         open.push(stream);
     }
@@ -67,9 +64,9 @@ async fn open(client: &Client, streams: usize) -> Result<Vec<Stream>, Failure> {
 }
 
 /// One more is told to come back later: by a status, to Datastar too, which then does.
-async fn full(client: &Client, status: u16, promise: &str) -> Result<(), Failure> {
+async fn full(client: &RawClient, status: u16, promise: &str) -> Result<(), Failure> {
     for mut client in [client.clone().with("sec-fetch-site", "same-origin"), client.clone().datastar()] {
-        let answer = client.get(COUNTER).await?;
+        let answer = client.get(COUNTER_STREAM).await?;
         let later = answer.header("retry-after").is_some();
         problem(answer, status, promise, "one more").await?;
         ensure!(later, promise, "one more is not told when to come back");
@@ -77,7 +74,7 @@ async fn full(client: &Client, status: u16, promise: &str) -> Result<(), Failure
     Ok(())
 }
 
-async fn still_follow(address: SocketAddr, streams: &mut [Stream]) -> Result<(), Failure> {
+async fn still_follow(address: SocketAddr, streams: &mut [FollowedStream]) -> Result<(), Failure> {
     const PROMISE: &str = "a cap ends nobody's stream (law 6)";
     let now = count(address).await?;
     tool(address, PROMISE).send("POST", "/faststate/counter/increment?amount=1", "").await?;

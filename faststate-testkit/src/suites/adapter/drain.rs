@@ -4,21 +4,18 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{Client, Failure, count, counter_key, ensure, page, tool, watching::Stream};
+use super::{Failure, RawClient, count, counter_key, ensure, followed_stream::FollowedStream, page, tool};
 use crate::suites::until;
 
 /// How long a server may take to end.
-const END: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that is asked to stop takes no new connections or streams, finishes the events that it has
 /// begun to read, ends its streams as HTTP does, and then ends (law 15).
 ///
 /// `begin` asks it to, and gives what is done once the server has ended. With a drain window of a second or
 /// less this is quick.
-///
-/// # Errors
-/// If not.
-pub async fn a_drain_drops_nothing<F>(
+pub async fn drain_drops_nothing<F>(
     address: SocketAddr,
     begin: impl FnOnce() -> F + Send,
 ) -> Result<(), Failure>
@@ -29,7 +26,7 @@ where
     let start = count(address).await?;
     let mut streams = Vec::new();
     for mut client in [tool(address, PROMISE), page(address, PROMISE), page(address, PROMISE)] {
-        let mut stream = Stream::open(&mut client, "/faststate/sse?states=counter").await?;
+        let mut stream = FollowedStream::open(&mut client, "/faststate/sse?states=counter").await?;
         stream.until_count(start).await?;
         streams.push(stream);
     }
@@ -68,15 +65,15 @@ where
         }
         Ok::<(), Failure>(())
     };
-    let (ended, told) = futures::future::join(timeout(END, ended), telling).await;
+    let (ended, told) = futures::future::join(timeout(STOP_TIMEOUT, ended), telling).await;
     told?;
     drop(idle);
-    ensure!(ended.is_ok(), PROMISE, "the server goes on after {END:?}");
+    ensure!(ended.is_ok(), PROMISE, "the server goes on after {STOP_TIMEOUT:?}");
     Ok(())
 }
 
 /// Whether the server takes no new connection, or says that it drains.
 async fn refuses(address: SocketAddr) -> bool {
-    let mut client = Client::new(address, "a server that drains says so");
+    let mut client = RawClient::new(address, "a server that drains says so");
     client.get("/faststate/health").await.map_or(true, |answer| answer.status() == 503)
 }

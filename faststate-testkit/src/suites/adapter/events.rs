@@ -7,10 +7,7 @@ use serde_json::json;
 use super::{Failure, count, ensure, item, new_id, page, tool};
 
 /// An event's input comes from the query, JSON, a form or the page's signals.
-///
-/// # Errors
-/// If not.
-pub async fn events_take_input_however_it_comes(address: SocketAddr) -> Result<(), Failure> {
+pub async fn event_input_is_read_from_every_source(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "an event takes its input from query, JSON, form and signals";
     const EVENT: &str = "/faststate/counter/increment";
     const FORM: &str = "application/x-www-form-urlencoded";
@@ -46,10 +43,7 @@ pub async fn events_take_input_however_it_comes(address: SocketAddr) -> Result<(
 }
 
 /// An event can have a path and a method of its own; a GET that changes something is declared.
-///
-/// # Errors
-/// If not.
-pub async fn events_have_their_own_path_and_method(address: SocketAddr) -> Result<(), Failure> {
+pub async fn event_is_served_at_its_declared_path(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "an event has the path and the method that it declares";
     let mut tool = tool(address, PROMISE);
     let mut answer = tool.send("DELETE", "/counter", "").await?;
@@ -79,10 +73,7 @@ pub async fn events_have_their_own_path_and_method(address: SocketAddr) -> Resul
 }
 
 /// An id in a path arrives as it was before it was percent-encoded: decoded once, not never, not twice.
-///
-/// # Errors
-/// If not.
-pub async fn ids_are_decoded_once(address: SocketAddr) -> Result<(), Failure> {
+pub async fn path_ids_are_decoded_once(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "an id is percent-decoded once";
     let run = new_id();
     for (raw, id) in [

@@ -3,15 +3,13 @@
 use std::net::SocketAddr;
 
 use super::{
-    Failure, ensure, health, item, new_id, nobody_follows, page, streams_are, tool, watching::Stream,
+    Failure, ensure, followed_stream::FollowedStream, health, item, new_id, nobody_follows, page,
+    streams_are, tool,
 };
 use crate::suites::until;
 
 /// A stream whose client has gone is left within 10 s, however it went (law 6).
-///
-/// # Errors
-/// If not.
-pub async fn a_client_that_goes_away_is_left(address: SocketAddr) -> Result<(), Failure> {
+pub async fn disconnected_client_is_forgotten(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a client that goes away is left (law 6)";
     nobody_follows(address).await?;
     for round in 0..4 {
@@ -19,7 +17,7 @@ pub async fn a_client_that_goes_away_is_left(address: SocketAddr) -> Result<(), 
         for _ in 0..6 {
             let mut client = page(address, PROMISE);
             let target = "/faststate/sse?states=counter,note,counter.shown";
-            streams.push(Stream::showing(&mut client, target, "<p id=\"shown\"></p>").await?);
+            streams.push(FollowedStream::showing(&mut client, target, "<p id=\"shown\"></p>").await?);
         }
         for stream in &mut streams {
             stream.until(|page| page.signals().contains_key("note")).await?;
@@ -69,10 +67,7 @@ pub async fn a_client_that_goes_away_is_left(address: SocketAddr) -> Result<(), 
 }
 
 /// An event whose client hangs up before it is answered is applied nevertheless.
-///
-/// # Errors
-/// If not.
-pub async fn an_event_whose_client_hangs_up_is_applied(address: SocketAddr) -> Result<(), Failure> {
+pub async fn event_of_disconnected_client_is_applied(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "an event whose client hangs up is applied";
     for resets in [true, false] {
         let id = new_id();

@@ -2,61 +2,63 @@
 
 use std::net::SocketAddr;
 
-use super::{Client, Failure, count, ensure, nobody_follows, page, problem};
+use super::{Failure, RawClient, count, ensure, nobody_follows, page, problem};
 
 const PROMISE: &str = "another site's requests are refused and change nothing (law 8)";
 
 /// What a browser, or a tool, says of where a request comes from; and who gets in: POST and GET.
-struct Row {
+struct GuardCase {
     cookie: bool,
     headers: &'static [(&'static str, &'static str)],
     post: bool,
     get: bool,
 }
 
-const fn row(cookie: bool, headers: &'static [(&'static str, &'static str)], post: bool, get: bool) -> Row {
-    Row { cookie, headers, post, get }
+const fn case(
+    cookie: bool,
+    headers: &'static [(&'static str, &'static str)],
+    post: bool,
+    get: bool,
+) -> GuardCase {
+    GuardCase { cookie, headers, post, get }
 }
 
 /// `HERE` stands for the server's own address.
-const ROWS: [Row; 24] = [
-    row(false, &[], true, true),
-    row(false, &[("sec-fetch-site", "same-origin")], true, true),
-    row(false, &[("sec-fetch-site", "cross-site")], false, false),
-    row(false, &[("origin", "http://HERE")], true, true),
-    row(false, &[("origin", "http://evil.example")], false, false),
-    row(false, &[("referer", "http://evil.example/")], false, false),
-    row(false, &[("referer", "http://HERE/page")], true, true),
-    row(true, &[], false, false),
-    row(true, &[("datastar-request", "true")], true, true),
-    row(true, &[("datastar-request", "false")], false, false),
-    row(true, &[("sec-fetch-site", "same-origin")], true, true),
-    row(true, &[("sec-fetch-site", "none")], false, true),
-    row(true, &[("sec-fetch-site", "same-site")], false, false),
-    row(true, &[("sec-fetch-site", "cross-site")], false, false),
-    row(true, &[("sec-fetch-site", "cross-site"), ("datastar-request", "true")], false, false),
-    row(true, &[("sec-fetch-site", "cross-site"), ("origin", "http://HERE")], false, false),
-    row(true, &[("sec-fetch-site", "Same-Origin")], false, false),
-    row(true, &[("sec-fetch-site", "")], false, false),
-    row(true, &[("origin", "http://HERE")], true, true),
-    row(true, &[("origin", "null")], false, false),
-    row(true, &[("origin", "null"), ("datastar-request", "true")], false, false),
-    row(true, &[("origin", "http://evil.example")], false, false),
-    row(true, &[("origin", "http://HERE.evil.example")], false, false),
-    row(true, &[("origin", "https://HERE")], false, false),
+const CASES: [GuardCase; 24] = [
+    case(false, &[], true, true),
+    case(false, &[("sec-fetch-site", "same-origin")], true, true),
+    case(false, &[("sec-fetch-site", "cross-site")], false, false),
+    case(false, &[("origin", "http://HERE")], true, true),
+    case(false, &[("origin", "http://evil.example")], false, false),
+    case(false, &[("referer", "http://evil.example/")], false, false),
+    case(false, &[("referer", "http://HERE/page")], true, true),
+    case(true, &[], false, false),
+    case(true, &[("datastar-request", "true")], true, true),
+    case(true, &[("datastar-request", "false")], false, false),
+    case(true, &[("sec-fetch-site", "same-origin")], true, true),
+    case(true, &[("sec-fetch-site", "none")], false, true),
+    case(true, &[("sec-fetch-site", "same-site")], false, false),
+    case(true, &[("sec-fetch-site", "cross-site")], false, false),
+    case(true, &[("sec-fetch-site", "cross-site"), ("datastar-request", "true")], false, false),
+    case(true, &[("sec-fetch-site", "cross-site"), ("origin", "http://HERE")], false, false),
+    case(true, &[("sec-fetch-site", "Same-Origin")], false, false),
+    case(true, &[("sec-fetch-site", "")], false, false),
+    case(true, &[("origin", "http://HERE")], true, true),
+    case(true, &[("origin", "null")], false, false),
+    case(true, &[("origin", "null"), ("datastar-request", "true")], false, false),
+    case(true, &[("origin", "http://evil.example")], false, false),
+    case(true, &[("origin", "http://HERE.evil.example")], false, false),
+    case(true, &[("origin", "https://HERE")], false, false),
 ];
 
 /// Every row of the guard, for an event, a declared GET and a stream.
-///
-/// # Errors
-/// If one is not kept.
-pub async fn another_site_is_refused(address: SocketAddr) -> Result<(), Failure> {
+pub async fn cross_site_request_is_refused(address: SocketAddr) -> Result<(), Failure> {
     let mut visitor = page(address, PROMISE);
     visitor.post("/faststate/note/write", r#"{"text":"mine"}"#).await?;
     let cookie = visitor.cookie().unwrap_or_default().to_owned();
     let mut expected = count(address).await?;
-    for Row { cookie: carries, headers, post, get } in ROWS {
-        let mut client = Client::new(address, PROMISE);
+    for GuardCase { cookie: carries, headers, post, get } in CASES {
+        let mut client = RawClient::new(address, PROMISE);
         for (name, value) in headers {
             client = client.with(name, value.replace("HERE", &address.to_string()));
         }
@@ -80,7 +82,7 @@ pub async fn another_site_is_refused(address: SocketAddr) -> Result<(), Failure>
 }
 
 /// Whether the request was let in; a stream that was is left again.
-async fn told(client: &mut Client, method: &str, target: &str) -> Result<bool, Failure> {
+async fn told(client: &mut RawClient, method: &str, target: &str) -> Result<bool, Failure> {
     let address = client.address();
     let mut answer = client.send(method, target, "").await?;
     match answer.status() {
@@ -104,10 +106,7 @@ async fn told(client: &mut Client, method: &str, target: &str) -> Result<bool, F
 }
 
 /// A request under a host's name that is not this server's is refused, with the setting's name.
-///
-/// # Errors
-/// If not.
-pub async fn another_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
+pub async fn unknown_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a request for another host is refused (law 8)";
     let before = count(address).await?;
     for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example"] {
@@ -118,7 +117,7 @@ pub async fn another_host_is_refused(address: SocketAddr) -> Result<(), Failure>
         ] {
             // As a browser sends it that takes the page of the other name for one of the same origin.
             let client =
-                Client::new(address, PROMISE).with("host", host).with("sec-fetch-site", "same-origin");
+                RawClient::new(address, PROMISE).with("host", host).with("sec-fetch-site", "same-origin");
             let answer = { client }.send(method, target, "").await?;
             ensure!(answer.header("set-cookie").is_none(), PROMISE, "{target} of {host} sets a cookie");
             let problem = problem(answer, 421, PROMISE, target).await?;
@@ -128,7 +127,7 @@ pub async fn another_host_is_refused(address: SocketAddr) -> Result<(), Failure>
     }
     let port = address.port();
     for host in ["localhost".to_owned(), format!("LOCALHOST:{port}"), format!("127.0.0.1:{port}")] {
-        let answer = Client::new(address, PROMISE).with("host", &*host).get("/faststate/health").await?;
+        let answer = RawClient::new(address, PROMISE).with("host", &*host).get("/faststate/health").await?;
         ensure!(answer.status() == 200, PROMISE, "{host} was answered {}", answer.status());
     }
     let after = count(address).await?;

@@ -5,10 +5,7 @@ use std::net::SocketAddr;
 use super::{Failure, count, ensure, notice, page, problem, tool};
 
 /// Bad input is a clear answer, to a tool by its status and to a page as a patch, and changes nothing.
-///
-/// # Errors
-/// If not.
-pub async fn bad_input_is_told_and_changes_nothing(address: SocketAddr) -> Result<(), Failure> {
+pub async fn invalid_input_is_reported_and_not_applied(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "bad input is told and changes nothing";
     const EVENT: &str = "/faststate/counter/increment";
     let before = count(address).await?;

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{ClientResponse, Failure, count, ensure, fixture, nobody_follows, page, tool, watching::Stream};
+use super::{
+    ClientResponse, Failure, count, ensure, fixture, followed_stream::FollowedStream, nobody_follows, page,
+    tool,
+};
 
 /// Pages that handlers answer with, for adapters that give them as arguments. Besides the [fixture's
 /// endpoint](fixture::endpoint), serve these:
@@ -15,7 +18,7 @@ use super::{ClientResponse, Failure, count, ensure, fixture, nobody_follows, pag
 ///
 /// # Errors
 /// The first promise that is broken.
-pub async fn pages_are_the_viewers(address: SocketAddr) -> Result<(), Failure> {
+pub async fn pages_belong_to_their_viewer(address: SocketAddr) -> Result<(), Failure> {
     a_page_shows_and_follows(address).await?;
     a_page_has_the_sessions_cookie(address).await?;
     another_site_sets_no_cookie(address).await?;
@@ -40,7 +43,7 @@ async fn a_page_shows_and_follows(address: SocketAddr) -> Result<(), Failure> {
     let cursors = serde_json::json!({ "counter": { "_v": cursor } }).to_string();
     let cursors: String = cursors.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let target = format!("/faststate/sse?states=counter&datastar={cursors}");
-    let mut stream = Stream::open(&mut client, &target).await?;
+    let mut stream = FollowedStream::open(&mut client, &target).await?;
     stream.until(|page| page.stream().comments() > 0).await?;
     ensure!(!stream.text.contains("\"count\""), PROMISE, "a page that is current got {}", stream.text);
     tool(address, PROMISE).send("POST", "/faststate/counter/increment?amount=1", "").await?;

@@ -7,10 +7,7 @@ use serde_json::json;
 use super::{Failure, count, ensure, fixture::INTERNAL, new_id, notice, page, problem, tool};
 
 /// Datastar gets patches in a 200, whatever happened; any other client gets a status and JSON.
-///
-/// # Errors
-/// If not.
-pub async fn answers_are_what_the_client_understands(address: SocketAddr) -> Result<(), Failure> {
+pub async fn response_form_matches_the_client(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "Datastar gets patches in a 200, others a status and JSON";
     const EVENT: &str = "/faststate/counter/increment";
     let mut tool = tool(address, PROMISE);
@@ -61,10 +58,7 @@ pub async fn answers_are_what_the_client_understands(address: SocketAddr) -> Res
 }
 
 /// An internal error is a 500, or a 200 that shows it, with an id and nothing of what went wrong.
-///
-/// # Errors
-/// If not.
-pub async fn internals_stay_inside(address: SocketAddr) -> Result<(), Failure> {
+pub async fn internal_errors_are_not_exposed(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "an internal error tells an id and nothing more";
     const EVENT: &str = "/faststate/counter/explode";
     let before = count(address).await?;
@@ -93,10 +87,7 @@ pub async fn internals_stay_inside(address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// A method that a path does not take is a 405 that names those it takes, and changes nothing.
-///
-/// # Errors
-/// If not.
-pub async fn a_wrong_method_names_the_right_one(address: SocketAddr) -> Result<(), Failure> {
+pub async fn wrong_method_returns_405_with_allow(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a wrong method is a 405 that names the right one";
     let before = count(address).await?;
     for (path, right, wrong) in [
@@ -122,10 +113,7 @@ pub async fn a_wrong_method_names_the_right_one(address: SocketAddr) -> Result<(
 }
 
 /// An event with an id (`Faststate-Event`) counts once, however often it is sent (law 3).
-///
-/// # Errors
-/// If not.
-pub async fn a_repeat_counts_once(address: SocketAddr) -> Result<(), Failure> {
+pub async fn repeated_event_is_applied_once(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "an event that is sent again with its id counts once (law 3)";
     let before = count(address).await?;
     let mut client = tool(address, PROMISE).with("faststate-event", new_id());
@@ -145,10 +133,7 @@ pub async fn a_repeat_counts_once(address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// A streamed reply arrives piece by piece, while the work goes on.
-///
-/// # Errors
-/// If not.
-pub async fn a_streamed_reply_arrives_as_it_is_written(address: SocketAddr) -> Result<(), Failure> {
+pub async fn streamed_reply_arrives_incrementally(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a streamed reply arrives while it is written";
     let id = new_id();
     let mut watching = page(address, PROMISE).post(&format!("/faststate/item/{id}/watch"), "{}").await?;

@@ -2,8 +2,8 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use super::{Client, Failure, count, ensure, problem, tool, watching::Stream};
-use crate::page::Page;
+use super::{Failure, RawClient, count, ensure, followed_stream::FollowedStream, problem, tool};
+use crate::browser::page::BrowserPage;
 
 const EVENT: &str = "/faststate/counter/increment";
 
@@ -13,16 +13,13 @@ const EVENT: &str = "/faststate/counter/increment";
 /// # Errors
 /// The first promise that is broken.
 pub async fn server(address: SocketAddr) -> Result<(), Failure> {
-    a_half_closed_request_is_answered(address).await?;
-    pages_name_one_host(address).await?;
-    heads_have_64_kib(address).await
+    half_closed_request_is_answered(address).await?;
+    page_request_without_one_host_is_refused(address).await?;
+    request_head_over_64_kib_is_refused(address).await
 }
 
 /// A client that closes its sending side after the request gets the answer: an event's, and a stream's beginning.
-///
-/// # Errors
-/// If not.
-pub async fn a_half_closed_request_is_answered(address: SocketAddr) -> Result<(), Failure> {
+pub async fn half_closed_request_is_answered(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a client that closes its sending side after the request gets the answer";
     for round in 0..4 {
         let before = count(address).await?;
@@ -42,17 +39,14 @@ pub async fn a_half_closed_request_is_answered(address: SocketAddr) -> Result<()
         connection.half_close().await?;
         let answer = connection.answer().await?;
         ensure!(answer.status() == 200, PROMISE, "a stream was answered {}", answer.status());
-        let mut stream = Stream { answer, page: Page::new(), text: String::new() };
+        let mut stream = FollowedStream { answer, page: BrowserPage::new(), text: String::new() };
         stream.until_count(before + 1).await?;
     }
     Ok(())
 }
 
 /// A request of HTTP/1.1 for FastState's own paths without a `Host` header, or with two, is a 400.
-///
-/// # Errors
-/// If not.
-pub async fn requests_name_one_host(address: SocketAddr) -> Result<(), Failure> {
+pub async fn request_without_one_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a request of HTTP/1.1 names its host once";
     let before = count(address).await?;
     for request in [format!("POST {EVENT}?amount=1"), "GET /faststate/sse?states=counter".to_owned()] {
@@ -67,10 +61,7 @@ pub async fn requests_name_one_host(address: SocketAddr) -> Result<(), Failure> 
 }
 
 /// A page's request of HTTP/1.1 without a `Host` header, or with two, is a 400.
-///
-/// # Errors
-/// If not.
-pub async fn pages_name_one_host(address: SocketAddr) -> Result<(), Failure> {
+pub async fn page_request_without_one_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a page's request of HTTP/1.1 names its host once";
     for hosts in ["", "host: x\r\nhost: x\r\n"] {
         let answer = ask(address, PROMISE, &format!("GET /page HTTP/1.1\r\n{hosts}")).await?;
@@ -80,10 +71,7 @@ pub async fn pages_name_one_host(address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// A request's head has at most 64 KiB and 100 headers; a longer one is a 431 (law 6).
-///
-/// # Errors
-/// If not.
-pub async fn heads_have_64_kib(address: SocketAddr) -> Result<(), Failure> {
+pub async fn request_head_over_64_kib_is_refused(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a request's head has at most 64 KiB (law 6)";
     for (bytes, status) in [(60 * 1024, 200), (64 * 1024, 431), (100 * 1024, 431)] {
         let head = format!("GET /faststate/health HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n", "x".repeat(bytes));
@@ -106,7 +94,7 @@ async fn ask(
     promise: &'static str,
     head: &str,
 ) -> Result<super::ClientResponse, Failure> {
-    let mut connection = Client::new(address, promise).connect().await?;
+    let mut connection = RawClient::new(address, promise).connect().await?;
     connection.write(format!("{head}content-length: 0\r\n\r\n").as_bytes()).await?;
     connection.answer().await
 }

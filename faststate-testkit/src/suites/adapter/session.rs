@@ -7,16 +7,14 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::{
-    Client, Failure, count, ensure, fixture, nobody_follows, notice, page, problem, tool, watching::Stream,
+    Failure, RawClient, count, ensure, fixture, followed_stream::FollowedStream, nobody_follows, notice,
+    page, problem, tool,
 };
 
 const WRITE: &str = "/faststate/note/write";
 
 /// A cookie is a session: set once, HttpOnly and SameSite=Lax, and nobody else's.
-///
-/// # Errors
-/// If not.
-pub async fn a_cookie_is_a_session(address: SocketAddr) -> Result<(), Failure> {
+pub async fn cookie_identifies_one_session(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a cookie is a session, and nobody else's";
     let (mut ann, mut bob) = (page(address, PROMISE), page(address, PROMISE));
     let answer = ann.post(WRITE, r#"{"text":"ann's"}"#).await?;
@@ -31,7 +29,7 @@ pub async fn a_cookie_is_a_session(address: SocketAddr) -> Result<(), Failure> {
     bob.post(WRITE, r#"{"text":"bob's"}"#).await?;
     ensure!(ann.cookie() != bob.cookie(), PROMISE, "two have {:?}", ann.cookie());
     for (client, whose) in [(&mut ann, "ann's"), (&mut bob, "bob's")] {
-        let mut stream = Stream::open(client, "/faststate/sse?states=note").await?;
+        let mut stream = FollowedStream::open(client, "/faststate/sse?states=note").await?;
         ensure!(stream.answer.header("set-cookie").is_none(), PROMISE, "it is set again");
         stream.until(|page| page.signals().contains_key("note")).await?;
         let text = stream.page.signals()["note"]["text"].clone();
@@ -43,7 +41,7 @@ pub async fn a_cookie_is_a_session(address: SocketAddr) -> Result<(), Failure> {
     for cookies in
         [format!("theme=dark; {cookie}"), format!("{cookie}; theme=dark"), format!("a=b;{cookie};c")]
     {
-        let mut ann = Client::new(address, PROMISE).datastar().with_cookie(&*cookies);
+        let mut ann = RawClient::new(address, PROMISE).datastar().with_cookie(&*cookies);
         let mut answer = ann.post(WRITE, r#"{"text":"again"}"#).await?;
         let text = answer.text().await?;
         ensure!(
@@ -55,7 +53,7 @@ pub async fn a_cookie_is_a_session(address: SocketAddr) -> Result<(), Failure> {
 
     // A stream can be a session's first request.
     let mut eve = page(address, PROMISE);
-    let mut stream = Stream::open(&mut eve, "/faststate/sse?states=note").await?;
+    let mut stream = FollowedStream::open(&mut eve, "/faststate/sse?states=note").await?;
     ensure!(eve.cookie().is_some(), PROMISE, "a stream sets none");
     eve.post(WRITE, r#"{"text":"eve's"}"#).await?;
     stream.until(|page| page.signals().get("note").is_some_and(|note| note["text"] == "eve's")).await?;
@@ -65,10 +63,7 @@ pub async fn a_cookie_is_a_session(address: SocketAddr) -> Result<(), Failure> {
 
 /// A cookie that is tampered with, of another secret, or another cookie's, is replaced; what came with it
 /// changes nothing, and the next try works.
-///
-/// # Errors
-/// If not.
-pub async fn an_invalid_cookie_is_replaced(address: SocketAddr) -> Result<(), Failure> {
+pub async fn invalid_cookie_is_replaced(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a cookie that is not valid is replaced, and what came with it changes nothing";
     let mut ann = page(address, PROMISE);
     ann.post(WRITE, r#"{"text":"ann's"}"#).await?;
@@ -89,7 +84,8 @@ pub async fn an_invalid_cookie_is_replaced(address: SocketAddr) -> Result<(), Fa
         ("empty", ""),
         ("long", &long),
     ] {
-        let with = || Client::new(address, PROMISE).with_cookie(format!("{name}={value}")).keeping_cookies();
+        let with =
+            || RawClient::new(address, PROMISE).with_cookie(format!("{name}={value}")).keeping_cookies();
         let mut datastar = with().datastar();
         let answer = datastar.post(WRITE, r#"{"text":"eve's"}"#).await?;
         ensure!(answer.header("set-cookie").is_some(), PROMISE, "one that is {what} stays");
@@ -99,7 +95,7 @@ pub async fn an_invalid_cookie_is_replaced(address: SocketAddr) -> Result<(), Fa
         problem(answer, 403, PROMISE, &format!("one that is {what}")).await?;
 
         // A stream with it is a new session's.
-        let mut stream = Stream::open(&mut with().datastar(), "/faststate/sse?states=note").await?;
+        let mut stream = FollowedStream::open(&mut with().datastar(), "/faststate/sse?states=note").await?;
         ensure!(stream.answer.header("set-cookie").is_some(), PROMISE, "one that is {what} stays");
         stream.until(|page| page.signals().contains_key("note")).await?;
         let text = stream.page.signals()["note"]["text"].clone();
@@ -111,7 +107,7 @@ pub async fn an_invalid_cookie_is_replaced(address: SocketAddr) -> Result<(), Fa
         ensure!(text.contains(r#""text":"mine""#), PROMISE, "after one that is {what}: {text}");
     }
     nobody_follows(address).await?;
-    let mut stream = Stream::open(&mut ann, "/faststate/sse?states=note").await?;
+    let mut stream = FollowedStream::open(&mut ann, "/faststate/sse?states=note").await?;
     stream.until(|page| page.signals().contains_key("note")).await?;
     let text = stream.page.signals()["note"]["text"].clone();
     ensure!(text == "ann's", PROMISE, "the session that was attacked has {text}");
@@ -121,17 +117,14 @@ pub async fn an_invalid_cookie_is_replaced(address: SocketAddr) -> Result<(), Fa
 
 /// Two valid cookies with different sessions, of which another host of the domain may have set one, are refused and
 /// removed, whatever their order.
-///
-/// # Errors
-/// If not.
-pub async fn two_sessions_are_refused(address: SocketAddr) -> Result<(), Failure> {
+pub async fn two_session_cookies_are_refused(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "two valid sessions in one request are refused and removed (law 8)";
     let (mut ann, mut eve) = (page(address, PROMISE), page(address, PROMISE));
     ann.post(WRITE, r#"{"text":"ann's"}"#).await?;
     eve.post(WRITE, r#"{"text":"eve's"}"#).await?;
     let (own, tossed) = (ann.cookie().unwrap_or_default(), eve.cookie().unwrap_or_default());
     for both in [format!("{tossed}; {own}"), format!("{own}; {tossed}")] {
-        let with = || Client::new(address, PROMISE).with_cookie(&*both).keeping_cookies();
+        let with = || RawClient::new(address, PROMISE).with_cookie(&*both).keeping_cookies();
         let mut client = with().with("sec-fetch-site", "same-origin");
         let answer = client.post(WRITE, r#"{"text":"whose?"}"#).await?;
         let set = answer.headers().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
@@ -139,7 +132,7 @@ pub async fn two_sessions_are_refused(address: SocketAddr) -> Result<(), Failure
         problem(answer, 403, PROMISE, "an event").await?;
         let removes = set.iter().any(|set| set.contains("Path=/faststate;") && set.contains("Max-Age=0"));
         ensure!(removes, PROMISE, "an event sets {set:?}");
-        let mut stream = Stream::open(&mut with().datastar(), "/faststate/sse?states=note").await?;
+        let mut stream = FollowedStream::open(&mut with().datastar(), "/faststate/sse?states=note").await?;
         stream.until(|page| page.signals().contains_key("note")).await?;
         let text = stream.page.signals()["note"]["text"].clone();
         ensure!(text == "", PROMISE, "a stream shows {text}");
@@ -149,17 +142,15 @@ pub async fn two_sessions_are_refused(address: SocketAddr) -> Result<(), Failure
     }
     // Twice the same is one.
     let twice = format!("{own}; {own}");
-    let mut client = Client::new(address, PROMISE).with_cookie(twice).with("sec-fetch-site", "same-origin");
+    let mut client =
+        RawClient::new(address, PROMISE).with_cookie(twice).with("sec-fetch-site", "same-origin");
     let answer = client.post(WRITE, r#"{"text":"again"}"#).await?.json().await?;
     ensure!(answer["note"]["text"] == "again", PROMISE, "one session twice was answered {answer}");
     nobody_follows(address).await
 }
 
 /// An event id belongs to the session that sent it: another session's event with it is another event.
-///
-/// # Errors
-/// If not.
-pub async fn ids_belong_to_their_session(address: SocketAddr) -> Result<(), Failure> {
+pub async fn event_ids_are_scoped_to_their_session(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "an event with another session's id is applied (law 3)";
     let before = count(address).await?;
     let id = super::new_id();
@@ -205,10 +196,7 @@ async fn cookie(
 }
 
 /// User and roles come from the identity closure; what they may not see answers like what does not exist.
-///
-/// # Errors
-/// If not.
-pub async fn the_identity_decides(address: SocketAddr) -> Result<(), Failure> {
+pub async fn identity_determines_access(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "the identity decides, and forbidden and unknown answer alike (law 8)";
     let keeper = || tool(address, PROMISE).with("x-user", "ann").with("x-roles", "cook,keeper");
     let vault = super::new_id();
@@ -236,9 +224,11 @@ pub async fn the_identity_decides(address: SocketAddr) -> Result<(), Failure> {
         let state = client.post(call, json!({"name": name}).to_string()).await?.json().await?;
         ensure!(state["profile"]["name"] == name, PROMISE, "{user}'s call led to {state}");
     }
-    let mut stream =
-        Stream::open(&mut tool(address, PROMISE).with("x-user", "ann"), "/faststate/sse?states=profile")
-            .await?;
+    let mut stream = FollowedStream::open(
+        &mut tool(address, PROMISE).with("x-user", "ann"),
+        "/faststate/sse?states=profile",
+    )
+    .await?;
     stream.until(|page| page.signals().contains_key("profile")).await?;
     let name = stream.page.signals()["profile"]["name"].clone();
     ensure!(name == "Ann", PROMISE, "ann follows {name}");

@@ -7,12 +7,12 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Client, Failure, count, counter_key, ensure, fixture::HEARTBEAT, item, key, new_id, nobody_follows, page,
-    tool, watching::Stream,
+    Failure, RawClient, count, counter_key, ensure, fixture::HEARTBEAT, followed_stream::FollowedStream,
+    item, key, new_id, nobody_follows, page, tool,
 };
-use crate::suites::until::PATIENCE;
+use crate::suites::wait::CHECK_TIMEOUT;
 
-const COUNTER: &str = "/faststate/sse?states=counter";
+const COUNTER_STREAM: &str = "/faststate/sse?states=counter";
 
 pub(super) const END: &str = "nothing is lost at the end";
 
@@ -26,18 +26,13 @@ async fn add(address: SocketAddr, amount: i64) -> Result<(), Failure> {
 
 /// A stream says that it is one, transformed and compressed by nobody; it begins with the truth and goes on
 /// with each change (law 4).
-///
-/// # Errors
-/// If not.
-pub async fn a_stream_begins_with_a_snapshot_and_goes_on_with_frames(
-    address: SocketAddr,
-) -> Result<(), Failure> {
+pub async fn stream_sends_snapshot_then_frames(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a stream begins with a snapshot and goes on with frames";
     for mut client in [tool(address, PROMISE), page(address, PROMISE)] {
         client =
             client.with("accept", "text/event-stream").with("accept-encoding", "gzip, deflate, br, zstd");
         let start = count(address).await?;
-        let mut stream = Stream::open(&mut client, COUNTER).await?;
+        let mut stream = FollowedStream::open(&mut client, COUNTER_STREAM).await?;
         for (name, expected) in [
             ("content-type", Some("text/event-stream")),
             ("cache-control", Some("no-cache, no-transform")),
@@ -62,7 +57,8 @@ pub async fn a_stream_begins_with_a_snapshot_and_goes_on_with_frames(
     // What the wire treats in its own way: maps that lose and gain, options that come and go.
     let id = new_id();
     let mut stream =
-        Stream::open(&mut page(address, PROMISE), &format!("/faststate/sse?states=item:{id}")).await?;
+        FollowedStream::open(&mut page(address, PROMISE), &format!("/faststate/sse?states=item:{id}"))
+            .await?;
     stream.until(|page| page.signals().contains_key("item")).await?;
     for change in [
         "put?part=bolt&amount=2",
@@ -82,15 +78,12 @@ pub async fn a_stream_begins_with_a_snapshot_and_goes_on_with_frames(
 }
 
 /// A frame is on its way when its event has been answered: nobody collects or holds it back.
-///
-/// # Errors
-/// If somebody does.
-pub async fn frames_arrive_at_once(address: SocketAddr) -> Result<(), Failure> {
+pub async fn frames_arrive_without_delay(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a frame arrives at once";
     // Held back one by one, each would wait for the comment that comes after it.
     const ROUNDS: i64 = 8;
     let start = count(address).await?;
-    let mut stream = Stream::open(&mut page(address, PROMISE), COUNTER).await?;
+    let mut stream = FollowedStream::open(&mut page(address, PROMISE), COUNTER_STREAM).await?;
     let rounds = async {
         stream.until_count(start).await?;
         for round in 1..=ROUNDS {
@@ -99,22 +92,19 @@ pub async fn frames_arrive_at_once(address: SocketAddr) -> Result<(), Failure> {
         }
         Ok::<(), Failure>(())
     };
-    match timeout(PATIENCE, rounds).await {
+    match timeout(CHECK_TIMEOUT, rounds).await {
         Ok(arrived) => arrived?,
-        Err(_) => return Err(Failure::new(PROMISE, format!("{ROUNDS} frames took over {PATIENCE:?}"))),
+        Err(_) => return Err(Failure::new(PROMISE, format!("{ROUNDS} frames took over {CHECK_TIMEOUT:?}"))),
     }
     drop(stream);
     nobody_follows(address).await
 }
 
 /// A stream that has nothing to tell sends a comment, so that nobody in between takes it for dead.
-///
-/// # Errors
-/// If not.
-pub async fn silence_is_broken_by_comments(address: SocketAddr) -> Result<(), Failure> {
+pub async fn idle_stream_sends_heartbeats(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "silence is broken by a comment";
     let start = count(address).await?;
-    let mut stream = Stream::open(&mut page(address, PROMISE), COUNTER).await?;
+    let mut stream = FollowedStream::open(&mut page(address, PROMISE), COUNTER_STREAM).await?;
     stream.until_count(start).await?;
     let (events, asked) = (stream.page.events(), Instant::now());
     stream.until(|page| page.stream().comments() > 0).await?;
@@ -127,17 +117,14 @@ pub async fn silence_is_broken_by_comments(address: SocketAddr) -> Result<(), Fa
 
 /// A stream goes on where its page was: by `_v` in `datastar`, or by `Last-Event-ID`; a cursor that makes
 /// no sense gets the snapshot (law 4).
-///
-/// # Errors
-/// If not.
-pub async fn streams_resume_where_they_were(address: SocketAddr) -> Result<(), Failure> {
+pub async fn stream_resumes_from_its_cursor(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a stream goes on where its page was (law 4)";
     let start = count(address).await?;
     // A topic keeps its frames as long as somebody follows it.
-    let mut other = Stream::open(&mut tool(address, PROMISE), COUNTER).await?;
+    let mut other = FollowedStream::open(&mut tool(address, PROMISE), COUNTER_STREAM).await?;
     other.until_count(start).await?;
     let mut datastar = page(address, PROMISE);
-    let mut stream = Stream::open(&mut datastar, COUNTER).await?;
+    let mut stream = FollowedStream::open(&mut datastar, COUNTER_STREAM).await?;
     stream.until_count(start).await?;
     let page = stream.leave();
     add(address, 1).await?;
@@ -145,12 +132,14 @@ pub async fn streams_resume_where_they_were(address: SocketAddr) -> Result<(), F
     other.until_count(start + 3).await?;
 
     let cursors = encoded(&page.cursors());
-    let mut stream = Stream::resume(&mut datastar, &format!("{COUNTER}&datastar={cursors}"), page).await?;
+    let mut stream =
+        FollowedStream::resume(&mut datastar, &format!("{COUNTER_STREAM}&datastar={cursors}"), page).await?;
     stream.until_count(start + 3).await?;
     let page = stream.leave();
 
     let current = encoded(&page.cursors());
-    let mut stream = Stream::resume(&mut datastar, &format!("{COUNTER}&datastar={current}"), page).await?;
+    let mut stream =
+        FollowedStream::resume(&mut datastar, &format!("{COUNTER_STREAM}&datastar={current}"), page).await?;
     stream.until(|page| page.stream().comments() > 0).await?;
     ensure!(!stream.text.contains("count"), PROMISE, "a current page got {}", stream.text);
     drop(stream);
@@ -160,7 +149,8 @@ pub async fn streams_resume_where_they_were(address: SocketAddr) -> Result<(), F
         encoded(&serde_json::json!([1])),
         "%7B".to_owned(),
     ] {
-        let mut stream = Stream::open(&mut datastar, &format!("{COUNTER}&datastar={garbage}")).await?;
+        let mut stream =
+            FollowedStream::open(&mut datastar, &format!("{COUNTER_STREAM}&datastar={garbage}")).await?;
         stream.until_count(start + 3).await?;
     }
     nobody_but(address, 1, PROMISE).await?;
@@ -181,12 +171,12 @@ async fn what_was_missed_is_all_that_is_told(address: SocketAddr) -> Result<(), 
     };
     rename("zero").await?;
     // A topic keeps its frames as long as somebody follows it.
-    let mut other = Stream::open(&mut tool(address, BY_CURSOR), &target).await?;
+    let mut other = FollowedStream::open(&mut tool(address, BY_CURSOR), &target).await?;
     other.until_name("zero").await?;
     // It comes after the event that it is about.
     other.until(|page| !page.last_event_id().is_empty()).await?;
     let mut datastar = page(address, BY_CURSOR);
-    let mut stream = Stream::open(&mut datastar, &target).await?;
+    let mut stream = FollowedStream::open(&mut datastar, &target).await?;
     stream.until_name("zero").await?;
     ensure!(stream.text.contains("\"parts\""), BY_CURSOR, "a snapshot without parts: {}", stream.text);
     let (page, id) = (stream.leave(), other.page.last_event_id().to_owned());
@@ -195,14 +185,15 @@ async fn what_was_missed_is_all_that_is_told(address: SocketAddr) -> Result<(), 
     other.until_name("two").await?;
 
     let cursors = encoded(&page.cursors());
-    let mut stream = Stream::resume(&mut datastar, &format!("{target}&datastar={cursors}"), page).await?;
+    let mut stream =
+        FollowedStream::resume(&mut datastar, &format!("{target}&datastar={cursors}"), page).await?;
     stream.until_name("two").await?;
     let snapshot = stream.text.contains("\"parts\"");
     ensure!(!snapshot, BY_CURSOR, "by `_v` it got everything again: {}", stream.text);
     drop(stream);
 
     let mut client = tool(address, BY_ID).with("last-event-id", id);
-    let mut stream = Stream::open(&mut client, &target).await?;
+    let mut stream = FollowedStream::open(&mut client, &target).await?;
     stream.until_name("two").await?;
     let snapshot = stream.text.contains("\"parts\"");
     ensure!(!snapshot, BY_ID, "it got everything again: {}", stream.text);
@@ -212,17 +203,17 @@ async fn what_was_missed_is_all_that_is_told(address: SocketAddr) -> Result<(), 
 const BY_ID: &str = "a stream goes on after its `Last-Event-ID` (law 4)";
 
 /// Other clients than browsers go on by `Last-Event-ID`, even if they were cut in the middle of a frame.
-async fn by_id(address: SocketAddr, other: &mut Stream, start: i64) -> Result<(), Failure> {
+async fn by_id(address: SocketAddr, other: &mut FollowedStream, start: i64) -> Result<(), Failure> {
     const PROMISE: &str = BY_ID;
     let id = other.page.last_event_id().to_owned();
     ensure!(!id.is_empty(), PROMISE, "there was no id: {}", other.text);
     add(address, 4).await?;
     add(address, 5).await?;
     let mut client = tool(address, PROMISE).with("last-event-id", id);
-    let mut stream = Stream::open(&mut client, COUNTER).await?;
+    let mut stream = FollowedStream::open(&mut client, COUNTER_STREAM).await?;
     stream.until_count(start + 9).await?;
-    let mut client: Client = tool(address, PROMISE).with("last-event-id", "garbage");
-    Stream::open(&mut client, COUNTER).await?.until_count(start + 9).await
+    let mut client: RawClient = tool(address, PROMISE).with("last-event-id", "garbage");
+    FollowedStream::open(&mut client, COUNTER_STREAM).await?.until_count(start + 9).await
 }
 
 async fn nobody_but(address: SocketAddr, streams: usize, promise: &'static str) -> Result<(), Failure> {
@@ -234,10 +225,7 @@ fn encoded(signals: &Value) -> String {
 }
 
 /// An answer that ends, ends as HTTP does, with the last that was said.
-///
-/// # Errors
-/// If not.
-pub async fn nothing_is_lost_at_the_end(address: SocketAddr) -> Result<(), Failure> {
+pub async fn finished_response_is_complete(address: SocketAddr) -> Result<(), Failure> {
     for to in [1, 2, 3, 7, 8, 9, 10, 64, 500] {
         for _ in 0..4 {
             let uri = format!("/faststate/item/{}/count", new_id());

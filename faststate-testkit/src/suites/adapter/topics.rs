@@ -6,15 +6,12 @@ use faststate_core::Scope;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, count, counter_key, ensure, item, key, nobody_follows, notice, page, problem, tool,
-    watching::Stream,
+    Failure, count, counter_key, ensure, followed_stream::FollowedStream, item, key, nobody_follows, notice,
+    page, problem, tool,
 };
 
 /// One stream carries signals and views of several states, each topic once, ids percent-encoded.
-///
-/// # Errors
-/// If not.
-pub async fn a_stream_carries_several_topics(address: SocketAddr) -> Result<(), Failure> {
+pub async fn stream_carries_several_topics(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a stream carries several topics";
     let run = super::new_id();
     let (id, raw) = (format!("{run}a/b c%,.:"), format!("{run}a%2Fb%20c%25%2C%2E%3A"));
@@ -23,7 +20,8 @@ pub async fn a_stream_carries_several_topics(address: SocketAddr) -> Result<(), 
     let target =
         format!("/faststate/sse?states=counter,note,counter.shown,item:{listed},item:{listed}.card,counter");
     let mut client = page(address, PROMISE);
-    let mut stream = Stream::showing(&mut client, &target, "<p id=\"shown\"></p><p id=\"card\"></p>").await?;
+    let mut stream =
+        FollowedStream::showing(&mut client, &target, "<p id=\"shown\"></p><p id=\"card\"></p>").await?;
     let item_key = key("item", Scope::Record, Some(&id))?;
     let before = count(address).await?;
     client.post("/faststate/counter/increment", r#"{"amount":2}"#).await?;
@@ -65,10 +63,7 @@ pub async fn a_stream_carries_several_topics(address: SocketAddr) -> Result<(), 
 
 /// What is not the viewer's to see answers like what does not exist; a page is told once, and then no more
 /// (204), while the rest of its topics goes on (law 8).
-///
-/// # Errors
-/// If not.
-pub async fn what_is_not_yours_is_not_followed(address: SocketAddr) -> Result<(), Failure> {
+pub async fn forbidden_topic_is_not_followed(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "what is not yours is not followed (law 8)";
     let mut keeper = tool(address, PROMISE).with("x-user", "ann").with("x-roles", "keeper");
     keeper.post("/faststate/vault/v1/deposit", r#"{"gold":77}"#).await?;
@@ -104,7 +99,7 @@ pub async fn what_is_not_yours_is_not_followed(address: SocketAddr) -> Result<()
     problem(tool(address, PROMISE).get("/faststate/sse?states=profile").await?, 401, PROMISE, "nobody's")
         .await?;
 
-    let mut stream = Stream::open(&mut keeper, "/faststate/sse?states=vault:v1").await?;
+    let mut stream = FollowedStream::open(&mut keeper, "/faststate/sse?states=vault:v1").await?;
     stream.until(|page| page.signals().contains_key("vault")).await?;
     ensure!(stream.text.contains("gold"), PROMISE, "a keeper follows {}", stream.text);
     drop(stream);

@@ -4,21 +4,21 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::Connection;
-use crate::suites::{Failure, ensure, until::PATIENCE};
+use super::RawConnection;
+use crate::suites::{Failure, ensure, wait::CHECK_TIMEOUT};
 
 /// An answer's head, and its body as it arrives.
 #[derive(Debug)]
 pub struct ClientResponse {
     status: u16,
     headers: Vec<(String, String)>,
-    body: Body,
-    connection: Connection,
+    body: RemainingBody,
+    connection: RawConnection,
 }
 
 /// How much of the body is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Body {
+enum RemainingBody {
     /// This many bytes.
     Length(u64),
     /// This many bytes of a chunk, and then more chunks.
@@ -31,7 +31,7 @@ enum Body {
 const HTTP: &str = "an answer is HTTP/1.1";
 
 impl ClientResponse {
-    pub(super) async fn read(mut connection: Connection, has_body: bool) -> Result<Self, Failure> {
+    pub(super) async fn read(mut connection: RawConnection, has_body: bool) -> Result<Self, Failure> {
         let first = connection.line().await?;
         let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let Some(status) = status else {
@@ -48,25 +48,25 @@ impl ClientResponse {
             };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut answer = Self { status, headers, body: Body::Over, connection };
-        answer.body = if has_body { answer.framing()? } else { Body::Over };
+        let mut answer = Self { status, headers, body: RemainingBody::Over, connection };
+        answer.body = if has_body { answer.framing()? } else { RemainingBody::Over };
         Ok(answer)
     }
 
-    fn framing(&self) -> Result<Body, Failure> {
+    fn framing(&self) -> Result<RemainingBody, Failure> {
         if matches!(self.status, 100..200 | 204 | 304) {
-            return Ok(Body::Over);
+            return Ok(RemainingBody::Over);
         }
         let length = self.header("content-length");
         match (self.header("transfer-encoding"), length) {
-            (Some("chunked"), None) => Ok(Body::Chunk(0)),
+            (Some("chunked"), None) => Ok(RemainingBody::Chunk(0)),
             (Some(encoding), _) => {
                 Err(Failure::new(HTTP, format!("it is {encoding}, {length:?} bytes long")))
             }
             (None, Some(length)) => {
-                length.parse().map(Body::Length).map_err(|error| Failure::error(HTTP, &error))
+                length.parse().map(RemainingBody::Length).map_err(|error| Failure::error(HTTP, &error))
             }
-            (None, None) => Ok(Body::Rest),
+            (None, None) => Ok(RemainingBody::Rest),
         }
     }
 
@@ -92,31 +92,31 @@ impl ClientResponse {
     /// # Errors
     /// When nothing comes for 10 s, and when the connection ends before the body does.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
-        if self.body == Body::Chunk(0) {
+        if self.body == RemainingBody::Chunk(0) {
             self.next_chunk().await?;
         }
         let left = match self.body {
-            Body::Over | Body::Length(0) => return Ok(None),
-            Body::Length(left) | Body::Chunk(left) => left,
-            Body::Rest => u64::MAX,
+            RemainingBody::Over | RemainingBody::Length(0) => return Ok(None),
+            RemainingBody::Length(left) | RemainingBody::Chunk(left) => left,
+            RemainingBody::Rest => u64::MAX,
         };
         let piece = self.connection.some(left).await?;
         if piece.is_empty() {
-            ensure!(self.body == Body::Rest, self.connection.promise, "the body broke off");
-            self.body = Body::Over;
+            ensure!(self.body == RemainingBody::Rest, self.connection.promise, "the body broke off");
+            self.body = RemainingBody::Over;
             return Ok(None);
         }
         let left = left - piece.len() as u64;
         match self.body {
-            Body::Length(_) => self.body = Body::Length(left),
-            Body::Chunk(_) => {
-                self.body = Body::Chunk(left);
+            RemainingBody::Length(_) => self.body = RemainingBody::Length(left),
+            RemainingBody::Chunk(_) => {
+                self.body = RemainingBody::Chunk(left);
                 if left == 0 {
                     let end = self.connection.line().await?;
                     ensure!(end.is_empty(), HTTP, "a chunk goes on with {end:?}");
                 }
             }
-            Body::Rest | Body::Over => {}
+            RemainingBody::Rest | RemainingBody::Over => {}
         }
         Ok(Some(piece))
     }
@@ -125,10 +125,10 @@ impl ClientResponse {
         let line = self.connection.line().await?;
         let size = line.split(';').next().unwrap_or_default();
         let size = u64::from_str_radix(size, 16).map_err(|error| Failure::error(HTTP, &error))?;
-        self.body = Body::Chunk(size);
+        self.body = RemainingBody::Chunk(size);
         if size == 0 {
             while !self.connection.line().await?.is_empty() {}
-            self.body = Body::Over;
+            self.body = RemainingBody::Over;
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl ClientResponse {
     /// As [`piece`](Self::piece), and when it goes on for over 10 s.
     pub async fn bytes(&mut self) -> Result<Vec<u8>, Failure> {
         let mut all = Vec::new();
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + CHECK_TIMEOUT;
         while let Some(piece) = timeout_at(end, self.piece()).await.unwrap_or_else(|_| self.endless())? {
             all.extend_from_slice(&piece);
         }
@@ -147,7 +147,7 @@ impl ClientResponse {
     }
 
     fn endless(&self) -> Result<Option<Bytes>, Failure> {
-        Err(Failure::new(self.connection.promise, format!("the body did not end within {PATIENCE:?}")))
+        Err(Failure::new(self.connection.promise, format!("the body did not end within {CHECK_TIMEOUT:?}")))
     }
 
     /// The rest of the body, as text.
@@ -172,7 +172,7 @@ impl ClientResponse {
 
     /// The connection, for another request: after the whole body has been read, or to hang up before.
     #[must_use]
-    pub fn into_connection(self) -> Connection {
+    pub fn into_connection(self) -> RawConnection {
         self.connection
     }
 }

@@ -9,10 +9,7 @@ use crate::suites::{Failure, ensure};
 
 /// Keys that differ in anything (case, a trailing blank, a separator, a NUL, the 255th byte) are
 /// different records (law 11).
-///
-/// # Errors
-/// If not.
-pub async fn different_keys_are_different_records(
+pub async fn distinct_keys_are_distinct_records(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {

@@ -20,37 +20,34 @@ use super::{first, new_key, receipts::new_receipt, record, saved};
 use crate::suites::{Failure, ensure, until};
 
 /// How much the store's clock and this process's may differ over the seconds of a check.
-const SLACK: Duration = Duration::from_millis(10);
-const SHORT: Duration = Duration::from_millis(300);
-const LONG: Duration = Duration::from_secs(3600);
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(10);
+const SHORT_TTL: Duration = Duration::from_millis(300);
+const LONG_TTL: Duration = Duration::from_secs(3600);
 
 /// A record is there until its time to live has passed, and then it is gone: it is not loaded, not
 /// touched, not deleted; a save that expects it is a conflict, one that expects none succeeds.
-///
-/// # Errors
-/// If not.
-pub async fn an_expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "an expired record is gone";
     let key = new_key()?;
     let started = Instant::now();
-    let present = first(a, &key, Some(SHORT)).await?;
+    let present = first(a, &key, Some(SHORT_TTL)).await?;
     let loaded = b.load(&key, None).await?.record.and_then(|record| record.ttl);
     ensure!(
-        started.elapsed() + SLACK >= SHORT || loaded.is_some_and(|left| left <= SHORT),
+        started.elapsed() + CLOCK_TOLERANCE >= SHORT_TTL || loaded.is_some_and(|left| left <= SHORT_TTL),
         "a loaded record says how much longer it lives",
-        "of {SHORT:?} there were {loaded:?} left"
+        "of {SHORT_TTL:?} there were {loaded:?} left"
     );
     until("a record expires when its time to live has passed, to the millisecond", async || {
         let there = b.load(&key, None).await?.record.is_some();
         let elapsed = started.elapsed();
-        let early = !there && elapsed + SLACK < SHORT;
-        let late = there && elapsed > SHORT + Duration::from_secs(5);
+        let early = !there && elapsed + CLOCK_TOLERANCE < SHORT_TTL;
+        let late = there && elapsed > SHORT_TTL + Duration::from_secs(5);
         ensure!(!early && !late, "a time to live of 300 ms is 300 ms long", "after {elapsed:?}: {there}");
         Ok((!there).then_some(()))
     })
     .await?;
 
-    ensure!(!a.touch(&key, LONG).await?, PROMISE, "touch said that it was there");
+    ensure!(!a.touch(&key, LONG_TTL).await?, PROMISE, "touch said that it was there");
     ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "touch revived it");
     ensure!(!b.delete(&key, present.version).await?, PROMISE, "delete found it");
     let next = record(present.version.next(), "{}");
@@ -68,13 +65,7 @@ pub async fn an_expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -
 
 /// Around the moment of a record's expiry, saves that expect it, saves that expect none and a touch race:
 /// exactly one save succeeds, and a record that somebody has seen gone does not come back.
-///
-/// # Errors
-/// If not.
-pub async fn a_record_at_its_expiry_has_one_winner(
-    a: &Arc<dyn Store>,
-    b: &Arc<dyn Store>,
-) -> Result<(), Failure> {
+pub async fn one_save_succeeds_at_expiry(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "at a record's expiry exactly one save succeeds";
     const COMES_BACK: &str = "a record that somebody has seen gone does not come back";
     const LIFE: Duration = Duration::from_millis(60);
@@ -88,7 +79,7 @@ pub async fn a_record_at_its_expiry_has_one_winner(
         let start = expiry + Duration::from_millis(race.into()) - Duration::from_millis(6);
         let touch = async {
             sleep_until(start).await;
-            Ok::<_, Failure>(race % 2 == 0 && b.touch(&key, LONG).await?)
+            Ok::<_, Failure>(race % 2 == 0 && b.touch(&key, LONG_TTL).await?)
         };
         let gone = AtomicBool::new(false);
         let watch = async {
@@ -142,27 +133,27 @@ pub async fn a_record_at_its_expiry_has_one_winner(
 
 /// `touch` lets a record live from now, longer or shorter, and changes nothing else; a save gives it
 /// the time to live that it says, or none.
-///
-/// # Errors
-/// If not.
-pub async fn touch_extends_a_life(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn touch_sets_the_remaining_lifetime(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
     const PROMISE: &str = "touch lets a record live from now";
     let missing = new_key()?;
-    ensure!(!a.touch(&missing, LONG).await?, PROMISE, "it found one where there was none");
+    ensure!(!a.touch(&missing, LONG_TTL).await?, PROMISE, "it found one where there was none");
 
     let (extended, saved_again, shortened, witness) = (new_key()?, new_key()?, new_key()?, new_key()?);
-    let before = first(a, &extended, Some(SHORT)).await?;
-    let again = first(a, &saved_again, Some(SHORT)).await?;
-    first(a, &shortened, Some(LONG)).await?;
-    ensure!(b.touch(&extended, LONG).await?, PROMISE, "it found none where there was one");
+    let before = first(a, &extended, Some(SHORT_TTL)).await?;
+    let again = first(a, &saved_again, Some(SHORT_TTL)).await?;
+    first(a, &shortened, Some(LONG_TTL)).await?;
+    ensure!(b.touch(&extended, LONG_TTL).await?, PROMISE, "it found none where there was one");
     let forever = record(again.version.next(), "{}");
     saved(
         b.save(&saved_again, &forever, Precondition::Version(again.version), None).await?,
         "a save that expects the stored version succeeds",
     )?;
-    ensure!(b.touch(&shortened, SHORT).await?, PROMISE, "it found none where there was one");
+    ensure!(b.touch(&shortened, SHORT_TTL).await?, PROMISE, "it found none where there was one");
     // Saved last and with the same time to live: once it is gone, so is every life it started after.
-    first(a, &witness, Some(SHORT)).await?;
+    first(a, &witness, Some(SHORT_TTL)).await?;
     until("a record expires when its time to live has passed", async || {
         Ok(a.load(&witness, None).await?.record.is_none().then_some(()))
     })
@@ -171,9 +162,9 @@ pub async fn touch_extends_a_life(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Res
     let found = a.load(&extended, None).await?.record;
     let left = found.as_ref().and_then(|record| record.ttl);
     ensure!(
-        left.is_some_and(|left| left > LONG / 2 && left <= LONG),
+        left.is_some_and(|left| left > LONG_TTL / 2 && left <= LONG_TTL),
         PROMISE,
-        "{left:?} of {LONG:?} were left"
+        "{left:?} of {LONG_TTL:?} were left"
     );
     let found = found.map(|record| Record { ttl: before.ttl, ..record });
     ensure!(found.as_ref() == Some(&before), "touch changes nothing but the time to live", "it is {found:?}");
@@ -190,10 +181,7 @@ pub async fn touch_extends_a_life(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Res
 }
 
 /// A sweep takes only what has expired, and at most as much as it may.
-///
-/// # Errors
-/// If not.
-pub async fn a_sweep_takes_only_what_has_expired(
+pub async fn sweep_removes_only_expired_records(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
@@ -206,7 +194,7 @@ pub async fn a_sweep_takes_only_what_has_expired(
         a.save(&forever, &stays, Precondition::Absent, Some(&receipt)).await?,
         "a new receipt is no duplicate",
     )?;
-    first(a, &living, Some(LONG)).await?;
+    first(a, &living, Some(LONG_TTL)).await?;
     let mut last = new_key()?;
     for _ in 0..10 {
         last = new_key()?;
@@ -231,10 +219,7 @@ pub async fn a_sweep_takes_only_what_has_expired(
 
 /// A caller's receipt is kept ten minutes and not much longer. `pass` lets time pass by the store's
 /// clock.
-///
-/// # Errors
-/// If not.
-pub async fn receipts_are_kept_ten_minutes<F: Future<Output = ()>>(
+pub async fn receipt_is_kept_for_ten_minutes<F: Future<Output = ()>>(
     a: &Arc<dyn Store>,
     pass: impl Fn(Duration) -> F,
 ) -> Result<(), Failure> {

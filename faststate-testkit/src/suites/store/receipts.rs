@@ -10,7 +10,7 @@ use futures::future::{poll_fn, try_join_all};
 use tokio::{spawn, task::yield_now, time::timeout};
 
 use super::{first, new_key, record, saved};
-use crate::suites::{Failure, ensure, until, until::PATIENCE};
+use crate::suites::{Failure, ensure, until, wait::CHECK_TIMEOUT};
 
 /// A caller's receipt that nobody has used before.
 pub(super) fn new_receipt(key: &Key) -> Receipt {
@@ -19,10 +19,10 @@ pub(super) fn new_receipt(key: &Key) -> Receipt {
 
 /// A save whose receipt is there is a duplicate and changes nothing, whatever it expects; a conflict
 /// leaves no receipt (law 3).
-///
-/// # Errors
-/// If not.
-pub async fn a_repeat_is_a_duplicate(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn save_with_known_receipt_is_duplicate(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
     const PROMISE: &str = "a save whose receipt is there is a duplicate and changes nothing";
     let key = new_key()?;
     let (receipt, other) = (new_receipt(&key), new_receipt(&key));
@@ -56,15 +56,12 @@ pub async fn a_repeat_is_a_duplicate(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
         a.save(&key, &repeat, Precondition::Version(present.version), Some(&other)).await?,
         "after a conflict the same receipt can be saved",
     )?;
-    the_same_receipt_races(a, b).await
+    one_of_concurrent_saves_with_one_receipt_succeeds(a, b).await
 }
 
 /// A save may keep version and data, for its receipt alone: an event that changed nothing is a repeat the next time,
 /// too (law 3).
-///
-/// # Errors
-/// If not.
-pub async fn a_receipt_is_saved_without_a_change(
+pub async fn receipt_is_saved_with_unchanged_record(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
@@ -88,7 +85,10 @@ pub async fn a_receipt_is_saved_without_a_change(
 }
 
 /// Sixteen tasks that retry one event until it is saved or a duplicate: it counts once.
-async fn the_same_receipt_races(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+async fn one_of_concurrent_saves_with_one_receipt_succeeds(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
     const PROMISE: &str = "of concurrent saves with the same receipt exactly one succeeds";
     let key = new_key()?;
     let receipt = new_receipt(&key);
@@ -118,10 +118,10 @@ async fn the_same_receipt_races(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Resul
 }
 
 /// Record and receipt are saved together: whoever loads meanwhile sees both or neither.
-///
-/// # Errors
-/// If not.
-pub async fn record_and_receipt_are_one(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn record_and_receipt_are_saved_together(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
     const PROMISE: &str = "record and receipt are saved together or not at all";
     let key = new_key()?;
     let start = first(a, &key, None).await?.version;
@@ -168,10 +168,7 @@ pub async fn record_and_receipt_are_one(a: &Arc<dyn Store>, b: &Arc<dyn Store>) 
 }
 
 /// A receipt outlives its record, deleted or expired: a repeat finds no room (law 3).
-///
-/// # Errors
-/// If not.
-pub async fn a_receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     for expires in [false, true] {
         let key = new_key()?;
         let receipt = new_receipt(&key);
@@ -202,13 +199,7 @@ pub async fn a_receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store
 }
 
 /// A save that is dropped on its way leaves the old record or the new one with its receipt.
-///
-/// # Errors
-/// If not.
-pub async fn a_dropped_save_is_whole_or_nothing(
-    a: &Arc<dyn Store>,
-    b: &Arc<dyn Store>,
-) -> Result<(), Failure> {
+pub async fn dropped_save_is_atomic(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "a dropped save leaves the old record or the new one, never a mixture";
     let key = new_key()?;
     let start = first(a, &key, None).await?;
@@ -220,7 +211,7 @@ pub async fn a_dropped_save_is_whole_or_nothing(
         let next = record(version, format!(r#"{{"polls":{polls},"pad":"{}"}}"#, "x".repeat(polls * 500)));
         tried.push((next.clone(), Some(receipt)));
         let save = a.save(&key, &next, Precondition::Version(present.version), Some(&receipt));
-        let _ = timeout(PATIENCE, poll_times(save, polls)).await;
+        let _ = timeout(CHECK_TIMEOUT, poll_times(save, polls)).await;
         look(b, &key, &tried, PROMISE).await?;
     }
     Ok(())

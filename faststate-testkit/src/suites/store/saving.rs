@@ -17,10 +17,7 @@ use crate::suites::{Failure, ensure};
 const RACERS: usize = 64;
 
 /// What is saved is loaded, byte for byte: any version and schema, JSON as it was written, up to 1 MiB.
-///
-/// # Errors
-/// If not.
-pub async fn what_is_saved_is_loaded(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn saved_record_is_loaded_unchanged(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "what is saved is loaded, byte for byte";
     let key = new_key()?;
     let nothing = a.load(&key, None).await?;
@@ -53,13 +50,7 @@ pub async fn what_is_saved_is_loaded(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> 
 }
 
 /// A record whose data is over 1 MiB is refused, for good and not as a conflict, and nothing changes.
-///
-/// # Errors
-/// If not.
-pub async fn a_record_that_is_too_large_is_refused(
-    a: &Arc<dyn Store>,
-    b: &Arc<dyn Store>,
-) -> Result<(), Failure> {
+pub async fn oversized_record_is_refused(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "a record of more than 1 MiB is refused and changes nothing";
     let key = new_key()?;
     let receipt = new_receipt(&key);
@@ -86,10 +77,10 @@ fn json_of(bytes: usize) -> String {
 }
 
 /// A save succeeds if what is stored is what it expects; else it is a conflict and changes nothing.
-///
-/// # Errors
-/// If not.
-pub async fn a_save_takes_what_it_expects(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn save_with_other_precondition_conflicts(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
     const PROMISE: &str =
         "a save that expects something else than is stored is a conflict and changes nothing";
     let key = new_key()?;
@@ -127,10 +118,7 @@ pub async fn a_save_takes_what_it_expects(a: &Arc<dyn Store>, b: &Arc<dyn Store>
 }
 
 /// A delete takes the record at the version it names and no other, and says whether it did.
-///
-/// # Errors
-/// If not.
-pub async fn a_delete_takes_the_version_it_names(
+pub async fn delete_removes_only_the_named_version(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
@@ -165,10 +153,10 @@ pub async fn a_delete_takes_the_version_it_names(
 
 /// Of 64 concurrent saves that expect the same, exactly one succeeds, and it is the one that is loaded
 /// (law 2); a delete in the midst of them counts as one.
-///
-/// # Errors
-/// If not.
-pub async fn of_many_saves_one_succeeds(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn one_of_many_concurrent_saves_succeeds(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
     const PROMISE: &str = "of many concurrent saves that expect the same, exactly one succeeds";
     let key = new_key()?;
     let mut expect = Precondition::Absent;
@@ -214,10 +202,10 @@ pub async fn of_many_saves_one_succeeds(a: &Arc<dyn Store>, b: &Arc<dyn Store>) 
 }
 
 /// Eight tasks that load, add one and save until they succeed lose no step (law 2).
-///
-/// # Errors
-/// If not.
-pub async fn concurrent_increments_all_count(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
+pub async fn concurrent_increments_are_all_counted(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+) -> Result<(), Failure> {
     const PROMISE: &str = "no concurrent increment is lost";
     const TASKS: usize = 8;
     const STEPS: u64 = 25;

@@ -1,11 +1,11 @@
 //! Server-sent events, parsed independently of our encoder.
 
-use super::{Failure, ensure};
+use crate::{Failure, ensure};
 
 /// One event of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Event {
+pub struct SseEvent {
     /// Its type; empty if it did not say.
     pub kind: String,
     /// Its `data` lines, joined by LF.
@@ -18,21 +18,21 @@ pub struct Event {
 /// `id` and the end of its event is lost to a client that resumes by id. Stricter than a browser, it takes
 /// no field that does not exist, no bytes that are not UTF-8 and no CR.
 #[derive(Debug, Default)]
-pub struct Parser {
+pub struct SseParser {
     line: Vec<u8>,
-    event: Event,
+    event: SseEvent,
     has_data: bool,
     last_id: String,
     retry: Option<u64>,
     comments: usize,
 }
 
-impl Parser {
+impl SseParser {
     /// The events that these bytes complete.
     ///
     /// # Errors
     /// Bytes that are no stream of events.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Failure> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, Failure> {
         let mut events = Vec::new();
         for byte in bytes {
             ensure!(*byte != b'\r', PROMISE, "there is a CR after {:?}", String::from_utf8_lossy(&self.line));
@@ -49,14 +49,14 @@ impl Parser {
     /// The connection ends here: half an event is forgotten, the last id is not.
     pub fn cut(&mut self) {
         self.line.clear();
-        self.event = Event::default();
+        self.event = SseEvent::default();
         self.has_data = false;
     }
 
     /// Whether everything so far was whole.
     #[must_use]
     pub fn is_between_events(&self) -> bool {
-        self.line.is_empty() && self.event == Event::default() && !self.has_data
+        self.line.is_empty() && self.event == SseEvent::default() && !self.has_data
     }
 
     /// The last id; empty if there was none.
@@ -77,7 +77,7 @@ impl Parser {
         self.comments
     }
 
-    fn line(&mut self, line: &[u8]) -> Result<Option<Event>, Failure> {
+    fn line(&mut self, line: &[u8]) -> Result<Option<SseEvent>, Failure> {
         let line = str::from_utf8(line).map_err(|error| Failure::error(PROMISE, &error))?;
         if line.is_empty() {
             let event = std::mem::take(&mut self.event);
@@ -113,9 +113,9 @@ mod tests {
     #[test]
     fn any_pieces_give_the_same_events() {
         let stream = "retry: 900\n\n: ping\n\nevent: a\ndata: é🦀\ndata:two\nid: 7\n\ndata\n\nid: 8\n\nevent: cut\ndata: x\n";
-        let event = |kind: &str, data: &str| Event { kind: kind.to_owned(), data: data.to_owned() };
+        let event = |kind: &str, data: &str| SseEvent { kind: kind.to_owned(), data: data.to_owned() };
         for size in 1..stream.len() {
-            let mut parser = Parser::default();
+            let mut parser = SseParser::default();
             let pieces = stream.as_bytes().chunks(size);
             let events: Vec<_> = pieces.flat_map(|piece| parser.feed(piece).unwrap()).collect();
             assert_eq!(events, [event("a", "é🦀\ntwo"), event("", "")], "in pieces of {size}");
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn an_id_counts_before_its_event_is_whole() {
-        let mut parser = Parser::default();
+        let mut parser = SseParser::default();
         assert_eq!(parser.feed(b"id: 7\ndata: x"), Ok(vec![]));
         parser.cut();
         assert_eq!(parser.last_id(), "7");
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_no_stream_is_refused() {
         for bad in [&b"data: a\rb\n"[..], b"nonsense: 1\n", b"data: \xff\n", b"retry: soon\n"] {
-            assert!(Parser::default().feed(bad).is_err());
+            assert!(SseParser::default().feed(bad).is_err());
         }
     }
 }

@@ -1,17 +1,20 @@
 //! A page as a template wrote it.
 
 use faststate_core::internal::merge;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::Page;
+use super::BrowserPage;
 use crate::{
     Failure,
-    dom::{Dom, Element},
-    script::Script,
-    sse::Parser,
+    browser::{
+        dom::{Dom, Element},
+        script::Script,
+        signal_tree::{SignalTree, nested},
+        sse::SseParser,
+    },
 };
 
-impl Page {
+impl BrowserPage {
     /// A page as its HTML begins: the signals of `data-signals` and `data-bind`, and the elements. Signals that cannot be
     /// read are on the console.
     pub(crate) fn document(html: &str) -> Result<Self, Failure> {
@@ -22,7 +25,7 @@ impl Page {
         });
         for (name, value) in all.collect::<Vec<_>>() {
             let (target, modifiers) = split(&name);
-            match Script::new(&value).literal(&page) {
+            match Script::new(&value).literal(&page.signals) {
                 Ok(value) => page.begin(target, value, modifiers)?,
                 Err(failure) => page.console.get_or_insert_default().push(failure.to_string()),
             }
@@ -42,7 +45,7 @@ impl Page {
             None => value,
         };
         if modifiers.contains("ifmissing") {
-            merge(&mut signals, &Value::Object(self.signals.clone()));
+            merge(&mut signals, &Value::Object(self.signals.as_map().clone()));
         }
         self.merge(signals.to_string().as_bytes())
     }
@@ -54,18 +57,12 @@ impl Page {
 
     /// A signal, by its path without `$`.
     pub(crate) fn signal(&self, path: &str) -> Option<&Value> {
-        let mut names = path.split('.');
-        let first = self.signals.get(names.next()?)?;
-        names.try_fold(first, |value, name| value.get(name))
+        self.signals.get(path)
     }
 
     /// Sets a signal as the page itself does.
     pub(crate) fn set(&mut self, path: &str, value: Value) {
-        let mut signals = Value::Object(std::mem::take(&mut self.signals));
-        merge(&mut signals, &nested(path, value));
-        if let Value::Object(signals) = signals {
-            self.signals = signals;
-        }
+        self.signals.set(path, value);
     }
 
     /// Merges an answer to an event, which is no part of the stream.
@@ -73,7 +70,7 @@ impl Page {
         match content_type {
             "application/json" => self.merge(body),
             "text/event-stream" => {
-                for event in Parser::default().feed(body)? {
+                for event in SseParser::default().feed(body)? {
                     self.take(&event)?;
                 }
                 Ok(())
@@ -83,12 +80,12 @@ impl Page {
     }
 
     /// The elements that a selector picks.
-    pub(crate) fn find(&self, selector: &str) -> Result<Vec<&Element>, Failure> {
+    pub(in crate::browser) fn find(&self, selector: &str) -> Result<Vec<&Element>, Failure> {
         self.body.find(selector)
     }
 
     /// Every element.
-    pub(crate) fn elements(&self) -> Vec<&Element> {
+    pub(in crate::browser) fn elements(&self) -> Vec<&Element> {
         self.body.elements()
     }
 
@@ -98,7 +95,7 @@ impl Page {
     }
 
     /// What somebody reads of an element.
-    pub(crate) fn text_of(&self, element: &Element) -> String {
+    pub(in crate::browser) fn text_of(&self, element: &Element) -> String {
         element.text(&|path| self.signal(path).cloned())
     }
 
@@ -107,17 +104,9 @@ impl Page {
         self.console.as_deref().unwrap_or_default()
     }
 
-    /// The signals that Datastar sends with an action that has no payload of its own.
-    pub(crate) fn sent(&self) -> Value {
-        fn public(object: &Map<String, Value>) -> Value {
-            let kept = object.iter().filter(|(name, _)| !name.starts_with('_'));
-            let kept = kept.map(|(name, value)| match value {
-                Value::Object(object) => (name.clone(), public(object)),
-                value => (name.clone(), value.clone()),
-            });
-            Value::Object(kept.collect())
-        }
-        public(&self.signals)
+    /// The signals of the page.
+    pub(in crate::browser) const fn signal_tree(&self) -> &SignalTree {
+        &self.signals
     }
 }
 
@@ -136,8 +125,4 @@ fn bound(element: &Element) -> Option<(String, String)> {
 /// The rest of an attribute's name, without its modifiers, and these.
 fn split(rest: &str) -> (&str, &str) {
     rest.split_once("__").unwrap_or((rest, ""))
-}
-
-fn nested(path: &str, value: Value) -> Value {
-    path.rsplit('.').fold(value, |inner, name| Value::Object(Map::from_iter([(name.to_owned(), inner)])))
 }

@@ -2,32 +2,36 @@
 
 use faststate_core::{Elements, registry::Rendered};
 
-use super::{Client, ClientResponse, Failure, ensure};
-use crate::page::Page;
+use super::{ClientResponse, Failure, RawClient, ensure};
+use crate::browser::page::BrowserPage;
 
 /// An open stream, and the page that merges it.
-pub(super) struct Stream {
+pub(super) struct FollowedStream {
     pub(super) answer: ClientResponse,
-    pub(super) page: Page,
+    pub(super) page: BrowserPage,
     /// Everything that has arrived.
     pub(super) text: String,
 }
 
 const PROMISE: &str = "a stream is a 200 of events that goes on";
 
-impl Stream {
-    pub(super) async fn open(client: &mut Client, target: &str) -> Result<Self, Failure> {
-        Self::resume(client, target, Page::new()).await
+impl FollowedStream {
+    pub(super) async fn open(client: &mut RawClient, target: &str) -> Result<Self, Failure> {
+        Self::resume(client, target, BrowserPage::new()).await
     }
 
     /// With a page that shows these elements.
-    pub(super) async fn showing(client: &mut Client, target: &str, html: &str) -> Result<Self, Failure> {
+    pub(super) async fn showing(client: &mut RawClient, target: &str, html: &str) -> Result<Self, Failure> {
         let shown = Rendered::View(Elements::outer(html), "{}".into());
-        Self::resume(client, target, Page::showing(&[shown])?).await
+        Self::resume(client, target, BrowserPage::showing(&[shown])?).await
     }
 
     /// With a page that has followed before.
-    pub(super) async fn resume(client: &mut Client, target: &str, page: Page) -> Result<Self, Failure> {
+    pub(super) async fn resume(
+        client: &mut RawClient,
+        target: &str,
+        page: BrowserPage,
+    ) -> Result<Self, Failure> {
         let mut answer = client.get(target).await?;
         if answer.status() != 200 {
             let text = answer.text().await?;
@@ -45,7 +49,7 @@ impl Stream {
     }
 
     /// Merges what comes until the page is as it should be.
-    pub(super) async fn until(&mut self, holds: impl Fn(&Page) -> bool + Send) -> Result<(), Failure> {
+    pub(super) async fn until(&mut self, holds: impl Fn(&BrowserPage) -> bool + Send) -> Result<(), Failure> {
         while !holds(&self.page) {
             let goes_on = self.next().await?;
             ensure!(goes_on, PROMISE, "it ended after {}", self.text);
@@ -68,7 +72,7 @@ impl Stream {
     }
 
     /// Hangs up; gives the page.
-    pub(super) fn leave(mut self) -> Page {
+    pub(super) fn leave(mut self) -> BrowserPage {
         self.page.cut();
         self.page
     }

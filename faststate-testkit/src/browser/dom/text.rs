@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Dom, Element, Node, read::decoded};
+use super::{Dom, DomNode, Element, read::decoded};
 
 /// Looks a signal up by its path, without `$`.
 pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<Value> + 'a;
@@ -95,12 +95,12 @@ pub(crate) fn truthy(value: Option<&Value>) -> bool {
     }
 }
 
-fn push(out: &mut String, nodes: &[Node], signals: &Lookup<'_>) {
+fn push(out: &mut String, nodes: &[DomNode], signals: &Lookup<'_>) {
     for node in nodes {
         match node {
-            Node::Text(text) => out.push_str(&decoded(text)),
-            Node::Other(_) => {}
-            Node::Element(element) => element.push_text(out, signals),
+            DomNode::Text(text) => out.push_str(&decoded(text)),
+            DomNode::Other(_) => {}
+            DomNode::Element(element) => element.push_text(out, signals),
         }
     }
 }

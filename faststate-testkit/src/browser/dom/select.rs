@@ -1,16 +1,16 @@
 //! CSS selectors, as far as pages and tests use them: names, ids, classes and attributes, and elements
 //! inside of others.
 
-use super::{Element, Node, PROMISE};
+use super::{DomNode, Element, PROMISE};
 use crate::{Failure, ensure};
 
 /// Elements inside of elements: the outermost first.
 pub(super) struct Selector(Vec<Compound>);
 
 #[derive(Default)]
-struct Compound(Vec<Test>);
+struct Compound(Vec<Condition>);
 
-enum Test {
+enum Condition {
     Name(String),
     Has(String),
     Is(String, String),
@@ -22,20 +22,20 @@ impl Selector {
         let mut chars = text.trim().chars().peekable();
         let mut steps = vec![Compound::default()];
         while let Some(char) = chars.next() {
-            let test = match char {
-                '#' => Test::Is("id".to_owned(), identifier(&mut chars)),
-                '.' => Test::Class(identifier(&mut chars)),
+            let condition = match char {
+                '#' => Condition::Is("id".to_owned(), identifier(&mut chars)),
+                '.' => Condition::Class(identifier(&mut chars)),
                 '[' => {
                     let name = identifier(&mut chars);
-                    let test = match chars.next_if_eq(&'=') {
-                        None => Test::Has(name),
+                    let condition = match chars.next_if_eq(&'=') {
+                        None => Condition::Has(name),
                         Some(_) => {
                             let quote = chars.next_if(|c| matches!(c, '"' | '\''));
-                            Test::Is(name, value(&mut chars, quote))
+                            Condition::Is(name, value(&mut chars, quote))
                         }
                     };
                     ensure!(chars.next() == Some(']'), PROMISE, "{text:?} has an open bracket");
-                    test
+                    condition
                 }
                 ' ' => {
                     steps.push(Compound::default());
@@ -43,7 +43,7 @@ impl Selector {
                     continue;
                 }
                 c if c.is_alphanumeric() => {
-                    Test::Name(format!("{c}{}", identifier(&mut chars)).to_ascii_lowercase())
+                    Condition::Name(format!("{c}{}", identifier(&mut chars)).to_ascii_lowercase())
                 }
                 _ => {
                     return Err(Failure::new(
@@ -53,7 +53,7 @@ impl Selector {
                 }
             };
             if let Some(step) = steps.last_mut() {
-                step.0.push(test);
+                step.0.push(condition);
             }
         }
         ensure!(steps.iter().all(|step| !step.0.is_empty()), PROMISE, "{text:?} is no selector");
@@ -62,7 +62,7 @@ impl Selector {
 
     /// The element with this id.
     pub(super) fn id(id: &str) -> Self {
-        Self(vec![Compound(vec![Test::Is("id".to_owned(), id.to_owned())])])
+        Self(vec![Compound(vec![Condition::Is("id".to_owned(), id.to_owned())])])
     }
 
     /// Every element.
@@ -80,15 +80,15 @@ impl Selector {
         matched + usize::from(matched + 1 < self.0.len() && self.0[matched].matches(element))
     }
 
-    pub(super) fn all<'a>(&self, nodes: &'a [Node]) -> Vec<&'a Element> {
+    pub(super) fn all<'a>(&self, nodes: &'a [DomNode]) -> Vec<&'a Element> {
         let mut found = Vec::new();
         self.collect(nodes, 0, &mut found);
         found
     }
 
-    fn collect<'a>(&self, nodes: &'a [Node], matched: usize, found: &mut Vec<&'a Element>) {
+    fn collect<'a>(&self, nodes: &'a [DomNode], matched: usize, found: &mut Vec<&'a Element>) {
         for node in nodes {
-            let Node::Element(element) = node else { continue };
+            let DomNode::Element(element) = node else { continue };
             if self.picks(element, matched) {
                 found.push(element);
             }
@@ -99,11 +99,11 @@ impl Selector {
 
 impl Compound {
     fn matches(&self, element: &Element) -> bool {
-        self.0.iter().all(|test| match test {
-            Test::Name(name) => element.name == *name,
-            Test::Has(name) => element.attribute(name).is_some(),
-            Test::Is(name, value) => element.attribute(name) == Some(value),
-            Test::Class(class) => {
+        self.0.iter().all(|condition| match condition {
+            Condition::Name(name) => element.name == *name,
+            Condition::Has(name) => element.attribute(name).is_some(),
+            Condition::Is(name, value) => element.attribute(name) == Some(value),
+            Condition::Class(class) => {
                 element.attribute("class").is_some_and(|all| all.split_ascii_whitespace().any(|c| c == class))
             }
         })

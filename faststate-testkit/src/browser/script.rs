@@ -6,10 +6,10 @@ use http::Method;
 use serde_json::{Map, Value};
 
 use super::{
-    Failure,
     dom::{plain, truthy},
-    page::Page,
+    signal_tree::SignalTree,
 };
+use crate::Failure;
 
 /// An expression that is read.
 pub(super) struct Script<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Sending {
 }
 
 /// What mints an event id.
-const MINT: &str = "[...crypto.getRandomValues(new Uint32Array(4))].join('-')";
+const EVENT_ID_EXPRESSION: &str = "[...crypto.getRandomValues(new Uint32Array(4))].join('-')";
 
 impl<'a> Script<'a> {
     pub(super) const fn new(text: &'a str) -> Self {
@@ -36,40 +36,40 @@ impl<'a> Script<'a> {
     }
 
     /// The whole expression as a literal, in which signals may stand.
-    pub(super) fn literal(mut self, page: &Page) -> Result<Value, Failure> {
-        let value = self.value(page)?.unwrap_or_default();
+    pub(super) fn literal(mut self, signals: &SignalTree) -> Result<Value, Failure> {
+        let value = self.value(signals)?.unwrap_or_default();
         self.skip();
         if self.rest.is_empty() { Ok(value) } else { Err(self.unread("a literal")) }
     }
 
     /// The action of the expression, with what the page's signals are now: the first, unless one signal decides
     /// between it and another one.
-    pub(super) fn action(mut self, page: &Page) -> Result<Sending, Failure> {
+    pub(super) fn action(mut self, signals: &SignalTree) -> Result<Sending, Failure> {
         let before = &self.rest[..self.rest.find('@').unwrap_or(0)];
         let in_order = before.find(IN_ORDER);
         let before = in_order.map_or(before, |at| before[..at].trim_end_matches('('));
         let condition = before.trim_end().strip_suffix('?').or_else(|| before.trim_end().strip_suffix("&&"));
-        let Some(condition) = condition else { return self.first_action(page) };
+        let Some(condition) = condition else { return self.first_action(signals) };
         let statement = condition.rsplit(';').next().unwrap_or_default().trim();
         let (path, is_negated) = statement.strip_prefix('!').map_or((statement, false), |rest| (rest, true));
         let Some(path) = path.strip_prefix('$').filter(|path| path.chars().all(in_path)) else {
             return Err(self.unread("a condition on one signal"));
         };
-        let first = self.first_action(page)?;
-        if truthy(page.signal(path)) != is_negated {
+        let first = self.first_action(signals)?;
+        if truthy(signals.get(path)) != is_negated {
             return Ok(first);
         }
         if in_order.is_some() {
             self.takes(")");
         }
         if self.takes(":") {
-            self.first_action(page)
+            self.first_action(signals)
         } else {
             Err(self.unread("an action that is taken now"))
         }
     }
 
-    fn first_action(&mut self, page: &Page) -> Result<Sending, Failure> {
+    fn first_action(&mut self, signals: &SignalTree) -> Result<Sending, Failure> {
         let verbs = ["get", "post", "put", "patch", "delete"];
         let begin = |verb: &'static str| Some((self.rest.find(&format!("@{verb}("))?, verb));
         let Some((at, verb)) = verbs.into_iter().filter_map(begin).min() else {
@@ -78,10 +78,10 @@ impl<'a> Script<'a> {
         self.rest = &self.rest[at + verb.len() + 2..];
         let method = Method::from_bytes(verb.to_ascii_uppercase().as_bytes());
         let method = method.map_err(|error| Failure::error("a verb is a method", &error))?;
-        let Some(Value::String(url)) = self.value(page)? else { return Err(self.unread("a URL")) };
+        let Some(Value::String(url)) = self.value(signals)? else { return Err(self.unread("a URL")) };
         let mut sending = Sending { method, url, payload: None, headers: Vec::new() };
         if self.takes(",") {
-            let options = self.value(page)?.unwrap_or_default();
+            let options = self.value(signals)?.unwrap_or_default();
             sending.payload = options.get("payload").cloned();
             let headers = options.get("headers").and_then(Value::as_object).into_iter().flatten();
             sending.headers = headers.map(|(name, value)| (name.clone(), plain(Some(value)))).collect();
@@ -92,32 +92,32 @@ impl<'a> Script<'a> {
     /// The URL of the first `@get`, whatever else is in the expression.
     pub(super) fn followed(self) -> Result<String, Failure> {
         let Some((_, rest)) = self.rest.split_once("@get(") else { return Err(self.unread("`@get('/..')`")) };
-        match (Self { text: self.text, rest }).value(&Page::new())? {
+        match (Self { text: self.text, rest }).value(&SignalTree::default())? {
             Some(Value::String(url)) => Ok(url),
             _ => Err(self.unread("a URL")),
         }
     }
 
     /// A value; `None` is `undefined`.
-    fn value(&mut self, page: &Page) -> Result<Option<Value>, Failure> {
+    fn value(&mut self, signals: &SignalTree) -> Result<Option<Value>, Failure> {
         self.skip();
-        if self.takes(MINT) {
+        if self.takes(EVENT_ID_EXPRESSION) {
             return Ok(Some(EventId::random().to_string().into()));
         }
         let value = match self.rest.chars().next() {
             Some('\'' | '"') => Value::String(self.string()?),
-            Some('{') => return self.object(page).map(Some),
-            Some('[') => return self.array(page).map(Some),
+            Some('{') => return self.object(signals).map(Some),
+            Some('[') => return self.array(signals).map(Some),
             Some('$') => {
                 self.takes("$");
                 let path = self.word();
                 if self.takes("?") {
-                    let (yes, no) = (self.value(page)?, self.takes(":").then(|| self.value(page)));
+                    let (yes, no) = (self.value(signals)?, self.takes(":").then(|| self.value(signals)));
                     let no = no.ok_or_else(|| self.unread("`:`"))??;
-                    return Ok(if truthy(page.signal(path)) { yes } else { no });
+                    return Ok(if truthy(signals.get(path)) { yes } else { no });
                 }
                 // Reading a signal that is not there makes it `""`.
-                page.signal(path).cloned().unwrap_or_else(|| "".into())
+                signals.get(path).cloned().unwrap_or_else(|| "".into())
             }
             _ => {
                 let word = self.word();
@@ -135,7 +135,7 @@ impl<'a> Script<'a> {
         Ok(Some(value))
     }
 
-    fn object(&mut self, page: &Page) -> Result<Value, Failure> {
+    fn object(&mut self, signals: &SignalTree) -> Result<Value, Failure> {
         self.takes("{");
         let mut object = Map::new();
         while !self.takes("}") {
@@ -145,7 +145,7 @@ impl<'a> Script<'a> {
             if name.is_empty() || !self.takes(":") {
                 return Err(self.unread("a field"));
             }
-            if let Some(value) = self.value(page)? {
+            if let Some(value) = self.value(signals)? {
                 object.insert(name, value);
             }
             if !self.takes(",") && !self.rest.trim_start().starts_with('}') {
@@ -155,11 +155,11 @@ impl<'a> Script<'a> {
         Ok(Value::Object(object))
     }
 
-    fn array(&mut self, page: &Page) -> Result<Value, Failure> {
+    fn array(&mut self, signals: &SignalTree) -> Result<Value, Failure> {
         self.takes("[");
         let mut items = Vec::new();
         while !self.takes("]") {
-            items.push(self.value(page)?.unwrap_or_default());
+            items.push(self.value(signals)?.unwrap_or_default());
             if !self.takes(",") && !self.rest.trim_start().starts_with(']') {
                 return Err(self.unread("`,` or `]`"));
             }
@@ -244,12 +244,12 @@ mod tests {
 
     use super::*;
 
-    fn page() -> Page {
-        let mut page = Page::new();
-        page.set("form.price", 5.into());
-        page.set("form.name", "x".into());
-        page.set("touched.price", true.into());
-        page
+    fn signals() -> SignalTree {
+        let mut signals = SignalTree::default();
+        signals.set("form.price", 5.into());
+        signals.set("form.name", "x".into());
+        signals.set("touched.price", true.into());
+        signals
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
         .bind("missing", "nothing.here")
         .bind_if("kept", "form.price", "touched.price")
         .bind_if("left", "form.name", "touched.name");
-        let sent = Script::new(&action.to_string()).action(&page()).unwrap();
+        let sent = Script::new(&action.to_string()).action(&signals()).unwrap();
         assert_eq!((sent.method, &*sent.url), (Method::PUT, "/faststate/product/p%201/reprice"));
         assert_eq!(sent.payload, Some(json!({"note": "it's; $x", "price": 5, "missing": "", "kept": 5})));
         assert_eq!(sent.headers[1], ("Faststate-Follows".to_owned(), "product:p%201".to_owned()));
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn an_action_is_found_among_statements() {
         let text = "evt.preventDefault(); $open = false; @delete(\"/x\")";
-        let sent = Script::new(text).action(&page()).unwrap();
+        let sent = Script::new(text).action(&signals()).unwrap();
         assert_eq!((sent.method, &*sent.url, sent.payload), (Method::DELETE, "/x", None));
         let follow = Script::new(&Action::follow("/faststate/sse?states=a,b")).followed().unwrap();
         assert_eq!(follow, "/faststate/sse?states=a,b");
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn one_signal_may_decide_between_actions() {
-        let url = |text: &str| Script::new(text).action(&page()).map(|sent| sent.url).ok();
+        let url = |text: &str| Script::new(text).action(&signals()).map(|sent| sent.url).ok();
         assert_eq!(url("$x = 1; $touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/yes"));
         assert_eq!(url("!$touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/no"));
         assert_eq!(url("$touched.price && @post('/yes')").as_deref(), Some("/yes"));
@@ -295,15 +295,15 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_said_with_its_place() {
         for bad in ["$count++", "@post('/x',{payload:$a+1})", "@post('/x'", "@post(url)"] {
-            let failure = Script::new(bad).action(&page()).unwrap_err().to_string();
+            let failure = Script::new(bad).action(&signals()).unwrap_err().to_string();
             assert!(failure.contains("goes on with") || failure.contains("literal"), "{failure}");
         }
         assert!(
-            Script::new("{a:1} + 1").literal(&page()).is_err()
-                && Script::new("{a 1}").literal(&page()).is_err()
+            Script::new("{a:1} + 1").literal(&signals()).is_err()
+                && Script::new("{a 1}").literal(&signals()).is_err()
         );
         assert_eq!(
-            Script::new("{a: [1, 'b\\n\\b\\'',], c: null}").literal(&page()).unwrap(),
+            Script::new("{a: [1, 'b\\n\\b\\'',], c: null}").literal(&signals()).unwrap(),
             json!({"a": [1, "b\n\u{8}'"], "c": null})
         );
     }
@@ -311,8 +311,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_a_page_writes_is_read_as_it_was(text in "(?s).*", number in -1_000_000_i64..1_000_000) {
-            let signals = json!({ "a": { "text": text, "n": number }, "list": [true, number] });
-            prop_assert_eq!(Script::new(&attribute(&signals)).literal(&page()).unwrap(), signals);
+            let written = json!({ "a": { "text": text, "n": number }, "list": [true, number] });
+            prop_assert_eq!(Script::new(&attribute(&written)).literal(&signals()).unwrap(), written);
         }
     }
 }

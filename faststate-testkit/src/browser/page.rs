@@ -2,20 +2,16 @@
 
 mod document;
 
-use faststate_core::{
-    Key, Version,
-    internal::{SignalPath, merge},
-    registry::Rendered,
-};
+use faststate_core::{Key, Version, internal::SignalPath, registry::Rendered};
 use serde_json::{Map, Value};
 
 use super::{
-    Failure,
-    difference::difference,
     dom::Dom,
-    ensure,
-    sse::{Event, Parser},
+    signal_tree::{Path, SignalTree, find_cursors, normal, same, without_own},
+    sse::{SseEvent, SseParser},
+    value_diff::difference,
 };
+use crate::{Failure, ensure};
 
 /// A page that merges what a stream sends, as Datastar 1.0.4 does: signals, elements, cursors.
 ///
@@ -24,9 +20,9 @@ use super::{
 /// that is older than one before it. It outlives its connections: [`cut`](Self::cut) ends one, in the
 /// middle of a frame if need be.
 #[derive(Debug, Default)]
-pub struct Page {
-    parser: Parser,
-    signals: Map<String, Value>,
+pub struct BrowserPage {
+    parser: SseParser,
+    signals: SignalTree,
     body: Dom,
     seen: Vec<(Path, Version)>,
     events: usize,
@@ -34,10 +30,7 @@ pub struct Page {
     console: Option<Vec<String>>,
 }
 
-/// Where a signal is nested.
-type Path = Vec<String>;
-
-impl Page {
+impl BrowserPage {
     /// A page that shows nothing yet.
     #[must_use]
     pub fn new() -> Self {
@@ -97,11 +90,7 @@ impl Page {
     /// # Errors
     /// The difference.
     pub fn follows(&self, key: &Key, state: &Value) -> Result<(), Failure> {
-        let shown = key
-            .signal_path()
-            .iter()
-            .try_fold(&Value::Object(self.signals.clone()), |value, name| value.get(name))
-            .cloned();
+        let shown = self.signals.at(&key.signal_path()).cloned();
         let shown = without_own(shown.unwrap_or_default());
         let truth = normal(state);
         ensure!(
@@ -122,18 +111,13 @@ impl Page {
     /// The cursor that the page holds of a key's signals, or of one of its views.
     #[must_use]
     pub fn cursor(&self, key: &Key, view: Option<&str>) -> Option<Version> {
-        let path = cursor_path(key, view);
-        let holder = path
-            .iter()
-            .try_fold(&Value::Object(self.signals.clone()), |value, name| value.get(name))
-            .cloned();
-        holder?.as_str()?.parse().ok()
+        self.signals.at(&cursor_path(key, view))?.as_str()?.parse().ok()
     }
 
     /// Every cursor, nested as the follow action sends them in `?datastar=`.
     #[must_use]
     pub fn cursors(&self) -> Value {
-        only_cursors(&self.signals)
+        self.signals.cursors()
     }
 
     /// The last id of the stream, as another client than a browser sends it in `Last-Event-ID`.
@@ -145,7 +129,7 @@ impl Page {
     /// Every signal, cursors included.
     #[must_use]
     pub const fn signals(&self) -> &Map<String, Value> {
-        &self.signals
+        self.signals.as_map()
     }
 
     /// The versions that the page has been given, per cursor, in order.
@@ -162,11 +146,11 @@ impl Page {
 
     /// How the stream reads.
     #[must_use]
-    pub const fn stream(&self) -> &Parser {
+    pub const fn stream(&self) -> &SseParser {
         &self.parser
     }
 
-    fn take(&mut self, event: &Event) -> Result<(), Failure> {
+    fn take(&mut self, event: &SseEvent) -> Result<(), Failure> {
         self.events += 1;
         let arguments = Arguments::of(&event.data);
         match &*event.kind {
@@ -200,11 +184,7 @@ impl Page {
         for (path, version) in versions {
             self.see(path, version)?;
         }
-        let mut signals = Value::Object(std::mem::take(&mut self.signals));
-        merge(&mut signals, &patch);
-        if let Value::Object(signals) = signals {
-            self.signals = signals;
-        }
+        self.signals.merge(&patch);
         Ok(())
     }
 
@@ -256,86 +236,13 @@ fn cursor_path(key: &Key, view: Option<&str>) -> Path {
     found.pop().map(|(path, _)| path).unwrap_or_default()
 }
 
-fn find_cursors(
-    object: &Map<String, Value>,
-    path: &mut Path,
-    found: &mut Vec<(Path, Version)>,
-) -> Result<(), Failure> {
-    for (name, value) in object {
-        path.push(name.clone());
-        match value {
-            Value::Object(object) => find_cursors(object, path, found)?,
-            Value::String(text) if name == CURSOR && !matches!(&**text, "" | GONE) => {
-                let version =
-                    text.parse().map_err(|error| Failure::error("a cursor is a version", &error))?;
-                found.push((path.clone(), version));
-            }
-            _ => {}
-        }
-        path.pop();
-    }
-    Ok(())
-}
-
-fn only_cursors(object: &Map<String, Value>) -> Value {
-    let mut out = Map::new();
-    for (name, value) in object {
-        match value {
-            Value::Object(object) => {
-                let inner = only_cursors(object);
-                if inner.as_object().is_some_and(|inner| !inner.is_empty()) {
-                    out.insert(name.clone(), inner);
-                }
-            }
-            Value::String(_) if name == CURSOR => drop(out.insert(name.clone(), value.clone())),
-            _ => {}
-        }
-    }
-    Value::Object(out)
-}
-
-/// The name of the signal that carries a topic's cursor.
-const CURSOR: &str = "_v";
-/// What it says instead of a topic that the page may not follow.
-const GONE: &str = "gone";
-
-/// Without the names that the wire adds: those that begin with `_`.
-pub(super) fn without_own(value: Value) -> Value {
-    match value {
-        Value::Object(object) => object.into_iter().filter(|(name, _)| !name.starts_with('_')).collect(),
-        other => other,
-    }
-}
-
-/// What a state's JSON becomes on the wire: `None` is `""`, an integer beyond 2^53 a string.
-pub(super) fn normal(value: &Value) -> Value {
-    match value {
-        Value::Null => Value::String(String::new()),
-        Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), normal(value))).collect(),
-        Value::Array(values) => values.iter().map(normal).collect(),
-        Value::Number(number)
-            if number.as_f64().is_some_and(|float| float.abs() > 9_007_199_254_740_992.0) =>
-        {
-            if number.is_f64() { value.clone() } else { Value::String(number.to_string()) }
-        }
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
-}
-
-/// Equal, where a name that is missing is as good as `""`.
-pub(super) fn same(a: &Value, b: &Value) -> bool {
-    let (Value::Object(a), Value::Object(b)) = (a, b) else { return a == b };
-    let empty = Value::String(String::new());
-    a.keys().chain(b.keys()).all(|name| same(a.get(name).unwrap_or(&empty), b.get(name).unwrap_or(&empty)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Whether a page takes these versions one after the other; each is an epoch and how far it came.
     fn takes(versions: &[(u64, u64)]) -> bool {
-        let mut page = Page::new();
+        let mut page = BrowserPage::new();
         versions.iter().all(|(epoch, seq)| {
             page.merge(format!(r#"{{"a":{{"_v":"{epoch:016x}-{seq:x}-00000001"}}}}"#).as_bytes()).is_ok()
         })

@@ -6,7 +6,7 @@ use faststate_core::internal::{Difference, json_diff};
 use serde_json::Value;
 
 /// The longest value that is written out.
-const LONGEST: usize = 200;
+const MAX_VALUE_CHARS: usize = 200;
 
 /// One line for each path at which the two differ; a name that is missing is as good as `""`.
 pub(super) fn difference(expected: &Value, seen: &Value) -> String {
@@ -24,7 +24,7 @@ pub(super) fn difference(expected: &Value, seen: &Value) -> String {
 fn shown(value: Option<&Value>) -> String {
     let Some(value) = value else { return "nothing".to_owned() };
     let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_VALUE_CHARS) {
         None => text,
         Some((at, _)) => format!("{}..", &text[..at]),
     }

@@ -1,20 +1,20 @@
 //! HTML into nodes.
 
-use super::{Element, Node, PROMISE};
+use super::{DomNode, Element, PROMISE};
 use crate::{Failure, ensure};
 
 /// Reads nodes: every tag closed where that is `strict`, and else as browsers read a page.
-pub(super) fn nodes(html: &str, strict: bool) -> Result<Vec<Node>, Failure> {
+pub(super) fn nodes(html: &str, strict: bool) -> Result<Vec<DomNode>, Failure> {
     let mut tree = Tree::default();
     let mut rest = html;
     while !rest.is_empty() {
         let (text, tagged) = rest.split_at(rest.find('<').unwrap_or(rest.len()));
         if !text.is_empty() {
-            tree.add(Node::Text(text.to_owned()));
+            tree.add(DomNode::Text(text.to_owned()));
         }
         let Some(tag) = tagged.strip_prefix('<') else { break };
         if let Some(other) = other(tagged) {
-            tree.add(Node::Other(tagged[..other].to_owned()));
+            tree.add(DomNode::Other(tagged[..other].to_owned()));
             rest = &tagged[other..];
             continue;
         }
@@ -37,13 +37,13 @@ pub(super) fn nodes(html: &str, strict: bool) -> Result<Vec<Node>, Failure> {
             let end = find_end(rest, &element.name);
             ensure!(end.is_some() || !strict, PROMISE, "<{tag}> is never closed");
             let end = end.unwrap_or(rest.len());
-            element.children.push(Node::Text(rest[..end].to_owned()));
+            element.children.push(DomNode::Text(rest[..end].to_owned()));
             rest = split_tag(&rest[end..]).map_or("", |(_, after)| after);
         } else if !element.is_void {
             tree.open.push(element);
             continue;
         }
-        tree.add(Node::Element(element));
+        tree.add(DomNode::Element(element));
     }
     ensure!(!strict || tree.open.is_empty(), PROMISE, "<{}> is never closed", tree.innermost());
     while tree.close_innermost() {}
@@ -53,12 +53,12 @@ pub(super) fn nodes(html: &str, strict: bool) -> Result<Vec<Node>, Failure> {
 /// What has been read, and the elements around what is read next.
 #[derive(Default)]
 struct Tree {
-    nodes: Vec<Node>,
+    nodes: Vec<DomNode>,
     open: Vec<Element>,
 }
 
 impl Tree {
-    fn add(&mut self, node: Node) {
+    fn add(&mut self, node: DomNode) {
         match self.open.last_mut() {
             Some(element) => element.children.push(node),
             None => self.nodes.push(node),
@@ -71,7 +71,7 @@ impl Tree {
 
     fn close_innermost(&mut self) -> bool {
         let Some(element) = self.open.pop() else { return false };
-        self.add(Node::Element(element));
+        self.add(DomNode::Element(element));
         true
     }
 

@@ -6,40 +6,41 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Failure, page::Page, script::Script};
+use super::{script::Script, signal_tree::SignalTree};
+use crate::Failure;
 
 /// What an element of a page does when somebody acts on it: an event, an [`Action`] with an id and bound signals,
 /// or the text of a `data-on:*` attribute.
 #[derive(Clone, Debug)]
-pub struct Act(Kind);
+pub struct Act(ActKind);
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum ActKind {
     Event(Action),
     Written(String),
 }
 
 impl<E: Event> From<&E> for Act {
     fn from(event: &E) -> Self {
-        Self(Kind::Event(event.action()))
+        Self(ActKind::Event(event.action()))
     }
 }
 
 impl From<Action> for Act {
     fn from(action: Action) -> Self {
-        Self(Kind::Written(action.to_string()))
+        Self(ActKind::Written(action.to_string()))
     }
 }
 
 impl From<&str> for Act {
     fn from(text: &str) -> Self {
-        Self(Kind::Written(text.to_owned()))
+        Self(ActKind::Written(text.to_owned()))
     }
 }
 
 impl From<String> for Act {
     fn from(text: String) -> Self {
-        Self(Kind::Written(text))
+        Self(ActKind::Written(text))
     }
 }
 
@@ -54,19 +55,19 @@ pub struct Click {
 
 impl Act {
     /// The request that the act makes of a page that follows these topics.
-    pub(super) fn click(self, page: &Page, topics: &[TopicName]) -> Result<Click, Failure> {
+    pub(super) fn click(self, signals: &SignalTree, topics: &[TopicName]) -> Result<Click, Failure> {
         const PROMISE: &str = "an action makes a request";
         let text = match self.0 {
-            Kind::Written(text) => text,
+            ActKind::Written(text) => text,
             // A page that does not follow the state would ask for its signals.
-            Kind::Event(action) => {
+            ActKind::Event(action) => {
                 let topic = action.topic().parse().ok();
                 let follows = topic.is_some_and(|topic| topics.contains(&topic));
                 if follows { action.to_string() } else { action.with_reply().to_string() }
             }
         };
-        let sending = Script::new(&text).action(page)?;
-        let payload = sending.payload.unwrap_or_else(|| page.sent()).to_string();
+        let sending = Script::new(&text).action(signals)?;
+        let payload = sending.payload.unwrap_or_else(|| signals.sent()).to_string();
         let in_url = matches!(sending.method, Method::GET | Method::DELETE);
         let (uri, body) = if in_url {
             (in_query(&sending.url, &payload), Bytes::new())

@@ -9,18 +9,18 @@ use std::fmt;
 
 use self::select::Selector;
 pub(super) use self::text::{plain, truthy};
-use super::{Failure, ensure};
+use crate::{Failure, ensure};
 
 /// Elements and texts, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dom {
-    nodes: Vec<Node>,
+    nodes: Vec<DomNode>,
     /// Whether it is a whole page, where HTML may be as loose as browsers take it.
     document: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Node {
+enum DomNode {
     Text(String),
     /// A comment, or the document's type.
     Other(String),
@@ -35,7 +35,7 @@ pub(super) struct Element {
     /// Their names and values, without references to characters.
     attributes: Vec<(String, String)>,
     is_void: bool,
-    children: Vec<Node>,
+    children: Vec<DomNode>,
 }
 
 const PROMISE: &str = "elements are HTML that fits the page";
@@ -52,7 +52,7 @@ impl Dom {
         let nodes = read::nodes(html, false).unwrap_or_default();
         let mut dom = Self { nodes, document: true };
         if Selector::parse("body").is_ok_and(|body| body.all(&dom.nodes).is_empty()) {
-            dom.nodes = vec![Node::Element(Element::new("body", std::mem::take(&mut dom.nodes)))];
+            dom.nodes = vec![DomNode::Element(Element::new("body", std::mem::take(&mut dom.nodes)))];
         }
         dom
     }
@@ -84,7 +84,7 @@ impl Dom {
             ensure!(matches!(mode, "outer" | "replace"), PROMISE, "{mode} asks for a selector");
             let mut missing = None;
             for node in new {
-                let Node::Element(element) = &node else { continue };
+                let DomNode::Element(element) = &node else { continue };
                 let Some(id) = element.attribute("id").map(str::to_owned) else {
                     return Err(Failure::new(PROMISE, format!("<{}> has no id to be found by", element.tag)));
                 };
@@ -101,7 +101,7 @@ impl Dom {
 }
 
 impl Element {
-    fn new(tag: &str, children: Vec<Node>) -> Self {
+    fn new(tag: &str, children: Vec<DomNode>) -> Self {
         Self {
             tag: tag.to_owned(),
             name: read::name(tag),
@@ -131,7 +131,7 @@ impl fmt::Display for Dom {
     }
 }
 
-impl fmt::Display for Node {
+impl fmt::Display for DomNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) | Self::Other(text) => f.write_str(text),
@@ -150,11 +150,11 @@ impl fmt::Display for Element {
 
 /// Does what `mode` says to every element that the selector picks, and says how many there were. The
 /// selector's first `matched` steps are elements around these nodes.
-fn put(nodes: &mut Vec<Node>, selector: &Selector, matched: usize, mode: &str, new: &[Node]) -> usize {
+fn put(nodes: &mut Vec<DomNode>, selector: &Selector, matched: usize, mode: &str, new: &[DomNode]) -> usize {
     let mut found = 0;
     let mut at = 0;
     while at < nodes.len() {
-        let Node::Element(element) = &mut nodes[at] else {
+        let DomNode::Element(element) = &mut nodes[at] else {
             at += 1;
             continue;
         };
