@@ -1,12 +1,15 @@
-//! Reactive web applications in plain Rust: the state lives on the server, every browser follows it.
+//! Reactive web applications in plain Rust: the state lives on the server, and every browser that shows it
+//! follows it live.
 //!
-//! This crate is what applications use. It has no code of its own: the traits and the engine are
-//! `faststate-core`'s, and adapters come by feature.
+//! An application consists of states (structs), events (types that change them) and pages (HTML from any
+//! template engine). A page shows states and sends events through [Datastar](https://data-star.dev) attributes,
+//! which FastState writes. There are no derive macros, no JavaScript to write and no build step.
 //!
 //! ```
-//! use faststate::prelude::*;
+//! use faststate::{Error, endpoint::Page, prelude::*};
 //! use serde::{Deserialize, Serialize};
 //!
+//! // The state.
 //! #[derive(Clone, Default, Serialize, Deserialize)]
 //! struct Counter {
 //!     count: i64,
@@ -16,6 +19,7 @@
 //!     const NAME: &'static str = "counter";
 //! }
 //!
+//! // An event: its fields are its input.
 //! #[derive(Serialize, Deserialize)]
 //! struct Increment {
 //!     amount: i64,
@@ -25,47 +29,106 @@
 //!     type State = Counter;
 //!     const NAME: &'static str = "increment";
 //!
-//!     fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
-//!         counter.count = counter.count.checked_add(self.amount)
-//!             .ok_or_else(|| Rejection::invalid("the count would overflow").field("amount"))?;
+//!     fn apply(
+//!         &self,
+//!         counter: &mut Counter,
+//!         _: &mut Context<Counter>,
+//!     ) -> Result<(), Rejection> {
+//!         counter.count = counter.count.checked_add(self.amount).ok_or_else(|| {
+//!             Rejection::invalid("the count would overflow").field("amount")
+//!         })?;
 //!         Ok(())
 //!     }
+//! }
+//!
+//! // A page: it follows the state, and its button sends the event.
+//! async fn index(page: &Page) -> Result<String, Error> {
+//!     let counter = page.follow::<Counter>().await?;
+//!     Ok(format!(
+//!         r#"<!doctype html><title>Counter</title>{}
+//!         <body data-signals="{}" data-init="{}">
+//!         <h1 data-text="$counter.count">{}</h1>
+//!         <button data-on:click="{}">Add one</button>"#,
+//!         page.datastar_script(),
+//!         page.signals(),
+//!         page.follow_action(),
+//!         counter.count,
+//!         Increment { amount: 1 }.action(),
+//!     ))
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), faststate::BoxError> {
 //! let registry = StateRegistry::builder()
-//!     .state::<Counter>(StateConfig::global().access(Access::public()), |counter| counter.event::<Increment>())
+//!     .state::<Counter>(StateConfig::global().access(Access::public()), |counter| {
+//!         counter.event::<Increment>()
+//!     })
 //!     .build()?;
+//!
+//! // Application code and tests send the same events through a handle.
 //! let counter = registry.global::<Counter>()?;
 //! counter.send(Increment { amount: 2 }).await?;
 //! assert_eq!(counter.read().await?.count, 2);
+//! # let endpoint = faststate::endpoint::Endpoint::new(registry);
+//! # let (parts, ()) = http::Request::new(()).into_parts();
+//! # let html = index(&endpoint.page(&parts).await?).await?;
+//! # assert!(html.contains(r#"data-text="$counter.count">2<"#), "{html}");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! **[The guide](guide)** begins with [a live page in five minutes](guide::start), and explains
-//! [states](guide::state), [events](guide::events), [views](guide::views), [forms](guide::forms),
-//! [identity](guide::identity), [stores](guide::stores), [many nodes](guide::nodes) and all the rest.
+//! With an adapter, `FastState::new(registry).serve("127.0.0.1:5000", router)` serves pages, events and streams:
+//! [the guide](guide) begins with [a live page in five minutes](guide::start).
+//!
+//! # When not to use it
+//!
+//! FastState keeps small states that several viewers see at once. It does not fit states of megabytes, queries
+//! over many records, transactions over several states, offline use, or pages without live parts:
+//! [the guide](guide::not_for) gives alternatives.
+//!
+//! # The items that an application uses first
+//!
+//! | item | purpose |
+//! | --- | --- |
+//! | [`ReactiveState`] | a state: its name, and what browsers see of it |
+//! | [`Event`], [`Context`] | an event: its input, checks and effects |
+//! | [`Rejection`] | an event's refusal, with messages beside fields |
+//! | [`View`], [`Elements`] | HTML that follows a state |
+//! | [`StateConfig`] | a state's scope, access, store and limits |
+//! | [`Access`], [`Viewer`] | who may see and change a state |
+//! | [`StateRegistry`] | the engine, built from states, stores and a broadcaster |
+//! | [`Handle`] | typed access to one instance from application code |
+//! | [`Action`] | an event as the value of a `data-on:*` attribute |
+//! | [`endpoint::Page`] | what one page shows and follows |
+//! | `salvo::FastState`, `axum::FastState` | the server with all of its settings |
+//! | [`endpoint::Identity`], [`endpoint::Secret`] | users, roles and session cookies |
+//! | [`MemoryStore`], `store_diesel::DieselStore`, `store_redis::RedisStore` | where states are saved |
+//!
+//! The items from `ReactiveState` to `Action` are in the [`prelude`].
 //!
 //! # Features
+//!
+//! The default feature is `salvo`, the adapter that the guide and the demo use. For axum, write
+//! `default-features = false, features = ["axum"]`: both adapters have the same names and the same behaviour.
+//! Without features, the crate contains the engine and the [`endpoint`] for an adapter of your own.
 //!
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `salvo` (default) | the adapter for [Salvo](https://salvo.rs), as [`faststate::salvo`](crate::salvo) |
-//! | `axum` | the adapter for [axum](https://docs.rs/axum), as `faststate::axum`, with the same names |
-//! | `store-diesel` | a store in SQLite, built in, as `faststate::store_diesel` |
-//! | `store-postgres` | a store in PostgreSQL, in the same module |
+//! | `axum` | the adapter for [axum](https://docs.rs/axum), as `faststate::axum` |
+//! | `store-diesel` | a store in SQLite, compiled in, as `faststate::store_diesel` |
+//! | `store-postgres` | a store in PostgreSQL and a broadcaster, in the same module |
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
-//! | `store-redis` | a store in Redis, as `faststate::store_redis`, and a broadcaster |
+//! | `store-redis` | a store in Redis and a broadcaster, as `faststate::store_redis` |
 //! | `redis-cluster` | the broadcaster over a Redis cluster |
-//! | `testing` | an application driven without a socket, as browsers see it, as `faststate::testing`: for its tests |
-//! | `metrics` | Prometheus' figures at `/faststate/metrics`, once `Endpoint::metrics` says who may read them |
-//! | `inspector` | what happens, live, at `/faststate/inspector`, once `Endpoint::inspector` says who may see it: for development |
-//! | `conformance` | the suites for stores, broadcasters and adapters of your own, as `faststate::conformance` |
+//! | `testing` | in-process browsers for an application's tests, as `faststate::testing` |
+//! | `metrics` | Prometheus metrics at `/faststate/metrics`, for callers that `Endpoint::metrics` admits |
+//! | `inspector` | a development page at `/faststate/inspector`, for viewers that `Endpoint::inspector` admits |
+//! | `conformance` | suites for stores, broadcasters and adapters, as `faststate::conformance` |
 //!
-//! Without features there is the engine alone, and the [`endpoint`] for an adapter of your own.
-// The guide names what some features bring; with all of them every link holds.
+//! FastState needs Rust 1.95 and tokio. `faststate-core`, `faststate-http` and the other crates of the workspace
+//! are for authors of stores and adapters; applications depend on this crate alone.
+// The guide links to items of some features; all links resolve only if these features are on.
 #![cfg_attr(
     not(all(
         feature = "axum",
@@ -108,7 +171,7 @@ pub use faststate_testkit as testing;
 #[doc(inline)]
 pub use faststate_testkit::suites as conformance;
 
-// Its snippets need those features, too.
+// The guide's snippets need the same features.
 #[cfg(any(
     all(doc, not(doctest)),
     all(
@@ -123,7 +186,7 @@ pub use faststate_testkit::suites as conformance;
 ))]
 pub mod guide;
 
-/// What applications import: `use faststate::prelude::*`.
+/// The items that most applications import: `use faststate::prelude::*`.
 pub mod prelude {
     pub use faststate_core::{
         Access, Action, Context, Elements, Event, Handle, PrepareContext, ReactiveState, Registry, Rejection,
@@ -131,7 +194,7 @@ pub mod prelude {
     };
 }
 
-/// The README's example compiles.
+/// Compiles the README's example.
 #[cfg(all(doctest, feature = "salvo"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
