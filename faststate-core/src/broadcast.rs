@@ -10,12 +10,12 @@ use bytes::Bytes;
 
 pub use self::{
     local::LocalBroadcaster,
-    relay::{Channel, Ear, Line, Relay, Transport},
+    relay::{Channel, Receiver, Relay, RelayConnection, Transport},
 };
 use crate::{BoxError, Key, Version};
 
 /// How many bytes words may have that one node tells others.
-pub(crate) const LONGEST_WORDS: usize = 4096;
+pub(crate) const MAX_PEER_MESSAGE_BYTES: usize = 4096;
 
 /// Carries changes between nodes, at most once and perhaps out of order.
 ///
@@ -45,7 +45,7 @@ pub trait Broadcaster: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the transport refuses.
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError>;
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError>;
 
     /// Asks for the changes of a key, and for what is told of it, until the interest is dropped.
     ///
@@ -63,8 +63,8 @@ impl<T: Broadcaster + ?Sized> Broadcaster for Arc<T> {
         (**self).publish(change).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
-        (**self).tell(key, words).await
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
+        (**self).notify(key, message).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
@@ -82,7 +82,7 @@ pub trait Inbox: Send + Sync + 'static {
     fn change(&self, change: Change);
 
     /// What another node told: of a key that was joined here, or all nodes. Must not block.
-    fn told(&self, key: Option<Key>, words: Bytes);
+    fn notified(&self, key: Option<Key>, message: Bytes);
 
     /// Changes may have been lost: whatever is followed here must be read again. Must not block.
     fn lost(&self);

@@ -10,7 +10,9 @@ use bb8_redis::redis::{
 use bytes::Bytes;
 use faststate_core::{
     BoxError, Broadcaster, Key,
-    broadcast::{BroadcastError, Change, Channel, Ear, Inbox, Interest, Line, Relay, Transport},
+    broadcast::{
+        BroadcastError, Change, Channel, Inbox, Interest, Receiver, Relay, RelayConnection, Transport,
+    },
     store::StoreError,
 };
 
@@ -128,8 +130,8 @@ impl Broadcaster for RedisBroadcaster {
         self.relay.publish(change).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
-        self.relay.tell(key, words).await
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
+        self.relay.notify(key, message).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
@@ -150,32 +152,32 @@ struct Server {
 
 #[async_trait]
 impl Transport for Server {
-    async fn connect(&self, ear: Ear) -> Result<Box<dyn Line>, BoxError> {
+    async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE))
             .set_push_sender(move |push: PushInfo| {
-                hear(&ear, push);
+                receive(&receiver, push);
                 Ok::<(), ()>(())
             });
         let redis = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(Box::new(Subscriber { redis, prefix: Arc::clone(&self.prefix) }))
     }
 
-    fn longest(&self) -> usize {
+    fn max_payload_bytes(&self) -> usize {
         LONGEST
     }
 }
 
 /// Takes what Redis says of its own accord.
-pub(crate) fn hear(ear: &Ear, mut push: PushInfo) {
+pub(crate) fn receive(receiver: &Receiver, mut push: PushInfo) {
     match push.kind {
         PushKind::Message | PushKind::SMessage => {
             if let Some(Value::BulkString(payload)) = push.data.pop() {
-                ear.hear(payload.into());
+                receiver.receive(payload.into());
             }
         }
-        PushKind::Disconnection => ear.cut(),
+        PushKind::Disconnection => receiver.disconnected(),
         _ => {}
     }
 }
@@ -193,12 +195,12 @@ impl Subscriber {
 }
 
 #[async_trait]
-impl Line for Subscriber {
-    async fn open(&self, channels: &[Channel]) -> Result<(), BoxError> {
+impl RelayConnection for Subscriber {
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         Ok(self.redis.clone().subscribe(self.names(channels)).await?)
     }
 
-    async fn close(&self, channels: &[Channel]) -> Result<(), BoxError> {
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         Ok(self.redis.clone().unsubscribe(self.names(channels)).await?)
     }
 

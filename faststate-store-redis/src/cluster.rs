@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use faststate_core::{
     BoxError,
-    broadcast::{Channel, Ear, Line, Transport},
+    broadcast::{Channel, Receiver, RelayConnection, Transport},
 };
 use futures::future::try_join_all;
 use redis::{
@@ -15,7 +15,7 @@ use redis::{
 };
 
 use crate::{
-    broadcaster::{LONGEST, PATIENCE, hear},
+    broadcaster::{LONGEST, PATIENCE, receive},
     keys::Prefix,
 };
 
@@ -36,14 +36,14 @@ impl Cluster {
 
 #[async_trait]
 impl Transport for Cluster {
-    async fn connect(&self, ear: Ear) -> Result<Box<dyn Line>, BoxError> {
+    async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
         let client = ClusterClientBuilder::new(self.nodes.iter().cloned())
             .use_protocol(ProtocolVersion::RESP3)
             .connection_timeout(PATIENCE / 2)
             .response_timeout(PATIENCE)
             .retries(1)
             .push_sender(move |push: PushInfo| {
-                hear(&ear, push);
+                receive(&receiver, push);
                 Ok::<(), ()>(())
             })
             .build()?;
@@ -61,7 +61,7 @@ impl Transport for Cluster {
         Ok(Box::new(Shards { redis, prefix: Arc::clone(&self.prefix), shards }))
     }
 
-    fn longest(&self) -> usize {
+    fn max_payload_bytes(&self) -> usize {
         LONGEST
     }
 }
@@ -96,8 +96,8 @@ impl Shards {
 }
 
 #[async_trait]
-impl Line for Shards {
-    async fn open(&self, channels: &[Channel]) -> Result<(), BoxError> {
+impl RelayConnection for Shards {
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         let opening = self.by_slot(channels).into_iter().map(|names| {
             let mut redis = self.redis.clone();
             async move { redis.ssubscribe(names).await }
@@ -106,7 +106,7 @@ impl Line for Shards {
         Ok(())
     }
 
-    async fn close(&self, channels: &[Channel]) -> Result<(), BoxError> {
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         let closing = self.by_slot(channels).into_iter().map(|names| {
             let mut redis = self.redis.clone();
             async move { redis.sunsubscribe(names).await }

@@ -72,8 +72,8 @@ impl Broadcaster for LocalBroadcaster {
         Ok(())
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
-        self.others(key).into_iter().for_each(|inbox| inbox.told(key.cloned(), words.clone()));
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
+        self.others(key).into_iter().for_each(|inbox| inbox.notified(key.cloned(), message.clone()));
         Ok(())
     }
 

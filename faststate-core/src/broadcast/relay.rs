@@ -16,9 +16,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-pub use self::transport::{Channel, Ear, Line, Transport};
+pub use self::transport::{Channel, Receiver, RelayConnection, Transport};
 use self::{batcher::Batcher, connection::keep_line, envelope::Envelope, interests::Interests};
-use super::{BroadcastError, Broadcaster, Change, Inbox, Interest, LONGEST_WORDS};
+use super::{BroadcastError, Broadcaster, Change, Inbox, Interest, MAX_PEER_MESSAGE_BYTES};
 use crate::{BoxError, Key};
 
 /// A [`Broadcaster`] over any publish/subscribe service.
@@ -55,7 +55,7 @@ impl Relay {
         let node = rand::random();
         let (interests, outlet) = (Interests::default(), Mutex::default());
         let shared = Arc::new(Shared { node, inbox: OnceLock::new(), interests, outlet });
-        let longest = transport.longest();
+        let longest = transport.max_payload_bytes();
         let first = shared.connect(&transport).await?;
         let keeper = tokio::spawn(keep_line(Arc::clone(&shared), transport, first)).abort_handle();
         Ok(Self { shared, longest, keeper })
@@ -95,7 +95,7 @@ struct Disconnected;
 
 /// There are too many words.
 #[derive(Debug, thiserror::Error)]
-#[error("words have at most {LONGEST_WORDS} bytes")]
+#[error("a peer message has at most {MAX_PEER_MESSAGE_BYTES} bytes")]
 struct TooLong;
 
 #[async_trait]
@@ -105,12 +105,12 @@ impl Broadcaster for Relay {
         self.send(Channel::Key(change.key.clone()), payload).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
-        if words.len() > LONGEST_WORDS {
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
+        if message.len() > MAX_PEER_MESSAGE_BYTES {
             return Err(BroadcastError::new(TooLong));
         }
         let channel = key.map_or(Channel::All, |key| Channel::Key(key.clone()));
-        self.send(channel, Envelope::words(self.shared.node, key, &words)).await
+        self.send(channel, Envelope::words(self.shared.node, key, &message)).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {

@@ -188,7 +188,7 @@ async fn send(broadcaster: &dyn Broadcaster, key: Option<&Key>, message: &PeerMe
         tracing::warn!(?key, "a message was not sent to the other nodes: it is too long");
         return false;
     };
-    let sent = try_join_all(pieces.into_iter().map(|piece| broadcaster.tell(key, piece)));
+    let sent = try_join_all(pieces.into_iter().map(|piece| broadcaster.notify(key, piece)));
     matches!(tokio::time::timeout(SEND_TIMEOUT, sent).await, Ok(Ok(_)))
 }
 

@@ -334,9 +334,9 @@ impl Inbox for Ear {
         }
     }
 
-    fn told(&self, key: Option<Key>, words: Bytes) {
+    fn notified(&self, key: Option<Key>, message: Bytes) {
         if let Some(inner) = self.0.upgrade() {
-            nodes::told(&inner, key.as_ref(), &words);
+            nodes::told(&inner, key.as_ref(), &message);
         }
     }
 

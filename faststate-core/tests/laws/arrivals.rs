@@ -185,7 +185,7 @@ impl Broadcaster for Wire {
         Ok(())
     }
 
-    async fn tell(&self, _: Option<&Key>, _: Bytes) -> Result<(), BroadcastError> {
+    async fn notify(&self, _: Option<&Key>, _: Bytes) -> Result<(), BroadcastError> {
         Ok(())
     }
 

@@ -298,8 +298,8 @@ impl Broadcaster for Slow {
         self.0.publish(change).await
     }
 
-    async fn tell(&self, key: Option<&faststate_core::Key>, words: Bytes) -> Result<(), BroadcastError> {
-        self.0.tell(key, words).await
+    async fn notify(&self, key: Option<&faststate_core::Key>, message: Bytes) -> Result<(), BroadcastError> {
+        self.0.notify(key, message).await
     }
 
     async fn join(&self, key: &faststate_core::Key) -> Result<Interest, BroadcastError> {

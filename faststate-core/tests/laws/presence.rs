@@ -198,11 +198,11 @@ impl Broadcaster for Mute {
         self.inner.publish(change).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
         if self.is_mute.load(Ordering::SeqCst) {
             return Ok(());
         }
-        self.inner.tell(key, words).await
+        self.inner.notify(key, message).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {

@@ -174,9 +174,9 @@ impl Broadcaster for Mortal {
         self.inner.publish(change).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
         self.way().await?;
-        self.inner.tell(key, words).await
+        self.inner.notify(key, message).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {

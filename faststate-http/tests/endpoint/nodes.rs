@@ -26,11 +26,11 @@ impl Broadcaster for Refusing {
         self.0.publish(change).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
         if *self.1.lock() {
             return Err(BroadcastError::new("not now"));
         }
-        self.0.tell(key, words).await
+        self.0.notify(key, message).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {

@@ -7,7 +7,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
 use faststate_core::{
     BoxError, Broadcaster, Key,
-    broadcast::{BroadcastError, Change, Channel, Ear, Inbox, Interest, Line, Relay, Transport},
+    broadcast::{
+        BroadcastError, Change, Channel, Inbox, Interest, Receiver, Relay, RelayConnection, Transport,
+    },
     store::StoreError,
 };
 use sha2::{Digest as _, Sha256};
@@ -74,8 +76,8 @@ impl Broadcaster for PostgresBroadcaster {
         self.relay.publish(change).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
-        self.relay.tell(key, words).await
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
+        self.relay.notify(key, message).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
@@ -95,9 +97,9 @@ struct Server {
 
 #[async_trait]
 impl Transport for Server {
-    async fn connect(&self, ear: Ear) -> Result<Box<dyn Line>, BoxError> {
+    async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
         let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
-        let driver = tokio::spawn(drive(connection, ear)).abort_handle();
+        let driver = tokio::spawn(drive(connection, receiver)).abort_handle();
         let driver = Driver(driver);
         // Nothing is stored, so nothing has to be on the disk.
         let settings =
@@ -113,20 +115,20 @@ impl Transport for Server {
     }
 
     /// No data at all, and the longest key fits into the 7,999 bytes that there are.
-    fn longest(&self) -> usize {
+    fn max_payload_bytes(&self) -> usize {
         0
     }
 }
 
 /// Has the connection work, until it ends.
-async fn drive(mut connection: tokio_postgres::Connection<Socket, NoTlsStream>, ear: Ear) {
+async fn drive(mut connection: tokio_postgres::Connection<Socket, NoTlsStream>, receiver: Receiver) {
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
         if let AsyncMessage::Notification(notification) = message {
             // What is not base64 is illegible anyway.
-            ear.hear(STANDARD_NO_PAD.decode(notification.payload()).unwrap_or_default().into());
+            receiver.receive(STANDARD_NO_PAD.decode(notification.payload()).unwrap_or_default().into());
         }
     }
-    ear.cut();
+    receiver.disconnected();
 }
 
 /// A connection that listens and notifies.
@@ -156,12 +158,12 @@ impl Listener {
 }
 
 #[async_trait]
-impl Line for Listener {
-    async fn open(&self, channels: &[Channel]) -> Result<(), BoxError> {
+impl RelayConnection for Listener {
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         self.each("LISTEN", channels).await
     }
 
-    async fn close(&self, channels: &[Channel]) -> Result<(), BoxError> {
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         self.each("UNLISTEN", channels).await
     }
 

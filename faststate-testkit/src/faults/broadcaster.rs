@@ -102,9 +102,9 @@ impl Inbox for FaultyInbox {
         self.release();
     }
 
-    fn told(&self, key: Option<Key>, words: Bytes) {
+    fn notified(&self, key: Option<Key>, message: Bytes) {
         if let Some(inbox) = self.inbox() {
-            inbox.told(key, words);
+            inbox.notified(key, message);
         }
     }
 
@@ -121,8 +121,8 @@ impl Broadcaster for FaultyBroadcaster {
         self.inner.publish(change).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
-        self.inner.tell(key, words).await
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
+        self.inner.notify(key, message).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {

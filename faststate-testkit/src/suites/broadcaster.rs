@@ -68,8 +68,8 @@ impl Inbox for RecordingInbox {
         self.changes.lock().entry(change.key.clone()).or_default().push(change);
     }
 
-    fn told(&self, key: Option<Key>, words: Bytes) {
-        self.peer_messages.lock().push((key, words));
+    fn notified(&self, key: Option<Key>, message: Bytes) {
+        self.peer_messages.lock().push((key, message));
     }
 
     fn lost(&self) {
@@ -241,7 +241,7 @@ pub async fn peer_messages_reach_concerned_nodes(
         (Bytes::new(), Some(key), &[2]),
     ] {
         let lost: Vec<_> = inboxes.iter().map(|inbox| inbox.losses()).collect();
-        nodes[0].tell(key.as_ref(), words.clone()).await?;
+        nodes[0].notify(key.as_ref(), words.clone()).await?;
         for at in whom {
             let wanted = (key.clone(), words.clone());
             until("what one node tells reaches the nodes that it concerns", async || {

@@ -79,8 +79,8 @@ impl Inbox for MutantInbox {
         });
     }
 
-    fn told(&self, key: Option<Key>, words: Bytes) {
-        self.0.told(key, words);
+    fn notified(&self, key: Option<Key>, message: Bytes) {
+        self.0.notified(key, message);
     }
 
     fn lost(&self) {}
@@ -115,15 +115,15 @@ impl Broadcaster for Mutant {
         self.inner.publish(&change).await
     }
 
-    async fn tell(&self, key: Option<&Key>, words: Bytes) -> Result<(), BroadcastError> {
+    async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
         match self.flaw {
             Flaw::IsMute => Ok(()),
             Flaw::TellsEverybody => {
                 let inboxes = self.inboxes.lock().clone();
-                inboxes.iter().for_each(|inbox| inbox.told(key.cloned(), words.clone()));
+                inboxes.iter().for_each(|inbox| inbox.notified(key.cloned(), message.clone()));
                 Ok(())
             }
-            _ => self.inner.tell(key, words).await,
+            _ => self.inner.notify(key, message).await,
         }
     }
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use faststate_core::{
     BoxError, Broadcaster, Key, Scope, Version,
-    broadcast::{Change, Channel, Ear as RelayEar, Line, Relay, Transport},
+    broadcast::{Change, Channel, Receiver, Relay, RelayConnection, Transport},
 };
 use faststate_testkit::suites::{
     self,
@@ -35,7 +35,7 @@ struct Service {
 
 #[derive(Debug)]
 struct Listening {
-    ear: RelayEar,
+    receiver: Receiver,
     channels: Vec<Channel>,
 }
 
@@ -47,30 +47,30 @@ struct ToService(Arc<Service>, usize);
 
 #[async_trait]
 impl Transport for Way {
-    async fn connect(&self, ear: RelayEar) -> Result<Box<dyn Line>, BoxError> {
+    async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
         self.0.attempts.lock().push(Instant::now());
         if self.0.away.load(Ordering::SeqCst) {
             return Err("away".into());
         }
         let line = self.0.next.fetch_add(1, Ordering::SeqCst);
-        self.0.lines.lock().insert(line, Listening { ear, channels: Vec::new() });
+        self.0.lines.lock().insert(line, Listening { receiver, channels: Vec::new() });
         Ok(Box::new(ToService(Arc::clone(&self.0), line)))
     }
 
-    fn longest(&self) -> usize {
+    fn max_payload_bytes(&self) -> usize {
         1 << 16
     }
 }
 
 #[async_trait]
-impl Line for ToService {
-    async fn open(&self, channels: &[Channel]) -> Result<(), BoxError> {
+impl RelayConnection for ToService {
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         let mut lines = self.0.lines.lock();
         lines.get_mut(&self.1).ok_or("cut")?.channels.extend_from_slice(channels);
         Ok(())
     }
 
-    async fn close(&self, channels: &[Channel]) -> Result<(), BoxError> {
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         let mut lines = self.0.lines.lock();
         lines.get_mut(&self.1).ok_or("cut")?.channels.retain(|channel| !channels.contains(channel));
         Ok(())
@@ -83,7 +83,7 @@ impl Line for ToService {
         let lines = self.0.lines.lock();
         for (channel, payload) in letters {
             let listening = lines.values().filter(|line| line.channels.contains(channel));
-            listening.for_each(|line| line.ear.hear(payload.clone()));
+            listening.for_each(|line| line.receiver.receive(payload.clone()));
         }
         Ok(())
     }
@@ -136,7 +136,7 @@ async fn law_06_a_service_that_is_away_is_asked_again_after_longer_and_longer_pa
     let node = node(&service).await;
     let inbox = RecordingInbox::attached(&node);
     service.away.store(true, Ordering::SeqCst);
-    service.lines.lock().values().for_each(|line| line.ear.cut());
+    service.lines.lock().values().for_each(|line| line.receiver.disconnected());
     sleep(Duration::from_secs(60)).await;
     assert!(node.publish(&change()).await.is_err());
     let interest = node.join(&change().key).await.unwrap();
@@ -165,7 +165,7 @@ async fn what_a_newer_node_says_makes_the_store_be_read() {
     let service = Arc::<Service>::default();
     let node = node(&service).await;
     let inbox = RecordingInbox::attached(&node);
-    service.lines.lock().values().for_each(|line| line.ear.hear(Bytes::from_static(b"\x02whatever")));
+    service.lines.lock().values().for_each(|line| line.receiver.receive(Bytes::from_static(b"\x02whatever")));
     sleep(Duration::from_secs(2)).await;
     assert_eq!(inbox.losses(), 1);
 }

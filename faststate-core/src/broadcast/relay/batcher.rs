@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Channel, Line, connection::in_time};
+use super::{Channel, RelayConnection, connection::in_time};
 use crate::BoxError;
 
 /// How many letters may wait; who has more waits with them.
@@ -28,7 +28,7 @@ const TOGETHER: usize = 256;
 /// Whoever finds nobody at it carries: its own letter, in its own task, and then what has come meanwhile. So a
 /// letter that is alone waits for no other task, and the busier the service is, the more share a call.
 pub(super) struct Batcher {
-    pub(super) line: Box<dyn Line>,
+    pub(super) line: Box<dyn RelayConnection>,
     letters: Mutex<Letters>,
     room: Semaphore,
     ended: CancellationToken,
@@ -54,7 +54,7 @@ struct Outgoing {
 pub(super) struct Gone;
 
 impl Batcher {
-    pub(super) fn new(line: Box<dyn Line>) -> Arc<Self> {
+    pub(super) fn new(line: Box<dyn RelayConnection>) -> Arc<Self> {
         Arc::new(Self {
             line,
             letters: Mutex::default(),
@@ -201,12 +201,12 @@ mod tests {
     }
 
     #[async_trait]
-    impl Line for Arc<Slow> {
-        async fn open(&self, _: &[Channel]) -> Result<(), BoxError> {
+    impl RelayConnection for Arc<Slow> {
+        async fn subscribe(&self, _: &[Channel]) -> Result<(), BoxError> {
             Ok(())
         }
 
-        async fn close(&self, _: &[Channel]) -> Result<(), BoxError> {
+        async fn unsubscribe(&self, _: &[Channel]) -> Result<(), BoxError> {
             Ok(())
         }
 

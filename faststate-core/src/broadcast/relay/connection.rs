@@ -9,7 +9,10 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Batcher, Channel, Ear, Inbox, Line, Shared, Transport, envelope::Envelope, transport::News};
+use super::{
+    Batcher, Channel, Inbox, Receiver, RelayConnection, Shared, Transport, envelope::Envelope,
+    transport::News,
+};
 use crate::BoxError;
 
 /// How long a call of the transport may take.
@@ -37,13 +40,13 @@ pub(super) struct Connected {
 impl Shared {
     /// A line on which everything is open that is joined here.
     pub(super) async fn connect(self: &Arc<Self>, transport: &dyn Transport) -> Result<Connected, BoxError> {
-        let ear = Ear::new(Arc::clone(self));
+        let ear = Receiver::new(Arc::clone(self));
         let news = Arc::clone(&ear.news);
         let line = in_time(transport.connect(ear)).await?;
         let probes = line.probes(self.node);
         let mut open = vec![Channel::All];
         open.extend(probes.iter().map(|probe| Channel::Node(self.node, *probe)));
-        in_time(line.open(&open)).await?;
+        in_time(line.subscribe(&open)).await?;
         loop {
             let missing = self.interests.missing();
             if missing.is_empty() {
@@ -52,7 +55,7 @@ impl Shared {
                 return Ok(Connected { outlet, probes, news });
             }
             for some in missing.chunks(TOGETHER) {
-                in_time(line.open(some)).await?;
+                in_time(line.subscribe(some)).await?;
                 self.interests.opened(some);
             }
         }
@@ -100,16 +103,16 @@ async fn serve(shared: &Shared, connected: &Connected) -> BoxError {
     error
 }
 
-async fn follow_interests(shared: &Shared, line: &dyn Line) -> Result<Infallible, BoxError> {
+async fn follow_interests(shared: &Shared, line: &dyn RelayConnection) -> Result<Infallible, BoxError> {
     loop {
         shared.interests.changed.notified().await;
         let due = shared.interests.due();
         for some in due.open.chunks(TOGETHER) {
-            in_time(line.open(some)).await?;
+            in_time(line.subscribe(some)).await?;
             shared.interests.opened(some);
         }
         for some in due.close.chunks(TOGETHER) {
-            in_time(line.close(some)).await?;
+            in_time(line.unsubscribe(some)).await?;
         }
     }
 }
@@ -117,7 +120,7 @@ async fn follow_interests(shared: &Shared, line: &dyn Line) -> Result<Infallible
 /// Sends letters to this node itself, and looks whether they arrive.
 async fn probe(
     shared: &Shared,
-    line: &dyn Line,
+    line: &dyn RelayConnection,
     probes: &[u32],
     news: &News,
 ) -> Result<Infallible, BoxError> {

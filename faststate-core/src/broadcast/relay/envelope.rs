@@ -124,7 +124,7 @@ fn get_version(bytes: &mut Bytes) -> Result<Version, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Scope, broadcast::LONGEST_WORDS};
+    use crate::{Scope, broadcast::MAX_PEER_MESSAGE_BYTES};
 
     fn change(data: Option<&'static str>) -> Change {
         let long = "🦀".repeat(63);
@@ -156,7 +156,7 @@ mod tests {
         let whole = Envelope::change(7, &change, usize::MAX);
         assert_eq!(Envelope::change(7, &change, whole.len()), whole);
         let short = Envelope::change(7, &change, whole.len() - 1);
-        let words = Envelope::words(7, Some(&change.key), &[0; LONGEST_WORDS]);
+        let words = Envelope::words(7, Some(&change.key), &[0; MAX_PEER_MESSAGE_BYTES]);
         assert_eq!(Envelope::read(short.clone()), Ok((7, Envelope::Change(Change { data: None, ..change }))));
         // PostgreSQL takes 7,999 bytes of text: three for four in base64.
         assert!(short.len() < 7_999 / 4 * 3, "{}", short.len());

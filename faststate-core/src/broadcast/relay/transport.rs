@@ -28,10 +28,10 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When there is no connection. Bounded by the relay to 2 s.
-    async fn connect(&self, ear: Ear) -> Result<Box<dyn Line>, BoxError>;
+    async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError>;
 
     /// How many bytes a payload may have: a change that would have more goes without its data.
-    fn longest(&self) -> usize;
+    fn max_payload_bytes(&self) -> usize;
 }
 
 /// A connection. Its three calls are made at the same time, and one of each; the relay's probes are sent
@@ -40,12 +40,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 /// # Errors
 /// Any error ends the line, and so does a call that takes over 2 s.
 #[async_trait]
-pub trait Line: Send + Sync + 'static {
+pub trait RelayConnection: Send + Sync + 'static {
     /// Subscribes; returns when whatever is sent from now on arrives.
-    async fn open(&self, channels: &[Channel]) -> Result<(), BoxError>;
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BoxError>;
 
     /// Ends subscriptions.
-    async fn close(&self, channels: &[Channel]) -> Result<(), BoxError>;
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BoxError>;
 
     /// Sends payloads; returns when the service has all of them.
     async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError>;
@@ -83,7 +83,7 @@ impl fmt::Display for Channel {
 
 /// Where a line puts what arrives.
 #[derive(Clone)]
-pub struct Ear {
+pub struct Receiver {
     shared: Arc<Shared>,
     pub(super) news: Arc<News>,
 }
@@ -98,13 +98,13 @@ pub(super) struct News {
     pub(super) illegible: AtomicBool,
 }
 
-impl Ear {
+impl Receiver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, news: Arc::default() }
     }
 
     /// A payload has arrived. Does not block.
-    pub fn hear(&self, payload: Bytes) {
+    pub fn receive(&self, payload: Bytes) {
         match Envelope::read(payload) {
             Ok((node, Envelope::Probe(probe))) if node == self.shared.node => {
                 self.news.probed.lock().insert(probe, Instant::now());
@@ -112,19 +112,21 @@ impl Ear {
             Ok((node, _)) if node == self.shared.node => {}
             Ok((_, Envelope::Probe(_))) => {}
             Ok((_, Envelope::Change(change))) => self.shared.tell_inbox(|inbox| inbox.change(change)),
-            Ok((_, Envelope::Words(key, words))) => self.shared.tell_inbox(|inbox| inbox.told(key, words)),
+            Ok((_, Envelope::Words(key, message))) => {
+                self.shared.tell_inbox(|inbox| inbox.notified(key, message))
+            }
             Err(_) => self.news.illegible.store(true, Ordering::Relaxed),
         }
     }
 
     /// The line has ended.
-    pub fn cut(&self) {
+    pub fn disconnected(&self) {
         self.news.cut.notify_one();
     }
 }
 
-impl fmt::Debug for Ear {
+impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ear")
+        f.write_str("Receiver")
     }
 }

@@ -105,7 +105,7 @@ async fn publish_until_refused(transport: &dyn Broadcaster, outbox: &Mutex<Outbo
             Next::Nothing => return Ok(()),
             Next::ChangesDropped => {
                 let notice = PeerMessage::ChangesDropped.to_bytes();
-                let sent = with_timeout(transport.tell(None, notice)).await;
+                let sent = with_timeout(transport.notify(None, notice)).await;
                 sent.inspect_err(|_| outbox.lock().dropped = true)?;
             }
             Next::Keys(mut keys) => {
@@ -130,7 +130,7 @@ impl Waiting {
     /// them.
     async fn publish(&mut self, transport: &dyn Broadcaster, key: &Key) -> Result<(), BoxError> {
         if !self.elements.is_empty() {
-            let elements = self.elements.iter().map(|message| transport.tell(Some(key), message.clone()));
+            let elements = self.elements.iter().map(|message| transport.notify(Some(key), message.clone()));
             with_timeout(try_join_all(elements)).await?;
             self.elements.clear();
         }

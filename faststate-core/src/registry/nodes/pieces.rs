@@ -6,12 +6,12 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::PeerMessage;
-use crate::broadcast::LONGEST_WORDS;
+use crate::broadcast::MAX_PEER_MESSAGE_BYTES;
 
 /// Bytes of a piece that are reserved for its header.
 const HEADER_BYTES: usize = 128;
 /// Bytes of the message that one piece carries.
-const PIECE_BYTES: usize = LONGEST_WORDS - HEADER_BYTES;
+const PIECE_BYTES: usize = MAX_PEER_MESSAGE_BYTES - HEADER_BYTES;
 /// Maximum length of a message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 2 << 20;
 /// Maximum number of bytes of incomplete messages that are kept, over all nodes.
@@ -22,7 +22,7 @@ const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Encodes a message as one piece or several. Returns `None` if it is longer than [`MAX_MESSAGE_BYTES`].
 pub(super) fn split(message: &PeerMessage) -> Option<Vec<Bytes>> {
     let whole = message.to_bytes();
-    if whole.len() <= LONGEST_WORDS {
+    if whole.len() <= MAX_PEER_MESSAGE_BYTES {
         return Some(vec![whole]);
     }
     if whole.len() > MAX_MESSAGE_BYTES {
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(pieces(100).unwrap().len(), 1);
         assert!(pieces(MAX_MESSAGE_BYTES).is_none(), "too long");
         let sent = pieces(100_000).unwrap();
-        assert!(sent.iter().all(|piece| piece.len() <= LONGEST_WORDS));
+        assert!(sent.iter().all(|piece| piece.len() <= MAX_PEER_MESSAGE_BYTES));
         let mut received = Pieces::default();
         let (last, others) = sent.split_first().unwrap();
         for piece in others.iter().rev().chain(others) {
