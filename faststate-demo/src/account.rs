@@ -74,7 +74,7 @@ pub(crate) struct Account {
 }
 
 #[derive(Serialize)]
-struct Signals {
+struct AccountSignals {
     browsers: usize,
 }
 
@@ -83,7 +83,7 @@ impl ReactiveState for Account {
 
     /// How many, and not which: an id is nothing to show.
     fn signals(&self) -> impl Serialize {
-        Signals { browsers: self.sessions.len() }
+        AccountSignals { browsers: self.sessions.len() }
     }
 }
 

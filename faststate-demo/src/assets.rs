@@ -3,25 +3,25 @@
 use faststate::endpoint::{Bundle, DATASTAR_CDN};
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::web::Answer;
+use crate::response::PageResponse;
 
 /// The stylesheet. Its address changes with its content, so that browsers keep it for good.
-pub(crate) fn style() -> Answer {
-    Answer::file("text/css; charset=utf-8", include_str!("../assets/style.css"))
+pub(crate) fn style() -> PageResponse {
+    PageResponse::file("text/css; charset=utf-8", include_str!("../assets/style.css"))
 }
 
 /// The icon.
-pub(crate) fn icon() -> Answer {
-    Answer::file("image/svg+xml", include_str!("../assets/favicon.svg"))
+pub(crate) fn icon() -> PageResponse {
+    PageResponse::file("image/svg+xml", include_str!("../assets/favicon.svg"))
 }
 
 /// The headers that say what a page may load, and who may show it.
 #[derive(Clone, Debug)]
-pub(crate) struct Policy {
+pub(crate) struct ContentPolicy {
     content: HeaderValue,
 }
 
-impl Policy {
+impl ContentPolicy {
     /// Nothing but our own. `unsafe-eval` is there because Datastar compiles the expressions in `data-*`
     /// attributes, which are all ours: what people write is escaped, and never gets to be an attribute.
     pub(crate) fn new(bundle: &Bundle) -> Self {
@@ -35,7 +35,7 @@ impl Policy {
     }
 
     /// Puts them on an answer, whose own policy goes before.
-    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| self.content.clone());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));

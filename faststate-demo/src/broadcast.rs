@@ -9,12 +9,12 @@ use faststate::{
 
 /// A broadcaster by its address. Its `Debug` shows no password.
 #[derive(Clone)]
-pub(crate) enum Address {
+pub(crate) enum BroadcasterAddress {
     Postgres(String),
     Redis(String),
 }
 
-impl Address {
+impl BroadcasterAddress {
     pub(crate) async fn open(&self) -> Result<Arc<dyn Broadcaster>, BoxError> {
         let opened: Result<Arc<dyn Broadcaster>, StoreError> = match self {
             Self::Postgres(url) => PostgresBroadcaster::connect(url).await.map(|nodes| Arc::new(nodes) as _),
@@ -23,12 +23,12 @@ impl Address {
             }
         };
         opened.map_err(|error| {
-            format!("cannot reach the other nodes through {self:?}: {}", crate::causes(&error)).into()
+            format!("cannot reach the other nodes through {self:?}: {}", crate::error::causes(&error)).into()
         })
     }
 }
 
-impl FromStr for Address {
+impl FromStr for BroadcasterAddress {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -40,7 +40,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for BroadcasterAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Postgres(_) => "postgres://..",
@@ -58,10 +58,10 @@ mod tests {
         for (text, shown) in
             [("postgres://me:secret@host/db", "postgres://.."), ("redis://:secret@host", "redis://..")]
         {
-            assert_eq!(format!("{:?}", text.parse::<Address>().unwrap()), shown);
+            assert_eq!(format!("{:?}", text.parse::<BroadcasterAddress>().unwrap()), shown);
         }
         for text in ["", "memory:", "sqlite://a.db", "nats://host"] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+            assert!(text.parse::<BroadcasterAddress>().is_err(), "{text}");
         }
     }
 }

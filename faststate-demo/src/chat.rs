@@ -54,7 +54,7 @@ impl Message {
 }
 
 #[derive(Serialize)]
-struct Signals {
+struct ChatSignals {
     sent: u64,
     present: usize,
     names: String,
@@ -65,7 +65,7 @@ impl ReactiveState for Chat {
 
     /// The messages are a [`View`]: as a signal, the whole list would go out with each of them.
     fn signals(&self) -> impl Serialize {
-        Signals { sent: self.sent, present: self.present(), names: self.names() }
+        ChatSignals { sent: self.sent, present: self.present(), names: self.names() }
     }
 }
 
@@ -136,14 +136,14 @@ impl Event for SendMessage {
 }
 
 #[derive(Serialize)]
-struct Draft {
+struct EmptyDraft {
     draft: &'static str,
 }
 
 /// The sender alone gets an empty draft back; after a rejection nobody does.
 async fn clear_draft(_: Handle<Chat>, reply: Reply) {
     // Nobody is left to see it when the sender has gone.
-    let _ = reply.signals(&Draft { draft: "" }).await;
+    let _ = reply.signals(&EmptyDraft { draft: "" }).await;
 }
 
 /// Somebody came or went. The engine sends it; no request can, for it has no route.

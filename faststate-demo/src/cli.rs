@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use faststate::endpoint::{Limits, OperatorAccess, Secret, SecretError};
 
-use crate::{broadcast, store::Address, web::Adapter};
+use crate::{broadcast::BroadcasterAddress, store::StoreAddress, web::Adapter};
 
 /// FastState's demo: a small site, live in every window.
 #[derive(Debug, Parser)]
@@ -33,12 +33,12 @@ pub(crate) struct Options {
     /// variable for an address with a password
     #[arg(long, env = "FASTSTATE_STORE", value_name = "ADDRESS", default_value = "sqlite://faststate.db")]
     #[arg(hide_env_values = true)]
-    pub(crate) store: Address,
+    pub(crate) store: StoreAddress,
 
     /// How this node and others over the same store hear of each other's changes: redis://.. or postgres://..
     /// Without it this is the only node. They all need one --secret
     #[arg(long, env = "FASTSTATE_BROADCAST", value_name = "ADDRESS", hide_env_values = true)]
-    pub(crate) broadcast: Option<broadcast::Address>,
+    pub(crate) broadcast: Option<BroadcasterAddress>,
 
     /// What this node is called where several are shown
     #[arg(long, env = "FASTSTATE_NODE", value_name = "NAME")]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use askama::Template;
 use faststate::{BoxError, endpoint::Page, prelude::*, registry::RegistryBuilder};
+use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{layout::Layout, text::is_visible};
@@ -30,7 +31,7 @@ pub(crate) struct Counter {
 
 /// The history is a [`View`]: a chart, drawn once for everybody.
 #[derive(Serialize)]
-struct Signals<'a> {
+struct CounterSignals<'a> {
     count: i64,
     last_updated_by: &'a str,
     update_count: u64,
@@ -43,7 +44,7 @@ impl ReactiveState for Counter {
 
     fn signals(&self) -> impl Serialize {
         let Self { count, last_updated_by, update_count, .. } = self;
-        Signals { count: *count, last_updated_by, update_count: *update_count }
+        CounterSignals { count: *count, last_updated_by, update_count: *update_count }
     }
 }
 
@@ -226,6 +227,11 @@ pub(crate) async fn show(page: &Page, host: &str) -> Result<String, BoxError> {
     let (counter, chart) = (page.follow::<Counter>().await?, page.view::<Chart>().await?);
     let layout = Layout::of(page, "/counter", "counter.rs").await?;
     Ok(CounterPage { layout, counter: &counter, chart, host }.render()?)
+}
+
+/// The host by which the visitor reached this server.
+pub(crate) fn host(headers: &HeaderMap) -> &str {
+    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:5000")
 }
 
 #[cfg(test)]

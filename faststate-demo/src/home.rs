@@ -34,12 +34,12 @@ pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     builder.state::<Playground>(StateConfig::session().persist(), |state| {
         state
             .event::<SetNumber>()
-            .event::<Increment>()
-            .event::<Decrement>()
+            .event::<IncrementNumber>()
+            .event::<DecrementNumber>()
             .event::<SetText>()
             .event::<StartTicking>()
-            .event::<Cancel>()
-            .event::<Reset>()
+            .event::<CancelTicking>()
+            .event::<ResetPlayground>()
     })
 }
 
@@ -63,9 +63,9 @@ impl Event for SetNumber {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Increment {}
+pub(crate) struct IncrementNumber {}
 
-impl Event for Increment {
+impl Event for IncrementNumber {
     type State = Playground;
     const NAME: &'static str = "increment";
 
@@ -76,9 +76,9 @@ impl Event for Increment {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Decrement {}
+pub(crate) struct DecrementNumber {}
 
-impl Event for Decrement {
+impl Event for DecrementNumber {
     type State = Playground;
     const NAME: &'static str = "decrement";
 
@@ -90,9 +90,9 @@ impl Event for Decrement {
 
 /// Everything back to the beginning.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Reset {}
+pub(crate) struct ResetPlayground {}
 
-impl Event for Reset {
+impl Event for ResetPlayground {
     type State = Playground;
     const NAME: &'static str = "reset";
 
@@ -140,9 +140,9 @@ impl Event for StartTicking {
 
 /// Stops the ticker where it is, and takes it back to its beginning.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Cancel {}
+pub(crate) struct CancelTicking {}
 
-impl Event for Cancel {
+impl Event for CancelTicking {
     type State = Playground;
     const NAME: &'static str = "cancel";
 
@@ -175,7 +175,7 @@ async fn tick(playground: Handle<Playground>) {
 struct HomePage<'a> {
     layout: Layout,
     playground: &'a Playground,
-    timers: [timer::Shown; 2],
+    timers: [timer::TimerCard; 2],
     /// As much of the session's id as is fit to be shown.
     session: String,
     clock: u64,
@@ -183,15 +183,15 @@ struct HomePage<'a> {
 
 impl HomePage<'_> {
     fn increment(&self) -> Action {
-        Increment {}.action()
+        IncrementNumber {}.action()
     }
 
     fn decrement(&self) -> Action {
-        Decrement {}.action()
+        DecrementNumber {}.action()
     }
 
     fn reset(&self) -> Action {
-        Reset {}.action()
+        ResetPlayground {}.action()
     }
 
     fn start_ticking(&self) -> Action {
@@ -199,7 +199,7 @@ impl HomePage<'_> {
     }
 
     fn cancel(&self) -> Action {
-        Cancel {}.action()
+        CancelTicking {}.action()
     }
 
     fn set_number(&self) -> Action {
@@ -219,7 +219,7 @@ impl HomePage<'_> {
 
 pub(crate) async fn show(page: &Page) -> Result<String, BoxError> {
     let playground = page.follow::<Playground>().await?;
-    let timers = [timer::shown(page, "tea", "Tea").await?, timer::shown(page, "eggs", "Eggs").await?];
+    let timers = [timer::follow(page, "tea", "Tea").await?, timer::follow(page, "eggs", "Eggs").await?];
     let session = page.viewer().session_id().map(SessionId::to_string).unwrap_or_default();
     let page = HomePage {
         layout: Layout::of(page, "/", "home.rs").await?,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use faststate::{Error, ReactiveState, endpoint::Page};
 
-use crate::{account::Login, admin::Settings};
+use crate::{account::Login, settings::Settings};
 
 /// The page's signals, what it follows, and where it is.
 #[derive(Debug)]

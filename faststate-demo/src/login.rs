@@ -11,8 +11,8 @@ use crate::{
     account::{self, LogOut, LogOutEverywhere, PASSWORD, USERS, User},
     home,
     layout::Layout,
+    response::PageResponse,
     throttle::Throttle,
-    web::Answer,
 };
 
 #[derive(Template)]
@@ -41,18 +41,22 @@ impl LoginPage<'_> {
 /// The form's fields. The address of the page may say where to go from here, too.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Form {
+pub(crate) struct LoginForm {
     pub(crate) name: String,
     pub(crate) password: String,
     pub(crate) next: String,
 }
 
-pub(crate) async fn show(page: &Page, asked: &Form) -> Result<String, BoxError> {
+pub(crate) async fn show(page: &Page, asked: &LoginForm) -> Result<String, BoxError> {
     render(page, "", local(&asked.next), None).await
 }
 
 /// Takes the form. The answer to one that is accepted carries the new session, and leads on.
-pub(crate) async fn sign_in(page: &Page, form: &Form, address: Option<IpAddr>) -> Result<Answer, BoxError> {
+pub(crate) async fn sign_in(
+    page: &Page,
+    form: &LoginForm,
+    address: Option<IpAddr>,
+) -> Result<PageResponse, BoxError> {
     /// In this process, and not in a state: wrong passwords must not cost writes.
     static THROTTLE: LazyLock<Throttle> = LazyLock::new(Throttle::new);
 
@@ -62,17 +66,17 @@ pub(crate) async fn sign_in(page: &Page, form: &Form, address: Option<IpAddr>) -
     let (name, next) = (form.name.trim(), local(&form.next));
     if !THROTTLE.admits(name, address, Instant::now()) {
         let html = render(page, name, next, Some("Too many attempts. Try again in a minute.")).await?;
-        return Ok(Answer::refused(StatusCode::TOO_MANY_REQUESTS, html));
+        return Ok(PageResponse::refused(StatusCode::TOO_MANY_REQUESTS, html));
     }
     let Some(user) = user(name, &form.password) else {
         let refused = "This name and this password do not belong together.";
         let html = render(page, name, next, Some(refused)).await?;
-        return Ok(Answer::refused(StatusCode::UNPROCESSABLE_ENTITY, html));
+        return Ok(PageResponse::refused(StatusCode::UNPROCESSABLE_ENTITY, html));
     };
     THROTTLE.succeeded(name, address);
     let session = account::sign_in(page, user).await?;
     home::move_to(page, session).await?;
-    Ok(Answer::see_other(next).with_cookie(account::hint(page)))
+    Ok(PageResponse::see_other(next).with_cookie(account::hint(page)))
 }
 
 async fn render(page: &Page, name: &str, next: &str, refused: Option<&str>) -> Result<String, BoxError> {
@@ -96,8 +100,8 @@ fn local(next: &str) -> &'static str {
 }
 
 /// Sends whoever is not signed in to the form, and from there back to `path`.
-pub(crate) fn required(path: &'static str) -> Answer {
-    Answer::see_other(&format!("/login?next={path}"))
+pub(crate) fn required(path: &'static str) -> PageResponse {
+    PageResponse::see_other(&format!("/login?next={path}"))
 }
 
 #[cfg(test)]

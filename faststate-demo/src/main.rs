@@ -12,6 +12,7 @@ mod chat;
 mod cli;
 mod counter;
 mod draft;
+mod error;
 mod home;
 mod layout;
 mod login;
@@ -20,6 +21,8 @@ mod problem;
 mod products;
 mod profile;
 mod redaction;
+mod response;
+mod settings;
 mod source;
 mod status;
 mod store;
@@ -46,7 +49,9 @@ use faststate::{
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::{assets::Policy, cli::Options, redaction::Redaction};
+use crate::{
+    assets::ContentPolicy, cli::Options, redaction::Redaction, settings::Settings, store::StoreAddress,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -82,13 +87,13 @@ async fn run(options: Options) -> Result<(), BoxError> {
     });
     let bundle = match &options.datastar_js {
         Some(file) => {
-            Bundle::file(file).map_err(|error| format!("{}: {}", file.display(), causes(&error)))?
+            Bundle::file(file).map_err(|error| format!("{}: {}", file.display(), error::causes(&error)))?
         }
         None => bundle()?,
     };
 
     let nodes = match &options.broadcast {
-        Some(_) if matches!(options.store, store::Address::Memory) => {
+        Some(_) if matches!(options.store, StoreAddress::Memory) => {
             return Err("--broadcast is for nodes that share a store: memory: is not shared".into());
         }
         Some(address) => Some(address.open().await?),
@@ -104,7 +109,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
         registry.global::<chat::Chat>()?.send(chat::AudienceChanged::default()).await?;
     }
 
-    let policy = Policy::new(&bundle);
+    let policy = ContentPolicy::new(&bundle);
     let mut site =
         site(registry)?.secret(secret).secure_cookies(options.secure_cookies).limits(limits).datastar(bundle);
     if let Some(hosts) = hosts {
@@ -123,12 +128,12 @@ async fn run(options: Options) -> Result<(), BoxError> {
 
 /// The registry behind its gate, with everybody known by their session.
 fn site(registry: Arc<StateRegistry>) -> Result<Endpoint, Error> {
-    let settings = registry.global::<admin::Settings>()?;
+    let settings = registry.global::<Settings>()?;
     let registry: Arc<dyn Registry> = registry;
     let known = Arc::clone(&registry);
     let gate = MaintenanceGate::new(registry, "maintenance is going on: nothing can be changed right now")
-        .when(settings, admin::Settings::refuse);
-    Ok(Endpoint::new(Arc::new(gate)).problem_view(problem::Notice).identity(move |head| {
+        .when(settings, Settings::refuse);
+    Ok(Endpoint::new(Arc::new(gate)).problem_view(problem::ProblemRegion).identity(move |head| {
         let session = head.extensions.get::<SessionId>().copied();
         account::identify(Arc::clone(&known), session, account::hinted(head))
     }))
@@ -151,7 +156,7 @@ fn registry(
     builder = products::register(builder);
     builder = chat::register(builder);
     builder = profile::register(builder);
-    builder = admin::register(builder);
+    builder = settings::register(builder);
     builder = status::register(builder, watched);
     builder = account::register(builder);
     Ok(builder.build()?)
@@ -167,9 +172,4 @@ fn bundle() -> Result<Bundle, BundleError> {
 #[cfg(not(datastar_embedded))]
 fn bundle() -> Result<Bundle, BundleError> {
     Ok(Bundle::cdn())
-}
-
-/// An error and what led to it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", causes(cause)))
 }

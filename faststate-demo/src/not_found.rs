@@ -4,7 +4,7 @@ use askama::Template;
 use faststate::{BoxError, endpoint::Page};
 use http::StatusCode;
 
-use crate::{layout::Layout, web::Answer};
+use crate::{layout::Layout, response::PageResponse};
 
 #[derive(Template)]
 #[template(path = "not_found.html")]
@@ -13,12 +13,12 @@ struct NotFoundPage<'a> {
     title: &'a str,
 }
 
-pub(crate) async fn show(page: &Page) -> Result<Answer, BoxError> {
+pub(crate) async fn show(page: &Page) -> Result<PageResponse, BoxError> {
     answer(page, "There is nothing here").await
 }
 
 /// A friendly 404.
-pub(crate) async fn answer(page: &Page, title: &str) -> Result<Answer, BoxError> {
+pub(crate) async fn answer(page: &Page, title: &str) -> Result<PageResponse, BoxError> {
     let page = NotFoundPage { layout: Layout::of(page, "", "not_found.rs").await?, title };
-    Ok(Answer::refused(StatusCode::NOT_FOUND, page.render()?))
+    Ok(PageResponse::refused(StatusCode::NOT_FOUND, page.render()?))
 }

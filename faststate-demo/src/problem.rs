@@ -8,9 +8,9 @@ use faststate::{
 
 /// The notice that `base.html` has a place for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Notice;
+pub(crate) struct ProblemRegion;
 
-impl ProblemView for Notice {
+impl ProblemView for ProblemRegion {
     fn render(&self, problem: &Problem) -> Elements {
         Elements::inner("#problem", ProblemNotice { problem }.to_string())
     }

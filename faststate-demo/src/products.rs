@@ -8,8 +8,8 @@ use crate::{
     draft::{only_touched, put, touched},
     layout::Layout,
     not_found,
+    response::PageResponse,
     text::is_visible,
-    web::Answer,
 };
 
 const FIELDS: &[&str] = &["name", "description", "price", "stock"];
@@ -36,7 +36,7 @@ pub(crate) struct Product {
 
 /// As browsers see it.
 #[derive(Serialize)]
-struct Signals<'a> {
+struct ProductSignals<'a> {
     name: &'a str,
     description: &'a str,
     price: String,
@@ -48,7 +48,7 @@ impl ReactiveState for Product {
 
     fn signals(&self) -> impl Serialize {
         let Self { name, description, stock, .. } = self;
-        Signals { name, description, price: self.price(), stock: stock.to_string() }
+        ProductSignals { name, description, price: self.price(), stock: stock.to_string() }
     }
 }
 
@@ -185,7 +185,7 @@ impl ProductPage<'_> {
     }
 }
 
-pub(crate) async fn show(page: &Page, id: &str) -> Result<Answer, BoxError> {
+pub(crate) async fn show(page: &Page, id: &str) -> Result<PageResponse, BoxError> {
     let product = match page.follow_id::<Product>(id).await {
         Ok(product) => product,
         Err(Error::Unknown) => return not_found::answer(page, "There is no such product").await,

@@ -8,8 +8,8 @@ use crate::{
     draft::{only_touched, put, touched},
     layout::Layout,
     login,
+    response::PageResponse,
     text::{is_visible, visible},
-    web::Answer,
 };
 
 const FIELDS: &[&str] = &["display_name", "email", "about"];
@@ -32,7 +32,7 @@ pub(crate) struct Preference {
 
 /// The form's fields; the preferences are a [`View`].
 #[derive(Serialize)]
-struct Signals<'a> {
+struct ProfileSignals<'a> {
     display_name: &'a str,
     email: &'a str,
     about: &'a str,
@@ -42,7 +42,7 @@ impl ReactiveState for Profile {
     const NAME: &'static str = "profile";
 
     fn signals(&self) -> impl Serialize {
-        Signals { display_name: &self.display_name, email: &self.email, about: &self.about }
+        ProfileSignals { display_name: &self.display_name, email: &self.email, about: &self.about }
     }
 }
 
@@ -207,7 +207,7 @@ impl ProfilePage<'_> {
     }
 }
 
-pub(crate) async fn show(page: &Page) -> Result<Answer, BoxError> {
+pub(crate) async fn show(page: &Page) -> Result<PageResponse, BoxError> {
     let Some(user) = page.viewer().user() else { return Ok(login::required("/profile")) };
     let (profile, preferences) = (page.follow::<Profile>().await?, page.view::<Preferences>().await?);
     let layout = Layout::of(page, "/profile", "profile.rs").await?;

@@ -3,7 +3,7 @@
 use askama::Template;
 use faststate::{BoxError, endpoint::Page};
 
-use crate::{layout::Layout, not_found, web::Answer};
+use crate::{layout::Layout, not_found, response::PageResponse};
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -21,6 +21,7 @@ const FILES: &[(&str, &str)] = files![
     "counter.rs",
     "status.rs",
     "admin.rs",
+    "settings.rs",
     "login.rs",
     "account.rs",
     "draft.rs",
@@ -29,6 +30,7 @@ const FILES: &[(&str, &str)] = files![
     "not_found.rs",
     "source.rs",
     "assets.rs",
+    "response.rs",
     "web.rs",
     "web/salvo.rs",
     "web/axum.rs",
@@ -47,7 +49,7 @@ impl SourcePage {
     const FILES: &'static [(&'static str, &'static str)] = FILES;
 }
 
-pub(crate) async fn show(page: &Page, file: &str) -> Result<Answer, BoxError> {
+pub(crate) async fn show(page: &Page, file: &str) -> Result<PageResponse, BoxError> {
     let Some((name, text)) = FILES.iter().find(|(name, _)| *name == file) else {
         return not_found::answer(page, "There is no such file").await;
     };

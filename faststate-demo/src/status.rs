@@ -31,11 +31,11 @@ const SILENT: u64 = 10_000;
 /// What each node says of itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Status {
-    nodes: BTreeMap<String, Figures>,
+    nodes: BTreeMap<String, NodeFigures>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Figures {
+struct NodeFigures {
     /// When they were taken, in milliseconds since 1970.
     at: u64,
     /// In seconds.
@@ -59,7 +59,7 @@ struct StoreFigures {
 }
 
 #[derive(Serialize)]
-struct Signals {
+struct StatusSignals {
     nodes: usize,
 }
 
@@ -67,7 +67,7 @@ impl ReactiveState for Status {
     const NAME: &'static str = "status";
 
     fn signals(&self) -> impl Serialize {
-        Signals { nodes: self.nodes.len() }
+        StatusSignals { nodes: self.nodes.len() }
     }
 }
 
@@ -75,7 +75,7 @@ impl ReactiveState for Status {
 pub(crate) fn register(builder: RegistryBuilder, watched: watch::Sender<usize>) -> RegistryBuilder {
     // Each node shows its own figures.
     builder.state::<Status>(StateConfig::global().access(Access::public()).node_local(), |state| {
-        state.view(Nodes).presence(move |followers| {
+        state.view(NodeCards).presence(move |followers| {
             watched.send_replace(followers);
             Watched {}
         })
@@ -113,7 +113,7 @@ pub(crate) async fn keep(
             let events = before.map_or(0, |before: u64| health.events.saturating_sub(before + 1));
             let rate = per_second(events, since.elapsed());
             (before, since) = (Some(health.events), Instant::now());
-            let figures = Figures {
+            let figures = NodeFigures {
                 at: milliseconds(SystemTime::now()),
                 uptime: health.uptime,
                 streams: endpoint.connections(),
@@ -137,7 +137,7 @@ pub(crate) async fn keep(
 }
 
 impl Status {
-    fn take(&mut self, node: &str, mut figures: Figures, rate: u64) {
+    fn take(&mut self, node: &str, mut figures: NodeFigures, rate: u64) {
         self.nodes.retain(|_, others| others.at + SILENT > figures.at);
         figures.events = self.nodes.remove(node).map(|before| before.events).unwrap_or_default();
         if figures.events.len() == HISTORY {
@@ -169,9 +169,9 @@ impl From<faststate::StoreHealth> for StoreFigures {
 
 /// Every node's figures.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Nodes;
+pub(crate) struct NodeCards;
 
-impl View for Nodes {
+impl View for NodeCards {
     type State = Status;
     const NAME: &'static str = "nodes";
 
@@ -183,10 +183,10 @@ impl View for Nodes {
 #[derive(Template)]
 #[template(path = "nodes.html")]
 struct NodeList<'a> {
-    nodes: &'a BTreeMap<String, Figures>,
+    nodes: &'a BTreeMap<String, NodeFigures>,
 }
 
-impl Figures {
+impl NodeFigures {
     fn uptime(&self) -> String {
         match self.uptime {
             seconds @ 0..60 => format!("{seconds} s"),
@@ -229,7 +229,7 @@ struct StatusPage {
 
 pub(crate) async fn show(page: &Page) -> Result<String, BoxError> {
     page.follow::<Status>().await?;
-    let nodes = page.view::<Nodes>().await?;
+    let nodes = page.view::<NodeCards>().await?;
     let layout = Layout::of(page, "/status", "status.rs").await?;
     Ok(StatusPage { layout, nodes }.render()?)
 }

@@ -8,7 +8,7 @@ use faststate::{
 
 /// A store by its address. Its `Debug` shows no password.
 #[derive(Clone)]
-pub(crate) enum Address {
+pub(crate) enum StoreAddress {
     Memory,
     Sqlite(PathBuf),
     Postgres(String),
@@ -16,7 +16,7 @@ pub(crate) enum Address {
     Redis(String),
 }
 
-impl Address {
+impl StoreAddress {
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, BoxError> {
         let opened: Result<Arc<dyn Store>, StoreError> = match self {
             Self::Memory => Ok(Arc::new(MemoryStore::new())),
@@ -25,11 +25,13 @@ impl Address {
             Self::Mysql(url) => DieselStore::mysql(url).await.map(|store| Arc::new(store) as _),
             Self::Redis(url) => RedisStore::connect(url.as_str()).await.map(|store| Arc::new(store) as _),
         };
-        opened.map_err(|error| format!("cannot open the store {self:?}: {}", crate::causes(&error)).into())
+        opened.map_err(|error| {
+            format!("cannot open the store {self:?}: {}", crate::error::causes(&error)).into()
+        })
     }
 }
 
-impl FromStr for Address {
+impl FromStr for StoreAddress {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -52,7 +54,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory:"),
@@ -78,10 +80,10 @@ mod tests {
             ("mysql://me:secret@host/db", "mysql://.."),
             ("redis://:secret@host", "redis://.."),
         ] {
-            assert_eq!(format!("{:?}", text.parse::<Address>().unwrap()), shown);
+            assert_eq!(format!("{:?}", text.parse::<StoreAddress>().unwrap()), shown);
         }
         for text in ["", "memory", "memory:x", "sqlite:", "mongodb://x", "faststate.db"] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+            assert!(text.parse::<StoreAddress>().is_err(), "{text}");
         }
     }
 }

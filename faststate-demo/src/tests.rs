@@ -9,7 +9,7 @@ use super::*;
 
 /// The site on each adapter that is built in.
 fn apps() -> Result<Vec<App>, BoxError> {
-    let policy = Policy::new(&Bundle::cdn());
+    let policy = ContentPolicy::new(&Bundle::cdn());
     let site = || {
         let (watched, _) = watch::channel(0);
         site(registry(Arc::new(MemoryStore::new()), None, "test", watched)?).map_err(BoxError::from)

@@ -32,14 +32,14 @@ pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     // Whoever asks for others by hand finds none.
     let ours = Access::when(|_, key| key.id().is_some_and(|id| matches!(&*id, "tea" | "eggs")));
     builder.state::<Timer>(StateConfig::component().access(ours).persist(), |state| {
-        state.event::<Start>().event::<Pause>().event::<Clear>()
+        state.event::<StartTimer>().event::<PauseTimer>().event::<ClearTimer>()
     })
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Start {}
+pub(crate) struct StartTimer {}
 
-impl Event for Start {
+impl Event for StartTimer {
     type State = Timer;
     const NAME: &'static str = "start";
 
@@ -52,9 +52,9 @@ impl Event for Start {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Pause {}
+pub(crate) struct PauseTimer {}
 
-impl Event for Pause {
+impl Event for PauseTimer {
     type State = Timer;
     const NAME: &'static str = "pause";
 
@@ -65,9 +65,9 @@ impl Event for Pause {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Clear {}
+pub(crate) struct ClearTimer {}
 
-impl Event for Clear {
+impl Event for ClearTimer {
     type State = Timer;
     const NAME: &'static str = "clear";
 
@@ -79,7 +79,7 @@ impl Event for Clear {
 
 /// A timer on a page.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct TimerCard {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
     seconds: u64,
@@ -87,27 +87,27 @@ pub(crate) struct Shown {
 }
 
 /// The viewer's timer of this id, which the page follows from now on.
-pub(crate) async fn shown(page: &Page, id: &'static str, title: &'static str) -> Result<Shown, Error> {
+pub(crate) async fn follow(page: &Page, id: &'static str, title: &'static str) -> Result<TimerCard, Error> {
     let timer = page.follow_id::<Timer>(id).await?;
     let seconds = timer.at(milliseconds(SystemTime::now())) / 1000;
-    Ok(Shown { id, title, seconds, runs: timer.started > 0 })
+    Ok(TimerCard { id, title, seconds, runs: timer.started > 0 })
 }
 
-impl Shown {
+impl TimerCard {
     pub(crate) fn clock(&self) -> String {
         format!("{:02}:{:02}", self.seconds / 60, self.seconds % 60)
     }
 
     pub(crate) fn start(&self) -> Action {
-        Start {}.action().on(self.id)
+        StartTimer {}.action().on(self.id)
     }
 
     pub(crate) fn pause(&self) -> Action {
-        Pause {}.action().on(self.id)
+        PauseTimer {}.action().on(self.id)
     }
 
     pub(crate) fn clear(&self) -> Action {
-        Clear {}.action().on(self.id)
+        ClearTimer {}.action().on(self.id)
     }
 }
 

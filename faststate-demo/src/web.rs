@@ -13,13 +13,11 @@ mod salvo;
 
 use std::{io, net::SocketAddr, str::FromStr};
 
-use bytes::Bytes;
 use faststate::endpoint::Endpoint;
 #[cfg(test)]
 use faststate::testing::{App, InProcess as _};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::assets::Policy;
+use crate::assets::ContentPolicy;
 
 #[cfg(not(any(feature = "axum", feature = "hyper", feature = "salvo")))]
 compile_error!("the demo is served through an adapter: build it with a feature `salvo`, `axum` or `hyper`");
@@ -47,7 +45,12 @@ impl Adapter {
     ];
 
     /// Serves the site until the order to stop.
-    pub(crate) async fn serve(self, site: Endpoint, policy: Policy, listen: SocketAddr) -> io::Result<()> {
+    pub(crate) async fn serve(
+        self,
+        site: Endpoint,
+        policy: ContentPolicy,
+        listen: SocketAddr,
+    ) -> io::Result<()> {
         match self {
             #[cfg(feature = "salvo")]
             Self::Salvo => salvo::serve(site, policy, listen).await,
@@ -60,7 +63,7 @@ impl Adapter {
 
     /// The site as a test's browsers reach it; the adapter written by hand has no way without a socket.
     #[cfg(test)]
-    pub(crate) fn app(self, site: Endpoint, policy: Policy) -> Option<App> {
+    pub(crate) fn app(self, site: Endpoint, policy: ContentPolicy) -> Option<App> {
         match self {
             #[cfg(feature = "salvo")]
             Self::Salvo => Some(faststate::salvo::FastState::from_endpoint(site).app(salvo::pages(policy))),
@@ -84,58 +87,6 @@ impl FromStr for Adapter {
             (None, _) => Err("an adapter is salvo, axum or hyper".to_owned()),
         }
     }
-}
-
-/// What a request is answered with.
-#[derive(Debug)]
-pub(crate) struct Answer(Response<Bytes>);
-
-impl Answer {
-    /// A page that says why there is not what was asked for.
-    pub(crate) fn refused(status: StatusCode, html: String) -> Self {
-        let mut answer = Self::from(html);
-        *answer.0.status_mut() = status;
-        answer
-    }
-
-    /// Leads to another page, by GET.
-    pub(crate) fn see_other(path: &str) -> Self {
-        let mut answer = Self(Response::default());
-        *answer.0.status_mut() = StatusCode::SEE_OTHER;
-        // The paths are ours; what is none leads nowhere.
-        answer.0.headers_mut().extend(HeaderValue::from_str(path).map(|path| (header::LOCATION, path)));
-        answer
-    }
-
-    /// A file that browsers keep for good.
-    pub(crate) fn file(kind: &'static str, content: &'static str) -> Self {
-        let mut answer = Self(Response::new(Bytes::from_static(content.as_bytes())));
-        answer.set(header::CONTENT_TYPE, kind);
-        answer.set(header::CACHE_CONTROL, "public, max-age=31536000, immutable");
-        answer
-    }
-
-    pub(crate) fn with_cookie(mut self, cookie: HeaderValue) -> Self {
-        self.0.headers_mut().append(header::SET_COOKIE, cookie);
-        self
-    }
-
-    fn set(&mut self, name: header::HeaderName, value: &'static str) {
-        self.0.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-}
-
-impl From<String> for Answer {
-    fn from(html: String) -> Self {
-        let mut answer = Self(Response::new(html.into()));
-        answer.set(header::CONTENT_TYPE, "text/html; charset=utf-8");
-        answer
-    }
-}
-
-/// As the visitor reaches this server.
-fn host(headers: &HeaderMap) -> &str {
-    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:5000")
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use super::*;
 
 fn playground() -> Result<Handle<Playground>, BoxError> {
     let registry = StateRegistry::builder()
-        .state::<Playground>(StateConfig::session(), |state| state.event::<StartTicking>().event::<Cancel>())
+        .state::<Playground>(StateConfig::session(), |state| {
+            state.event::<StartTicking>().event::<CancelTicking>()
+        })
         .build()?;
     Ok(Handle::of(registry, &Viewer::session(SessionId::random()), None)?)
 }
@@ -31,7 +33,7 @@ async fn a_cancel_ends_a_ticker_and_leaves_one_that_starts_after_it() -> Result<
     let playground = playground()?;
     playground.send(StartTicking {}).await?;
     assert_eq!(ticks_after(&playground, 3).await?, 4);
-    playground.send(Cancel {}).await?;
+    playground.send(CancelTicking {}).await?;
     playground.send(StartTicking {}).await?;
     let mut seen = Vec::new();
     for _ in 0..20 {
@@ -39,7 +41,7 @@ async fn a_cancel_ends_a_ticker_and_leaves_one_that_starts_after_it() -> Result<
         seen.push(playground.read().await?.ticks);
     }
     assert!(seen.is_sorted() && seen.last() == Some(&3), "the first one goes on: {seen:?}");
-    playground.send(Cancel {}).await?;
+    playground.send(CancelTicking {}).await?;
     assert_eq!(ticks_after(&playground, 4).await?, 0);
     Ok(())
 }

@@ -11,7 +11,7 @@ fn rates_are_to_the_nearest_event() {
 #[test]
 fn a_node_that_is_silent_is_left_out_and_history_is_bounded() {
     let mut status = Status::default();
-    let at = |at| Figures { at, ..Figures::default() };
+    let at = |at| NodeFigures { at, ..NodeFigures::default() };
     status.take("b", at(0), 1);
     (1..=100).for_each(|second| status.take("a", at(second * 1000), second));
     assert_eq!(status.nodes.keys().collect::<Vec<_>>(), ["a"]);

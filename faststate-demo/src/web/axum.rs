@@ -16,19 +16,18 @@ use faststate::{
 };
 use http::HeaderMap;
 
-use super::{Answer, host};
-use crate::{assets::Policy, login::Form};
+use crate::{assets::ContentPolicy, counter::host, login::LoginForm, response::PageResponse};
 
-type Shown = Result<Answer, PageError>;
+type PageResult = Result<PageResponse, PageError>;
 
-pub(super) async fn serve(site: Endpoint, policy: Policy, listen: SocketAddr) -> io::Result<()> {
+pub(super) async fn serve(site: Endpoint, policy: ContentPolicy, listen: SocketAddr) -> io::Result<()> {
     FastState::from_endpoint(site).serve(listen, pages(policy)).await
 }
 
 /// Which page answers what.
-pub(super) fn pages(policy: Policy) -> Router {
+pub(super) fn pages(policy: ContentPolicy) -> Router {
     let mark = move |mut response: Response| {
-        policy.mark(response.headers_mut());
+        policy.apply(response.headers_mut());
         ready(response)
     };
     Router::new()
@@ -48,69 +47,69 @@ pub(super) fn pages(policy: Policy) -> Router {
         .layer(map_response(mark))
 }
 
-async fn home(page: Page) -> Shown {
+async fn home(page: Page) -> PageResult {
     Ok(crate::home::show(&page).await?.into())
 }
 
-async fn counter(page: Page, headers: HeaderMap) -> Shown {
+async fn counter(page: Page, headers: HeaderMap) -> PageResult {
     Ok(crate::counter::show(&page, host(&headers)).await?.into())
 }
 
-async fn products(page: Page) -> Shown {
+async fn products(page: Page) -> PageResult {
     Ok(crate::products::list(&page).await?.into())
 }
 
-async fn product(page: Page, Path(id): Path<String>) -> Shown {
+async fn product(page: Page, Path(id): Path<String>) -> PageResult {
     Ok(crate::products::show(&page, &id).await?)
 }
 
-async fn chat(page: Page) -> Shown {
+async fn chat(page: Page) -> PageResult {
     Ok(crate::chat::show(&page).await?.into())
 }
 
-async fn profile(page: Page) -> Shown {
+async fn profile(page: Page) -> PageResult {
     Ok(crate::profile::show(&page).await?)
 }
 
-async fn status(page: Page) -> Shown {
+async fn status(page: Page) -> PageResult {
     Ok(crate::status::show(&page).await?.into())
 }
 
-async fn admin(page: Page) -> Shown {
+async fn admin(page: Page) -> PageResult {
     Ok(crate::admin::show(&page).await?)
 }
 
-async fn login(page: Page, Query(asked): Query<Form>) -> Shown {
+async fn login(page: Page, Query(asked): Query<LoginForm>) -> PageResult {
     Ok(crate::login::show(&page, &asked).await?.into())
 }
 
 async fn sign_in(
     page: Page,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
-    Posted(form): Posted<Form>,
-) -> Shown {
+    Posted(form): Posted<LoginForm>,
+) -> PageResult {
     let address = peer.map(|Extension(ConnectInfo(peer))| peer.ip());
     Ok(crate::login::sign_in(&page, &form, address).await?)
 }
 
-async fn source(page: Page, Path(file): Path<String>) -> Shown {
+async fn source(page: Page, Path(file): Path<String>) -> PageResult {
     Ok(crate::source::show(&page, &file).await?)
 }
 
-async fn not_found(page: Page) -> Shown {
+async fn not_found(page: Page) -> PageResult {
     Ok(crate::not_found::show(&page).await?)
 }
 
-async fn style() -> Answer {
+async fn style() -> PageResponse {
     crate::assets::style()
 }
 
-async fn icon() -> Answer {
+async fn icon() -> PageResponse {
     crate::assets::icon()
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for PageResponse {
     fn into_response(self) -> Response {
-        self.0.map(Body::from)
+        self.into_inner().map(Body::from)
     }
 }

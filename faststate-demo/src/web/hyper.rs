@@ -13,27 +13,26 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::{Method, Request, body::Incoming};
 
 use self::adapter::FastState;
-use super::{Answer, host};
-use crate::{assets::Policy, login::Form};
+use crate::{assets::ContentPolicy, counter::host, login::LoginForm, response::PageResponse};
 
 /// In bytes.
 const LONGEST_FORM: usize = 64 * 1024;
 
-pub(super) async fn serve(site: Endpoint, policy: Policy, listen: SocketAddr) -> io::Result<()> {
+pub(super) async fn serve(site: Endpoint, policy: ContentPolicy, listen: SocketAddr) -> io::Result<()> {
     tracing::info!("bare hyper on http://{listen}");
     let pages = move |page: Page, request| {
         let policy = policy.clone();
         async move {
-            let Answer(mut answer) = show(&page, request).await?;
-            policy.mark(answer.headers_mut());
-            Ok(answer)
+            let mut response = show(&page, request).await?.into_inner();
+            policy.apply(response.headers_mut());
+            Ok(response)
         }
     };
     FastState::new(site, pages).serve(listen).await
 }
 
 /// Which page answers what.
-async fn show(page: &Page, request: Request<Incoming>) -> Result<Answer, BoxError> {
+async fn show(page: &Page, request: Request<Incoming>) -> Result<PageResponse, BoxError> {
     let (head, body) = request.into_parts();
     let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
     Ok(match (&head.method, &*path) {
@@ -64,8 +63,8 @@ async fn show(page: &Page, request: Request<Incoming>) -> Result<Answer, BoxErro
 }
 
 /// A form's fields, or a query's.
-fn fields(text: &[u8]) -> Form {
-    let mut form = Form::default();
+fn fields(text: &[u8]) -> LoginForm {
+    let mut form = LoginForm::default();
     for (name, value) in form_urlencoded::parse(text) {
         match &*name {
             "name" => form.name = value.into_owned(),

@@ -8,17 +8,16 @@ use faststate::{
 };
 use salvo::{http::ResBody, prelude::*};
 
-use super::{Answer, host};
-use crate::{assets::Policy, login::Form};
+use crate::{assets::ContentPolicy, counter::host, login::LoginForm, response::PageResponse};
 
-type Shown = Result<Answer, PageError>;
+type PageResult = Result<PageResponse, PageError>;
 
-pub(super) async fn serve(site: Endpoint, policy: Policy, listen: SocketAddr) -> io::Result<()> {
+pub(super) async fn serve(site: Endpoint, policy: ContentPolicy, listen: SocketAddr) -> io::Result<()> {
     FastState::from_endpoint(site).serve(listen, pages(policy)).await
 }
 
 /// Which page answers what.
-pub(super) fn pages(policy: Policy) -> Router {
+pub(super) fn pages(policy: ContentPolicy) -> Router {
     let pages = Router::with_filter_fn(|request, _| request.method().is_safe())
         .goal(home)
         .push(Router::with_path("counter").goal(counter))
@@ -37,82 +36,82 @@ pub(super) fn pages(policy: Policy) -> Router {
 }
 
 #[handler]
-async fn home(page: Page) -> Shown {
+async fn home(page: Page) -> PageResult {
     Ok(crate::home::show(&page).await?.into())
 }
 
 #[handler]
-async fn counter(page: Page, request: &mut Request) -> Shown {
+async fn counter(page: Page, request: &mut Request) -> PageResult {
     Ok(crate::counter::show(&page, host(request.headers())).await?.into())
 }
 
 #[handler]
-async fn products(page: Page) -> Shown {
+async fn products(page: Page) -> PageResult {
     Ok(crate::products::list(&page).await?.into())
 }
 
 #[handler]
-async fn product(page: Page, request: &mut Request) -> Shown {
+async fn product(page: Page, request: &mut Request) -> PageResult {
     let id = request.param::<String>("id").unwrap_or_default();
     Ok(crate::products::show(&page, &id).await?)
 }
 
 #[handler]
-async fn chat(page: Page) -> Shown {
+async fn chat(page: Page) -> PageResult {
     Ok(crate::chat::show(&page).await?.into())
 }
 
 #[handler]
-async fn profile(page: Page) -> Shown {
+async fn profile(page: Page) -> PageResult {
     Ok(crate::profile::show(&page).await?)
 }
 
 #[handler]
-async fn status(page: Page) -> Shown {
+async fn status(page: Page) -> PageResult {
     Ok(crate::status::show(&page).await?.into())
 }
 
 #[handler]
-async fn admin(page: Page) -> Shown {
+async fn admin(page: Page) -> PageResult {
     Ok(crate::admin::show(&page).await?)
 }
 
 #[handler]
-async fn login(page: Page, request: &mut Request) -> Shown {
-    let asked = request.parse_queries::<Form>().unwrap_or_default();
+async fn login(page: Page, request: &mut Request) -> PageResult {
+    let asked = request.parse_queries::<LoginForm>().unwrap_or_default();
     Ok(crate::login::show(&page, &asked).await?.into())
 }
 
 #[handler]
-async fn sign_in(page: Page, request: &mut Request) -> Shown {
-    let form = request.parse_form::<Form>().await.unwrap_or_default();
+async fn sign_in(page: Page, request: &mut Request) -> PageResult {
+    let form = request.parse_form::<LoginForm>().await.unwrap_or_default();
     let peer = request.remote_addr().clone().into_std();
     Ok(crate::login::sign_in(&page, &form, peer.map(|peer| peer.ip())).await?)
 }
 
 #[handler]
-async fn source(page: Page, request: &mut Request) -> Shown {
+async fn source(page: Page, request: &mut Request) -> PageResult {
     let file = request.param::<String>("file").unwrap_or_default();
     Ok(crate::source::show(&page, &file).await?)
 }
 
 #[handler]
-async fn not_found(page: Page) -> Shown {
+async fn not_found(page: Page) -> PageResult {
     Ok(crate::not_found::show(&page).await?)
 }
 
 #[handler]
-fn style() -> Answer {
+fn style() -> PageResponse {
     crate::assets::style()
 }
 
 #[handler]
-fn icon() -> Answer {
+fn icon() -> PageResponse {
     crate::assets::icon()
 }
 
 #[handler]
-impl Policy {
+impl ContentPolicy {
     async fn handle(
         &self,
         request: &mut Request,
@@ -121,13 +120,13 @@ impl Policy {
         control: &mut FlowCtrl,
     ) {
         control.call_next(request, depot, response).await;
-        self.mark(response.headers_mut());
+        self.apply(response.headers_mut());
     }
 }
 
-impl Scribe for Answer {
+impl Scribe for PageResponse {
     fn render(self, response: &mut Response) {
-        let (head, body) = self.0.into_parts();
+        let (head, body) = self.into_inner().into_parts();
         response.status_code(head.status);
         response.headers_mut().extend(head.headers);
         response.replace_body(ResBody::Once(body));
