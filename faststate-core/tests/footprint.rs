@@ -1,4 +1,4 @@
-//! Law 6, measured in a process of its own: what followers cost that read nothing.
+//! Law 6: the memory of followers that read nothing, measured in a separate process.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::{
@@ -21,7 +21,7 @@ impl ReactiveState for Text {
     const NAME: &'static str = "text";
 }
 
-/// The process's resident memory, in bytes.
+/// The resident memory of the process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -29,7 +29,7 @@ fn resident() -> usize {
 }
 
 #[tokio::test]
-async fn law_06_a_follower_that_reads_nothing_costs_a_constant_and_ends_at_the_truth() {
+async fn law_06_silent_follower_has_constant_cost_and_catches_up() {
     const FOLLOWERS: u64 = 200;
     const CHANGES: usize = 10_000;
     const SIZE: usize = 8 * 1024;
@@ -76,7 +76,7 @@ async fn law_06_a_follower_that_reads_nothing_costs_a_constant_and_ends_at_the_t
             page.feed(&piece).unwrap();
         }
         page.follows(text.key(), &truth).unwrap();
-        assert!(bytes < 2 * SIZE, "it is given the end, not the way: {bytes} bytes");
+        assert!(bytes < 2 * SIZE, "it receives a snapshot, not every change: {bytes} bytes");
     }
     drop(followers);
     assert_eq!(registry.followers(text.key()), 0);

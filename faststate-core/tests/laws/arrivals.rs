@@ -1,4 +1,4 @@
-//! What other nodes send is adopted outside of the transport's reader, key by key.
+//! Changes from other nodes are adopted outside the transport's reader, independently for each key.
 
 use std::{
     fmt,
@@ -51,7 +51,7 @@ impl Event for Edit {
     }
 }
 
-/// A view that takes as long as it is told to.
+/// A view whose rendering takes as long as the state says.
 #[derive(Clone, Default)]
 struct Body {
     waits: Arc<AtomicBool>,
@@ -102,7 +102,7 @@ fn article(node: &Node, id: &str) -> Handle<Article> {
 async fn follow(node: &Node, id: &str) -> Follower {
     let topic: TopicName = format!("article:{id}.body").parse().unwrap();
     let mut follower = node.registry.follow(&topic, &Viewer::application(), None, 1).await.unwrap();
-    // The snapshot.
+    // Skip the snapshot.
     assert!(shown(&mut follower).is_some());
     follower
 }
@@ -117,7 +117,7 @@ fn shown(follower: &mut Follower) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_13_slow_view_delays_no_change_of_another_key() {
+async fn law_13_slow_view_does_not_delay_changes_of_other_keys() {
     let (writer, reader, _) = nodes();
     for id in ["slow", "fast"] {
         article(&writer, id).send(Edit { slow: false }).await.unwrap();
@@ -130,19 +130,19 @@ async fn law_13_slow_view_delays_no_change_of_another_key() {
     article(&writer, "fast").send(Edit { slow: false }).await.unwrap();
     let began = Instant::now();
     until("the other key's change is shown", async || shown(&mut fast).is_some()).await;
-    assert!(began.elapsed() < Duration::from_secs(10), "only after the slow view");
+    assert!(began.elapsed() < Duration::from_secs(10), "the change waited for the slow view");
     assert!(shown(&mut slow).is_none());
     reader.body.waits.store(false, SeqCst);
     until("the slow view is shown", async || shown(&mut slow).is_some()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_changes_that_arrive_faster_than_they_are_adopted_become_one() {
+async fn law_06_changes_beyond_the_rate_of_adoption_are_merged() {
     let (writer, reader, store) = nodes();
     article(&writer, "a").send(Edit { slow: false }).await.unwrap();
     let mut follower = follow(&reader, "a").await;
     for gap in [false, true] {
-        // The transport delivers everything at once, the last time with a change left out.
+        // The transport delivers all changes at once, in the second round without one of them.
         let mut at = 0;
         reader.broadcaster.set(move |_| {
             at += 1;
@@ -159,7 +159,7 @@ async fn law_06_changes_that_arrive_faster_than_they_are_adopted_become_one() {
             "nothing is rendered in the transport's reader"
         );
         reader.registry.settle().await;
-        // What is shown and what is to be shown.
+        // One rendering for the shown state, and one for the newest.
         assert!(reader.body.renders.load(SeqCst) <= renders + 2, "gap: {gap}");
         assert_eq!(store.loads(), loads + usize::from(gap));
         let key = reader.registry.key("article", &Viewer::application(), Some("a")).unwrap();
@@ -169,7 +169,7 @@ async fn law_06_changes_that_arrive_faster_than_they_are_adopted_become_one() {
     }
 }
 
-/// A transport that brings what the test gives its inbox.
+/// A transport whose inbox is driven by the test.
 #[derive(Default)]
 struct Wire(OnceLock<Arc<dyn Inbox>>);
 
@@ -198,17 +198,17 @@ impl Broadcaster for Wire {
     }
 }
 
-/// Waits outside of the runtime, which is not to be woken by it.
+/// Waits outside the runtime, so that the wait does not wake it.
 fn wait(what: &str, there: impl Fn() -> bool) {
     let began = Instant::now();
     while !there() {
-        assert!(began.elapsed() < Duration::from_secs(10), "never: {what}");
+        assert!(began.elapsed() < Duration::from_secs(10), "timed out: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
-fn law_13_slow_view_does_not_keep_the_reader_from_its_socket() {
+fn law_13_slow_view_does_not_block_the_transports_reader() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (wire, store) = (Arc::<Wire>::default(), FaultyStore::new(Arc::new(MemoryStore::new())));
     let (mut socket, reader) = UnixStream::pair().unwrap();

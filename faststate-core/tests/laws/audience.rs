@@ -1,4 +1,4 @@
-//! A state that is told who follows it.
+//! Audience events: a state learns which users follow it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -68,12 +68,12 @@ async fn becomes(node: &Arc<StateRegistry>, text: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn audience_is_that_of_all_nodes() {
+async fn audience_covers_all_nodes() {
     let (nodes, _) = nodes();
     let (ann, bob) = (follow(&nodes[0], Some("ann")).await, follow(&nodes[1], Some("bob")).await);
     let (_guest, _again) = (follow(&nodes[2], None).await, follow(&nodes[2], Some("ann")).await);
     becomes(&nodes[0], "ann bob +1").await;
-    // Once it is quiet, it is right and nothing is written any more.
+    // Once the followers stop changing, the audience is right and nothing is saved any more.
     sleep(Duration::from_secs(5)).await;
     let room = nodes[1].record::<Room>("a").unwrap();
     let quiet = room.read().await.unwrap();
@@ -85,7 +85,7 @@ async fn audience_is_that_of_all_nodes() {
     drop(ann);
     sleep(Duration::from_secs(5)).await;
     becomes(&nodes[0], "ann +1").await;
-    // More users than one message holds.
+    // More users than fit into one message.
     let mut crowd = Vec::new();
     for user in 0..300 {
         crowd.push(follow(&nodes[user % 2], Some(&format!("user with a long name {user:03}"))).await);
@@ -110,7 +110,7 @@ async fn law_13_audience_is_sent_again_after_a_store_failure() {
         drop(_bob);
         becomes(&nodes[0], "ann +0").await;
     }
-    // Also where nobody follows any more.
+    // Also when the last follower has left.
     store.set(StoreFault::Fail);
     drop(ann);
     sleep(Duration::from_secs(20)).await;
@@ -119,7 +119,7 @@ async fn law_13_audience_is_sent_again_after_a_store_failure() {
 }
 
 #[tokio::test]
-async fn a_state_is_told_who_follows_it() {
+async fn state_receives_its_audience() {
     let registry = StateRegistry::builder()
         .state::<Room>(StateConfig::record().access(Access::public()), |state| {
             state.audience(|audience| Here {
@@ -134,14 +134,14 @@ async fn a_state_is_told_who_follows_it() {
         registry.follow(&topic, &viewer, None, stream).await.unwrap()
     };
     let room = registry.record::<Room>("a").unwrap();
-    let told = async |text: &str| until(text, async || room.read().await.unwrap().here == text).await;
+    let becomes = async |text: &str| until(text, async || room.read().await.unwrap().here == text).await;
     let _guest = follow(None, 1).await;
     let bob = follow(Some("bob"), 2).await;
     let (_ann, _again) = (follow(Some("ann"), 3).await, follow(Some("ann"), 4).await);
-    told("ann bob +1").await;
+    becomes("ann bob +1").await;
     drop(bob);
-    told("ann +1").await;
-    // As many as before, and others.
+    becomes("ann +1").await;
+    // The same number of users, but different ones.
     let _eve = follow(Some("eve"), 5).await;
-    told("ann eve +1").await;
+    becomes("ann eve +1").await;
 }

@@ -1,4 +1,4 @@
-//! A state with a bit of everything that the wire treats in its own way, and what the tests do to it.
+//! The test state: one field for each case of the wire encoding, with its events, views and helpers.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +18,8 @@ use faststate_core::{
 use rand::{RngExt as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
-/// How long a busy machine may take, where a test runs in real time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Deadline for tests in real time, which allows for a busy machine.
+pub(crate) const REAL_TIME_DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Board {
@@ -49,7 +49,7 @@ impl ReactiveState for Board {
     const NAME: &'static str = "board";
 }
 
-/// Adds to the count; refuses to go below zero.
+/// Adds to the count. Refuses a result below zero.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Add {
     pub(crate) amount: i64,
@@ -68,7 +68,7 @@ impl Event for Add {
     }
 }
 
-/// The lines, added and removed one by one.
+/// The lines, with its own `update`, which adds and removes single lines.
 pub(crate) struct Lines;
 
 impl View for Lines {
@@ -99,7 +99,7 @@ fn item(line: &Line) -> String {
     format!("<li id=\"line-{}\">{}</li>", line.id, line.text)
 }
 
-/// The title, by the provided `update`.
+/// The title, with the provided `update`.
 pub(crate) struct Title;
 
 impl View for Title {
@@ -112,7 +112,7 @@ impl View for Title {
 }
 
 impl Board {
-    /// Changes something, whatever the dice say.
+    /// Makes random changes.
     pub(crate) fn shake(&mut self, dice: &mut StdRng) {
         let word = |dice: &mut StdRng| ["a", "b", "c", "d"][dice.random_range(0..4)].to_owned();
         match dice.random_range(0..12) {
@@ -145,17 +145,17 @@ impl Board {
     }
 }
 
-/// A registry of one public board.
+/// A registry with one public board.
 pub(crate) fn registry() -> Arc<StateRegistry> {
     with(|builder| builder, |config| config)
 }
 
-/// The same for real time: events have as long as a busy machine takes.
-pub(crate) fn patient() -> Arc<StateRegistry> {
-    with(|builder| builder.deadline(PATIENCE), |config| config)
+/// The same registry with a long deadline, for tests in real time.
+pub(crate) fn registry_with_long_deadline() -> Arc<StateRegistry> {
+    with(|builder| builder.deadline(REAL_TIME_DEADLINE), |config| config)
 }
 
-/// The same, with something changed.
+/// The same registry with a different builder or configuration.
 pub(crate) fn with(
     builder: impl FnOnce(RegistryBuilder) -> RegistryBuilder,
     config: impl FnOnce(StateConfig) -> StateConfig,
@@ -171,7 +171,7 @@ pub(crate) fn board(registry: &Arc<StateRegistry>) -> Handle<Board> {
     registry.global().unwrap()
 }
 
-/// `Add` as it comes over HTTP.
+/// An `Add` event as sent over HTTP.
 pub(crate) fn add(key: &Key, amount: i64, id: Option<&str>) -> Call {
     call(key, "add", &format!("amount={amount}"), id)
 }
@@ -183,17 +183,17 @@ pub(crate) fn call(key: &Key, event: &str, query: &str, id: Option<&str>) -> Cal
     call
 }
 
-/// Waits for something, with a deadline.
-pub(crate) async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
+/// Waits for a condition, with a deadline.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let waited = async {
-        while !there().await {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(REAL_TIME_DEADLINE, waited).await.unwrap_or_else(|_| panic!("timed out: {what}"));
 }
 
-/// Polls once, as a caller does that hangs up or comes back later.
+/// Polls a future once, like a caller that hangs up or continues later.
 pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut task::Context::from_waker(Waker::noop()))
 }

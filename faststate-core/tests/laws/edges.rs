@@ -1,4 +1,4 @@
-//! Where the engine's parts meet: what hangs, vanishes, panics or fails at the wrong moment.
+//! Faults between the engine's parts: code that hangs, panics or fails, and records that disappear, at the wrong moment.
 
 mod lifetimes;
 mod once;
@@ -41,7 +41,7 @@ fn id(text: &str) -> EventId {
     text.parse().unwrap()
 }
 
-/// Two nodes over one store, and what stands between each and the store and the other one.
+/// Two nodes over one store, with faults between each node and the store and between the nodes.
 struct Two {
     a: Arc<StateRegistry>,
     b: Arc<StateRegistry>,
@@ -70,7 +70,7 @@ async fn add_one(board: &Handle<Board>) -> Result<Applied, Error> {
     Ok(outcome.await?.answer)
 }
 
-/// Merges what comes until the page shows this count, within the five seconds of law 13.
+/// Merges frames until the page shows this count, within the 5 s of law 13.
 async fn shows_count(tab: &mut Tab, count: i64) {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
@@ -83,7 +83,7 @@ async fn shows_count(tab: &mut Tab, count: i64) {
     }
 }
 
-/// A note, which exists only where somebody wrote one down.
+/// A note, which exists only if `initial` returns one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     text: String,
@@ -108,7 +108,7 @@ impl Event for Write {
     }
 }
 
-/// The notes "a" to "y" exist once `exist` is set; looking "z" up never ends while it is not.
+/// The notes "a" to "y" exist once `exist` is set. Until then, the lookup of "z" never ends.
 fn notes(
     exist: &Arc<AtomicBool>,
     configure: impl FnOnce(faststate_core::registry::RegistryBuilder) -> faststate_core::registry::RegistryBuilder,

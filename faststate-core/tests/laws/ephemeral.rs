@@ -1,4 +1,4 @@
-//! Elements of `Context::broadcast`: on every node, in order with the change that they belong to.
+//! Elements of `Context::broadcast` reach every node, in order with the change that they belong to.
 
 use std::{
     sync::Arc,
@@ -25,7 +25,7 @@ impl ReactiveState for Chat {
     const NAME: &'static str = "chat";
 }
 
-/// Sends a toast to everybody, and counts it or not.
+/// Sends a toast to all followers, and optionally counts it.
 #[derive(Serialize, Deserialize)]
 struct Say {
     text: String,
@@ -46,7 +46,7 @@ impl Event for Say {
 struct Nodes {
     registries: [Arc<StateRegistry>; 2],
     stores: [Arc<FaultyStore>; 2],
-    /// What the second node hears by.
+    /// The broadcaster of the second node.
     ear: Arc<FaultyBroadcaster>,
 }
 
@@ -74,7 +74,7 @@ async fn follow(node: &StateRegistry) -> Follower {
     follower
 }
 
-/// What has come since the last look.
+/// The frames since the last call.
 fn shown(follower: &mut Follower) -> String {
     let (mut cx, mut all) = (TaskContext::from_waker(Waker::noop()), String::new());
     while let Poll::Ready(frames) = follower.poll_frames(&mut cx, false) {
@@ -96,7 +96,7 @@ async fn elements_reach_followers_on_all_nodes() {
         a.settle().await;
         b.settle().await;
     };
-    // Nothing is stored yet, and then it is.
+    // First without a stored record, then with one.
     for first in ["nothing to count", "nothing again"] {
         assert_eq!(say(&a, first, false).await, Applied::Unchanged);
         settle().await;
@@ -111,7 +111,7 @@ async fn elements_reach_followers_on_all_nodes() {
             assert!(shown.contains("counted") && shown.contains("texts"), "{shown}");
         }
     }
-    // The change is late: the elements wait for it.
+    // The change is late, and the elements wait for it.
     ear.set(|_| BroadcastFault::Delay);
     say(&a, "late", true).await;
     settle().await;
@@ -121,7 +121,7 @@ async fn elements_reach_followers_on_all_nodes() {
     ear.release();
     settle().await;
     assert_eq!(shown(&mut followers[1]), late, "in one frame");
-    // Without its data, and several that become one.
+    // Changes without data, several of which are merged.
     ear.set(|_| BroadcastFault::Strip);
     for text in ["one", "two", "three"] {
         say(&a, text, true).await;
@@ -132,12 +132,12 @@ async fn elements_reach_followers_on_all_nodes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_elements_that_a_message_does_not_hold_travel_in_pieces_up_to_a_limit() {
+async fn law_06_long_elements_are_sent_in_pieces_up_to_a_limit() {
     let Nodes { registries: [a, b], .. } = nodes();
     let mut follower = follow(&b).await;
     let long = "\"é\n".repeat(50_000);
     say(&a, &long, true).await;
-    until("it arrives", async || shown(&mut follower).matches('é').count() == 50_000).await;
+    until("the elements arrive", async || shown(&mut follower).matches('é').count() == 50_000).await;
     let too_long = Say { text: "x".repeat(256 << 10), counts: true };
     let chat = a.global::<Chat>().unwrap();
     assert!(chat.send(too_long).await.is_err());
@@ -145,13 +145,13 @@ async fn law_06_elements_that_a_message_does_not_hold_travel_in_pieces_up_to_a_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn elements_of_a_save_whose_outcome_was_unknown_reach_followers() {
+async fn elements_of_a_save_of_unknown_outcome_reach_followers() {
     let Nodes { registries: [a, b], stores, .. } = nodes();
     let mut followers = [follow(&a).await, follow(&b).await];
     say(&a, "first", true).await;
     stores[0].next_saves([StoreFault::FailAfter]);
     assert_eq!(say(&a, "second", true).await, Applied::Changed);
     for follower in &mut followers {
-        until("it arrives", async || shown(follower).contains("second")).await;
+        until("the elements arrive", async || shown(follower).contains("second")).await;
     }
 }

@@ -1,4 +1,4 @@
-//! One key that several nodes change as fast as they can, in simulated time.
+//! Several nodes change one key as fast as they can, in paused time.
 
 use std::{
     fmt,
@@ -19,22 +19,22 @@ use tokio::time::{Instant, sleep};
 
 use crate::board::{Add, Board, board};
 
-/// A store over a network: 1 to 3 ms there, and as much back.
+/// A store behind a network with a latency of 1 to 3 ms per direction.
 struct Distant {
     inner: MemoryStore,
     conflicts: AtomicUsize,
 }
 
-async fn way() {
+async fn latency() {
     sleep(Duration::from_millis(rand::random_range(1..=3))).await;
 }
 
 #[async_trait]
 impl Store for Distant {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        way().await;
+        latency().await;
         let loaded = self.inner.load(key, receipt).await;
-        way().await;
+        latency().await;
         loaded
     }
 
@@ -45,10 +45,10 @@ impl Store for Distant {
         expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
-        way().await;
+        latency().await;
         let saving = self.inner.save(key, record, expect, receipt).await?;
         self.conflicts.fetch_add(usize::from(saving == SaveOutcome::Conflict), SeqCst);
-        way().await;
+        latency().await;
         Ok(saving)
     }
 
@@ -75,10 +75,10 @@ impl fmt::Debug for Distant {
     }
 }
 
-/// What nodes with tasks that send one event after the other got done.
+/// The results of nodes whose tasks send one event after another.
 #[derive(Debug)]
 struct Figures {
-    /// Events of each node.
+    /// The number of applied events per node.
     shares: Vec<usize>,
     refused: usize,
     conflicts: usize,
@@ -133,8 +133,11 @@ async fn law_02_nodes_share_a_hot_key_fairly() {
     let total = |figures: &Figures| figures.shares.iter().sum::<usize>();
     eprintln!("one node: {} {alone:?}\nthree nodes: {} {three:?}", total(&alone), total(&three));
     let most = *three.shares.iter().max().unwrap();
-    assert_eq!((three.refused, alone.refused), (0, 0), "nobody starves");
+    assert_eq!((three.refused, alone.refused), (0, 0), "no node starves");
     assert!(three.shares.iter().all(|share| share * 3 > most), "{:?}", three.shares);
     assert!(three.slowest < Duration::from_millis(1500), "{:?}", three.slowest);
-    assert!(total(&three) * 10 > total(&alone) * 9, "together they get as much done as one alone");
+    assert!(
+        total(&three) * 10 > total(&alone) * 9,
+        "three nodes have at least 90 % of the throughput of one"
+    );
 }

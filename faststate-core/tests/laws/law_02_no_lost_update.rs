@@ -1,4 +1,4 @@
-//! Law 2: any number of tasks on one key, every accepted event counts exactly once.
+//! Law 2: with any number of tasks on one key, every accepted event counts exactly once.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use tokio::spawn;
 
 use crate::{
-    board::{Add, Board, add, board, patient, poll_once, with},
+    board::{Add, Board, add, board, poll_once, registry_with_long_deadline, with},
     tab::Tab,
 };
 
@@ -16,8 +16,8 @@ const TASKS: u64 = 64;
 const EVENTS: u64 = 1_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_02_all_increments_count_and_versions_have_no_gap() {
-    let registry = patient();
+async fn law_02_all_increments_count_and_versions_have_no_gaps() {
+    let registry = registry_with_long_deadline();
     let mut tab = Tab::open(&registry, &Default::default(), &["board"]).await;
     let tasks = (0..TASKS).map(|_| {
         let board = board(&registry);
@@ -45,15 +45,15 @@ async fn law_02_all_increments_count_and_versions_have_no_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_02_events_of_callers_that_hang_up_count_once_or_not_at_all() {
-    let registry = patient();
+async fn law_02_events_of_callers_that_hang_up_count_once() {
+    let registry = registry_with_long_deadline();
     let key = registry.key("board", &Default::default(), None).unwrap();
     let accepted = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let tasks = (0..32_u64).map(|task| {
         let (registry, key, accepted) = (Arc::clone(&registry), key.clone(), Arc::clone(&accepted));
         spawn(async move {
             for at in 0..100 {
-                // Polled once and dropped: it has its place in the queue, so it is applied.
+                // The first poll puts the event into the queue, so it is applied although the future is dropped.
                 let mut event = registry.dispatch(add(&key, 1, None));
                 if (task + at) % 3 == 0 {
                     let _ = poll_once(&mut event);
@@ -71,7 +71,7 @@ async fn law_02_events_of_callers_that_hang_up_count_once_or_not_at_all() {
     assert_eq!(accepted.load(std::sync::atomic::Ordering::SeqCst), 3_200);
 }
 
-/// Repeats an event until the store does not rest any more. A refused event was not applied.
+/// Repeats an event until the circuit breaker admits it. A refused event was not applied.
 async fn once_saved<T>(send: impl AsyncFn() -> Result<T, Error>) {
     while let Err(error) = send().await {
         assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
@@ -80,7 +80,7 @@ async fn once_saved<T>(send: impl AsyncFn() -> Result<T, Error>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_02_a_store_that_conflicts_fails_and_lies_about_it_loses_nothing() {
+async fn law_02_faulty_saves_lose_no_update() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let store = FaultyStore::new(memory);
     let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
@@ -90,7 +90,7 @@ async fn law_02_a_store_that_conflicts_fails_and_lies_about_it_loses_nothing() {
             let before = board.read().await.unwrap();
             store.next_saves(std::iter::repeat_n(fault, times));
             once_saved(async || board.send(Add { amount: 1 }).await).await;
-            // What is left of the faults, if one was enough, does no harm either.
+            // The event may not have needed all of the faults; the following events consume the rest.
             once_saved(async || board.send(Add { amount: 1 }).await).await;
             while store.next_is_faulty() {
                 once_saved(async || board.send(Add { amount: 0 }).await).await;

@@ -17,15 +17,15 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::{spawn, time::Instant};
 
-use crate::board::{Add, add, board, patient, registry, with};
+use crate::board::{Add, add, board, registry, registry_with_long_deadline, with};
 
 fn id(text: &str) -> EventId {
     text.parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_03_the_same_event_sent_a_hundred_times_at_once_applies_once() {
-    let registry = patient();
+async fn law_03_event_sent_a_hundred_times_at_once_applies_once() {
+    let registry = registry_with_long_deadline();
     let key = registry.key("board", &Viewer::application(), None).unwrap();
     let calls = (0..100).map(|_| {
         let (registry, call) = (Arc::clone(&registry), add(&key, 7, Some("click-1")));
@@ -36,15 +36,18 @@ async fn law_03_the_same_event_sent_a_hundred_times_at_once_applies_once() {
         let outcome = outcome.unwrap();
         changed += usize::from(outcome.answer == Applied::Changed);
         repeated += usize::from(outcome.answer == Applied::Repeated);
-        let view = outcome.view.expect("a view was asked for").json();
-        assert!(str::from_utf8(&view).unwrap().contains("\"count\":7"), "the present view, repeated or not");
+        let view = outcome.view.expect("the call requested a view").json();
+        assert!(
+            str::from_utf8(&view).unwrap().contains("\"count\":7"),
+            "the current view, also for a repeat"
+        );
     }
     assert_eq!((changed, repeated), (1, 99));
     assert_eq!(board(&registry).read().await.unwrap().count, 7);
 }
 
 #[tokio::test]
-async fn law_03_another_id_event_or_key_is_another_event() {
+async fn law_03_events_with_different_ids_are_applied() {
     let registry = registry();
     let board = board(&registry);
     for (n, name) in ["a", "b", "A", "a "].into_iter().filter(|name| !name.ends_with(' ')).enumerate() {
@@ -80,7 +83,7 @@ impl Event for Put {
     }
 }
 
-/// Empties the purse; there must be something in it. A panic if it was emptied by exactly 13.
+/// Empties the purse. Rejects an empty purse, and panics if exactly 13 coins were spent before.
 #[derive(Serialize, Deserialize)]
 struct SpendAll;
 
@@ -118,7 +121,7 @@ fn purse(registry: &Arc<StateRegistry>, session: u8) -> Handle<Purse> {
 }
 
 #[tokio::test]
-async fn law_03_a_repeat_is_a_repeat_even_where_it_would_be_refused_or_panic_now() {
+async fn law_03_repeat_is_recognised_before_apply_refuses_or_panics() {
     let registry = purses(100);
     for coins in [5, 13] {
         let purse = purse(&registry, u8::try_from(coins).unwrap());
@@ -131,18 +134,21 @@ async fn law_03_a_repeat_is_a_repeat_even_where_it_would_be_refused_or_panic_now
             assert_eq!(spend().await.unwrap().answer, Applied::Repeated, "with {coins}");
         }
         registry.settle().await;
-        assert_eq!(WORKED.load(Ordering::SeqCst), before + 1, "a repeat leaves no work behind");
+        assert_eq!(WORKED.load(Ordering::SeqCst), before + 1, "a repeat starts no background work");
         assert_eq!(purse.read().await.unwrap().spent, coins);
     }
 }
 
 #[tokio::test]
-async fn law_03_a_rejected_event_may_be_sent_again() {
+async fn law_03_rejected_event_can_be_sent_again() {
     let registry = purses(100);
     let purse = purse(&registry, 200);
     let spend = || purse.send_as(SpendAll, Viewer::application(), id("spend"));
     assert!(matches!(spend().await, Err(Error::Rejected(_))));
-    assert!(matches!(spend().await, Err(Error::Rejected(_))), "a rejection is not applied, so not repeated");
+    assert!(
+        matches!(spend().await, Err(Error::Rejected(_))),
+        "a rejected event was not applied, so it is no repeat"
+    );
     purse.send(Put { coins: 2 }).await.unwrap();
     assert_eq!(spend().await.unwrap().answer, Applied::Changed);
     assert_eq!(spend().await.unwrap().answer, Applied::Repeated);
@@ -150,12 +156,12 @@ async fn law_03_a_rejected_event_may_be_sent_again() {
 }
 
 #[tokio::test]
-async fn law_03_a_repeat_is_known_after_eviction_and_deletion() {
+async fn law_03_repeat_is_recognised_after_eviction_and_deletion() {
     let registry = purses(1);
     let (first, second) = (purse(&registry, 1), purse(&registry, 2));
     let put = || first.send_as(Put { coins: 1 }, Viewer::application(), id("put"));
     assert_eq!(put().await.unwrap().answer, Applied::Changed);
-    // There is room for one instance: the other one's takes its place.
+    // There is room for one instance, so the second one evicts the first.
     crate::board::until("the second purse finds room", async || second.read().await.is_ok()).await;
     crate::board::until("the first purse finds room", async || first.read().await.is_ok()).await;
     assert_eq!(put().await.unwrap().answer, Applied::Repeated, "evicted");
@@ -166,7 +172,7 @@ async fn law_03_a_repeat_is_known_after_eviction_and_deletion() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_an_id_is_known_for_ten_minutes() {
+async fn law_03_receipt_is_kept_for_ten_minutes() {
     let registry = registry();
     let board = board(&registry);
     let send = || board.send_as(Add { amount: 1 }, Viewer::application(), id("once"));
@@ -174,11 +180,11 @@ async fn law_03_an_id_is_known_for_ten_minutes() {
     tokio::time::sleep(Duration::from_secs(595)).await;
     assert_eq!(send().await.unwrap().answer, Applied::Repeated);
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(send().await.unwrap().answer, Applied::Changed, "receipts do not pile up for ever");
+    assert_eq!(send().await.unwrap().answer, Applied::Changed, "receipts do not accumulate");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_an_unknown_outcome_is_looked_up_and_never_applied_twice() {
+async fn law_03_unknown_outcome_is_resolved_and_never_applied_twice() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let store = FaultyStore::new(Arc::clone(&memory));
     let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());

@@ -1,4 +1,4 @@
-//! Law 3: an event that changed nothing is applied at most once, too.
+//! Law 3: an event that changes nothing is also applied at most once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -68,7 +68,7 @@ async fn law_03_repeat_of_an_event_that_changed_nothing_is_not_applied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_unknown_outcome_of_an_unchanged_event_is_looked_up() {
+async fn law_03_unknown_outcome_of_an_unchanged_event_is_resolved() {
     for fault in [StoreFault::Fail, StoreFault::FailAfter] {
         for is_stored in [false, true] {
             let (_registry, board, store) = faulty();
@@ -99,7 +99,7 @@ async fn law_14_only_an_unchanged_event_with_an_outside_id_costs_a_save() {
     assert!(rejected.is_err());
     assert_eq!(store.saves(), before.1 + 1, "a rejection leaves no receipt");
     board.send_as(Add { amount: 1 }, Viewer::application(), id("more")).await.unwrap();
-    assert_eq!(store.saves(), before.1 + 2, "a change costs what it did");
+    assert_eq!(store.saves(), before.1 + 2, "a change still costs one save");
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +132,7 @@ async fn law_14_unchanged_event_is_sent_to_no_follower_and_no_node() {
     }
     assert_eq!(there_store.loads(), loads, "another node loads nothing");
     assert_eq!(board_here.read().await.unwrap().version(), version);
-    // The other node's save still expects the right version.
+    // The precondition of the other node's save is still right.
     let before = there_store.loads();
     board_there.send(Add { amount: 1 }).await.unwrap();
     assert_eq!(there_store.loads(), before, "its first save succeeds");
@@ -150,7 +150,11 @@ async fn law_03_two_nodes_apply_an_event_that_changes_nothing_once() {
     boards[1].read().await.unwrap();
     assert_eq!(clear(&boards[0], "clear-1").await, Applied::Unchanged);
     tag(&boards[0], "tea").await;
-    assert_eq!(clear(&boards[1], "clear-1").await, Applied::Repeated, "a node that never saw it");
+    assert_eq!(
+        clear(&boards[1], "clear-1").await,
+        Applied::Repeated,
+        "on a node that had not received the event"
+    );
     assert_eq!(boards[1].read().await.unwrap().tags.len(), 1);
     let record = memory.load(boards[0].key(), None).await.unwrap().record.unwrap();
     let same = faststate_core::store::Precondition::Version(record.version);

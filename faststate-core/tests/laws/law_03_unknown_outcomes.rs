@@ -1,4 +1,4 @@
-//! Law 3: saves of one event whose outcomes are unknown, and what becomes of the event.
+//! Law 3: the outcome of an event with several saves of unknown outcome.
 
 use std::{
     fmt,
@@ -22,34 +22,34 @@ use tokio::time::sleep;
 
 use crate::board::{Add, Board, board, with};
 
-/// What becomes of one save.
+/// The fault of one save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// It fails at once, and takes effect after so long.
+enum SaveFault {
+    /// The save fails at once, and takes effect after this time.
     Lands(Duration),
-    /// It fails at once, and the first save takes effect before its caller can notice.
-    LetsTheFirstLand,
-    /// It is refused, as there is no room.
+    /// The save fails at once, and the event's first save takes effect before the call returns.
+    FirstSaveLands,
+    /// The save is refused because the store is full.
     Full,
-    /// The record or key is refused.
+    /// The store refuses the record or key.
     Refused,
 }
 
-/// A store that decides the fates of its first saves; the others succeed.
-struct Fateful {
+/// A store with a script of faults for its first saves. Later saves succeed.
+struct ScriptedStore {
     inner: Arc<MemoryStore>,
-    fates: Mutex<Vec<Fate>>,
+    faults: Mutex<Vec<SaveFault>>,
     first: Mutex<Option<(Key, Record, Precondition, Receipt)>>,
 }
 
-impl Fateful {
+impl ScriptedStore {
     async fn land(inner: &MemoryStore, (key, record, expect, receipt): (Key, Record, Precondition, Receipt)) {
         let _ = inner.save(&key, &record, expect, Some(&receipt)).await;
     }
 }
 
 #[async_trait]
-impl Store for Fateful {
+impl Store for ScriptedStore {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         self.inner.load(key, receipt).await
     }
@@ -61,11 +61,11 @@ impl Store for Fateful {
         expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
-        let fate = self.fates.lock().unwrap().pop();
-        let Some(fate) = fate else { return self.inner.save(key, record, expect, receipt).await };
+        let fault = self.faults.lock().unwrap().pop();
+        let Some(fault) = fault else { return self.inner.save(key, record, expect, receipt).await };
         let save = (key.clone(), record.clone(), expect, *receipt.unwrap());
-        match fate {
-            Fate::Lands(after) => {
+        match fault {
+            SaveFault::Lands(after) => {
                 self.first.lock().unwrap().get_or_insert(save.clone());
                 let inner = Arc::clone(&self.inner);
                 tokio::spawn(async move {
@@ -73,12 +73,12 @@ impl Store for Fateful {
                     Self::land(&inner, save).await;
                 });
             }
-            Fate::LetsTheFirstLand => {
+            SaveFault::FirstSaveLands => {
                 let first = self.first.lock().unwrap().take().unwrap();
                 Self::land(&self.inner, first).await;
             }
-            Fate::Full => return Err(StoreError::Full("no room".into())),
-            Fate::Refused => return Err(StoreError::Refused("not this".into())),
+            SaveFault::Full => return Err(StoreError::Full("no room".into())),
+            SaveFault::Refused => return Err(StoreError::Refused("not this".into())),
         }
         Err(StoreError::Unavailable("no answer".into()))
     }
@@ -100,15 +100,15 @@ impl Store for Fateful {
     }
 }
 
-impl fmt::Debug for Fateful {
+impl fmt::Debug for ScriptedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fateful")
+        f.write_str("ScriptedStore")
     }
 }
 
 static WORKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts, and leaves work behind.
+/// Adds to the count and starts background work.
 #[derive(Serialize, Deserialize)]
 struct Order;
 
@@ -125,10 +125,10 @@ impl Event for Order {
     }
 }
 
-fn shop(fates: &[Fate]) -> (Arc<StateRegistry>, Handle<Board>, Arc<MemoryStore>) {
+fn shop(faults: &[SaveFault]) -> (Arc<StateRegistry>, Handle<Board>, Arc<MemoryStore>) {
     let inner = Arc::<MemoryStore>::default();
-    let fates = Mutex::new(fates.iter().rev().copied().collect());
-    let store = Fateful { inner: Arc::clone(&inner), fates, first: Mutex::default() };
+    let faults = Mutex::new(faults.iter().rev().copied().collect());
+    let store = ScriptedStore { inner: Arc::clone(&inner), faults, first: Mutex::default() };
     let registry = with(|builder| builder.store(store), |config| config.persist());
     let board = board(&registry);
     (registry, board, inner)
@@ -145,25 +145,25 @@ async fn stored(store: &impl Store, board: &Handle<Board>) -> i64 {
 
 #[tokio::test(start_paused = true)]
 async fn law_03_refusal_after_unknown_outcome_leaves_it_unknown() {
-    for refusal in [Fate::Full, Fate::Refused] {
-        let mut fates = vec![Fate::Lands(Duration::from_secs(3))];
-        fates.extend([refusal; 20]);
-        let (_registry, board, store) = shop(&fates);
+    for refusal in [SaveFault::Full, SaveFault::Refused] {
+        let mut faults = vec![SaveFault::Lands(Duration::from_secs(3))];
+        faults.extend([refusal; 20]);
+        let (_registry, board, store) = shop(&faults);
         let outcome = order(&board).await;
         assert!(matches!(outcome, Err(Error::OutcomeUnknown)), "{refusal:?}: {outcome:?}");
         assert_eq!(stored(&store, &board).await, 0);
         sleep(Duration::from_secs(5)).await;
-        assert_eq!(stored(&store, &board).await, 1, "it took effect after all");
+        assert_eq!(stored(&store, &board).await, 1, "the first save took effect later");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_refusal_is_clear_once_no_save_can_take_effect() {
-    let (_registry, board, store) = shop(&[Fate::Lands(Duration::from_secs(3)), Fate::Full]);
+async fn law_03_refusal_is_definite_once_no_save_can_take_effect() {
+    let (_registry, board, store) = shop(&[SaveFault::Lands(Duration::from_secs(3)), SaveFault::Full]);
     let handle = board.clone();
     let ordering = tokio::spawn(async move { order(&handle).await });
     tokio::task::yield_now().await;
-    // Another writer makes the save impossible.
+    // A save by another writer makes the first save impossible.
     let data = serde_json::to_vec(&Board::default()).unwrap().into();
     let record = Record { schema: 1, version: Version::start(), data, ttl: None };
     assert_eq!(
@@ -174,25 +174,25 @@ async fn law_03_refusal_is_clear_once_no_save_can_take_effect() {
     assert!(matches!(outcome, Err(Error::Unavailable(StoreError::Full(_)))), "{outcome:?}");
 }
 
-// One test, because the counter is the process's.
+// One test, because the counter is shared by the process.
 #[tokio::test(start_paused = true)]
-async fn law_03_work_of_whichever_save_took_effect_is_done_once() {
-    for fates in [
-        &[Fate::Lands(Duration::from_secs(60)), Fate::LetsTheFirstLand][..],
-        &[Fate::Lands(Duration::from_secs(60)), Fate::Lands(Duration::ZERO)],
-        &[Fate::Lands(Duration::ZERO)],
-        &[Fate::Lands(Duration::from_secs(60))],
+async fn law_03_work_runs_once_whichever_save_took_effect() {
+    for faults in [
+        &[SaveFault::Lands(Duration::from_secs(60)), SaveFault::FirstSaveLands][..],
+        &[SaveFault::Lands(Duration::from_secs(60)), SaveFault::Lands(Duration::ZERO)],
+        &[SaveFault::Lands(Duration::ZERO)],
+        &[SaveFault::Lands(Duration::from_secs(60))],
     ] {
-        let (registry, board, store) = shop(fates);
+        let (registry, board, store) = shop(faults);
         let before = WORKED.load(SeqCst);
-        let outcome = order(&board).await.unwrap_or_else(|error| panic!("{fates:?}: {error:?}"));
+        let outcome = order(&board).await.unwrap_or_else(|error| panic!("{faults:?}: {error:?}"));
         registry.settle().await;
-        assert_eq!(stored(&store, &board).await, 1, "{fates:?}");
-        assert_eq!(outcome.answer, Applied::Changed, "{fates:?}");
-        assert_eq!(WORKED.load(SeqCst) - before, 1, "{fates:?}");
+        assert_eq!(stored(&store, &board).await, 1, "{faults:?}");
+        assert_eq!(outcome.answer, Applied::Changed, "{faults:?}");
+        assert_eq!(WORKED.load(SeqCst) - before, 1, "{faults:?}");
     }
 
-    // Another node's change came after it: the engine's own id says whose it was.
+    // Another node's change follows the event: the engine finds its own event by the generated id.
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let store = FaultyStore::new(Arc::clone(&memory));
     let [here, there] = [Arc::clone(&store) as Arc<dyn Store>, memory]

@@ -1,5 +1,5 @@
-//! Laws 4 and 5: whatever happens to the connection, a quiet stream has led to the truth, and it never
-//! led backwards (the page itself refuses an older version).
+//! Laws 4 and 5: once a stream is quiet, its page shows the truth whatever happened to the connection, and it never goes
+//! backwards (the page itself refuses an older version).
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,26 +8,26 @@ use faststate_testkit::page::BrowserPage;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
-    board::{Board, board, patient, registry, with},
+    board::{Board, board, registry, registry_with_long_deadline, with},
     tab::Tab,
 };
 
-/// What a browser may come back with.
+/// The cursors with which a browser may reconnect.
 #[derive(Clone, Copy, Debug)]
 enum Cursor {
-    /// What the page holds.
+    /// The page's current cursor.
     Current,
-    /// The stream's last id.
+    /// The last event id of the stream.
     LastEventId,
-    /// None, as a page that was reloaded, or garbage, which is read as none.
+    /// No cursor, as from a reloaded page; an invalid cursor is treated as none.
     None,
-    /// What it has held some time ago.
+    /// An earlier cursor of the page.
     Old,
-    /// Ahead of this node.
+    /// A cursor ahead of this node.
     Future,
-    /// The same number on another branch.
+    /// The same sequence number with another nonce.
     OtherBranch,
-    /// Of another epoch.
+    /// A cursor of another epoch.
     Foreign,
 }
 
@@ -59,7 +59,7 @@ fn cursor(kind: Cursor, tab: &Tab, view: Option<&str>, dice: &mut StdRng) -> Opt
     }
 }
 
-/// Events go on, connections are cut wherever they are, and come back with any cursor, 1,000 times.
+/// Changes a board while its stream is cut at random points and reopened with random cursors, 1,000 times.
 async fn storm(registry: Arc<StateRegistry>, topics: &[&str], seed: u64, deletes: bool) {
     let mut dice = StdRng::seed_from_u64(seed);
     let viewer = Viewer::application();
@@ -82,13 +82,13 @@ async fn storm(registry: Arc<StateRegistry>, topics: &[&str], seed: u64, deletes
         if deletes && dice.random_range(0..40) == 0 {
             board.delete().await.unwrap();
         }
-        // Cut: somewhere in the next piece, or between two.
+        // Cut the stream inside the next piece or after it.
         if let Some(piece) = tab.piece() {
             tab.page.feed(&piece[..dice.random_range(0..=piece.len())]).unwrap();
         }
         let kind = CURSORS[dice.random_range(0..CURSORS.len())];
         if matches!(kind, Cursor::Old | Cursor::LastEventId) {
-            // What it asks for, it is given: older versions again, and then the newer ones.
+            // The page requests older versions, so it receives them again before the newer ones.
             tab.page.forget_versions();
         }
         let cursors: Vec<_> = tab.topics.iter().map(|topic| topic.view.clone()).collect();
@@ -123,21 +123,21 @@ async fn law_04_signals_survive_a_thousand_reconnects() {
 }
 
 #[tokio::test]
-async fn law_04_a_view_survives_a_thousand_reconnects() {
+async fn law_04_view_survives_a_thousand_reconnects() {
     for seed in 10..14 {
         storm(registry(), &["board.lines"], seed, false).await;
     }
 }
 
 #[tokio::test]
-async fn law_04_signals_and_views_on_one_stream_survive_a_thousand_reconnects() {
+async fn law_04_shared_stream_survives_a_thousand_reconnects() {
     for seed in 20..24 {
         storm(registry(), &["board", "board.lines", "board.title"], seed, true).await;
     }
 }
 
 #[tokio::test]
-async fn law_04_a_log_of_a_few_frames_is_enough() {
+async fn law_04_small_replay_buffer_is_enough() {
     for (seed, log) in [(30, 0), (31, 300), (32, 2_000)] {
         let registry = with(|builder| builder, |config| config.replay_buffer_bytes(log));
         storm(registry, &["board", "board.lines"], seed, true).await;
@@ -145,8 +145,8 @@ async fn law_04_a_log_of_a_few_frames_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_04_many_tabs_that_come_and_go_while_many_write() {
-    let registry = patient();
+async fn law_04_tabs_reconnect_while_several_tasks_write() {
+    let registry = registry_with_long_deadline();
     let writers = (0..4).map(|writer| {
         let board = board(&registry);
         tokio::spawn(async move {
@@ -191,7 +191,7 @@ async fn law_04_many_tabs_that_come_and_go_while_many_write() {
 }
 
 #[tokio::test]
-async fn law_04_what_changes_between_rendering_and_following_is_sent() {
+async fn law_04_changes_between_rendering_and_following_are_sent() {
     let registry = registry();
     let board = board(&registry);
     let viewer = Viewer::application();
@@ -209,13 +209,13 @@ async fn law_04_what_changes_between_rendering_and_following_is_sent() {
         }
         tab.connect(&registry).await;
         let pieces = tab.read();
-        assert_eq!(pieces == 0, changes == 0, "what the page shows already is not sent again");
+        assert_eq!(pieces == 0, changes == 0, "the page's own content is not sent again");
         tab.shows(&board.read().await.unwrap()).unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_session_that_expires_behind_a_page_starts_over_on_it() {
+async fn law_04_expired_session_starts_over_on_its_page() {
     let ttl = Duration::from_secs(60);
     let registry = StateRegistry::builder()
         .state::<Board>(StateConfig::session().access(Access::public()).ttl(ttl), |state| {
@@ -239,14 +239,14 @@ async fn law_04_a_session_that_expires_behind_a_page_starts_over_on_it() {
     }
     let mut tab = Tab::open(&registry, &viewer, &["board", "board.lines"]).await;
 
-    // Followed, it lives on without a single event.
+    // While it is followed, it does not expire, even without events.
     tokio::time::sleep(ttl * 10).await;
     let truth = board.read().await.unwrap();
     assert!(truth.count >= 30, "it expired under a follower");
     tab.read();
     tab.shows(&truth).unwrap();
 
-    // Left alone, it is gone, and the page that comes back with its cursors sees that.
+    // Without a follower it expires, and the page shows this when it reconnects with its cursors.
     tab.disconnect();
     tokio::time::sleep(ttl * 3).await;
     tab.connect(&registry).await;
@@ -255,7 +255,7 @@ async fn law_04_a_session_that_expires_behind_a_page_starts_over_on_it() {
 }
 
 #[tokio::test]
-async fn law_04_a_deletion_is_seen_by_those_who_follow() {
+async fn law_04_deletion_is_seen_by_followers() {
     let registry = registry();
     let board = board(&registry);
     let mut tab = Tab::open(&registry, &Viewer::application(), &["board", "board.lines"]).await;
@@ -276,9 +276,9 @@ async fn law_04_a_deletion_is_seen_by_those_who_follow() {
     assert_ne!(versions[versions.len() - 1].epoch, versions[0].epoch, "under a new epoch");
 }
 
-/// The page itself is what these laws are measured with: it must refuse what they forbid.
+/// The other tests rely on the page to detect violations, so the page itself is tested.
 #[test]
-fn law_05_a_page_refuses_to_go_backwards() {
+fn law_05_page_refuses_to_go_backwards() {
     let signals = |version: Version| {
         format!("event: datastar-patch-signals\ndata: signals {{\"board\":{{\"_v\":\"{version}\"}}}}\n\n")
     };
@@ -295,7 +295,7 @@ fn law_05_a_page_refuses_to_go_backwards() {
 }
 
 #[tokio::test]
-async fn law_05_a_stream_with_ids_ends_with_the_newest_one() {
+async fn law_05_stream_with_ids_ends_with_the_newest_id() {
     let registry = registry();
     let board = board(&registry);
     for view in ["board.title", "board"] {
@@ -310,7 +310,7 @@ async fn law_05_a_stream_with_ids_ends_with_the_newest_one() {
                 .await
                 .unwrap();
         }
-        // Seen by the signals and by no view: the stream's last id is that of the last frame sent.
+        // Only the signals show this change. The last id of a view's stream is that of its last frame.
         board
             .update(|board: &mut Board| {
                 board.count += 1;
@@ -324,9 +324,8 @@ async fn law_05_a_stream_with_ids_ends_with_the_newest_one() {
     }
 }
 
-/// A view of one element whose text came from people.
 #[tokio::test]
-async fn law_12_what_people_write_stays_inside_its_event() {
+async fn law_12_user_text_stays_inside_its_sse_event() {
     let registry = registry();
     let board = board(&registry);
     let mut tab = Tab::open(&registry, &Viewer::application(), &["board", "board.title"]).await;

@@ -1,5 +1,5 @@
-//! Law 6: queues, instances, logs, stores and background work are bounded, and a cap answers. (What a
-//! follower costs that reads nothing is measured in a process of its own: `footprint.rs`.)
+//! Law 6: queues, instances, logs, stores and background work are bounded, and a call beyond a limit is refused at once.
+//! (`footprint.rs` measures the memory of followers that read nothing, in a separate process.)
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ fn viewer(session: u32) -> Viewer {
     Viewer::session(SessionId::from_bytes(id))
 }
 
-/// Boards of sessions, at most so many in memory.
+/// A registry of session boards with at most `cap` instances in memory.
 fn boards(cap: usize) -> Arc<StateRegistry> {
     StateRegistry::builder()
         .max_instances(cap)
@@ -54,7 +54,7 @@ impl ReactiveState for Note {
     const NAME: &'static str = "note";
 }
 
-/// Leaves work behind that goes on until `DONE`.
+/// Starts background work that runs until `DONE` is set.
 #[derive(Serialize, Deserialize)]
 struct Write {
     text: String,
@@ -78,7 +78,7 @@ impl Event for Write {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_a_full_queue_answers_at_once() {
+async fn law_06_full_queue_refuses_at_once() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let store = FaultyStore::new(memory);
     let registry =
@@ -94,15 +94,15 @@ async fn law_06_a_full_queue_answers_at_once() {
         let refused = board.send(Add { amount: 1 }).await;
         assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
     }
-    assert_eq!(asked.elapsed(), Duration::ZERO, "a cap answers at once");
+    assert_eq!(asked.elapsed(), Duration::ZERO, "a full queue refuses without delay");
     for outcome in join_all(waiting).await {
         outcome.unwrap();
     }
-    assert_eq!(board.read().await.unwrap().count, 6, "those that had a place are applied, the others not");
+    assert_eq!(board.read().await.unwrap().count, 6, "only the queued events are applied");
 }
 
 #[tokio::test]
-async fn law_06_a_full_memory_refuses_and_never_drops_what_is_followed() {
+async fn law_06_full_memory_refuses_and_keeps_followed_instances() {
     let registry = boards(10);
     let mut tabs = Vec::new();
     for session in 0..10 {
@@ -125,13 +125,13 @@ async fn law_06_a_full_memory_refuses_and_never_drops_what_is_followed() {
         tab.shows(&board.read().await.unwrap()).unwrap();
     }
 
-    // One leaves, and its place is somebody else's, of whichever state.
+    // When one tab leaves, its place can be used by another instance.
     tabs.pop();
     until("there is room again", async || board_of(&registry, 50).send(Add { amount: 3 }).await.is_ok())
         .await;
     let gone = board_of(&registry, 9);
     until("there is room again", async || gone.read().await.is_ok()).await;
-    assert_eq!(gone.read().await.unwrap().count, 10, "what left memory is not lost");
+    assert_eq!(gone.read().await.unwrap().count, 10, "an evicted state is not lost");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn law_06_idle_instances_of_one_state_make_room_for_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_06_requests_for_records_that_do_not_exist_leave_no_instance() {
+async fn law_06_requests_for_missing_records_leave_no_instance() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     // The turn and its caller end on different threads, in either order.
     store.set(StoreFault::Slow(Duration::from_micros(100)));
@@ -172,7 +172,7 @@ async fn law_06_requests_for_records_that_do_not_exist_leave_no_instance() {
     join_all(requests).await.into_iter().for_each(Result::unwrap);
     registry.settle().await;
     assert_eq!(registry.health().await.instances, 0);
-    // Nor do those that cannot be loaded.
+    // Records that cannot be loaded leave no instance either.
     store.set(StoreFault::Fail);
     for id in 0..100 {
         assert!(registry.record::<Board>(&id.to_string()).unwrap().read().await.is_err());
@@ -182,7 +182,7 @@ async fn law_06_requests_for_records_that_do_not_exist_leave_no_instance() {
 }
 
 #[tokio::test]
-async fn law_06_a_million_keys_that_nobody_has_stay_outside() {
+async fn law_06_unknown_keys_do_not_fill_the_memory() {
     let registry = StateRegistry::builder()
         .max_instances(100)
         .state::<Board>(StateConfig::record().access(Access::public()), |state| {
@@ -192,14 +192,17 @@ async fn law_06_a_million_keys_that_nobody_has_stay_outside() {
         .unwrap();
     for id in 0..1_000 {
         let board = registry.record::<Board>(&id.to_string()).unwrap();
-        assert!(matches!(board.read().await, Err(Error::Unknown)), "a cap that garbage fills would say busy");
+        assert!(
+            matches!(board.read().await, Err(Error::Unknown)),
+            "unknown keys would otherwise reach the limit"
+        );
         assert!(matches!(board.send(Add { amount: 1 }).await, Err(Error::Unknown)));
     }
     assert_eq!(registry.health().await.instances, 0);
 }
 
 #[tokio::test]
-async fn law_06_a_full_store_refuses_and_nothing_changes() {
+async fn law_06_full_store_refuses_and_nothing_changes() {
     let memory = MemoryStore::with_limits(2, 3);
     let registry = StateRegistry::builder()
         .store(memory)
@@ -231,7 +234,7 @@ async fn law_06_a_full_store_refuses_and_nothing_changes() {
 }
 
 #[tokio::test]
-async fn law_06_too_much_work_after_commits_is_refused() {
+async fn law_06_event_beyond_the_background_limit_is_refused() {
     let registry = StateRegistry::builder()
         .max_background(2)
         .state::<Note>(StateConfig::global().access(Access::public()), |state| state.event::<Write>())
@@ -243,7 +246,7 @@ async fn law_06_too_much_work_after_commits_is_refused() {
     }
     let refused = note.send(Write { text: "c".to_owned() }).await;
     assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
-    assert_eq!(note.read().await.unwrap().text, "b", "refused, it changed nothing");
+    assert_eq!(note.read().await.unwrap().text, "b", "a refused event changes nothing");
     DONE.store(true, Ordering::SeqCst);
     registry.settle().await;
     note.send(Write { text: "d".to_owned() }).await.unwrap();
@@ -251,7 +254,7 @@ async fn law_06_too_much_work_after_commits_is_refused() {
 }
 
 #[tokio::test]
-async fn law_06_a_frame_larger_than_the_log_is_sent_as_a_snapshot() {
+async fn law_06_frame_larger_than_the_log_is_sent_as_a_snapshot() {
     let registry = with(|builder| builder, |config| config.replay_buffer_bytes(1_000));
     let board = board(&registry);
     let mut tab = Tab::open(&registry, &Viewer::application(), &["board"]).await;
@@ -270,7 +273,7 @@ async fn law_06_a_frame_larger_than_the_log_is_sent_as_a_snapshot() {
     }
 }
 
-/// A state that is told how many follow it.
+/// A state with a presence event.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Room {
     present: usize,
@@ -296,7 +299,7 @@ impl Event for Present {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_06_ten_thousand_connects_leave_no_follower_no_topic_and_no_task() {
+async fn law_06_closed_streams_leave_no_follower_topic_or_task() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let registry = StateRegistry::builder()
         .store(store)
@@ -337,7 +340,7 @@ async fn law_06_ten_thousand_connects_leave_no_follower_no_topic_and_no_task() {
     let health = registry.health().await;
     assert_eq!((health.topics, health.followers), (0, 0));
     let room = registry.global::<Room>().unwrap();
-    until("the room knows that nobody is there", async || room.read().await.unwrap().present == 0).await;
+    until("the room has a count of 0", async || room.read().await.unwrap().present == 0).await;
     registry.settle().await;
     until("no task is left", async || tasks() <= before).await;
 }

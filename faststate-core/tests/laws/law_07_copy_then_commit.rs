@@ -1,5 +1,5 @@
-//! Law 7: after a rejection, a panic or a store failure the state is byte for byte what it was, nobody
-//! hears anything, and the next event works.
+//! Law 7: after a rejection, a panic or a store failure, the state is byte for byte the same as before, nothing is sent,
+//! and the next event works.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::tab::Tab;
 
-/// Where it hurts.
+/// The place at which an event fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Sore {
+enum FailAt {
     #[default]
     Nowhere,
     Rejection,
@@ -35,24 +35,24 @@ enum Sore {
     Reserved,
 }
 
-/// A state in which anything may panic, depending on what was applied to it.
+/// A state whose methods panic as the last event requested.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Fragile {
     value: i64,
     float: f64,
     map: BTreeMap<String, i64>,
     #[serde(default)]
-    sore: Sore,
+    fail_at: FailAt,
 }
 
 impl Serialize for Fragile {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        assert_ne!(self.sore, Sore::Serialize, "sore in serialize");
+        assert_ne!(self.fail_at, FailAt::Serialize, "fail_at in serialize");
         let mut fields = serializer.serialize_struct("Fragile", 4)?;
         fields.serialize_field("value", &self.value)?;
         fields.serialize_field("float", &self.float)?;
         fields.serialize_field("map", &self.map)?;
-        fields.serialize_field("sore", &self.sore)?;
+        fields.serialize_field("fail_at", &self.fail_at)?;
         fields.end()
     }
 }
@@ -61,25 +61,25 @@ impl ReactiveState for Fragile {
     const NAME: &'static str = "fragile";
 
     fn signals(&self) -> impl Serialize {
-        assert_ne!(self.sore, Sore::Signals, "sore in signals");
+        assert_ne!(self.fail_at, FailAt::Signals, "fail_at in signals");
         BTreeMap::from([("value", self.value)])
     }
 }
 
-/// Sets the value and hurts somewhere.
+/// Sets the value and fails at one place.
 #[derive(Debug, Serialize, Deserialize)]
-struct Hurt {
+struct Fail {
     value: i64,
-    sore: Sore,
+    fail_at: FailAt,
 }
 
-impl Event for Hurt {
+impl Event for Fail {
     type State = Fragile;
-    const NAME: &'static str = "hurt";
+    const NAME: &'static str = "fail";
 
     async fn prepare(&mut self, _: &PrepareContext) -> Result<(), Rejection> {
-        assert_ne!(self.sore, Sore::Prepare, "sore in prepare");
-        if self.sore == Sore::PrepareRejection {
+        assert_ne!(self.fail_at, FailAt::Prepare, "fail_at in prepare");
+        if self.fail_at == FailAt::PrepareRejection {
             Err(Rejection::not_found("there is no such price"))
         } else {
             Ok(())
@@ -87,23 +87,23 @@ impl Event for Hurt {
     }
 
     fn authorize(&self, _: &Fragile, _: &Viewer) -> Result<(), Rejection> {
-        assert_ne!(self.sore, Sore::Authorize, "sore in authorize");
-        if self.sore == Sore::AuthorizeRejection { Err(Rejection::forbidden("not you")) } else { Ok(()) }
+        assert_ne!(self.fail_at, FailAt::Authorize, "fail_at in authorize");
+        if self.fail_at == FailAt::AuthorizeRejection { Err(Rejection::forbidden("not you")) } else { Ok(()) }
     }
 
     fn apply(&self, fragile: &mut Fragile, context: &mut Context<Fragile>) -> Result<(), Rejection> {
-        // Half of it is done before it goes wrong.
+        // Some fields are changed before the failure.
         fragile.value = self.value;
         fragile.map.insert("half".to_owned(), self.value);
-        fragile.sore = self.sore;
+        fragile.fail_at = self.fail_at;
         context.reply(Elements::remove("#reply"));
         context.broadcast(Elements::remove("#broadcast"));
         context.after(|_| async { unreachable!("work of an event that was not accepted") });
-        match self.sore {
-            Sore::Rejection => return Err(Rejection::invalid("no").field("value")),
-            Sore::Apply => panic!("sore in apply"),
-            Sore::NotFinite => fragile.float = f64::NAN,
-            Sore::Reserved => drop(fragile.map.insert("__proto__".to_owned(), 1)),
+        match self.fail_at {
+            FailAt::Rejection => return Err(Rejection::invalid("no").field("value")),
+            FailAt::Apply => panic!("fail_at in apply"),
+            FailAt::NotFinite => fragile.float = f64::NAN,
+            FailAt::Reserved => drop(fragile.map.insert("__proto__".to_owned(), 1)),
             _ => {}
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Event for Set {
     }
 }
 
-/// Updates by itself.
+/// A view with its own `update`.
 struct Steps;
 
 impl View for Steps {
@@ -138,12 +138,12 @@ impl View for Steps {
     }
 
     fn update(&self, _: &Fragile, after: &Fragile) -> Vec<Elements> {
-        assert_ne!(after.sore, Sore::Update, "sore in update");
+        assert_ne!(after.fail_at, FailAt::Update, "fail_at in update");
         vec![self.render(after)]
     }
 }
 
-/// Updates by rendering.
+/// A view with the provided `update`, which renders.
 struct Whole;
 
 impl View for Whole {
@@ -151,26 +151,26 @@ impl View for Whole {
     const NAME: &'static str = "whole";
 
     fn render(&self, fragile: &Fragile) -> Elements {
-        assert_ne!(fragile.sore, Sore::Render, "sore in render");
+        assert_ne!(fragile.fail_at, FailAt::Render, "fail_at in render");
         Elements::outer(format!("<p id=\"whole\">{}</p>", fragile.value))
     }
 }
 
-struct Patient {
+struct Fixture {
     registry: Arc<StateRegistry>,
     fragile: Handle<Fragile>,
     memory: Arc<dyn Store>,
     store: Arc<FaultyStore>,
 }
 
-impl Patient {
+impl Fixture {
     async fn new() -> Self {
         let memory: Arc<dyn Store> = Arc::new(MemoryStore::with_limits(1, 100));
         let store = FaultyStore::new(Arc::clone(&memory));
         let registry = StateRegistry::builder()
             .store(Arc::clone(&store))
             .state::<Fragile>(StateConfig::global().access(Access::public()).persist(), |state| {
-                state.event::<Hurt>().event::<Set>().view(Steps).view(Whole)
+                state.event::<Fail>().event::<Set>().view(Steps).view(Whole)
             })
             .build()
             .unwrap();
@@ -184,11 +184,11 @@ impl Patient {
         (record.version, record.data)
     }
 
-    async fn dispatch(&self, sore: Sore, wants_view: bool) -> Result<Outcome, Error> {
-        let body = serde_json::to_vec(&Hurt { value: 99, sore }).unwrap();
+    async fn dispatch(&self, fail_at: FailAt, wants_view: bool) -> Result<Outcome, Error> {
+        let body = serde_json::to_vec(&Fail { value: 99, fail_at }).unwrap();
         let input = Input::parse(None, Some("application/json"), &body).unwrap();
         let key = self.fragile.key().clone();
-        let mut call = Call::new(key, Hurt::NAME, Viewer::application(), input);
+        let mut call = Call::new(key, Fail::NAME, Viewer::application(), input);
         call.wants_view = wants_view;
         self.registry.dispatch(call).await
     }
@@ -197,46 +197,46 @@ impl Patient {
 const TOPICS: [&str; 3] = ["fragile", "fragile.steps", "fragile.whole"];
 
 #[tokio::test]
-async fn law_07_whatever_goes_wrong_nothing_has_changed_and_the_next_event_works() {
-    let patient = Patient::new().await;
-    let mut tab = Tab::open(&patient.registry, &Viewer::application(), &TOPICS).await;
-    for (value, sore) in [
-        Sore::Rejection,
-        Sore::Prepare,
-        Sore::PrepareRejection,
-        Sore::Authorize,
-        Sore::AuthorizeRejection,
-        Sore::Apply,
-        Sore::Signals,
-        Sore::Update,
-        Sore::Render,
-        Sore::Serialize,
-        Sore::NotFinite,
-        Sore::Reserved,
+async fn law_07_failed_event_changes_nothing_and_the_next_one_works() {
+    let fixture = Fixture::new().await;
+    let mut tab = Tab::open(&fixture.registry, &Viewer::application(), &TOPICS).await;
+    for (value, fail_at) in [
+        FailAt::Rejection,
+        FailAt::Prepare,
+        FailAt::PrepareRejection,
+        FailAt::Authorize,
+        FailAt::AuthorizeRejection,
+        FailAt::Apply,
+        FailAt::Signals,
+        FailAt::Update,
+        FailAt::Render,
+        FailAt::Serialize,
+        FailAt::NotFinite,
+        FailAt::Reserved,
     ]
     .into_iter()
     .enumerate()
     {
-        let before = (patient.stored().await, patient.fragile.read().await.unwrap());
-        let error = patient.dispatch(sore, false).await.unwrap_err();
+        let before = (fixture.stored().await, fixture.fragile.read().await.unwrap());
+        let error = fixture.dispatch(fail_at, false).await.unwrap_err();
         let is_rejection =
-            matches!(sore, Sore::Rejection | Sore::PrepareRejection | Sore::AuthorizeRejection);
+            matches!(fail_at, FailAt::Rejection | FailAt::PrepareRejection | FailAt::AuthorizeRejection);
         match &error {
-            Error::Rejected(_) => assert!(is_rejection, "{sore:?}"),
+            Error::Rejected(_) => assert!(is_rejection, "{fail_at:?}"),
             Error::Internal { .. } => {
-                assert!(!is_rejection, "{sore:?}");
-                assert!(!error.to_string().contains("sore"), "internals stay in the log: {error}");
+                assert!(!is_rejection, "{fail_at:?}");
+                assert!(!error.to_string().contains("fail_at"), "internals stay in the log: {error}");
             }
-            other => panic!("{sore:?}: {other:?}"),
+            other => panic!("{fail_at:?}: {other:?}"),
         }
-        let after = (patient.stored().await, patient.fragile.read().await.unwrap());
-        assert_eq!(after.0, before.0, "{sore:?} changed what is stored");
-        assert_eq!(after.1.version(), before.1.version(), "{sore:?}");
-        assert_eq!(format!("{:?}", *after.1), format!("{:?}", *before.1), "{sore:?} changed the state");
-        assert_eq!(tab.read(), 0, "{sore:?} was heard of");
+        let after = (fixture.stored().await, fixture.fragile.read().await.unwrap());
+        assert_eq!(after.0, before.0, "{fail_at:?} changed what is stored");
+        assert_eq!(after.1.version(), before.1.version(), "{fail_at:?}");
+        assert_eq!(format!("{:?}", *after.1), format!("{:?}", *before.1), "{fail_at:?} changed the state");
+        assert_eq!(tab.read(), 0, "{fail_at:?} was heard of");
 
         let value = i64::try_from(value).unwrap() + 2;
-        patient.fragile.send(Set { value }).await.unwrap();
+        fixture.fragile.send(Set { value }).await.unwrap();
         tab.read();
         tab.page.follows(&tab.key, &serde_json::json!({ "value": value })).unwrap();
         for view in ["steps", "whole"] {
@@ -247,62 +247,62 @@ async fn law_07_whatever_goes_wrong_nothing_has_changed_and_the_next_event_works
             );
         }
     }
-    patient.registry.settle().await;
+    fixture.registry.settle().await;
 }
 
 #[tokio::test]
-async fn law_07_a_panic_in_signals_fails_the_event_whose_caller_wants_the_view() {
-    let patient = Patient::new().await;
-    let before = patient.stored().await;
-    assert!(matches!(patient.dispatch(Sore::Signals, true).await, Err(Error::Internal { .. })));
-    assert_eq!(patient.stored().await, before);
-    patient.fragile.send(Set { value: 7 }).await.unwrap();
+async fn law_07_panic_in_signals_fails_the_event_that_wants_the_view() {
+    let fixture = Fixture::new().await;
+    let before = fixture.stored().await;
+    assert!(matches!(fixture.dispatch(FailAt::Signals, true).await, Err(Error::Internal { .. })));
+    assert_eq!(fixture.stored().await, before);
+    fixture.fragile.send(Set { value: 7 }).await.unwrap();
 }
 
 #[tokio::test]
-async fn law_07_what_json_cannot_give_back_is_refused_though_nobody_looks() {
-    let patient = Patient::new().await;
-    for sore in [Sore::NotFinite, Sore::Reserved] {
-        let before = patient.stored().await;
-        assert!(matches!(patient.dispatch(sore, false).await, Err(Error::Internal { .. })), "{sore:?}");
-        assert_eq!(patient.stored().await, before);
+async fn law_07_state_that_json_cannot_hold_is_refused_unfollowed() {
+    let fixture = Fixture::new().await;
+    for fail_at in [FailAt::NotFinite, FailAt::Reserved] {
+        let before = fixture.stored().await;
+        assert!(matches!(fixture.dispatch(fail_at, false).await, Err(Error::Internal { .. })), "{fail_at:?}");
+        assert_eq!(fixture.stored().await, before);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_store_that_fails_changes_nothing() {
-    let patient = Patient::new().await;
-    let mut tab = Tab::open(&patient.registry, &Viewer::application(), &TOPICS).await;
+async fn law_07_store_failure_changes_nothing() {
+    let fixture = Fixture::new().await;
+    let mut tab = Tab::open(&fixture.registry, &Viewer::application(), &TOPICS).await;
     for fault in [StoreFault::Fail, StoreFault::Hang, StoreFault::Conflict] {
-        let before = (patient.stored().await, patient.fragile.read().await.unwrap());
-        patient.store.set(fault);
-        let error = patient.fragile.send(Set { value: 50 }).await.unwrap_err();
+        let before = (fixture.stored().await, fixture.fragile.read().await.unwrap());
+        fixture.store.set(fault);
+        let error = fixture.fragile.send(Set { value: 50 }).await.unwrap_err();
         assert!(!matches!(error, Error::Internal { .. } | Error::Rejected(_)), "{fault:?}: {error:?}");
-        patient.store.set(StoreFault::None);
-        // A store that failed several times in a row is asked again after a moment.
+        fixture.store.set(StoreFault::None);
+        // After several failures in a row, the circuit breaker admits a call only after a pause.
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let after = (patient.stored().await, patient.fragile.read().await.unwrap());
+        let after = (fixture.stored().await, fixture.fragile.read().await.unwrap());
         assert_eq!(after.0, before.0, "{fault:?}");
         assert_eq!((after.1.value, after.1.version()), (before.1.value, before.1.version()), "{fault:?}");
         assert_eq!(tab.read(), 0, "{fault:?} was heard of");
-        patient.fragile.send(Set { value: before.1.value + 1 }).await.unwrap();
+        fixture.fragile.send(Set { value: before.1.value + 1 }).await.unwrap();
         assert!(tab.read() > 0);
     }
 }
 
 #[tokio::test]
-async fn law_07_a_closure_that_panics_or_rejects_changes_nothing() {
-    let patient = Patient::new().await;
-    let before = patient.stored().await;
-    let panicked = patient
+async fn law_07_closure_that_panics_or_rejects_changes_nothing() {
+    let fixture = Fixture::new().await;
+    let before = fixture.stored().await;
+    let panicked = fixture
         .fragile
         .update(|fragile| {
             fragile.value = 99;
-            panic!("sore in a closure")
+            panic!("fail_at in a closure")
         })
         .await;
     assert!(matches!(panicked, Err(Error::Internal { .. })));
-    let rejected = patient
+    let rejected = fixture
         .fragile
         .update(|fragile| {
             fragile.value = 99;
@@ -310,25 +310,25 @@ async fn law_07_a_closure_that_panics_or_rejects_changes_nothing() {
         })
         .await;
     assert!(matches!(rejected, Err(Error::Rejected(_))));
-    assert_eq!(patient.stored().await, before);
-    assert_eq!(patient.fragile.read().await.unwrap().value, 1);
+    assert_eq!(fixture.stored().await, before);
+    assert_eq!(fixture.fragile.read().await.unwrap().value, 1);
 }
 
 #[tokio::test]
-async fn law_07_an_event_may_repair_a_state_that_cannot_be_shown() {
-    let patient = Patient::new().await;
-    let mut tab = Tab::rendered(&patient.registry, &Viewer::application(), &["fragile"]).await;
-    let sore = |sore| {
+async fn law_07_event_can_repair_a_state_whose_signals_panic() {
+    let fixture = Fixture::new().await;
+    let mut tab = Tab::rendered(&fixture.registry, &Viewer::application(), &["fragile"]).await;
+    let fail_at = |fail_at| {
         move |fragile: &mut Fragile| {
-            fragile.sore = sore;
+            fragile.fail_at = fail_at;
             fragile.value += 1;
             Ok(())
         }
     };
-    patient.fragile.update(sore(Sore::Signals)).await.unwrap();
-    tab.connect(&patient.registry).await;
-    patient.fragile.update(sore(Sore::default())).await.unwrap();
+    fixture.fragile.update(fail_at(FailAt::Signals)).await.unwrap();
+    tab.connect(&fixture.registry).await;
+    fixture.fragile.update(fail_at(FailAt::default())).await.unwrap();
     tab.read();
-    let value = patient.fragile.read().await.unwrap().value;
+    let value = fixture.fragile.read().await.unwrap().value;
     tab.page.follows(&tab.key, &serde_json::json!({ "value": value })).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Law 10: versions are never reused, whatever becomes of an instance.
+//! Law 10: versions are never reused after a deletion, an expiry, a restart or a restored backup.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     tab::Tab,
 };
 
-/// Every version that was seen, and what the state was then.
+/// Every version that was seen, with its count.
 #[derive(Default)]
 struct Seen(HashMap<Version, i64>);
 
@@ -24,16 +24,16 @@ impl Seen {
     async fn look(&mut self, board: &Handle<Board>) -> (Version, i64) {
         let state = board.read().await.unwrap();
         let known = *self.0.entry(state.version()).or_insert(state.count);
-        assert_eq!(known, state.count, "{} has been something else", state.version());
+        assert_eq!(known, state.count, "{} had another count", state.version());
         (state.version(), state.count)
     }
 
-    /// An instance that has started over: the default, under an epoch that nobody has seen.
+    /// Checks that the instance has started over: the default value, under a new epoch.
     async fn starts_over(&mut self, board: &Handle<Board>) {
         let epochs: Vec<_> = self.0.keys().map(|version| version.epoch).collect();
         let (version, count) = self.look(board).await;
         assert_eq!(count, 0);
-        assert!(!epochs.contains(&version.epoch), "an epoch came back");
+        assert!(!epochs.contains(&version.epoch), "an epoch was reused");
     }
 }
 
@@ -57,7 +57,7 @@ async fn count_to(board: &Handle<Board>, count: i64, seen: &mut Seen) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_10_after_deletion_and_expiry_a_new_epoch_begins() {
+async fn law_10_deletion_and_expiry_start_a_new_epoch() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let ttl = Duration::from_secs(5);
     let registry = registry(&memory, Some(ttl));
@@ -76,7 +76,7 @@ async fn law_10_after_deletion_and_expiry_a_new_epoch_begins() {
 }
 
 #[tokio::test]
-async fn law_10_a_deletion_of_what_was_never_saved_starts_over_too() {
+async fn law_10_deletion_of_an_unsaved_instance_starts_over() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let board = board(&registry(&memory, None));
     let mut seen = Seen::default();
@@ -87,7 +87,7 @@ async fn law_10_a_deletion_of_what_was_never_saved_starts_over_too() {
 }
 
 #[tokio::test]
-async fn law_10_a_restart_goes_on_where_the_store_is() {
+async fn law_10_restart_continues_at_the_stored_version() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let mut seen = Seen::default();
     for restart in 0..5 {
@@ -99,7 +99,7 @@ async fn law_10_a_restart_goes_on_where_the_store_is() {
 }
 
 #[tokio::test]
-async fn law_10_a_store_that_went_back_in_time_starts_a_new_epoch() {
+async fn law_10_restored_store_starts_a_new_epoch() {
     for restarted in [false, true] {
         let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let mut running = registry(&memory, None);
@@ -124,14 +124,14 @@ async fn law_10_a_store_that_went_back_in_time_starts_a_new_epoch() {
         assert!(!seen.0.contains_key(&outcome.version));
         assert_eq!(seen.look(&board).await.1, 13, "restarted: {restarted}");
         count_to(&board, 5, &mut seen).await;
-        // A page that has seen what is lost sees the truth, and that it is no continuation: law 5 holds.
+        // A page that has seen the lost versions gets the truth under a new epoch, so that law 5 holds.
         tab.read();
         tab.shows(&board.read().await.unwrap()).unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_10_who_claims_to_have_seen_the_future_starts_an_epoch_once_a_minute_at_most() {
+async fn law_10_future_cursors_start_at_most_one_epoch_per_minute() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let registry = registry(&memory, None);
     let board = board(&registry);
@@ -147,7 +147,7 @@ async fn law_10_who_claims_to_have_seen_the_future_starts_an_epoch_once_a_minute
         drop(registry.follow(&topic, &Viewer::application(), Some(future), 1).await.unwrap());
     }
     assert_eq!(epochs.len(), 2);
-    // Another epoch's future says nothing.
+    // A cursor of another epoch has no effect.
     tokio::time::sleep(Duration::from_secs(61)).await;
     let present = board.read().await.unwrap().version();
     let topic = TopicName::signals("board");
@@ -156,7 +156,7 @@ async fn law_10_who_claims_to_have_seen_the_future_starts_an_epoch_once_a_minute
     assert_eq!(board.read().await.unwrap().version(), present);
 }
 
-/// More than 64 bits.
+/// An integer of more than 64 bits.
 const WIDE: u128 = u128::MAX - 7;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -170,7 +170,7 @@ impl ReactiveState for Vault {
 }
 
 #[tokio::test]
-async fn law_10_a_wide_integer_is_readable_after_its_schema_was_raised() {
+async fn law_10_wide_integer_is_readable_after_a_schema_change() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let key = Key::new("vault", Scope::Global, None, None).unwrap();
     let data = format!("{{\"units\":{WIDE}}}").into();

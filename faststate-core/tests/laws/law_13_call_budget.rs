@@ -1,4 +1,4 @@
-//! Law 13: whatever fails, and however fast, an event makes at most ten calls to the store.
+//! Law 13: an event makes at most ten store calls, whatever fails.
 
 use std::{
     sync::{
@@ -89,7 +89,7 @@ async fn law_13_event_makes_ten_calls_when_every_save_conflicts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_event_makes_ten_calls_whatever_mixture_fails() {
+async fn law_13_event_makes_ten_calls_with_mixed_failures() {
     for seed in 0..200 {
         let (_registry, board, store) = faulty();
         let mut dice = StdRng::seed_from_u64(seed);
@@ -153,11 +153,15 @@ async fn law_13_full_store_is_unhealthy_until_a_save_succeeds() {
     let before = store.saves();
     let outcome = add_one(&board).await;
     assert!(matches!(outcome, Err(Error::Unavailable(StoreError::Full(_)))), "{outcome:?}");
-    assert_eq!((store.saves() - before, log.lines("saves of an event failed")), (1, 0), "it is known");
+    assert_eq!(
+        (store.saves() - before, log.lines("saves of an event failed")),
+        (1, 0),
+        "the outcome is known"
+    );
     assert!(!registry.health().await.is_healthy());
     add_one(&board).await.unwrap();
     assert!(registry.health().await.is_healthy());
-    // A load balancer sends no event that could tell.
+    // Health must report it without a further event.
     store.next_saves([StoreFault::Full]);
     add_one(&board).await.unwrap_err();
     assert!(!registry.health().await.is_healthy());
@@ -166,7 +170,7 @@ async fn law_13_full_store_is_unhealthy_until_a_save_succeeds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_store_that_answers_loads_only_is_unhealthy() {
+async fn law_13_store_that_fails_saves_is_unhealthy() {
     let (registry, board, store) = faulty();
     add_one(&board).await.unwrap();
     store.next_saves(std::iter::repeat_n(StoreFault::Fail, 1_000));
@@ -175,7 +179,7 @@ async fn law_13_store_that_answers_loads_only_is_unhealthy() {
         add_one(&board).await.unwrap_err();
         unhealthy += usize::from(!registry.health().await.is_healthy());
     }
-    assert!(unhealthy > 5, "{unhealthy} of 10 looks");
+    assert!(unhealthy > 5, "unhealthy in {unhealthy} of 10 checks");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +205,7 @@ async fn law_13_two_nodes_refuse_an_event_after_ten_calls() {
 
 #[tokio::test(start_paused = true)]
 async fn law_13_deletion_that_always_conflicts_makes_ten_calls() {
-    /// Never deletes.
+    /// A store whose deletions always conflict.
     #[derive(Debug, Default)]
     struct Stubborn {
         inner: MemoryStore,

@@ -1,5 +1,5 @@
-//! Law 13: a dead store is an error within 2 s and never a hang, other states go on, and once it answers
-//! again everybody who follows sees what it has.
+//! Law 13: a dead store causes errors within 2 s and never hangs, other states continue to work, and all followers see the
+//! stored state once the store recovers.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// A state in a store that lives.
+/// A state in a healthy store.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Alive {
     beats: u64,
@@ -71,7 +71,7 @@ fn world(ttl: Option<Duration>) -> World {
     World { registry, board, alive, memory, store }
 }
 
-/// Runs it and checks that it answers in time.
+/// Runs a call and checks that it ends within the deadline.
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     let asked = Instant::now();
     let answer = tokio::time::timeout(Duration::from_secs(60), work).await;
@@ -81,18 +81,18 @@ async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_every_call_fails_within_two_seconds_whatever_the_queue() {
+async fn law_13_every_queued_call_fails_within_two_seconds() {
     let world = world(None);
     for fault in [StoreFault::Hang, StoreFault::HangAfter, StoreFault::Slow(Duration::from_secs(30))] {
         for loaded in [true, false] {
             let World { registry, board, alive, store, .. } = &world;
             store.set(StoreFault::None);
-            // One that failed several times in a row is asked again after a moment.
+            // After several failures in a row, the circuit breaker admits a call only after a pause.
             sleep(Duration::from_secs(3)).await;
             if loaded {
                 board.send(Add { amount: 1 }).await.unwrap();
             } else {
-                // Out of memory after a minute, so that the next call must load.
+                // The instance is evicted after a minute, so that the next call must load it.
                 sleep(Duration::from_secs(120)).await;
             }
             store.set(fault);
@@ -118,7 +118,7 @@ async fn law_13_every_call_fails_within_two_seconds_whatever_the_queue() {
             let health = in_time("the status page", registry.health()).await;
             assert!(!health.is_healthy());
 
-            // Meanwhile another state does not notice.
+            // The other state is not affected in the meantime.
             let asked = Instant::now();
             alive.send(Beat).await.unwrap();
             alive.read().await.unwrap();
@@ -133,8 +133,8 @@ async fn law_13_every_call_fails_within_two_seconds_whatever_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_look_up_that_hangs_is_given_up() {
-    /// Waits for ever before its turn, or in it.
+async fn law_13_hanging_lookup_is_abandoned() {
+    /// Waits forever before its turn, or inside it.
     #[derive(Serialize, Deserialize)]
     struct Wait;
 
@@ -174,14 +174,14 @@ async fn law_13_a_look_up_that_hangs_is_given_up() {
 
     let slow = registry.record::<Board>("slow").unwrap();
     in_time("a beginning", slow.send(Add { amount: 1 })).await.unwrap_err();
-    // Whoever asks next is not stuck behind it.
-    let outcome = in_time("the next one", slow.send(Add { amount: 1 })).await;
+    // The next call is not blocked.
+    let outcome = in_time("the next event", slow.send(Add { amount: 1 })).await;
     assert!(outcome.is_ok(), "{outcome:?}");
     registry.record::<Board>("quick").unwrap().send(Add { amount: 1 }).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_what_is_remembered_is_shown_and_marked_until_the_store_answers() {
+async fn law_13_state_in_memory_is_marked_stale_during_an_outage() {
     for fault in [StoreFault::Hang, StoreFault::HangAfter, StoreFault::Fail, StoreFault::FailAfter] {
         let World { registry, board, alive, memory, store } = world(None);
         board.send(Add { amount: 1 }).await.unwrap();
@@ -192,21 +192,21 @@ async fn law_13_what_is_remembered_is_shown_and_marked_until_the_store_answers()
 
         store.set(fault);
         in_time("an event", board.send(Add { amount: 1 })).await.unwrap_err();
-        assert!(follower.is_stale(), "after {fault:?} who follows is not told");
-        // However often one asks, and whether or not the store is asked at all.
+        assert!(follower.is_stale(), "after {fault:?} the follower is not marked stale");
+        // Every read is marked, whether or not it calls the store.
         for _ in 0..20 {
             let remembered = in_time("a read", board.read()).await.unwrap();
             assert!(remembered.is_stale() && remembered.count == 1, "after {fault:?}: {remembered:?}");
         }
         let late = in_time("a stream", registry.follow(&topic, &viewer, None, 2)).await.unwrap();
         assert!(late.is_stale() && !registry.is_stale(alive.key()));
-        // Who has seen more than this node remembers is not led back.
+        // A client that has seen a newer version is not led back.
         let ahead = board.read().await.unwrap().version().next();
         in_time("a stream", registry.follow(&topic, &viewer, Some(ahead), 3)).await.unwrap_err();
 
         store.set(StoreFault::None);
         sleep(Duration::from_secs(5)).await;
-        assert!(!follower.is_stale() && !late.is_stale(), "after {fault:?} it stays marked");
+        assert!(!follower.is_stale() && !late.is_stale(), "after {fault:?} a follower stays marked");
         let now = board.read().await.unwrap();
         let data = memory.load(board.key(), None).await.unwrap().record.unwrap().data;
         let stored: Board = serde_json::from_slice(&data).unwrap();
@@ -215,7 +215,7 @@ async fn law_13_what_is_remembered_is_shown_and_marked_until_the_store_answers()
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_what_has_expired_is_not_shown_from_memory() {
+async fn law_13_expired_state_is_not_shown_from_memory() {
     let ttl = Duration::from_secs(10);
     let World { board, store, .. } = world(Some(ttl));
     board.send(Add { amount: 1 }).await.unwrap();
@@ -227,11 +227,11 @@ async fn law_13_what_has_expired_is_not_shown_from_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_what_is_followed_agrees_with_a_store_that_comes_back_as_another() {
+async fn law_13_followers_agree_with_a_store_that_comes_back_different() {
     let World { registry, board, memory, store, .. } = world(None);
     board.send(Add { amount: 1 }).await.unwrap();
     let mut tab = Tab::open(&registry, &Viewer::application(), &["board", "board.lines"]).await;
-    // Nobody sends anything; the probes notice that the store is away.
+    // No events are sent; the probes detect the outage.
     store.set(StoreFault::Fail);
     for _ in 0..3 {
         assert!(!registry.health().await.is_healthy());
@@ -246,7 +246,7 @@ async fn law_13_what_is_followed_agrees_with_a_store_that_comes_back_as_another(
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_registry_with_another_deadline_lets_its_stores_rest_by_it() {
+async fn law_13_circuit_breaker_uses_the_registrys_deadline() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let registry = StateRegistry::builder()
         .store(Arc::clone(&store))
@@ -264,11 +264,11 @@ async fn law_13_a_registry_with_another_deadline_lets_its_stores_rest_by_it() {
     }
     let asked = Instant::now();
     board(&registry).send(Add { amount: 1 }).await.unwrap_err();
-    assert_eq!(asked.elapsed(), Duration::ZERO, "the store does not rest");
+    assert_eq!(asked.elapsed(), Duration::ZERO, "the circuit breaker is not open");
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_can_be_deleted() {
+async fn unreadable_record_can_be_deleted() {
     let World { board, memory, .. } = world(None);
     let version = Version::start();
     let broken = Record { schema: 1, version, data: "[broken".into(), ttl: None };
@@ -282,9 +282,9 @@ async fn a_record_that_cannot_be_read_can_be_deleted() {
     assert_ne!(board.read().await.unwrap().version().epoch, version.epoch);
 }
 
-// In real time on one thread: what spins keeps the others from running.
+// In real time on one thread, so that a busy loop would keep other tasks from running.
 #[tokio::test]
-async fn law_13_a_store_that_always_conflicts_holds_up_nobody_else() {
+async fn law_13_constant_conflicts_do_not_delay_other_states() {
     let World { board, alive, store, .. } = world(None);
     board.send(Add { amount: 1 }).await.unwrap();
     store.set(StoreFault::Conflict);
@@ -299,13 +299,13 @@ async fn law_13_a_store_that_always_conflicts_holds_up_nobody_else() {
         sleep(Duration::from_millis(1)).await;
     }
     assert!(matches!(stuck.await.unwrap(), Err(Error::TimedOut)));
-    // A busy machine adds to both.
+    // The limits allow for a busy machine.
     assert!(asked.elapsed() < DEADLINE * 2);
     assert!(beats > 10 && store.saves() <= 10, "{beats} beats, {} saves", store.saves());
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_followers_see_within_five_seconds_what_a_store_has_that_answers_again() {
+async fn law_13_followers_see_a_recovered_store_within_five_seconds() {
     for fault in [StoreFault::Hang, StoreFault::HangAfter, StoreFault::Fail, StoreFault::FailAfter] {
         let World { registry, board, memory, store, .. } = world(None);
         board.send(Add { amount: 1 }).await.unwrap();
@@ -324,7 +324,7 @@ async fn law_13_followers_see_within_five_seconds_what_a_store_has_that_answers_
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_deletion_of_unknown_outcome_is_looked_up() {
+async fn law_13_deletion_of_unknown_outcome_is_resolved_by_a_load() {
     for fault in [StoreFault::HangAfter, StoreFault::FailAfter, StoreFault::Hang, StoreFault::Fail] {
         let World { registry, board, memory, store, .. } = world(None);
         board.send(Add { amount: 1 }).await.unwrap();
@@ -343,7 +343,7 @@ async fn law_13_a_deletion_of_unknown_outcome_is_looked_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_what_is_followed_in_a_living_store_does_not_expire_because_another_is_dead() {
+async fn law_13_dead_store_does_not_let_records_of_another_expire() {
     let ttl = Duration::from_secs(60);
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let dead = FaultyStore::new(Arc::clone(&memory));
@@ -357,7 +357,7 @@ async fn law_13_what_is_followed_in_a_living_store_does_not_expire_because_anoth
         })
         .build()
         .unwrap();
-    // Many records of the dead store are in use, too.
+    // Many records of the dead store are in use as well.
     let mut tabs = Vec::new();
     for session in 0..100 {
         let viewer = Viewer::session(SessionId::from_bytes([session; 16]));
@@ -369,11 +369,11 @@ async fn law_13_what_is_followed_in_a_living_store_does_not_expire_because_anoth
     let mut tab = Tab::open(&registry, &Viewer::application(), &["alive"]).await;
     dead.set(StoreFault::Hang);
     sleep(ttl * 20).await;
-    assert_eq!(alive.read().await.unwrap().beats, 1, "it expired");
+    assert_eq!(alive.read().await.unwrap().beats, 1, "the record expired");
     assert_eq!(tab.read(), 0);
     tab.follows(&*alive.read().await.unwrap());
 
-    // What expired in the dead store meanwhile starts over for those who follow, once it answers.
+    // Records that expired in the dead store start over for their followers once the store recovers.
     dead.set(StoreFault::None);
     sleep(Duration::from_secs(40)).await;
     for tab in &mut tabs {

@@ -1,4 +1,4 @@
-//! Law 14: nobody follows, so nothing is rendered or encoded; nothing has changed, so nothing is sent.
+//! Law 14: without followers nothing is rendered or encoded, and without a change nothing is sent.
 
 use std::{
     cell::RefCell,
@@ -81,9 +81,9 @@ fn registry() -> Arc<StateRegistry> {
         .unwrap()
 }
 
-// One test, because the counters are the process's.
+// One test, because the counters are shared by the process.
 #[tokio::test]
-async fn law_14_nobody_follows_so_nothing_is_encoded() {
+async fn law_14_content_is_encoded_only_for_followers_and_once() {
     let registry = registry();
     let quiet = registry.global::<Quiet>().unwrap();
     counted();
@@ -92,7 +92,7 @@ async fn law_14_nobody_follows_so_nothing_is_encoded() {
     }
     quiet.read().await.unwrap();
     quiet.delete().await.unwrap();
-    assert_eq!(counted(), (0, 0, 0), "nobody follows");
+    assert_eq!(counted(), (0, 0, 0), "without followers");
 
     // The signals are followed, the view is not.
     let viewer = Viewer::application();
@@ -116,9 +116,13 @@ async fn law_14_nobody_follows_so_nothing_is_encoded() {
             assert!(tab.read() > 0);
         }
     }
-    assert_eq!(counted(), (10, 11, 10), "however many follow; the first is compared with what is shown");
+    assert_eq!(
+        counted(),
+        (10, 11, 10),
+        "for any number of followers; the first rendering is compared with the page"
+    );
 
-    // A snapshot is encoded once, however many need it.
+    // A snapshot is encoded once for any number of followers.
     signals.read();
     let mut late = Vec::new();
     for _ in 0..100 {
@@ -133,23 +137,23 @@ async fn law_14_nobody_follows_so_nothing_is_encoded() {
     assert!(signals_encoded <= 1 && rendered <= 1 && updated == 0, "{signals_encoded} {rendered} {updated}");
     drop((tabs, late));
 
-    // Nothing has changed, or nothing that can be seen.
+    // Nothing has changed, or nothing visible.
     quiet.send(Set { value: 20, hidden: 0 }).await.unwrap();
     assert_eq!(signals.read(), 0, "unchanged");
     quiet.send(Set { value: 20, hidden: 1 }).await.unwrap();
-    assert_eq!(signals.read(), 0, "changed, but nothing that is seen");
+    assert_eq!(signals.read(), 0, "nothing visible has changed");
     let mut view = Tab::open(&registry, &viewer, &["quiet.shown"]).await;
     quiet.send(Set { value: 20, hidden: 2 }).await.unwrap();
-    assert_eq!(view.read(), 0, "the view says that nothing visible changed");
+    assert_eq!(view.read(), 0, "the view returns no elements");
 
     // The last follower has left.
     drop((signals, view));
     counted();
     quiet.send(Set { value: 21, hidden: 0 }).await.unwrap();
-    assert_eq!(counted(), (0, 0, 0), "nobody follows any more");
+    assert_eq!(counted(), (0, 0, 0), "no followers are left");
 }
 
-/// A view that renders itself anew at each change, and often to the same.
+/// A view that is rendered at each change, often with the same result.
 struct Parity;
 
 thread_local! {
@@ -177,7 +181,7 @@ impl View for Parity {
 }
 
 #[tokio::test]
-async fn law_14_a_view_that_renders_to_the_same_is_not_sent() {
+async fn law_14_view_with_an_unchanged_rendering_is_not_sent() {
     let registry = StateRegistry::builder()
         .state::<Number>(StateConfig::global().access(Access::public()), |state| state.view(Parity))
         .build()
@@ -195,7 +199,7 @@ async fn law_14_a_view_that_renders_to_the_same_is_not_sent() {
         assert_eq!(tab.read(), sent, "at {value}");
         assert_eq!(tab.page.html(), Parity.render(&Number { value }).html());
     }
-    // A page whose view has not moved is current, however far the state has.
+    // A page whose view has not changed is current, although the state has changed.
     set(11).await.unwrap();
     let cursor = tab.cursor(Some("parity"));
     tab.disconnect();

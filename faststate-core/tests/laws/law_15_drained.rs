@@ -1,5 +1,5 @@
-//! Law 15, as far as the engine goes: accepted events and the work they leave behind finish before
-//! `settle` returns. (Streams are the endpoint's.)
+//! Law 15 in the engine: accepted events and their background work finish before `settle` returns. (The endpoint's tests
+//! cover streams.)
 
 use std::{
     sync::{
@@ -31,7 +31,7 @@ impl ReactiveState for Job {
 
 static PIECES: AtomicUsize = AtomicUsize::new(0);
 
-/// Leaves work behind: progress through a handle, and a streamed reply that nobody reads.
+/// Starts background work: progress through a handle, and a streamed reply without a reader.
 #[derive(Serialize, Deserialize)]
 struct Start;
 
@@ -69,7 +69,7 @@ impl Event for Start {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_15_settle_waits_for_the_work_that_events_leave_behind() {
+async fn law_15_settle_waits_for_background_work_of_events() {
     let registry = StateRegistry::builder()
         .state::<Job>(StateConfig::global().access(Access::public()), |state| state.event::<Start>())
         .build()
@@ -81,19 +81,19 @@ async fn law_15_settle_waits_for_the_work_that_events_leave_behind() {
     drop(pieces);
     let asked = Instant::now();
     registry.settle().await;
-    assert!(asked.elapsed() >= Duration::from_secs(4), "it waits");
+    assert!(asked.elapsed() >= Duration::from_secs(4), "settle waits");
     let state = job.read().await.unwrap();
     assert_eq!((state.started, state.progress), (1, 10));
-    assert!(PIECES.load(SeqCst) <= 10, "a writer whose caller is gone stops");
+    assert!(PIECES.load(SeqCst) <= 10, "the writer stops when its caller is gone");
 
-    // It can be used again, and a second settle waits again.
+    // The registry stays usable, and a second `settle` waits again.
     drop(job.send(Start).await.unwrap());
     registry.settle().await;
     assert_eq!(job.read().await.unwrap().progress, 20);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_15_an_event_whose_caller_hung_up_is_finished() {
+async fn law_15_event_finishes_after_its_caller_hung_up() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let store = FaultyStore::new(memory);
     let registry = StateRegistry::builder()
@@ -104,7 +104,7 @@ async fn law_15_an_event_whose_caller_hung_up_is_finished() {
         .build()
         .unwrap();
     let job = registry.global::<Job>().unwrap();
-    // It hung up while the event was prepared.
+    // The caller hung up while the event was prepared.
     {
         let mut event = Box::pin(job.send(Start));
         assert!(poll_once(&mut event).is_pending());
@@ -112,7 +112,7 @@ async fn law_15_an_event_whose_caller_hung_up_is_finished() {
     registry.settle().await;
     assert_eq!(job.read().await.unwrap().started, 1);
 
-    // It hung up while the change was saved, with more in the queue.
+    // The caller hung up while the change was saved, with more events in the queue.
     let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
     let board = board(&registry);
     board.read().await.unwrap();

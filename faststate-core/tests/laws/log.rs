@@ -1,4 +1,4 @@
-//! The warnings and errors that a test's thread logs.
+//! Captures the warnings and errors that the current thread logs.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use tracing::{
     subscriber::DefaultGuard,
 };
 
-/// Keeps what the present thread logs, until it is dropped.
+/// Captures the log of the current thread until it is dropped.
 pub(crate) struct Log {
     lines: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
@@ -25,7 +25,7 @@ impl Log {
         Self { lines, _guard: guard }
     }
 
-    /// How many lines contain this text.
+    /// Returns how many lines contain this text.
     pub(crate) fn lines(&self, text: &str) -> usize {
         self.lines.lock().unwrap().iter().filter(|line| line.contains(text)).count()
     }

@@ -1,5 +1,5 @@
-//! The laws of DESIGN.md, as far as one process can break them: the engine through `Registry` and
-//! `Handle`, without sockets. A test's name begins with the number of its law.
+//! Tests of the laws (docs/laws.md) that one process can break: they use the engine through `Registry` and `Handle`, without
+//! sockets. The name of a law's test begins with the law's number.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod arrivals;
@@ -17,7 +17,7 @@ mod law_03_unknown_outcomes;
 mod law_04_gap_free;
 mod law_06_bounded;
 mod law_07_copy_then_commit;
-mod law_08_nobody_elses;
+mod law_08_access;
 mod law_10_versions;
 mod law_13_call_budget;
 mod law_13_dead_store;

@@ -1,5 +1,5 @@
-//! Laws 2 to 5 and 13 between two nodes of one process: two registries over one store, connected by a
-//! broadcaster that may lose, repeat, delay and strip what it carries.
+//! Laws 2 to 5 and 13 between two nodes in one process: two registries share a store and a broadcaster, which may lose,
+//! repeat or delay messages, or remove their data.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::sleep;
 
 use crate::{
-    board::{Add, Board, Lines, PATIENCE, Title, add, board, poll_once, until},
+    board::{Add, Board, Lines, REAL_TIME_DEADLINE, Title, add, board, poll_once, until},
     tab::Tab,
 };
 
@@ -68,11 +68,11 @@ fn nodes(store: &Arc<FaultyStore>) -> [Node; 2] {
     [node(store, first, |config| config), node(store, second, |config| config)]
 }
 
-/// For real time.
-fn patient_nodes(store: &Arc<FaultyStore>) -> [Node; 2] {
+/// Two nodes for tests in real time, with a long deadline.
+fn nodes_with_long_deadline(store: &Arc<FaultyStore>) -> [Node; 2] {
     let first = LocalBroadcaster::new();
     let second = first.peer();
-    [first, second].map(|broadcaster| node_within(PATIENCE, store, broadcaster, |config| config))
+    [first, second].map(|broadcaster| node_within(REAL_TIME_DEADLINE, store, broadcaster, |config| config))
 }
 
 const TOPICS: [&str; 3] = ["board", "board.lines", "board.title"];
@@ -80,7 +80,7 @@ const TOPICS: [&str; 3] = ["board", "board.lines", "board.title"];
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_02_two_nodes_lose_no_update() {
     let store = store();
-    let nodes = patient_nodes(&store);
+    let nodes = nodes_with_long_deadline(&store);
     let mut tabs = Vec::new();
     for node in &nodes {
         tabs.push(Tab::open(&node.registry, &Viewer::application(), &TOPICS).await);
@@ -96,7 +96,7 @@ async fn law_02_two_nodes_lose_no_update() {
         })
     });
     let seqs: BTreeSet<_> = try_join_all(tasks).await.unwrap().into_iter().flatten().collect();
-    assert_eq!(seqs, (1..=1_600).collect(), "versions have no gap");
+    assert_eq!(seqs, (1..=1_600).collect(), "versions have no gaps");
     for (node, tab) in nodes.iter().zip(&mut tabs) {
         tab.catches_up(&store).await;
         assert_eq!(board(&node.registry).read().await.unwrap().count, 1_600, "once the stream is quiet");
@@ -104,9 +104,9 @@ async fn law_02_two_nodes_lose_no_update() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_03_an_event_sent_to_both_nodes_at_once_applies_once() {
+async fn law_03_event_sent_to_both_nodes_at_once_applies_once() {
     let store = store();
-    let nodes = patient_nodes(&store);
+    let nodes = nodes_with_long_deadline(&store);
     let key = nodes[0].registry.key("board", &Viewer::application(), None).unwrap();
     for round in 0..50 {
         let id = format!("click-{round}");
@@ -123,21 +123,21 @@ async fn law_03_an_event_sent_to_both_nodes_at_once_applies_once() {
 }
 
 #[tokio::test]
-async fn law_03_a_node_that_is_behind_confirms_before_it_refuses() {
+async fn law_03_node_that_is_behind_reloads_before_it_refuses() {
     let store = store();
     let nodes = nodes(&store);
     let boards = nodes.each_ref().map(|node| board(&node.registry));
     boards[0].read().await.unwrap();
     boards[1].send(Add { amount: 5 }).await.unwrap();
-    // The first node still thinks that there is nothing to take.
+    // The first node still has a count of 0 in memory.
     let outcome = boards[0].send(Add { amount: -3 }).await.unwrap();
     assert_eq!(outcome.answer, Applied::Changed);
     boards[1].send(Add { amount: -2 }).await.unwrap();
-    assert!(boards[0].send(Add { amount: -1 }).await.is_err(), "now there is nothing to take");
+    assert!(boards[0].send(Add { amount: -1 }).await.is_err(), "the count is 0 again");
     assert_eq!(boards[0].read().await.unwrap().count, 0);
 }
 
-/// Tabs hop between nodes while both write and the transport does its worst.
+/// Moves tabs between nodes while both nodes write and the transport fails.
 async fn storm(seed: u64, deletes: bool) {
     let store = store();
     let nodes = nodes(&store);
@@ -189,7 +189,7 @@ async fn storm(seed: u64, deletes: bool) {
             }
         }
         if dice.random_range(0..20) == 0 {
-            // What the transport owes: whoever has lost something is told.
+            // The transport must notify every node that may have lost a message.
             for node in &nodes {
                 node.broadcaster.release();
                 node.broadcaster.announce_loss();
@@ -209,21 +209,21 @@ async fn storm(seed: u64, deletes: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_tabs_hop_between_nodes_over_a_transport_that_loses_and_repeats() {
+async fn law_04_tabs_move_between_nodes_over_a_faulty_transport() {
     for seed in 0..5 {
         storm(seed, false).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_with_deletions_too() {
+async fn law_04_tabs_move_between_nodes_despite_deletions() {
     for seed in 10..15 {
         storm(seed, true).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_deletion_is_seen_on_the_other_node() {
+async fn law_04_deletion_is_seen_on_the_other_node() {
     let store = store();
     let nodes = nodes(&store);
     board(&nodes[0].registry).send(Add { amount: 3 }).await.unwrap();
@@ -237,7 +237,7 @@ async fn law_04_a_deletion_is_seen_on_the_other_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_change_of_unknown_outcome_reaches_the_other_node() {
+async fn law_04_change_of_unknown_outcome_reaches_the_other_node() {
     for fault in [StoreFault::FailAfter, StoreFault::HangAfter] {
         let store = store();
         let nodes = nodes(&store);
@@ -255,7 +255,7 @@ async fn law_04_a_change_of_unknown_outcome_reaches_the_other_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_flood_of_changes_ends_at_the_truth_on_the_other_node() {
+async fn law_04_many_changes_end_at_the_truth_on_the_other_node() {
     for seed in 0..4 {
         let store = store();
         let first = LocalBroadcaster::new();
@@ -287,7 +287,7 @@ async fn law_04_a_flood_of_changes_ends_at_the_truth_on_the_other_node() {
     }
 }
 
-/// Takes its time to publish.
+/// A broadcaster that publishes slowly.
 #[derive(Debug)]
 struct Slow(LocalBroadcaster, Duration);
 
@@ -313,9 +313,9 @@ impl Broadcaster for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_04_a_node_hears_of_what_is_followed_however_followers_come_and_go() {
+async fn law_04_node_gets_changes_while_followers_come_and_go() {
     let store = store();
-    let nodes = patient_nodes(&store);
+    let nodes = nodes_with_long_deadline(&store);
     let writer = board(&nodes[0].registry);
     for round in 1..=200 {
         let comers = (0..8).map(|_| {
@@ -329,7 +329,7 @@ async fn law_04_a_node_hears_of_what_is_followed_however_followers_come_and_go()
             })
         });
         let mut tabs: Vec<_> = join_all(comers).await.into_iter().map(Result::unwrap).collect();
-        // All but one leave while that one has just come.
+        // All followers but the newest leave.
         let mut stays = tabs.pop().unwrap();
         drop(tabs);
         writer.send(Add { amount: 1 }).await.unwrap();
@@ -342,13 +342,13 @@ async fn law_04_a_node_hears_of_what_is_followed_however_followers_come_and_go()
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_follower_that_joins_while_the_last_one_leaves_hears_of_changes() {
+async fn law_04_follower_that_joins_while_the_last_leaves_gets_changes() {
     let store = store();
     let nodes = nodes(&store);
     let viewer = Viewer::application();
     board(&nodes[0].registry).send(Add { amount: 1 }).await.unwrap();
     let last = Tab::open(&nodes[1].registry, &viewer, &["board"]).await;
-    // A cursor from the future sends the joining follower to the store, which takes its time.
+    // A cursor from the future makes the joining follower load the record, which is slow.
     let mut joins = Tab::rendered(&nodes[1].registry, &viewer, &["board"]).await;
     store.set(StoreFault::Slow(Duration::from_millis(50)));
     {
@@ -365,11 +365,11 @@ async fn law_04_a_follower_that_joins_while_the_last_one_leaves_hears_of_changes
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_05_a_page_without_a_cursor_is_not_led_back_by_a_node_that_is_behind() {
+async fn law_05_page_without_a_cursor_is_not_led_back_by_a_late_node() {
     let store = store();
     let nodes = nodes(&store);
     let viewer = Viewer::application();
-    // Somebody follows on the second node, which hears nothing of what happens on the first.
+    // The second node has a follower, but receives no message from the first.
     let _other = Tab::open(&nodes[1].registry, &viewer, &["board"]).await;
     nodes[1].broadcaster.set(|_| BroadcastFault::Lose);
     let mut tab = Tab::open(&nodes[0].registry, &viewer, &["board"]).await;
@@ -380,15 +380,15 @@ async fn law_05_a_page_without_a_cursor_is_not_led_back_by_a_node_that_is_behind
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_loss_that_is_announced_while_the_store_is_dead_is_made_good() {
+async fn law_13_loss_announced_during_an_outage_is_repaired() {
     for fault in [StoreFault::Hang, StoreFault::Fail] {
         let store = store();
         let nodes = nodes(&store);
         let mut tab = Tab::open(&nodes[1].registry, &Viewer::application(), &TOPICS).await;
         let lost = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&lost);
+        let notified = Arc::clone(&lost);
         nodes[1].broadcaster.set(move |_| {
-            told.store(true, SeqCst);
+            notified.store(true, SeqCst);
             BroadcastFault::Lose
         });
         board(&nodes[0].registry).send(Add { amount: 3 }).await.unwrap();

@@ -1,4 +1,4 @@
-//! Events of one key happen in order of arrival; different keys do not wait for each other.
+//! Events of one key are applied in order of arrival.
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
@@ -31,7 +31,7 @@ async fn events_of_one_key_are_applied_in_order_of_arrival() {
             }
         })
         .collect();
-    // Polled in this order, so they arrive in this order.
+    // They are polled in this order, so they arrive in this order.
     for outcome in join_all(updates).await {
         outcome.unwrap();
     }
@@ -40,11 +40,11 @@ async fn events_of_one_key_are_applied_in_order_of_arrival() {
 }
 
 #[test]
-fn nothing_happens_before_the_first_poll() {
+fn call_has_no_effect_before_its_first_poll() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let registry = runtime.block_on(async { crate::board::registry() });
     let key = registry.key("board", &Viewer::application(), None).unwrap();
-    // Called outside of a runtime, as in `block_on(registry.dispatch(call))`.
+    // Called outside a runtime, as in `block_on(registry.dispatch(call))`.
     let (first, second) = (registry.dispatch(add(&key, 1, None)), registry.dispatch(add(&key, 2, None)));
     drop(first);
     runtime.block_on(second).unwrap();
@@ -53,7 +53,7 @@ fn nothing_happens_before_the_first_poll() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_place_in_the_queue_is_taken_at_the_first_poll() {
+async fn first_poll_takes_a_place_in_the_queue() {
     let registry = crate::board::registry();
     let board = board(&registry);
     for _ in 0..200 {
@@ -73,7 +73,7 @@ async fn a_place_in_the_queue_is_taken_at_the_first_poll() {
             if board.count == before + 1 {
                 Ok(())
             } else {
-                Err(Rejection::conflict("the first is not applied"))
+                Err(Rejection::conflict("the first event is not applied"))
             }
         });
         second.await.unwrap();

@@ -1,4 +1,4 @@
-//! How many follow a key over all nodes, and what becomes of that when a node dies.
+//! The number of a key's followers on all nodes, also after a node has died.
 
 use std::{
     sync::{
@@ -122,7 +122,7 @@ async fn followers_are_counted_over_all_nodes() {
     followers.truncate(8);
     assert!(becomes(&nodes[1], "lobby", 6).await < Duration::from_secs(1));
     becomes(&nodes[1], "attic", 2).await;
-    // Once it is quiet, it is right and nobody writes any more.
+    // Once the followers stop changing, the count is right and no node saves any more.
     sleep(Duration::from_secs(5)).await;
     let quiet = room(&nodes[2], "lobby").read().await.unwrap().version();
     sleep(Duration::from_secs(60)).await;
@@ -133,13 +133,13 @@ async fn followers_are_counted_over_all_nodes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_count_is_right_within_ten_seconds_of_a_nodes_death() {
+async fn count_is_right_within_ten_seconds_of_a_nodes_death() {
     let [a, b, c] = nodes();
     let _here = follow(&a, "lobby", 1).await;
     let there = [follow(&b, "lobby", 1).await, follow(&b, "lobby", 2).await, follow(&c, "lobby", 1).await];
     becomes(&a, "lobby", 4).await;
     until("they know each other", async || a.registry.health().await.nodes == ["b", "c"]).await;
-    // It dies without a word: what it tells reaches nobody, and its streams end unseen.
+    // The node dies without a goodbye: its messages are lost, and its streams end without a notice.
     let Node { registry, broadcaster } = b;
     drop(broadcaster);
     drop(registry);
@@ -150,7 +150,7 @@ async fn the_count_is_right_within_ten_seconds_of_a_nodes_death() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_change_that_a_dead_node_told_nobody_is_shown_soon() {
+async fn law_04_unpublished_change_of_a_dead_node_is_shown_soon() {
     let [a, b, c] = nodes();
     let _here = follow(&a, "lobby", 1).await;
     until("they know each other", async || a.registry.health().await.nodes == ["b", "c"]).await;
@@ -159,8 +159,8 @@ async fn law_04_a_change_that_a_dead_node_told_nobody_is_shown_soon() {
     drop(b);
     let key = a.registry.key("room", &Viewer::application(), Some("lobby")).unwrap();
     let asked = Instant::now();
-    // What is followed is trusted without a look at the store.
-    until("it is seen", async || {
+    // Followed instances are read from memory without a load.
+    until("the change is shown", async || {
         let reading = a.registry.read(&key).await.unwrap();
         reading.state.downcast_ref::<Room>().is_some_and(|room| room.texts == 1)
     })
@@ -170,7 +170,7 @@ async fn law_04_a_change_that_a_dead_node_told_nobody_is_shown_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_what_was_lost_without_a_word_is_found_by_the_slow_look() {
+async fn law_04_silently_lost_change_is_found_by_verification() {
     let [a, b, _c] = nodes();
     let _here = follow(&a, "lobby", 1).await;
     a.broadcaster.set(|_| BroadcastFault::Lose);
@@ -180,12 +180,12 @@ async fn law_04_what_was_lost_without_a_word_is_found_by_the_slow_look() {
         let reading = a.registry.read(&key).await.unwrap();
         reading.state.downcast_ref::<Room>().unwrap().texts
     };
-    assert_eq!(texts().await, 0, "it has not heard");
+    assert_eq!(texts().await, 0, "the change was not received");
     sleep(Duration::from_secs(80)).await;
     assert_eq!(texts().await, 1);
 }
 
-/// Words of this node reach no other while it is mute.
+/// A broadcaster whose messages are lost while the node is mute.
 #[derive(Debug)]
 struct Mute {
     inner: LocalBroadcaster,
@@ -215,7 +215,7 @@ impl Broadcaster for Mute {
 }
 
 #[tokio::test(start_paused = true)]
-async fn followers_of_a_node_that_is_heard_again_are_counted_again() {
+async fn followers_of_a_node_that_was_cut_off_are_counted_again() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let (hub, is_mute) = (LocalBroadcaster::new(), Arc::<AtomicBool>::default());
     let [a, b] = ["a", "b"].map(|name| {
@@ -229,7 +229,7 @@ async fn followers_of_a_node_that_is_heard_again_are_counted_again() {
     becomes(&a, "lobby", 2).await;
     is_mute.store(true, Ordering::SeqCst);
     becomes(&a, "lobby", 1).await;
-    // What the nodes tell each other because of that is over.
+    // The exchange of counts that this causes is over.
     sleep(Duration::from_secs(5)).await;
     is_mute.store(false, Ordering::SeqCst);
     assert!(becomes(&a, "lobby", 2).await < Duration::from_secs(3));

@@ -1,4 +1,4 @@
-//! A registry that refuses events for a while.
+//! A registry that refuses events during maintenance.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ async fn close(registry: &MaintenanceGate, viewer: &Viewer, closed: bool) -> Res
 }
 
 #[tokio::test]
-async fn a_registry_is_closed_while_a_state_says_so_and_to_those_it_means() {
+async fn gate_refuses_events_by_a_state_and_by_its_switch() {
     let inner = StateRegistry::builder()
         .state::<Settings>(StateConfig::global().access(Access::public()), |state| state.event::<Close>())
         .build()
@@ -55,7 +55,7 @@ async fn a_registry_is_closed_while_a_state_says_so_and_to_those_it_means() {
     assert!(settings.read().await.unwrap().closed);
     close(&registry, &admin, false).await.unwrap();
     close(&registry, &guest, true).await.unwrap();
-    // The application itself is never refused, and a closed registry refuses whoever it is.
+    // The application itself is never refused, and an enabled gate refuses every viewer.
     settings.send(Close { closed: false }).await.unwrap();
     registry.enable();
     assert!(close(&registry, &admin, true).await.is_err());

@@ -1,4 +1,4 @@
-//! Law 13: reloading after a doubt is bounded, does not block events, and ends.
+//! Law 13: reloads after a doubt are bounded, do not block events, and end.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-/// A store that handles 2,000 calls per second, one after the other.
+/// A store that handles 2,000 calls per second, one at a time.
 const CAPACITY: StoreFault = StoreFault::Queue(Duration::from_micros(500));
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ struct Node {
     followers: Vec<Follower>,
 }
 
-/// Nodes over one store, and the memory behind it.
+/// Nodes that share a store, and the memory behind the store.
 struct World {
     nodes: Vec<Node>,
     store: Arc<FaultyStore>,
@@ -92,7 +92,7 @@ impl World {
         follow(&node.registry, id, &mut node.followed, &mut node.followers).await;
     }
 
-    /// Changes every other followed record behind the backs of the nodes.
+    /// Changes every second followed record in the store, without notifying the nodes.
     async fn change_behind(&self) {
         for node in &self.nodes {
             for item in node.followed.iter().step_by(2) {
@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    /// Whether a node shows what the store has, of everything that it follows.
+    /// Whether all of a node's followed records match the store.
     async fn is_fresh(&self, node: &Node) -> bool {
         for item in &node.followed {
             let shown = item.read().await.unwrap();
@@ -113,8 +113,8 @@ impl World {
         true
     }
 
-    /// Announces a loss to all nodes and waits until they agree with the store, while each of them gets an
-    /// event every 50 ms. Returns how long it took, the number of loads, and the slowest answer.
+    /// Notifies all nodes of a loss and waits until they agree with the store, while each node receives an event every
+    /// 50 ms. Returns the duration, the number of loads, and the slowest reply.
     async fn recover(&self) -> (Duration, usize, Duration) {
         self.store.set(CAPACITY);
         self.change_behind().await;
@@ -125,14 +125,14 @@ impl World {
             let nodes = self.nodes.len();
             let events = self.nodes.iter().enumerate().map(|(at, node)| async move {
                 let asked = Instant::now();
-                // Where the nodes follow the same keys, each changes others: conflicts are not measured here.
+                // Nodes that follow the same keys change different ones, because conflicts are not measured here.
                 let item =
                     &node.followed[rand::rng().random_range(0..node.followed.len() / nodes) * nodes + at];
                 item.send(Bump {}).await.unwrap();
                 asked.elapsed()
             });
             slowest = join_all(events).await.into_iter().fold(slowest, Duration::max);
-            // Now and then, as it takes its time.
+            // Checked occasionally, because the check is slow.
             if round % 20 == 0 {
                 let are_fresh = join_all(self.nodes.iter().map(|node| self.is_fresh(node))).await;
                 if are_fresh.into_iter().all(|is_fresh| is_fresh) {
@@ -142,7 +142,7 @@ impl World {
             assert!(began.elapsed() < Duration::from_secs(60), "the nodes do not agree with the store");
             sleep(Duration::from_millis(50)).await;
         }
-        unreachable!("the loop ends by itself")
+        unreachable!("the loop returns")
     }
 }
 
@@ -160,7 +160,7 @@ async fn follow(
     followed.push(item);
 }
 
-/// Saves another state of a record, as another node does that tells nobody.
+/// Saves a new state of a record, like a node that sends no messages.
 async fn overwrite(store: &dyn Store, key: &Key, bumps: u64) {
     let found = store.load(key, None).await.unwrap().record;
     let expect = found.as_ref().map_or(Precondition::Absent, |found| Precondition::Version(found.version));
@@ -230,7 +230,7 @@ async fn law_13_reload_skips_keys_confirmed_after_the_doubt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_an_event_does_not_wait_for_the_reload_of_its_key() {
+async fn law_13_event_does_not_wait_for_the_reload_of_its_key() {
     let mut world = World::new(1);
     world.follow(0, 1).await;
     let node = &world.nodes[0];
@@ -244,7 +244,7 @@ async fn law_13_an_event_does_not_wait_for_the_reload_of_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_nodes_agree_within_five_seconds_of_the_return() {
+async fn law_13_nodes_agree_within_five_seconds_of_recovery() {
     for fault in [StoreFault::Fail, StoreFault::Hang] {
         let mut world = World::new(2);
         for id in 0..500 {
@@ -270,7 +270,7 @@ async fn law_13_nodes_agree_within_five_seconds_of_the_return() {
     }
 }
 
-/// One node over a store that may hold anything after a rest.
+/// One node over a store whose records may change during an outage.
 fn single() -> (Arc<StateRegistry>, Arc<FaultyStore>, Arc<dyn Store>) {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let store = FaultyStore::new(Arc::clone(&memory));
@@ -282,7 +282,7 @@ fn single() -> (Arc<StateRegistry>, Arc<FaultyStore>, Arc<dyn Store>) {
     (registry, store, memory)
 }
 
-/// Lets the store rest while nobody uses what is in memory, and changes a record meanwhile.
+/// Opens the store's circuit breaker while no instance in memory is used, and changes a record in the meantime.
 async fn rest(registry: &StateRegistry, store: &FaultyStore, memory: &dyn Store, key: &Key) {
     store.set(StoreFault::Fail);
     for _ in 0..3 {
@@ -294,7 +294,7 @@ async fn rest(registry: &StateRegistry, store: &FaultyStore, memory: &dyn Store,
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_followed_key_is_reloaded_when_the_store_returns() {
+async fn law_13_followed_key_is_reloaded_when_the_store_recovers() {
     let (registry, store, memory) = single();
     let (mut followed, mut followers) = (Vec::new(), Vec::new());
     follow(&registry, 1, &mut followed, &mut followers).await;
@@ -306,20 +306,20 @@ async fn law_13_a_followed_key_is_reloaded_when_the_store_returns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_key_without_followers_is_loaded_when_used_after_the_return() {
+async fn law_13_unfollowed_key_is_loaded_on_use_after_recovery() {
     let (registry, store, memory) = single();
     let item = registry.record::<Item>("1").unwrap();
     item.send(Bump {}).await.unwrap();
     let loads = store.loads();
     rest(&registry, &store, &*memory, item.key()).await;
     assert_eq!(store.loads(), loads, "no caller uses it");
-    // Another record's load ends the rest.
+    // The load of another record closes the circuit breaker.
     registry.record::<Item>("2").unwrap().read().await.unwrap();
     assert_eq!(item.read().await.unwrap().bumps, 1_000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_an_unreadable_record_is_not_loaded_again_and_again() {
+async fn law_13_unreadable_record_is_not_loaded_repeatedly() {
     let (registry, store, memory) = single();
     let (mut followed, mut followers) = (Vec::new(), Vec::new());
     follow(&registry, 1, &mut followed, &mut followers).await;
@@ -338,7 +338,7 @@ async fn law_13_an_unreadable_record_is_not_loaded_again_and_again() {
         assert!(is_corrupt(&item.read().await.unwrap_err()));
     }
     assert!(store.loads() - loads <= 2, "{} loads for 100 reads", store.loads() - loads);
-    // An event tries again at once, a read once in a while: the record was repaired.
+    // The record was repaired: an event tries again at once, a read only after a while.
     let repaired = Record { version: broken.version.next(), data: "{\"bumps\":5}".into(), ..broken.clone() };
     memory.save(item.key(), &repaired, Precondition::Version(broken.version), None).await.unwrap();
     sleep(Duration::from_secs(2)).await;
@@ -346,7 +346,7 @@ async fn law_13_an_unreadable_record_is_not_loaded_again_and_again() {
     item.send(Bump {}).await.unwrap();
 }
 
-/// Answers everything but loads of one record, as long as a lock holds it.
+/// A store that fails the loads of one record while a lock holds it.
 #[derive(Debug)]
 struct Locked {
     inner: Arc<dyn Store>,
@@ -392,7 +392,7 @@ impl Store for Locked {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_reload_that_fails_is_repeated_with_growing_pauses() {
+async fn law_13_failed_reload_is_repeated_with_growing_pauses() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let (key, loads) = (Mutex::default(), AtomicUsize::new(0));
     let store = Arc::new(Locked { inner: Arc::clone(&memory), key, loads });
@@ -411,7 +411,7 @@ async fn law_13_a_reload_that_fails_is_repeated_with_growing_pauses() {
     broadcaster.announce_loss();
     for _ in 0..600 {
         sleep(Duration::from_secs(1)).await;
-        // Loads of the other record are answered, so the store does not rest.
+        // Loads of the other record succeed, so the circuit breaker stays closed.
         registry.record::<Item>(&rand::random::<u32>().to_string()).unwrap().read().await.unwrap();
     }
     let loads = store.loads.load(Ordering::SeqCst);
@@ -422,18 +422,18 @@ async fn law_13_a_reload_that_fails_is_repeated_with_growing_pauses() {
     assert_eq!(followed[0].read().await.unwrap().bumps, 1_000);
 }
 
-/// The answer to a save gets lost, and the save takes effect after 5 s.
+/// Sends an event whose save returns an error and takes effect 5 s later.
 async fn save_late(store: &FaultyStore, item: &Handle<Item>) {
     store.next_saves([StoreFault::Late(Duration::from_secs(5))]);
     let began = Instant::now();
     assert!(matches!(item.send(Bump {}).await, Err(Error::OutcomeUnknown)));
     assert!(began.elapsed() <= Duration::from_secs(2));
-    // Meanwhile the store has the old version.
+    // Until then, the store has the old version.
     assert_eq!(item.read().await.unwrap().bumps, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_a_save_that_lands_after_a_load_is_noticed() {
+async fn law_03_save_that_lands_after_a_load_is_noticed() {
     let (registry, store, _memory) = single();
     let (mut followed, mut followers) = (Vec::new(), Vec::new());
     follow(&registry, 1, &mut followed, &mut followers).await;
@@ -450,24 +450,24 @@ async fn law_03_a_save_that_lands_after_a_load_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_a_save_that_lands_after_a_load_reaches_other_nodes() {
+async fn law_03_save_that_lands_after_a_load_reaches_other_nodes() {
     let mut world = World::new(2);
     for node in 0..2 {
         world.follow(node, 1).await;
     }
     let [a, b] = [0, 1].map(|node: usize| &world.nodes[node].followed[0]);
-    // The first node adopts the second one's change in a task of its own.
+    // The first node adopts the second node's change in its own task.
     sleep(Duration::from_secs(1)).await;
     world.store.next_saves([StoreFault::Late(Duration::from_secs(5))]);
     assert!(matches!(a.send(Bump {}).await, Err(Error::OutcomeUnknown)));
     sleep(Duration::from_secs(7)).await;
     for item in [a, b] {
-        assert_eq!(item.read().await.unwrap().bumps, 3, "two of following, and the late one");
+        assert_eq!(item.read().await.unwrap().bumps, 3, "two events and the late save");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_a_save_that_never_lands_is_in_doubt_for_a_bounded_time() {
+async fn law_03_save_that_never_lands_is_in_doubt_for_a_bounded_time() {
     let (registry, store, _memory) = single();
     let (mut followed, mut followers) = (Vec::new(), Vec::new());
     follow(&registry, 1, &mut followed, &mut followers).await;
@@ -480,8 +480,8 @@ async fn law_03_a_save_that_never_lands_is_in_doubt_for_a_bounded_time() {
     let loads = store.loads();
     followed[0].read().await.unwrap();
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(store.loads(), loads, "it is in doubt no more");
-    // A save that succeeds ends the doubt at once: the earlier one expects a version that is gone.
+    assert_eq!(store.loads(), loads, "the doubt has ended");
+    // A successful save ends the doubt at once, because the earlier save expects a version that no longer exists.
     store.next_saves([StoreFault::Hang]);
     followed[0].send(Bump {}).await.unwrap_err();
     followed[0].send(Bump {}).await.unwrap();
@@ -491,7 +491,7 @@ async fn law_03_a_save_that_never_lands_is_in_doubt_for_a_bounded_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_followed_key_is_verified_on_a_single_node() {
+async fn law_04_followed_key_is_verified_on_a_single_node() {
     let (registry, _store, memory) = single();
     let (mut followed, mut followers) = (Vec::new(), Vec::new());
     follow(&registry, 1, &mut followed, &mut followers).await;
@@ -501,7 +501,7 @@ async fn law_04_a_followed_key_is_verified_on_a_single_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_15_a_node_that_leaves_causes_no_reload() {
+async fn law_15_leaving_node_causes_no_reload() {
     let mut world = World::new(3);
     for id in 0..100 {
         for node in 0..3 {
@@ -515,10 +515,10 @@ async fn law_15_a_node_that_leaves_causes_no_reload() {
     let leaving = &world.nodes[2].registry;
     leaving.settle().await;
     leaving.leave().await;
-    assert_eq!(others(&world).await, 1, "the others know at once");
+    assert_eq!(others(&world).await, 1, "the other nodes remove it at once");
     sleep(Duration::from_secs(10)).await;
     assert_eq!((world.store.loads() - loads, others(&world).await), (0, 1));
-    // A node that falls silent without a word may have saved what it told no other.
+    // A node that goes silent without a goodbye may have saved changes that it did not send.
     world.store.set(CAPACITY);
     world.nodes.remove(1);
     sleep(Duration::from_secs(6)).await;
@@ -527,7 +527,7 @@ async fn law_15_a_node_that_leaves_causes_no_reload() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_15_a_node_with_an_unsettled_save_leaves_without_a_goodbye() {
+async fn law_15_node_with_an_unsettled_save_sends_no_goodbye() {
     let mut world = World::new(2);
     for node in 0..2 {
         world.follow(node, 1).await;
@@ -545,7 +545,7 @@ async fn law_15_a_node_with_an_unsettled_save_leaves_without_a_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_dead_store_is_let_go_with_its_registry() {
+async fn law_13_dead_store_is_released_with_its_registry() {
     for fault in [StoreFault::Fail, StoreFault::Hang] {
         let (registry, store, memory) = single();
         let (mut followed, mut followers) = (Vec::new(), Vec::new());
@@ -556,6 +556,6 @@ async fn law_13_a_dead_store_is_let_go_with_its_registry() {
         sleep(Duration::from_secs(10)).await;
         drop((registry, followed, followers, memory));
         sleep(Duration::from_secs(60)).await;
-        assert_eq!(Arc::strong_count(&store), 1, "after {fault:?} it is still pinged");
+        assert_eq!(Arc::strong_count(&store), 1, "the store is still pinged after {fault:?}");
     }
 }

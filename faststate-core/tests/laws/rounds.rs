@@ -1,4 +1,4 @@
-//! Followers are told in rounds, and those of a paced state not too often: laws 4, 5 and 14 hold nevertheless.
+//! Laws 4, 5 and 14 hold although followers are woken in rounds, and followers of a paced state at intervals.
 
 use std::{
     sync::{
@@ -55,11 +55,11 @@ async fn turn(dial: &Handle<Dial>, value: i64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_paced_state_tells_at_once_then_what_gathers_and_the_last_change() {
+async fn law_04_paced_state_sends_first_gathered_and_last_changes() {
     let (registry, dial) = registry(PACE);
     let mut tab = Tab::open(&registry, &Viewer::application(), &["dial"]).await;
-    // Reads when it is told, as a stream does.
-    let (pieces, mut told) = mpsc::unbounded_channel();
+    // Reads when it is woken, as a stream does.
+    let (pieces, mut received) = mpsc::unbounded_channel();
     let reading = tokio::spawn(async move {
         loop {
             let piece = tab.next().await;
@@ -74,19 +74,19 @@ async fn law_04_a_paced_state_tells_at_once_then_what_gathers_and_the_last_chang
     tokio::task::yield_now().await;
     let start = Instant::now();
     turn(&dial, 1).await;
-    let (at, _) = told.recv().await.unwrap();
-    assert_eq!(at, start, "at once, where it was quiet");
+    let (at, _) = received.recv().await.unwrap();
+    assert_eq!(at, start, "the first change after a quiet time is sent at once");
 
     for value in 2..=100 {
         turn(&dial, value).await;
     }
-    let (at, piece) = told.recv().await.unwrap();
+    let (at, piece) = received.recv().await.unwrap();
     let waited = at - start;
     assert!(waited >= PACE && waited < PACE + Duration::from_millis(5), "{waited:?}");
     let events = piece.windows(7).filter(|bytes| *bytes == b"event: ").count();
-    assert!(events <= 2, "99 changes are one patch, and one that clears: {events}");
+    assert!(events <= 2, "99 changes are one patch, after one that clears maps: {events}");
 
-    // One that is changed all the time is told as often as its pace allows, and of the last change.
+    // A constantly changing state sends as many frames as its pace allows, including one for the last change.
     let begin = Instant::now();
     for value in 101..=LAST {
         turn(&dial, value).await;
@@ -95,14 +95,14 @@ async fn law_04_a_paced_state_tells_at_once_then_what_gathers_and_the_last_chang
     reading.await.unwrap();
     let most = begin.elapsed().as_millis() / PACE.as_millis() + 2;
     let mut times = 0;
-    while told.try_recv().is_ok() {
+    while received.try_recv().is_ok() {
         times += 1;
     }
-    assert!((15..=most).contains(&times), "told {times} times, at most {most}");
+    assert!((15..=most).contains(&times), "{times} frames, at most {most}");
 }
 
-/// More followers than are told at a time, who each refuse to go back, and changes without a break.
-async fn everybody_ends_at_the_truth(pace: Duration) {
+/// Runs more followers than are woken at a time, which check that versions never go back, with constant changes.
+async fn all_followers_reach_the_truth(pace: Duration) {
     const TABS: usize = 400;
     const CHANGES: i64 = 1_000;
     let (registry, dial) = registry(pace);
@@ -127,14 +127,14 @@ async fn everybody_ends_at_the_truth(pace: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn law_05_rounds_bring_everybody_to_the_truth_and_nobody_back() {
-    everybody_ends_at_the_truth(Duration::ZERO).await;
-    everybody_ends_at_the_truth(Duration::from_millis(5)).await;
+async fn law_05_rounds_bring_all_followers_forward_to_the_truth() {
+    all_followers_reach_the_truth(Duration::ZERO).await;
+    all_followers_reach_the_truth(Duration::from_millis(5)).await;
 }
 
 #[tokio::test]
-async fn law_04_one_thread_is_enough_for_rounds() {
-    everybody_ends_at_the_truth(Duration::ZERO).await;
+async fn law_04_rounds_work_on_one_thread() {
+    all_followers_reach_the_truth(Duration::ZERO).await;
 }
 
 static ENCODED: AtomicUsize = AtomicUsize::new(0);
@@ -154,12 +154,12 @@ impl ReactiveState for Once {
 }
 
 #[tokio::test]
-async fn law_14_ten_thousand_who_come_share_one_snapshot() {
+async fn law_14_ten_thousand_new_followers_share_one_snapshot() {
     let registry = StateRegistry::builder()
         .state::<Once>(StateConfig::global().access(Access::public()), |state| state)
         .build()
         .unwrap();
-    // Building it looks whether the default can be shown.
+    // `build()` encodes the default value once.
     ENCODED.store(0, SeqCst);
     let registry: Arc<dyn Registry> = registry;
     let (topic, viewer) = (TopicName::signals("once"), Viewer::application());
@@ -169,7 +169,7 @@ async fn law_14_ten_thousand_who_come_share_one_snapshot() {
     for stream in 0..10_000 {
         let mut follower = registry.follow(&topic, &viewer, None, stream).await.unwrap();
         let Poll::Ready(Ok(snapshot)) = follower.poll_frames(&mut cx, false) else {
-            panic!("nothing came");
+            panic!("no snapshot arrived");
         };
         assert_eq!(snapshot.as_ptr(), *first.get_or_insert(snapshot.as_ptr()), "the same bytes");
         followers.push(follower);

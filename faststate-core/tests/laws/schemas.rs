@@ -1,4 +1,4 @@
-//! A rolling deployment: nodes of an older and a newer `SCHEMA` over one store.
+//! A rolling deployment: nodes with an older and a newer `SCHEMA` share one store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,7 @@ impl ReactiveState for Timer {
     }
 }
 
-/// A node, with faults of its own between it, the store and the others.
+/// A node with its own faults between it, the store and the other nodes.
 struct Node<S: ReactiveState> {
     registry: Arc<StateRegistry>,
     timer: Handle<S>,
@@ -66,7 +66,7 @@ impl<S: ReactiveState> Node<S> {
         Self { registry, timer, store, broadcaster }
     }
 
-    /// Follows, so that the node is sent changes.
+    /// Follows the timer, so that the node receives changes.
     async fn follow(&self) -> Tab {
         Tab::open(&self.registry, &Viewer::application(), &["timer"]).await
     }
@@ -96,7 +96,7 @@ async fn law_10_loaded_change_is_sent_with_the_newer_schema_that_wrote_it() {
     store_old(&*memory, 9).await;
     let mut tab = other.follow().await;
     old.timer.read().await.unwrap();
-    // The newer node is not heard, so the change is first heard of from the older one, which loads it.
+    // The newer node's messages are lost, so the change is first announced by the older node, which loads it.
     new.broadcaster.set(|_| BroadcastFault::Lose);
     old.store.next_saves([StoreFault::Hang]);
     let writer = old.timer.clone();
@@ -157,7 +157,7 @@ async fn law_10_loaded_change_is_sent_with_the_older_schema_that_wrote_it() {
     sleep(Duration::from_secs(10)).await;
     tab.read();
     for node in [&new, &other] {
-        assert_eq!(node.timer.read().await.unwrap().time, 6000, "it is upgraded");
+        assert_eq!(node.timer.read().await.unwrap().time, 6000, "the record is upgraded");
     }
     tab.follows(&Timer { time: 6000, label: String::new() });
 }
@@ -195,7 +195,7 @@ async fn law_03_receipt_of_an_unchanged_older_record_keeps_versions_distinct() {
     let loaded = memory.load(&key(), Some(&receipt)).await.unwrap();
     let record = loaded.record.unwrap();
     assert!(loaded.receipt);
-    // An older node that has this version must not believe that it knows the record.
+    // An older node that has this version must not take the record for the one that it has.
     assert!(record.schema == 1 || record.version != version, "{record:?}");
     assert_eq!(Node::<Timer>::new(&memory, &hub).timer.read().await.unwrap().time, 5000);
 }

@@ -66,7 +66,7 @@ fn global() -> StateConfig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_state_is_saved_in_the_store_that_it_names() {
+async fn state_is_saved_in_the_store_that_it_names() {
     let memories: [Arc<dyn Store>; 2] = std::array::from_fn(|_| Arc::new(MemoryStore::new()) as _);
     let stores = memories.clone().map(FaultyStore::new);
     let registry = StateRegistry::builder()
@@ -105,7 +105,7 @@ async fn each_state_is_saved_in_the_store_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_record_of_an_older_schema_is_upgraded_when_it_is_read_and_saved_so_with_the_next_change() {
+async fn older_record_is_upgraded_on_load_and_saved_by_the_next_change() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let config = StateConfig::record().access(Access::public()).persist();
     let registry = StateRegistry::builder()
@@ -138,11 +138,11 @@ async fn a_record_of_an_older_schema_is_upgraded_when_it_is_read_and_saved_so_wi
     assert!(!error.is_temporary() && format!("{error:?}").contains("a part is missing"), "{error:?}");
     assert!(bad.update(louder).await.is_err());
     let stored = memory.load(&key("bad"), None).await.unwrap().record.unwrap();
-    assert_eq!(&*stored.data, br#"{"first":"Ada"}"#, "what cannot be read is not overwritten");
+    assert_eq!(&*stored.data, br#"{"first":"Ada"}"#, "an unreadable record is not overwritten");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_expired_makes_room_by_itself() {
+async fn expired_records_make_room_without_a_call() {
     let registry = StateRegistry::builder()
         .store(MemoryStore::with_limits(5, 5))
         .state::<Kept>(StateConfig::session().persist().ttl(Duration::from_secs(1)), |state| state)

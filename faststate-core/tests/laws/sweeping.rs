@@ -1,4 +1,4 @@
-//! Law 6: what has expired in a store is swept as fast as it is made.
+//! Law 6: expired receipts are swept as fast as new ones are created.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,16 +12,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::board::with;
 
-/// How many receipts expire in a second.
+/// Number of receipts that expire per second.
 const PER_SECOND: f64 = 5_000.0;
 
-/// A store in which receipts expire all the time, and whose calls for many rows do not end in time.
+/// A store in which receipts expire constantly, and whose sweep calls for many rows time out.
 #[derive(Debug)]
 struct Expiring {
     inner: MemoryStore,
     since: Instant,
     swept: Mutex<usize>,
-    /// How many rows it removes in a second.
+    /// Number of rows that it removes per second.
     speed: f64,
     longest: Mutex<Duration>,
 }
@@ -61,14 +61,14 @@ impl Store for Expiring {
         self.inner.touch(key, ttl).await
     }
 
-    /// As a database does it: what takes too long is undone.
+    /// Like a database, rolls back a call that takes too long.
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
         let rows = limit.min(self.backlog());
         let takes = Duration::from_secs_f64(rows as f64 / self.speed);
         let most = Duration::from_secs(2);
         sleep(takes.min(most)).await;
         if takes > most {
-            return Err(StoreError::Unavailable("it takes too long".into()));
+            return Err(StoreError::Unavailable("the sweep took too long".into()));
         }
         *self.swept.lock() += rows;
         let mut longest = self.longest.lock();
@@ -82,12 +82,12 @@ impl Store for Expiring {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_receipts_are_swept_as_fast_as_they_are_made() {
+async fn law_06_receipts_are_swept_as_fast_as_they_are_created() {
     for speed in [1_000_000.0, 50_000.0, 10_000.0] {
         let store = Expiring::new(speed);
         let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
         sleep(Duration::from_secs(600)).await;
-        // Made since the sweep before the last.
+        // These were created since the last sweep but one.
         let bound = (PER_SECOND * 40.0) as usize;
         assert!(store.backlog() < bound, "{} have not been swept at {speed} per second", store.backlog());
         drop(registry);
@@ -95,8 +95,8 @@ async fn law_06_receipts_are_swept_as_fast_as_they_are_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_a_sweep_ends_also_where_a_call_for_many_rows_takes_too_long() {
-    // 10,000 rows take four seconds.
+async fn law_06_sweep_ends_although_calls_for_many_rows_time_out() {
+    // 10,000 rows take 4 s.
     let store = Expiring::new(2_500.0);
     let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
     sleep(Duration::from_secs(120)).await;

@@ -1,4 +1,4 @@
-//! A browser's tab: a page, and the followers of the stream that feeds it.
+//! A browser tab: a page, and the followers of the stream that feeds it.
 
 use std::{
     future::poll_fn,
@@ -28,14 +28,14 @@ pub(crate) struct Tab {
 }
 
 impl Tab {
-    /// A tab that shows these topics of one key and follows them.
+    /// Opens a tab that shows and follows these topics of one key.
     pub(crate) async fn open(registry: &Arc<StateRegistry>, viewer: &Viewer, topics: &[&str]) -> Self {
         let mut tab = Self::rendered(registry, viewer, topics).await;
         tab.connect(registry).await;
         tab
     }
 
-    /// A tab whose page has been rendered, and that does not follow yet.
+    /// Renders a page that does not follow its topics yet.
     pub(crate) async fn rendered(registry: &Arc<StateRegistry>, viewer: &Viewer, topics: &[&str]) -> Self {
         let topics: Vec<TopicName> = topics.iter().map(|topic| topic.parse().unwrap()).collect();
         let mut page = BrowserPage::new();
@@ -46,12 +46,12 @@ impl Tab {
         Self { page, viewer: viewer.clone(), key, topics, followers: Vec::new() }
     }
 
-    /// Follows from where the page is.
+    /// Follows the topics from the page's cursors.
     pub(crate) async fn connect(&mut self, registry: &Arc<StateRegistry>) {
         self.connect_at(registry, |tab, view| tab.cursor(view)).await;
     }
 
-    /// Follows from where the page is, if the node can answer.
+    /// Follows the topics from the page's cursors, unless the node refuses.
     pub(crate) async fn try_connect(&mut self, registry: &Arc<StateRegistry>) -> Result<(), Error> {
         self.disconnect();
         let stream = rand::random();
@@ -62,7 +62,7 @@ impl Tab {
         Ok(())
     }
 
-    /// Follows from other cursors.
+    /// Follows the topics from other cursors.
     pub(crate) async fn connect_at(
         &mut self,
         registry: &Arc<StateRegistry>,
@@ -87,7 +87,7 @@ impl Tab {
         self.page.cursor(&self.key, view)
     }
 
-    /// Merges whatever is there now; says how many pieces there were.
+    /// Merges all pieces that are available now. Returns their number.
     pub(crate) fn read(&mut self) -> usize {
         let mut pieces = 0;
         while let Some(piece) = self.piece() {
@@ -97,7 +97,7 @@ impl Tab {
         pieces
     }
 
-    /// The next piece, if there is one now.
+    /// Returns the next piece, if one is available now.
     pub(crate) fn piece(&mut self) -> Option<Bytes> {
         let ids = self.followers.len() == 1;
         let mut cx = Context::from_waker(Waker::noop());
@@ -107,7 +107,7 @@ impl Tab {
         })
     }
 
-    /// The next piece, awaited.
+    /// Waits for the next piece.
     pub(crate) async fn next(&mut self) -> Bytes {
         let ids = self.followers.len() == 1;
         let followers = &mut self.followers;
@@ -120,10 +120,10 @@ impl Tab {
                 })
                 .unwrap_or(Poll::Pending)
         });
-        tokio::time::timeout(Duration::from_secs(20), piece).await.expect("nothing came")
+        tokio::time::timeout(Duration::from_secs(20), piece).await.expect("no piece arrived")
     }
 
-    /// Whether the page shows this board.
+    /// Checks that the page shows this board.
     pub(crate) fn shows(&self, board: &Board) -> Result<(), Failure> {
         for topic in &self.topics {
             let expected = match topic.view.as_deref() {
@@ -143,7 +143,7 @@ impl Tab {
         Ok(())
     }
 
-    /// Merges what comes until the page shows what the store has.
+    /// Merges pieces until the page shows the stored state.
     pub(crate) async fn catches_up(&mut self, store: &impl Store) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         loop {
@@ -157,7 +157,7 @@ impl Tab {
         }
     }
 
-    /// Whether the page shows this state's signals.
+    /// Checks that the page shows the signals of this state.
     pub(crate) fn follows<S: ReactiveState>(&self, state: &S) {
         self.page.follows(&self.key, &serde_json::to_value(state).unwrap()).unwrap();
     }

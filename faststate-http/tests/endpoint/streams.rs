@@ -141,7 +141,7 @@ async fn bad_lists_are_refused() {
 }
 
 #[tokio::test]
-async fn law_08_nobody_elses_state_is_followed() {
+async fn law_08_access_state_is_followed() {
     let (_, client) = start();
     let topics = ["vault:v1", "vault:none", "nothing", "note:1", "vault", "counter.nothing", "counter:1"];
     for topic in topics {

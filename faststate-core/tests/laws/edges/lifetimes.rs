@@ -1,9 +1,9 @@
-//! What lives for how long, and where.
+//! Lifetimes of records, instances and receipts.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_dead_store_does_not_let_other_states_expire() {
+async fn law_13_dead_store_does_not_let_other_states_expire() {
     let dead = FaultyStore::new(Arc::new(MemoryStore::new()));
     let registry = StateRegistry::builder()
         .store(Arc::clone(&dead))
@@ -29,11 +29,11 @@ async fn law_13_a_dead_store_does_not_let_other_states_expire() {
     dead.set(StoreFault::Hang);
     let version = board.read().await.unwrap().version();
     sleep(Duration::from_secs(300)).await;
-    assert_eq!(board.read().await.unwrap().version(), version, "it is followed, so it lives");
+    assert_eq!(board.read().await.unwrap().version(), version, "a followed record does not expire");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_is_kept_for_its_time_after_its_last_use_although_it_left_memory() {
+async fn evicted_record_is_kept_for_its_ttl_after_its_last_use() {
     let ttl = Duration::from_secs(600);
     let registry = with(|builder| builder, |config| config.ttl(ttl));
     let board = board(&registry);
@@ -45,7 +45,7 @@ async fn a_state_is_kept_for_its_time_after_its_last_use_although_it_left_memory
 }
 
 #[tokio::test]
-async fn law_06_a_state_finds_room_among_the_idle_instances_of_another() {
+async fn law_06_state_takes_the_room_of_idle_instances_of_another() {
     let registry = StateRegistry::builder()
         .max_instances(3)
         .state::<Board>(StateConfig::global().access(Access::public()), |state| state)
@@ -59,7 +59,7 @@ async fn law_06_a_state_finds_room_among_the_idle_instances_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_a_receipt_lives_ten_minutes_whatever_was_there_before() {
+async fn law_03_receipt_lives_ten_minutes_among_earlier_ones() {
     let store = MemoryStore::new();
     let key = Key::new("board", faststate_core::Scope::Global, None, None).unwrap();
     let mut version = None;
@@ -79,7 +79,7 @@ async fn law_03_a_receipt_lives_ten_minutes_whatever_was_there_before() {
         save(name).await;
     }
     sleep(Duration::from_secs(601)).await;
-    // More have ended than one save takes away.
+    // More receipts have expired than one save removes.
     save("again").await;
     save("6").await;
     let receipt = Receipt::new(&key, "add", &id("again"));
@@ -87,7 +87,7 @@ async fn law_03_a_receipt_lives_ten_minutes_whatever_was_there_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forever_is_a_hundred_years() {
+async fn longest_ttl_is_a_hundred_years() {
     let registry = with(
         |builder| builder.deadline(Duration::MAX),
         |config| config.ttl(Duration::MAX).max_queued_events(0),

@@ -1,10 +1,10 @@
-//! What is done once per event, whatever happens.
+//! Effects that happen once per event.
 
 use super::*;
 
 static WORKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Changes nothing and leaves work behind, which may panic as it begins.
+/// Changes nothing and starts background work, which may panic at its start.
 #[derive(Serialize, Deserialize)]
 struct Ring {
     panics: bool,
@@ -19,7 +19,7 @@ impl Event for Ring {
         let panics = self.panics;
         board.count += i64::from(self.counts);
         context.after(move |_| {
-            assert!(!panics, "as it begins");
+            assert!(!panics, "at its start");
             async {
                 WORKED.fetch_add(1, Ordering::SeqCst);
             }
@@ -29,7 +29,7 @@ impl Event for Ring {
 }
 
 #[tokio::test]
-async fn law_03_work_without_a_change_is_done_once_per_event() {
+async fn law_03_work_without_a_change_runs_once_per_event() {
     let registry = crate::board::registry();
     let board = board(&registry);
     let ring = || board.send_as(Ring { panics: false, counts: false }, Viewer::application(), id("ring"));
@@ -40,7 +40,7 @@ async fn law_03_work_without_a_change_is_done_once_per_event() {
 }
 
 #[tokio::test]
-async fn work_that_panics_as_it_begins_does_not_fail_the_event() {
+async fn panic_at_the_start_of_work_does_not_fail_the_event() {
     let registry = crate::board::registry();
     let board = board(&registry);
     let outcome = board.send(Ring { panics: true, counts: true }).await.unwrap();
@@ -50,7 +50,7 @@ async fn work_that_panics_as_it_begins_does_not_fail_the_event() {
 
 static STOCK: AtomicUsize = AtomicUsize::new(1);
 
-/// Buys the last one.
+/// Buys the last item.
 #[derive(Serialize, Deserialize)]
 struct Buy;
 
@@ -69,7 +69,7 @@ impl Event for Buy {
 }
 
 #[tokio::test]
-async fn law_03_a_repeat_is_a_repeat_even_where_prepare_would_refuse_it_now() {
+async fn law_03_repeat_is_recognised_before_prepare_refuses() {
     let registry = crate::board::registry();
     let board = board(&registry);
     let buy = |name| board.send_as(Buy, Viewer::application(), id(name));

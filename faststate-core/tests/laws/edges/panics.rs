@@ -1,4 +1,4 @@
-//! Code of an application that panics, and code that is cut off.
+//! Application code that panics or is cancelled.
 
 use super::*;
 
@@ -22,7 +22,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn law_07_an_event_that_panics_when_dropped_leaves_a_working_instance() {
+async fn law_07_event_that_panics_on_drop_leaves_a_working_instance() {
     let registry = with(|builder| builder.deadline(Duration::from_millis(200)), |config| config);
     let board = board(&registry);
     let (release, blocked) = std::sync::mpsc::channel::<()>();
@@ -44,7 +44,7 @@ async fn law_07_an_event_that_panics_when_dropped_leaves_a_working_instance() {
 }
 
 #[test]
-fn a_runtime_that_ends_in_a_turn_leaves_a_working_instance() {
+fn runtime_shutdown_in_a_turn_leaves_a_working_instance() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let first = runtime();
@@ -74,7 +74,7 @@ impl Event for Present {
 }
 
 #[tokio::test]
-async fn a_follower_may_be_dropped_anywhere() {
+async fn follower_can_be_dropped_outside_the_runtime() {
     let registry = StateRegistry::builder()
         .state::<Note>(StateConfig::record().access(Access::public()), |state| {
             state.event::<Write>().presence(Present)
@@ -85,7 +85,7 @@ async fn a_follower_may_be_dropped_anywhere() {
     let viewer = Viewer::application();
     let follower = registry.follow(&topic, &viewer, None, 1).await.unwrap();
     let note = registry.record::<Note>("a").unwrap();
-    until("the presence is told", async || note.read().await.unwrap().text == "1").await;
+    until("the presence event is applied", async || note.read().await.unwrap().text == "1").await;
     std::thread::spawn(move || drop(follower)).join().unwrap();
     assert_eq!(note.followers(), 0);
 }

@@ -1,4 +1,4 @@
-//! Records that hang, go, or belong to a newer version.
+//! Records that hang, are deleted, or belong to a newer version of the application.
 
 use faststate_core::{Elements, SessionId, View};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::board::call;
 
 #[tokio::test(start_paused = true)]
-async fn law_13_an_initial_that_hangs_is_an_error() {
+async fn law_13_hanging_initial_is_an_error() {
     let exist = Arc::default();
     let registry = notes(&exist, |builder| builder, |config| config);
     let note = registry.record::<Note>("z").unwrap();
@@ -16,11 +16,11 @@ async fn law_13_an_initial_that_hangs_is_an_error() {
         assert!(asked.elapsed() <= Duration::from_secs(2));
     }
     exist.store(true, Ordering::SeqCst);
-    assert_eq!(note.read().await.unwrap().text, "new", "the instance works");
+    assert_eq!(note.read().await.unwrap().text, "new", "the instance still works");
 }
 
 #[tokio::test]
-async fn law_04_a_record_that_is_deleted_is_gone_on_every_node() {
+async fn law_04_deleted_record_is_gone_on_every_node() {
     let exist = Arc::new(AtomicBool::new(true));
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let hub = LocalBroadcaster::new();
@@ -58,7 +58,7 @@ async fn law_04_a_record_that_is_deleted_is_gone_on_every_node() {
     }
 }
 
-/// The signal that states whether the note was deleted.
+/// A signal that tells the page whether the note was deleted.
 fn gone(tab: &Tab) -> bool {
     tab.page.signals()["note"]["a"]["_gone"] == true
 }
@@ -125,7 +125,7 @@ impl ReactiveState for NewNote {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_read_only_for_an_older_node_that_follows() {
+async fn newer_schema_is_read_only_for_an_older_node() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let hub = LocalBroadcaster::new();
     let peer = hub.peer();

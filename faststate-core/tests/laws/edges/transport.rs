@@ -1,9 +1,9 @@
-//! A transport between nodes that hangs, refuses or is slow.
+//! A transport between nodes that hangs, refuses calls or is slow.
 
 use super::*;
 use crate::board::Add;
 
-/// A transport that does as it is told.
+/// A transport whose faults the test sets.
 #[derive(Debug)]
 struct Transport {
     inner: LocalBroadcaster,
@@ -43,7 +43,7 @@ impl Broadcaster for Transport {
     }
 }
 
-/// Two nodes over these transports and a store.
+/// Two nodes that share a store, each with such a transport.
 fn transported() -> ([Arc<StateRegistry>; 2], [Arc<Transport>; 2]) {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let hub = LocalBroadcaster::new();
@@ -56,7 +56,7 @@ fn transported() -> ([Arc<StateRegistry>; 2], [Arc<Transport>; 2]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_broadcaster_that_hangs_is_an_error() {
+async fn law_13_hanging_broadcaster_is_an_error() {
     let ([node, _], [transport, _]) = transported();
     transport.join_hangs.store(true, Ordering::SeqCst);
     let asked = Instant::now();
@@ -66,17 +66,17 @@ async fn law_13_a_broadcaster_that_hangs_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_following_takes_no_longer_than_anything_else() {
+async fn law_13_following_ends_within_the_deadline() {
     let Two { b, store_b, .. } = two(|config| config);
     store_b.set(StoreFault::Slow(Duration::from_millis(1500)));
     let asked = Instant::now();
     let refused = b.follow(&TopicName::signals("board"), &Viewer::application(), None, 1).await;
-    assert!(refused.is_err(), "it looks twice");
+    assert!(refused.is_err(), "following loads twice");
     assert!(asked.elapsed() <= Duration::from_secs(2), "{:?}", asked.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_the_last_change_reaches_other_nodes_although_it_was_refused_at_first() {
+async fn law_04_refused_last_change_reaches_other_nodes() {
     let ([a, b], [transport, _]) = transported();
     let mut tab = Tab::open(&b, &Viewer::application(), &["board"]).await;
     transport.refusals.store(3, Ordering::SeqCst);
@@ -86,7 +86,7 @@ async fn law_04_the_last_change_reaches_other_nodes_although_it_was_refused_at_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_15_what_was_accepted_has_been_broadcast_once_settled() {
+async fn law_15_accepted_changes_are_broadcast_once_settled() {
     let ([a, b], [transport, _]) = transported();
     let mut tab = Tab::open(&b, &Viewer::application(), &["board"]).await;
     transport.refusals.store(3, Ordering::SeqCst);
@@ -106,13 +106,13 @@ async fn law_15_settle_returns_while_the_transport_is_down() {
     let asked = Instant::now();
     a.settle().await;
     assert!(asked.elapsed() <= Duration::from_secs(5), "{:?}", asked.elapsed());
-    // What was accepted is broadcast when it is back.
+    // The accepted changes are broadcast when the transport is back.
     transport.refusals.store(0, Ordering::SeqCst);
     shows_count(&mut tab, 1).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_changes_beyond_the_outbox_are_announced_as_missed() {
+async fn law_06_changes_beyond_the_outbox_are_reported_dropped() {
     let (store, hub) = (FaultyStore::new(Arc::new(MemoryStore::new())), LocalBroadcaster::new());
     let transports = [Transport::new(hub.peer()), Transport::new(hub)];
     let [a, b] = transports.each_ref().map(|transport| {
@@ -150,12 +150,12 @@ async fn law_06_changes_beyond_the_outbox_are_announced_as_missed() {
 async fn deadline_that_refuses_every_event_is_a_mistake() {
     let built = |deadline| StateRegistry::builder().deadline(Duration::from_millis(deadline)).build();
     let mistake = built(50).unwrap_err().to_string();
-    assert!(mistake.contains("set a `deadline` above that"), "{mistake}");
+    assert!(mistake.contains("set a longer `deadline`"), "{mistake}");
     assert!(built(0).is_err() && built(51).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_follower_that_comes_as_the_last_one_leaves_hears_of_other_nodes() {
+async fn law_04_follower_that_joins_as_the_last_leaves_gets_changes() {
     let Two { a, b, store_b, .. } = two(|config| config);
     let viewer = Viewer::application();
     let first = Tab::open(&b, &viewer, &["board"]).await;
@@ -174,12 +174,12 @@ async fn law_04_a_follower_that_comes_as_the_last_one_leaves_hears_of_other_node
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_that_follows_at_once_is_not_too_many() {
+async fn many_simultaneous_follows_are_accepted() {
     let Two { b, store_b, .. } = two(|config| config.max_queued_events(4));
     store_b.set(StoreFault::Slow(Duration::from_millis(50)));
     let topic = TopicName::signals("board");
     let viewer = Viewer::application();
     let followers = join_all((0..500).map(|stream| b.follow(&topic, &viewer, None, stream))).await;
     assert!(followers.iter().all(Result::is_ok));
-    assert!(store_b.loads() < 20, "one look serves all who wait: {}", store_b.loads());
+    assert!(store_b.loads() < 20, "one load serves all waiting callers: {}", store_b.loads());
 }

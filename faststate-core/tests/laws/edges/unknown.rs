@@ -1,8 +1,8 @@
-//! Outcomes that nobody knows, and losses that are made good.
+//! Unknown outcomes, and recovery from lost changes.
 
 use super::*;
 
-/// A store whose answer to a delete is lost, and that may refuse to say more.
+/// A store whose reply to a deletion is lost, and that may refuse later loads.
 #[derive(Debug, Default)]
 struct LosesDeletes {
     inner: MemoryStore,
@@ -31,7 +31,7 @@ impl Store for LosesDeletes {
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
         self.inner.delete(key, version).await?;
         self.down.store(true, Ordering::SeqCst);
-        Err(StoreError::Unavailable("the answer is lost".into()))
+        Err(StoreError::Unavailable("the reply was lost".into()))
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
@@ -48,7 +48,7 @@ impl Store for LosesDeletes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_followers_hear_of_a_delete_whose_answer_was_lost() {
+async fn law_13_followers_see_a_deletion_whose_reply_was_lost() {
     let store = Arc::new(LosesDeletes::default());
     let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
     let board = board(&registry);
@@ -56,14 +56,14 @@ async fn law_13_followers_hear_of_a_delete_whose_answer_was_lost() {
     let mut tab = Tab::open(&registry, &Viewer::application(), &["board"]).await;
     shows_count(&mut tab, 1).await;
     assert!(board.delete().await.is_err());
-    assert!(board.read().await.is_err(), "what may be deleted is not shown as if it were not");
+    assert!(board.read().await.is_err(), "an instance that may be deleted is not shown");
     sleep(Duration::from_secs(30)).await;
     store.down.store(false, Ordering::SeqCst);
     shows_count(&mut tab, 0).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_followers_hear_of_a_save_whose_outcome_was_unknown() {
+async fn law_13_followers_see_a_save_of_unknown_outcome() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
     let board = board(&registry);
@@ -77,7 +77,7 @@ async fn law_13_followers_hear_of_a_save_whose_outcome_was_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_loss_is_made_good_once_the_store_is_back() {
+async fn law_13_lost_change_is_loaded_once_the_store_is_back() {
     let Two { a, b, store_b, to_b, .. } = two(|config| config);
     let mut tab = Tab::open(&b, &Viewer::application(), &["board"]).await;
     to_b.set(|_| BroadcastFault::Lose);
@@ -91,7 +91,7 @@ async fn law_13_a_loss_is_made_good_once_the_store_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_a_change_that_finds_the_queue_full_is_not_lost() {
+async fn law_04_change_that_finds_the_queue_full_is_not_lost() {
     let Two { a, b, store_b, .. } = two(|config| config.max_queued_events(1));
     let mut tab = Tab::open(&b, &Viewer::application(), &["board"]).await;
     store_b.set(StoreFault::Hang);

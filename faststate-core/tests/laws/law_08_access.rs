@@ -1,5 +1,5 @@
-//! Laws 8 and 9: keys come from the viewer, what is unknown and what is forbidden answer alike, and of
-//! what a browser sends only an event's own fields count.
+//! Laws 8 and 9: keys come from the viewer, unknown and forbidden targets get the same error, and only an event's own
+//! fields are read from the input.
 
 use std::sync::{
     Arc,
@@ -43,7 +43,7 @@ impl ReactiveState for Order {
     const NAME: &'static str = "order";
 }
 
-/// Puts something into the basket; the price is looked up, never sent.
+/// Adds items to the basket. The price comes from a resource, never from the input.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Put {
@@ -114,7 +114,7 @@ fn call(key: &Key, event: &str, viewer: &Viewer, query: &str, body: &str) -> Cal
 }
 
 #[tokio::test]
-async fn law_08_a_key_is_the_viewers() {
+async fn law_08_key_comes_from_the_viewer() {
     let registry = registry();
     let (ann, ben) = (session(1), session(2).with_user("ben"));
     let key = registry.key("basket", &ann, None).unwrap();
@@ -123,7 +123,7 @@ async fn law_08_a_key_is_the_viewers() {
     assert_eq!(registry.key("profile", &ben, None).unwrap().owner().as_deref(), Some("ben"));
     assert!(matches!(registry.key("profile", &ann, None), Err(Error::SignIn)));
     assert!(matches!(registry.key("basket", &Viewer::application(), None), Err(Error::Unknown)));
-    // A session's state has no id, whatever a path says.
+    // A session state has no id, even if the path contains one.
     let other = registry.key("basket", &ann, Some(&SessionId::from_bytes([2; 16]).to_string()));
     assert!(matches!(other, Err(Error::Unknown)));
 
@@ -134,7 +134,7 @@ async fn law_08_a_key_is_the_viewers() {
 }
 
 #[tokio::test]
-async fn law_08_unknown_and_forbidden_answer_alike() {
+async fn law_08_unknown_and_forbidden_give_the_same_error() {
     let registry = registry();
     let (ann, clerk) = (session(1).with_user("ann"), session(3).with_role("clerk"));
     let key = |id: &str| registry.key("order", &ann, Some(id)).unwrap();
@@ -169,7 +169,7 @@ async fn law_08_unknown_and_forbidden_answer_alike() {
 }
 
 #[tokio::test]
-async fn law_08_access_is_asked_for_each_event() {
+async fn law_08_access_is_checked_for_each_event() {
     let open = Arc::new(AtomicBool::new(true));
     let asked = Arc::clone(&open);
     let policy = Access::when(move |_, _| asked.load(Ordering::SeqCst));
@@ -184,13 +184,13 @@ async fn law_08_access_is_asked_for_each_event() {
     put().await.unwrap();
     open.store(false, Ordering::SeqCst);
     assert!(matches!(put().await, Err(Error::Unknown)));
-    assert!(!registry.allows(&key, &viewer), "what an open stream is asked again");
+    assert!(!registry.allows(&key, &viewer), "the recheck of an open stream refuses");
     open.store(true, Ordering::SeqCst);
     put().await.unwrap();
 }
 
 #[tokio::test]
-async fn law_08_a_shared_state_without_a_policy_is_not_built() {
+async fn law_08_shared_state_without_a_policy_is_not_built() {
     for config in [StateConfig::global(), StateConfig::record()] {
         let built = StateRegistry::builder().state::<Profile>(config, |state| state).build();
         let mistakes = built.unwrap_err().to_string();
