@@ -5,6 +5,7 @@
 //! load on it from another core, and compares CPU time per operation. Each is a `cargo bench --bench NAME`.
 
 mod client;
+mod cores;
 mod followers;
 mod process;
 mod report;

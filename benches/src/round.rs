@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, process::ExitCode};
 
-use crate::{Report, Server, process};
+use crate::{Report, Server};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -98,6 +98,6 @@ fn complain(error: &io::Error) {
 }
 
 fn load(run: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    process::pin_load()?;
+    cores::pin_load()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)
 }

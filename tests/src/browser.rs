@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use crate::{Cookie, Page, devtools::Devtools, page::text_of};
+use crate::{context::Context, devtools::Devtools, page::Page, value::text_of, window::Cookie};
 
 /// A headless Chromium.
 ///
@@ -18,13 +18,6 @@ pub struct Browser {
 #[derive(Clone, Debug)]
 pub struct Session {
     context: Arc<Context>,
-}
-
-/// A browser context, closed with its last page.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) devtools: Arc<Devtools>,
-    pub(crate) id: String,
 }
 
 impl Browser {
@@ -103,12 +96,5 @@ impl Session {
 impl Default for Session {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        let _ =
-            self.devtools.call(None, "Target.disposeBrowserContext", &json!({ "browserContextId": self.id }));
     }
 }

@@ -21,7 +21,7 @@ use tungstenite::{Message, WebSocket, client, protocol::Role};
 
 use crate::{
     devtools::lock,
-    page::text_of,
+    value::text_of,
     window::{Cookie, Key, WITNESS, Window, check_complaints, middle},
 };
 

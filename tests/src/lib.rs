@@ -9,6 +9,7 @@ mod browser;
 mod cable;
 mod clock;
 mod console;
+mod context;
 mod demo;
 mod devtools;
 mod example;
@@ -21,6 +22,8 @@ mod proxy;
 mod random;
 mod servers;
 mod site;
+mod value;
+mod visitor;
 mod wait;
 mod window;
 
@@ -37,6 +40,7 @@ pub use self::{
     random::Random,
     servers::{Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, RedisCluster, RedisServer, RedisSnapshot},
     site::{Answer, Request, Site},
+    visitor::{BrowserKind, Visitor},
     wait::{DEADLINE, until, until_within},
-    window::{BrowserKind, Cookie, Key, Visitor, Window},
+    window::{Cookie, Key, Window},
 };

@@ -10,11 +10,12 @@ use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
-    browser::Context,
     console::{complaint, describe},
+    context::Context,
     devtools::lock,
+    value::{is_truthy, text_of},
     wait::until,
-    window::{WITNESS, check_complaints, middle},
+    window::{Key, WITNESS, Window, check_complaints, middle},
 };
 
 /// One window with one page.
@@ -336,16 +337,33 @@ impl Drop for Page {
     }
 }
 
-pub(crate) fn text_of(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
+impl Window for Page {
+    fn run(&self, script: &str) -> Result<Value, String> {
+        self.try_eval(script)
+    }
 
-pub(crate) fn is_truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(truth) => *truth,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(_) | Value::Object(_) => true,
+    fn load(&self, url: &str) {
+        self.navigate(url);
+    }
+
+    fn click(&self, selector: &str) {
+        Self::click(self, selector);
+    }
+
+    fn type_keys(&self, text: &str) {
+        for letter in text.chars() {
+            self.type_text(&letter.to_string());
+        }
+    }
+
+    fn press(&self, key: Key) {
+        match key {
+            Key::Enter => self.enter(),
+            Key::Backspace => self.backspace(),
+        }
+    }
+
+    fn expect_complaints(&self, containing: &[&'static str]) {
+        Self::expect_complaints(self, containing);
     }
 }

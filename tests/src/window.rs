@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    browser, firefox,
-    page::{Page, is_truthy},
+    value::is_truthy,
     wait::{until, until_within},
 };
 
@@ -98,103 +97,6 @@ pub struct Cookie {
     pub value: String,
     /// The expiry, in seconds since 1970.
     pub expires: i64,
-}
-
-/// A kind of browser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BrowserKind {
-    /// Chromium, over its DevTools pipe.
-    Chromium,
-    /// Firefox, over WebDriver BiDi.
-    Firefox,
-}
-
-/// Windows that share cookies.
-#[derive(Debug)]
-pub enum Visitor {
-    /// In Chromium.
-    Chromium(browser::Session),
-    /// In Firefox.
-    Firefox(firefox::Session),
-}
-
-impl BrowserKind {
-    /// Creates a client without cookies.
-    #[must_use]
-    pub fn visitor(self) -> Visitor {
-        match self {
-            Self::Chromium => Visitor::Chromium(browser::Session::new()),
-            Self::Firefox => Visitor::Firefox(firefox::Session::new()),
-        }
-    }
-}
-
-impl Visitor {
-    /// Opens a page with Datastar, and waits until Datastar has processed it.
-    #[must_use]
-    pub fn open(&self, url: &str) -> Box<dyn Window> {
-        let window = self.window();
-        window.load(url);
-        window.until("window.datastarReady");
-        window
-    }
-
-    /// Opens an empty window.
-    #[must_use]
-    pub fn window(&self) -> Box<dyn Window> {
-        match self {
-            Self::Chromium(session) => Box::new(session.window()),
-            Self::Firefox(session) => Box::new(session.window()),
-        }
-    }
-
-    /// All cookies of the client.
-    #[must_use]
-    pub fn cookies(&self) -> Vec<Cookie> {
-        match self {
-            Self::Chromium(session) => session.cookies(),
-            Self::Firefox(session) => session.cookies(),
-        }
-    }
-
-    /// Replaces a server's cookie for all paths.
-    pub fn set_cookie(&self, cookie: &Cookie) {
-        match self {
-            Self::Chromium(session) => session.set_cookie(cookie),
-            Self::Firefox(session) => session.set_cookie(cookie),
-        }
-    }
-}
-
-impl Window for Page {
-    fn run(&self, script: &str) -> Result<Value, String> {
-        self.try_eval(script)
-    }
-
-    fn load(&self, url: &str) {
-        self.navigate(url);
-    }
-
-    fn click(&self, selector: &str) {
-        Self::click(self, selector);
-    }
-
-    fn type_keys(&self, text: &str) {
-        for letter in text.chars() {
-            self.type_text(&letter.to_string());
-        }
-    }
-
-    fn press(&self, key: Key) {
-        match key {
-            Key::Enter => self.enter(),
-            Key::Backspace => self.backspace(),
-        }
-    }
-
-    fn expect_complaints(&self, containing: &[&'static str]) {
-        Self::expect_complaints(self, containing);
-    }
 }
 
 /// The center of the element in the window, once it can be clicked.

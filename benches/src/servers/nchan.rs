@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::process::spawn;
+use crate::cores::spawn;
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 const NGINX: &str = "/usr/sbin/nginx";
