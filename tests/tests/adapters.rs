@@ -1,4 +1,4 @@
-//! What adapters swap, seen from the outside: the same site three times, and how little differs.
+//! Adapters are interchangeable: the same site on three adapters, and the differences in code.
 
 use std::{
     fs,
@@ -13,14 +13,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every file of a folder and what is below it.
+/// Every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// What the demo's counter has in the file of an adapter: its route, its handler, and what they are served by.
+/// The lines of the demo's counter in an adapter's file: its route, its handler and the server.
 fn about_the_counter(adapter: &str) -> Vec<String> {
     let text = read(&format!("faststate-demo/src/web/{adapter}.rs"));
     let code = text.split("\n\n").flat_map(|part| {
@@ -30,16 +30,16 @@ fn about_the_counter(adapter: &str) -> Vec<String> {
     code.map(str::to_owned).collect()
 }
 
-/// An example's code, without what it says about itself, and without its test.
+/// An example's code, without its documentation and its test.
 fn code(path: &str) -> Vec<String> {
     let whole = read(path);
     let whole = whole.split("\n/// `cargo test").next().unwrap_or_default();
     whole.lines().filter(|line| !line.starts_with("//!")).map(str::to_owned).collect()
 }
 
-/// The lines that are not in both, with `-` and `+`, in order.
+/// The differing lines with `-` and `+`, in order.
 fn difference(before: &[String], after: &[String]) -> Vec<String> {
-    // The longest common part of what comes after each pair of lines.
+    // The length of the longest common subsequence after each pair of lines.
     let mut common = vec![vec![0; after.len() + 1]; before.len() + 1];
     for at in (0..before.len()).rev() {
         for to in (0..after.len()).rev() {
@@ -88,7 +88,7 @@ fn the_demos_pages_know_no_web_framework() {
     }
 }
 
-/// The same program has all three, so nothing else can differ.
+/// One program contains all three, so nothing else can differ.
 #[test]
 fn only_the_adapters_lines_differ_and_the_document_shows_them() {
     let salvo = about_the_counter("salvo");
@@ -115,7 +115,7 @@ fn an_adapter_by_hand_is_short() {
     assert!(lines < 150, "{lines} lines");
 }
 
-/// An application that swaps its adapter changes a module's name, and its handlers' own types.
+/// An application that changes its adapter changes a module's name and the types of its handlers.
 #[test]
 fn both_frameworks_adapters_have_the_same_names() {
     let names = |path: &str| {
@@ -128,7 +128,7 @@ fn both_frameworks_adapters_have_the_same_names() {
         names
     };
     let (salvo, axum) = (names("faststate-salvo/src/lib.rs"), names("faststate-axum/src/lib.rs"));
-    // What names the framework, and what axum wants layers to be made of.
+    // The names of the framework, and the layers that axum requires.
     let shared = |names: Vec<String>| -> Vec<String> {
         names.into_iter().filter(|name| !["Salvo", "Axum", "Paged"].contains(&&**name)).collect()
     };

@@ -1,4 +1,4 @@
-//! What is published: packages that have what a user reads, and one word on which Rust they need.
+//! Published packages: complete for users, and consistent about the required Rust version.
 
 use std::{fs, path::Path, process::Command};
 
@@ -71,6 +71,9 @@ fn the_oldest_rust_is_said_once() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for document in ["README.md", "docs/guide/start.md"] {
         let text = fs::read_to_string(root.join(document)).expect("the document is there");
-        assert!(text.contains(&format!("Rust {stated}")), "{document} tells of another Rust than {stated}");
+        assert!(
+            text.contains(&format!("Rust {stated}")),
+            "{document} names another Rust version than {stated}"
+        );
     }
 }

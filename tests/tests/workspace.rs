@@ -1,4 +1,4 @@
-//! Rules of the workspace: which crate may know which, and names of tests.
+//! Rules of the workspace: dependencies between crates, and names of tests.
 
 use std::{
     collections::BTreeSet,
@@ -69,7 +69,7 @@ fn core_and_stores_depend_on_no_http_library() {
         let tree = ["tree", "--package", package, "--edges", "normal", "--features", features];
         let tree = cargo(&[&tree[..], &["--prefix", "none", "--depth", "2"]].concat());
         for library in ["matchit", "hmac", "base64", "form_urlencoded", "http-body-util"] {
-            // The drivers have their own dependencies below.
+            // The drivers have such dependencies of their own.
             let of_core = tree.lines().any(|line| line.split(' ').next() == Some(library));
             assert!(!of_core || package != "faststate-core", "{package} depends on {library}");
         }
@@ -175,7 +175,7 @@ fn each_database_alone_pulls_in_only_its_own_driver() {
     }
 }
 
-/// The workspace's own Rust files.
+/// The Rust files of the workspace.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder of the workspace").flatten() {

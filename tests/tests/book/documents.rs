@@ -1,4 +1,4 @@
-//! What a document in Markdown links to, defines and names.
+//! The links, definitions and names of a Markdown document.
 
 use std::{
     cell::RefCell,
@@ -9,17 +9,17 @@ use std::{
 
 use pulldown_cmark::{BrokenLink, CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// A document, read.
+/// A parsed document.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) path: PathBuf,
-    /// References by label, as `[label]: link` says.
+    /// Link definitions by label: `[label]: link`.
     pub(crate) definitions: BTreeMap<String, String>,
-    /// References that are used and not defined.
+    /// Labels without a definition.
     pub(crate) undefined: Vec<String>,
-    /// Code in a line.
+    /// Inline code.
     pub(crate) code: Vec<String>,
-    /// Blocks of code, with what they are.
+    /// Code blocks with their languages.
     pub(crate) snippets: Vec<(String, String)>,
     links: Vec<String>,
     anchors: Vec<String>,
@@ -88,7 +88,7 @@ impl Document {
     }
 }
 
-/// A heading as the end of an address, as forges and mdBook write it.
+/// The anchor of a heading, as forges and mdBook write it.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
@@ -98,7 +98,7 @@ pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in the repository")
 }
 
-/// Whether a piece of code reads as the path of a file in the repository.
+/// Whether inline code is the path of a file in the repository.
 pub(crate) fn is_file_of_ours(code: &str) -> bool {
     const ENDINGS: &[&str] = &[".conf", ".html", ".md", ".rs", ".toml"];
     let first = code.split('/').next().filter(|first| first.len() < code.len()).unwrap_or_default();
@@ -106,7 +106,7 @@ pub(crate) fn is_file_of_ours(code: &str) -> bool {
     folder && ENDINGS.iter().any(|ending| code.ends_with(ending))
 }
 
-/// What a page of the documentation shows: `endpoint/struct.Page.html#method.view` is `crate::endpoint::Page::view`.
+/// The item that a documentation page shows: `endpoint/struct.Page.html#method.view` is `crate::endpoint::Page::view`.
 pub(crate) fn rust_path(page: &str) -> String {
     let (file, anchor) = page.split_once('#').unwrap_or((page, ""));
     let file = file.trim_end_matches("/index.html").trim_end_matches(".html");
@@ -116,7 +116,7 @@ pub(crate) fn rust_path(page: &str) -> String {
     parts.fold("crate".to_owned(), |path, part| format!("{path}::{part}"))
 }
 
-/// Where the facade's documentation is, once it has been built.
+/// The folder of the facade's built documentation.
 pub(crate) fn built() -> Option<PathBuf> {
     let this = env::current_exe().expect("a test knows its program");
     let target = this.ancestors().find(|folder| folder.join("doc/faststate/index.html").exists())?;

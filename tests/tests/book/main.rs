@@ -1,4 +1,4 @@
-//! The guide and the other documents: whatever they name is there.
+//! Every link, file and item that the guide and the other documents name exists.
 
 mod documents;
 
@@ -6,9 +6,9 @@ use std::{collections::BTreeSet, fs};
 
 use documents::{Document, repository};
 
-/// Where the API is shown once it is published.
+/// The address of the published API documentation.
 const API: &str = "https://docs.rs/faststate/latest/faststate/";
-/// The guide's first program, on two frameworks.
+/// The first program of the guide, on two frameworks.
 const FIRST: [&str; 2] = ["examples/counter.rs", "examples/counter_axum.rs"];
 
 fn chapters() -> Vec<Document> {
@@ -145,7 +145,7 @@ fn glossary_is_sorted_and_lists_each_term_once() {
     assert!(terms.is_sorted_by(|one, next| one < next), "{terms:#?}");
 }
 
-/// Only where the documentation has been built: `tests/run` does that first.
+/// Requires built documentation, which `tests/run` builds first.
 #[test]
 fn links_into_the_api_name_pages_that_rustdoc_writes() {
     let Some(built) = documents::built() else { return };
@@ -160,14 +160,14 @@ fn links_into_the_api_name_pages_that_rustdoc_writes() {
     assert!(missing.is_empty(), "rustdoc writes no such pages:\n{}", missing.join("\n"));
 }
 
-/// They run as the facade's doctests, if nobody tells them not to.
+/// They run as doctests of the facade, unless they are marked otherwise.
 #[test]
 fn every_snippet_runs() {
     for chapter in chapters() {
         for (kind, text) in &chapter.snippets {
             match kind.as_str() {
                 "rust" | "sh" | "html" | "python" | "toml" => {}
-                // It serves until it is told to stop, so a story runs it.
+                // It serves until it is stopped, so a story runs it.
                 "rust,no_run" => assert!(is_example(text), "a snippet of {} never runs", name(&chapter)),
                 kind => panic!("{}: what is a snippet of `{kind}`?", chapter.path.display()),
             }
@@ -175,7 +175,7 @@ fn every_snippet_runs() {
     }
 }
 
-/// Whether a program is one of the examples, from its first `use` on.
+/// Whether a program equals one of the examples, from its first `use` on.
 fn is_example(program: &str) -> bool {
     let shown = |line: &str| match line.strip_prefix("# ") {
         Some(hidden) => format!("{hidden}\n"),

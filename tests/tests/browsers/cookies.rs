@@ -1,4 +1,4 @@
-//! What browsers keep of the site's cookies, and a browser that keeps none.
+//! The site's cookies in browsers, and a browser without cookies.
 
 use std::time::UNIX_EPOCH;
 
@@ -16,7 +16,7 @@ fn page_says_that_cookies_are_blocked() {
     proxy.block_cookies();
     let blocked = BROWSER.visitor().open(&proxy.url("/"));
     blocked.until("document.querySelector('#cookies-blocked:not([hidden])')");
-    // With cookies, the page does not say so.
+    // With cookies, the page shows no warning.
     let page = BROWSER.visitor().open(&demo.url("/"));
     page.click("button[aria-label=Increment]");
     page.shows("#number", "1");
@@ -54,7 +54,7 @@ fn two_applications_on_one_host_sign_no_visitor_out() {
         window.shows("#number", "1");
     }
     for (demo, user) in users {
-        // The guest's session is still that of the first visit.
+        // The guest still has the session of the first visit.
         open(demo, "/");
         window.shows("#number", "1");
         open(demo, "/login?next=/profile");
@@ -70,10 +70,10 @@ fn two_applications_on_one_host_sign_no_visitor_out() {
     }
 }
 
-/// The session cookie before and after the second visit, so many days after the first one. The page shows the state of
+/// The session cookie before and after a second visit `days` after the first one. The page shows the state of
 /// the same session.
 fn visit_twice(days: i64) -> [Cookie; 2] {
-    // Its clock is right, so that the state outlives the days that the demo's clock skips.
+    // The store's clock is not shifted, so the state survives the days that the demo's clock skips.
     let redis = RedisServer::start();
     let mut demo = Demo::with_clock(&format!("-{days}d"), &["--store", &redis.url()]);
     let visitor = BROWSER.visitor();
@@ -83,7 +83,7 @@ fn visit_twice(days: i64) -> [Cookie; 2] {
     drop(page);
     demo.kill();
 
-    // The browser's clock is right, too.
+    // The browser's clock is not shifted either.
     let mut first = session_cookie(&visitor);
     first.expires = now() + (365 - days) * DAY;
     visitor.set_cookie(&first);
@@ -100,7 +100,7 @@ fn session_cookie(visitor: &Visitor) -> Cookie {
     cookies.remove(0)
 }
 
-/// The id that the cookie begins with.
+/// The session id at the start of the cookie.
 fn session(cookie: &Cookie) -> [u8; 16] {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(&cookie.value).expect("the cookie is Base64");
     *bytes.first_chunk().expect("the cookie has an id")

@@ -1,11 +1,11 @@
-//! Requests that another site sends.
+//! Requests from another site.
 
 use faststate_tests::{Answer, Demo, Key, Site};
 
 use super::BROWSER;
 
-/// Another site: a browser takes `localhost` and `127.0.0.1` for different ones. Its page sends a form to the demo, as a
-/// payment page does when it returns.
+/// Another site: for a browser, `localhost` and `127.0.0.1` differ. Its page posts a form to the demo, like a
+/// payment page that returns to the shop.
 fn other_site(demo: &Demo, path: &str) -> Site {
     let form = format!(
         "<!doctype html><form method=\"post\" action=\"{}\"><input name=\"name\" value=\"x\"><button>Return</button></form>",

@@ -1,10 +1,10 @@
-//! Where the focus is after a list has changed.
+//! The focus after a list has changed.
 
 use faststate_tests::{Demo, Key, Visitor, Window};
 
 use super::BROWSER;
 
-/// A window of the profile page, signed in by the form.
+/// Opens the profile page, signed in with the form.
 fn sign_in(visitor: &Visitor, demo: &Demo) -> Box<dyn Window> {
     let page = visitor.open(&demo.url("/login?next=/profile"));
     page.fill("#name", "alice");
@@ -59,7 +59,7 @@ fn focus_moves_to_no_other_item_when_its_own_is_removed() {
     other.click("[aria-label=\"Remove aa\"]");
     shown(&*page, "bb");
     page.press(Key::Enter);
-    // A change after the key shows that it was not taken for another button.
+    // A change after the key press shows that no other button received it.
     prefer(&*other, "dd");
     shown(&*page, "bb dd");
 }

@@ -1,5 +1,5 @@
-//! Stories about browsers themselves, which Chromium and Firefox may tell differently.
-#![allow(clippy::duplicate_mod, reason = "every story is told in both browsers")]
+//! Stories in which Chromium and Firefox may behave differently.
+#![allow(clippy::duplicate_mod, reason = "every story runs in both browsers")]
 
 #[path = "."]
 mod in_chromium {
@@ -35,7 +35,7 @@ mod in_firefox {
 
 use faststate_tests::{Demo, http};
 
-/// Adds to the counter as a program does.
+/// Increments the counter without a browser.
 fn increment(demo: &Demo, amount: u32) {
     let json = format!(r#"{{"amount":{amount}}}"#);
     let answer = http::post(demo.address(), "/faststate/counter/increment", &json);

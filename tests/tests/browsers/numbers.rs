@@ -4,7 +4,7 @@ use faststate_tests::{Demo, until};
 
 use super::BROWSER;
 
-/// What is typed, and the number that it is.
+/// Typed texts with the numbers that they mean.
 const TYPED: [(&str, &str); 3] = [("-12", "-12"), ("1e3", "1000"), ("7", "7")];
 
 #[test]
@@ -28,7 +28,7 @@ fn bound_number_that_is_emptied_is_not_saved_as_zero() {
     page.eval("new Promise(done => setTimeout(done, 600))");
     assert_eq!(page.value("#number-field"), "");
     page.shows("#number", "5");
-    // The field shows the server's number again after it has lost the focus.
+    // After it loses the focus, the field shows the server's number.
     page.eval("document.activeElement.blur()");
     until("the field to show the number again", || page.value("#number-field"), |seen| seen == "5");
 }

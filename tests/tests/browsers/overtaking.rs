@@ -1,4 +1,4 @@
-//! Two saves of one field, of which the first is slow or is sent again.
+//! Two saves of one field, where the first is slow or repeated.
 
 use faststate_tests::{Demo, Proxy, Window, until};
 
@@ -18,7 +18,7 @@ fn law_05_slow_save_does_not_overtake_a_newer_one() {
     page.fill("#text", "old");
     until("the first save", || proxy.awaits_post(), |waits| !waits);
     page.type_keys("er and newer");
-    // Longer than the pause after which a text is saved.
+    // Longer than the typing pause that triggers a save.
     page.eval("new Promise(done => setTimeout(done, 1000))");
     proxy.release();
     page.shows("#server-text", "older and newer");
@@ -53,7 +53,7 @@ fn law_03_save_whose_answer_is_lost_counts_once_and_in_order() {
     type_and_wait(&*page, &proxy, "first");
     page.fill("#text", "second");
     page.shows("#server-text", "second");
-    // Slow typing is saved more than once; what was sent again counts once all the same.
+    // Slow typing causes several saves; a repeated request still counts once.
     let ids = proxy.event_ids();
     assert_eq!(ids[0], ids[1], "{ids:?}");
     page.shows("#seq", &(ids.len() - 1).to_string());

@@ -1,4 +1,4 @@
-//! What stands in front of the application answers in its place.
+//! A proxy responds instead of the application.
 
 use faststate_tests::{Demo, Proxy};
 
@@ -7,7 +7,7 @@ use crate::increment;
 
 const LINK: &str = ".link [data-text]";
 
-/// A redirect to a login page (for which the same answer stands), the login page, a proxy's own JSON, and nothing.
+/// A login page (a redirect to one has the same effect), JSON from a proxy, and an empty response.
 const FOREIGN: [&str; 4] = [
     "HTTP/1.1 302 Found\r\nLocation: /login-page\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 48\r\nConnection: close\r\n\r\n\
@@ -30,7 +30,7 @@ fn page_keeps_its_content_and_continues_after_a_proxys_answers() {
         page.eval("window.fetches.length = 0");
         proxy.answer_with(Some(answer));
         page.shows(LINK, "Reconnecting");
-        // The stream has had this answer, and so has a click.
+        // Both the stream and a click received this response.
         page.until("fetches.filter(type => type === 'retrying').length > 1");
         increment(&demo, 1);
         page.click("#increment");
@@ -40,7 +40,7 @@ fn page_keeps_its_content_and_continues_after_a_proxys_answers() {
         proxy.answer_with(None);
         page.shows("#count", &(count + 2).to_string());
         page.until("document.querySelector('#unsent').hidden");
-        // It follows again.
+        // The page follows again.
         increment(&demo, 1);
         page.shows("#count", &(count + 3).to_string());
     }

@@ -1,4 +1,4 @@
-//! A network that drops a connection without a word.
+//! A network that drops a connection silently.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::increment;
 /// Law 4: within this time the page reports that the connection is lost.
 const NOTICED: Duration = Duration::from_secs(45);
 
-/// And within this time after the network returns, it matches the store.
+/// Within this time after the network returns, the page matches the store.
 const RECOVERED: Duration = Duration::from_secs(10);
 
 #[test]

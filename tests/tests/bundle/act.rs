@@ -1,4 +1,4 @@
-//! How actions send what they send, and what their answers do.
+//! Requests of actions, and the effects of their responses.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ impl ReactiveState for Counter {
     const NAME: &'static str = "counter";
 }
 
-/// An event whose action is the one under test.
+/// The event of the tested action.
 #[derive(Default, Serialize, Deserialize)]
 struct Act {
     amount: i64,
@@ -37,7 +37,7 @@ impl Event for Act {
 
 const SIGNALS: &str = "{counter: {count: 1, _v: 'v'}, _private: 'p', note: ''}";
 
-/// A page with a button that runs this action, and what `/act` answers.
+/// A page with a button that runs this action, and the responses of `/act`.
 fn button(action: &str, answers: impl Into<Vec<Answer>>) -> Site {
     let body = format!(
         r#"<body data-signals="{SIGNALS}"><button data-on:click="{action}">Go</button>
@@ -46,7 +46,7 @@ fn button(action: &str, answers: impl Into<Vec<Answer>>) -> Site {
     site(&body).on("/act", answers.into())
 }
 
-/// The action that a template shows.
+/// The action's text in a template.
 fn act() -> String {
     Act { amount: 1, note: String::new() }.action().to_string()
 }
@@ -63,7 +63,7 @@ fn body(request: &Request) -> Value {
     serde_json::from_str(&request.body).expect("an action's body is JSON")
 }
 
-/// One click on such a page, and all that came of it.
+/// Clicks once on such a page; returns all resulting requests.
 fn clicked(action: &str, answers: impl Into<Vec<Answer>>, requests: usize) -> (Site, Page, Vec<Request>) {
     let site = button(action, answers);
     let page = visit(&site);
@@ -165,7 +165,7 @@ fn an_answer_cut_off_is_retried_as_the_same_event() {
 
 #[test]
 fn a_retry_sends_the_same_payload_but_collects_signals_again() {
-    // Why an action's input is a payload.
+    // This is the reason why an action sends its input as payload.
     let change = "$note = 'changed'";
     for (action, first, second) in [
         (Act::default().action().bind("note", "note").to_string(), "", ""),
@@ -178,7 +178,7 @@ fn a_retry_sends_the_same_payload_but_collects_signals_again() {
     }
 }
 
-/// A 200 is the only answer that patches.
+/// Only a 200 patches the page.
 fn patch(status: u16) -> Answer {
     Answer::Whole(status, "Content-Type: application/json\r\n", r#"{"counter":{"count":9}}"#.to_owned())
 }
@@ -197,7 +197,7 @@ fn an_answer_that_is_no_200_changes_nothing_but_can_be_noticed() {
 
 #[test]
 fn what_a_proxy_refused_is_retried_as_the_same_event() {
-    // As a proxy answers that finds no node, or one that sheds load.
+    // Responses of a proxy without a node, and of a proxy that sheds load.
     for status in [429, 502, 503, 504] {
         let (_site, page, requests) = clicked(&act(), [patch(status), patch(200)], 2);
         page.expect_complaints(&["Failed to load resource"]);

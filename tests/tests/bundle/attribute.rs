@@ -1,4 +1,4 @@
-//! What a page is rendered with comes back as it went in, whatever it says (law 12).
+//! Any text in an attribute reaches the server unchanged (law 12).
 
 use faststate::{Action, Context, Event, ReactiveState, Rejection, wire};
 use faststate_tests::{Answer, Random, Session, Site};
@@ -9,7 +9,7 @@ use crate::site;
 
 const TEXTS: usize = 400;
 
-/// What a template's escaping does.
+/// The escaping of a template.
 fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('\'', "&#39;")
@@ -89,7 +89,7 @@ fn body(json: &str) -> Value {
 #[test]
 fn law_12_texts_in_actions_arrive_as_they_went_in() {
     let texts = Random::new(3).texts(TEXTS);
-    // A form per text, and one click sends them all, each way of writing once.
+    // One form per text; each click sends all of them in one spelling.
     let actions = |way: usize| -> String {
         let action =
             |text: &String| Write { text: text.clone(), more: vec![text.clone()] }.action().to_string();
@@ -131,7 +131,7 @@ fn law_12_texts_in_bound_fields_arrive_as_they_were_typed() {
             json!(text)
         ));
         let requests = site.requested("/faststate/diary/write", at + 1);
-        // A text area has line feeds only.
+        // A text area normalizes line ends to line feeds.
         let typed = text.replace("\r\n", "\n").replace('\r', "\n");
         assert_eq!(body(&requests[at].body)["text"], typed, "{text:?}");
     }

@@ -1,4 +1,4 @@
-//! What the follow action makes of answers that never come, and of answers that are not FastState's.
+//! Reaction of the follow action to missing responses and to responses that are not from FastState.
 
 use faststate::{Action, Context, Event, ReactiveState, Rejection};
 use faststate_tests::{Answer, Page, Site};
@@ -28,10 +28,10 @@ impl Event for Act {
     }
 }
 
-/// The times that the action gives a stream's head and its silence, in milliseconds.
+/// The action's deadlines for a stream's head and for silence, in milliseconds.
 const TIMES: &str = "(fetch,8000,37500)";
 
-/// A page that follows `/stream` and can act, with times that a test can wait for.
+/// A page that follows `/stream` and can act, with short deadlines.
 fn page(stream: impl Into<Vec<Answer>>, act: impl Into<Vec<Answer>>) -> Site {
     let follow = Action::follow("/stream");
     assert!(follow.contains(TIMES), "{follow}");
@@ -43,7 +43,7 @@ fn page(stream: impl Into<Vec<Answer>>, act: impl Into<Vec<Answer>>) -> Site {
     site(&body).on("/stream", stream.into()).on("/act", act.into())
 }
 
-/// What stands in front of an application may answer in its place.
+/// Responses that a proxy may send instead of the application.
 fn foreign() -> Vec<Answer> {
     let html = "Content-Type: text/html\r\n";
     vec![

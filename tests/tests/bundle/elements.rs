@@ -1,4 +1,4 @@
-//! How elements meet the page.
+//! Patching of elements.
 
 use faststate_tests::{Answer, Page, Site, until};
 
@@ -67,7 +67,7 @@ fn lines_of_elements_are_joined() {
 
 #[test]
 fn an_append_behind_a_marker_can_be_replayed_without_a_warning() {
-    // A marker with the same id makes sure that the removal finds something, whatever else has the id:
+    // A marker with the same id ensures that the removal finds an element, whatever else has the id:
     // the element itself, one elsewhere on the page, or what an append that was cut off has left.
     let (site, page) = listening();
     let mark =
@@ -114,7 +114,7 @@ fn new_elements_come_alive_and_removed_ones_fall_silent() {
 
 #[test]
 fn a_script_in_elements_runs() {
-    // Why what people write is escaped.
+    // This is the reason why user input is escaped.
     let (site, page) = listening();
     patch(&site, &["mode append", "selector #list", "elements <li><script>window.ran = true</script></li>"]);
     page.until("window.ran");
@@ -132,7 +132,7 @@ fn a_morph_leaves_a_field_that_someone_types_in_alone() {
 
 #[test]
 fn a_bare_carriage_return_starts_a_line() {
-    // Why line ends are normalised: what follows a CR in a text would be a field of its own.
+    // This is the reason why line ends are normalised: text after a CR would become a separate field.
     let (site, page) = listening();
     patch(
         &site,

@@ -1,6 +1,6 @@
-//! What the design leans on in Datastar 1.0.4, tried with the real bundle in Chromium.
+//! Behaviour of Datastar 1.0.4 that the design relies on, tested with the real bundle in Chromium.
 //!
-//! A fact that fails here after a new bundle is a place of DESIGN.md's Wire to think through again.
+//! If a test fails with a new bundle, reconsider the part of the wire format that relies on it.
 
 mod act;
 mod attribute;
@@ -13,7 +13,7 @@ mod stream;
 
 use faststate_tests::{Demo, Page, Session, Site};
 
-/// Follows a path without any of FastState's care: one stream, opened once, ended never.
+/// Follows a path without FastState's follow action: one stream, opened once and never closed.
 const LISTEN: &str = "@get('/stream', {openWhenHidden: true, retry: 'always'})";
 
 /// A site whose page has this body, with the bundle that the demo serves.
@@ -21,7 +21,7 @@ fn site(body: &str) -> Site {
     Site::new(Demo::bundle(), body)
 }
 
-/// A new person looks at the site.
+/// Opens the site in a new session.
 fn visit(site: &Site) -> Page {
     Session::new().open(&site.url())
 }

@@ -1,10 +1,10 @@
-//! What requests say about where they come from, which is what the guard goes by.
+//! The headers of requests that show their origin, which the guard checks.
 
 use faststate_tests::{Answer, Page, Request, Session, Site};
 
 use crate::site;
 
-/// A page that follows and, at a click, acts: `target` is what stands before the paths.
+/// A page that follows, and acts on a click. `target` is the prefix of the paths.
 fn talkative(target: &str) -> Site {
     let body = format!(
         r#"<body data-init="@get('{target}/stream')"><button data-on:click="@post('{target}/act',{{payload:{{}}}})">Go</button>
@@ -14,7 +14,7 @@ fn talkative(target: &str) -> Site {
     site(&body).on("/stream", done()).on("/act", done()).on("/form", done())
 }
 
-/// The headers that the guard looks at: `Sec-Fetch-Site`, `Origin`, `Datastar-Request`.
+/// The headers that the guard reads: `Sec-Fetch-Site`, `Origin`, `Datastar-Request`.
 fn provenance(request: &Request) -> [Option<&str>; 3] {
     ["sec-fetch-site", "origin", "datastar-request"].map(|name| request.header(name))
 }

@@ -1,9 +1,9 @@
-//! What a page may forbid its scripts.
+//! Content security policies of pages.
 
 use faststate_tests::{Answer, Demo, Page, Session, Site};
 use serde_json::json;
 
-/// A page that forbids `eval`, with or without telling Datastar its nonce.
+/// A page that forbids `eval`, with or without a nonce for Datastar.
 fn strict(html: &str) -> (Site, Page) {
     let page = format!(
         r#"<!doctype html>{html}<head><meta charset="utf-8">

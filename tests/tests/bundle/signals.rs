@@ -1,4 +1,4 @@
-//! How signals merge.
+//! Merging of signals.
 
 use faststate::internal::EncodedFields;
 use faststate_tests::{Answer, Page, Session, Site, until};
@@ -21,7 +21,7 @@ fn watched(signals: &str) -> (Site, Page) {
     (site, page)
 }
 
-/// Waits until everything pushed so far has been merged.
+/// Waits until all pushed events are merged.
 fn settled(site: &Site, page: &Page, mark: u32) {
     site.patch("/stream", &format!(r#"{{"done":{mark}}}"#));
     page.shows("#done", &mark.to_string());
@@ -65,7 +65,7 @@ fn an_empty_string_before_an_object_takes_removed_keys_away() {
     assert_eq!(page.signal("a.x.l"), json!({ "n": 4 }));
     page.shows("#k", "");
 
-    // The key comes back, and the binding that saw it go follows it again.
+    // The key returns, and its binding updates again.
     site.patch("/stream", r#"{"a":{"x":{"k":5}}}"#);
     page.shows("#k", "5");
     site.patch("/stream", r#"{"a":{"x":{"k":6}}}"#);
@@ -128,7 +128,7 @@ fn numbers_beyond_2_53_lose_their_last_digits_and_texts_do_not() {
 
 #[test]
 fn dots_in_a_key_make_a_path_that_reaches_prototypes() {
-    // Why such names are refused wherever they stand between dots.
+    // This is the reason why such names are refused at any level.
     for (key, polluted) in [
         ("k.__proto__.polluted", "({}).polluted"),
         ("k.constructor.prototype.polluted", "({}).polluted"),
@@ -141,7 +141,7 @@ fn dots_in_a_key_make_a_path_that_reaches_prototypes() {
     }
 }
 
-/// A state's signals are encoded with these keys or not at all.
+/// A state with other keys is not encoded.
 #[test]
 fn law_12_keys_that_reach_prototypes_are_refused() {
     let page = Session::new().window();

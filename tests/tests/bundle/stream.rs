@@ -1,4 +1,4 @@
-//! How streams open, end and come back.
+//! Opening, end and reconnection of streams.
 
 use std::sync::LazyLock;
 
@@ -21,8 +21,8 @@ fn follows(init: &str, answers: impl Into<Vec<Answer>>) -> Site {
     site(&body).on("/stream", answers.into())
 }
 
-/// What the request says in its query's `datastar`.
-fn told(page: &Page, query: &str) -> serde_json::Value {
+/// The value of the request's query parameter `datastar`.
+fn sent_signals(page: &Page, query: &str) -> serde_json::Value {
     page.eval(&format!("JSON.parse(new URLSearchParams({}).get('datastar'))", json!(query)))
 }
 
@@ -34,7 +34,7 @@ fn the_follow_action_sends_cursors_and_nothing_else() {
     assert_eq!(request.method, "GET");
     assert_eq!(request.header("datastar-request"), Some("true"));
     let cursors = json!({ "counter": { "_v": "first" }, "chat": { "_v": "c", "messages": { "_v": "m" } } });
-    assert_eq!(told(&page, &request.query), cursors);
+    assert_eq!(sent_signals(&page, &request.query), cursors);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_reconnect_sends_the_cursors_merged_last() {
     page.shows("#count", "2");
     site.end("/stream");
     let requests = site.requested("/stream", 2);
-    assert_eq!(told(&page, &requests[1].query)["counter"]["_v"], "second");
+    assert_eq!(sent_signals(&page, &requests[1].query)["counter"]["_v"], "second");
     site.streaming("/stream", 1);
 }
 
@@ -55,7 +55,7 @@ fn a_frame_cut_in_the_middle_changes_nothing() {
     let site = follows(&FOLLOW, [Answer::Brief(cut), Answer::Stream("")]);
     let page = visit(&site);
     let requests = site.requested("/stream", 2);
-    assert_eq!(told(&page, &requests[1].query)["counter"]["_v"], "first");
+    assert_eq!(sent_signals(&page, &requests[1].query)["counter"]["_v"], "first");
     assert_eq!(page.signal("counter.count"), 1);
 }
 
@@ -180,8 +180,8 @@ fn a_page_opened_in_the_background_follows_once_it_is_seen() {
 
 #[test]
 fn the_built_in_visibility_handling_doubles_streams() {
-    // Why the follow action handles visibility itself: what is shown opens a stream at once, and the
-    // retry that was waiting opens another.
+    // This is the reason why the follow action handles visibility itself: a shown page opens a stream at once, and the
+    // pending retry opens a second one.
     let site =
         follows("@get('/stream', {retry: 'always'})", [Answer::Brief("retry: 1000\n\n"), Answer::Stream("")]);
     let page = visit(&site);
@@ -207,6 +207,6 @@ fn a_listener_without_a_filter_sends_everything_but_underscores() {
     let site = follows(LISTEN, [Answer::Stream("")]);
     let page = visit(&site);
     let request = &site.requested("/stream", 1)[0];
-    let told = told(&page, &request.query);
-    assert_eq!(told, json!({ "counter": { "count": 1 }, "private": "p" }));
+    let sent = sent_signals(&page, &request.query);
+    assert_eq!(sent, json!({ "counter": { "count": 1 }, "private": "p" }));
 }

@@ -1,4 +1,4 @@
-//! What an application is served through: the one thing in which the two tellings of a story differ.
+//! The adapter of an application: the only difference between the runs of a story.
 
 use std::{net::TcpListener, sync::Arc};
 
@@ -13,17 +13,17 @@ use faststate_tests::Demo;
 use futures::future::BoxFuture;
 use salvo::{Writer, handler, writing::Text};
 
-/// What an application is served through.
+/// An adapter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Adapter {
     Salvo,
     Axum,
 }
 
-/// The HTML that answers a request for a page.
+/// The HTML response to a page request.
 pub(crate) type Show = Arc<dyn Fn(Page) -> BoxFuture<'static, Result<String, BoxError>> + Send + Sync>;
 
-/// A page's handler, whatever takes it to the adapter.
+/// A page handler, independent of the adapter.
 pub(crate) fn shows<F>(show: impl Fn(Page) -> F + Send + Sync + 'static) -> Show
 where
     F: Future<Output = Result<String, BoxError>> + Send + 'static,
@@ -32,7 +32,7 @@ where
 }
 
 impl Adapter {
-    /// Serves for as long as the runtime lives.
+    /// Serves until the runtime ends.
     pub(crate) fn serve(
         self,
         registry: Arc<StateRegistry>,

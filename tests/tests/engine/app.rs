@@ -1,4 +1,4 @@
-//! An application with a state that has everything that is hard on the wire.
+//! An application whose state contains every shape that is difficult on the wire.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::adapter::{Adapter, Show, shows};
 
-/// Maps, options, lists, and all of them inside each other.
+/// Maps, options and lists, nested in each other.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Shapes {
     pub(crate) stock: BTreeMap<String, i64>,
@@ -37,7 +37,7 @@ impl ReactiveState for Shapes {
     const NAME: &'static str = "shapes";
 }
 
-/// A page with this body that follows what it has collected.
+/// A page with this body that follows its topics.
 pub(crate) fn html(page: &Page, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><link rel=\"icon\" href=\"data:,\">{}</head>
@@ -48,7 +48,7 @@ pub(crate) fn html(page: &Page, body: &str) -> String {
     )
 }
 
-/// A served application; it ends when it is dropped.
+/// A running application. Dropping it stops the server.
 pub(crate) struct App {
     runtime: Runtime,
     address: SocketAddr,
@@ -57,7 +57,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Serves the state at `/`, with this much log for followers that lag.
+    /// Serves the state at `/`, with a replay buffer of this size.
     pub(crate) fn shapes(adapter: Adapter, log_bytes: usize, body: &'static str) -> Self {
         let config = StateConfig::global().access(Access::public()).replay_buffer_bytes(log_bytes);
         let registry = || StateRegistry::builder().state::<Shapes>(config, |state| state).build().unwrap();
@@ -68,7 +68,7 @@ impl App {
         Self::serve(adapter, registry, &[("/", shows(show))])
     }
 
-    /// Serves any registry and pages.
+    /// Serves a registry with pages.
     pub(crate) fn serve(
         adapter: Adapter,
         registry: impl FnOnce() -> Arc<StateRegistry>,
@@ -93,12 +93,12 @@ impl App {
         format!("http://{}/", self.address)
     }
 
-    /// What answers, for those who close streams.
+    /// The endpoint, so that tests can close streams.
     pub(crate) const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Changes the state as application code does.
+    /// Changes the state through a handle.
     pub(crate) fn change(&self, change: impl Fn(&mut Shapes) + Send + Sync + 'static) {
         let handle = self.registry.global::<Shapes>().unwrap();
         let changed = handle.update(move |shapes| {
@@ -108,7 +108,7 @@ impl App {
         self.runtime.block_on(changed).unwrap();
     }
 
-    /// What any instance is now, as a browser should have it.
+    /// The signals that a browser should have for the present state.
     pub(crate) fn truth<S: ReactiveState>(&self, id: Option<&str>) -> Value {
         let handle = self.registry.handle::<S>(&Viewer::application(), id).unwrap();
         let state = self.runtime.block_on(handle.read()).unwrap();
@@ -116,7 +116,7 @@ impl App {
     }
 }
 
-/// By the wire's rules: what is not there is empty, and what JavaScript cannot count is text.
+/// Applies the wire's rules: an absent value is an empty string, an integer beyond 2^53 is a string.
 fn normalised(value: Value) -> Value {
     match value {
         Value::Null => "".into(),
@@ -129,7 +129,7 @@ fn normalised(value: Value) -> Value {
     }
 }
 
-/// A page's signals of a state, without the cursor.
+/// The page's signals of one state, without the cursor.
 pub(crate) fn seen(page: &faststate_tests::Page, path: &str) -> Value {
     let mut signals = page.signal(path);
     if let Some(fields) = signals.as_object_mut() {

@@ -1,11 +1,11 @@
 //! States of every shape, over the real engine and each adapter, in a real browser.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::duplicate_mod, reason = "each story is told over each adapter")]
+#![allow(clippy::duplicate_mod, reason = "each story runs on each adapter")]
 
 mod adapter;
 mod app;
 
-/// Every story, with `ADAPTER` as what its application is served through.
+/// Every story, served by `ADAPTER`.
 macro_rules! told_over {
     ($($name:ident: $adapter:ident),+) => {$(
         #[path = "."]

@@ -1,4 +1,4 @@
-//! What a person is told when something is not done.
+//! Error messages on the page.
 
 use std::sync::{
     Arc,
@@ -87,7 +87,7 @@ async fn bank(page: Page) -> Result<String, BoxError> {
     Ok(html(&page, &body))
 }
 
-/// A bank that lets people in while this says so.
+/// Whether the bank's access policy admits viewers.
 fn app(open: &Arc<AtomicBool>) -> App {
     let open = Arc::clone(open);
     let account = StateConfig::global().access(Access::when(move |_, _| open.load(Ordering::SeqCst)));
@@ -111,7 +111,7 @@ fn a_refusal_is_shown_until_something_is_accepted_or_it_is_dismissed() {
     page.click("#pay1");
     page.shows("#balance", "1");
     page.until("!document.querySelector('#faststate-problem')");
-    // Twice the same: one notice, which can be dismissed.
+    // The same refusal twice shows one notice, which can be dismissed.
     page.click("#pay666");
     page.mentions(NOTICE, "no <b>such</b> amount");
     let first = page.eval("document.querySelector('#faststate-problem').dataset.effect");

@@ -1,4 +1,4 @@
-//! Records, components, and pages that do not follow what they change.
+//! Records, components, and pages that change states without following them.
 
 use ::http::Method;
 use faststate::{BoxError, Key, KeyError, Scope, endpoint::Page, prelude::*};
@@ -11,7 +11,7 @@ use crate::{
     app::{App, html},
 };
 
-/// Ids that mean something to paths, queries, topics, selectors or signals.
+/// Ids with a meaning in paths, queries, topics, selectors or signals.
 const IDS: [&str; 6] = ["p1", "1", "a b", "x.y:z,w/%2F?&#+'\"", "constructor", "Ünïcødé 😀"];
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ fn registry() -> std::sync::Arc<StateRegistry> {
         .unwrap()
 }
 
-/// Where a template finds an instance's signals.
+/// The path of an instance's signals in a template.
 fn path(key: Result<Key, KeyError>) -> String {
     format!("${}", key.unwrap().signal_path().join("."))
 }

@@ -1,4 +1,4 @@
-//! Keys that go and come again, and what is there, gone, and there again.
+//! Map keys and optional values that disappear and return.
 
 use faststate_tests::{Page, Session};
 
@@ -15,10 +15,10 @@ const BODY: &str = r#"
     <p id="list" data-text="JSON.stringify($shapes.list)"></p>
     <p id="large" data-text="$shapes.large"></p>"#;
 
-/// Enough to keep every frame, and nothing at all: then every change is a snapshot.
+/// Enough to keep every frame, and none: then every change is a snapshot.
 const LOGS: [usize; 2] = [64 * 1024, 0];
 
-/// Three people and what all of them see.
+/// Three pages, and checks of all of them.
 struct Watchers(Vec<Page>);
 
 impl Watchers {
@@ -49,7 +49,7 @@ fn a_map_key_removed_and_added_again_shows_everywhere() {
             });
             watchers.show("#milk", &round.to_string());
         }
-        // All keys at once, and one that was never there.
+        // All keys at once, and one that never existed.
         app.change(|shapes| shapes.stock.clear());
         watchers.show("#milk", "");
         app.change(|shapes| {

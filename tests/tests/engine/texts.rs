@@ -1,4 +1,4 @@
-//! Any text, from a template through an action, the engine and the stream into a page (law 12).
+//! Any text passes unchanged from a template through an action, the engine and the stream into a page (law 12).
 
 use faststate::{BoxError, endpoint::Page, prelude::*};
 use faststate_tests::{Random, Session, until};
@@ -58,7 +58,7 @@ fn law_12_texts_come_back_to_the_page_as_they_were_sent() {
     let app = App::serve(ADAPTER, registry, &[("/", shows(reading))]);
     let page = Session::new().open(&app.url());
     let other = Session::new().open(&app.url());
-    // One after the other, so that the order is the page's own.
+    // One at a time, so that the order is deterministic.
     page.eval(
         "(async () => {
             for (const button of document.querySelectorAll('button')) {
@@ -77,7 +77,7 @@ fn law_12_texts_come_back_to_the_page_as_they_were_sent() {
     for page in [&page, &other] {
         until("every text", || seen(page, "book"), |seen| *seen == expected);
     }
-    // And as the initial signals of a new page.
+    // The same texts in the initial signals of a new page.
     let late = Session::new().open(&app.url());
     assert_eq!(seen(&late, "book"), expected);
     let last: Value = late.eval("document.querySelector('#last').textContent");

@@ -1,4 +1,4 @@
-//! Any number of changes, whatever happens to the connection (law 4).
+//! Random changes over an unreliable connection (law 4).
 
 use faststate_tests::{Page, Proxy, Random, Session, until};
 use serde_json::Value;
@@ -11,7 +11,7 @@ const BODY: &str = r#"<pre id="all" data-text="JSON.stringify($shapes)"></pre>"#
 const CUT: &[&str] =
     &["ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION", "ERR_ABORTED"];
 
-/// One change of some part of the state, to something that is hard to write.
+/// Changes a random part of the state to a value that is difficult to encode.
 fn change(random: &mut Random) -> impl Fn(&mut Shapes) + Send + Sync + 'static {
     let (what, number) = (random.below(12), random.below(1000));
     let text = random.text();

@@ -1,4 +1,4 @@
-//! A network that drops packets, between a browser and the demo in namespaces of their own. Needs root.
+//! A network that drops packets, between a browser and the demo in separate namespaces. Requires root.
 
 use std::{
     thread,
@@ -10,7 +10,7 @@ use faststate_tests::{Browser, Demo, Network, Window as _, http, until_within};
 /// Law 4: within this time the page reports that the connection is lost.
 const NOTICED: Duration = Duration::from_secs(45);
 
-/// And within this time after the network returns, it matches the store.
+/// Within this time after the network returns, the page matches the store.
 const RECOVERED: Duration = Duration::from_secs(10);
 
 /// Law 6: within this time a vanished viewer is forgotten.
@@ -18,7 +18,7 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 
 const LINK: &str = "document.querySelector('.link [data-text]').textContent";
 
-/// How often the network fails: `FASTSTATE_RUNS`, 2 in the suite.
+/// The number of network failures: `FASTSTATE_RUNS`, by default 2.
 fn runs() -> u32 {
     std::env::var("FASTSTATE_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(2)
 }
@@ -43,13 +43,13 @@ fn law_04_page_recovers_from_dropped_packets() {
         increment();
         page.until_within(NOTICED, &format!("{LINK} == 'Reconnecting'"));
         let noticed = dropped.elapsed();
-        // It is sent once, whenever that is.
+        // The event is sent exactly once.
         page.click("#increment");
         let streams = || network.server(|| demo.health()["connections"].as_u64());
         let left = FORGOTTEN.saturating_sub(dropped.elapsed());
         until_within(left, "the stream to be forgotten", streams, |streams| *streams == Some(0));
         let forgotten = dropped.elapsed();
-        // Attempts to connect are at another point of their pauses in each run.
+        // In each run, the network returns at a different moment between two connection attempts.
         thread::sleep(Duration::from_millis(u64::from(run) * 733 % 8000));
         network.pass_packets();
         let passed = Instant::now();

@@ -1,4 +1,4 @@
-//! Every broadcaster against its real server: the public suite, and servers that go away.
+//! Every broadcaster against its real server: the public suite, and server failures.
 
 use std::{
     net::SocketAddr,
@@ -16,8 +16,8 @@ use faststate_testkit::suites::{
 use faststate_tests::{Cable, Postgres, RedisCluster, RedisServer};
 use tokio::{task::block_in_place, time::sleep};
 
-/// A silent death is noticed within 5 s; a busy machine adds to that. What is found without being noticed is found
-/// after a minute.
+/// A silent failure is detected within 5 s, plus a margin for a busy machine. An undetected loss is found
+/// within a minute.
 const NOTICED: Duration = Duration::from_secs(8);
 
 async fn redis(url: &str) -> Arc<dyn Broadcaster> {
@@ -45,7 +45,7 @@ fn change(key: &Key) -> Change {
     Change { key: key.clone(), from, to: from.next(), schema: 1, data: Some("{}".into()) }
 }
 
-/// Waits until it is so, and says how long that took.
+/// Waits for the condition, and returns the duration.
 async fn until(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
     let asked = Instant::now();
     while !is_so().await {
@@ -69,7 +69,7 @@ async fn a_redis_cluster_carries_changes_on_sharded_channels() {
     let nodes: ConnectedNodes = [node().await, node().await, node().await];
     suites::broadcaster::all(&nodes).await.unwrap();
 
-    // Every shard has its share, and a node of the cluster that does not know a channel hears nothing of it.
+    // Every shard carries some channels, and a cluster node without a channel receives none of its messages.
     let keys: Vec<_> = (0..30).map(|id| key(&id.to_string())).collect();
     let mut interests = Vec::new();
     for key in &keys {
@@ -82,7 +82,7 @@ async fn a_redis_cluster_carries_changes_on_sharded_channels() {
     let counts: Vec<_> = cluster.nodes().iter().map(count).collect();
     assert!(counts.iter().all(|count| *count > 0) && counts.iter().sum::<usize>() == 30, "{counts:?}");
 
-    // One shard falls silent: that is noticed, although the others go on.
+    // One shard becomes silent: that is detected although the others continue.
     cluster.nodes()[2].pause();
     let noticed = async || nodes[0].publish(&change(&keys[0])).await.is_err();
     until("the silence of one shard is noticed", NOTICED, noticed).await;
@@ -128,7 +128,7 @@ async fn law_13_a_network_that_swallows_what_postgres_says_is_noticed() {
     .await;
 }
 
-/// The server goes away and comes back: who listens hears of a loss, joins meanwhile hold, and then
+/// The server stops and restarts: receivers are notified of the loss, joins made in the meantime hold, and then
 /// changes arrive again.
 async fn survives(nodes: &ConnectedNodes, mut turn: impl FnMut(bool)) {
     let inboxes = nodes.each_ref().map(RecordingInbox::attached);
@@ -140,7 +140,7 @@ async fn survives(nodes: &ConnectedNodes, mut turn: impl FnMut(bool)) {
         until("it refuses", NOTICED, async || nodes[0].publish(&change(&before)).await.is_err()).await;
         let _meanwhile = tokio::time::timeout(NOTICED, nodes[1].join(&meanwhile)).await.unwrap().unwrap();
         block_in_place(|| turn(true));
-        until("it is told of a loss", NOTICED, async || inboxes[1].losses() > lost).await;
+        until("it is notified of a loss", NOTICED, async || inboxes[1].losses() > lost).await;
         for key in [&before, &meanwhile] {
             let change = change(key);
             let published = async || nodes[0].publish(&change).await.is_ok();
@@ -151,7 +151,7 @@ async fn survives(nodes: &ConnectedNodes, mut turn: impl FnMut(bool)) {
     }
 }
 
-/// The connection of one node dies without a word, while the others go on.
+/// One node's connection fails silently while the others continue.
 async fn swallowed(url: &str, server: SocketAddr, through: impl Fn(&Cable) -> String) {
     let cable = Cable::to(server);
     let nodes: ConnectedNodes =
@@ -167,15 +167,15 @@ async fn swallowed(url: &str, server: SocketAddr, through: impl Fn(&Cable) -> St
         cable.cut();
         let missed = change(&key);
         nodes[0].publish(&missed).await.unwrap();
-        until("who is not cut off hears", NOTICED, async || heard(&inboxes[2], &missed).await).await;
-        // It says so itself: what it publishes is refused.
+        until("the other node receives", NOTICED, async || heard(&inboxes[2], &missed).await).await;
+        // Its own publications fail.
         let noticed = async || nodes[1].publish(&change(&key)).await.is_err();
         let noticed = until("the silence is noticed", NOTICED, noticed).await;
         eprintln!("the silence was noticed after {noticed:?}");
         sleep(Duration::from_secs(1)).await;
         cable.mend();
-        let told = until("the loss is told", NOTICED, async || inboxes[1].losses() > lost).await;
-        eprintln!("the loss was told {told:?} after the network had come back");
+        let took = until("the loss is detected", NOTICED, async || inboxes[1].losses() > lost).await;
+        eprintln!("the loss was detected {took:?} after the network had returned");
         let change = change(&key);
         nodes[0].publish(&change).await.unwrap();
         until("it hears again", NOTICED, async || heard(&inboxes[1], &change).await).await;
@@ -190,7 +190,7 @@ async fn law_14_a_node_that_does_not_follow_a_key_gets_no_message_of_it() {
     let inbox = RecordingInbox::attached(&followed);
     let (key, strange) = (key("followed"), key("strange"));
     let _interest = followed.join(&key).await.unwrap();
-    // Redis says itself how many connections each publication went to.
+    // Redis returns the number of connections that received each publication.
     let listeners = |key: &Key| {
         let channel = format!("test:v1:key/{{{key}}}");
         server.command(&["PUBSUB", "NUMSUB", &channel]).contains(":1\r\n")

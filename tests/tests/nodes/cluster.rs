@@ -1,4 +1,4 @@
-//! Several demo processes over one server, each behind cables of its own.
+//! Several demo processes over one server, each behind its own relay.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use faststate_tests::{Cable, Demo, Postgres, RedisServer};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-/// What the nodes share.
+/// The server that the nodes share.
 #[derive(Debug)]
 pub(crate) enum Server {
     Redis(RedisServer),
@@ -32,7 +32,7 @@ impl Server {
         }
     }
 
-    /// How to reach it through an address.
+    /// The URL for an address.
     fn at(&self, address: SocketAddr) -> String {
         match self {
             Self::Redis(_) => format!("redis://{address}"),
@@ -40,7 +40,7 @@ impl Server {
         }
     }
 
-    /// As `kill -9` does.
+    /// Kills the server with SIGKILL.
     pub(crate) fn kill(&mut self) {
         match self {
             Self::Redis(server) => server.kill(),
@@ -56,7 +56,7 @@ impl Server {
     }
 }
 
-/// One demo process, and its way to the server.
+/// One demo process and its relay to the server.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) demo: Demo,
@@ -64,7 +64,7 @@ pub(crate) struct Node {
     pub(crate) broadcast: Cable,
 }
 
-/// Demo processes over one server. The nodes come first, so that they end first.
+/// Demo processes over one server. The nodes are the first field, so that they end first.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
@@ -91,7 +91,7 @@ impl Cluster {
         self.nodes.iter().map(|node| node.demo.address()).collect()
     }
 
-    /// What the nodes share, without a cable.
+    /// The URL of the shared server, without a relay.
     pub(crate) async fn store(&self) -> Arc<dyn Store> {
         let url = self.server.at(self.server.address());
         match &self.server {
@@ -109,15 +109,15 @@ impl Cluster {
         (record.version, counter)
     }
 
-    /// Conflicts of all nodes, as they count them.
+    /// The conflicts that all nodes have counted.
     pub(crate) fn conflicts(&self) -> u64 {
         self.nodes.iter().filter_map(|node| node.demo.health()["conflicts"].as_u64()).sum()
     }
 }
 
-/// The counter as it is stored.
+/// The stored counter.
 pub(crate) async fn stored(store: &dyn Store) -> (Record, Value) {
-    let record = store.load(&counter_key(), None).await.unwrap().record.expect("somebody has counted");
+    let record = store.load(&counter_key(), None).await.unwrap().record.expect("the counter is stored");
     let counter = serde_json::from_slice(&record.data).unwrap();
     (record, counter)
 }
@@ -126,7 +126,7 @@ pub(crate) fn counter_key() -> Key {
     Key::new("counter", Scope::Global, None, None).unwrap()
 }
 
-/// Waits until it is so, and says how long that took.
+/// Waits for the condition, and returns the duration.
 pub(crate) async fn until(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
     let asked = Instant::now();
     while !is_so().await {

@@ -1,4 +1,4 @@
-//! Every event counts exactly once, whichever node it came to.
+//! Every event counts exactly once, on any node.
 
 use std::{collections::HashSet, time::Instant};
 
@@ -11,10 +11,10 @@ use crate::{
     user::{Tally, Writer},
 };
 
-/// How many tasks send events to each node.
+/// The number of tasks that send events to each node.
 const TASKS: usize = 8;
 
-/// How many events each of them sends: `FASTSTATE_NODES_EVENTS`, or few.
+/// The number of events of each task: `FASTSTATE_NODES_EVENTS`, by default few.
 fn events() -> usize {
     let events = std::env::var("FASTSTATE_NODES_EVENTS").ok();
     events.map_or(150, |events| events.parse().expect("FASTSTATE_NODES_EVENTS is a number"))
@@ -69,7 +69,7 @@ async fn count(server: Server) {
 }
 
 /// Each version from the first to the last belongs to one event: nearly all of them to an event that was answered
-/// so, and each of the rest to one that was sent again, whose answer tells that version or a later one.
+/// with it, and each of the rest to a repeated event, which was answered with that version or a later one.
 fn gap_free(last: u64, own: Vec<Version>, later: Vec<Version>) {
     let events = own.len();
     let own: HashSet<u64> = own.into_iter().map(|version| version.seq).collect();
@@ -80,9 +80,9 @@ fn gap_free(last: u64, own: Vec<Version>, later: Vec<Version>) {
     later.sort_unstable();
     let left: Vec<_> = left.collect();
     assert_eq!(left.len(), later.len(), "the versions are gap-free: {left:?} are left for {later:?}");
-    // Both in order: if they fit at all, they fit like this.
-    let fit = left.iter().zip(&later).all(|(version, told)| version <= told && *told <= last);
-    assert!(fit, "{left:?} are not those of events that were told {later:?}");
+    // Both are sorted: if any assignment fits, this one does.
+    let fit = left.iter().zip(&later).all(|(version, answered)| version <= answered && *answered <= last);
+    assert!(fit, "{left:?} are not the versions of events that were answered with {later:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

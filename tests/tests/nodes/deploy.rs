@@ -22,7 +22,7 @@ use crate::{
     user::{Follower, Tally, Writer},
 };
 
-/// How long all may take to show the same; it takes a busy machine longer.
+/// The time within which all pages agree, with a margin for a busy machine.
 const AGREES: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +46,7 @@ async fn deploy(server: Server) {
         block_in_place(|| (0..2).map(|_| Session::new().open(&nginx.url("/counter"))).collect());
     block_in_place(|| {
         for page in &pages {
-            // Of the node that is killed.
+            // From the killed node.
             page.expect_complaints(&["ERR_INCOMPLETE_CHUNKED_ENCODING"]);
             page.eval("window.stays = true");
         }
@@ -71,7 +71,7 @@ async fn deploy(server: Server) {
             }
         }
         if slot < 2 {
-            // What the older version must not change any more it still shows.
+            // The older version still shows the state that it must not change any more.
             let (refused, page) = block_in_place(|| {
                 let refused = http::post(nodes[2], "/faststate/counter/increment", "{}").unwrap();
                 (refused, http::get(nodes[2], "/counter").unwrap())
@@ -117,7 +117,7 @@ async fn deploy(server: Server) {
     assert_eq!((record.schema, &counter["update_count"]), (2, &(sent + 1).into()));
 }
 
-/// Sends events, wherever they are taken.
+/// Sends events to any node that accepts them.
 fn write(mut writer: Writer, task: usize, enough: &Arc<AtomicBool>) -> JoinHandle<(usize, Tally)> {
     let enough = Arc::clone(enough);
     tokio::spawn(async move {
@@ -134,7 +134,7 @@ fn write(mut writer: Writer, task: usize, enough: &Arc<AtomicBool>) -> JoinHandl
 /// Looks at what is stored all the time: once the next version has written, every change is its own, and none of
 /// what it has written is gone. Says how often it has looked since.
 async fn witness(store: Arc<dyn Store>, enough: Arc<AtomicBool>) -> usize {
-    // Changes by the older version, and by the next one.
+    // Counts of changes by the older and by the next version.
     let mut last: Option<(u64, u64)> = None;
     let mut looks = 0;
     while !enough.load(Ordering::SeqCst) {

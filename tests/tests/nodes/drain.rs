@@ -1,4 +1,4 @@
-//! Nodes that are asked to end, one after the other, while they are used.
+//! Nodes that shut down one after the other under load.
 
 use std::{
     sync::{
@@ -18,13 +18,13 @@ use crate::{
     user::{Follower, Writer},
 };
 
-/// How long a node may take to end; a busy machine adds nothing to that.
+/// The deadline of a node's shutdown, also on a busy machine.
 const ENDS: Duration = Duration::from_secs(30);
-/// How long streams take to end: 5 s, and what a busy machine adds.
+/// The time within which streams end: 5 s, plus a margin for a busy machine.
 const WINDOW: Duration = Duration::from_secs(12);
-/// How soon a signal is heard; a busy machine adds to that.
+/// The time within which a process reacts to a signal, with a margin for a busy machine.
 const HEARD: Duration = Duration::from_secs(10);
-/// How old an accepted event may be for the store to take it: it is refused at 2 s.
+/// The age up to which an accepted event can still be saved: it fails at 2 s.
 const YOUNG: Duration = Duration::from_millis(1500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +88,7 @@ async fn law_15_a_rolling_restart_loses_no_event_and_no_followers_truth() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_15_streams_end_over_a_window_and_an_accepted_event_finishes() {
-    // The event has 2 s, whatever else the machine does.
+    // The event's deadline is 2 s, also on a busy machine.
     for tries in 1.. {
         if drained().await {
             return;
@@ -100,7 +100,7 @@ async fn law_15_streams_end_over_a_window_and_an_accepted_event_finishes() {
     }
 }
 
-/// A node drains while it has streams and an event; not if the event came too late, or could be saved too late.
+/// Shuts down a node that has streams and an event in flight; `None` if the event arrived or could be saved too late.
 async fn drained() -> bool {
     let server = RedisServer::start();
     let cable = Cable::to(server.address());
@@ -114,7 +114,7 @@ async fn drained() -> bool {
         stream
     });
     let streams = join_all(streams).await;
-    // Accepted, and on its way to a store that does not answer yet.
+    // Accepted, but the store does not respond yet.
     cable.cut();
     let sent = Instant::now();
     let event = tokio::spawn(async move {
@@ -131,7 +131,7 @@ async fn drained() -> bool {
     if sent.elapsed() > YOUNG {
         return false;
     }
-    // It may not have been accepted yet.
+    // The event may not have been accepted yet.
     let Ok((status, view)) = event.await else { return false };
     assert_eq!(status, 200, "{view}");
     assert!(view.contains("\"count\":1"), "{view}");

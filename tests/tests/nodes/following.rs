@@ -1,4 +1,4 @@
-//! Followers see the truth, and never go back, whichever nodes they follow on.
+//! Followers match the store and never go back, whichever nodes they use.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -21,7 +21,7 @@ async fn law_04_followers_that_move_between_nodes_on_postgres_end_with_the_truth
     wander(Server::postgres()).await;
 }
 
-/// Followers that reconnect to other nodes all the time, while every node takes events.
+/// Followers that keep reconnecting to other nodes while every node accepts events.
 async fn wander(server: Server) {
     let cluster = Cluster::start(server);
     let nodes = cluster.addresses();

@@ -1,4 +1,4 @@
-//! Several nodes over one server: the broadcasters, and the demo's real program, started several times.
+//! Several nodes over one server: the broadcasters, and several processes of the demo.
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod broadcasters;

@@ -1,4 +1,4 @@
-//! Three nodes behind nginx, which sends each request wherever it likes.
+//! Three nodes behind nginx, which distributes requests freely.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ async fn law_15_three_nodes_on_postgres_behind_nginx_are_restarted_and_no_page_n
 async fn restart(server: Server) {
     let mut cluster = Cluster::start(server);
     let nginx = behind(&cluster);
-    // Each as another person: cookies and connections of its own.
+    // Each is a separate client with its own cookies and connections.
     let pages: Vec<Page> =
         block_in_place(|| (0..PAGES).map(|_| Session::new().open(&nginx.url("/counter"))).collect());
     block_in_place(|| pages.iter().for_each(|page| drop(page.eval(CLICKS))));
@@ -73,7 +73,7 @@ async fn restart(server: Server) {
             assert!(page.eval("window.clicks").is_u64(), "a page was loaded again");
         }
     });
-    // While the last node to go is down, nginx may still pass over the others, and answers 502.
+    // While the last node is down, nginx may still avoid the others, and responds with 502.
     let repeats =
         block_in_place(|| pages.iter().filter_map(|page| page.eval("window.repeats").as_u64()).sum::<u64>());
     let (_, counter) = cluster.counter().await;
@@ -108,7 +108,7 @@ async fn law_03_a_click_while_nginx_finds_no_node_arrives_once() {
     assert_eq!(cluster.counter().await.1["count"], 1);
 }
 
-/// One browser, more windows than it would open connections for.
+/// One browser with more windows than HTTP/1.1 connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nine_windows_of_one_browser_follow_at_once_over_http_2() {
     let cluster = Cluster::start(Server::redis());

@@ -1,4 +1,4 @@
-//! A node, the server or the network fails in the middle of a burst.
+//! A node, the server or the network fails during a burst.
 
 use std::{
     sync::{
@@ -19,12 +19,12 @@ use crate::{
     user::{Follower, PROMPT, Tally, Writer},
 };
 
-/// Within 5 s of the heal all nodes agree; a busy machine adds to that. What nobody notices is found after a minute.
+/// All nodes agree within 5 s after the recovery, plus a margin for a busy machine. An undetected loss is found within a minute.
 const AGREES: Duration = Duration::from_secs(8);
-/// How long a burst runs before something happens.
+/// The duration of a burst before the failure.
 const SOON: Duration = Duration::from_millis(500);
 
-/// Writers on all nodes and a few followers on each, while something fails.
+/// Writers and a few followers on all nodes, during a failure.
 struct Burst {
     writers: Vec<JoinHandle<(usize, Tally)>>,
     followers: Vec<Follower>,
@@ -52,7 +52,7 @@ impl Burst {
         Self { writers: (0..6).map(writer).collect(), followers: (0..12).map(follower).collect(), enough }
     }
 
-    /// All is well again: whoever has sent something gets it acknowledged, it counts once, and every node
+    /// Checks the recovery: every event is acknowledged and counts once, and every node
     /// shows the same.
     async fn settle(mut self, cluster: &Cluster, what: &str) {
         let healed = Instant::now();
@@ -127,7 +127,7 @@ async fn law_13_all_nodes_are_cut_off_for_ten_seconds() {
     }
 }
 
-/// Nothing passes between these nodes and the server, neither events nor what is told.
+/// Blocks all traffic between these nodes and the server: store calls and broadcasts.
 async fn cut_off(server: Server, nodes: &[usize], what: &str) {
     let cluster = Cluster::start(server);
     let burst = Burst::start(&cluster);
@@ -160,7 +160,7 @@ async fn law_13_what_nodes_tell_each_other_is_swallowed_without_a_word() {
         cluster.nodes.iter().for_each(|node| node.broadcast.cut());
         sleep(Duration::from_secs(10)).await;
         cluster.nodes.iter().for_each(|node| node.broadcast.mend());
-        burst.settle(&cluster, "nothing told for 10 s").await;
+        burst.settle(&cluster, "no broadcasts for 10 s").await;
     }
 }
 
@@ -171,11 +171,11 @@ async fn law_04_what_a_node_saved_and_never_told_is_shown_within_ten_seconds_of_
         let nodes = cluster.addresses();
         let followers = [Follower::start(vec![nodes[0]], false), Follower::start(vec![nodes[1]], false)];
         let mut writer = Writer::new(vec![nodes[2]], 0);
-        writer.increment("told").await;
+        writer.increment("broadcast").await;
         let (version, counter) = cluster.counter().await;
         let shown = async || followers.iter().all(|follower| follower.shows(version, &counter));
         until("it is shown", AGREES, shown).await;
-        // Its way to the store is open, its way to the others is not.
+        // The node can reach the store, but not the other nodes.
         cluster.nodes[2].broadcast.cut();
         writer.increment("untold").await;
         let (version, counter) = cluster.counter().await;
@@ -183,6 +183,6 @@ async fn law_04_what_a_node_saved_and_never_told_is_shown_within_ten_seconds_of_
         block_in_place(|| cluster.nodes[2].demo.kill());
         let shown = async || followers.iter().all(|follower| follower.shows(version, &counter));
         let took = until("its death is noticed", AGREES, shown).await;
-        eprintln!("what a dead node had not told was shown after {took:?}");
+        eprintln!("a change that a killed node had not broadcast was shown after {took:?}");
     }
 }

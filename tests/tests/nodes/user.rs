@@ -1,4 +1,4 @@
-//! Who uses the nodes: one that sends events until they are acknowledged, one that follows.
+//! Clients of the nodes: a writer that repeats events until they are acknowledged, and a follower.
 
 use std::{
     net::SocketAddr,
@@ -26,24 +26,24 @@ use tokio::{
 
 use crate::cluster::counter_key;
 
-/// How long an answer may take: 2 s, and what a busy machine adds.
+/// The deadline of a response: 2 s, plus a margin for a busy machine.
 pub(crate) const PROMPT: Duration = Duration::from_secs(4);
 
-/// Sends increments, each again and again until it is acknowledged.
+/// Sends increments, each repeatedly until it is acknowledged.
 pub(crate) struct Writer {
     pub(crate) nodes: Vec<SocketAddr>,
-    /// Which node is asked first, and stays until it fails.
+    /// The node in use, until it fails.
     at: usize,
     connection: Option<RawConnection>,
     pub(crate) tally: Tally,
 }
 
-/// What became of a writer's events.
+/// The outcomes of a writer's events.
 #[derive(Default)]
 pub(crate) struct Tally {
-    /// The version that each event has led to which was acknowledged at the first try.
+    /// The versions of events that were acknowledged at the first attempt.
     pub(crate) versions: Vec<Version>,
-    /// What each of the others was answered at last: its own version, or as a repeat a later one.
+    /// The last response to each other event: its own version, or a later one for a repeat.
     pub(crate) later: Vec<Version>,
     pub(crate) failures: usize,
     pub(crate) slowest: Duration,
@@ -93,7 +93,7 @@ impl Writer {
     }
 }
 
-/// A page that follows the counter, on one node or on one after the other.
+/// A page that follows the counter on one node at a time.
 pub(crate) struct Follower {
     pub(crate) shown: Arc<Mutex<BrowserPage>>,
     stop: Arc<AtomicBool>,
@@ -102,7 +102,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Follows on the first node, and on the next when that ends; `moves` on to another at random moments
+    /// Follows on the first node, and on the next one when the stream ends; `moves` to another at random moments
     /// until [`rest`](Self::rest).
     pub(crate) fn start(nodes: Vec<SocketAddr>, moves: bool) -> Self {
         let (shown, stop, reconnects) = (
@@ -120,19 +120,19 @@ impl Follower {
         Self { shown, stop, reconnects, task }
     }
 
-    /// Stays where it is from now on.
+    /// Stays on the present node.
     pub(crate) fn rest(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// What it was given was fit to merge, and never older than before (law 5).
+    /// Panics unless every frame could be merged and none was older than the previous one (law 5).
     pub(crate) async fn check(&mut self) {
         if self.task.is_finished() {
             (&mut self.task).await.unwrap().unwrap();
         }
     }
 
-    /// Whether it shows this.
+    /// Whether the page shows this count.
     pub(crate) fn shows(&self, version: Version, state: &Value) -> bool {
         let page = self.shown.lock();
         page.cursor(&counter_key(), None) == Some(version) && page.follows(&counter_key(), state).is_ok()
@@ -164,7 +164,7 @@ async fn follow(
             Duration::from_secs(3600)
         };
         let client = RawClient::new(nodes[at % nodes.len()], "a node answers").datastar();
-        // What it merges counts, not how a connection ended.
+        // Only merged frames matter, not how the connection ended.
         let fed = timeout(stays, read(client, &shown)).await;
         if let Ok(Err(failure)) = fed
             && failure.promise() != "a node answers"
@@ -187,7 +187,7 @@ async fn read(mut client: RawClient, shown: &Mutex<BrowserPage>) -> Result<(), F
         match stream.piece().await {
             Ok(Some(bytes)) => shown.lock().feed(&bytes)?,
             Ok(None) => return Ok(()),
-            // A quiet stream says nothing for longer than the client waits.
+            // A quiet stream sends nothing for longer than the client's timeout.
             Err(failure) => return Err(failure),
         }
     }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-/// The application as it was.
+/// The older application.
 mod older {
     use super::*;
 
@@ -50,7 +50,7 @@ mod older {
     }
 }
 
-/// The application as it is from now on: a poster has a colour.
+/// The newer application: a poster has a colour.
 mod newer {
     use super::*;
 
@@ -136,10 +136,10 @@ fn add(id: &str) -> Call {
     Call::new(key(), "add", Viewer::application(), input).with_id(id.parse().unwrap())
 }
 
-/// Where a load balancer sends events.
+/// The nodes among which a load balancer chooses.
 type Nodes = Arc<Mutex<Vec<Arc<StateRegistry>>>>;
 
-/// Adds again and again, each until it is acknowledged; says how often, and how often it was refused.
+/// Adds repeatedly, each time until it is acknowledged; returns the numbers of additions and refusals.
 async fn add_all(nodes: Nodes, writer: usize, enough: Arc<AtomicBool>) -> (u64, u64) {
     let (mut added, mut refused) = (0, 0);
     while !enough.load(Ordering::SeqCst) {
@@ -162,7 +162,7 @@ async fn add_all(nodes: Nodes, writer: usize, enough: Arc<AtomicBool>) -> (u64, 
 }
 
 async fn stored(store: &Arc<dyn Store>) -> (u32, Value) {
-    let record = store.load(&key(), None).await.unwrap().record.expect("somebody has added");
+    let record = store.load(&key(), None).await.unwrap().record.expect("the record is stored");
     (record.schema, serde_json::from_slice(&record.data).unwrap())
 }
 
@@ -185,12 +185,12 @@ async fn deploy(url: &str) {
             colour += 1;
             let painted = newer.global::<newer::Poster>().unwrap().send(newer::Paint { colour }).await;
             assert_eq!(painted.unwrap().answer, Applied::Changed);
-            // Whoever adds meanwhile, on whichever version, has not lost it.
+            // No addition made in the meantime is lost, on either version.
             let (schema, poster) = stored(&store).await;
             assert_eq!((schema, &poster["colour"]), (2, &Value::from(colour)), "{poster}");
             sleep(Duration::from_millis(10)).await;
         }
-        // What the older version may not change any more, it can still show.
+        // The older version can still show the state that it must not change any more.
         let shown = last_old.global::<older::Poster>().unwrap().read().await.unwrap().count;
         assert!(shown > 0);
         assert!(last_old.dispatch(add(&format!("refused-{slot}"))).await.is_err());

@@ -1,4 +1,4 @@
-//! Clients that do not give up, while something goes wrong.
+//! Clients that repeat each event until it is acknowledged, during failures.
 
 use std::{
     collections::HashSet,
@@ -14,36 +14,36 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::ledger::Ledgers;
 
-/// How long an answer may take: two seconds, and a little for a busy machine.
+/// The deadline of a response: 2 s, plus a margin for a busy machine.
 pub(crate) const PROMPT: Duration = Duration::from_millis(2_600);
 
-/// Over how many ledgers a burst goes.
+/// The number of ledgers of a burst.
 const LEDGERS: usize = 8;
 
-/// How many events each client sends as fast as it can; then it takes [`BREATH`] between two, so that a
-/// ledger stays small however long the burst lasts.
+/// The number of events that each client sends without pause. Later ones are [`BREATH`] apart, so that a
+/// ledger stays small during a long burst.
 const FAST: usize = 100;
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Clients that send one event after the other, each over and over until it is acknowledged.
+/// Clients that send one event at a time, each repeatedly until it is acknowledged.
 pub(crate) struct Burst {
     clients: Vec<tokio::task::JoinHandle<Tally>>,
     ledgers: Ledgers,
     seen: Arc<Seen>,
 }
 
-/// What all clients of a burst have seen.
+/// The observations of all clients of a burst.
 #[derive(Default)]
 struct Seen {
-    /// Whether no new events are sent any more.
+    /// Whether clients have stopped sending new events.
     enough: AtomicBool,
-    /// Whether those on their way are not sent again either.
+    /// Whether clients have stopped repeating unacknowledged events.
     given_up: AtomicBool,
     acknowledged: AtomicUsize,
     failed: AtomicUsize,
 }
 
-/// What became of a client's events.
+/// The outcomes of one client's events.
 #[derive(Default)]
 struct Tally {
     ids: Vec<String>,
@@ -51,7 +51,7 @@ struct Tally {
 }
 
 impl Burst {
-    /// So many clients, until [`stop`](Self::stop) or [`settle`](Self::settle).
+    /// Starts `count` clients, which run until [`stop`](Self::stop) or [`settle`](Self::settle).
     pub(crate) fn start(ledgers: &Ledgers, clients: usize) -> Self {
         let seen = Arc::new(Seen::default());
         let client = |client: usize| {
@@ -88,12 +88,12 @@ impl Burst {
         Self { clients: (0..clients).map(client).collect(), ledgers: ledgers.clone(), seen }
     }
 
-    /// Waits until so many more events are acknowledged.
+    /// Waits until `count` more events are acknowledged.
     pub(crate) async fn goes_on(&self, events: usize) {
         self.counts(&self.seen.acknowledged, events).await;
     }
 
-    /// Waits until one more event is not.
+    /// Waits until one more event fails.
     pub(crate) async fn fails(&self) {
         self.counts(&self.seen.failed, 1).await;
     }
@@ -106,7 +106,7 @@ impl Burst {
         }
     }
 
-    /// Stops all clients; gives the ids that were acknowledged.
+    /// Stops all clients; returns the acknowledged ids.
     pub(crate) async fn stop(self) -> Vec<String> {
         self.seen.enough.store(true, Ordering::SeqCst);
         self.seen.given_up.store(true, Ordering::SeqCst);
@@ -118,8 +118,8 @@ impl Burst {
         acknowledged
     }
 
-    /// Waits until all that were sent are acknowledged, and compares with what another application finds in `store`: each
-    /// once, and each answer was in time.
+    /// Waits until all events are acknowledged, and compares them with the content of `store` as another application loads it: each
+    /// event once, and each response within the deadline.
     pub(crate) async fn settle(self, store: Arc<dyn Store>) {
         self.seen.enough.store(true, Ordering::SeqCst);
         let mut sent = Vec::new();
@@ -143,7 +143,7 @@ impl Burst {
     }
 }
 
-/// No event was applied twice.
+/// Panics if an event was applied twice.
 pub(crate) fn once(ids: &[String]) {
     let mut seen = HashSet::new();
     let twice: Vec<_> = ids.iter().filter(|id| !seen.insert(*id)).collect();

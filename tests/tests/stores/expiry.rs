@@ -1,4 +1,4 @@
-//! Records that end: by themselves, by deletion, on machines whose clocks differ.
+//! Expiry and deletion of records, also on machines whose clocks differ.
 
 use std::{process::Command, sync::Arc, time::Duration};
 
@@ -65,7 +65,7 @@ async fn add(tally: &Handle<Tally>) -> Version {
     tally.update(one_more).await.unwrap().version
 }
 
-/// Whether the record itself is in the store, whatever the engine remembers.
+/// Whether the store contains the record, whatever the registry caches.
 async fn is_stored(store: &Arc<dyn Store>, tally: &Handle<Tally>) -> bool {
     store.load(tally.key(), None).await.unwrap().record.is_some()
 }
@@ -75,7 +75,7 @@ async fn starts_over(store: Arc<dyn Store>) {
     let tally = registry.global::<Tally>().unwrap();
     let topic = TopicName::signals("tally");
 
-    // Followed, it lives on.
+    // A followed record does not expire.
     let mut epoch = add(&tally).await.epoch;
     let mut window = Window::open(&registry, topic.clone()).await;
     let began = Instant::now();
@@ -85,10 +85,10 @@ async fn starts_over(store: Arc<dyn Store>) {
     }
     assert_eq!(window.cursor().epoch, epoch);
 
-    // Not followed and not used, it ends; a page that comes back sees that, and what comes after it.
+    // Without followers and events it expires; a returning page shows that, and later changes.
     window.disconnect();
     while is_stored(&store, &tally).await {
-        assert!(began.elapsed() < 20 * TTL, "it lives on although nobody uses it");
+        assert!(began.elapsed() < 20 * TTL, "it is still stored although it is unused");
         sleep(TTL / 20).await;
     }
     window.connect(&registry).await;
@@ -98,7 +98,7 @@ async fn starts_over(store: Arc<dyn Store>) {
     assert_eq!(add(&tally).await.epoch, epoch);
     window.shows(&json!({ "count": 1 })).await;
 
-    // Deleted, or gone from the store behind the engine's back, it starts over on an open stream.
+    // After a deletion, by the registry or directly in the store, an open stream shows the new instance.
     tally.delete().await.unwrap();
     window.shows(&json!({ "count": 0 })).await;
     assert_ne!(window.cursor().epoch, epoch);
@@ -110,7 +110,7 @@ async fn starts_over(store: Arc<dyn Store>) {
     registry.settle().await;
 }
 
-/// Another process, whose clock is an hour ahead or behind, sees the same lives as this one.
+/// Another process whose clock is one hour off observes the same lifetimes.
 async fn clocks_do_not_matter(url: &str) {
     let store = open(url).await;
     for offset in ["+1h", "-1h"] {
@@ -126,7 +126,7 @@ async fn clocks_do_not_matter(url: &str) {
         let other = other.output().unwrap();
         let said = String::from_utf8_lossy(&other.stdout).into_owned();
         assert!(other.status.success(), "{offset}: {said}{}", String::from_utf8_lossy(&other.stderr));
-        // What the other has saved, touched and let expire.
+        // The records that the other process saved, touched and let expire.
         let left = async |id: &str| {
             let record = store.load(&key(id, offset), None).await.unwrap().record;
             record.and_then(|record| record.ttl)

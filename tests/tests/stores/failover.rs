@@ -1,4 +1,4 @@
-//! A server that is demoted while connections to it stay open: calls fail in time, and then go to its successor.
+//! A server is demoted while connections to it stay open: calls fail in time, and later calls reach its successor.
 
 use std::{
     sync::Arc,
@@ -19,10 +19,10 @@ use tokio::time::sleep;
 
 use crate::open::open;
 
-/// How soon the successor is used.
+/// The time within which the store uses the successor.
 const SOON: Duration = Duration::from_secs(3);
 
-/// How often each of them happens: `FASTSTATE_FAILOVERS`, or twice.
+/// The number of failovers: `FASTSTATE_FAILOVERS`, by default 2.
 fn rounds() -> usize {
     let rounds = std::env::var("FASTSTATE_FAILOVERS").ok();
     rounds.map_or(2, |rounds| rounds.parse().expect("FASTSTATE_FAILOVERS is a number"))
@@ -36,7 +36,7 @@ fn record() -> Record {
     Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None }
 }
 
-/// One save with its receipt; whether it was done.
+/// Saves once with a receipt; returns whether the save succeeded.
 async fn saves(store: &dyn Store, id: usize) -> bool {
     let receipt = Receipt::internal();
     matches!(
@@ -45,7 +45,7 @@ async fn saves(store: &dyn Store, id: usize) -> bool {
     )
 }
 
-/// Opens the store through `cable`, uses it first if `warm`, demotes its server, and counts the time until saves, loads
+/// Opens the store through `cable`, uses it first if `warm`, demotes its server, and measures the time until saves, loads
 /// and pings succeed at the successor.
 async fn fails_over(
     through: &str,
@@ -67,7 +67,7 @@ async fn fails_over(
     }
     demote(true).await;
     assert!(bare.ping().await.is_err(), "a server that cannot write is not well");
-    // Whatever is asked meanwhile fails.
+    // Calls fail in the meantime.
     let failed = join_all((100..116).map(|id| saves(&store, id))).await;
     assert!(failed.into_iter().all(|done| !done), "a demoted server saved something");
     cable.lead_to(servers.1);
@@ -134,7 +134,7 @@ async fn law_13_postgres_connections_that_were_terminated_are_not_used() {
     let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
         WHERE pid <> pg_backend_pid() AND application_name = 'faststate'";
     admin.batch_execute(end).await.unwrap();
-    // The driver has noticed it once it had a turn.
+    // The driver detects it when its task runs.
     sleep(Duration::from_millis(100)).await;
     let all = join_all((100..164).map(|id| saves(&*store, id))).await;
     assert!(all.into_iter().all(|done| done), "a call was given a connection that had ended");
@@ -173,7 +173,7 @@ async fn law_13_mysql_recovers_when_its_server_is_demoted() {
             let cable = Cable::to(old.address());
             for url in [old.admin_url(), new.admin_url()] {
                 let mut admin = AsyncMysqlConnection::establish(&url).await.unwrap();
-                // They are not there before the first round.
+                // They do not exist before the first round.
                 let _ = admin.batch_execute("TRUNCATE faststate_records").await;
             }
             let through = MariaDb::url_at(cable.address());

@@ -1,5 +1,5 @@
-//! A store that goes away in the middle of a burst, in every way it can, and comes back: nothing
-//! acknowledged is lost, each answer comes in time, all recovers by itself, and each event counts once.
+//! A store fails during a burst, in every way that is known, and returns: nothing
+//! acknowledged is lost, each response is in time, everything recovers without help, and each event counts once.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use tokio::{task::block_in_place, time::sleep};
 use crate::{burst::Burst, ledger::Ledgers, open::open};
 
 const CLIENTS: usize = 32;
-/// How many events are acknowledged before something happens.
+/// The number of acknowledged events before the failure.
 const MIDWAY: usize = 200;
-/// How long something is away that does not answer.
+/// The duration of an outage without responses.
 const AWAY: Duration = Duration::from_secs(5);
 
-/// A burst through one address while `outage` happens, and a look at what is there through another.
+/// Runs a burst through one address during `outage`, and checks the result through another.
 async fn outlives(through: &str, at: &str, outage: impl AsyncFnOnce(&Burst)) {
     let ledgers = Ledgers::new(open(through).await);
     let burst = Burst::start(&ledgers, CLIENTS);
@@ -25,7 +25,7 @@ async fn outlives(through: &str, at: &str, outage: impl AsyncFnOnce(&Burst)) {
     burst.settle(open(at).await).await;
 }
 
-/// Within five seconds the application answers again.
+/// The application responds again within 5 s.
 async fn recovers(ledgers: &Ledgers) {
     let back = Instant::now();
     for number in 0.. {
@@ -37,7 +37,7 @@ async fn recovers(ledgers: &Ledgers) {
     }
 }
 
-/// Killed and started again, three times.
+/// The server is killed and restarted three times.
 async fn is_killed(burst: &Burst, mut kill: impl FnMut(), mut restart: impl FnMut()) {
     for _ in 0..3 {
         block_in_place(&mut kill);
@@ -47,7 +47,7 @@ async fn is_killed(burst: &Burst, mut kill: impl FnMut(), mut restart: impl FnMu
     }
 }
 
-/// Stopped where it is.
+/// The server is stopped with SIGSTOP.
 async fn hangs(burst: &Burst, pause: impl FnOnce(), resume: impl FnOnce()) {
     let since = Instant::now();
     block_in_place(pause);
@@ -56,7 +56,7 @@ async fn hangs(burst: &Burst, pause: impl FnOnce(), resume: impl FnOnce()) {
     block_in_place(resume);
 }
 
-/// Cut off twice, for one second and for five.
+/// The network is cut twice, for 1 s and for 5 s.
 async fn is_cut_off(burst: &Burst, cable: &Cable) {
     for away in [Duration::from_secs(1), AWAY] {
         cable.cut();
@@ -149,7 +149,7 @@ async fn law_13_somebody_locks_sqlites_file_in_the_middle_of_a_burst() {
     let mut locker = None;
     let outage = async |burst: &Burst| {
         let mut other = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
-        // SQLite's lock knows no queue, and the store holds it most of the time.
+        // SQLite's lock is unfair, and the store holds it most of the time.
         let began = Instant::now();
         while let Err(error) = block_in_place(|| other.batch_execute("BEGIN IMMEDIATE")) {
             assert!(began.elapsed() < Duration::from_secs(20), "the lock is not to be had: {error}");
@@ -169,7 +169,7 @@ async fn law_13_sqlites_disk_is_full_in_the_middle_of_a_burst() {
     let url = format!("sqlite://{}", disk.path().join("burst.db").display());
     let outage = async |burst: &Burst| {
         let ballast = disk.path().join("ballast");
-        // As much as fits.
+        // Fills the remaining space.
         let _ = std::fs::write(&ballast, vec![0; Disk::BYTES]);
         burst.fails().await;
         sleep(Duration::from_secs(2)).await;

@@ -1,4 +1,4 @@
-//! `kill -9` in the middle of a burst: what was acknowledged is stored, and nothing twice.
+//! `kill -9` during a burst: every acknowledged event is stored exactly once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,32 +57,32 @@ async fn law_01_a_store_that_answers_before_it_has_saved_is_caught() {
     panic!("nothing that was acknowledged was lost");
 }
 
-/// Kills the application over the store at `url`, as often as [`rounds`] says.
+/// Kills the application over the store at `url`, [`rounds`] times.
 async fn survive_kills(url: &str) {
     let (mut acknowledged, mut repeated) = (0, 0);
     for round in 0..rounds() {
         let burst = Burst::until_killed(url, round);
         acknowledged += burst.acknowledged.len();
-        // A new application over the same store, as after a restart.
+        // A new application over the same store, like after a restart.
         let ledgers = Ledgers::new(open(url).await);
         let stored = burst.stored(&ledgers).await;
         let lost: Vec<_> = burst.acknowledged.difference(&stored).collect();
         assert!(lost.is_empty(), "round {round}: acknowledged and lost: {lost:?}");
-        // Whoever got no answer asks again with the same id.
+        // Clients without a response repeat the event with the same id.
         for id in burst.tried.difference(&burst.acknowledged) {
             let outcome = ledgers.enter(ledger(id), id).await.unwrap();
             repeated += usize::from(outcome.answer == Applied::Repeated);
         }
         assert_eq!(burst.stored(&ledgers).await, burst.tried, "round {round}");
     }
-    // Of lost and of doubled ones there are none, or it would not have come here.
+    // A lost or doubled event would have failed above.
     eprintln!(
         "{acknowledged} acknowledged, {repeated} stored without an answer, 0 lost, 0 twice, over {} kills",
         rounds()
     );
 }
 
-/// What an application said before it was killed.
+/// The output of an application before the kill.
 struct Burst {
     tried: BTreeSet<String>,
     acknowledged: BTreeSet<String>,
@@ -99,11 +99,11 @@ impl Burst {
             .spawn()
             .unwrap();
         let mut burst = Self { tried: BTreeSet::new(), acknowledged: BTreeSet::new() };
-        // Sooner and later into the burst.
+        // At different moments of the burst.
         let enough = 1 + round * 61 % 397;
         let mut killed = false;
         for line in BufReader::new(application.stdout.take().unwrap()).lines().map_while(Result::ok) {
-            // Each line is written at once, so that none is cut.
+            // Each line is one write, so that no line is truncated.
             match line.split_once(' ') {
                 Some(("try", id)) => burst.tried.insert(id.to_owned()),
                 Some(("ack", id)) => burst.acknowledged.insert(id.to_owned()),
@@ -119,7 +119,7 @@ impl Burst {
         burst
     }
 
-    /// What is in the ledgers of this round; nothing twice.
+    /// The entries of this round's ledgers; panics if one occurs twice.
     async fn stored(&self, ledgers: &Ledgers) -> BTreeSet<String> {
         let mut stored = BTreeMap::new();
         for name in self.tried.iter().map(|id| ledger(id)).collect::<BTreeSet<_>>() {

@@ -1,4 +1,4 @@
-//! A state that remembers every event it was changed by.
+//! A state that records the id of every applied event.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use faststate_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The ids of the events that changed it, in order.
+/// The ids of the applied events, in order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     pub(crate) entries: Vec<String>,
@@ -33,7 +33,7 @@ impl Event for Enter {
     }
 }
 
-/// The engine over a store, with ledgers by number.
+/// A registry over a store, with numbered ledgers.
 #[derive(Clone)]
 pub(crate) struct Ledgers {
     pub(crate) registry: Arc<StateRegistry>,
@@ -56,14 +56,14 @@ impl Ledgers {
         self.registry.record(ledger).unwrap()
     }
 
-    /// Enters an id, once.
+    /// Enters an id; a repeated id is an error.
     pub(crate) async fn enter(&self, ledger: &str, id: &str) -> Result<Outcome, Error> {
         let handle = self.handle(ledger);
         let event = Enter { id: id.to_owned() };
         handle.send_as(event, Viewer::application(), id.parse().unwrap()).await
     }
 
-    /// What is entered.
+    /// The entries.
     pub(crate) async fn entries(&self, ledger: &str) -> Vec<String> {
         self.handle(ledger).read().await.unwrap().entries.clone()
     }

@@ -1,4 +1,4 @@
-//! Every store against its real server: the public suite, and what each promises beyond it.
+//! Every store against its real server: the public suite, and each store's additional promises.
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod burst;

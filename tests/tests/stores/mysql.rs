@@ -1,4 +1,4 @@
-//! MySQL, as MariaDB.
+//! The MySQL store, on MariaDB.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ async fn mysql_keeps_its_promises() {
     assert!(shown.contains("127.0.0.1") && !shown.contains("secret"), "{shown}");
 }
 
-/// How many connections the server has had.
+/// The server's count of accepted connections.
 async fn connections(admin: &mut AsyncMysqlConnection) -> i64 {
     use diesel_async::RunQueryDsl as _;
     let text = "SELECT CAST(variable_value AS SIGNED) AS count FROM information_schema.global_status
@@ -62,7 +62,7 @@ async fn law_13_a_server_error_costs_mysql_no_connection() {
     join_all(warm).await;
     let before = connections(&mut admin).await;
     for round in 0..5 {
-        // Alone, and together with others that are saved.
+        // Alone, and in one transaction with other saves.
         let refused = save(&store, &format!("refused{round}"), 10).await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
         let saves = (0..32).map(|id| {
@@ -89,7 +89,7 @@ async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
     let server = MariaDb::in_zone("CET-1CEST,M3.5.0,M10.5.0/3", &["--sysdate-is-now"]);
     open(&server.url()).await;
     let mut admin = AsyncMysqlConnection::establish(&server.admin_url()).await.unwrap();
-    // A connection that is opened now is at this time, and stays there.
+    // A connection opened now keeps this session time.
     let mut at = async |seconds: i64| {
         let at = format!("SET GLOBAL init_connect = 'SET timestamp = {}'", MIDNIGHT + seconds);
         admin.batch_execute(&at).await.unwrap();

@@ -1,4 +1,4 @@
-//! A store by its address.
+//! Opens a store by its URL.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,10 +6,10 @@ use faststate_core::{Store, store::WriteBehind};
 use faststate_store_diesel::DieselStore;
 use faststate_store_redis::RedisStore;
 
-/// Opens the store at a URL; panics with the reason where it cannot.
+/// Opens the store at a URL; panics with the reason on failure.
 pub(crate) async fn open(url: &str) -> Arc<dyn Store> {
     if let Some(url) = url.strip_prefix("hasty+") {
-        // A mutant: it answers before it has saved.
+        // A mutant: it responds before it saves.
         return WriteBehind::new(Box::pin(open(url)).await, Duration::from_millis(20));
     }
     let opened = match url.split_once(':') {

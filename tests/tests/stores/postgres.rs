@@ -1,4 +1,4 @@
-//! PostgreSQL.
+//! The PostgreSQL store.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ async fn law_13_a_server_that_hangs_or_refuses_is_an_error_when_its_store_is_ope
         assert!(asked.elapsed() <= Duration::from_millis(2600), "the answer took {:?}", asked.elapsed());
         assert!(matches!(error, StoreError::Unavailable(_)) && error.is_temporary(), "{error:?}");
     }
-    // So that they can be ended.
+    // Their ids, so that the test can terminate them.
     postgres.resume();
     mysql.resume();
 }

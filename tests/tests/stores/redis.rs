@@ -1,4 +1,4 @@
-//! Redis.
+//! The Redis store.
 
 mod outage;
 

@@ -1,4 +1,4 @@
-//! Stores that go back in time: nobody keeps what is lost.
+//! Stores restored from a backup: no follower keeps the lost changes.
 
 use std::{cell::RefCell, fs, time::Duration};
 
@@ -14,7 +14,7 @@ async fn window(ledgers: &Ledgers) -> Window {
     Window::open(&ledgers.registry, TopicName::signals("ledger").of("x")).await
 }
 
-/// Enters once the store answers.
+/// Sends an entry, repeated until the store responds.
 async fn enter(ledgers: &Ledgers, id: &str) {
     let entered = async {
         while ledgers.enter("x", id).await.is_err() {
@@ -36,7 +36,7 @@ async fn law_10_a_redis_restored_under_a_running_application_starts_a_new_epoch(
     window.shows(&json!({ "entries": ["one", "two"] })).await;
     let lost = window.cursor();
     block_in_place(|| server.borrow_mut().kill());
-    // Nobody sends anything; a probe notices.
+    // Without any event, a probe detects the restore.
     for _ in 0..3 {
         assert!(!ledgers.registry.health().await.is_healthy());
     }
@@ -68,7 +68,7 @@ async fn law_10_sqlite_restored_from_a_backup_between_two_applications_starts_a_
     sqlite.batch_execute(&format!("VACUUM INTO '{}'", backup.display())).unwrap();
     drop(sqlite);
     let restore = || {
-        // SQLite takes its log away when the last connection has gone.
+        // SQLite deletes its log when the last connection closes.
         let log = folder.join("restored.db-wal");
         until("the application to close its file", || log.exists(), |open| !open);
         fs::copy(&backup, &file).unwrap();
@@ -76,7 +76,7 @@ async fn law_10_sqlite_restored_from_a_backup_between_two_applications_starts_a_
     restored_meanwhile(ledgers, &url, restore).await;
 }
 
-/// An application has entered `one`; what it enters now is lost.
+/// An application has entered `one`; its next entry is lost.
 async fn restored_meanwhile(ledgers: Ledgers, url: &str, restore: impl FnOnce()) {
     enter(&ledgers, "two").await;
     let mut window = window(&ledgers).await;
@@ -90,7 +90,7 @@ async fn restored_meanwhile(ledgers: Ledgers, url: &str, restore: impl FnOnce())
     block_in_place(restore);
 
     let ledgers = Ledgers::new(open(url).await);
-    // One comes back before anything new happens, one when the new history is longer than the lost one.
+    // One page returns before any new change, one after the new history is longer than the lost one.
     window.connect(&ledgers.registry).await;
     window.shows(&json!({ "entries": ["one"] })).await;
     assert_ne!(window.cursor().epoch, lost.epoch);
@@ -115,7 +115,7 @@ async fn law_10_sqlite_restored_under_a_running_application_starts_a_new_epoch()
     let mut window = window(&ledgers).await;
     window.shows(&json!({ "entries": ["one", "two"] })).await;
     let lost = window.cursor();
-    // The way of SQLite's shell: into the file that is in use.
+    // Like `.restore` of SQLite's shell: into the open file.
     let restore = format!(
         "PRAGMA busy_timeout = 5000; ATTACH '{}' AS backup; BEGIN IMMEDIATE;
          DELETE FROM main.faststate_records; DELETE FROM main.faststate_receipts;

@@ -1,4 +1,4 @@
-//! SQLite: the suite, a file that somebody else has locked, a disk that is full.
+//! SQLite: the suite, a file locked by another process, a full disk.
 
 use std::{
     error::Error as _,
@@ -23,14 +23,14 @@ use serde_json::json;
 
 use crate::window::Window;
 
-/// Two seconds, and what a busy machine adds.
+/// The deadline of 2 s, plus a margin for a busy machine.
 const PROMPT: Duration = Duration::from_millis(2500);
 
 async fn open(folder: &Folder) -> Arc<dyn Store> {
     Arc::new(DieselStore::sqlite(folder.join("test.db")).await.unwrap())
 }
 
-/// Another program at the same file.
+/// Another process with the same file.
 fn other(folder: &Folder) -> SqliteConnection {
     SqliteConnection::establish(folder.join("test.db").to_str().unwrap()).unwrap()
 }
@@ -129,7 +129,7 @@ async fn law_13_a_full_disk_is_an_error_in_time_and_then_forgotten() {
         }
     };
     let (key, record, error) = refused;
-    // The COMMIT reports it, and is rolled back: nothing changed, and the outcome is known.
+    // The COMMIT reports the full disk and is rolled back: nothing has changed, and the outcome is known.
     assert!(matches!(error, StoreError::Full(_)), "{error:?}");
     assert!(store.load(&key, None).await.unwrap().record.is_none(), "what was refused is not stored");
     assert!(acknowledged.len() > 2, "the disk was full before the test began");
@@ -166,7 +166,7 @@ async fn what_no_store_can_be_is_refused() {
     assert!(format!("{newer:?}").contains("Newer"), "{newer:?}");
 }
 
-/// Whether a save is acknowledged; one that is not says why.
+/// Saves one event; returns the error of a refused save.
 async fn saves(store: &dyn Store, id: &str) -> Result<(), String> {
     match store.save(&key(id), &record("1"), Precondition::Absent, Some(&Receipt::internal())).await {
         Ok(saving) => {
@@ -198,7 +198,7 @@ async fn law_01_nothing_is_acknowledged_when_the_file_was_deleted_or_replaced() 
         assert!(store.ping().await.is_err(), "it is not well");
         assert_eq!(file.exists(), replaced, "no other file was made");
 
-        // Put back, it goes on.
+        // After the file is back, the store continues.
         fs::rename(&aside, &file).unwrap();
         saves(&*store, &format!("after-{replaced}")).await.unwrap();
         store.ping().await.unwrap();
@@ -253,7 +253,7 @@ async fn law_01_a_flush_leaves_everything_in_the_file_itself() {
     assert!(fs::metadata(&log).unwrap().len() > 1 << 20, "there is a log");
     store.flush().await.unwrap();
     assert_eq!(fs::metadata(&log).unwrap().len(), 0);
-    // A copy of the file alone is whole.
+    // A copy of the main file alone is complete.
     let copy = Folder::new("sqlite");
     fs::copy(folder.join("test.db"), copy.join("test.db")).unwrap();
     let copied = open(&copy).await;
@@ -348,7 +348,7 @@ async fn law_06_a_registry_sweeps_until_nothing_is_left() {
     let config = StateConfig::global().access(Access::public()).persist();
     let registry =
         StateRegistry::builder().store(store).state::<Tally>(config, |tally| tally).build().unwrap();
-    // The first sweep comes after some 15 s.
+    // The first sweep runs after about 15 s.
     let end = Instant::now() + Duration::from_secs(40);
     let left = || sql::<BigInt>("SELECT count(*) FROM faststate_receipts");
     while left().get_result::<i64>(&mut other).unwrap() > 0 {

@@ -1,4 +1,4 @@
-//! Saves that are made together, where one of them is in the way of the others.
+//! Saves that share a transaction, of which one blocks or fails.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use futures::future::join_all;
 
 use crate::open::open;
 
-/// Two seconds, and what a busy machine adds.
+/// The deadline of 2 s, plus a margin for a busy machine.
 const PROMPT: Duration = Duration::from_millis(2500);
 const SAVES: usize = 32;
-/// The one that is in the way.
+/// The save that blocks or fails.
 const BLOCKED: usize = 7;
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn law_10_mysql_waits_for_who_may_yet_keep_an_expired_record_alive() {
     kept_alive_just_in_time(&server.url(), other).await;
 }
 
-/// A touch that began before the expiry and commits after it: nobody may see the record gone in between.
+/// A touch that begins before the expiry and commits after it: no load in between may find the record expired.
 async fn kept_alive_just_in_time(url: &str, mut other: impl SimpleAsyncConnection) {
     const LIFE: Duration = Duration::from_secs(1);
     let store = open(url).await;
@@ -112,10 +112,10 @@ async fn one_row_is_locked(url: &str, mut other: impl SimpleAsyncConnection) {
         }
     }
     other.batch_execute("ROLLBACK").await.unwrap();
-    // What became of the attempt is unknown, but not to who asks with its receipt.
+    // The outcome of the attempt is unknown; a load with its receipt reveals it.
     let (expect, receipt) = (Precondition::Version(version), &receipts[BLOCKED]);
-    // The attempt may still be on its way to the server's end: then this one comes second and is a conflict, and
-    // the receipt says whose record is there.
+    // The attempt may still reach the server: then this save comes second and is a conflict, and
+    // the receipt shows which record is stored.
     store.save(&key(BLOCKED), &record(next), expect, Some(receipt)).await.unwrap();
     let found = store.load(&key(BLOCKED), Some(receipt)).await.unwrap();
     assert_eq!((found.record, found.receipt), (Some(record(next)), true));
@@ -130,7 +130,7 @@ async fn a_receipt_comes_in_meanwhile(
     let store = open(url).await;
     let receipts: Vec<_> = (0..SAVES).map(|_| Receipt::internal()).collect();
     let digest = u128::from_be_bytes(*receipts[BLOCKED].as_bytes());
-    // Not committed yet: whoever looks sees nothing, and whoever writes it waits.
+    // Not committed yet: loads find no record, and saves of the key wait.
     let insert = format!(
         "BEGIN; INSERT INTO faststate_receipts (digest, expires_at) VALUES ({before}{digest:032x}{after}, {})",
         i64::MAX

@@ -7,7 +7,7 @@ use faststate_testkit::page::BrowserPage;
 use serde_json::Value;
 use tokio::time::timeout;
 
-/// How long what should come may take.
+/// The deadline of an expected frame.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A page that follows one topic.
@@ -19,7 +19,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Shows a topic and follows it.
+    /// Renders a topic and follows it.
     pub(crate) async fn open(registry: &Arc<StateRegistry>, topic: TopicName) -> Self {
         let viewer = Viewer::application();
         let mut page = BrowserPage::new();
@@ -30,7 +30,7 @@ impl Window {
         window
     }
 
-    /// Follows from where the page is.
+    /// Follows from the page's cursor.
     pub(crate) async fn connect(&mut self, registry: &Arc<StateRegistry>) {
         self.disconnect();
         let follower = registry.follow(&self.topic, &Viewer::application(), Some(self.cursor()), 1).await;
@@ -42,12 +42,12 @@ impl Window {
         self.page.cut();
     }
 
-    /// The version that it shows.
+    /// The version that the page shows.
     pub(crate) fn cursor(&self) -> Version {
         self.page.cursor(&self.key, None).unwrap()
     }
 
-    /// Merges what comes until it shows this state; never an older version after a newer one.
+    /// Merges frames until the page shows this state; panics if an older version follows a newer one.
     pub(crate) async fn shows(&mut self, state: &Value) {
         let follower = self.follower.as_mut().expect("it follows");
         while let Err(difference) = self.page.follows(&self.key, state) {

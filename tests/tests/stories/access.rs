@@ -1,4 +1,4 @@
-//! What keeps nobody out: axe-core over every page, light and dark, on a desk and on a phone.
+//! Accessibility: axe-core on every page, light and dark, desktop and phone.
 
 use faststate_tests::{Demo, Page, Session, http};
 

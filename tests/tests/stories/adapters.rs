@@ -1,4 +1,4 @@
-//! One page on three adapters: two of frameworks, and one that an example writes by hand.
+//! One page on three adapters: Salvo, axum and the hand-written one.
 
 use faststate_tests::{Example, Listening, Page, Proxy, Session, http, until};
 
@@ -20,7 +20,7 @@ fn streams(example: &Example) -> u64 {
     health["connections"].as_u64().expect("health counts connections")
 }
 
-/// What the page shows and does, whatever it is served through.
+/// The page behaves the same on every adapter.
 fn it_counts_for_everybody(name: &str) {
     let example = Example::start(name);
     let html = http::get(example.address(), "/").expect("the example answers");
@@ -59,10 +59,10 @@ fn it_counts_for_everybody(name: &str) {
     third.show();
     all("5");
     drop(pages);
-    until("nobody to follow", || streams(&example), |streams| *streams == 0);
+    until("no open stream", || streams(&example), |streams| *streams == 0);
 }
 
-/// A request whose answer was lost is sent again, and counts once (law 3); a stream that is cut goes on (law 4).
+/// A request with a lost response is repeated and counts once (law 3); a cut stream continues (law 4).
 fn it_survives_the_network(name: &str) {
     let example = Example::start(name);
     let proxy = Proxy::to(example.address());
@@ -93,7 +93,7 @@ fn it_survives_the_network(name: &str) {
     page.shows(COUNT, &state["counter"]["count"].to_string());
 }
 
-/// Asked to end, it ends its streams as HTTP does, and then itself (law 15).
+/// On SIGTERM, the server ends its streams cleanly and exits (law 15).
 fn it_ends_as_it_is_asked_to(name: &str) {
     let mut example = Example::start(name);
     let streams = [(); 5].map(|()| Listening::to(example.address(), "/faststate/sse?states=counter", ""));

@@ -1,4 +1,4 @@
-//! The settings of the whole site.
+//! The site-wide settings.
 
 use faststate_tests::{Demo, Page, Session, http};
 
@@ -29,7 +29,7 @@ fn a_theme_changes_every_open_page_at_once() {
     }
     assert_ne!(accent(&visitor), before);
     admin.until("document.querySelector('#theme-ember').ariaPressed == 'true' && document.querySelector('#theme-indigo').ariaPressed == 'false'");
-    // Whoever comes later has it from the start.
+    // Later pages have it from the start.
     let html = http::get(demo.address(), "/").expect("the demo answers").text();
     assert!(html.contains("data-theme=\"ember\""));
 }
@@ -49,7 +49,7 @@ fn maintenance_shows_on_another_users_open_page_and_keeps_it_from_changing_anyth
     bob.click("#increment");
     bob.mentions("#problem", "maintenance is going on");
     bob.shows("#count", "1");
-    // An administrator works on, and can end it; and one can always leave.
+    // During maintenance an administrator can act and end it, and every user can sign out.
     admin.click("#theme-forest");
     bob.until("document.body.dataset.theme == 'forest'");
     let leaving = sign_in(&Session::new(), &demo, "alice");

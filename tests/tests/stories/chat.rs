@@ -11,7 +11,7 @@ fn visit(demo: &Demo) -> Page {
 }
 
 fn say(page: &Page, name: &str, message: &str) {
-    // What was said before may be on its way yet, although its answer shows: until then the form takes nothing.
+    // The previous message's response may still be in flight; until it arrives, the form is disabled.
     page.until("!document.querySelector('#send').ariaBusy");
     page.fill("#username", name);
     page.fill("#message", message);
@@ -38,7 +38,7 @@ fn windows_and_sessions_see_each_others_messages_at_once() {
     say(&ben, "Ben", "hi, Ada");
     reads(&ada, &["hello", "hi, Ada"]);
     ada.shows("#messages li:last-child .by bdi", "Ben");
-    // Whoever comes later sees what was said, in order.
+    // A later client sees all messages in order.
     reads(&visit(&demo), &["hello", "hi, Ada"]);
 }
 
@@ -106,7 +106,7 @@ fn law_12_any_text_arrives_as_it_was_said() {
             http::post(demo.address(), "/faststate/chat/send_message", &message).expect("the demo answers");
         assert_eq!(answer.status, 200, "{text:?}: {}", answer.text());
     }
-    // HTML has no CR of its own and no NUL at all; the room keeps the last hundred.
+    // HTML normalizes CR and drops NUL; the room keeps the last 100 messages.
     let clean = |text: &String| text.replace("\r\n", "\n").replace('\r', "\n").replace('\0', "");
     let expected: Vec<_> = texts.iter().skip(texts.len().saturating_sub(100)).map(clean).collect();
     let settled = |page: &Page| {
@@ -151,7 +151,7 @@ fn the_room_says_who_is_here_and_whose_name_is_theirs() {
         page.shows("#names", "alice, 1 guest");
         page.shows("#present", "2 people here");
     }
-    // Whoever is signed in speaks under their own name, and nobody else does.
+    // A signed-in user writes under the account's name; no other client can use that name.
     alice.fill("#message", "it is me");
     alice.enter();
     guest.shows("#messages li:last-child .by bdi", "alice");

@@ -1,4 +1,4 @@
-//! The counter, which everybody shares.
+//! The shared counter.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ fn windows_and_sessions_see_each_others_counts_at_once() {
     second.shows("#last-updated-by", "Anonymous");
     second.click("#reset");
     pages.iter().for_each(|page| page.shows("#count", "0"));
-    // What somebody else did has not touched what stands in a form.
+    // The other client's event has not changed the text in a form.
     assert_eq!(first.eval("document.querySelector('#amount').value"), "5");
 }
 
@@ -80,7 +80,7 @@ fn a_rejected_input_shows_its_message_beside_its_field_and_changes_nothing() {
 fn input_of_the_wrong_type_shows_its_message_too() {
     let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
-    // A form's own button would ask the browser first; this one asks the server.
+    // A submit button would validate in the browser; this button sends the event without validation.
     page.fill("#amount", "1.5");
     page.click("#decrement");
     page.until("document.querySelector('#amount-error').textContent.trim()");
@@ -124,7 +124,7 @@ fn law_03_a_request_whose_answer_was_lost_counts_once() {
     let tries: BTreeSet<_> = proxy.event_ids().into_iter().collect();
     assert_eq!(tries.len(), 1);
 
-    // One more, to be sure that everything before it has been counted.
+    // One more event shows that all earlier events have been counted.
     page.fill("#amount", "1");
     page.click(ADD);
     page.shows("#count", "8");
@@ -157,6 +157,6 @@ fn the_chart_follows_and_who_is_signed_in_needs_no_name() {
     }
     guest.click("#decrement");
     bob.until("document.querySelector('#chart polyline').points.length == 3");
-    // The chart is drawn on the server, and travels as elements.
+    // The server renders the chart and sends it as elements.
     assert!(!guest.signal("counter").to_string().contains("history"));
 }

@@ -1,4 +1,4 @@
-//! What people see while the store is away.
+//! The pages during a store outage.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use faststate_tests::{Demo, Page, RedisServer, Session, http, until};
 use super::ADAPTER;
 use crate::ADD;
 
-/// Two seconds, and what a busy machine adds.
+/// The deadline of 2 s, plus a margin for a busy machine.
 const PROMPT: Duration = Duration::from_millis(2_600);
-/// What the page says of what it shows.
+/// The page's notice about its data.
 const STALE: &str = ".stale";
 
 fn visit(demo: &Demo) -> Page {
@@ -26,7 +26,7 @@ fn is_not_marked(page: &Page) {
     page.until(&format!("!document.querySelector('{STALE}').checkVisibility()"));
 }
 
-/// Posts without Datastar, and gives the status, the body and how long it took.
+/// Posts without Datastar; returns the status, the body and the duration.
 fn post(demo: &Demo) -> (u16, String, Duration) {
     let asked = Instant::now();
     let reply = http::post(demo.address(), "/faststate/counter/increment", r#"{"amount":1}"#);
@@ -44,18 +44,18 @@ fn law_13_a_store_that_hangs_is_told_and_what_is_remembered_is_marked() {
     pages.iter().for_each(is_not_marked);
 
     server.pause();
-    // A browser is told on the page, in a 200 that patches it: Datastar ignores the body of a 503.
+    // The page shows the error, patched by a 200: Datastar ignores the body of a 503.
     let asked = Instant::now();
     pages[0].click(ADD);
     pages[0].until("document.querySelector('#problem .title')");
-    assert!(asked.elapsed() <= PROMPT, "the page is told after {:?}", asked.elapsed());
-    let told = pages[0].text("#problem .detail").expect("a detail");
-    assert!(told.contains("again"), "{told}");
+    assert!(asked.elapsed() <= PROMPT, "the page shows the error after {:?}", asked.elapsed());
+    let detail = pages[0].text("#problem .detail").expect("a detail");
+    assert!(detail.contains("again"), "{detail}");
     assert!(pages[0].complaints().is_empty());
-    // Who only looks is told, too.
+    // A page without an event shows the notice as well.
     pages.iter().for_each(is_marked);
 
-    // Anybody else gets a status, in time, with a text that says what is wrong.
+    // Other clients get a status within the deadline, with a text that names the problem.
     for _ in 0..4 {
         let (status, body, took) = post(&demo);
         assert!(matches!(status, 503 | 504) && took <= PROMPT, "{status} after {took:?}: {body}");
@@ -66,7 +66,7 @@ fn law_13_a_store_that_hangs_is_told_and_what_is_remembered_is_marked() {
     assert!(took < Duration::from_secs(1), "a store that rests is refused at once, not after {took:?}");
     assert_eq!(demo.health()["status"], "unavailable");
 
-    // A page that comes now shows what is remembered, and says so; a state that is not in the store works.
+    // A new page shows the cached state with a notice; a state without persistence works.
     let asked = Instant::now();
     let late = visit(&demo);
     late.shows("#count", "1");
@@ -76,7 +76,7 @@ fn law_13_a_store_that_hangs_is_told_and_what_is_remembered_is_marked() {
     status.mentions("tr[data-store=default]", "does not answer");
 
     server.resume();
-    // Each click counted once or not at all, and everybody agrees with the store by themselves.
+    // Each click counts once or not at all, and every page matches the store again without a reload.
     pages.iter().chain([&late]).for_each(is_not_marked);
     until("the store to answer", || post(&demo).0, |status| *status == 200);
     let stored = server.command(&["GET", "faststate:v1:{counter/g}"]);

@@ -1,4 +1,4 @@
-//! What a developer sees of what everybody does.
+//! The inspector shows every event live.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use faststate_tests::{Demo, Session, http};
 use super::ADAPTER;
 use crate::ADD;
 
-/// Where events are, the newest first.
+/// The selector of the events, newest first.
 const FIRST: &str = "#events > li:first-child";
 
 fn demo() -> Demo {
@@ -44,7 +44,7 @@ fn what_happens_is_shown_live_and_can_be_found_and_cleared() {
     developer.fill("input[type=search]", "");
     shown(all);
 
-    // Hidden, it misses nothing.
+    // A hidden inspector misses no event.
     developer.hide();
     visitor.click("#reset");
     developer.show();

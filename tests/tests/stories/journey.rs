@@ -1,4 +1,4 @@
-//! Getting about: links, the back button, a second tab, going offline, the keyboard.
+//! Navigation: links, the back button, a second tab, offline mode, the keyboard.
 
 use faststate_tests::{Demo, Session, http};
 use serde_json::json;
@@ -25,7 +25,7 @@ fn the_navigation_leads_everywhere_and_shows_where_one_is() {
         page.shows("h1", title);
         page.until("window.datastarReady");
         page.shows(".top nav [aria-current=page]", name);
-        // The page before is left, and with it its stream.
+        // Leaving the previous page closes its stream.
         streaming(&demo, 1);
     }
 }
@@ -66,7 +66,7 @@ fn a_browser_that_is_offline_says_so_and_comes_back() {
         page.call("Network.emulateNetworkConditions", &conditions);
     };
     network(true);
-    // An open stream is not cut by that; a page that looks again is.
+    // Offline mode does not cut an open stream, but it blocks a reconnect.
     page.hide();
     page.show();
     page.shows(".link [data-text]", "Offline");

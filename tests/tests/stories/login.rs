@@ -61,7 +61,7 @@ fn the_playground_and_the_other_windows_come_along() {
     other.click("button[aria-label=Increment]");
     other.shows("#number", "1");
     let page = sign_in(&session, &demo, "bob");
-    // The window that was open belongs to the new session by itself.
+    // The open window switches to the new session.
     other.shows("#who", "bob");
     other.shows("#number", "1");
     other.click("button[aria-label=Increment]");
@@ -108,7 +108,7 @@ fn law_08_logging_out_everywhere_closes_that_users_streams_at_once() {
     other.until("location.pathname == '/login'");
     other.shows("#who", "Sign in");
 
-    // Their sessions are nobody's now, and bob noticed nothing.
+    // Their sessions have ended, and bob's is unaffected.
     let refused = http::exchange(
         demo.address(),
         "GET",
@@ -135,7 +135,7 @@ fn who_signs_in_as_somebody_else_is_nobody_but_them() {
     let page = sign_in(&session, &demo, "alice");
     let elsewhere = sign_in(&Session::new(), &demo, "alice");
     elsewhere.shows("#browsers", "2 browsers");
-    // From a form that was still open in another window.
+    // From a form that is still open in another window.
     let other = Session::new().open(&demo.url("/login"));
     fill_in(&other, "bob");
     page.eval("document.body.insertAdjacentHTML('beforeend', '<form id=again method=post action=/login><input name=name value=bob><input name=password value=faststate></form>')");
@@ -154,7 +154,7 @@ fn what_a_form_leads_to_is_a_page_of_ours() {
     assert_eq!(page.eval("location.pathname"), "/login");
 }
 
-/// The answer to the login form with this password.
+/// The response to the login form with this password.
 fn post_login(demo: &Demo, name: &str, password: &str) -> http::Reply {
     let form = format!("name={name}&password={password}");
     let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
@@ -170,7 +170,7 @@ fn guessed_passwords_are_limited_by_name() {
     assert!(statuses[10..].iter().all(|status| *status == 429), "{statuses:?}");
     let refused = post_login(&demo, "alice", "faststate");
     assert!(refused.status == 429 && refused.text().contains("Try again in a minute"), "{}", refused.text());
-    // Others sign in all the same.
+    // Other users can still sign in.
     assert_eq!(post_login(&demo, "bob", "faststate").status, 303);
 }
 

@@ -1,10 +1,10 @@
-//! What people see in the demo, over its real program in a real browser; and in the examples.
-#![allow(clippy::duplicate_mod, reason = "most stories are told over several adapters")]
+//! The demo's real program and the examples, in a real browser.
+#![allow(clippy::duplicate_mod, reason = "most stories run on several adapters")]
 
 mod adapters;
 mod todo;
 
-/// All of them.
+/// All stories.
 #[path = "."]
 mod over_salvo {
     const ADAPTER: &str = "salvo";
@@ -30,7 +30,7 @@ mod over_salvo {
     mod visibility;
 }
 
-/// Those in which the adapter has a part. How a page looks (`access`, `pictures`) is the same HTML; what a store does
+/// The stories that involve the adapter. How a page looks (`access`, `pictures`) is the same HTML; what a store does
 /// (`dead_store`), how the program starts (`startup`) and what the death of a process leaves behind (`outage`, `restart`) is below what adapters know, and
 /// the one part of theirs, the drain, is in their conformance suite.
 #[path = "."]
@@ -52,7 +52,7 @@ mod over_axum {
     mod visibility;
 }
 
-/// One page is enough to see that an adapter written by hand does as well.
+/// For the hand-written adapter, one page is enough.
 #[path = "."]
 mod over_hyper {
     const ADAPTER: &str = "hyper";
@@ -65,24 +65,24 @@ use faststate_tests::{Demo, Page, Session, http, until};
 /// The button that sends the form's event.
 const ADD: &str = "#increment";
 
-/// How many streams the demo has open.
+/// The number of open streams of the demo.
 fn streams(demo: &Demo) -> u64 {
     demo.health()["connections"].as_u64().expect("health counts connections")
 }
 
-/// Waits until the demo has exactly this many streams open.
+/// Waits until the demo has exactly `count` open streams.
 fn streaming(demo: &Demo, count: u64) {
     until(&format!("{count} open streams"), || streams(demo), |open| *open == count);
 }
 
-/// A window of this session in which somebody has signed in by the form.
+/// Opens a window of this session and signs in with the form.
 fn sign_in(session: &Session, demo: &Demo, user: &str) -> Page {
     let page = session.open(&demo.url("/login"));
     fill_in(&page, user);
     page
 }
 
-/// Fills the form in, and waits for the page that it leads to.
+/// Submits the sign-in form, and waits for the next page.
 fn fill_in(page: &Page, user: &str) {
     page.fill("#name", user);
     page.fill("#password", "faststate");
@@ -92,7 +92,7 @@ fn fill_in(page: &Page, user: &str) {
     page.shows("#who", user);
 }
 
-/// Signs in as a program does: the header line with the cookie of the new session.
+/// Signs in without a browser; returns the header line with the cookie of the new session.
 fn cookie(demo: &Demo, user: &str) -> String {
     let form = format!("name={user}&password=faststate");
     let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
@@ -106,7 +106,7 @@ fn cookie(demo: &Demo, user: &str) -> String {
     format!("Cookie: {}\r\nDatastar-Request: true\r\n", pairs.join("; "))
 }
 
-/// Sends an event as whoever has this cookie.
+/// Sends an event with this cookie.
 fn send(demo: &Demo, cookie: &str, path: &str, json: &str) -> String {
     let headers = format!("{cookie}Content-Type: application/json\r\n");
     let reply = http::exchange(demo.address(), "POST", path, &headers, json.as_bytes());

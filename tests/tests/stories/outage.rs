@@ -1,11 +1,11 @@
-//! Servers that go away and come back.
+//! Servers that stop and restart.
 
 use faststate_tests::{Demo, Folder, Page, Session, http};
 
 use super::ADAPTER;
 use crate::{ADD, streaming};
 
-/// What the console says about a server that is not there.
+/// Console messages about an unreachable server.
 const DOWN: &[&str] =
     &["ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_SOCKET"];
 
@@ -36,7 +36,7 @@ fn law_04_a_killed_server_is_followed_again_and_the_page_shows_the_truth() {
         demo.kill();
         pages.iter().for_each(|page| page.shows(".link [data-text]", "Reconnecting"));
         demo.restart();
-        // The counter lives in memory: the truth of the new process is another one.
+        // The counter is kept in memory, so the new process starts at another value.
         pages.iter().for_each(|page| page.shows("#count", "0"));
         streaming(&demo, 2);
         increment(&demo, round * 10);
@@ -133,7 +133,7 @@ fn law_03_an_event_sent_while_the_server_was_down_is_told_and_counts_once() {
     was_not_reloaded(&page);
 }
 
-/// Datastar's word for it, three minutes later than anybody wants to wait here.
+/// Datastar's event for a failed stream, which would arrive three minutes later.
 fn gives_up(page: &Page, form: &str) {
     page.eval(&format!(
         "['retries-failed', 'finished'].forEach(type =>
@@ -150,7 +150,7 @@ fn a_change_that_never_arrived_is_told_and_stays_a_draft() {
     page.eval(&format!("{form}.sent = {{ name: 'Another name' }}"));
     gives_up(&page, form);
     page.shows("#unsent:not([hidden])", "A change did not reach the server. Please make it again.");
-    // What is known to have arrived is taken over 300 ms later.
+    // Confirmed input is taken over 300 ms later.
     std::thread::sleep(std::time::Duration::from_millis(900));
     assert_eq!(page.eval("document.querySelector('#name').value"), "Another name");
     page.click("#buy");
@@ -183,7 +183,7 @@ fn law_06_a_window_beyond_the_cap_follows_once_another_is_closed() {
     second.shows(".link [data-text]", "Reconnecting");
     let other = Session::new().open(&demo.url("/counter"));
     streaming(&demo, 2);
-    // It does not follow, but it acts.
+    // The page does not follow, but it can act.
     second.click(ADD);
     first.shows("#count", "1");
     other.shows("#count", "1");

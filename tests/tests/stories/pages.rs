@@ -1,4 +1,4 @@
-//! What holds for every page.
+//! Properties of every page.
 
 use faststate_tests::{Demo, Page, Session, http};
 use serde_json::json;
@@ -19,7 +19,7 @@ const PAGES: &[(&str, &str)] = &[
     ("source", "/source/counter.rs"),
 ];
 
-/// Every page as an administrator sees it, who sees all of them.
+/// Every page, opened by an administrator.
 pub(super) fn every_page(demo: &Demo) -> impl Iterator<Item = (&'static str, Page)> {
     let session = Session::new();
     drop(sign_in(&session, demo, "admin"));
@@ -92,7 +92,7 @@ fn nothing_jumps() {
         let shifts = "new Promise(done => new PerformanceObserver(list => done(list.getEntries().map(shift =>
             [shift.value, ...shift.sources.map(source => (source.node?.outerHTML ?? '').slice(0, 80))])))
             .observe({ type: 'layout-shift', buffered: true })) ";
-        // The observer stays silent when nothing has shifted.
+        // The observer reports nothing without a layout shift.
         let silent =
             "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done([]))))";
         let shifts = page.eval(&format!("Promise.race([{shifts}, {silent}])"));
@@ -113,7 +113,7 @@ fn every_page_loads_quickly_from_this_server_alone_and_nothing_fails() {
         assert_eq!(foreign, json!([]), "{name}");
         let paint = page.until("performance.getEntriesByName('first-contentful-paint')[0]?.startTime");
         println!("{name}: first paint after {paint} ms");
-        // A second is far more than it takes: other tests run at the same time.
+        // One second is a generous limit, because other tests run at the same time.
         assert!(paint.as_f64().is_some_and(|paint| paint < 3_000.0), "{name} painted after {paint} ms");
         assert_eq!(page.complaints(), [""; 0], "{name}");
     }

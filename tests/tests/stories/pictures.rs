@@ -1,4 +1,4 @@
-//! Pictures of every page, for people to look at: `FASTSTATE_SCREENSHOTS=1`.
+//! Screenshots of every page, with `FASTSTATE_SCREENSHOTS=1`.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The playground, which each session has to itself.
+//! The playground, a state of each session.
 
 use faststate_tests::{Demo, Page, Session, until};
 
@@ -23,7 +23,7 @@ fn law_08_windows_of_a_session_share_a_playground_and_sessions_do_not() {
     second.shows("#number", "1");
     second.click(MORE);
     first.shows("#number", "2");
-    // An event of the other session's own shows that its stream is up to date.
+    // An event in the other session shows that its stream is up to date.
     other.click(MORE);
     other.shows("#number", "1");
     first.click(MORE);
@@ -31,7 +31,7 @@ fn law_08_windows_of_a_session_share_a_playground_and_sessions_do_not() {
     other.click("button[aria-label=Decrement]");
     other.shows("#number", "0");
     second.shows("#number", "3");
-    // A new window of each sees its own.
+    // A new window of each session shows that session's state.
     visit(&ada, &demo).shows("#number", "3");
     visit(&ben, &demo).shows("#number", "0");
 }
@@ -59,7 +59,7 @@ fn what_is_being_typed_is_not_overwritten() {
     first.focus("#text");
     let mut typed = String::new();
     for (round, word) in ["one ", "two ", "three ", "four "].into_iter().enumerate() {
-        // More letters than one pause takes, while echoes of earlier ones come in.
+        // More letters than one pause collects, while echoes of earlier ones arrive.
         for letter in word.chars() {
             first.type_text(&letter.to_string());
             typed.push(letter);
@@ -146,7 +146,7 @@ fn a_ticker_is_cancelled_from_any_window() {
         page.shows("#start-ticking", "Start ticking");
         page.until("document.querySelector('#cancel').disabled");
     }
-    // It does not come back: the one that is started next is alone.
+    // The process does not return: the next one starts with empty memory.
     first.click("#start-ticking");
     second.until("document.querySelector('#ticks').value >= 3");
 }

@@ -1,4 +1,4 @@
-//! Records: each product has an address, and followers of its own.
+//! Records: each product has its own address and followers.
 
 use faststate_tests::{Demo, Page, Session, http, until};
 
@@ -12,7 +12,7 @@ fn has(page: &Page, field: &str, text: &str) {
     page.until(&format!("document.querySelector('{field}').value == '{text}'"));
 }
 
-/// Keeps what the page sends from now on.
+/// Records the page's requests from now on.
 fn watch(page: &Page) {
     page.eval(
         "window.sent = []; const ask = window.fetch;
@@ -48,7 +48,7 @@ fn law_02_edits_of_one_product_at_the_same_time_merge() {
     second.fill("#price", "1.5");
     second.fill("#description", "");
     second.click("#save");
-    // What the other one saved is there, and what is being typed still is.
+    // The page shows the other client's save, and keeps the text being typed.
     first.shows("#shown-price", "€ 1.50");
     has(&first, "#price", "1.50");
     has(&first, "#name", "Loud clock");
@@ -102,7 +102,7 @@ fn the_last_one_is_taken_once_and_the_other_is_told() {
     second.click("#buy");
     second.mentions("#problem", "the last one");
     assert_eq!(second.text("#shown-stock").as_deref(), Some("0 in stock"));
-    // A problem is there until it is dismissed, or something has gone well.
+    // A problem stays until it is dismissed or until an event succeeds.
     second.click("#problem button");
     until("the problem to go", || second.count("#problem *"), |count| *count == 0);
 }

@@ -105,7 +105,7 @@ fn law_08_bob_never_receives_alices_profile_in_any_frame() {
         send(&demo, &alice, "/faststate/profile/prefer", &json);
     }
     hers.until("wonderland 19");
-    // What bob does after all that has reached him, so everything before it would have.
+    // Bob's change arrives last, so all earlier changes would have arrived.
     send(&demo, &bob, "/faststate/profile/save", r#"{"display_name":"plain bob"}"#);
     send(&demo, &bob, "/faststate/profile/prefer", r#"{"preference":"plain","value":"bob"}"#);
     his.until("plain bob");

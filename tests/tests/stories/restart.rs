@@ -1,4 +1,4 @@
-//! Everything there is, over the death of the server.
+//! Every page across a restart of the server.
 
 use faststate_tests::{Demo, Folder, Page, Session};
 
@@ -17,7 +17,7 @@ fn law_01_a_restart_keeps_everything_and_every_page_recovers_without_a_reload() 
     let folder = Folder::new("restart");
     let store = format!("sqlite://{}", folder.join("demo.db").display());
     let mut demo = Demo::with(&["--adapter", ADAPTER, "--store", &store]);
-    // A browser has six connections to a server, and each window that can be seen takes one.
+    // A browser opens at most six connections to a server, and each visible window uses one.
     let (here, there) = (Session::new(), Session::new());
     let login = sign_in(&here, &demo, "admin");
     let open = |session: &Session, path: &str| session.open(&demo.url(path));
@@ -59,7 +59,7 @@ fn law_01_a_restart_keeps_everything_and_every_page_recovers_without_a_reload() 
         page.shows(".link [data-text]", "Connected");
         page.shows("#who", "admin");
     }
-    // Each page still follows, from where it was.
+    // Each page continues from its cursor.
     home.click("button[aria-label=Increment]");
     home.shows("#number", "2");
     home.shows("#server-text", "kept text");

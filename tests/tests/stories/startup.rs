@@ -1,4 +1,4 @@
-//! How the demo starts.
+//! Startup of the demo.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -20,7 +20,7 @@ fn mistyped_secret_and_address_are_not_printed() {
         (vec!["--listen", address], vec![]),
         (vec![], vec![("FASTSTATE_LISTEN", address)]),
         (vec![], vec![("FASTSTATE_BROADCAST", "me:hunter2-and-more@127.0.0.1")]),
-        // An address that is right, of a server that is not there.
+        // A valid address without a server.
         (vec!["--store", address], vec![]),
         (vec!["--store", "sqlite:///me:hunter2-and-more@127.0.0.1/db"], vec![]),
     ] {

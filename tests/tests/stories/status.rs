@@ -1,4 +1,4 @@
-//! The page that shows how the server does.
+//! The status page.
 
 use faststate_tests::{Demo, Folder, Page, Session, until};
 

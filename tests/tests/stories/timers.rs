@@ -28,7 +28,7 @@ fn two_timers_run_independently_in_every_window_of_a_session() {
     let eggs = time(first, "eggs");
     until("eggs to run on", || time(first, "eggs"), |time| *time != eggs);
     assert_eq!(time(first, "tea"), stopped);
-    // A window that is opened now shows the same before any script has run.
+    // A new window shows the same without any script.
     until("the same time", || time(&ada.open(&demo.url("/")), "tea"), |time| *time == stopped);
     first.click("#timer-tea .quiet");
     second.shows("#timer-tea output", "00:00");
@@ -49,7 +49,7 @@ fn law_14_a_timer_that_runs_sends_nothing() {
     page.click("#timer-tea .run");
     page.shows("#timer-tea .run", "Pause");
     let patches = "fetches.filter(type => type == 'datastar-patch-signals').length";
-    // What starting it sends has arrived by then.
+    // The request that starts it has arrived by then.
     until("a second", || time(&page, "tea"), |time| time.as_str() >= "00:01");
     let before = page.eval(patches);
     until("some seconds", || time(&page, "tea"), |time| time.as_str() >= "00:04");

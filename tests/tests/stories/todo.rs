@@ -1,4 +1,4 @@
-//! The example that two people share.
+//! The to-do example, shared by two users.
 
 use faststate_tests::{Example, Page, Session};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Windows that are hidden and shown again.
+//! Windows that are hidden and shown.
 
 use faststate_tests::{Demo, Session, http};
 
@@ -33,7 +33,7 @@ fn law_04_hiding_and_showing_leaves_one_stream_and_the_truth() {
 fn hiding_and_showing_again_and_again_leaves_one_stream() {
     let demo = Demo::over(ADAPTER);
     let page = Session::new().open(&demo.url("/counter"));
-    // Quicker than a connection opens: every other event comes while the one before is under way.
+    // Faster than a connection opens: every second event arrives while the previous one is in progress.
     page.eval(
         "Object.defineProperty(document, 'hidden', { configurable: true, get: () => window.away });
         for (let turn = 0; turn < 41; turn++) {

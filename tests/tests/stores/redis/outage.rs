@@ -1,4 +1,4 @@
-//! Redis is not there, or is another than it was.
+//! Redis is down, or has lost its data.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ async fn a_connection_that_was_cut_while_idle_is_not_used_again() {
             server.kill();
             server.restart();
         });
-        // Its end has been heard of by now, so that the first call already has a new one.
+        // The pool has detected the closed connection by now, so the first call uses a new one.
         store.load(&key("x"), None).await.unwrap();
     }
 }
