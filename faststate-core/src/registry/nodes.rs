@@ -193,7 +193,7 @@ async fn send(broadcaster: &dyn Broadcaster, key: Option<&Key>, message: &PeerMe
 }
 
 /// Handles a message from another node. Runs in the transport's reader, so slow work gets its own task.
-pub(super) fn told(registry: &Arc<StateRegistry>, key: Option<&Key>, bytes: &Bytes) {
+pub(super) fn receive(registry: &Arc<StateRegistry>, key: Option<&Key>, bytes: &Bytes) {
     let Some(nodes) = &registry.shared.nodes else { return };
     let mut decoded = PeerMessage::from_bytes(bytes);
     if let Some((PeerMessage::Piece { message, part, parts }, content)) = decoded {

@@ -336,7 +336,7 @@ impl Inbox for Ear {
 
     fn notified(&self, key: Option<Key>, message: Bytes) {
         if let Some(inner) = self.0.upgrade() {
-            nodes::told(&inner, key.as_ref(), &message);
+            nodes::receive(&inner, key.as_ref(), &message);
         }
     }
 
