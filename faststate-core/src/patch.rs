@@ -1,18 +1,22 @@
-//! A state as encoded fields, the difference between two, and how a browser merges it.
+//! Encodes states and signals, compares two encodings, and merges patches as a browser does.
 
 mod diff;
 mod encode;
 mod encoded_fields;
-mod itself;
+mod encoded_state;
+mod error;
 mod json_diff;
 mod merge;
+mod whole;
 
 pub(crate) use self::{
-    diff::{Change, Residue, diff},
-    encoded_fields::{MORE, ROOM, Stored},
+    diff::{FieldChange, Residue, diff},
+    encoded_state::{EncodedState, GROWTH_SLACK, INITIAL_CAPACITY},
+    whole::Whole,
 };
 pub use self::{
-    encoded_fields::{EncodeError, EncodedFields},
+    encoded_fields::EncodedFields,
+    error::EncodeError,
     json_diff::{Difference, json_diff},
     merge::merge,
 };

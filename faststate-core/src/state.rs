@@ -1,11 +1,11 @@
-//! What is kept and followed.
+//! The `ReactiveState` trait.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::BoxError;
+use crate::{BoxError, patch::Whole};
 
-/// A state: a plain struct that the server keeps and every browser that looks at it follows.
+/// A state: a plain struct that the server stores and that the browsers showing it follow.
 ///
 /// ```
 /// # use faststate_core::ReactiveState;
@@ -19,15 +19,16 @@ use crate::BoxError;
 /// ```
 ///
 /// # Contract
-/// - It serialises as a struct or a map whose names match `[a-z][a-z0-9_]*` without `__`; they become
-///   the signals `$counter.count`. `build()` checks the default value's.
-/// - What serialises deserialises to the same again. Equal values serialise equally: prefer `BTreeMap`
-///   to `HashMap`, whose order may differ between equal values and look like a change.
-/// - No floats that are not finite: JSON has none, and the change is refused (500) before it is saved.
+/// - The state serialises as a struct or a map whose names match `[a-z][a-z0-9_]*` without `__`. Each field
+///   becomes a signal, such as `$counter.count`. `build()` checks the names of the default value.
+/// - Deserialising a serialised state returns an equal state, and equal states serialise equally. Prefer
+///   `BTreeMap` to `HashMap`: the order of a `HashMap` can differ between equal values, which looks like a change.
+/// - Every float is finite. JSON cannot represent other floats; a change that produces one is refused with
+///   status 500 before it is saved.
 ///
 /// # Limits
-/// Copied once per event and serialised once per change, so keep it small: kilobytes, not megabytes. A
-/// list that grows without end is a database table and a [`View`](crate::View).
+/// A state is copied once per event and serialised once per change. Keep it small: kilobytes, not megabytes.
+/// A list that grows without a limit belongs in a database table and a [`View`](crate::View).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a FastState state",
     label = "this type does not implement `ReactiveState`",
@@ -37,25 +38,25 @@ pub trait ReactiveState: Clone + Default + Serialize + DeserializeOwned + Send +
     /// The name in URLs, signals and stored keys: `[a-z][a-z0-9_]*` without `__`, at most 64 bytes.
     const NAME: &'static str;
 
-    /// The version of the stored form; raise it when an older form needs [`migrate`](Self::migrate).
+    /// The version of the stored form. Increase it when older data needs [`migrate`](Self::migrate).
     const SCHEMA: u32 = 1;
 
-    /// What browsers see; by default all of it.
+    /// Returns the part of the state that browsers receive; by default, the whole state.
     ///
-    /// Everybody who may follow an instance sees the same signals: leave out what they must not know. A
-    /// panic in here fails the event that led to it and changes nothing (law 7); where nobody follows, nobody
-    /// asks (law 14), and it fails whoever asks first.
+    /// All followers of an instance receive the same signals, so omit everything that one of them must not see.
+    /// If this method panics, the event that caused the call fails and changes nothing (law 7). Without
+    /// followers, the method is not called after a change (law 14), and the first later call returns the error.
     fn signals(&self) -> impl Serialize {
-        self
+        Whole::of(self)
     }
 
-    /// Turns data stored under schema `from` into the present form, before it is deserialised.
+    /// Upgrades data that was stored under schema `from` before it is deserialised.
     ///
-    /// An integer of more than 64 bits is a string in `data`, as a [`Value`] has no longer numbers: it ends in `:` and the
-    /// digits. Such a string may be moved, and is the integer again afterwards.
+    /// An integer of more than 64 bits appears in `data` as a string that ends in `:` and the digits, because
+    /// [`Value`] cannot represent it. Such a string may be moved; it becomes an integer again after this call.
     ///
     /// # Errors
-    /// Data that cannot be upgraded: the instance stays as it is stored, and what asked for it fails.
+    /// The data cannot be upgraded. The stored instance does not change, and the call that loaded it fails.
     fn migrate(_from: u32, _data: &mut Value) -> Result<(), BoxError> {
         Ok(())
     }

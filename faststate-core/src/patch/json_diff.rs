@@ -1,19 +1,19 @@
-//! Where two JSON values differ, for people.
+//! A readable list of the differences between two JSON values.
 
 use serde_json::Value;
 
 /// One place at which two values differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference<'a> {
-    /// `list[1].name`; empty for the whole.
+    /// The path, such as `list[1].name`; empty for the root.
     pub path: String,
     /// The old value; `None` if the field is new.
     pub before: Option<&'a Value>,
-    /// The new value; `None` if the field is gone.
+    /// The new value; `None` if the field was removed.
     pub after: Option<&'a Value>,
 }
 
-/// Every place at which they differ.
+/// Returns every place at which two values differ.
 pub fn json_diff<'a>(before: &'a Value, after: &'a Value) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
     compare(&mut found, String::new(), Some(before), Some(after));

@@ -1,13 +1,12 @@
-//! How a browser merges signals.
+//! The merge of a signals patch, as a browser performs it.
 
 use serde_json::{Map, Value};
 
-/// Merges a patch as the `mergePatch` of Datastar 1.0.4 does, and as its signals read afterwards.
+/// Merges a patch like `mergePatch` of Datastar 1.0.4. `target` then contains the values that its signals return.
 ///
-/// `null` deletes, objects are merged key by key, anything else replaces what was there. What is not an
-/// object patches nothing. Two things surprise: an object is merged *into an array*, where keys that
-/// are indices set elements and others cannot be seen in JSON; and a `null` inside an array, like a
-/// hole in it, reads as `""`.
+/// `null` deletes a signal, objects are merged key by key, and any other value replaces the old one. A patch
+/// that is not an object changes nothing. Two cases are surprising. An object is merged *into an array*: keys that
+/// are indices set elements, and other keys are invisible in JSON. A `null` or a hole in an array reads as `""`.
 pub fn merge(target: &mut Value, patch: &Value) {
     if let Value::Object(patch) = patch {
         merge_object(target, patch);
@@ -23,7 +22,7 @@ fn merge_entry(node: &mut Map<String, Value>, name: &str, patch: &Value) {
             merge_object(node.entry(name).or_insert(Value::Null), patch);
         }
         other => {
-            node.insert(name.to_owned(), settled(other));
+            node.insert(name.to_owned(), as_signal(other));
         }
     }
 }
@@ -53,11 +52,11 @@ fn merge_item(items: &mut Vec<Value>, key: &str, patch: &Value) {
     }
     match patch {
         Value::Object(patch) => merge_object(&mut items[index], patch),
-        other => items[index] = settled(other),
+        other => items[index] = as_signal(other),
     }
 }
 
-/// An array index as JavaScript writes it.
+/// Parses an array index in JavaScript's canonical form.
 fn index(key: &str) -> Option<usize> {
     let index = key.parse::<u32>().ok()?;
     (index != u32::MAX && index.to_string() == key).then_some(index as usize)
@@ -67,12 +66,12 @@ fn hole() -> Value {
     Value::String(String::new())
 }
 
-/// A value as it reads once it is a signal.
-fn settled(value: &Value) -> Value {
+/// Returns the value that a signal has after it is set to `value`.
+fn as_signal(value: &Value) -> Value {
     match value {
         Value::Null => hole(),
-        Value::Array(items) => items.iter().map(settled).collect(),
-        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), settled(value))).collect(),
+        Value::Array(items) => items.iter().map(as_signal).collect(),
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), as_signal(value))).collect(),
         other => other.clone(),
     }
 }

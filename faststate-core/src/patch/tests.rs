@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Up to 2 to this, every integer is a JavaScript number of its own.
-const EXACT: u32 = 53;
+/// JavaScript represents each integer exactly up to 2 to the power of this.
+const EXACT_BITS: u32 = 53;
 
 fn json_of(signals: &impl Serialize) -> String {
     String::from_utf8(EncodedFields::of(signals).unwrap().json().to_vec()).unwrap()
@@ -53,7 +53,7 @@ enum Kind {
 }
 
 #[test]
-fn values_follow_the_rules_of_the_wire() {
+fn values_are_encoded_in_wire_form() {
     let everything = Everything {
         exact: -(1 << 53),
         inexact: -(1 << 53) - 1,
@@ -79,33 +79,42 @@ fn values_follow_the_rules_of_the_wire() {
 }
 
 #[test]
-fn the_top_is_a_struct_or_a_map() {
+fn top_level_value_must_be_struct_or_map() {
     #[derive(Serialize)]
     struct Wrapped(BTreeMap<&'static str, u8>);
     #[derive(Serialize)]
     struct Unit;
     assert_eq!(json_of(&Some(&Box::new(Wrapped(BTreeMap::from([("a", 1)]))))), r#"{"a":1}"#);
     assert_eq!(json_of(&BTreeMap::<String, u8>::new()), "{}");
-    for refused in [
-        refusal(&5),
-        refusal(&"text"),
-        refusal(&[1]),
-        refusal(&None::<u8>),
-        refusal(&Kind::Unit),
-        refusal(&Unit),
+    for (refused, shape) in [
+        (refusal(&5), "a number"),
+        (refusal(&-0.5), "a number"),
+        (refusal(&true), "a boolean"),
+        (refusal(&"text"), "a string"),
+        (refusal(&u64::MAX), "an integer beyond 2^53"),
+        (refusal(&[1]), "a list"),
+        (refusal(&(1, 2)), "a tuple"),
+        (refusal(&Vec::<Unit>::new()), "a list"),
+        (refusal(&vec![BTreeMap::from([("a", 1)])]), "a list"),
+        (refusal(&None::<u8>), "an absent or empty value"),
+        (refusal(&Unit), "a unit struct needs braces"),
+        (refusal(&Kind::Unit), "an enum"),
+        (refusal(&Kind::Newtype(None)), "an enum"),
+        (refusal(&Kind::Tuple(1, ())), "an enum"),
+        (refusal(&Kind::Struct { a: 1 }), "an enum"),
     ] {
-        assert!(refused.starts_with("signals are a struct or a map"), "{refused}");
+        assert!(refused.starts_with("signals must be a struct or a map"), "{refused}");
+        assert!(refused.contains(shape), "{refused}");
     }
-    assert!(refusal(&Kind::Struct { a: 1 }).contains("an enum"));
 }
 
 #[test]
-fn law_12_names_cannot_pollute_a_prototype() {
+fn law_12_names_that_pollute_a_prototype_are_refused() {
     for name in ["__proto__", "constructor", "prototype", "A", "a__b", "a.b", "", "_v", "\"", "1"] {
         let message = refusal(&BTreeMap::from([(name, 1)]));
         assert!(message.contains("cannot name a signal") || message.contains("cannot be a key"), "{message}");
     }
-    // Datastar splits names at their dots when it reports a change.
+    // Datastar splits names at dots when it reports a change.
     for key in
         ["__proto__", "constructor", "prototype", "toString", "a.__proto__.b", "a.constructor", "valueOf.a"]
     {
@@ -126,7 +135,7 @@ fn law_12_names_cannot_pollute_a_prototype() {
 }
 
 #[test]
-fn what_json_cannot_hold_is_an_error_that_names_the_field() {
+fn values_outside_json_are_refused_with_their_field() {
     for float in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         assert!(
             refusal(&HashMap::from([("a", vec![Some(float)])])).starts_with("in `a`: a float is not finite")
@@ -144,7 +153,7 @@ fn what_json_cannot_hold_is_an_error_that_names_the_field() {
 }
 
 #[test]
-fn a_flattened_map_cannot_repeat_a_field() {
+fn flattened_map_that_repeats_a_field_is_refused() {
     #[derive(Serialize)]
     struct Flat {
         b: u8,
@@ -152,31 +161,29 @@ fn a_flattened_map_cannot_repeat_a_field() {
         rest: BTreeMap<&'static str, u8>,
     }
     assert_eq!(json_of(&Flat { b: 1, rest: BTreeMap::from([("a", 2), ("c", 3)]) }), r#"{"b":1,"a":2,"c":3}"#);
-    assert!(
-        refusal(&Flat { b: 1, rest: BTreeMap::from([("a", 2), ("b", 3)]) }).contains("`b` is there twice")
-    );
+    assert!(refusal(&Flat { b: 1, rest: BTreeMap::from([("a", 2), ("b", 3)]) }).contains("`b` occurs twice"));
 }
 
-/// Whether a state that is its own signals is sent the very bytes that are stored. What is sent is the same as if
-/// it were encoded anew.
-fn is_shared(state: &impl Serialize) -> bool {
-    let stored = Stored::of(state, ROOM).unwrap();
-    match (stored.image(state, &state), EncodedFields::of(state)) {
-        (Ok(image), Ok(anew)) => {
-            assert_eq!(image.fields().collect::<Vec<_>>(), anew.fields().collect::<Vec<_>>());
-            assert_eq!((image.json(), image.is_open()), (anew.json(), anew.is_open()));
-            image.json().as_ptr() == stored.data.as_ptr()
+/// Whether the signals of a state without an override are its stored bytes. Checks that they equal a separate
+/// encoding.
+fn is_shared<S: Serialize>(state: &S) -> bool {
+    let stored = EncodedState::of(state, INITIAL_CAPACITY).unwrap();
+    match (stored.signals::<S>(&Whole::of(state)), EncodedFields::of(state)) {
+        (Ok(signals), Ok(separate)) => {
+            assert_eq!(signals.fields().collect::<Vec<_>>(), separate.fields().collect::<Vec<_>>());
+            assert_eq!((signals.json(), signals.is_open()), (separate.json(), separate.is_open()));
+            signals.json().as_ptr() == stored.data.as_ptr()
         }
-        (Err(error), Err(anew)) => {
-            assert_eq!(error.to_string(), anew.to_string());
+        (Err(error), Err(separate)) => {
+            assert_eq!(error.to_string(), separate.to_string());
             false
         }
-        (image, anew) => panic!("{image:?} is not {anew:?}"),
+        (signals, separate) => panic!("{signals:?} is not {separate:?}"),
     }
 }
 
 #[test]
-fn a_state_that_is_its_own_signals_is_encoded_once_unless_they_are_other_bytes() {
+fn whole_state_shares_bytes_unless_its_forms_differ() {
     #[derive(Serialize)]
     struct Plain {
         text: String,
@@ -209,15 +216,15 @@ fn a_state_that_is_its_own_signals_is_encoded_once_unless_they_are_other_bytes()
         Flat { own, rest }
     };
     assert!(is_shared(&plain(&[("b", Some(true)), ("A.b", Some(false))])));
-    assert!(is_shared(&flat(1 << EXACT, &[("s", Some(1)), ("t", Some(2))])));
-    assert!(is_shared(&flat(1, &[("a", Some(1)), ("t", Some(2))])), "in any order");
-    // What is absent, an integer that is no JavaScript number, a field that is skipped.
+    assert!(is_shared(&flat(1 << EXACT_BITS, &[("s", Some(1)), ("t", Some(2))])));
+    assert!(is_shared(&flat(1, &[("a", Some(1)), ("t", Some(2))])), "names in any order");
+    // Absent values, integers that JavaScript cannot represent, and skipped fields.
     assert!(!is_shared(&plain(&[("b", None)])));
-    assert!(!is_shared(&flat((1 << EXACT) + 1, &[])));
+    assert!(!is_shared(&flat((1 << EXACT_BITS) + 1, &[])));
     assert!(!is_shared(&flat(1, &[("s", None)])));
     assert!(is_shared(&Skipping { own: 1, some: Some(1) }) && !is_shared(&Skipping { own: 1, some: None }));
     assert!(!is_shared(&Everything::default()));
-    // Names that are stored, but are no signals; one that is there twice; and what has no fields.
+    // Names that cannot be signals, a repeated name, and values without fields.
     assert!(!is_shared(&Named { not_a_signal: 1 }));
     assert!(!is_shared(&flat(1, &[("A", Some(1))])));
     assert!(!is_shared(&flat(1, &[("own", Some(2))])));
@@ -225,28 +232,37 @@ fn a_state_that_is_its_own_signals_is_encoded_once_unless_they_are_other_bytes()
 }
 
 #[test]
-fn signals_that_are_another_value_are_encoded_anew() {
+fn signals_of_another_value_are_encoded_separately() {
     #[derive(Serialize)]
     struct Secret {
         text: &'static str,
     }
     static HIDDEN: Secret = Secret { text: "" };
     let secret = Secret { text: "secret" };
-    let stored = Stored::of(&secret, ROOM).unwrap();
-    assert_eq!(stored.image(&secret, &&HIDDEN).unwrap().json(), r#"{"text":""}"#);
-    assert_eq!(stored.image(&secret, &json!({ "a": 1 })).unwrap().json(), r#"{"a":1}"#);
-    assert_eq!(stored.image(&secret, &&secret).unwrap().json(), r#"{"text":"secret"}"#);
+    let stored = EncodedState::of(&secret, INITIAL_CAPACITY).unwrap();
+    let shared = stored.signals::<Secret>(&Whole::of(&secret)).unwrap();
+    assert_eq!(
+        (shared.json().as_ptr(), &**shared.json()),
+        (stored.data.as_ptr(), &br#"{"text":"secret"}"#[..])
+    );
+    assert_eq!(stored.signals::<Secret>(&&HIDDEN).unwrap().json(), r#"{"text":""}"#);
+    assert_eq!(stored.signals::<Secret>(&json!({ "a": 1 })).unwrap().json(), r#"{"a":1}"#);
+    let separate = stored.signals::<Secret>(&&secret).unwrap();
+    assert_eq!(separate.json(), r#"{"text":"secret"}"#);
+    assert_ne!(separate.json().as_ptr(), stored.data.as_ptr());
+    // The whole of another type.
+    assert_eq!(stored.signals::<u8>(&Whole::of(&HIDDEN)).unwrap().json(), r#"{"text":""}"#);
 }
 
 fn changes(before: &Value, after: &Value) -> Vec<(String, String, bool)> {
     let (before, after) = (EncodedFields::of(before).unwrap(), EncodedFields::of(after).unwrap());
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let changes = diff(&before, &after).into_iter();
-    changes.map(|change| (text(change.name), text(change.value), change.is_cleared())).collect()
+    changes.map(|change| (text(change.name), text(change.value), change.needs_clearing())).collect()
 }
 
 #[test]
-fn only_what_changed_goes_out() {
+fn diff_contains_only_changed_fields() {
     assert_eq!(changes(&json!({"a": 1, "b": [1, 2]}), &json!({"a": 1, "b": [1, 2]})), []);
     let change = |name: &str, value: &str, clear| (name.to_owned(), value.to_owned(), clear);
     assert_eq!(
@@ -256,7 +272,7 @@ fn only_what_changed_goes_out() {
 }
 
 #[test]
-fn a_field_is_cleared_first_when_merging_would_keep_something() {
+fn field_is_cleared_first_if_merging_leaves_residue() {
     for (before, after, clear) in [
         (json!({}), json!({"x": 1}), false),
         (json!({"x": 1}), json!({"x": 2}), false),
@@ -278,7 +294,7 @@ fn a_field_is_cleared_first_when_merging_would_keep_something() {
 }
 
 #[test]
-fn keys_without_an_order_are_found() {
+fn unordered_keys_are_found() {
     struct Pairs(&'static [(&'static str, u8)]);
     impl Serialize for Pairs {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -289,10 +305,10 @@ fn keys_without_an_order_are_found() {
     struct State {
         map: Pairs,
     }
-    let image = |pairs| EncodedFields::of(&State { map: Pairs(pairs) }).unwrap();
-    let before = image(&[("c", 1), ("a", 1), ("b", 1)]);
-    assert!(!diff(&before, &image(&[("a", 1), ("d", 1), ("b", 1), ("c", 1)]))[0].is_cleared());
-    assert!(diff(&before, &image(&[("b", 1), ("d", 1), ("a", 1)]))[0].is_cleared());
+    let fields = |pairs| EncodedFields::of(&State { map: Pairs(pairs) }).unwrap();
+    let before = fields(&[("c", 1), ("a", 1), ("b", 1)]);
+    assert!(!diff(&before, &fields(&[("a", 1), ("d", 1), ("b", 1), ("c", 1)]))[0].needs_clearing());
+    assert!(diff(&before, &fields(&[("b", 1), ("d", 1), ("a", 1)]))[0].needs_clearing());
     let (before, after) = (Pairs(&[("c", 1), ("a", 1), ("b", 1)]), Pairs(&[("b", 1), ("c", 1), ("a", 1)]));
     assert!(diff(&EncodedFields::of(&before).unwrap(), &EncodedFields::of(&after).unwrap()).is_empty());
 }
@@ -305,13 +321,13 @@ struct Tagged {
     rest: BTreeMap<String, u32>,
 }
 
-/// The CPU time of this thread, which other load does not change.
+/// Returns the CPU time of this thread, which is independent of other load.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
-/// How many times as long the difference takes with 4,000 keys as with 500: about 8 if the time grows with the
-/// number of keys, 64 if it grows with the square.
+/// Returns the time of a diff of 4,000 keys divided by the time of 500 keys: about 8 if the time is linear, 64 if
+/// it is quadratic.
 fn growth<S: Serialize>(before: impl Fn(u32) -> S, after: impl Fn(u32) -> S) -> f64 {
     let time = |keys| {
         let (before, after) = (before(keys), after(keys));
@@ -327,7 +343,7 @@ fn growth<S: Serialize>(before: impl Fn(u32) -> S, after: impl Fn(u32) -> S) -> 
 }
 
 #[test]
-fn the_time_of_a_difference_grows_with_the_number_of_keys() {
+fn diff_takes_linear_time() {
     let tagged = |keys: u32, prefix: &str, changed: u32| {
         let value = |at| u32::from(at == changed);
         Tagged { zone: 1, rest: (0..keys).map(|at| (format!("{prefix}{at:05}"), value(at))).collect() }
@@ -338,16 +354,16 @@ fn the_time_of_a_difference_grows_with_the_number_of_keys() {
     let cases = [
         ("all keys replaced", growth(|keys| tagged(keys, "a", 0), |keys| tagged(keys, "b", 0))),
         ("one key changed", growth(|keys| tagged(keys, "a", 0), |keys| tagged(keys, "a", keys - 1))),
-        ("keys without an order", growth(|keys| unordered(keys, 0), |keys| unordered(keys, 1))),
+        ("unordered keys", growth(|keys| unordered(keys, 0), |keys| unordered(keys, 1))),
     ];
     for (case, growth) in cases {
-        assert!(growth < 24.0, "{case}: {growth:.1} times as long for 8 times as many");
+        assert!(growth < 24.0, "{case}: {growth:.1} times as long for 8 times the keys");
     }
 }
 
 #[test]
-fn merging_is_what_the_bundle_does() {
-    // Each row was seen in the bundle's own signals: (before, patch, after).
+fn merge_matches_the_bundle() {
+    // Each row was observed in the bundle's own signals: (before, patch, after).
     for (mut before, patch, after) in [
         (json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": 3}}), json!({"a": {"b": 3, "c": 2}})),
         (json!({"a": {"b": 1}}), json!({"a": {"b": null}}), json!({"a": {}})),
@@ -367,11 +383,11 @@ fn merging_is_what_the_bundle_does() {
 
 proptest! {
     #[test]
-    fn strict_json_comes_out(value in ".*", key in "\\PC{0,8}") {
+    fn output_is_strict_json(value in ".*", key in "\\PC{0,8}") {
         prop_assume!(!crate::key::pollutes(&key));
         let state = json!({ "a": { key.clone(): value.clone() }, "b": [value] });
-        let image = EncodedFields::of(&state).unwrap();
-        prop_assert!(image.json().iter().all(|byte| *byte >= b' '));
-        prop_assert_eq!(serde_json::from_slice::<Value>(image.json()).unwrap(), state);
+        let fields = EncodedFields::of(&state).unwrap();
+        prop_assert!(fields.json().iter().all(|byte| *byte >= b' '));
+        prop_assert_eq!(serde_json::from_slice::<Value>(fields.json()).unwrap(), state);
     }
 }

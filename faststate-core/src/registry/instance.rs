@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Key, ReactiveState, Version,
     broadcast::Interest,
-    patch::{EncodedFields, ROOM, Stored},
+    patch::{EncodedFields, EncodedState, INITIAL_CAPACITY},
     store::{Precondition, Record},
     topics::Topic,
     wire::SignalPath,
@@ -239,7 +239,7 @@ impl Freshness {
 pub(super) struct Current<S> {
     pub(super) state: Arc<S>,
     /// The state as it is, or would be, stored.
-    pub(super) encoded: Stored,
+    pub(super) encoded: EncodedState,
     pub(super) version: Version,
     pub(super) stored: bool,
     /// The `SCHEMA` of the stored record: not to be overwritten if a newer version of the application wrote it.
@@ -333,7 +333,7 @@ impl<S: ReactiveState> Instance<S> {
 impl<S: ReactiveState> Current<S> {
     /// A state that is not saved yet, under a new epoch.
     pub(super) fn start(state: S) -> Result<Self, Error> {
-        let encoded = encode(&state, ROOM)?;
+        let encoded = encode(&state, INITIAL_CAPACITY)?;
         Ok(Self::new(state, encoded, Version::start(), false))
     }
 
@@ -341,7 +341,7 @@ impl<S: ReactiveState> Current<S> {
     pub(super) fn deleted(&self) -> Self {
         Self {
             state: Arc::clone(&self.state),
-            encoded: Stored::loaded(self.encoded.data.clone()),
+            encoded: EncodedState::loaded(self.encoded.data.clone()),
             version: Version::start(),
             stored: false,
             schema: S::SCHEMA,
@@ -350,13 +350,13 @@ impl<S: ReactiveState> Current<S> {
         }
     }
 
-    pub(super) fn next(&self, state: S, encoded: Stored) -> Self {
+    pub(super) fn next(&self, state: S, encoded: EncodedState) -> Self {
         Self::new(state, encoded, self.version.next(), true)
     }
 
     /// A state whose record is of this schema. What is encoded of an older one is what the upgraded state would
     /// be stored as.
-    pub(super) fn stored(state: S, encoded: Stored, version: Version, schema: u32) -> Self {
+    pub(super) fn stored(state: S, encoded: EncodedState, version: Version, schema: u32) -> Self {
         Self { schema, ..Self::new(state, encoded, version, true) }
     }
 
@@ -385,7 +385,7 @@ impl<S: ReactiveState> Current<S> {
         self.schema > S::SCHEMA
     }
 
-    fn new(state: S, encoded: Stored, version: Version, stored: bool) -> Self {
+    fn new(state: S, encoded: EncodedState, version: Version, stored: bool) -> Self {
         Self {
             state: Arc::new(state),
             encoded,
@@ -400,7 +400,7 @@ impl<S: ReactiveState> Current<S> {
     /// The signals, encoded once.
     pub(super) fn image(&self) -> Result<&EncodedFields, Error> {
         let image = self.image.get_or_init(|| {
-            guard("`signals` panicked", || self.encoded.image(&*self.state, &self.state.signals()))
+            guard("`signals` panicked", || self.encoded.signals::<S>(&self.state.signals()))
                 .map_err(|error| error.to_string())
                 .and_then(|image| image.map_err(|error| error.to_string()))
                 .map_err(Arc::from)
@@ -418,8 +418,8 @@ impl<S: ReactiveState> Current<S> {
 }
 
 /// The state as it is stored, of which about so many `bytes` are expected.
-pub(super) fn encode<S: ReactiveState>(state: &S, bytes: usize) -> Result<Stored, Error> {
-    match guard("`serialize` panicked", || Stored::of(state, bytes))? {
+pub(super) fn encode<S: ReactiveState>(state: &S, bytes: usize) -> Result<EncodedState, Error> {
+    match guard("`serialize` panicked", || EncodedState::of(state, bytes))? {
         Ok(encoded) => Ok(encoded),
         Err(error) => Err(Error::internal("the state cannot be encoded", &error.into())),
     }

@@ -17,7 +17,7 @@ use crate::{
     Key, ReactiveState,
     broadcast::Change,
     metrics::Stopwatch,
-    patch::{MORE, Stored},
+    patch::{EncodedState, GROWTH_SLACK},
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
     version::Version,
 };
@@ -260,7 +260,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         let fits = before.version == change.from && change.schema == S::SCHEMA;
         let carried = change.data.filter(|_| fits).and_then(|data| {
             let state = serde_json::from_slice(&data).ok()?;
-            Some(Arc::new(Current::stored(state, Stored::loaded(data), change.to, S::SCHEMA)))
+            Some(Arc::new(Current::stored(state, EncodedState::loaded(data), change.to, S::SCHEMA)))
         });
         let current = match carried {
             Some(current) => {
@@ -306,11 +306,11 @@ impl<S: ReactiveState> InstanceTable<S> {
         let Record { schema, version, data, .. } = record;
         if schema >= S::SCHEMA {
             let state = serde_json::from_slice(&data).map_err(|error| corrupt(error.into()))?;
-            return Ok(Current::stored(state, Stored::loaded(data), version, schema));
+            return Ok(Current::stored(state, EncodedState::loaded(data), version, schema));
         }
         let state = migrated(schema, &data).map_err(corrupt)?;
         // An event is compared with this: the old bytes may mean something else now.
-        let encoded = encode(&state, data.len() + MORE)?;
+        let encoded = encode(&state, data.len() + GROWTH_SLACK)?;
         Ok(Current::stored(state, encoded, version, schema))
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     broadcast::Change,
     event::{Aftermath, Effects},
     metrics::Stopwatch,
-    patch::MORE,
+    patch::GROWTH_SLACK,
     store::{CircuitOpen, Precondition, Record, SaveOutcome, StoreError},
     version::Version,
 };
@@ -348,7 +348,7 @@ impl<S: ReactiveState> InstanceTable<S> {
             let mut copy = (*current.state).clone();
             attempt.apply(&mut copy, &mut context).map(|()| copy)
         })??;
-        let encoded = encode(&state, current.encoded.data.len() + MORE)?;
+        let encoded = encode(&state, current.encoded.data.len() + GROWTH_SLACK)?;
         let Context { effects, aftermath, .. } = context;
         effects.check()?;
         let answer = if encoded.data == current.encoded.data { Applied::Unchanged } else { Applied::Changed };

@@ -8,7 +8,7 @@ use super::events::push_elements;
 pub use super::events::push_signals;
 use crate::{
     Elements, Key, Version,
-    patch::{Change, EncodedFields, Residue, diff},
+    patch::{EncodedFields, FieldChange, Residue, diff},
 };
 
 /// A comment that keeps a quiet stream alive.
@@ -34,7 +34,7 @@ pub struct Frame {
 struct Touched {
     start: u32,
     len: u16,
-    remains: Residue,
+    residue: Residue,
 }
 
 impl Frame {
@@ -97,22 +97,22 @@ impl Frame {
                 let name = frame.bytes.get(touched.start as usize..)?.get(..touched.len.into())?;
                 fields
                     .entry(name)
-                    .and_modify(|worst| match touched.remains.max(*worst) {
-                        Residue::Nothing => {}
+                    .and_modify(|worst| match touched.residue.max(*worst) {
+                        Residue::None => {}
                         // What was hidden at one step may show after another.
-                        Residue::Hidden | Residue::Something => *worst = Residue::Something,
+                        Residue::Latent | Residue::Present => *worst = Residue::Present,
                     })
-                    .or_insert(touched.remains);
+                    .or_insert(touched.residue);
             }
         }
-        let mut changes: Vec<Change<'_>> = Vec::with_capacity(fields.len());
+        let mut changes: Vec<FieldChange<'_>> = Vec::with_capacity(fields.len());
         for field in image.fields() {
             if let Some(worst) = fields.remove(field.name) {
-                let remains = if field.is_object() { worst } else { Residue::Nothing };
-                changes.push(Change { name: field.name, value: field.value, remains });
+                let residue = if field.is_object() { worst } else { Residue::None };
+                changes.push(FieldChange { name: field.name, value: field.value, residue });
             }
         }
-        changes.extend(fields.into_keys().map(|name| Change::absent(name, Residue::Hidden)));
+        changes.extend(fields.into_keys().map(|name| FieldChange::absent(name, Residue::Latent)));
         Some(nest.changes(&changes, cursor))
     }
 
@@ -141,13 +141,13 @@ impl Frame {
 
 impl Touched {
     /// The field whose name and colon have just been written.
-    fn at(end: usize, change: &Change<'_>) -> Self {
+    fn at(end: usize, change: &FieldChange<'_>) -> Self {
         let len = change.name.len();
         Self {
             // A frame of 4 GiB does not exist, and a name has at most 64 bytes.
             start: u32::try_from(end - len - 2).unwrap_or(u32::MAX),
             len: u16::try_from(len).unwrap_or(u16::MAX),
-            remains: change.remains,
+            residue: change.residue,
         }
     }
 }
@@ -189,14 +189,14 @@ impl SignalPath {
         self.changes(&diff(before, after), cursor)
     }
 
-    fn changes(&self, changes: &[Change<'_>], cursor: Version) -> Frame {
+    fn changes(&self, changes: &[FieldChange<'_>], cursor: Version) -> Frame {
         if changes.is_empty() {
             return Frame::default();
         }
         let size: usize = changes.iter().map(|change| 2 * change.name.len() + change.value.len() + 12).sum();
         let mut out = Vec::with_capacity(size + 2 * self.room() + CURSOR);
-        if changes.iter().any(Change::is_cleared) {
-            let cleared = changes.iter().filter(|change| change.is_cleared());
+        if changes.iter().any(FieldChange::needs_clearing) {
+            let cleared = changes.iter().filter(|change| change.needs_clearing());
             out.extend_from_slice(NO_ID);
             self.push_cleared(&mut out, cleared.map(|change| change.name).chain([CURSOR_NAME]));
         }
