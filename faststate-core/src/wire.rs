@@ -1,17 +1,20 @@
-//! Datastar 1.0.4 on the wire: frames, attributes, input.
+//! The wire format of Datastar 1.0.4: frames, attributes and input.
 
 mod attribute;
 mod coerce;
 mod decode_event;
+mod decode_pass;
 mod events;
+mod fault;
 #[doc(hidden)]
 pub mod frame;
 mod input;
 mod parse_json;
+mod signal_path;
 
-#[doc(hidden)]
-pub use self::frame::{Frame, SignalPath};
 pub use self::{
     attribute::attribute,
     input::{Decoded, Input, InputError},
 };
+#[doc(hidden)]
+pub use self::{frame::Frame, signal_path::SignalPath};

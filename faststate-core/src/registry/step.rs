@@ -189,7 +189,7 @@ impl<S: ReactiveState> Encode for Signals<S> {
     }
 
     fn merged(&self, frames: &mut dyn Iterator<Item = &Frame>) -> Option<Frame> {
-        Frame::merged(frames, &self.nest, self.state.image().ok()?, self.state.version)
+        self.nest.merge_frames(frames, self.state.image().ok()?, self.state.version)
     }
 }
 

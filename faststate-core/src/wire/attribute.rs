@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use crate::literal::push_value;
 
-/// Signals as the value of `data-signals`: a JavaScript object literal in single quotes that means the
-/// same escaped by a template and raw inside double quotes.
+/// Returns signals as the value of `data-signals`: a JavaScript object literal with single quotes.
 ///
-/// It contains neither `"` nor `&`, `<` or `>`. As on the wire, `null` is `""` and an integer beyond 2^53
-/// is a text; a name that would pollute a prototype is left out.
+/// The value contains no `"`, `&`, `<` or `>`, so it can stand inside double quotes whether or not a template escapes
+/// it. As on the wire, `null` is written as `""` and an integer beyond 2^53 as a string. A name that would pollute a
+/// prototype is omitted.
 #[must_use]
 pub fn attribute(signals: &Value) -> String {
     let mut out = String::with_capacity(256);
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attribute_is_a_javascript_literal() {
+    fn attribute_is_a_javascript_literal() {
         let signals = json!({
             "counter": {"count": 5, "user": "O'Hara; \"<b>&\" $x @get(", "_v": "1-2-3"},
             "list": [null, true, -1.5, 9_007_199_254_740_993_u64, i64::MIN],
@@ -37,23 +37,23 @@ mod tests {
     }
 
     #[test]
-    fn law_12_names_that_pollute_are_left_out() {
+    fn law_12_names_that_pollute_are_omitted() {
         let signals = json!({"a": {"__proto__": {"x": 1}, "b.constructor": 1, "b": 1}, "prototype": 1});
         assert_eq!(attribute(&signals), "{'a':{'b':1}}");
     }
 
     proptest! {
         #[test]
-        fn law_12_no_text_leaves_the_attribute(text in "(?s).*|(?s)['\"\\\\;$@<>&`\r\n\0\u{2028}\u{2029}\u{85}a]*") {
-            let shown = attribute(&json!({ text.clone(): text.clone() }));
+        fn law_12_text_cannot_escape_from_the_attribute(text in "(?s).*|(?s)['\"\\\\;$@<>&`\r\n\0\u{2028}\u{2029}\u{85}a]*") {
+            let escaped = attribute(&json!({ text.clone(): text.clone() }));
             prop_assume!(!crate::key::pollutes(&text));
-            let inner = shown.strip_prefix("{'").and_then(|rest| rest.strip_suffix("'}")).unwrap();
+            let inner = escaped.strip_prefix("{'").and_then(|rest| rest.strip_suffix("'}")).unwrap();
             let (key, value) = inner.split_once("':'").unwrap();
             prop_assert_eq!(key, value);
             let special = ['\'', '"', '&', '<', '>', ';', '$', '@', '`', '\u{2028}', '\u{2029}'];
             prop_assert!(!key.contains(special));
             prop_assert!(!key.chars().any(char::is_control));
-            // What JavaScript makes of it is what JSON makes of it: only `\uXXXX` is used.
+            // JavaScript and JSON parse the literal alike, because `\uXXXX` is its only escape sequence.
             prop_assert_eq!(serde_json::from_str::<String>(&format!("\"{key}\"")).unwrap(), text);
         }
     }

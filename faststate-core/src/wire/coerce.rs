@@ -1,32 +1,35 @@
-//! One value of the input, converted to the type that is asked for.
+//! Converts input values to the types that an event's fields request.
 
-use serde::de::{self, DeserializeSeed, EnumAccess, IntoDeserializer, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 use serde_json::Value;
 
-use super::decode_event::{Entries, Fault, Run};
+use super::{decode_pass::DecodePass, fault::Fault};
 
-/// Up to here every integer is a float of its own.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// 2^53: up to this value, a float represents each integer exactly.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A value that becomes what it is asked for, where that is clear.
-pub(super) struct Lenient<'a, 'r> {
+/// Deserializes a value, and converts it to the requested type if the conversion is unambiguous.
+pub(super) struct CoercingDeserializer<'a, 'r> {
     value: &'a Value,
-    /// Whether it is a field's value, which can be absent; an item of a list cannot.
+    /// Whether the value belongs to a field, which can be absent. An item of a list cannot.
     entry: bool,
-    run: &'r Run,
+    pass: &'r DecodePass,
 }
 
-impl<'a, 'r> Lenient<'a, 'r> {
-    pub(super) const fn of(value: &'a Value, run: &'r Run) -> Self {
-        Self { value, entry: false, run }
+impl<'a, 'r> CoercingDeserializer<'a, 'r> {
+    pub(super) const fn of(value: &'a Value, pass: &'r DecodePass) -> Self {
+        Self { value, entry: false, pass }
     }
 
-    pub(super) const fn of_entry(value: &'a Value, run: &'r Run) -> Self {
-        Self { value, entry: true, run }
+    pub(super) const fn of_entry(value: &'a Value, pass: &'r DecodePass) -> Self {
+        Self { value, entry: true, pass }
     }
 
-    /// Whether this is a number that was not filled in. The reading goes on with a 0 in its place, and is
-    /// repeated without the field.
+    /// Whether a field for a number was left blank.
+    ///
+    /// If so, this pass continues with 0 in its place, and the next pass omits the field.
     fn is_blank_number(&self) -> bool {
         let blank = match self.value {
             Value::Null => true,
@@ -35,17 +38,18 @@ impl<'a, 'r> Lenient<'a, 'r> {
         };
         let blank = blank && self.entry;
         if blank {
-            self.run.found_blank(self.value);
+            self.pass.record_blank(self.value);
         }
         blank
     }
 
-    /// Whether this is a field that is `null`, which is absent whatever its type. The reading goes on with
-    /// something empty in its place, and is repeated without the field.
+    /// Whether a field is `null`, which means absent for every type.
+    ///
+    /// If so, this pass continues with an empty value in its place, and the next pass omits the field.
     fn is_null_field(&self) -> bool {
         let is_null = self.value.is_null() && self.entry;
         if is_null {
-            self.run.found_blank(self.value);
+            self.pass.record_blank(self.value);
         }
         is_null
     }
@@ -59,26 +63,26 @@ impl<'a, 'r> Lenient<'a, 'r> {
         float.filter(|float| float.is_finite()).ok_or_else(|| Fault::must_be("a number"))
     }
 
-    fn object(&self) -> Result<Entries<'a, 'r>, Fault> {
+    fn object(&self) -> Result<ObjectAccess<'a, 'r>, Fault> {
         if self.is_null_field() {
-            return Ok(Entries::new(std::iter::empty(), self.run));
+            return Ok(ObjectAccess::new(std::iter::empty(), self.pass));
         }
         let object = self.value.as_object().ok_or_else(|| Fault::must_be("an object with named fields"))?;
-        Ok(Entries::new(object.iter().map(|(name, value)| (name.as_str(), value)), self.run))
+        Ok(ObjectAccess::new(object.iter().map(|(name, value)| (name.as_str(), value)), self.pass))
     }
 
     fn list<'de, V: Visitor<'de>>(&self, len: Option<usize>, visitor: V) -> Result<V::Value, Fault> {
         if self.is_null_field() {
-            return visitor.visit_seq(Items { items: [].iter().enumerate(), run: self.run });
+            return visitor.visit_seq(ListAccess { items: [].iter().enumerate(), pass: self.pass });
         }
         let items = self.value.as_array().ok_or_else(|| Fault::must_be("a list"))?;
         if let Some(len) = len.filter(|len| *len != items.len()) {
             return Err(Fault::must_be(format_args!("a list of {len}")));
         }
-        visitor.visit_seq(Items { items: items.iter().enumerate(), run: self.run })
+        visitor.visit_seq(ListAccess { items: items.iter().enumerate(), pass: self.pass })
     }
 
-    fn is_nothing(&self) -> bool {
+    fn is_empty_value(&self) -> bool {
         match self.value {
             Value::Null => true,
             Value::String(text) => text.is_empty(),
@@ -88,7 +92,7 @@ impl<'a, 'r> Lenient<'a, 'r> {
     }
 }
 
-/// An integer, unless the value is none or too large for any type.
+/// Converts a value to an integer type.
 macro_rules! whole {
     ($value:expr, $type:ty) => {{
         let range =
@@ -121,10 +125,10 @@ macro_rules! whole {
     }};
 }
 
-/// The integer that a float stands for, if it stands for one alone.
+/// Returns the integer that equals `float`, if exactly one integer converts to this float.
 fn exact(float: f64) -> Option<i64> {
-    let whole = float.fract() == 0.0 && float.abs() <= EXACT;
-    // In range, so that the conversion is exact.
+    let whole = float.fract() == 0.0 && float.abs() <= MAX_EXACT;
+    // The value is in range, so the conversion is exact.
     #[expect(clippy::cast_possible_truncation)]
     whole.then_some(float as i64)
 }
@@ -140,10 +144,10 @@ macro_rules! integers {
     )*};
 }
 
-impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
+impl<'de> de::Deserializer<'de> for CoercingDeserializer<'_, '_> {
     type Error = Fault;
 
-    /// Whoever asks for anything gets the value exactly as it came.
+    /// Returns the value unconverted, because the requested type is unknown.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let exact = self.value.clone();
         exact.deserialize_any(visitor).map_err(de::Error::custom)
@@ -209,7 +213,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
             Value::String(text) => visitor.visit_str(text),
             Value::Number(number) => visitor.visit_string(number.to_string()),
             Value::Bool(flag) => visitor.visit_string(flag.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => Err(Fault::must_be("a text")),
+            Value::Null | Value::Array(_) | Value::Object(_) => Err(Fault::must_be("text")),
         }
     }
 
@@ -257,7 +261,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.is_nothing() { visitor.visit_unit() } else { Err(Fault::must_be("empty")) }
+        if self.is_empty_value() { visitor.visit_unit() } else { Err(Fault::must_be("empty")) }
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(
@@ -306,7 +310,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
         visitor.visit_map(self.object()?)
     }
 
-    /// A variant without content is its name; one with content is an object with that one name.
+    /// A variant without content is its name. A variant with content is an object whose only name is the variant's.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -314,12 +318,15 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match self.value {
-            Value::Null if self.is_null_field() => Err(Fault::must_be("there")),
+            Value::Null if self.is_null_field() => Err(Fault::must_be("present")),
             Value::String(name) => visitor.visit_enum(name.as_str().into_deserializer()),
             Value::Object(map) if map.len() == 1 => {
                 let entry = map.iter().next().map(|(name, content)| (name.as_str(), content));
                 let (name, content) = entry.unwrap_or(("", &Value::Null));
-                visitor.visit_enum(Variant { name, content: Self { value: content, entry: false, ..self } })
+                visitor.visit_enum(VariantContent {
+                    name,
+                    content: Self { value: content, entry: false, ..self },
+                })
             }
             _ => Err(de::Error::unknown_variant("", variants)),
         }
@@ -330,17 +337,65 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
     }
 }
 
-struct Items<'a, 'r> {
-    items: std::iter::Enumerate<std::slice::Iter<'a, Value>>,
-    run: &'r Run,
+/// The entries of an object, without the values that count as absent.
+pub(super) struct ObjectAccess<'a, 'r> {
+    rest: std::vec::IntoIter<(&'a str, &'a Value)>,
+    current: Option<(&'a str, &'a Value)>,
+    /// Whether the names are the names of a struct's fields.
+    are_fields: bool,
+    pass: &'r DecodePass,
 }
 
-impl<'de> SeqAccess<'de> for Items<'_, '_> {
+impl<'a, 'r> ObjectAccess<'a, 'r> {
+    pub(super) fn new(entries: impl Iterator<Item = (&'a str, &'a Value)>, pass: &'r DecodePass) -> Self {
+        let present: Vec<_> = entries.filter(|(_, value)| !pass.is_absent(value)).collect();
+        Self { rest: present.into_iter(), current: None, are_fields: false, pass }
+    }
+
+    /// Marks the names as the names of a struct's fields, which need no conversion.
+    pub(super) fn with_field_names(self) -> Self {
+        Self { are_fields: true, ..self }
+    }
+}
+
+impl<'de> MapAccess<'de> for ObjectAccess<'_, '_> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        self.current = self.rest.next();
+        let Some((name, _)) = self.current else { return Ok(None) };
+        if self.are_fields {
+            return seed.deserialize(name.into_deserializer()).map(Some);
+        }
+        // A name is a string, but the key of a map may have another type.
+        let name = Value::from(name);
+        seed.deserialize(CoercingDeserializer::of(&name, self.pass)).map(Some)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
+        let Some((name, value)) = self.current.take() else {
+            return Err(de::Error::custom("a value was requested before its name"));
+        };
+        seed.deserialize(CoercingDeserializer::of_entry(value, self.pass)).map_err(|fault| fault.within(name))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.rest.len())
+    }
+}
+
+/// The items of a list.
+struct ListAccess<'a, 'r> {
+    items: std::iter::Enumerate<std::slice::Iter<'a, Value>>,
+    pass: &'r DecodePass,
+}
+
+impl<'de> SeqAccess<'de> for ListAccess<'_, '_> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
         let Some((at, item)) = self.items.next() else { return Ok(None) };
-        let item = seed.deserialize(Lenient::of(item, self.run));
+        let item = seed.deserialize(CoercingDeserializer::of(item, self.pass));
         item.map(Some).map_err(|fault| fault.within(at.to_string()))
     }
 
@@ -349,27 +404,30 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
     }
 }
 
-/// A variant with content.
-struct Variant<'a, 'r> {
+/// A variant that has content.
+struct VariantContent<'a, 'r> {
     name: &'a str,
-    content: Lenient<'a, 'r>,
+    content: CoercingDeserializer<'a, 'r>,
 }
 
-impl<'de, 'a, 'r> EnumAccess<'de> for Variant<'a, 'r> {
+impl<'de, 'a, 'r> EnumAccess<'de> for VariantContent<'a, 'r> {
     type Error = Fault;
-    type Variant = Lenient<'a, 'r>;
+    type Variant = CoercingDeserializer<'a, 'r>;
 
-    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Lenient<'a, 'r>), Fault> {
+    fn variant_seed<T: DeserializeSeed<'de>>(
+        self,
+        seed: T,
+    ) -> Result<(T::Value, CoercingDeserializer<'a, 'r>), Fault> {
         let variant = seed.deserialize(IntoDeserializer::<Fault>::into_deserializer(self.name))?;
         Ok((variant, self.content))
     }
 }
 
-impl<'de> VariantAccess<'de> for Lenient<'_, '_> {
+impl<'de> VariantAccess<'de> for CoercingDeserializer<'_, '_> {
     type Error = Fault;
 
     fn unit_variant(self) -> Result<(), Fault> {
-        if self.is_nothing() { Ok(()) } else { Err(Fault::must_be("without content")) }
+        if self.is_empty_value() { Ok(()) } else { Err(Fault::must_be("without content")) }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {

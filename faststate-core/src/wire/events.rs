@@ -1,10 +1,47 @@
-//! One SSE event, line by line.
+//! SSE events for Datastar, without cursors.
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
+
 use crate::{Elements, Mode};
 
-/// Writes an event that merges the JSON object that `push` writes, on one line.
+/// A comment that keeps an idle stream alive.
+pub const PING: Bytes = Bytes::from_static(b": ping\n\n");
+
+/// Approximate bytes of an event besides its content.
+pub(super) const EVENT_OVERHEAD: usize = 56;
+
+/// Returns one event that merges a JSON object, given as strict JSON, into the root of the signals.
+#[must_use]
+pub fn signals(json: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(json.len() + EVENT_OVERHEAD);
+    push_signals(&mut out, |out| {
+        // A line end between two JSON tokens can be replaced by a space. JSON strings contain no line ends.
+        out.extend(json.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
+    });
+    out.into()
+}
+
+/// Returns the events that patch these elements.
+#[must_use]
+pub fn elements(elements: &[Elements]) -> Bytes {
+    let mut out = Vec::with_capacity(elements_capacity(elements));
+    append_elements(&mut out, elements);
+    out.into()
+}
+
+/// Writes the events that patch these elements.
+pub fn append_elements(out: &mut Vec<u8>, elements: &[Elements]) {
+    elements.iter().for_each(|elements| push_elements(out, elements));
+}
+
+/// Returns the approximate size in bytes of the events that patch these elements.
+pub(super) fn elements_capacity(elements: &[Elements]) -> usize {
+    elements.iter().map(|elements| elements.html().len() + elements.selector().len() + 256).sum()
+}
+
+/// Writes an event that merges a JSON object. `push` writes the object, on one line.
 pub fn push_signals<T>(out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     out.extend_from_slice(b"event: datastar-patch-signals\ndata: signals ");
     let pushed = push(out);
@@ -12,12 +49,13 @@ pub fn push_signals<T>(out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) -> T) 
     pushed
 }
 
-/// Writes the event that patches these elements; before it, for an element that is added, the events that
-/// remove whatever has its id, so that a replay changes nothing.
-pub(super) fn push_elements(out: &mut Vec<u8>, elements: &Elements) {
+/// Writes the event that patches these elements.
+///
+/// If an element is added, events before it remove any element with the same id, so that a replay changes nothing.
+fn push_elements(out: &mut Vec<u8>, elements: &Elements) {
     let (selector, mode) = (elements.selector(), elements.mode());
     if let Some(id) = &elements.added {
-        // Datastar warns about a removal that finds nothing, so there is always something to find.
+        // Datastar logs a warning if a removal finds no element, so a marker with the id is added first.
         push_patch(out, selector, mode, &marker(id));
         push_patch(out, &id_selector(id), Mode::Remove, "");
     }
@@ -40,7 +78,7 @@ fn push_head(out: &mut Vec<u8>, selector: &str, mode: Mode) {
     out.extend_from_slice(b"event: datastar-patch-elements\n");
     if !selector.is_empty() {
         out.extend_from_slice(b"data: selector ");
-        // A line end would begin another field of the event; in CSS it is a space.
+        // A line end would start another field of the event. In CSS, a space is equivalent.
         out.extend(selector.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
         out.push(b'\n');
     }
@@ -51,7 +89,7 @@ fn push_head(out: &mut Vec<u8>, selector: &str, mode: Mode) {
     }
 }
 
-/// The lines of a text, whichever way they end: for SSE a bare CR ends one too.
+/// Splits a text at LF, CR LF and CR, because SSE also ends a line at a bare CR.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -63,7 +101,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// An element that shows nothing, with the id escaped for an attribute.
+/// Returns an invisible element with this id, escaped for an attribute.
 fn marker(id: &str) -> String {
     let mut out = String::with_capacity(id.len() + 32);
     out.push_str("<template id=\"");
@@ -77,7 +115,7 @@ fn marker(id: &str) -> String {
     out
 }
 
-/// `#id`, with the id escaped as `CSS.escape` does.
+/// Returns `#id`, with the id escaped like `CSS.escape`.
 fn id_selector(id: &str) -> String {
     let mut out = String::with_capacity(id.len() + 8);
     out.push('#');

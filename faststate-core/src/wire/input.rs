@@ -1,4 +1,4 @@
-//! An event's input, converted by type.
+//! The input of an event.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use serde_json::{Map, Value};
 use super::{decode_event, parse_json};
 use crate::{Key, key::pollutes};
 
-/// The query parameter in which Datastar sends signals with GET and DELETE.
+/// The query parameter in which Datastar sends signals with GET and DELETE requests.
 const SIGNALS: &str = "datastar";
 
-/// The raw input of an event: the pairs of the query, and the fields of the body.
+/// The raw input of an event: the pairs of the query and the fields of the body.
 ///
-/// Its `Debug` shows names only: values may be secrets.
+/// The `Debug` output contains names only, because values can be secrets.
 #[derive(Clone, Default)]
 pub struct Input {
     query: Map<String, Value>,
-    /// A JSON body, a form's pairs, or the `datastar` parameter.
+    /// The fields of a JSON body, of a form, or of the `datastar` parameter.
     body: Map<String, Value>,
 }
 
-/// An event made from input.
+/// An event that was decoded from input.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Decoded<E> {
@@ -32,14 +32,14 @@ pub struct Decoded<E> {
     pub fields: &'static [&'static str],
 }
 
-/// Why input is not an event.
+/// Input that cannot be parsed, or that is not a valid event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
 pub struct InputError {
-    /// What is wrong, and what would be right.
+    /// The problem, and what would be valid input.
     pub message: String,
-    /// The field it is about, if it is about one.
+    /// The field that is invalid, if the problem concerns one field.
     pub field: Option<String>,
 }
 
@@ -50,15 +50,15 @@ impl InputError {
 }
 
 impl Input {
-    /// Reads a query string and a body of this content type: `application/json`, or
-    /// `application/x-www-form-urlencoded`. Without a body there need not be a type.
+    /// Parses a query string and a body with this content type: `application/json` or
+    /// `application/x-www-form-urlencoded`. An empty body needs no content type.
     ///
     /// # Limits
-    /// JSON is nested at most 64 deep.
+    /// JSON is nested at most 64 levels deep.
     ///
     /// # Errors
-    /// Malformed or too deep JSON, JSON that is not an object, invalid UTF-8, a name given twice (in the
-    /// query and the body together, too), a reserved name, an unknown content type.
+    /// JSON that is malformed, nested too deeply or not an object; invalid UTF-8; a name that occurs twice, even
+    /// once in the query and once in the body; a reserved name; an unknown content type.
     pub fn parse(query: Option<&str>, content_type: Option<&str>, body: &[u8]) -> Result<Self, InputError> {
         let mut input = Self { query: pairs(query.unwrap_or_default().as_bytes())?, body: Map::new() };
         if let Some(Value::String(signals)) = input.query.remove(SIGNALS).filter(|signals| signals != "") {
@@ -78,16 +78,19 @@ impl Input {
         }
     }
 
-    /// The event whose fields these are: looked up in the query, then in the body, then among the
-    /// signals of `key` in the body. Names that the event has not are ignored.
+    /// Decodes an event. Each field comes from the query, or else from the body, or else from the signals of `key`
+    /// in the body. Names that are not fields of the event are ignored.
     ///
-    /// Values are converted to the type that a field asks for: texts to numbers and booleans (`"on"`,
-    /// `"true"`, `"1"`; `"off"`, `"false"`, `"0"`, `""`), numbers and booleans to texts, whole floats to
-    /// integers; for an `Option`, `""` and `null` are `None`; for a number, `""` is an absent field. For any
-    /// other type, `null` is one. A list is a list: one value is not a list of one.
+    /// Values are converted to the type of the field:
+    /// - strings to numbers and booleans (`"on"`, `"true"`, `"1"`; `"off"`, `"false"`, `"0"`, `""`),
+    /// - numbers and booleans to strings,
+    /// - floats without a fraction to integers.
+    ///
+    /// For an `Option`, `""` and `null` are `None`. For a number, `""` and `null` are an absent field; for any other
+    /// type, only `null` is. A single value is not converted to a list.
     ///
     /// # Errors
-    /// A missing field, or a value that is not of the field's type.
+    /// A missing field, or a value that cannot be converted to the field's type.
     pub fn decode<E: DeserializeOwned>(&self, key: &Key) -> Result<Decoded<E>, InputError> {
         let nested = self.body.contains_key(key.state());
         let signals = nested.then(|| at(&self.body, &key.signal_path())).flatten().and_then(Value::as_object);
@@ -117,7 +120,7 @@ fn parse_body(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Val
     }
 }
 
-/// The pairs of a query string or a form.
+/// Parses the pairs of a query string or a form.
 fn pairs(text: &[u8]) -> Result<Map<String, Value>, InputError> {
     let mut map = Map::new();
     for pair in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {

@@ -1,4 +1,4 @@
-//! JSON from a browser, taken strictly.
+//! A strict parser for JSON from browsers.
 
 use std::{cell::RefCell, fmt};
 
@@ -8,20 +8,20 @@ use serde_json::{Map, Value, error::Category};
 use super::InputError;
 use crate::key::pollutes;
 
-/// How deep JSON may be nested; serde_json's own limit is 128.
-const DEEPEST: usize = 64;
+/// Maximum nesting depth of JSON; serde_json's own limit is 128.
+const MAX_DEPTH: usize = 64;
 
-/// Reads a JSON object: names once, none that would pollute a prototype, nested at most 64 deep.
+/// Parses a JSON object. Refuses repeated names, names that would pollute a prototype, and more than 64 levels.
 pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, InputError> {
     let text = std::str::from_utf8(json).map_err(|_| InputError::new("the JSON is not valid UTF-8"))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let faulty = RefCell::default();
-    let value = Strict { depth: 0, faulty: &faulty }.deserialize(&mut deserializer);
+    let value = StrictJson { depth: 0, faulty: &faulty }.deserialize(&mut deserializer);
     let value = value.and_then(|value| deserializer.end().map(|()| value));
     match value {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(InputError::new("the JSON must be an object of fields")),
-        Err(error) if error.classify() == Category::Syntax && has_half_character(text) => {
+        Err(error) if error.classify() == Category::Syntax && has_lone_surrogate(text) => {
             let field = faulty.into_inner();
             let place = field.as_ref().map_or_else(|| "the input".to_owned(), |field| format!("`{field}`"));
             let message = format!("{place} contains half of a character: part of an emoji is missing");
@@ -31,8 +31,8 @@ pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, InputError> {
     }
 }
 
-/// Whether a string has half of a surrogate pair, as JavaScript writes a text that was cut inside an emoji.
-fn has_half_character(json: &str) -> bool {
+/// Whether a string contains half of a surrogate pair. JavaScript writes one for a text that was cut inside an emoji.
+fn has_lone_surrogate(json: &str) -> bool {
     let unit = |at: usize| {
         let digits = json.get(at..)?.strip_prefix("\\u")?.get(..4)?;
         u16::from_str_radix(digits, 16).ok()
@@ -50,23 +50,24 @@ fn has_half_character(json: &str) -> bool {
     false
 }
 
+/// Builds a `Value` from JSON at one nesting depth.
 #[derive(Clone, Copy)]
-struct Strict<'a> {
+struct StrictJson<'a> {
     depth: usize,
-    /// The field whose value cannot be read.
+    /// The top-level field whose value cannot be parsed.
     faulty: &'a RefCell<Option<String>>,
 }
 
-impl Strict<'_> {
+impl StrictJson<'_> {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        if self.depth == DEEPEST {
-            return Err(E::custom(format_args!("it is nested more than {DEEPEST} deep")));
+        if self.depth == MAX_DEPTH {
+            return Err(E::custom(format_args!("it is nested more than {MAX_DEPTH} deep")));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
+impl<'de> DeserializeSeed<'de> for StrictJson<'_> {
     type Value = Value;
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -74,7 +75,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Strict<'_> {
+impl<'de> Visitor<'de> for StrictJson<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn half_character_is_refused_with_its_field() {
+    fn lone_surrogate_is_refused_with_its_field() {
         for half in [r"\ud83d", r"a\ud83d", r"\ud83dz", r"\ud83d\n", r"\ude00", r"\ude00\ud83d", r"\\\ud83d"]
         {
             let (message, field) = fault(&format!(r#"{{"amount":1,"user":"{half}","x":"y"}}"#));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_characters_are_taken() {
+    fn surrogate_pairs_are_accepted() {
         let json = r#"{"a":"\ud83d\ude00","b":"\\ud83d","c":"\u00e9\\"}"#;
         let map = object(json.as_bytes()).unwrap();
         assert_eq!(

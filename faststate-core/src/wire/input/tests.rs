@@ -55,7 +55,7 @@ fn fields_come_from_query_body_and_signals() {
     assert_eq!(form.decode::<Increment>(&key()).unwrap().event, increment(5, "A & B+"));
     let sent = Input::parse(Some("datastar=%7B%22amount%22%3A6%7D&user=C"), None, b"").unwrap();
     assert_eq!(sent.decode::<Increment>(&key()).unwrap().event, increment(6, "C"));
-    assert!(Input::parse(None, Some("text/plain"), b"").is_ok(), "no body, no matter");
+    assert!(Input::parse(None, Some("text/plain"), b"").is_ok(), "the type of an absent body is ignored");
     assert!(Input::parse(Some("datastar="), None, b"").is_ok());
 }
 
@@ -64,7 +64,7 @@ fn law_09_malformed_input_is_refused() {
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let within = format!("{{\"a\":{}1{}}}", "[".repeat(63), "]".repeat(63));
     assert!(json_body(&within).is_ok());
-    for (body, said) in [
+    for (body, expected) in [
         ("{", "cannot be read"),
         ("[1]", "must be an object"),
         ("5", "must be an object"),
@@ -80,9 +80,9 @@ fn law_09_malformed_input_is_refused() {
         (r#"{"a":"\ud800"}"#, "half of a character"),
     ] {
         let message = json_body(body).unwrap_err().message;
-        assert!(message.contains(said), "{body}: {message}");
+        assert!(message.contains(expected), "{body}: {message}");
     }
-    for (query, said) in [
+    for (query, expected) in [
         ("a=1&a=2", "`a` is given twice"),
         ("a=1&%61=2", "`a` is given twice"),
         ("__proto__=1", "reserved"),
@@ -94,7 +94,7 @@ fn law_09_malformed_input_is_refused() {
         ("a=1&datastar={%22a%22:1}", "`a` is given twice"),
     ] {
         let message = Input::parse(Some(query), None, b"").unwrap_err().message;
-        assert!(message.contains(said), "{query}: {message}");
+        assert!(message.contains(expected), "{query}: {message}");
     }
     let twice = Input::parse(Some("amount=1"), Some("application/json"), br#"{"amount":1}"#).unwrap_err();
     assert_eq!(twice.field.as_deref(), Some("amount"));
@@ -136,7 +136,7 @@ enum Kind {
 }
 
 #[test]
-fn texts_become_what_is_asked_for() {
+fn text_is_converted_to_the_requested_type() {
     let huge = u128::MAX;
     let typed: Typed = query(&format!(
         "flag=on&small=-5&big=18446744073709551615&huge={huge}&float=1e3&text=5&letter=7&maybe=&words=&kind=very_large"
@@ -178,7 +178,7 @@ fn one<T: DeserializeOwned>(value: Value) -> Result<T, String> {
 }
 
 #[test]
-fn each_type_takes_what_is_clear_and_refuses_the_rest() {
+fn ambiguous_conversions_are_refused() {
     for (value, flag) in [
         (json!(true), true),
         (json!(1), true),
@@ -230,7 +230,10 @@ fn each_type_takes_what_is_clear_and_refuses_the_rest() {
     }
     assert_eq!(one(json!("-9223372036854775808")), Ok(i64::MIN));
     assert_eq!(one(json!(i64::MIN)), Ok(i128::from(i64::MIN)));
-    assert!(one::<i64>(json!(9_007_199_254_740_994.0)).is_err(), "a float this large is not one integer");
+    assert!(
+        one::<i64>(json!(9_007_199_254_740_994.0)).is_err(),
+        "a float of this size represents several integers"
+    );
     assert_eq!(one(json!("0.5")), Ok(0.5));
     assert_eq!(one(json!(3)), Ok(3.0));
     assert_eq!(one(json!("0.5")), Ok(0.5_f32));
@@ -246,15 +249,11 @@ fn each_type_takes_what_is_clear_and_refuses_the_rest() {
     assert_eq!(one(json!("")), Ok(None::<bool>));
     assert_eq!(one(json!("0")), Ok(Some(false)));
     assert_eq!(one(json!("")), Ok(()));
-    assert_eq!(
-        one(json!({"x": [1, "2"]})),
-        Ok(json!({"x": [1, "2"]})),
-        "whoever asks for JSON gets it as it came"
-    );
+    assert_eq!(one(json!({"x": [1, "2"]})), Ok(json!({"x": [1, "2"]})), "JSON is not converted");
 }
 
 #[test]
-fn what_is_inside_is_converted_too() {
+fn nested_values_are_converted() {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Line {
         #[serde(default)]
@@ -284,7 +283,7 @@ fn what_is_inside_is_converted_too() {
 }
 
 #[test]
-fn a_blank_number_is_an_absent_field() {
+fn blank_number_is_an_absent_field() {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Blank {
         #[serde(default = "seven")]
@@ -294,36 +293,36 @@ fn a_blank_number_is_an_absent_field() {
         c: Option<i64>,
         #[serde(default)]
         d: Option<std::num::NonZeroU8>,
-        #[serde(default = "one_at_least")]
+        #[serde(default = "at_least_one")]
         e: std::num::NonZeroU8,
     }
     fn seven() -> u8 {
         7
     }
-    fn one_at_least() -> std::num::NonZeroU8 {
+    fn at_least_one() -> std::num::NonZeroU8 {
         std::num::NonZeroU8::MIN
     }
-    let blank = Blank { a: 7, b: 0.0, c: None, d: None, e: one_at_least() };
+    let blank = Blank { a: 7, b: 0.0, c: None, d: None, e: at_least_one() };
     assert_eq!(query("a=&b=&c=&d=&e="), Ok(blank));
     assert_eq!(
         body(&json!({"a": null, "b": " ", "e": ""})),
-        Ok(Blank { a: 7, b: 0.0, c: None, d: None, e: one_at_least() })
+        Ok(Blank { a: 7, b: 0.0, c: None, d: None, e: at_least_one() })
     );
     let missing = query::<Increment>("amount=").unwrap_err();
     assert_eq!((missing.message.as_str(), missing.field.as_deref()), ("`amount` is missing", Some("amount")));
     assert!(query::<Blank>("d=0").unwrap_err().message.starts_with("`d`: "));
-    // A blank field hides the signal of its name: the form was there and was left empty.
+    // A blank field hides the signal with its name, because the user left the form field empty.
     let input = json_body(r#"{"amount":"","counter":{"amount":5}}"#).unwrap();
     assert!(input.decode::<Increment>(&key()).is_err());
 }
 
-/// As in the guide: absent if the form did not touch the field, empty if it emptied it.
+/// As in the guide: absent if the user did not touch the field, empty if the user emptied it.
 fn touched<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     String::deserialize(deserializer).map(Some)
 }
 
 #[test]
-fn a_field_that_is_null_is_absent_whatever_its_type() {
+fn null_field_is_absent_for_every_type() {
     #[derive(Debug, Default, PartialEq, Deserialize)]
     #[serde(default)]
     struct Draft {
@@ -353,11 +352,11 @@ fn a_field_that_is_null_is_absent_whatever_its_type() {
     for missing in [one::<String>(json!(null)).unwrap_err(), one::<bool>(json!(null)).unwrap_err()] {
         assert_eq!(missing, "`a` is missing");
     }
-    assert_eq!(one::<Vec<String>>(json!([null])).unwrap_err(), "`a.0` must be a text");
+    assert_eq!(one::<Vec<String>>(json!([null])).unwrap_err(), "`a.0` must be text");
 }
 
 #[test]
-fn many_blank_numbers_are_read_at_once() {
+fn many_blank_numbers_take_two_passes() {
     #[derive(Deserialize)]
     struct Row {
         #[serde(default)]
@@ -369,7 +368,7 @@ fn many_blank_numbers_are_read_at_once() {
 }
 
 #[test]
-fn events_of_every_shape() {
+fn events_of_every_shape_are_decoded() {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Unit;
     #[derive(Debug, PartialEq, Deserialize)]
@@ -403,7 +402,7 @@ fn events_of_every_shape() {
 }
 
 #[test]
-fn an_input_does_not_print_its_values() {
+fn debug_output_of_input_omits_values() {
     let shown = format!("{:?}", Input::parse(Some("password=hunter2"), None, b"").unwrap());
     assert!(shown.contains("password") && !shown.contains("hunter2"));
 }

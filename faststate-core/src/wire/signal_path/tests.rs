@@ -6,23 +6,27 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::{Mode, Scope, patch::merge};
+use crate::{
+    Mode, Scope,
+    patch::merge,
+    wire::frame::{elements, signals},
+};
 
 fn key() -> Key {
     Key::new("product", Scope::Record, None, Some("P1")).unwrap()
 }
 
-fn image(signals: &impl Serialize) -> EncodedFields {
+fn encode(signals: &impl Serialize) -> EncodedFields {
     EncodedFields::of(signals).unwrap()
 }
 
-/// What an independent parser makes of the bytes.
+/// Parses the bytes with an independent parser.
 fn parsed(bytes: Bytes) -> Vec<Event> {
     let events = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]).eventsource();
     events.map(Result::unwrap).collect::<Vec<_>>().now_or_never().unwrap()
 }
 
-/// The lines of one name in an event's data.
+/// Returns the lines of one name in an event's data, joined.
 fn argument(event: &Event, name: &str) -> Option<String> {
     let lines = event.data.split('\n').filter_map(|line| line.split_once(' '));
     let values: Vec<_> = lines.filter(|(at, _)| *at == name).map(|(_, value)| value).collect();
@@ -37,7 +41,7 @@ fn feed(client: &mut Value, bytes: Bytes) {
     }
 }
 
-/// The state as it must read in a browser, by rules written down a second time.
+/// Returns the values that a browser must show for a state, by an independent implementation of the rules.
 fn normal(value: &Value) -> Value {
     match value {
         Value::Null => json!(""),
@@ -49,7 +53,7 @@ fn normal(value: &Value) -> Value {
     }
 }
 
-/// What a browser has of a record once it merged a snapshot and whatever came after it.
+/// Returns the signals of a browser that has merged a record's snapshot and all later frames.
 fn nested(state: &Value, cursor: Version) -> Value {
     let mut state = normal(state);
     state["_gone"] = false.into();
@@ -58,12 +62,12 @@ fn nested(state: &Value, cursor: Version) -> Value {
 }
 
 #[test]
-fn a_change_is_one_event_that_ends_with_the_cursor() {
+fn change_is_one_event_that_ends_with_the_cursor() {
     let version = Version { epoch: 1, seq: 42, nonce: 3 };
-    let nest = SignalPath::of(&key(), None);
-    let frame = nest.change(
-        &image(&json!({"a": 1, "b": 2, "m": {"x": 1}})),
-        &image(&json!({"a": 1, "b": 3, "m": {"x": 1}})),
+    let path = SignalPath::of(&key(), None);
+    let frame = path.change(
+        &encode(&json!({"a": 1, "b": 2, "m": {"x": 1}})),
+        &encode(&json!({"a": 1, "b": 3, "m": {"x": 1}})),
         version,
     );
     let events = "event: datastar-patch-signals\n\
@@ -73,12 +77,12 @@ fn a_change_is_one_event_that_ends_with_the_cursor() {
     assert_eq!(frame.with_id(), [frame.plain(), frame.id_block()].concat());
     assert!(!frame.is_empty() && frame.cost() > frame.with_id().len());
 
-    let same = image(&json!({"a": 1}));
-    assert!(nest.change(&same, &same.clone(), version).is_empty());
+    let same = encode(&json!({"a": 1}));
+    assert!(path.change(&same, &same.clone(), version).is_empty());
 }
 
 #[test]
-fn versions_are_written_as_they_are_shown() {
+fn cursor_is_the_display_form_of_the_version() {
     for (epoch, seq, nonce) in [(0, 0, 0), (u64::MAX, u64::MAX, u32::MAX), (1, 0x10, 0xabc), (0xf00, 15, 1)] {
         let version = Version { epoch, seq, nonce };
         let json = SignalPath::of(&key(), None).json(None, Some(version));
@@ -87,16 +91,16 @@ fn versions_are_written_as_they_are_shown() {
 }
 
 #[test]
-fn the_parts_of_a_frame_share_its_bytes() {
-    let frame = SignalPath::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
+fn parts_of_a_frame_share_its_bytes() {
+    let frame = SignalPath::of(&key(), None).snapshot(&encode(&json!({"a": 1})), Version::start());
     assert_eq!(frame.plain().as_ptr(), frame.clone().with_id().as_ptr());
     assert_eq!(frame.with_id().as_ptr(), frame.with_id().as_ptr());
 }
 
 #[test]
-fn a_removed_key_is_cleared_in_an_event_of_its_own() {
+fn removed_key_is_cleared_in_a_separate_event() {
     let (before, after) = (json!({"m": {"x": 1, "y": 2}, "n": 1}), json!({"m": {"y": 2}, "n": 2}));
-    let frame = SignalPath::of(&key(), None).change(&image(&before), &image(&after), Version::start());
+    let frame = SignalPath::of(&key(), None).change(&encode(&before), &encode(&after), Version::start());
     let events = parsed(frame.plain());
     assert_eq!(events.len(), 2);
     assert_eq!(argument(&events[0], "signals").unwrap(), r#"{"product":{"x501":{"m":"","_v":""}}}"#);
@@ -104,61 +108,61 @@ fn a_removed_key_is_cleared_in_an_event_of_its_own() {
 }
 
 #[test]
-fn several_changes_are_one_patch_with_each_field_once() {
-    let nest = SignalPath::of(&key(), None);
-    let images = [json!({"a": 1, "b": 1, "m": {"x": 1}}), json!({"a": 2, "b": 1, "m": {"x": 1}})];
-    let images =
-        images.into_iter().chain([json!({"a": 3, "b": 1, "m": {"x": 2}})]).map(|state| image(&state));
-    let images: Vec<_> = images.collect();
+fn merged_frames_set_each_field_once() {
+    let path = SignalPath::of(&key(), None);
+    let encoded = [json!({"a": 1, "b": 1, "m": {"x": 1}}), json!({"a": 2, "b": 1, "m": {"x": 1}})];
+    let encoded =
+        encoded.into_iter().chain([json!({"a": 3, "b": 1, "m": {"x": 2}})]).map(|state| encode(&state));
+    let encoded: Vec<_> = encoded.collect();
     let version = Version { epoch: 1, seq: 2, nonce: 3 };
-    let frames: Vec<_> = images.windows(2).map(|pair| nest.change(&pair[0], &pair[1], version)).collect();
-    let merged = Frame::merged(frames.iter(), &nest, &images[2], version).unwrap();
+    let frames: Vec<_> = encoded.windows(2).map(|pair| path.change(&pair[0], &pair[1], version)).collect();
+    let merged = path.merge_frames(frames.iter(), &encoded[2], version).unwrap();
     let events = "event: datastar-patch-signals\n\
         data: signals {\"product\":{\"x501\":{\"a\":3,\"m\":{\"x\":2},\"_v\":\"0000000000000001-2-00000003\"}}}\n\n";
     assert_eq!(merged.plain(), events);
     let quiet = Frame::default();
     assert_eq!(
-        Frame::merged([&quiet, &frames[1]].into_iter(), &nest, &images[2], version),
+        path.merge_frames([&quiet, &frames[1]].into_iter(), &encoded[2], version),
         Some(frames[1].clone())
     );
     let more = frames[0].clone().with_elements(&[Elements::remove("#x")]);
-    assert_eq!(Frame::merged([&more, &frames[1]].into_iter(), &nest, &images[2], version), None);
+    assert_eq!(path.merge_frames([&more, &frames[1]].into_iter(), &encoded[2], version), None);
 }
 
 #[test]
-fn what_was_hidden_in_between_is_cleared() {
-    let nest = SignalPath::of(&key(), None);
+fn latent_residue_is_cleared_in_merged_frames() {
+    let path = SignalPath::of(&key(), None);
     let states = [json!({"m": {"x": {"old": 1}}}), json!({"m": {"x": 1}}), json!({"m": {"x": {"new": 1}}})];
-    let images: Vec<_> = states.iter().map(image).collect();
+    let encoded: Vec<_> = states.iter().map(encode).collect();
     let version = Version::start();
-    let frames: Vec<_> = images.windows(2).map(|pair| nest.change(&pair[0], &pair[1], version)).collect();
-    assert!(frames.iter().all(|frame| parsed(frame.plain()).len() == 1), "neither step needs it");
-    let merged = Frame::merged(frames.iter(), &nest, &images[2], version).unwrap();
+    let frames: Vec<_> = encoded.windows(2).map(|pair| path.change(&pair[0], &pair[1], version)).collect();
+    assert!(frames.iter().all(|frame| parsed(frame.plain()).len() == 1), "neither change needs clearing");
+    let merged = path.merge_frames(frames.iter(), &encoded[2], version).unwrap();
     let mut client = nested(&states[0], Version::start());
     feed(&mut client, merged.plain());
     assert_eq!(client, nested(&states[2], version));
 }
 
 #[test]
-fn a_view_has_a_cursor_of_its_own() {
-    let (version, nest) = (Version::start(), SignalPath::of(&key(), Some("card")));
+fn view_has_its_own_cursor() {
+    let (version, path) = (Version::start(), SignalPath::of(&key(), Some("card")));
     assert_eq!(
-        nest.json(None, Some(version)),
+        path.json(None, Some(version)),
         format!(r#"{{"product":{{"x501":{{"_card":{{"_v":"{version}"}}}}}}}}"#)
     );
-    assert_eq!(nest.json(None, None), r#"{"product":{"x501":{"_card":{}}}}"#);
+    assert_eq!(path.json(None, None), r#"{"product":{"x501":{"_card":{}}}}"#);
 
-    let frame = nest.elements(&[Elements::outer("<p id=card>1</p>")], version);
+    let frame = path.elements(&[Elements::outer("<p id=card>1</p>")], version);
     let events = parsed(frame.plain());
     assert_eq!(events[0].event, "datastar-patch-elements");
     assert_eq!(events[0].data, "elements <p id=card>1</p>");
-    assert_eq!(argument(&events[1], "signals").unwrap().as_bytes(), nest.json(None, Some(version)));
-    assert!(nest.elements(&[], version).is_empty());
+    assert_eq!(argument(&events[1], "signals").unwrap().as_bytes(), path.json(None, Some(version)));
+    assert!(path.elements(&[], version).is_empty());
 }
 
 #[test]
-fn elements_go_before_the_events_of_a_frame() {
-    let frame = SignalPath::of(&key(), None).snapshot(&image(&json!({"a": 1})), Version::start());
+fn elements_precede_the_events_of_a_frame() {
+    let frame = SignalPath::of(&key(), None).snapshot(&encode(&json!({"a": 1})), Version::start());
     let with = frame.clone().with_elements(&[Elements::remove("#x")]);
     assert_eq!(parsed(with.plain())[0].data, "selector #x\nmode remove");
     assert!(with.plain().ends_with(&frame.plain()));
@@ -167,18 +171,18 @@ fn elements_go_before_the_events_of_a_frame() {
 }
 
 #[test]
-fn the_view_for_a_caller_carries_no_cursor() {
+fn view_for_a_caller_has_no_cursor() {
     let state = json!({"a": 1, "m": {"x": null}});
-    let nest = SignalPath::of(&key(), None);
+    let path = SignalPath::of(&key(), None);
     let mut client = json!({"product": {"x501": {"m": {"stale": 1}, "_v": "mine"}}});
-    feed(&mut client, nest.view(&image(&Struct::of(&state))));
+    feed(&mut client, path.view(&encode(&Struct::of(&state))));
     assert_eq!(client["product"]["x501"]["m"], json!({"x": ""}));
     assert_eq!(client["product"]["x501"]["_v"], "mine");
-    assert_eq!(nest.json(Some(&image(&state)), None), r#"{"product":{"x501":{"a":1,"m":{"x":""}}}}"#);
+    assert_eq!(path.json(Some(&encode(&state)), None), r#"{"product":{"x501":{"a":1,"m":{"x":""}}}}"#);
 }
 
 #[test]
-fn adding_twice_leaves_one() {
+fn appended_element_replaces_its_earlier_copy() {
     let events = parsed(elements(&[Elements::append("#list", "m1", "<li id=m1>")]));
     assert_eq!(events[0].data, "selector #list\nmode append\nelements <template id=\"m1\"></template>");
     assert_eq!(events[1].data, "selector #m1\nmode remove");
@@ -187,7 +191,7 @@ fn adding_twice_leaves_one() {
 
 #[test]
 fn ids_are_escaped_as_css_escape_does() {
-    // The right side is what Chromium's `CSS.escape` gives.
+    // The expected values come from Chromium's `CSS.escape`.
     for (id, escaped) in [
         ("a-b_1", "a-b_1"),
         ("1a", "\\31 a"),
@@ -206,7 +210,7 @@ fn ids_are_escaped_as_css_escape_does() {
 }
 
 #[test]
-fn law_12_an_id_does_not_leave_its_marker() {
+fn law_12_id_cannot_escape_from_its_marker() {
     let events = parsed(elements(&[Elements::append("#list", "a\"><script>&lt;\r\n\0", "")]));
     assert_eq!(
         argument(&events[0], "elements").unwrap(),
@@ -222,7 +226,7 @@ fn signals_are_one_line_of_strict_json() {
     assert_eq!(json, json!({"a": {"b": 1}}));
 }
 
-/// A struct's image of an object with the fields `a`, `b`, `c`, `m`: its fields are always there.
+/// A struct with the fields of an object. Unlike the fields of a map, they are always present.
 #[derive(Serialize)]
 struct Struct {
     a: Value,
@@ -238,7 +242,7 @@ impl Struct {
         Self { a: field("a"), b: state.get("b").cloned(), c: field("c"), m: field("m") }
     }
 
-    fn whole(&self) -> Value {
+    fn to_json(&self) -> Value {
         json!({ "a": self.a, "b": self.b, "c": self.c, "m": self.m })
     }
 }
@@ -264,13 +268,13 @@ fn objects(keys: &'static str, values: impl Strategy<Value = Value>) -> impl Str
     prop::collection::btree_map(keys, values, 0..5).prop_map(|map| Value::Object(Map::from_iter(map)))
 }
 
-/// States with few names, so that fields meet.
+/// States with few names, so that fields of two states often have the same name.
 fn states() -> impl Strategy<Value = Value> {
     objects("[abcm]", values())
 }
 
-/// Where a browser may be when a snapshot arrives: anywhere, but for the object of all instances, which
-/// is the wire's own, being an array.
+/// The signals of a browser when a snapshot arrives: any signals, except that the object of all instances is never an
+/// array, because only frames write it.
 fn clients() -> impl Strategy<Value = Value> {
     let state =
         prop_oneof![states(), values()].prop_map(|state| json!({ "product": { "x501": normal(&state) } }));
@@ -281,7 +285,7 @@ fn state_of(client: &mut Value) -> Option<&mut Value> {
     client.get_mut("product")?.get_mut("x501")
 }
 
-/// A name that is missing is as good as `""`: that is what a map's field goes out as when it disappears.
+/// Removes fields that are `""`. A removed field of a map is sent as `""`, which is equivalent to a missing field.
 fn without_absent(mut client: Value) -> Value {
     if let Some(Value::Object(state)) = state_of(&mut client) {
         state.retain(|_, value| value != "");
@@ -291,23 +295,23 @@ fn without_absent(mut client: Value) -> Value {
 
 proptest! {
     #[test]
-    fn law_04_merging_the_difference_gives_the_new_state(states in prop::collection::vec(states(), 1..6)) {
-        let nest = SignalPath::of(&key(), None);
+    fn law_04_merging_changes_yields_the_new_state(states in prop::collection::vec(states(), 1..6)) {
+        let path = SignalPath::of(&key(), None);
         let (mut of_structs, mut of_maps) = (json!({}), json!({}));
         let mut last: Option<Value> = None;
         for state in states {
             let version = Version::start();
             let fields = Struct::of(&state);
             let frames = match &last {
-                None => (nest.snapshot(&image(&fields), version), nest.snapshot(&image(&state), version)),
+                None => (path.snapshot(&encode(&fields), version), path.snapshot(&encode(&state), version)),
                 Some(last) => (
-                    nest.change(&image(&Struct::of(last)), &image(&fields), version),
-                    nest.change(&image(last), &image(&state), version),
+                    path.change(&encode(&Struct::of(last)), &encode(&fields), version),
+                    path.change(&encode(last), &encode(&state), version),
                 ),
             };
             if !frames.0.is_empty() {
                 feed(&mut of_structs, frames.0.plain());
-                prop_assert_eq!(&of_structs, &nested(&fields.whole(), version));
+                prop_assert_eq!(&of_structs, &nested(&fields.to_json(), version));
             }
             if !frames.1.is_empty() {
                 feed(&mut of_maps, frames.1.plain());
@@ -319,28 +323,28 @@ proptest! {
     }
 
     #[test]
-    fn law_04_what_several_changes_come_to_gives_the_last_state(states in prop::collection::vec(states(), 3..8)) {
-        let nest = SignalPath::of(&key(), None);
+    fn law_04_merged_frames_yield_the_last_state(states in prop::collection::vec(states(), 3..8)) {
+        let path = SignalPath::of(&key(), None);
         let versions: Vec<_> = states.iter().map(|_| Version::start()).collect();
-        let of_structs: Vec<_> = states.iter().map(|state| image(&Struct::of(state))).collect();
-        let of_maps: Vec<_> = states.iter().map(image).collect();
+        let of_structs: Vec<_> = states.iter().map(|state| encode(&Struct::of(state))).collect();
+        let of_maps: Vec<_> = states.iter().map(encode).collect();
         let (last, version) = (states.last().unwrap(), *versions.last().unwrap());
-        for images in [&of_structs, &of_maps] {
-            let frames: Vec<_> = images
+        for encoded in [&of_structs, &of_maps] {
+            let frames: Vec<_> = encoded
                 .windows(2)
                 .zip(&versions[1..])
-                .map(|(pair, version)| nest.change(&pair[0], &pair[1], *version))
+                .map(|(pair, version)| path.change(&pair[0], &pair[1], *version))
                 .collect();
-            let merged = Frame::merged(frames.iter(), &nest, images.last().unwrap(), version).unwrap();
+            let merged = path.merge_frames(frames.iter(), encoded.last().unwrap(), version).unwrap();
             let in_a_row: usize = frames.iter().map(|frame| frame.plain().len()).sum();
-            prop_assert!(frames.len() < 2 || parsed(merged.plain()).len() <= 2, "one patch, and one that clears");
+            prop_assert!(frames.len() < 2 || parsed(merged.plain()).len() <= 2, "one patch and one event that clears");
             prop_assert_eq!(merged.is_empty(), in_a_row == 0);
             let mut client = json!({});
-            feed(&mut client, nest.snapshot(&images[0], versions[0]).plain());
+            feed(&mut client, path.snapshot(&encoded[0], versions[0]).plain());
             feed(&mut client, merged.plain());
             let version = if merged.is_empty() { versions[0] } else { version };
-            if std::ptr::eq(images, &of_structs) {
-                prop_assert_eq!(client, nested(&Struct::of(last).whole(), version));
+            if std::ptr::eq(encoded, &of_structs) {
+                prop_assert_eq!(client, nested(&Struct::of(last).to_json(), version));
             } else {
                 prop_assert_eq!(without_absent(client), without_absent(nested(last, version)));
             }
@@ -348,13 +352,13 @@ proptest! {
     }
 
     #[test]
-    fn law_04_a_snapshot_is_the_truth_whatever_was_there(client in clients(), state in states()) {
-        let (nest, version) = (SignalPath::of(&key(), None), Version::start());
+    fn law_04_snapshot_yields_the_truth_in_any_browser(client in clients(), state in states()) {
+        let (path, version) = (SignalPath::of(&key(), None), Version::start());
         let mut of_map = client.clone();
-        feed(&mut of_map, nest.snapshot(&image(&state), version).plain());
+        feed(&mut of_map, path.snapshot(&encode(&state), version).plain());
         prop_assert_eq!(of_map, nested(&state, version));
 
-        // A struct's fields are those of every other value of its type, and never an array.
+        // All values of a struct have the same fields, and a struct is never an array.
         let fields = Struct::of(&state);
         let mut of_struct = client;
         if let Some(state) = state_of(&mut of_struct).filter(|state| state.is_array()) {
@@ -363,12 +367,12 @@ proptest! {
         if let Some(Value::Object(state)) = state_of(&mut of_struct) {
             state.retain(|name, _| matches!(name.as_str(), "a" | "b" | "c" | "m"));
         }
-        feed(&mut of_struct, nest.snapshot(&image(&fields), version).plain());
-        prop_assert_eq!(of_struct, nested(&fields.whole(), version));
+        feed(&mut of_struct, path.snapshot(&encode(&fields), version).plain());
+        prop_assert_eq!(of_struct, nested(&fields.to_json(), version));
     }
 
     #[test]
-    fn law_12_no_text_starts_a_line(text in "(?s)[a\r\n\u{2028}\u{85}:<> ]{0,12}|(?s).{0,20}", selector in "(?s)[#a\r\n ]{1,6}") {
+    fn law_12_text_cannot_start_a_line(text in "(?s)[a\r\n\u{2028}\u{85}:<> ]{0,12}|(?s).{0,20}", selector in "(?s)[#a\r\n ]{1,6}") {
         let lines = text.replace("\r\n", "\n").replace('\r', "\n");
         let events = parsed(elements(&[Elements::inner(selector.clone(), text.clone())]));
         prop_assert_eq!(events.len(), 1);
@@ -380,7 +384,7 @@ proptest! {
 
         let state = json!({ "a": text, "m": { "k": [text] } });
         let version = Version::start();
-        let frame = SignalPath::of(&key(), None).snapshot(&image(&state), version);
+        let frame = SignalPath::of(&key(), None).snapshot(&encode(&state), version);
         prop_assert_eq!(frame.plain().iter().filter(|byte| **byte == b'\n').count(), 7);
         let mut client = json!({});
         feed(&mut client, frame.plain());
@@ -388,7 +392,7 @@ proptest! {
     }
 
     #[test]
-    fn the_official_crate_writes_the_same(html in "(?s)[a-z<>&\"'\n é\u{2028}]{0,20}[a-z]", selector in "[#a-z]{1,5}") {
+    fn events_equal_those_of_the_official_crate(html in "(?s)[a-z<>&\"'\n é\u{2028}]{0,20}[a-z]", selector in "[#a-z]{1,5}") {
         let modes = [
             (Mode::Outer, ElementPatchMode::Outer),
             (Mode::Inner, ElementPatchMode::Inner),
