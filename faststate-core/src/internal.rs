@@ -1,7 +1,7 @@
 //! Items that `faststate-http`, `faststate-testkit` and the benchmarks need. No version guarantees any of them.
 
 #[cfg(feature = "metrics")]
-pub use crate::metrics::{Exposition, Kind};
+pub use crate::metrics::{Exposition, MetricKind};
 pub use crate::{
     action::IN_ORDER,
     clock::follow_tokio_time,

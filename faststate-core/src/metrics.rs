@@ -1,16 +1,27 @@
-//! What there is to measure, and how it is written down.
+//! Counters and histograms, and the Prometheus text format.
 //!
-//! Meters are relaxed atomics that exist from the start, one for each label that the code knows: counting looks
-//! nothing up, locks nothing and allocates nothing. Without the feature `metrics` they are empty, and so is
-//! everything that uses them.
+//! A meter consists of relaxed atomics. One exists from the start for each label value that the code knows, so that
+//! an event looks up no name, takes no lock and allocates nothing. Without the feature `metrics`, the primitives
+//! are empty types whose methods do nothing, so the code that uses them needs no `cfg`.
 
+#[cfg(not(feature = "metrics"))]
+mod disabled;
+#[cfg(feature = "metrics")]
+mod enabled;
 mod meter;
 #[cfg(feature = "metrics")]
 mod text;
 
-pub use self::meter::Count;
+#[cfg(not(feature = "metrics"))]
+use self::disabled as primitives;
 #[cfg(feature = "metrics")]
-pub(crate) use self::meter::{Durations, OUTCOMES};
-pub(crate) use self::meter::{EventMeter, StateMeter, Stopwatch, StoreMeter};
+use self::enabled as primitives;
 #[cfg(feature = "metrics")]
-pub use self::text::{Exposition, Kind};
+pub(crate) use self::meter::OUTCOMES;
+pub use self::primitives::Count;
+#[cfg(feature = "metrics")]
+pub use self::text::{Exposition, MetricKind};
+pub(crate) use self::{
+    meter::{EventMeter, StateMeter, StoreMeter},
+    primitives::{Durations, Stopwatch},
+};

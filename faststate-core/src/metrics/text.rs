@@ -1,17 +1,17 @@
-//! Prometheus' text format, version 0.0.4.
+//! The Prometheus text format, version 0.0.4.
 
 use std::fmt::{Display, Write as _};
 
 use super::Durations;
 
-/// What a family of samples is.
+/// The type of a family of samples.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum MetricKind {
     /// A number that only increases.
     Counter,
     /// A number that can decrease.
     Gauge,
-    /// Durations by bucket, with their sum and count.
+    /// Durations in buckets, with their sum and count.
     Histogram,
 }
 
@@ -23,23 +23,24 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// Begins a family: its samples follow, and no others.
-    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> &mut Self {
+    /// Starts a family. All samples until the next call belong to it.
+    pub fn family(&mut self, name: &'static str, kind: MetricKind, help: &str) -> &mut Self {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         self.family = name;
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         self
     }
 
-    /// Adds one sample of the latest family.
+    /// Adds a sample to the current family.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.write("", labels, None, value);
     }
 
+    /// Adds the samples of a histogram to the current family.
     pub(crate) fn durations(&mut self, labels: &[(&str, &str)], durations: &Durations) {
         let (buckets, seconds) = durations.get();
         let mut below = 0;
@@ -52,7 +53,7 @@ impl Exposition {
         self.write("_count", labels, None, below);
     }
 
-    /// The whole text.
+    /// Returns the page.
     #[must_use]
     pub fn finish(self) -> String {
         self.text
@@ -87,10 +88,10 @@ mod tests {
     use crate::metrics::Stopwatch;
 
     #[test]
-    fn a_page_is_written_family_by_family() {
+    fn page_groups_samples_by_family() {
         let mut page = Exposition::default();
-        page.family("faststate_x_total", Kind::Counter, "x").sample(&[("state", "a\"\\\nb")], 5);
-        page.family("faststate_y", Kind::Gauge, "y").sample(&[], 0.25);
+        page.family("faststate_x_total", MetricKind::Counter, "x").sample(&[("state", "a\"\\\nb")], 5);
+        page.family("faststate_y", MetricKind::Gauge, "y").sample(&[], 0.25);
         assert_eq!(
             page.finish(),
             "# HELP faststate_x_total x\n# TYPE faststate_x_total counter\nfaststate_x_total{state=\"a\\\"\\\\\\nb\"} 5\n\
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn durations_are_counted_up_to_their_bounds() {
+    async fn durations_are_counted_in_buckets_up_to_their_bounds() {
         let durations = Durations::default();
         for micros in [100, 101, 2_000_000, 9_000_000] {
             let watch = Stopwatch::start();
@@ -107,7 +108,7 @@ mod tests {
             durations.observe(watch);
         }
         let mut page = Exposition::default();
-        page.family("y_seconds", Kind::Histogram, "y").durations(&[("a", "b")], &durations);
+        page.family("y_seconds", MetricKind::Histogram, "y").durations(&[("a", "b")], &durations);
         let text = page.finish();
         for line in [
             "y_seconds_bucket{a=\"b\",le=\"0.0001\"} 1\n",
@@ -117,7 +118,7 @@ mod tests {
             "y_seconds_count{a=\"b\"} 4\n",
             "y_seconds_sum{a=\"b\"} 11.000201\n",
         ] {
-            assert!(text.contains(line), "{line} is not in {text}");
+            assert!(text.contains(line), "{line} is missing in {text}");
         }
     }
 }

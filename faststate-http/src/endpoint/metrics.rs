@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use faststate_core::internal::{Exposition, Kind};
+use faststate_core::internal::{Exposition, MetricKind};
 use http::{Response, StatusCode, request::Parts};
 
 use super::{
@@ -36,19 +36,19 @@ pub(super) async fn answer(
     let mut page = Exposition::default();
     let streams = endpoint.streams();
     let meter = streams.meter();
-    page.family("faststate_streams", Kind::Gauge, "Streams that are open.").sample(&[], streams.len());
-    page.family("faststate_streams_opened_total", Kind::Counter, "Streams that were opened.")
+    page.family("faststate_streams", MetricKind::Gauge, "Streams that are open.").sample(&[], streams.len());
+    page.family("faststate_streams_opened_total", MetricKind::Counter, "Streams that were opened.")
         .sample(&[], meter.opened.get());
-    page.family("faststate_streams_refused_total", Kind::Counter, "Streams beyond a limit, by which.");
+    page.family("faststate_streams_refused_total", MetricKind::Counter, "Streams beyond a limit, by which.");
     for (limit, count) in [("node", &meter.full[0]), ("session", &meter.full[1]), ("address", &meter.full[2])]
     {
         page.sample(&[("limit", limit)], count.get());
     }
     let help = "Pieces given to streams: whatever has gathered for a follower is one.";
-    page.family("faststate_stream_writes_total", Kind::Counter, help).sample(&[], meter.writes.get());
-    page.family("faststate_stream_bytes_total", Kind::Counter, "Bytes given to streams.")
+    page.family("faststate_stream_writes_total", MetricKind::Counter, help).sample(&[], meter.writes.get());
+    page.family("faststate_stream_bytes_total", MetricKind::Counter, "Bytes given to streams.")
         .sample(&[], meter.bytes.get());
-    page.family("faststate_draining", Kind::Gauge, "Whether this node is about to end.")
+    page.family("faststate_draining", MetricKind::Gauge, "Whether this node is about to end.")
         .sample(&[], u8::from(streams.is_draining()));
     text.push_str(&page.finish());
     reply::answer(StatusCode::OK, TEXT, ReplyBody::full(text))
