@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, process::ExitCode};
 
-use crate::{Report, Server};
+use crate::{Report, Server, cores, process};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
