@@ -26,11 +26,11 @@ const OPENING: Duration = Duration::from_secs(30);
 /// ```
 #[must_use = "a store is opened when this is awaited"]
 pub struct DieselStoreBuilder {
-    address: Address,
-    settings: Settings,
+    address: StoreAddress,
+    settings: StoreSettings,
 }
 
-enum Address {
+enum StoreAddress {
     #[cfg(feature = "sqlite")]
     Sqlite(std::path::PathBuf),
     #[cfg(feature = "postgres")]
@@ -41,7 +41,7 @@ enum Address {
 
 /// What can be set.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct StoreSettings {
     /// How long a call may take.
     pub(crate) timeout: Duration,
     /// How many connections there are; for SQLite, how many for reading.
@@ -62,7 +62,7 @@ impl DieselStore {
         let path = path.as_ref();
         let bare = path.to_str().and_then(|text| text.strip_prefix("sqlite:"));
         let bare = bare.map(|text| text.strip_prefix("//").unwrap_or(text));
-        DieselStoreBuilder::new(Address::Sqlite(bare.map_or(path, std::path::Path::new).to_owned()), 2)
+        DieselStoreBuilder::new(StoreAddress::Sqlite(bare.map_or(path, std::path::Path::new).to_owned()), 2)
     }
 
     /// A store in a PostgreSQL database, at `postgres://user:password@host:port/database`.
@@ -72,7 +72,7 @@ impl DieselStore {
     /// none or the server refuses the user, the password or the database, or its tables are newer than this crate.
     #[cfg(feature = "postgres")]
     pub fn postgres(url: impl Into<String>) -> DieselStoreBuilder {
-        DieselStoreBuilder::new(Address::Postgres(url.into()), 16)
+        DieselStoreBuilder::new(StoreAddress::Postgres(url.into()), 16)
     }
 
     /// A store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database`.
@@ -82,13 +82,13 @@ impl DieselStore {
     /// none or the server refuses the user, the password or the database, or its tables are newer than this crate.
     #[cfg(feature = "mysql")]
     pub fn mysql(url: impl Into<String>) -> DieselStoreBuilder {
-        DieselStoreBuilder::new(Address::Mysql(url.into()), 16)
+        DieselStoreBuilder::new(StoreAddress::Mysql(url.into()), 16)
     }
 }
 
 impl DieselStoreBuilder {
-    fn new(address: Address, connections: u32) -> Self {
-        Self { address, settings: Settings { timeout: Duration::from_secs(2), connections } }
+    fn new(address: StoreAddress, connections: u32) -> Self {
+        Self { address, settings: StoreSettings { timeout: Duration::from_secs(2), connections } }
     }
 
     /// How long a call may take (2 s), waiting for a connection included; then it fails, and the outcome of a save
@@ -109,17 +109,17 @@ impl DieselStoreBuilder {
         let settings = self.settings;
         match self.address {
             #[cfg(feature = "sqlite")]
-            Address::Sqlite(path) => {
+            StoreAddress::Sqlite(path) => {
                 let backend = crate::sqlite::Sqlite::open(path, settings).await?;
                 Ok(DieselStore::new(backend, settings.timeout))
             }
             #[cfg(feature = "postgres")]
-            Address::Postgres(url) => {
+            StoreAddress::Postgres(url) => {
                 let backend = crate::postgres::Postgres::open(&url, settings).await?;
                 Ok(DieselStore::new(backend, settings.timeout))
             }
             #[cfg(feature = "mysql")]
-            Address::Mysql(url) => {
+            StoreAddress::Mysql(url) => {
                 let backend = crate::mysql::Mysql::open(&url, settings).await?;
                 Ok(DieselStore::new(backend, settings.timeout))
             }
@@ -143,11 +143,11 @@ impl fmt::Debug for DieselStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backend = match self.address {
             #[cfg(feature = "sqlite")]
-            Address::Sqlite(_) => "sqlite",
+            StoreAddress::Sqlite(_) => "sqlite",
             #[cfg(feature = "postgres")]
-            Address::Postgres(_) => "postgres",
+            StoreAddress::Postgres(_) => "postgres",
             #[cfg(feature = "mysql")]
-            Address::Mysql(_) => "mysql",
+            StoreAddress::Mysql(_) => "mysql",
         };
         f.debug_struct("DieselStoreBuilder")
             .field("backend", &backend)

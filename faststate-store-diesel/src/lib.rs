@@ -99,14 +99,16 @@ mod statement;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod store;
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod group;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod save_batcher;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod sql_store;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

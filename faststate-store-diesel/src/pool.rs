@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use crate::{builder::Settings, error::Error};
+use crate::{builder::StoreSettings, error::Error};
 
 type Connecting<C> = Pin<Box<dyn Future<Output = Result<C, Error>> + Send>>;
 
@@ -65,7 +65,7 @@ pub(crate) struct Lease<'a, C: Link> {
 
 impl<C: Link> Pool<C> {
     pub(crate) fn new(
-        settings: Settings,
+        settings: StoreSettings,
         connect: impl Fn() -> Connecting<C> + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared::default());

@@ -29,13 +29,13 @@ pub(crate) type Row = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Optio
 
 /// A version as three columns hold it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stored {
+pub(crate) struct VersionColumns {
     pub(crate) epoch: i64,
     pub(crate) seq: i64,
     pub(crate) nonce: i64,
 }
 
-impl From<Version> for Stored {
+impl From<Version> for VersionColumns {
     fn from(version: Version) -> Self {
         // The same 64 bits: databases know no unsigned numbers.
         Self {
@@ -46,7 +46,7 @@ impl From<Version> for Stored {
     }
 }
 
-impl Stored {
+impl VersionColumns {
     /// Epoch, seq and nonce, in the order of the columns.
     pub(crate) const fn binds(self) -> [Bind<'static>; 3] {
         [Bind::Number(self.epoch), Bind::Number(self.seq), Bind::Number(self.nonce)]

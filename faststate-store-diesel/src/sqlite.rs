@@ -20,8 +20,8 @@ use faststate_core::{
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 
-use self::{connection::Opener, worker::Worker};
-use crate::{backend::Backend, builder::Settings, error::Error};
+use self::{connection::SqliteOpener, worker::Worker};
+use crate::{backend::Backend, builder::StoreSettings, error::Error};
 
 /// How long one step of a sweep deletes. The commit takes about as long again, and saves wait meanwhile.
 const SWEEP_STEP: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ const STEP_ROWS: (usize, usize) = (50, 10_000);
 
 /// Records in one SQLite file.
 pub(crate) struct Sqlite {
-    opener: Opener,
+    opener: SqliteOpener,
     /// Alone writes, many calls in one transaction.
     writer: Worker,
     readers: Vec<Worker>,
@@ -42,8 +42,8 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) async fn open(path: PathBuf, settings: Settings) -> Result<Self, Error> {
-        let opener = Opener::new(&path, settings.timeout)?;
+    pub(crate) async fn open(path: PathBuf, settings: StoreSettings) -> Result<Self, Error> {
+        let opener = SqliteOpener::new(&path, settings.timeout)?;
         let writer = Worker::spawn("faststate-sqlite-write", opener.clone(), worker::Mode::Write)?;
         writer.run(connection::migrate).await?;
         let data_version = writer.run(|sqlite, _| tables::data_version(sqlite)).await?;

@@ -37,12 +37,12 @@ CREATE TABLE IF NOT EXISTS faststate_receipts (
 const OVERHEAD: usize = 4096;
 
 /// Opens connections to one database.
-pub(super) struct Opener {
+pub(super) struct MysqlConnector {
     opts: Opts,
     timeout: Duration,
 }
 
-impl Opener {
+impl MysqlConnector {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
         let opts = Opts::from_url(url).map_err(|error| Error::Address(Arc::new(error)))?;
         // The server too gives up, so that nothing is done long after the caller has gone; and early enough
@@ -132,7 +132,7 @@ fn connecting(error: mysql_async::Error) -> Error {
     if denied { Error::Denied(Arc::new(error)) } else { Error::Connect(Arc::new(error)) }
 }
 
-impl fmt::Debug for Opener {
+impl fmt::Debug for MysqlConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("host", &self.opts.ip_or_hostname())

@@ -1,53 +1,62 @@
-//! Saving, on one connection.
+//! Saves on one connection.
 
 use diesel::{QueryResult, sql_types::BigInt};
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use faststate_core::store::{Precondition, Receipt, SaveOutcome};
 
-use super::{is_answer, is_taken, sql};
+use super::{
+    errors::{is_answer, is_taken},
+    sql,
+};
 use crate::{
     error::Error,
-    group::{Save, Together},
-    row::{Stored, millis},
+    row::{VersionColumns, millis},
+    save_batcher::{BatchOutcome, QueuedSave},
     statement::{Bind, Statement, only},
 };
 
-/// Saves one.
-pub(super) async fn alone(connection: &mut AsyncMysqlConnection, save: &Save) -> Result<SaveOutcome, Error> {
+/// Saves one record: in a transaction if it has a receipt, and otherwise as a single statement.
+pub(super) async fn save_one(
+    connection: &mut AsyncMysqlConnection,
+    save: &QueuedSave,
+) -> Result<SaveOutcome, Error> {
     if save.receipt.is_none() {
         return Ok(put(connection, save).await?.unwrap_or(SaveOutcome::Duplicate));
     }
     match transaction(connection, &[save]).await? {
-        Together::Done(savings) => Ok(savings.into_iter().next().unwrap_or(SaveOutcome::Conflict)),
-        Together::Undone => Ok(SaveOutcome::Duplicate),
+        BatchOutcome::Committed(outcomes) => Ok(outcomes.into_iter().next().unwrap_or(SaveOutcome::Conflict)),
+        BatchOutcome::RolledBack => Ok(SaveOutcome::Duplicate),
     }
 }
 
-/// Saves several in one transaction; undoes it where one of them has to be undone.
-pub(super) async fn together(
+/// Saves several records in one transaction, and rolls it back if one save has to be undone.
+pub(super) async fn save_batch(
     connection: &mut AsyncMysqlConnection,
-    saves: &[&Save],
-) -> Result<Together, Error> {
+    saves: &[&QueuedSave],
+) -> Result<BatchOutcome, Error> {
     match transaction(connection, saves).await {
         Err(Error::Query(error)) if is_answer(&error) => {
-            tracing::debug!(%error, "saves are undone together, and tried one by one");
-            Ok(Together::Undone)
+            tracing::debug!(%error, "a transaction of several saves was rolled back; each is retried alone");
+            Ok(BatchOutcome::RolledBack)
         }
         outcome => outcome,
     }
 }
 
-/// Undone where the receipt of one came in after its record was written. After an error that the server answered with, no
-/// transaction is left behind either.
-async fn transaction(connection: &mut AsyncMysqlConnection, saves: &[&Save]) -> Result<Together, Error> {
+/// Runs a transaction. It is rolled back if the receipt of one save appeared after its record was written, and after
+/// every error that the server answered with, so that the connection remains usable.
+async fn transaction(
+    connection: &mut AsyncMysqlConnection,
+    saves: &[&QueuedSave],
+) -> Result<BatchOutcome, Error> {
     connection.batch_execute("START TRANSACTION").await?;
-    let mut savings = Vec::with_capacity(saves.len());
+    let mut outcomes = Vec::with_capacity(saves.len());
     for save in saves {
         match put(connection, save).await {
-            Ok(Some(saving)) => savings.push(saving),
+            Ok(Some(outcome)) => outcomes.push(outcome),
             Ok(None) => {
                 connection.batch_execute("ROLLBACK").await?;
-                return Ok(Together::Undone);
+                return Ok(BatchOutcome::RolledBack);
             }
             Err(error) => {
                 if is_answer(&error) {
@@ -58,12 +67,12 @@ async fn transaction(connection: &mut AsyncMysqlConnection, saves: &[&Save]) -> 
         }
     }
     connection.batch_execute("COMMIT").await.map_err(|error| Error::Transaction(error.into()))?;
-    Ok(Together::Done(savings))
+    Ok(BatchOutcome::Committed(outcomes))
 }
 
-/// Writes the record and then the receipt, so that whoever wants the same key waits at the record and no
-/// two wait for each other. None where the receipt is there and the record must be undone.
-async fn put(connection: &mut AsyncMysqlConnection, save: &Save) -> QueryResult<Option<SaveOutcome>> {
+/// Writes the record and then the receipt. Concurrent saves of one key thus wait for the record, and no two of them wait
+/// for each other. Returns `None` if the receipt exists and the record must be rolled back.
+async fn put(connection: &mut AsyncMysqlConnection, save: &QueuedSave) -> QueryResult<Option<SaveOutcome>> {
     let saved = put_record(connection, save).await?;
     let Some(receipt) = &save.receipt else {
         return Ok(Some(if saved { SaveOutcome::Saved } else { SaveOutcome::Conflict }));
@@ -75,23 +84,23 @@ async fn put(connection: &mut AsyncMysqlConnection, save: &Save) -> QueryResult<
     Ok(Some(if found > 0 { SaveOutcome::Duplicate } else { SaveOutcome::Conflict }))
 }
 
-/// Writes the record, if what is there is what was expected.
-async fn put_record(connection: &mut AsyncMysqlConnection, save: &Save) -> QueryResult<bool> {
-    let [epoch, seq, nonce] = Stored::from(save.record.version).binds();
+/// Writes the record if the stored version matches the precondition.
+async fn put_record(connection: &mut AsyncMysqlConnection, save: &QueuedSave) -> QueryResult<bool> {
+    let [epoch, seq, nonce] = VersionColumns::from(save.record.version).binds();
     let key = Bind::Bytes(save.key.as_str().as_bytes());
     let (schema, data) = (Bind::Number(i64::from(save.record.schema)), Bind::Bytes(&save.record.data));
     let ttl = Bind::MaybeNumber(save.record.ttl.map(millis));
     let new = [schema, epoch, seq, nonce, data, ttl, key];
     let changed = match save.expect {
         Precondition::Version(version) => {
-            let [epoch, seq, nonce] = Stored::from(version).binds();
+            let [epoch, seq, nonce] = VersionColumns::from(version).binds();
             let [a, b, c, d, e, f, g] = new;
             let binds = [a, b, c, d, e, f, g, epoch, seq, nonce];
             Statement::new(sql::UPDATE, &binds).execute(connection).await?
         }
         Precondition::Absent => match Statement::new(sql::INSERT, &new).execute(connection).await {
-            // A look before the update: everybody who was refused holds a lock that would be in the
-            // way of everybody else's update.
+            // Check before the update: every refused insert holds a shared lock, which would block the updates of
+            // the others.
             Err(error) if is_taken(&error) => match count(connection, sql::IS_EXPIRED, &[key]).await? {
                 0 => 0,
                 _ => Statement::new(sql::REPLACE, &new).execute(connection).await?,
@@ -102,7 +111,7 @@ async fn put_record(connection: &mut AsyncMysqlConnection, save: &Save) -> Query
     Ok(changed > 0)
 }
 
-/// Writes a receipt, unless it is there.
+/// Writes a receipt, and returns whether it did not exist.
 async fn put_receipt(connection: &mut AsyncMysqlConnection, receipt: &Receipt) -> QueryResult<bool> {
     let binds = [Bind::Number(millis(receipt.lifetime())), Bind::Bytes(receipt.as_bytes())];
     match Statement::new(sql::INSERT_RECEIPT, &binds).execute(connection).await {

@@ -1,4 +1,6 @@
-//! The statements.
+//! The texts of the statements.
+
+use crate::sql_store::Statements;
 
 /// The server's clock in milliseconds since 1970, which is unambiguous because connections use UTC (see `connection`):
 /// `UNIX_TIMESTAMP` reads local time, of which an hour occurs twice when daylight saving ends. The time of reading it, not of the statement's start, so that a
@@ -23,7 +25,7 @@ macro_rules! is_alive {
 }
 
 /// One statement, so that record and receipt are of one moment.
-pub(super) const LOAD: &str = concat!(
+const LOAD: &str = concat!(
     "SELECT r.state_schema, r.epoch, r.seq, r.nonce, r.data, r.expires_at - ",
     now!(),
     ", (SELECT count(*) FROM faststate_receipts WHERE digest = ? AND expires_at > ",
@@ -35,7 +37,7 @@ pub(super) const LOAD: &str = concat!(
 );
 
 /// Waits for whoever is at work on the row.
-pub(super) const SETTLED: &str = "SELECT 1 FROM faststate_records WHERE record_key = ? LOCK IN SHARE MODE";
+const SETTLED: &str = "SELECT 1 FROM faststate_records WHERE record_key = ? LOCK IN SHARE MODE";
 
 pub(super) const INSERT: &str = concat!(
     "INSERT INTO faststate_records (state_schema, epoch, seq, nonce, data, expires_at, record_key)
@@ -81,26 +83,37 @@ pub(super) const REPLACE_RECEIPT: &str = concat!(
 );
 
 /// Writes nothing, and fails on a server that cannot write.
-pub(super) const PING: &str = "DELETE FROM faststate_records WHERE FALSE";
+const PING: &str = "DELETE FROM faststate_records WHERE FALSE";
 
-pub(super) const DELETE: &str = concat!(
+const DELETE: &str = concat!(
     "DELETE FROM faststate_records WHERE record_key = ? AND ",
     is_alive!(),
     " AND epoch = ? AND seq = ? AND nonce = ?"
 );
 
-pub(super) const TOUCH: &str = concat!(
+const TOUCH: &str = concat!(
     "UPDATE faststate_records SET expires_at = ",
     now!(),
     " + ? WHERE record_key = ? AND ",
     is_alive!()
 );
 
-pub(super) const SWEEP_RECORDS: &str =
+const SWEEP_RECORDS: &str =
     concat!("DELETE FROM faststate_records WHERE expires_at <= ", started!(), " ORDER BY expires_at LIMIT ?");
 
-pub(super) const SWEEP_RECEIPTS: &str = concat!(
+const SWEEP_RECEIPTS: &str = concat!(
     "DELETE FROM faststate_receipts WHERE expires_at <= ",
     started!(),
     " ORDER BY expires_at LIMIT ?"
 );
+
+/// The statements that [`SqlStore`](crate::sql_store::SqlStore) runs.
+pub(super) const STATEMENTS: Statements = Statements {
+    load: LOAD,
+    settled: SETTLED,
+    delete: DELETE,
+    touch: TOUCH,
+    sweep_records: SWEEP_RECORDS,
+    sweep_receipts: SWEEP_RECEIPTS,
+    ping: PING,
+};

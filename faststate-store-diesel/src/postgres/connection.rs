@@ -33,7 +33,7 @@ CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
 "];
 
 /// Opens connections to one database.
-pub(super) struct Opener {
+pub(super) struct PostgresConnector {
     config: Config,
     timeout: Duration,
     /// What begins a transaction of many saves: they wait for a lock only so long that each still can be
@@ -41,7 +41,7 @@ pub(super) struct Opener {
     pub(super) begin: String,
 }
 
-impl Opener {
+impl PostgresConnector {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
         let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", (timeout / 4).as_millis().max(1));
         Ok(Self { config: config(url, timeout)?, timeout, begin })
@@ -162,7 +162,7 @@ pub(super) fn connecting(error: tokio_postgres::Error) -> Error {
     if denied { Error::Denied(Arc::new(error)) } else { Error::Connect(Arc::new(error)) }
 }
 
-impl fmt::Debug for Opener {
+impl fmt::Debug for PostgresConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("hosts", &self.config.get_hosts())

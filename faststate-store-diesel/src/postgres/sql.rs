@@ -1,4 +1,6 @@
-//! The statements.
+//! The texts of the statements.
+
+use crate::sql_store::Statements;
 
 /// The server's clock in milliseconds: the time of reading it, not of the statement's start, so that a
 /// statement that waited for a row judges the row by the time it got it.
@@ -48,7 +50,7 @@ macro_rules! noted {
 }
 
 /// One statement, so that record and receipt are of one moment.
-pub(super) const LOAD: &str = concat!(
+const LOAD: &str = concat!(
     "SELECT r.state_schema, r.epoch, r.seq, r.nonce, r.data, r.expires_at - ",
     now!(),
     ", (SELECT count(*) FROM faststate_receipts WHERE digest = ? AND expires_at > ",
@@ -58,7 +60,7 @@ pub(super) const LOAD: &str = concat!(
 );
 
 /// Waits for whoever is at work on the row.
-pub(super) const SETTLED: &str = "SELECT 1::bigint FROM faststate_records WHERE record_key = ? FOR SHARE";
+const SETTLED: &str = "SELECT 1::bigint FROM faststate_records WHERE record_key = ? FOR SHARE";
 
 /// Saves where there is no record, or an expired one. Whoever comes second waits for the first, and then
 /// finds its record.
@@ -96,15 +98,15 @@ pub(super) const SAVE_VERSION: &str = concat!(
 );
 
 /// Writes nothing, and fails on a server that cannot write.
-pub(super) const PING: &str = "DELETE FROM faststate_records WHERE false";
+const PING: &str = "DELETE FROM faststate_records WHERE false";
 
-pub(super) const DELETE: &str = concat!(
+const DELETE: &str = concat!(
     "DELETE FROM faststate_records AS r WHERE r.record_key = ? AND ",
     is_alive!(),
     " AND r.epoch = ? AND r.seq = ? AND r.nonce = ?"
 );
 
-pub(super) const TOUCH: &str = concat!(
+const TOUCH: &str = concat!(
     "UPDATE faststate_records AS r SET expires_at = ",
     now!(),
     " + ? WHERE r.record_key = ? AND ",
@@ -112,7 +114,7 @@ pub(super) const TOUCH: &str = concat!(
 );
 
 /// What somebody else has locked is not waited for: a later sweep gets it.
-pub(super) const SWEEP_RECORDS: &str = concat!(
+const SWEEP_RECORDS: &str = concat!(
     "DELETE FROM faststate_records WHERE record_key IN (
         SELECT record_key FROM faststate_records
         WHERE expires_at <= (SELECT ",
@@ -120,10 +122,21 @@ pub(super) const SWEEP_RECORDS: &str = concat!(
     ") ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED)"
 );
 
-pub(super) const SWEEP_RECEIPTS: &str = concat!(
+const SWEEP_RECEIPTS: &str = concat!(
     "DELETE FROM faststate_receipts WHERE digest IN (
         SELECT digest FROM faststate_receipts
         WHERE expires_at <= (SELECT ",
     now!(),
     ") ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED)"
 );
+
+/// The statements that [`SqlStore`](crate::sql_store::SqlStore) runs.
+pub(super) const STATEMENTS: Statements = Statements {
+    load: LOAD,
+    settled: SETTLED,
+    delete: DELETE,
+    touch: TOUCH,
+    sweep_records: SWEEP_RECORDS,
+    sweep_receipts: SWEEP_RECEIPTS,
+    ping: PING,
+};

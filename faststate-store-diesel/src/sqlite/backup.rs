@@ -8,14 +8,14 @@ use std::{
 };
 
 use super::{
-    connection::Opener,
+    connection::SqliteOpener,
     tables,
     worker::{Mode, Worker},
 };
 use crate::error::Error;
 
 /// Writes a copy into a new file, on a thread and a connection of its own: neither reads nor saves wait for it.
-pub(super) async fn write(opener: &Opener, file: PathBuf) -> Result<(), Error> {
+pub(super) async fn write(opener: &SqliteOpener, file: PathBuf) -> Result<(), Error> {
     let worker = Worker::spawn("faststate-sqlite-backup", opener.clone(), Mode::Read)?;
     let original = opener.file.path().to_owned();
     worker

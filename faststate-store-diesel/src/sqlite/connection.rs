@@ -40,14 +40,14 @@ CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
 
 /// Opens connections to one file.
 #[derive(Clone, Debug)]
-pub(super) struct Opener {
+pub(super) struct SqliteOpener {
     url: Arc<str>,
     pub(super) file: DatabaseFile,
     /// How long a call waits for another program's lock.
     patience: Duration,
 }
 
-impl Opener {
+impl SqliteOpener {
     pub(super) fn new(path: &Path, timeout: Duration) -> Result<Self, Error> {
         let text = path.to_str().ok_or_else(|| Error::Unfit("its path is not UTF-8".to_owned()))?;
         if text.is_empty() || text.contains(":memory:") || text.contains("mode=memory") {

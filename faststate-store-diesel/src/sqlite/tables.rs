@@ -15,7 +15,7 @@ use faststate_core::{
 
 use crate::{
     error::Error,
-    row::{Columns, Row, Stored, loaded, millis},
+    row::{Columns, Row, VersionColumns, loaded, millis},
     statement::{Bind, Statement},
 };
 
@@ -101,7 +101,7 @@ pub(super) fn save(
             return Ok(SaveOutcome::Duplicate);
         }
     }
-    let [epoch, seq, nonce] = Stored::from(record.version).binds();
+    let [epoch, seq, nonce] = VersionColumns::from(record.version).binds();
     let common = [
         Bind::Number(i64::from(record.schema)),
         epoch,
@@ -116,7 +116,7 @@ pub(super) fn save(
         Precondition::Absent => Statement::new(INSERT, &common).execute(sqlite)?,
         Precondition::Version(version) => {
             let [a, b, c, d, e, f, g, h] = common;
-            let [epoch, seq, nonce] = Stored::from(version).binds();
+            let [epoch, seq, nonce] = VersionColumns::from(version).binds();
             Statement::new(UPDATE, &[a, b, c, d, e, f, g, h, epoch, seq, nonce]).execute(sqlite)?
         }
     };
@@ -136,7 +136,7 @@ pub(super) fn delete(
     key: &Key,
     version: Version,
 ) -> Result<bool, Error> {
-    let [epoch, seq, nonce] = Stored::from(version).binds();
+    let [epoch, seq, nonce] = VersionColumns::from(version).binds();
     let binds = [Bind::Bytes(key.as_str().as_bytes()), Bind::Number(now), epoch, seq, nonce];
     Ok(Statement::new(DELETE, &binds).execute(sqlite)? > 0)
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::SystemTime};
 use diesel::{SqliteConnection, connection::SimpleConnection as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{connection::Opener, file::Log};
+use super::{connection::SqliteOpener, file::Log};
 use crate::error::Error;
 
 /// How many calls share a transaction.
@@ -31,7 +31,7 @@ pub(super) enum Mode {
 }
 
 impl Worker {
-    pub(super) fn spawn(name: &str, opener: Opener, mode: Mode) -> Result<Self, Error> {
+    pub(super) fn spawn(name: &str, opener: SqliteOpener, mode: Mode) -> Result<Self, Error> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         thread::Builder::new()
             .name(name.to_owned())
@@ -91,7 +91,7 @@ impl<T: Send> Call for Pending<T> {
 }
 
 struct Thread {
-    opener: Opener,
+    opener: SqliteOpener,
     mode: Mode,
     /// None before the first call, and after an error that only a new connection may mend.
     connection: Option<SqliteConnection>,

@@ -1,0 +1,231 @@
+//! The store over a database server: everything that PostgreSQL and MySQL have in common.
+
+use std::{fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use diesel::{QueryResult, result::Error as DieselError, sql_types::BigInt};
+use faststate_core::{
+    Key, Version,
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
+};
+
+use crate::{
+    backend::Backend,
+    builder::StoreSettings,
+    error::Error,
+    pool::{Link, Pool},
+    row::{Columns, Row, VersionColumns, loaded, millis},
+    save_batcher::{BatchOutcome, QueuedSave, SaveBatcher, Saver},
+    statement::{Bind, Statement},
+};
+
+/// What differs between the database servers.
+pub(crate) trait Dialect: fmt::Debug + Send + Sync + 'static {
+    type Connection: Link;
+
+    /// The name of the store in `Debug` output.
+    const NAME: &'static str;
+    const STATEMENTS: Statements;
+
+    /// Opens a connection with the settings that the store's promises need.
+    fn open(&self) -> impl Future<Output = Result<Self::Connection, Error>> + Send;
+
+    /// Runs a statement that returns no rows.
+    fn execute(
+        connection: &mut Self::Connection,
+        statement: Statement<'_>,
+    ) -> impl Future<Output = QueryResult<usize>> + Send;
+
+    /// Runs a statement that returns one row, and reads its result to the end.
+    fn load_row(
+        connection: &mut Self::Connection,
+        statement: Statement<'_, Columns>,
+    ) -> impl Future<Output = QueryResult<Row>> + Send;
+
+    /// Runs a statement that returns a row per match.
+    fn load_numbers(
+        connection: &mut Self::Connection,
+        statement: Statement<'_, BigInt>,
+    ) -> impl Future<Output = QueryResult<Vec<i64>>> + Send;
+
+    /// Saves one record and its receipt.
+    fn save_one(
+        &self,
+        connection: &mut Self::Connection,
+        save: &QueuedSave,
+    ) -> impl Future<Output = Result<SaveOutcome, Error>> + Send;
+
+    /// Saves several records in one transaction; rolls it back if one of them fails.
+    fn save_batch(
+        &self,
+        connection: &mut Self::Connection,
+        saves: &[&QueuedSave],
+    ) -> impl Future<Output = Result<BatchOutcome, Error>> + Send;
+
+    /// Returns whether the server sent this error as the answer to a statement, so that the connection remains
+    /// usable.
+    fn is_answer(error: &DieselError) -> bool;
+
+    /// Returns whether the server chose the statement as a deadlock's victim, so that it can be repeated at once.
+    fn is_deadlock(_: &Error) -> bool {
+        false
+    }
+
+    /// Refuses a record that is too large for the server.
+    fn check_size(&self, _: &Record) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// The texts of the statements that the store itself runs.
+pub(crate) struct Statements {
+    pub(crate) load: &'static str,
+    /// Waits for the transactions that hold the key's row, and returns a row if there is one.
+    pub(crate) settled: &'static str,
+    pub(crate) delete: &'static str,
+    pub(crate) touch: &'static str,
+    pub(crate) sweep_records: &'static str,
+    pub(crate) sweep_receipts: &'static str,
+    pub(crate) ping: &'static str,
+}
+
+/// Records in the database of a server.
+pub(crate) struct SqlStore<D: Dialect> {
+    server: Arc<PooledServer<D>>,
+    batcher: SaveBatcher,
+}
+
+/// A server and the connections to it.
+struct PooledServer<D: Dialect> {
+    dialect: Arc<D>,
+    pool: Pool<D::Connection>,
+}
+
+impl<D: Dialect> SqlStore<D> {
+    /// A store whose tables exist. Batched saves use at most `batch_connections` connections.
+    pub(crate) fn new(dialect: D, settings: StoreSettings, batch_connections: u32) -> Self {
+        let dialect = Arc::new(dialect);
+        let pool = Pool::new(settings, {
+            let dialect = Arc::clone(&dialect);
+            move || {
+                let dialect = Arc::clone(&dialect);
+                Box::pin(async move { dialect.open().await })
+            }
+        });
+        let server = Arc::new(PooledServer { dialect, pool });
+        let batcher = SaveBatcher::start(Arc::clone(&server), batch_connections, settings);
+        Self { server, batcher }
+    }
+}
+
+impl<D: Dialect> PooledServer<D> {
+    /// Runs a statement, and repeats it after a deadlock.
+    async fn execute(&self, text: &'static str, binds: &[Bind<'_>]) -> Result<usize, Error> {
+        loop {
+            let mut lease = self.pool.lease().await?;
+            let outcome = D::execute(lease.connection(), Statement::new(text, binds)).await;
+            match lease.end(outcome.map_err(Error::from), D::is_answer) {
+                Err(error) if D::is_deadlock(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn load(&self, binds: &[Bind<'_>]) -> Result<Loaded, Error> {
+        let mut lease = self.pool.lease().await?;
+        let statement = Statement::<Columns>::returning(D::STATEMENTS.load, binds);
+        let outcome = D::load_row(lease.connection(), statement).await;
+        loaded(lease.end(outcome.map_err(Error::from), D::is_answer)?)
+    }
+
+    /// Waits for the transactions that are writing this key, and returns whether it has a row afterwards. A
+    /// transaction that began while the old record was alive may commit after a load has found it expired.
+    async fn has_row_once_settled(&self, key: &Key) -> Result<bool, Error> {
+        let binds = [Bind::Bytes(key.as_str().as_bytes())];
+        let mut lease = self.pool.lease().await?;
+        let statement = Statement::<BigInt>::returning(D::STATEMENTS.settled, &binds);
+        let outcome = D::load_numbers(lease.connection(), statement).await;
+        Ok(!lease.end(outcome.map_err(Error::from), D::is_answer)?.is_empty())
+    }
+}
+
+#[async_trait]
+impl<D: Dialect> Backend for SqlStore<D> {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error> {
+        let binds = [
+            Bind::MaybeBytes(receipt.map(|receipt| &receipt.as_bytes()[..])),
+            Bind::Bytes(key.as_str().as_bytes()),
+        ];
+        let found = self.server.load(&binds).await?;
+        if found.record.is_none() && self.server.has_row_once_settled(key).await? {
+            return self.server.load(&binds).await;
+        }
+        Ok(found)
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Precondition,
+        receipt: Option<&Receipt>,
+    ) -> Result<SaveOutcome, Error> {
+        self.server.dialect.check_size(record)?;
+        self.batcher.save(key, record, expect, receipt).await
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error> {
+        let [epoch, seq, nonce] = VersionColumns::from(version).binds();
+        let binds = [Bind::Bytes(key.as_str().as_bytes()), epoch, seq, nonce];
+        Ok(self.server.execute(D::STATEMENTS.delete, &binds).await? > 0)
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, Error> {
+        let binds = [Bind::Number(millis(ttl)), Bind::Bytes(key.as_str().as_bytes())];
+        Ok(self.server.execute(D::STATEMENTS.touch, &binds).await? > 0)
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, Error> {
+        let binds = [Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
+        let records = self.server.execute(D::STATEMENTS.sweep_records, &binds).await?;
+        let receipts = self.server.execute(D::STATEMENTS.sweep_receipts, &binds).await?;
+        Ok(records + receipts)
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.server.execute(D::STATEMENTS.ping, &[]).await.map(|_| ())
+    }
+
+    async fn backup(&self, _: PathBuf) -> Result<(), Error> {
+        Err(Error::NoBackup)
+    }
+}
+
+#[async_trait]
+impl<D: Dialect> Saver for PooledServer<D> {
+    async fn save_one(&self, save: &QueuedSave) -> Result<SaveOutcome, Error> {
+        loop {
+            let mut lease = self.pool.lease().await?;
+            let outcome = self.dialect.save_one(lease.connection(), save).await;
+            match lease.end(outcome, D::is_answer) {
+                Err(error) if D::is_deadlock(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn save_batch(&self, saves: &[&QueuedSave]) -> Result<BatchOutcome, Error> {
+        let mut lease = self.pool.lease().await?;
+        let outcome = self.dialect.save_batch(lease.connection(), saves).await;
+        lease.end(outcome, D::is_answer)
+    }
+}
+
+impl<D: Dialect> fmt::Debug for SqlStore<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(D::NAME)
+            .field("server", &self.server.dialect)
+            .field("pool", &self.server.pool)
+            .finish()
+    }
+}
