@@ -1,7 +1,7 @@
-//! Brings the Datastar bundle into the program, and names the stylesheet by its content.
+//! Embeds the Datastar bundle into the program, and hashes the stylesheet for its address.
 //!
 //! The bundle is pinned by its hash and never committed. It comes from the file that
-//! `FASTSTATE_DATASTAR_JS` names, else from the CDN, else from a crate that carries it. Where none of
+//! `FASTSTATE_DATASTAR_JS` names, else from the CDN, else from a crate that contains it. If none of
 //! them has it, the build warns and the pages load it from the CDN themselves.
 
 use std::{
@@ -16,8 +16,8 @@ const CDN: &str = "https://cdn.jsdelivr.net/gh/starfederation/datastar@v1.0.4/bu
 const SHA256: &str = "727844adfc825ee651fb93c544a2a739986f9a21820a94524b35f0cac470cf91";
 const STYLE: &str = "assets/style.css";
 
-/// The crate that carries the same bundle. Its own Rust is newer than ours, so it is only looked
-/// into, never built.
+/// The crate that contains the same bundle. It requires a newer Rust than this workspace, so it is only
+/// unpacked, never built.
 const CARRIER: (&str, &str, &str) = ("runnerd-web", "0.0.6", "assets/datastar.js");
 
 fn main() -> io::Result<()> {
@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
     let bundle = out.join("datastar.js");
     if let Some(file) = env::var_os("FASTSTATE_DATASTAR_JS") {
         println!("cargo::rerun-if-changed={}", Path::new(&file).display());
-        // Asked for by name: the wrong file is a mistake to report, not to work around.
+        // The file is named explicitly, so a wrong one is an error instead of a reason for the CDN.
         if let Err(why) = fs::read(&file).map_err(|e| e.to_string()).and_then(|found| keep(&found, &bundle)) {
             println!("cargo::error=FASTSTATE_DATASTAR_JS: {}: {why}", Path::new(&file).display());
         }
@@ -55,7 +55,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the bundle where the program includes it from, if it is the pinned one.
+/// Writes the bundle to the place from which the program includes it, if it is the pinned one.
 fn keep(found: &[u8], bundle: &Path) -> Result<(), String> {
     let hash = sha256(found);
     if hash != SHA256 {
@@ -64,8 +64,8 @@ fn keep(found: &[u8], bundle: &Path) -> Result<(), String> {
     fs::write(bundle, found).map_err(|error| error.to_string())
 }
 
-/// The bundle from the CDN. `curl` is on most machines; an HTTP client would cost more to build than
-/// the rest of the demo.
+/// Downloads the bundle from the CDN with `curl`, which most machines have; an HTTP client would take longer to
+/// build than the rest of the demo.
 fn download() -> Result<Vec<u8>, String> {
     if offline() {
         return Err("the build is offline".into());
@@ -79,8 +79,8 @@ fn download() -> Result<Vec<u8>, String> {
     ]))
 }
 
-/// The bundle out of the crate that carries it: a manifest that depends on it makes cargo unpack it
-/// and tell where.
+/// Reads the bundle from the crate that contains it: `cargo metadata` on a manifest that depends on it unpacks the
+/// crate and prints its path.
 fn carried(out: &Path) -> Result<Vec<u8>, String> {
     let (name, version, file) = CARRIER;
     let at = out.join("carrier");
@@ -99,11 +99,13 @@ fn carried(out: &Path) -> Result<Vec<u8>, String> {
         .filter_map(|rest| rest.split('"').next())
         .map(|path| PathBuf::from(path.replace("\\\\", "\\")))
         .find(|path| path.parent().is_some_and(|parent| parent.ends_with(&folder)));
-    let path = manifest.ok_or("cargo does not say where the carrying crate is")?.with_file_name(file);
+    let path = manifest
+        .ok_or("cargo does not print the path of the crate that contains the bundle")?
+        .with_file_name(file);
     fs::read(&path).map_err(|error| error.to_string())
 }
 
-/// What a program writes, or the last line of its complaint.
+/// Returns the output of a program, or the last line of its error output.
 fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{program}: {error}"))?;
@@ -111,7 +113,7 @@ fn run(command: &mut Command) -> Result<Vec<u8>, String> {
         return Ok(output.stdout);
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(complaint.lines().next_back().unwrap_or("failed without a word").trim().to_owned())
+    Err(complaint.lines().next_back().unwrap_or("failed without a message").trim().to_owned())
 }
 
 fn offline() -> bool {

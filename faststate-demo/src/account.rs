@@ -1,7 +1,8 @@
-//! Who is signed in: two states like any other, which the identity of every request is read from.
+//! Accounts: two ordinary states, from which the identity of every request is read.
 //!
-//! A session says whose it claims to be, and the user's account says which sessions it believes. So signing
-//! out everywhere is one change of one state, and a session that is not in it is nobody's from then on.
+//! The [`Login`] of a session names the user that it claims to belong to, and the user's [`Account`] lists the sessions
+//! that it accepts. Signing out everywhere is therefore one change of one state: a session that is not listed belongs to
+//! no user.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,12 +15,12 @@ use faststate::{
 use http::{HeaderValue, header, request::Parts};
 use serde::{Deserialize, Serialize};
 
-/// How many browsers one user is signed in with; one more signs out the oldest.
-const SESSIONS: usize = 100;
-/// How long a login lasts that is not used.
-const UNUSED: Duration = Duration::from_hours(24 * 30);
+/// Maximum number of sessions of one user; another one signs out the oldest.
+const MAX_SESSIONS: usize = 100;
+/// How long an unused login lasts.
+const LOGIN_TTL: Duration = Duration::from_hours(24 * 30);
 
-/// A demo's user. An application of your own looks names and hashed passwords up in its database.
+/// A user of the demo. A real application loads names and hashed passwords from its database.
 #[derive(Debug)]
 pub(crate) struct User {
     pub(crate) name: &'static str,
@@ -31,19 +32,19 @@ pub(crate) const USERS: &[User] = &[
     User { name: "bob", roles: &[] },
     User { name: "admin", roles: &["admin"] },
 ];
-/// Everybody's, and shown on the login page.
+/// The password of all users, which the login page shows.
 pub(crate) const PASSWORD: &str = "faststate";
 
-/// A cookie that says nothing but that there is somebody to look up.
-const HINT: &str = "signed_in=1";
+/// A cookie that only states that the session may be signed in, and is worth a lookup.
+const SIGNED_IN_HINT: &str = "signed_in=1";
 
-/// Whether a request's head has the hint.
+/// Returns whether the request carries the hint.
 pub(crate) fn hinted(head: &Parts) -> bool {
     let cookies = head.headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|value| value.split(';')).any(|pair| pair.trim() == HINT)
+    cookies.flat_map(|value| value.split(';')).any(|pair| pair.trim() == SIGNED_IN_HINT)
 }
 
-/// Leaves the hint with the browser, for as long as it keeps its session; over HTTPS alone if its session's cookie is.
+/// The cookie with the hint, which lasts as long as the session's cookie and is `Secure` if that is.
 pub(crate) fn hint(page: &Page) -> HeaderValue {
     let session = page.set_cookie();
     let is_secure = session.as_ref().and_then(|cookie| cookie.to_str().ok()).is_some_and(|cookie| {
@@ -56,10 +57,10 @@ pub(crate) fn hint(page: &Page) -> HeaderValue {
     })
 }
 
-/// Whose a session claims to be.
+/// The user that a session claims to belong to.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Login {
-    /// Empty while nobody is signed in.
+    /// Empty if the visitor is not signed in.
     pub(crate) user: String,
 }
 
@@ -67,7 +68,7 @@ impl ReactiveState for Login {
     const NAME: &'static str = "login";
 }
 
-/// What a user has besides a profile: the sessions that are really theirs.
+/// The sessions that a user is signed in with.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Account {
     sessions: VecDeque<[u8; 16]>,
@@ -81,14 +82,14 @@ struct AccountSignals {
 impl ReactiveState for Account {
     const NAME: &'static str = "account";
 
-    /// How many, and not which: an id is nothing to show.
+    /// The number of sessions only, because the ids are secret.
     fn signals(&self) -> impl Serialize {
         AccountSignals { browsers: self.sessions.len() }
     }
 }
 
 impl Account {
-    /// How many browsers the user is signed in with.
+    /// Number of browsers that the user is signed in with.
     pub(crate) fn browsers(&self) -> usize {
         self.sessions.len()
     }
@@ -96,12 +97,12 @@ impl Account {
 
 pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     builder
-        .state::<Login>(StateConfig::session().persist().ttl(UNUSED), |state| state.event::<LogOut>())
+        .state::<Login>(StateConfig::session().persist().ttl(LOGIN_TTL), |state| state.event::<LogOut>())
         .state::<Account>(StateConfig::user().persist(), |state| state.event::<LogOutEverywhere>())
 }
 
-/// Who a request comes from. This is asked for every one of them, so guests, whose browsers have no hint, are
-/// not looked up: they cost nothing, and go on where the store does not answer.
+/// The identity of a request. It is determined for every request, so guests, whose browsers have no hint, need no lookup:
+/// they cost nothing, and are served while the store is unavailable.
 pub(crate) async fn identify(
     registry: Arc<dyn Registry>,
     session: Option<SessionId>,
@@ -116,13 +117,13 @@ pub(crate) async fn identify(
     Ok(user.roles.iter().fold(Identity::user(user.name), |identity, role| identity.with_role(*role)))
 }
 
-/// Signs the visitor in, under a session id that nobody has seen before.
+/// Signs the visitor in, under a new session id.
 pub(crate) async fn sign_in(page: &Page, user: &'static User) -> Result<SessionId, Error> {
     let registry = page.endpoint().registry();
     let (left, session) = (page.viewer().session_id().copied(), page.renew_session());
     account(registry, user.name)?
         .update(move |account| {
-            if account.sessions.len() == SESSIONS {
+            if account.sessions.len() == MAX_SESSIONS {
                 account.sessions.pop_front();
             }
             account.sessions.push_back(*session.as_bytes());
@@ -132,13 +133,13 @@ pub(crate) async fn sign_in(page: &Page, user: &'static User) -> Result<SessionI
     login(registry, session)?.update(|login| set(login, user.name)).await?;
     if let Some(left) = left {
         let before = login(registry, left)?;
-        let whose = before.read().await?.user.clone();
-        if !whose.is_empty() {
-            account(registry, &whose)?.update(move |account| forget(account, &left)).await?;
+        let user = before.read().await?.user.clone();
+        if !user.is_empty() {
+            account(registry, &user)?.update(move |account| forget(account, &left)).await?;
         }
-        // The browser's other windows come back with the new cookie, which it has once it has our answer. The session
-        // that was left says last that it is nobody's: a page that hears of it leaves for the form, and the one that
-        // waits for our answer would never get it.
+        // The browser has the new cookie once it has received this response; then its other windows reconnect with it.
+        // The old session is signed out last: a page that receives this change goes to the form, so the page that
+        // still waits for this response would lose it.
         let endpoint = page.endpoint().clone();
         tokio::spawn(async move {
             for wait in [300, 1_000, 5_000] {
@@ -146,7 +147,7 @@ pub(crate) async fn sign_in(page: &Page, user: &'static User) -> Result<SessionI
                 endpoint.close_streams(|viewer| viewer.session_id() == Some(&left));
             }
             if let Err(error) = before.update(|login| set(login, "")).await {
-                tracing::warn!(%error, "a session that was left still says whose it was");
+                tracing::warn!(%error, "a session that was left still names its user");
             }
         });
     }
@@ -163,7 +164,7 @@ impl Event for LogOut {
 
     fn apply(&self, login: &mut Login, context: &mut Context<Login>) -> Result<(), Rejection> {
         let user = std::mem::take(&mut login.user);
-        // A guest is in no account, and has no rights that could be withdrawn.
+        // A guest is in no account and has no rights to revoke.
         if user.is_empty() {
             return Ok(());
         }
@@ -173,7 +174,7 @@ impl Event for LogOut {
                 account(login.registry(), &user)?.update(move |account| forget(account, &session)).await
             };
             if let Err(error) = left.await {
-                tracing::warn!(%error, "a session that was left still is in its account");
+                tracing::warn!(%error, "a session that was left is still listed in its account");
             }
             revoke(login.registry(), Revocation::session(&session)).await;
         });
@@ -189,7 +190,7 @@ impl Event for LogOutEverywhere {
     type State = Account;
     const NAME: &'static str = "log_out_everywhere";
 
-    /// From the commit on none of the sessions is theirs; then their streams end, and their pages are told.
+    /// The commit removes all sessions from the account. After it, their streams end and their pages are notified.
     fn apply(&self, account: &mut Account, context: &mut Context<Account>) -> Result<(), Rejection> {
         let sessions = std::mem::take(&mut account.sessions);
         context.after(move |account| async move {
@@ -197,9 +198,10 @@ impl Event for LogOutEverywhere {
                 revoke(account.registry(), Revocation::user(&user)).await;
             }
             for session in sessions.into_iter().map(SessionId::from_bytes) {
-                let told = async { login(account.registry(), session)?.update(|login| set(login, "")).await };
-                if let Err(error) = told.await {
-                    tracing::warn!(%error, "a session that was signed out does not show it yet");
+                let outcome =
+                    async { login(account.registry(), session)?.update(|login| set(login, "")).await };
+                if let Err(error) = outcome.await {
+                    tracing::warn!(%error, "a page of a session that was signed out does not show it yet");
                 }
             }
         });
@@ -207,10 +209,10 @@ impl Event for LogOutEverywhere {
     }
 }
 
-/// Ends streams, whichever node they are on.
+/// Ends the revoked streams on all nodes.
 async fn revoke(registry: &Arc<dyn Registry>, revocation: Revocation) {
     if let Err(error) = registry.revoke(revocation).await {
-        tracing::warn!(%error, "another node may find out a little later who was signed out");
+        tracing::warn!(%error, "another node may end the streams of a signed-out user with a delay");
     }
 }
 
@@ -243,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    /// What is logged.
+    /// The captured log.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn log_out_of_a_guest_writes_no_warning() -> Result<(), BoxError> {
+    async fn log_out_of_guest_logs_no_warning() -> Result<(), BoxError> {
         let log = Log::default();
         let writer = log.clone();
         let logger = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
@@ -278,8 +280,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_who_logs_out_leaves_no_work() -> Result<(), BoxError> {
-        // Where no work after a commit may run, an event that leaves some is refused.
+    async fn log_out_of_guest_starts_no_background_work() -> Result<(), BoxError> {
+        // Without room for background work, an event that starts some is refused.
         let builder = StateRegistry::builder().max_background(0);
         let config = StateConfig::session();
         let registry = builder.state::<Login>(config, |state| state.event::<LogOut>()).build()?;
@@ -289,7 +291,7 @@ mod tests {
             login.send_as(LogOut {}, viewer.clone(), EventId::random()).await?.answer,
             Applied::Unchanged
         );
-        // Who was signed in does: the session's streams have to end.
+        // The log-out of a user starts some: the session's streams have to end.
         login.update(|login| set(login, "alice")).await?;
         assert!(matches!(login.send_as(LogOut {}, viewer, EventId::random()).await, Err(Error::Busy(_))));
         Ok(())

@@ -1,4 +1,4 @@
-//! Admin: settings that every open page follows, and that only administrators change.
+//! Admin: the page on which administrators change the settings.
 
 use askama::Template;
 use faststate::{BoxError, endpoint::Page, prelude::*};

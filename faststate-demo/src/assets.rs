@@ -1,11 +1,11 @@
-//! The stylesheet, the icon, and what browsers may load.
+//! The stylesheet, the icon, and the Content-Security-Policy.
 
 use faststate::endpoint::{Bundle, DATASTAR_CDN};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::response::PageResponse;
 
-/// The stylesheet. Its address changes with its content, so that browsers keep it for good.
+/// The stylesheet. Its address changes with its content, so that browsers can cache it for a year.
 pub(crate) fn style() -> PageResponse {
     PageResponse::file("text/css; charset=utf-8", include_str!("../assets/style.css"))
 }
@@ -15,15 +15,15 @@ pub(crate) fn icon() -> PageResponse {
     PageResponse::file("image/svg+xml", include_str!("../assets/favicon.svg"))
 }
 
-/// The headers that say what a page may load, and who may show it.
+/// The security headers of every response.
 #[derive(Clone, Debug)]
 pub(crate) struct ContentPolicy {
     content: HeaderValue,
 }
 
 impl ContentPolicy {
-    /// Nothing but our own. `unsafe-eval` is there because Datastar compiles the expressions in `data-*`
-    /// attributes, which are all ours: what people write is escaped, and never gets to be an attribute.
+    /// Allows only content of this site. Datastar needs `unsafe-eval` because it compiles the expressions in `data-*`
+    /// attributes. They all come from this program: text from visitors is escaped and never becomes an attribute.
     pub(crate) fn new(bundle: &Bundle) -> Self {
         let datastar = if bundle.script().contains(DATASTAR_CDN) { DATASTAR_CDN } else { "'self'" };
         let content = format!(
@@ -34,7 +34,7 @@ impl ContentPolicy {
         Self { content: content.unwrap_or(HeaderValue::from_static("default-src 'none'")) }
     }
 
-    /// Puts them on an answer, whose own policy goes before.
+    /// Sets the headers on a response, and keeps a policy that it has already.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| self.content.clone());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -1,4 +1,4 @@
-//! How this node hears of the others' changes.
+//! The broadcaster that `--broadcast` names, which carries changes between nodes.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -35,7 +35,7 @@ impl FromStr for BroadcasterAddress {
         match text.split_once(':') {
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
             Some(("redis" | "rediss", _)) => Ok(Self::Redis(text.to_owned())),
-            _ => Err("nodes hear of each other through redis://.. or postgres://.."),
+            _ => Err("a broadcaster is redis://.. or postgres://.."),
         }
     }
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_apart_and_shown_without_passwords() {
+    fn addresses_are_parsed_and_shown_without_passwords() {
         for (text, shown) in
             [("postgres://me:secret@host/db", "postgres://.."), ("redis://:secret@host", "redis://..")]
         {

@@ -1,4 +1,4 @@
-//! The chat: one room for everybody, whose messages are HTML that follows the state.
+//! The chat: one room for all visitors, whose messages are a view that follows the state.
 
 use std::collections::VecDeque;
 
@@ -18,17 +18,18 @@ use crate::{
     timer::milliseconds,
 };
 
+/// Number of messages that the room keeps.
 const HISTORY: usize = 100;
-const LONGEST_NAME: usize = 30;
-const LONGEST_MESSAGE: usize = 500;
+const MAX_NAME_CHARS: usize = 30;
+const MAX_MESSAGE_CHARS: usize = 500;
 
 /// The room.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Chat {
     messages: VecDeque<Message>,
-    /// How many messages there have ever been; the next one's number.
+    /// Number of messages ever sent, which is the number of the next one.
     sent: u64,
-    /// Who is here, whichever node they look from.
+    /// The visitors of all nodes.
     #[serde(default)]
     audience: Audience,
 }
@@ -40,13 +41,13 @@ struct Message {
     at: u64,
     username: String,
     text: String,
-    /// Whether the name was theirs to give.
+    /// Whether the sender was signed in under this name.
     #[serde(default)]
     member: bool,
 }
 
 impl Message {
-    /// The time of day in UTC, until the page's script makes it the reader's own.
+    /// The time of day in UTC, which the page replaces by the reader's local time.
     fn clock(&self) -> String {
         let minutes = self.at / 60_000;
         format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
@@ -63,7 +64,7 @@ struct ChatSignals {
 impl ReactiveState for Chat {
     const NAME: &'static str = "chat";
 
-    /// The messages are a [`View`]: as a signal, the whole list would go out with each of them.
+    /// The messages are a [`View`]. As a signal, the whole list would be sent with each message.
     fn signals(&self) -> impl Serialize {
         ChatSignals { sent: self.sent, present: self.present(), names: self.names() }
     }
@@ -74,7 +75,7 @@ impl Chat {
         self.audience.users.len() + self.audience.guests
     }
 
-    /// Who is here, for people to read.
+    /// The visitors, as a readable list.
     fn names(&self) -> String {
         let guests = match self.audience.guests {
             0 => None,
@@ -102,17 +103,17 @@ impl Event for SendMessage {
     const NAME: &'static str = "send_message";
 
     fn apply(&self, chat: &mut Chat, context: &mut Context<Chat>) -> Result<(), Rejection> {
-        // Who is signed in needs to give no name, and nobody else can give theirs.
+        // A user who is signed in needs no name, and no other visitor can use a user's name.
         let signed_in = context.viewer().user().map(str::to_owned);
         let (username, text) = (signed_in.as_deref().unwrap_or(self.username.trim()), self.message.trim());
         let mut refused = Rejection::invalid("the message was not sent");
         if signed_in.is_none() && USERS.iter().any(|user| user.name.eq_ignore_ascii_case(&visible(username)))
         {
-            refused = refused.and("username", "this name belongs to somebody who signs in with it");
-        } else if !is_visible(username) || username.chars().count() > LONGEST_NAME {
+            refused = refused.and("username", "this name belongs to a user: sign in to use it");
+        } else if !is_visible(username) || username.chars().count() > MAX_NAME_CHARS {
             refused = refused.and("username", "1 to 30 characters");
         }
-        if !is_visible(text) || text.chars().count() > LONGEST_MESSAGE {
+        if !is_visible(text) || text.chars().count() > MAX_MESSAGE_CHARS {
             refused = refused.and("message", "1 to 500 characters");
         }
         if refused.fields().next().is_some() {
@@ -140,13 +141,13 @@ struct EmptyDraft {
     draft: &'static str,
 }
 
-/// The sender alone gets an empty draft back; after a rejection nobody does.
+/// Empties the draft of the sender, after an accepted message only.
 async fn clear_draft(_: Handle<Chat>, reply: Reply) {
-    // Nobody is left to see it when the sender has gone.
+    // Fails only if the sender has closed the page.
     let _ = reply.signals(&EmptyDraft { draft: "" }).await;
 }
 
-/// Somebody came or went. The engine sends it; no request can, for it has no route.
+/// The visitors have changed. The engine sends this event; no request can, because it has no route.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct AudienceChanged {
     audience: Audience,
@@ -174,10 +175,10 @@ impl View for Messages {
         Elements::outer(MessageList { messages: &chat.messages }.to_string())
     }
 
-    /// The oldest leave the top and new ones join the bottom: a message costs its own HTML, however
-    /// long the list is.
+    /// Removes the oldest messages and appends the new ones, so that a message costs only its own HTML, however long
+    /// the list is.
     fn update(&self, before: &Chat, after: &Chat) -> Vec<Elements> {
-        // A room that started over, or lost more than it shows, is not the one before with some more.
+        // If the last known message is gone, the room has started over or moved on by more than it shows.
         if before.messages.back().is_some_and(|last| !after.messages.contains(last)) {
             return vec![self.render(after)];
         }

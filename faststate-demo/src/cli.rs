@@ -1,4 +1,4 @@
-//! What the command line and the environment can set.
+//! The options of the command line and the environment.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,38 +9,41 @@ use crate::{broadcast::BroadcasterAddress, store::StoreAddress, web::Adapter};
 
 /// FastState's demo: a small site, live in every window.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "A flag goes before its variable. RUST_LOG sets what is logged (info).")]
+#[command(
+    version,
+    after_help = "A flag takes precedence over its variable. RUST_LOG sets the log filter (default: info)."
+)]
 pub(crate) struct Options {
     /// The address and port to listen on; port 0 takes a free one
     #[arg(long, env = "FASTSTATE_LISTEN", value_name = "ADDRESS:PORT", value_parser = address)]
     #[arg(default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
 
-    /// What the site is served through: salvo, axum or hyper, if it was built with the feature of that name
+    /// The adapter that serves the site: salvo, axum or hyper, if it was built with the feature of that name
     #[arg(long, env = "FASTSTATE_ADAPTER", value_name = "ADAPTER", default_value = Adapter::BUILT_IN[0].0)]
     pub(crate) adapter: Adapter,
 
-    /// What session cookies are signed with: at least 32 bytes in hexadecimal, as `openssl rand -hex 32`
-    /// prints them. More of them, separated by commas, are accepted but not signed with, so that all nodes
-    /// can go over to a new one. Other users of this machine can see a flag: prefer the variable. Without
-    /// one the sessions end with the process
+    /// The secret that signs session cookies: at least 32 bytes in hexadecimal, as `openssl rand -hex 32`
+    /// prints them. Further secrets, separated by commas, are accepted but not used to sign, so that all nodes
+    /// can change to a new one. Other users of this machine can see a flag: prefer the variable. Without
+    /// a secret, the sessions end with the process
     #[arg(long, env = "FASTSTATE_SECRET", value_name = "HEX", value_parser = secret)]
     #[arg(hide_env_values = true)]
     pub(crate) secret: Option<Secret>,
 
-    /// Where what people do is kept: sqlite://FILE, postgres://.., mysql://.., redis://.. or
+    /// The store: sqlite://FILE, postgres://.., mysql://.., redis://.. or
     /// memory:, which ends with the process. Other users of this machine can see a flag: prefer the
     /// variable for an address with a password
     #[arg(long, env = "FASTSTATE_STORE", value_name = "ADDRESS", default_value = "sqlite://faststate.db")]
     #[arg(hide_env_values = true)]
     pub(crate) store: StoreAddress,
 
-    /// How this node and others over the same store hear of each other's changes: redis://.. or postgres://..
-    /// Without it this is the only node. They all need one --secret
+    /// The broadcaster that carries changes between nodes over one store: redis://.. or postgres://..
+    /// Without it, this is the only node. All nodes need the same --secret
     #[arg(long, env = "FASTSTATE_BROADCAST", value_name = "ADDRESS", hide_env_values = true)]
     pub(crate) broadcast: Option<BroadcasterAddress>,
 
-    /// What this node is called where several are shown
+    /// The name of this node on the status page
     #[arg(long, env = "FASTSTATE_NODE", value_name = "NAME")]
     pub(crate) node: Option<String>,
 
@@ -59,37 +62,37 @@ pub(crate) struct Options {
     #[arg(default_value_t = Limits::default().streams_per_session, allow_negative_numbers = true)]
     pub(crate) max_streams_per_session: usize,
 
-    /// Browsers send the cookies over HTTPS alone: for a server behind a proxy that speaks HTTPS
+    /// Sets the cookies for HTTPS only: for a server behind a proxy that terminates HTTPS
     #[arg(long, env = "FASTSTATE_SECURE_COOKIES")]
     pub(crate) secure_cookies: bool,
 
-    /// A copy of Datastar 1.0.4 to serve instead of the one that was built in; its hash is checked
+    /// A copy of Datastar 1.0.4 to serve instead of the embedded one; its hash is checked
     #[arg(long, env = "FASTSTATE_DATASTAR_JS", value_name = "FILE")]
     pub(crate) datastar_js: Option<PathBuf>,
 
-    /// The hosts that the site answers for, separated by commas, as browsers name them: app.example, or
-    /// .app.example with all names below. Unless set, only loopback names on a loopback address, and every name
-    /// elsewhere
+    /// The hosts that the site serves, separated by commas, as browsers name them: app.example, or
+    /// .app.example including all subdomains. By default, only loopback names on a loopback address, and every
+    /// name elsewhere
     #[arg(long, env = "FASTSTATE_HOSTS", value_name = "HOST,..", value_delimiter = ',')]
     pub(crate) hosts: Vec<String>,
 
-    /// Shows what happens at /faststate/inspector, to browsers on this machine that have the token: every state as
-    /// it is stored. The log has the address
+    /// Serves the inspector at /faststate/inspector, to browsers on this machine that have the token. It shows every
+    /// state as it is stored. The log contains the address
     #[arg(long, env = "FASTSTATE_INSPECTOR")]
     pub(crate) inspector: bool,
 
-    /// Gives Prometheus its figures at /faststate/metrics, on this machine and with the token
+    /// Serves Prometheus metrics at /faststate/metrics, to clients on this machine that have the token
     #[arg(long, env = "FASTSTATE_METRICS")]
     pub(crate) metrics: bool,
 
-    /// What readers of the inspector and the metrics send, as `?token=` or `Authorization: Bearer`. Other users of
-    /// this machine can see a flag: prefer the variable. Without one it is random, and the log has it
+    /// The token for the inspector and the metrics, sent as `?token=` or `Authorization: Bearer`. Other users of
+    /// this machine can see a flag: prefer the variable. By default it is random, and the log contains it
     #[arg(long, env = "FASTSTATE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
 }
 
 impl Options {
-    /// The hosts that the site answers for, unless it answers for every name.
+    /// The hosts that the site serves, or `None` for every name.
     pub(crate) fn hosts(&self) -> Option<Vec<String>> {
         let loopback = ["localhost", ".localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec();
         match (self.hosts.is_empty(), self.listen.ip().is_loopback()) {
@@ -99,7 +102,7 @@ impl Options {
         }
     }
 
-    /// Who may read the inspector and the metrics.
+    /// The access rule of the inspector and the metrics.
     pub(crate) fn readers(&self) -> OperatorAccess {
         let local = OperatorAccess::loopback();
         match &self.token {
@@ -137,12 +140,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_are_consistent() {
+    fn flags_are_consistent() {
         Options::command().debug_assert();
     }
 
     #[test]
-    fn values_that_make_no_sense_are_refused_with_what_would() {
+    fn invalid_value_error_names_a_valid_value() {
         let complaint = |flag, value| match Options::try_parse_from(["demo", flag, value]) {
             Ok(_) => String::new(),
             Err(error) => error.to_string(),

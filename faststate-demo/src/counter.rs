@@ -1,4 +1,4 @@
-//! The counter: one for everybody.
+//! The counter, which all visitors share.
 
 use std::collections::VecDeque;
 
@@ -9,27 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{layout::Layout, text::is_visible};
 
-const LARGEST_AMOUNT: i64 = 1000;
-const LONGEST_NAME: usize = 40;
+const MAX_AMOUNT: i64 = 1000;
+const MAX_NAME_CHARS: usize = 40;
+/// Number of counts that the chart shows.
 const HISTORY: usize = 60;
 const ANONYMOUS: &str = "Anonymous";
 
-/// The counter that everybody shares.
+/// The counter that all visitors share.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counter {
     count: i64,
     last_updated_by: String,
     update_count: u64,
-    /// What the count was lately, the oldest first; at the end what it is.
+    /// The recent counts, the oldest first and the current one last.
     #[serde(default)]
     history: VecDeque<i64>,
-    /// What the next version adds (`tests/next`): how often it has changed the counter.
+    /// Added by the next version (`tests/next`): how often it has changed the counter.
     #[cfg(next)]
     #[serde(default)]
     by_next: u64,
 }
 
-/// The history is a [`View`]: a chart, drawn once for everybody.
+/// The history is a [`View`]: a chart that is rendered once for all followers.
 #[derive(Serialize)]
 struct CounterSignals<'a> {
     count: i64,
@@ -135,15 +136,15 @@ impl Event for Reset {
     }
 }
 
-/// The input by the rules of the domain, each mistake beside its own field. Who is signed in needs to give
-/// no name, and can give no other.
+/// Validates the input and reports each mistake beside its field. A user who is signed in needs no name and can use no
+/// other.
 fn check<'a>(amount: i64, user: &'a str, viewer: &'a Viewer) -> Result<(i64, &'a str), Rejection> {
     let user = viewer.user().unwrap_or(user.trim());
     let mut refused = Rejection::invalid("the counter was not changed");
-    if !(1..=LARGEST_AMOUNT).contains(&amount) {
+    if !(1..=MAX_AMOUNT).contains(&amount) {
         refused = refused.and("amount", "from 1 to 1000");
     }
-    if user.chars().count() > LONGEST_NAME {
+    if user.chars().count() > MAX_NAME_CHARS {
         refused = refused.and("user", "at most 40 characters");
     }
     if refused.fields().next().is_some() {
@@ -179,12 +180,12 @@ struct ChartSvg {
 }
 
 impl ChartSvg {
-    /// In a box of 300 by 80, with a margin that the line's width and the last dot fit into.
+    /// Draws the line in a box of 300 by 80, with a margin for the line's width and the last dot.
     fn of(history: &VecDeque<i64>) -> Self {
         let (lowest, highest) = history
             .iter()
             .fold((i64::MAX, i64::MIN), |(low, high), count| (low.min(*count), high.max(*count)));
-        // Only where on the screen: what a float cannot tell apart, an eye cannot either.
+        // Only a position on the screen: the lost precision is invisible.
         #[expect(clippy::cast_precision_loss)]
         let up = |count: i64| match highest as f64 - lowest as f64 {
             0.0 => 40.0,
@@ -205,7 +206,7 @@ struct CounterPage<'a> {
     layout: Layout,
     counter: &'a Counter,
     chart: Elements,
-    /// As this visitor reaches it, for the lines to copy.
+    /// The host by which the visitor reached the server, for the commands on the page.
     host: &'a str,
 }
 

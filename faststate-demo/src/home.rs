@@ -1,4 +1,4 @@
-//! Home: the playground, which every browser session has to itself.
+//! Home: the playground, of which every browser session has its own.
 
 use std::{
     sync::Arc,
@@ -12,17 +12,17 @@ use tokio::time;
 
 use crate::{layout::Layout, source, timer};
 
-const LARGEST_NUMBER: u64 = 1_000_000;
-const LONGEST_TEXT: usize = 200;
+const MAX_NUMBER: u64 = 1_000_000;
+const MAX_TEXT_CHARS: usize = 200;
 const TICKS: u8 = 10;
 const TICK: Duration = Duration::from_millis(400);
 
-/// What one session plays with.
+/// The playground of one session.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Playground {
     number: i64,
     text: String,
-    /// 0 before the ticker was ever started, [`TICKS`] when it is done.
+    /// 0 before the ticker was started, [`TICKS`] when it is done.
     ticks: u8,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     })
 }
 
-/// An empty field is not a number: the page does not send it, and other clients get an error.
+/// Sets the number. The page does not send an empty field, and other clients get an error for it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SetNumber {
     number: i64,
@@ -54,7 +54,7 @@ impl Event for SetNumber {
     const NAME: &'static str = "set_number";
 
     fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
-        if self.number.unsigned_abs() > LARGEST_NUMBER {
+        if self.number.unsigned_abs() > MAX_NUMBER {
             return Err(Rejection::invalid("at most a million, above or below zero").field("number"));
         }
         playground.number = self.number;
@@ -70,7 +70,7 @@ impl Event for IncrementNumber {
     const NAME: &'static str = "increment";
 
     fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
-        playground.number = (playground.number + 1).min(LARGEST_NUMBER.cast_signed());
+        playground.number = (playground.number + 1).min(MAX_NUMBER.cast_signed());
         Ok(())
     }
 }
@@ -83,12 +83,12 @@ impl Event for DecrementNumber {
     const NAME: &'static str = "decrement";
 
     fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
-        playground.number = (playground.number - 1).max(-LARGEST_NUMBER.cast_signed());
+        playground.number = (playground.number - 1).max(-MAX_NUMBER.cast_signed());
         Ok(())
     }
 }
 
-/// Everything back to the beginning.
+/// Resets the whole playground.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ResetPlayground {}
 
@@ -112,7 +112,7 @@ impl Event for SetText {
     const NAME: &'static str = "set_text";
 
     fn apply(&self, playground: &mut Playground, _: &mut Context<Playground>) -> Result<(), Rejection> {
-        if self.text.chars().count() > LONGEST_TEXT {
+        if self.text.chars().count() > MAX_TEXT_CHARS {
             return Err(Rejection::invalid("at most 200 characters").field("text"));
         }
         playground.text.clone_from(&self.text);
@@ -120,7 +120,7 @@ impl Event for SetText {
     }
 }
 
-/// Starts the ticker, which goes on by itself once this event is committed.
+/// Starts the ticker, which runs in the background once this event is committed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StartTicking {}
 
@@ -138,7 +138,7 @@ impl Event for StartTicking {
     }
 }
 
-/// Stops the ticker where it is, and takes it back to its beginning.
+/// Stops the ticker and resets it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CancelTicking {}
 
@@ -152,14 +152,14 @@ impl Event for CancelTicking {
     }
 }
 
-/// Each tick is a change like any other: saved, committed, followed. It goes on from the tick that this
-/// ticker left and from no other, so that a cancel in between ends it, and a second one never runs.
+/// Runs the ticker. Each tick is an ordinary change: saved, committed, sent to followers. A tick is applied only
+/// after the previous tick of the same ticker, so a cancel in between ends it and no second ticker runs.
 async fn tick(playground: Handle<Playground>) {
     for last in 1..TICKS {
         time::sleep(TICK).await;
         let next = playground.update(move |playground| {
             if playground.ticks != last {
-                return Err(Rejection::conflict("somebody else has set the ticker"));
+                return Err(Rejection::conflict("the ticker was cancelled or restarted"));
             }
             playground.ticks = last + 1;
             Ok(())
@@ -176,7 +176,7 @@ struct HomePage<'a> {
     layout: Layout,
     playground: &'a Playground,
     timers: [timer::TimerCard; 2],
-    /// As much of the session's id as is fit to be shown.
+    /// The beginning of the session's id, which is safe to show.
     session: String,
     clock: u64,
 }
@@ -206,12 +206,12 @@ impl HomePage<'_> {
         SetNumber { number: 0 }.action().bind("number", "_number").in_order()
     }
 
-    /// Where this file, or another one, says this.
+    /// The address of a line in this or another source file.
     fn source(&self, file: &str, text: &str) -> String {
         source::place(file, text)
     }
 
-    /// The text is sent as it is in the field at that moment, not as it is in the state.
+    /// Sends the text of the field, not the text of the state.
     fn set_text(&self) -> Action {
         SetText { text: String::new() }.action().bind("text", "_text").in_order()
     }
@@ -231,7 +231,7 @@ pub(crate) async fn show(page: &Page) -> Result<String, BoxError> {
     Ok(page.render()?)
 }
 
-/// Takes the playground along when a visitor goes on with a new session.
+/// Copies the playground of the visitor's session into a new session.
 pub(crate) async fn move_to(page: &Page, session: SessionId) -> Result<(), Error> {
     let registry = page.endpoint().registry();
     let left = Handle::<Playground>::of(Arc::clone(registry), page.viewer(), None)?.read().await?;

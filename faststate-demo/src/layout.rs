@@ -1,4 +1,4 @@
-//! What every page has around its content, and follows besides it: the settings, and who is signed in.
+//! The frame of every page, and the states that every page follows: the settings and the login.
 
 use std::fmt::Write as _;
 
@@ -6,25 +6,25 @@ use faststate::{Error, ReactiveState, endpoint::Page};
 
 use crate::{account::Login, settings::Settings};
 
-/// The page's signals, what it follows, and where it is.
+/// The values that the base template needs.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) signals: String,
-    /// The action that follows what the page shows.
+    /// The action that opens the page's stream.
     pub(crate) follow: String,
     /// The `<script>` that loads Datastar, as HTML.
     pub(crate) datastar: String,
     pub(crate) settings: Settings,
     pub(crate) login: Login,
-    /// The place in the navigation.
+    /// The page's path in the navigation.
     pub(crate) path: &'static str,
-    /// The file that the page is written in.
+    /// The source file of the page.
     pub(crate) file: &'static str,
 }
 
-/// A state that every page shows, and no page is refused for: while the store is away, what a page begins
-/// with is its default.
-async fn known<S: ReactiveState>(page: &Page) -> Result<S, Error> {
+/// Follows a state that every page shows. While the store is unavailable, the page begins with the default
+/// instead of failing.
+async fn follow_or_default<S: ReactiveState>(page: &Page) -> Result<S, Error> {
     match page.follow::<S>().await {
         Ok(snapshot) => Ok(S::clone(&snapshot)),
         Err(Error::Unavailable(_) | Error::TimedOut) => Ok(S::default()),
@@ -32,7 +32,7 @@ async fn known<S: ReactiveState>(page: &Page) -> Result<S, Error> {
     }
 }
 
-/// An element's id for the item of a list that this text names. Without ids, a list is morphed by position, and the
+/// The element id of a list item that is named by a text. Without ids, Datastar morphs a list by position, and the
 /// focus moves to another item when one is removed.
 pub(crate) fn element_id(kind: &str, text: &str) -> String {
     let mut id = format!("{kind}-");
@@ -40,7 +40,7 @@ pub(crate) fn element_id(kind: &str, text: &str) -> String {
         if letter.is_ascii_alphanumeric() {
             id.push(letter);
         } else {
-            // Different texts have different ids.
+            // Escaped, so that different texts have different ids.
             let _ = write!(id, "_{:x}_", u32::from(letter));
         }
     }
@@ -48,9 +48,9 @@ pub(crate) fn element_id(kind: &str, text: &str) -> String {
 }
 
 impl Layout {
-    /// The layout of a page that has collected everything it shows.
+    /// The layout of a page that follows all of its own states already.
     pub(crate) async fn of(page: &Page, path: &'static str, file: &'static str) -> Result<Self, Error> {
-        let (settings, login) = (known(page).await?, known(page).await?);
+        let (settings, login) = (follow_or_default(page).await?, follow_or_default(page).await?);
         let (signals, follow, datastar) = (page.signals(), page.follow_action(), page.datastar_script());
         Ok(Self { signals, follow, datastar, settings, login, path, file })
     }

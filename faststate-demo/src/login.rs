@@ -1,4 +1,4 @@
-//! The login page: a form that works without any script, and what to do once one is in.
+//! The login page: a form that works without scripts, and the account of a user who is signed in.
 
 use std::{net::IpAddr, sync::LazyLock, time::Instant};
 
@@ -21,10 +21,11 @@ struct LoginPage<'a> {
     layout: Layout,
     user: Option<&'a str>,
     browsers: usize,
-    /// What was typed into a form that was not accepted, and where to go from here.
+    /// The name from a refused form.
     name: &'a str,
+    /// The page to continue with.
     next: &'a str,
-    /// Why the form was not accepted.
+    /// The reason for which the form was refused.
     refused: Option<&'a str>,
 }
 
@@ -38,7 +39,7 @@ impl LoginPage<'_> {
     }
 }
 
-/// The form's fields. The address of the page may say where to go from here, too.
+/// The fields of the form. The query of the page's address may also contain `next`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct LoginForm {
@@ -51,13 +52,13 @@ pub(crate) async fn show(page: &Page, asked: &LoginForm) -> Result<String, BoxEr
     render(page, "", local(&asked.next), None).await
 }
 
-/// Takes the form. The answer to one that is accepted carries the new session, and leads on.
+/// Handles the posted form. If it is accepted, the response sets the new session and redirects to the next page.
 pub(crate) async fn sign_in(
     page: &Page,
     form: &LoginForm,
     address: Option<IpAddr>,
 ) -> Result<PageResponse, BoxError> {
-    /// In this process, and not in a state: wrong passwords must not cost writes.
+    /// Kept in this process instead of a state, so that wrong passwords cost no writes.
     static THROTTLE: LazyLock<Throttle> = LazyLock::new(Throttle::new);
 
     if !page.same_site() {
@@ -93,13 +94,13 @@ fn user(name: &str, password: &str) -> Option<&'static User> {
     USERS.iter().find(|user| user.name == name && password == PASSWORD)
 }
 
-/// A page of ours, wherever the address asks to go: a link must not lead from here to another site.
+/// The page to continue with, if it is one of this site: a link must not lead to another site.
 fn local(next: &str) -> &'static str {
     let known = Layout::PAGES.iter().find(|(path, _)| *path == next);
     known.map_or("/login", |(path, _)| path)
 }
 
-/// Sends whoever is not signed in to the form, and from there back to `path`.
+/// Redirects a visitor to the form, and from there back to `path`.
 pub(crate) fn required(path: &'static str) -> PageResponse {
     PageResponse::see_other(&format!("/login?next={path}"))
 }
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_leads_to_pages_of_ours_only() {
+    fn next_page_is_always_one_of_this_site() {
         assert_eq!(local("/profile"), "/profile");
         for elsewhere in ["", "//evil.example", "https://evil.example", "/\\evil.example", "/profile/../.."] {
             assert_eq!(local(elsewhere), "/login", "{elsewhere}");
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_alone_is_nobody() {
+    fn name_without_password_is_refused() {
         assert_eq!(user("alice", PASSWORD).map(|user| user.name), Some("alice"));
         for (name, password) in [("alice", ""), ("alice", "Faststate"), ("", PASSWORD), ("eve", PASSWORD)] {
             assert!(user(name, password).is_none(), "{name}");

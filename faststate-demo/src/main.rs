@@ -1,8 +1,8 @@
 //! FastState's demo: a small site, live in every window.
 //!
-//! One file a page, each with its state, its events, its view and the page itself, from the simplest on:
-//! [`counter`], [`home`] and its [`timer`]s, [`products`], [`chat`], [`profile`], [`admin`], [`status`], and
-//! [`login`] over [`account`]. What they are served through is in [`web`].
+//! Each page has one file with its state, its events, its view and the page itself. From the simplest on, they are
+//! [`counter`], [`home`] and its [`timer`]s, [`products`], [`chat`], [`profile`], [`admin`] over [`settings`],
+//! [`status`], and [`login`] over [`account`]. The adapters that serve them are in [`web`].
 
 mod account;
 mod admin;
@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
 async fn run(options: Options) -> Result<(), BoxError> {
     let (limits, hosts, readers) = (options.limits(), options.hosts(), options.readers());
     let secret = options.secret.unwrap_or_else(|| {
-        tracing::info!("no --secret: a random one, and all sessions end with this process");
+        tracing::info!("no --secret given: using a random one, so all sessions end with this process");
         Secret::random()
     });
     let bundle = match &options.datastar_js {
@@ -94,18 +94,18 @@ async fn run(options: Options) -> Result<(), BoxError> {
 
     let nodes = match &options.broadcast {
         Some(_) if matches!(options.store, StoreAddress::Memory) => {
-            return Err("--broadcast is for nodes that share a store: memory: is not shared".into());
+            return Err("--broadcast is for nodes that share a store, and memory: is not shared: choose another --store".into());
         }
         Some(address) => Some(address.open().await?),
         None => None,
     };
     let is_alone = nodes.is_none();
-    // Names this process among those that share a store.
+    // Identifies this process among the nodes that share a store.
     let node = options.node.unwrap_or_else(|| options.listen.to_string());
     let (watched, watching) = watch::channel(0);
     let registry = registry(options.store.open().await?, nodes, &node, watched)?;
     if is_alone {
-        // Whoever looked from the process before is gone.
+        // The store may list visitors of the previous process, whose streams have ended.
         registry.global::<chat::Chat>()?.send(chat::AudienceChanged::default()).await?;
     }
 
@@ -126,7 +126,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     served.map_err(|error| format!("cannot listen on {}: {error}", options.listen).into())
 }
 
-/// The registry behind its gate, with everybody known by their session.
+/// The endpoint over the registry, with the maintenance gate and with users identified by their session.
 fn site(registry: Arc<StateRegistry>) -> Result<Endpoint, Error> {
     let settings = registry.global::<Settings>()?;
     let registry: Arc<dyn Registry> = registry;
@@ -139,7 +139,7 @@ fn site(registry: Arc<StateRegistry>) -> Result<Endpoint, Error> {
     }))
 }
 
-/// Everything that there is to see, and everything that can happen to it.
+/// The registry with the states, events and views of all pages.
 fn registry(
     store: Arc<dyn Store>,
     nodes: Option<Arc<dyn Broadcaster>>,
@@ -162,13 +162,13 @@ fn registry(
     Ok(builder.build()?)
 }
 
-/// The bundle that the build script found.
+/// The Datastar bundle that the build script embedded.
 #[cfg(datastar_embedded)]
 fn bundle() -> Result<Bundle, BundleError> {
     Bundle::embedded(include_bytes!(concat!(env!("OUT_DIR"), "/datastar.js")))
 }
 
-/// The build script found none, and said so: browsers fetch it from the CDN.
+/// Without an embedded bundle, browsers fetch it from the CDN; the build script has warned of it.
 #[cfg(not(datastar_embedded))]
 fn bundle() -> Result<Bundle, BundleError> {
     Ok(Bundle::cdn())

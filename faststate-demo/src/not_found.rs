@@ -1,4 +1,4 @@
-//! What there is where nothing is.
+//! The page for addresses that do not exist.
 
 use askama::Template;
 use faststate::{BoxError, endpoint::Page};
@@ -17,7 +17,7 @@ pub(crate) async fn show(page: &Page) -> Result<PageResponse, BoxError> {
     answer(page, "There is nothing here").await
 }
 
-/// A friendly 404.
+/// A 404 page with this title.
 pub(crate) async fn answer(page: &Page, title: &str) -> Result<PageResponse, BoxError> {
     let page = NotFoundPage { layout: Layout::of(page, "", "not_found.rs").await?, title };
     Ok(PageResponse::refused(StatusCode::NOT_FOUND, page.render()?))

@@ -1,4 +1,4 @@
-//! How a refused event is shown: in the page's own live region, in the page's own style.
+//! The rendering of a refused event, in the page's live region and style.
 
 use askama::Template;
 use faststate::{
@@ -6,7 +6,7 @@ use faststate::{
     endpoint::{Problem, ProblemView},
 };
 
-/// The notice that `base.html` has a place for.
+/// Renders a problem into the region that `base.html` reserves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProblemRegion;
 
@@ -23,7 +23,7 @@ struct ProblemNotice<'a> {
 }
 
 impl ProblemNotice<'_> {
-    /// In words for whoever pressed the button.
+    /// A title for the person who pressed the button.
     fn title(&self) -> &'static str {
         match self.problem.kind {
             "rejected" | "input" => "That did not work",

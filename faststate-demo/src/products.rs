@@ -1,4 +1,4 @@
-//! Products: records, each with an address of its own, and the catalogue that lists them.
+//! Products: records with an address each, and the catalogue that lists them.
 
 use askama::Template;
 use faststate::{BoxError, Error, endpoint::Page, prelude::*, registry::RegistryBuilder};
@@ -14,7 +14,7 @@ use crate::{
 
 const FIELDS: &[&str] = &["name", "description", "price", "stock"];
 
-/// What the shop begins with: id, name, price in cents, stock, description. There are no others.
+/// All products in their initial form: id, name, price in cents, stock, description.
 const SHOP: &[(&str, &str, u32, u32, &str)] = &[
     ("lamp", "Reading lamp", 4_900, 12, "A warm light that bends to wherever the book is."),
     ("mug", "Enamel mug", 1_450, 40, "Survives campfires, dishwashers and being dropped."),
@@ -34,7 +34,7 @@ pub(crate) struct Product {
     stock: u32,
 }
 
-/// As browsers see it.
+/// The product as browsers see it.
 #[derive(Serialize)]
 struct ProductSignals<'a> {
     name: &'a str,
@@ -60,17 +60,20 @@ impl Product {
 
 pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     builder.state::<Product>(StateConfig::record().access(Access::public()).persist(), |state| {
-        state.initial(|key| async move { key.id().and_then(|id| first(&id)) }).event::<Edit>().event::<Buy>()
+        state
+            .initial(|key| async move { key.id().and_then(|id| initial(&id)) })
+            .event::<Edit>()
+            .event::<Buy>()
     })
 }
 
-/// A product as it was before anybody edited it.
-fn first(id: &str) -> Option<Product> {
+/// A product before the first edit.
+fn initial(id: &str) -> Option<Product> {
     let (_, name, price, stock, description) = *SHOP.iter().find(|(known, ..)| *known == id)?;
     Some(Product { name: name.into(), description: description.into(), price, stock })
 }
 
-/// Changes what was touched and leaves the rest to whoever edits it at the same time.
+/// Changes the fields that were touched, and keeps concurrent edits of the others.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Edit {
     #[serde(default, deserialize_with = "touched")]
@@ -114,7 +117,7 @@ impl Event for Edit {
     }
 }
 
-/// `24.9` as 2490.
+/// Parses a price into cents: `24.9` is 2490.
 fn cents(text: &str) -> Option<u32> {
     let (whole, part) = text.trim().split_once(['.', ',']).unwrap_or((text.trim(), ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -129,7 +132,7 @@ fn pieces(text: &str) -> Option<u32> {
     text.trim().parse().ok().filter(|pieces| *pieces <= 9_999)
 }
 
-/// Takes one, if there is one.
+/// Takes one piece, if there is one.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Buy {}
 
@@ -141,7 +144,7 @@ impl Event for Buy {
         product.stock = product
             .stock
             .checked_sub(1)
-            .ok_or_else(|| Rejection::conflict("somebody else took the last one"))?;
+            .ok_or_else(|| Rejection::conflict("sold out: the last one was just taken"))?;
         Ok(())
     }
 }
@@ -175,7 +178,7 @@ impl ProductPage<'_> {
         only_touched(Edit::default().action(), FIELDS).on(self.id)
     }
 
-    /// Where its signals are.
+    /// The path of the product's signals.
     fn at(&self) -> String {
         format!("product.{}", self.id)
     }
@@ -200,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prices_are_read_as_people_write_them() {
+    fn prices_accept_common_notations() {
         for (text, price) in
             [("24.90", 2490), (" 24.9 ", 2490), ("24", 2400), ("0,05", 5), ("100000", 10_000_000)]
         {
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn law_02_what_was_not_touched_stays_as_somebody_else_left_it() -> Result<(), BoxError> {
+    async fn law_02_edit_keeps_untouched_fields() -> Result<(), BoxError> {
         let registry = register(StateRegistry::builder()).store(faststate::MemoryStore::new()).build()?;
         let lamp = registry.record::<Product>("lamp")?;
         let price = Edit { price: Some("50".into()), ..Edit::default() };
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_one_is_taken_once() -> Result<(), BoxError> {
+    async fn last_piece_is_taken_once() -> Result<(), BoxError> {
         let registry = register(StateRegistry::builder()).store(faststate::MemoryStore::new()).build()?;
         let chair = registry.record::<Product>("chair")?;
         for _ in 0..4 {

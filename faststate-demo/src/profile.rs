@@ -1,4 +1,4 @@
-//! The profile: each user's own, the same in every browser they are signed in with.
+//! The profile: one for each user, the same in every browser of that user.
 
 use askama::Template;
 use faststate::{BoxError, endpoint::Page, prelude::*, registry::RegistryBuilder};
@@ -13,9 +13,9 @@ use crate::{
 };
 
 const FIELDS: &[&str] = &["display_name", "email", "about"];
-const PREFERENCES: usize = 20;
+const MAX_PREFERENCES: usize = 20;
 
-/// What one user says of themselves.
+/// The profile of one user.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Profile {
     display_name: String,
@@ -91,7 +91,7 @@ impl Event for Save {
     }
 }
 
-/// Empty, or something on both sides of one `@`, with a dot in what follows it.
+/// Returns whether the text is empty or has one `@` between a name and a host with a dot.
 fn is_address(text: &str) -> bool {
     let plain =
         text.len() <= 100 && !text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
@@ -102,7 +102,7 @@ fn is_address(text: &str) -> bool {
     text.is_empty() || (plain && parts)
 }
 
-/// Adds a preference, or changes the one of this name.
+/// Adds a preference, or changes the one with this name.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Prefer {
     preference: String,
@@ -128,12 +128,12 @@ impl Event for Prefer {
         let known = profile.preferences.iter().position(|preference| preference.name == name);
         match known {
             Some(at) => value.clone_into(&mut profile.preferences[at].value),
-            None if profile.preferences.len() == PREFERENCES => {
+            None if profile.preferences.len() == MAX_PREFERENCES => {
                 return Err(Rejection::conflict("20 preferences are enough: remove one first"));
             }
             None => profile.preferences.push(Preference { name: name.to_owned(), value: value.to_owned() }),
         }
-        // The sender's fields are empty again; nobody else's are touched.
+        // Empties the fields of the sender only.
         context.stream(|_, reply| async move {
             let _ = reply.signals(&Added { new_preference: "", new_value: "" }).await;
         });
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_from_what_is_none() {
+    fn email_addresses_are_recognised() {
         for text in ["", "ada@example.org", "a.b+c@x.y.z"] {
             assert!(is_address(text), "{text}");
         }

@@ -1,5 +1,5 @@
-//! Messages about a mistyped setting, without the setting: a secret or an address with a password must not end up in
-//! a terminal's history or a log.
+//! Redacts settings in error messages: a mistyped secret, or an address with a password, must not end up in a terminal's
+//! history or in a log.
 
 use std::{collections::BTreeSet, env, ffi::OsString};
 
@@ -16,19 +16,19 @@ const HARMLESS: [&str; 7] = [
 /// The variables whose values are secret.
 const SECRET: [&str; 3] = ["FASTSTATE_SECRET", "FASTSTATE_STORE", "FASTSTATE_BROADCAST"];
 
-/// Shorter texts are replaced only where they stand between quotes: they may be part of any word.
-const SHORT: usize = 4;
-/// A value of this length that is not a path may be a secret.
-const LONG: usize = 20;
+/// Texts of fewer characters are replaced only between quotes, because they may be part of any word.
+const MIN_UNQUOTED_CHARS: usize = 4;
+/// A value of at least this many bytes that is not a path may be a secret.
+const MIN_SECRET_BYTES: usize = 20;
 
 /// The texts that no message may contain.
 pub(crate) struct Redaction {
-    /// The longest come first, since others may be part of them.
+    /// The longest first, because shorter ones may be part of them.
     hidden: Vec<String>,
 }
 
 impl Redaction {
-    /// What this process was started with.
+    /// Redacts the arguments and variables of this process.
     pub(crate) fn of_process() -> Self {
         let variables = env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
         Self::new(env::args_os().skip(1).map(lossy), variables)
@@ -70,13 +70,13 @@ impl Redaction {
         Self { hidden }
     }
 
-    /// The message with the length of each hidden text in its place.
+    /// Replaces each hidden text in the message by its length.
     pub(crate) fn apply(&self, message: &str) -> String {
         let mut message = message.to_owned();
         for text in &self.hidden {
             let characters = text.chars().count();
             let shown = format!("({characters} characters)");
-            if characters >= SHORT {
+            if characters >= MIN_UNQUOTED_CHARS {
                 message = message.replace(text.as_str(), &shown);
             } else {
                 message = message.replace(&format!("'{text}'"), &format!("'{shown}'"));
@@ -86,7 +86,7 @@ impl Redaction {
     }
 }
 
-/// Hides a value and the parts of it that a driver may name.
+/// Hides a value and the parts of it that a driver's error may contain.
 fn hide(value: &str, hidden: &mut BTreeSet<String>) {
     if value.is_empty() || names_a_file(value) {
         return;
@@ -98,14 +98,14 @@ fn hide(value: &str, hidden: &mut BTreeSet<String>) {
     hidden.extend(parts.filter(|part| !part.is_empty()).map(str::to_owned));
 }
 
-/// The file of an SQLite store, and the store in memory.
+/// Returns whether the value names an SQLite file or the store in memory.
 fn names_a_file(value: &str) -> bool {
     let file = value.strip_prefix("sqlite:").map(|file| file.trim_start_matches("//"));
     file.is_some_and(|file| !file.contains(['@', ':'])) || value == "memory:"
 }
 
 fn looks_secret(value: &str) -> bool {
-    let is_long = value.len() >= LONG && !value.contains('/');
+    let is_long = value.len() >= MIN_SECRET_BYTES && !value.contains('/');
     (value.contains("://") || value.contains('@') || is_long)
         && !HARMLESS.iter().any(|flag| flag.trim_start_matches('-') == value)
 }
@@ -156,8 +156,8 @@ mod tests {
                 let arguments: Vec<&str> = form.iter().map(String::as_str).collect();
                 let message = message(&arguments);
                 assert!(!message.is_empty(), "{arguments:?} is accepted");
-                // What is short is a value that a harmless flag may show.
-                if value.len() >= LONG {
+                // A harmless flag may show a short value.
+                if value.len() >= MIN_SECRET_BYTES {
                     assert!(
                         !message.contains(value.trim()) && !message.contains(KEY),
                         "{arguments:?}: {message}"
@@ -191,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn variable_and_drivers_message_are_not_printed() {
+    fn variables_in_driver_errors_are_not_printed() {
         let variables =
             [("FASTSTATE_STORE", format!("postgres://me:{PASSWORD}@host")), ("FASTSTATE_SECRET", KEY.into())];
         let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
         let redaction = Redaction::new(std::iter::empty(), variables);
-        let said = format!("cannot connect to `me:{PASSWORD}@host`: `{PASSWORD}` is wrong; {KEY}");
-        let message = redaction.apply(&said);
+        let text = format!("cannot connect to `me:{PASSWORD}@host`: `{PASSWORD}` is wrong; {KEY}");
+        let message = redaction.apply(&text);
         assert!(!message.contains(PASSWORD) && !message.contains(KEY), "{message}");
         assert!(message.contains("cannot connect"));
     }

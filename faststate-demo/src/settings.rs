@@ -10,7 +10,7 @@ use crate::text::is_visible;
 
 const MAX_ANNOUNCEMENT_CHARS: usize = 200;
 
-/// What holds for the whole site. [`Layout`] follows it on every page.
+/// The settings of the whole site, which the layout of every page follows.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) theme: Theme,
@@ -22,7 +22,7 @@ impl ReactiveState for Settings {
     const NAME: &'static str = "settings";
 }
 
-/// The colour that the stylesheet's accents have.
+/// The colour of the stylesheet's accents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Theme {
@@ -45,8 +45,7 @@ impl Theme {
 }
 
 impl Settings {
-    /// Whether an event is refused because of maintenance: everybody's but an administrator's, and one can
-    /// always sign out.
+    /// Returns whether maintenance refuses this event. Administrators' events and signing out are always allowed.
     pub(crate) fn refuse(&self, call: &Call) -> bool {
         let leaves = matches!(call.key.state(), "login" | "account");
         self.maintenance && !leaves && !call.viewer.has_role("admin")
@@ -54,8 +53,8 @@ impl Settings {
 }
 
 pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
-    let everybody = StateConfig::global().access(Access::public()).persist();
-    builder.state::<Settings>(everybody, |state| {
+    let config = StateConfig::global().access(Access::public()).persist();
+    builder.state::<Settings>(config, |state| {
         state.event::<SetTheme>().event::<SetMaintenance>().event::<Announce>()
     })
 }
@@ -98,7 +97,7 @@ impl Event for SetMaintenance {
     }
 }
 
-/// Shows a line on every page; an empty one takes it away.
+/// Shows an announcement on every page; an empty one removes it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Announce {
     pub(crate) text: String,
@@ -117,12 +116,16 @@ impl Event for Announce {
         if text.chars().count() > MAX_ANNOUNCEMENT_CHARS {
             return Err(Rejection::invalid("at most 200 characters").field("text"));
         }
-        // A text that shows nothing takes the line away, as an empty one does.
+        // An invisible text removes the announcement, as an empty one does.
         if is_visible(text) { text } else { "" }.clone_into(&mut settings.announcement);
         Ok(())
     }
 }
 
 fn administrators(viewer: &Viewer) -> Result<(), Rejection> {
-    if viewer.has_role("admin") { Ok(()) } else { Err(Rejection::forbidden("this is for administrators")) }
+    if viewer.has_role("admin") {
+        Ok(())
+    } else {
+        Err(Rejection::forbidden("only administrators may do this"))
+    }
 }

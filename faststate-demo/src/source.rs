@@ -1,4 +1,4 @@
-//! The demo's own source: each page links to the lines that it is made of.
+//! The demo's own source, to which each page links.
 
 use askama::Template;
 use faststate::{BoxError, endpoint::Page};
@@ -57,7 +57,7 @@ pub(crate) async fn show(page: &Page, file: &str) -> Result<PageResponse, BoxErr
     Ok(SourcePage { layout, name, text }.render()?.into())
 }
 
-/// The address of the line of this file that has this text; of the whole file if none has.
+/// The address of the first line of `file` that contains `text`, or of the whole file if there is none.
 pub(crate) fn place(file: &str, text: &str) -> String {
     let found = FILES.iter().find(|(name, _)| *name == file);
     match found.and_then(|(_, source)| source.lines().position(|line| line.contains(text))) {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_a_line_of_a_file() {
+    fn place_is_a_line_or_a_whole_file() {
         assert!(place("home.rs", "struct SetText").starts_with("/source/home.rs#L"));
         assert_eq!(place("main.rs", "no line has this\0"), "/source/main.rs");
     }

@@ -1,6 +1,6 @@
-//! Status: the figures of every node that somebody looks from, a state like any other.
+//! Status: the figures of the nodes whose status page is open, in an ordinary state.
 //!
-//! A node takes its figures once a second while its page is followed, and rests while it is not.
+//! A node collects its figures once a second while the page is followed, and not at all otherwise.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,13 +22,14 @@ use tokio::{
 
 use crate::{layout::Layout, timer::milliseconds};
 
-const EVERY: Duration = Duration::from_secs(1);
-/// How many seconds of events the chart shows.
+/// Interval between two sets of figures.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Number of seconds that the chart shows.
 const HISTORY: usize = 60;
-/// After how many milliseconds a node that says nothing is left out.
-const SILENT: u64 = 10_000;
+/// Age of the figures, in milliseconds, after which a node is no longer shown.
+const MAX_AGE_MS: u64 = 10_000;
 
-/// What each node says of itself.
+/// The figures of each node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Status {
     nodes: BTreeMap<String, NodeFigures>,
@@ -36,18 +37,18 @@ pub(crate) struct Status {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct NodeFigures {
-    /// When they were taken, in milliseconds since 1970.
+    /// When the figures were collected, in milliseconds since 1970.
     at: u64,
-    /// In seconds.
+    /// Seconds since the node's start.
     uptime: u64,
     streams: usize,
     topics: usize,
     instances: usize,
     conflicts: u64,
-    /// Events in each of the last seconds, the newest at the end.
+    /// Events in each of the last seconds, the newest last.
     events: VecDeque<u64>,
     stores: Vec<StoreFigures>,
-    /// Of the process, in KiB, where the system tells.
+    /// Resident memory of the process in KiB, if the system reports it.
     memory: Option<u64>,
 }
 
@@ -71,9 +72,9 @@ impl ReactiveState for Status {
     }
 }
 
-/// Who looks from this node, as the engine tells; the other end is [`keep`]'s.
+/// Registers the state. The engine's follower counts are sent to [`keep`] through `watched`.
 pub(crate) fn register(builder: RegistryBuilder, watched: watch::Sender<usize>) -> RegistryBuilder {
-    // Each node shows its own figures.
+    // Node-local, because each node shows its own figures.
     builder.state::<Status>(StateConfig::global().access(Access::public()).node_local(), |state| {
         state.view(NodeCards).presence(move |followers| {
             watched.send_replace(followers);
@@ -82,7 +83,7 @@ pub(crate) fn register(builder: RegistryBuilder, watched: watch::Sender<usize>) 
     })
 }
 
-/// What the engine sends when followers come or go. What follows from it is [`keep`]'s.
+/// The number of followers has changed. The engine sends this event; [`keep`] reacts to the count.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Watched {}
 
@@ -95,7 +96,7 @@ impl Event for Watched {
     }
 }
 
-/// Takes this node's figures once a second, while somebody looks.
+/// Collects this node's figures once a second while the page has followers.
 pub(crate) async fn keep(
     node: String,
     status: Handle<Status>,
@@ -103,13 +104,13 @@ pub(crate) async fn keep(
     mut watched: watch::Receiver<usize>,
 ) {
     while watched.wait_for(|followers| *followers > 0).await.is_ok() {
-        let mut seconds = interval(EVERY);
+        let mut seconds = interval(INTERVAL);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut before, mut since) = (None, Instant::now());
         while *watched.borrow() > 0 {
             seconds.tick().await;
             let health = endpoint.registry().health().await;
-            // What this page itself causes is left out.
+            // Without the event that the status page itself causes.
             let events = before.map_or(0, |before: u64| health.events.saturating_sub(before + 1));
             let rate = per_second(events, since.elapsed());
             (before, since) = (Some(health.events), Instant::now());
@@ -130,7 +131,7 @@ pub(crate) async fn keep(
                 Ok(())
             });
             if let Err(error) = taken.await {
-                tracing::warn!(%error, "the status page is not up to date");
+                tracing::warn!(%error, "the status page was not updated");
             }
         }
     }
@@ -138,7 +139,7 @@ pub(crate) async fn keep(
 
 impl Status {
     fn take(&mut self, node: &str, mut figures: NodeFigures, rate: u64) {
-        self.nodes.retain(|_, others| others.at + SILENT > figures.at);
+        self.nodes.retain(|_, others| others.at + MAX_AGE_MS > figures.at);
         figures.events = self.nodes.remove(node).map(|before| before.events).unwrap_or_default();
         if figures.events.len() == HISTORY {
             figures.events.pop_front();
@@ -148,13 +149,13 @@ impl Status {
     }
 }
 
-/// To the nearest whole event.
+/// The rate, rounded to whole events.
 fn per_second(events: u64, time: Duration) -> u64 {
     let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     (events.saturating_mul(1000) + milliseconds / 2) / milliseconds
 }
 
-/// What of the process is in memory, as Linux tells.
+/// The resident memory of the process in KiB, on Linux.
 fn memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -167,7 +168,7 @@ impl From<faststate::StoreHealth> for StoreFigures {
     }
 }
 
-/// Every node's figures.
+/// A card with the figures of each node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeCards;
 
@@ -204,7 +205,7 @@ impl NodeFigures {
             .map_or("unknown".to_owned(), |kib| format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024))
     }
 
-    /// A bar a second, in a box of 300 by 40: where it begins from the left and from above, and how high it is.
+    /// One bar per second in a box of 300 by 40, as its left edge, its top and its height.
     fn bars(&self) -> Vec<(usize, u64, u64)> {
         let most = self.events.iter().copied().max().unwrap_or(0).max(1);
         let first = HISTORY - self.events.len();
@@ -234,7 +235,7 @@ pub(crate) async fn show(page: &Page) -> Result<String, BoxError> {
     Ok(StatusPage { layout, nodes }.render()?)
 }
 
-/// The status of every node.
+/// The handle of the status state.
 pub(crate) fn of(registry: &std::sync::Arc<dyn Registry>) -> Result<Handle<Status>, Error> {
     Handle::of(std::sync::Arc::clone(registry), &Viewer::application(), None)
 }

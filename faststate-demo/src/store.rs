@@ -1,4 +1,4 @@
-//! Where what people do is kept.
+//! The store that `--store` names.
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_apart_and_shown_without_passwords() {
+    fn addresses_are_parsed_and_shown_without_passwords() {
         for (text, shown) in [
             ("memory:", "memory:"),
             ("sqlite://faststate.db", "sqlite://faststate.db"),

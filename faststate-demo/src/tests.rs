@@ -1,4 +1,4 @@
-//! The pages as browsers see them, without a browser.
+//! Tests of the pages in the testkit's in-process browsers.
 
 use faststate::{
     MemoryStore,
@@ -26,7 +26,7 @@ async fn signed_in(app: &App, name: &str) -> Browser {
 }
 
 #[tokio::test]
-async fn everybody_sees_the_count_and_only_who_was_wrong_sees_why() -> Result<(), BoxError> {
+async fn count_is_shared_but_errors_are_private() -> Result<(), BoxError> {
     for app in apps()? {
         let (mut ada, mut guest) = (Browser::new(&app), Browser::new(&app));
         ada.visit("/counter").await;
@@ -51,7 +51,7 @@ async fn everybody_sees_the_count_and_only_who_was_wrong_sees_why() -> Result<()
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_08_a_profile_is_one_persons_in_every_browser_until_they_log_out() -> Result<(), BoxError> {
+async fn law_08_profile_follows_its_user_until_log_out() -> Result<(), BoxError> {
     for app in apps()? {
         let mut stranger = Browser::new(&app);
         stranger.visit("/profile").await;
@@ -82,7 +82,7 @@ async fn law_08_a_profile_is_one_persons_in_every_browser_until_they_log_out() -
 }
 
 #[tokio::test]
-async fn maintenance_is_for_everybody_but_who_can_end_it() -> Result<(), BoxError> {
+async fn maintenance_refuses_events_except_administrators() -> Result<(), BoxError> {
     for app in apps()? {
         let (mut admin, mut alice) = (signed_in(&app, "admin").await, signed_in(&app, "alice").await);
         admin.visit("/admin").await;
@@ -104,9 +104,10 @@ async fn maintenance_is_for_everybody_but_who_can_end_it() -> Result<(), BoxErro
     Ok(())
 }
 
-/// A page on the form leaves it when it hears of another user: the one that has sent the form would lose its answer.
+/// A page on the form leaves it when it receives another user, so the page that sent the form must get its response
+/// first.
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_left_says_so_after_the_answer() -> Result<(), BoxError> {
+async fn old_session_is_signed_out_after_the_response() -> Result<(), BoxError> {
     for app in apps()? {
         let mut page = signed_in(&app, "alice").await;
         let mut window = page.window();

@@ -1,24 +1,23 @@
-//! Text that people write for other people to read.
+//! Checks on text that visitors write for each other.
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
-/// Letters and symbols by their category, and blank on the screen: the fillers of Hangul, the braille pattern without
-/// dots, and the null note head.
+/// Characters that are letters or symbols by their category but blank on the screen: the fillers of Hangul, the braille
+/// pattern without dots, and the null note head.
 const BLANK: [char; 6] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}', '\u{2800}', '\u{1d159}'];
 
-/// Whether a reader sees anything of this text.
+/// Returns whether the text has any visible character.
 pub(crate) fn is_visible(text: &str) -> bool {
-    text.chars().any(shows)
+    text.chars().any(is_visible_char)
 }
 
-/// The text without the characters that show nothing of their own, to compare names as readers see them.
+/// The text without invisible characters, to compare names as readers see them.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars().filter(|letter| shows(*letter)).collect()
+    text.chars().filter(|letter| is_visible_char(*letter)).collect()
 }
 
-/// Whether the character shows something by itself. A mark needs a letter to stand on; what is neither letter, number,
-/// punctuation nor symbol is a separator, a control, or invisible.
-fn shows(letter: char) -> bool {
+/// Returns whether the character is visible by itself. A mark needs a letter; separators and controls are invisible.
+fn is_visible_char(letter: char) -> bool {
     use GeneralCategoryGroup::{Letter, Number, Punctuation, Symbol};
 
     matches!(letter.general_category_group(), Letter | Number | Punctuation | Symbol)

@@ -1,4 +1,4 @@
-//! How often somebody may be wrong.
+//! Limits failed login attempts.
 
 use std::{
     collections::HashMap,
@@ -11,14 +11,14 @@ use std::{
 /// How long a failure counts.
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// Failures within [`WINDOW`] before the next attempt is refused unread.
+/// Failures of one name within [`WINDOW`] before further attempts are refused unchecked.
 const FAILURES_PER_NAME: u32 = 10;
-/// More: behind one address may be many people, and behind a proxy everybody.
+/// The same for one address. Higher, because many users may share an address, and all users that of a proxy.
 const FAILURES_PER_ADDRESS: u32 = 30;
 
-/// How many names and how many addresses are remembered. Beyond it, new ones are refused until old ones are
-/// forgotten, which takes no longer than [`WINDOW`].
-const REMEMBERED: usize = 10_000;
+/// Maximum number of names, and of addresses. Beyond it, attempts of new ones are refused until old ones expire, which
+/// takes at most [`WINDOW`].
+const MAX_KEYS: usize = 10_000;
 
 /// Failed attempts by name and by address, in bounded memory.
 #[derive(Debug)]
@@ -33,14 +33,14 @@ impl Throttle {
         Self { names: Mutex::new(names), addresses: Mutex::new(addresses) }
     }
 
-    /// Whether an attempt may be made now. It counts as a failure until [`succeeded`](Self::succeeded), so that many
-    /// at once are not more than are allowed.
+    /// Returns whether an attempt may be made now. It counts as a failure until [`succeeded`](Self::succeeded) is
+    /// called, so that concurrent attempts cannot exceed the limit.
     pub(crate) fn admits(&self, name: &str, address: Option<IpAddr>, now: Instant) -> bool {
         let address = address.is_none_or(|address| lock(&self.addresses).admits(&network(address), now));
         address && lock(&self.names).admits(&short(name), now)
     }
 
-    /// The attempt of this name was right: its failures are forgotten.
+    /// Records a successful attempt: the failures of its name are forgotten.
     pub(crate) fn succeeded(&self, name: &str, address: Option<IpAddr>) {
         lock(&self.names).forget(&short(name));
         if let Some(address) = address {
@@ -49,16 +49,16 @@ impl Throttle {
     }
 }
 
-/// Failures by key: how many, and when the first was.
+/// The number of failures and the time of the first, by key.
 #[derive(Debug)]
 struct Failures<K> {
-    most: u32,
+    limit: u32,
     counts: HashMap<K, (u32, Instant)>,
 }
 
 impl<K: Clone + Eq + Hash> Failures<K> {
-    fn new(most: u32) -> Self {
-        Self { most, counts: HashMap::new() }
+    fn new(limit: u32) -> Self {
+        Self { limit, counts: HashMap::new() }
     }
 
     fn admits(&mut self, key: &K, now: Instant) -> bool {
@@ -67,16 +67,16 @@ impl<K: Clone + Eq + Hash> Failures<K> {
             if is_old(since) {
                 (*count, *since) = (0, now);
             }
-            if *count >= self.most {
+            if *count >= self.limit {
                 return false;
             }
             *count += 1;
             return true;
         }
-        if self.counts.len() >= REMEMBERED {
+        if self.counts.len() >= MAX_KEYS {
             self.counts.retain(|_, (_, since)| !is_old(since));
         }
-        let has_room = self.counts.len() < REMEMBERED;
+        let has_room = self.counts.len() < MAX_KEYS;
         if has_room {
             self.counts.insert(key.clone(), (1, now));
         }
@@ -94,7 +94,7 @@ impl<K: Clone + Eq + Hash> Failures<K> {
     }
 }
 
-/// An IPv6 network of 64 bits counts as one.
+/// The address that is counted: an IPv6 network of 64 bits counts as one.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
@@ -102,7 +102,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// As much of a name as is remembered.
+/// The part of a name that is stored.
 fn short(name: &str) -> String {
     name.chars().take(40).collect()
 }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn success_forgets_the_failures_of_its_name() {
+    fn success_forgets_failures_of_its_name() {
         let (throttle, now) = (Throttle::new(), Instant::now());
         for _ in 0..100 {
             assert!(throttle.admits("alice", address(1), now));
@@ -152,11 +152,11 @@ mod tests {
     #[test]
     fn law_06_names_and_addresses_are_remembered_in_bounded_memory() {
         let (throttle, now) = (Throttle::new(), Instant::now());
-        for number in 0..2 * u32::try_from(REMEMBERED).unwrap() {
+        for number in 0..2 * u32::try_from(MAX_KEYS).unwrap() {
             throttle.admits(&number.to_string().repeat(50), Some(IpAddr::from(number.to_be_bytes())), now);
         }
-        assert!(lock(&throttle.names).counts.len() <= REMEMBERED);
-        assert!(lock(&throttle.addresses).counts.len() <= REMEMBERED);
+        assert!(lock(&throttle.names).counts.len() <= MAX_KEYS);
+        assert!(lock(&throttle.addresses).counts.len() <= MAX_KEYS);
         assert!(lock(&throttle.names).counts.keys().all(|name| name.len() <= 160));
         // The flood is forgotten after the window.
         assert!(throttle.admits("alice", address(1), now + WINDOW));

@@ -1,7 +1,7 @@
-//! A timer: a component, of which each session has as many as a page asks for by id.
+//! A timer: a component state, with one instance for each id that a page requests.
 //!
-//! The server keeps when it was started and what it had run before. What that comes to by now every browser
-//! knows by itself, so a timer that runs costs nothing: no task, and not a byte on the wire.
+//! The server stores only the start time and the time before it. Every browser computes the current value itself, so a
+//! running timer costs nothing: no task, and not a byte on the wire.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Milliseconds, by the server's clock.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Timer {
-    /// When it was started, since 1970; 0 while it stands still.
+    /// The start time since 1970; 0 while the timer is paused.
     started: u64,
-    /// What it had run before that.
+    /// The time that it ran before that.
     before: u64,
 }
 
@@ -29,9 +29,9 @@ impl Timer {
 }
 
 pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
-    // Whoever asks for others by hand finds none.
-    let ours = Access::when(|_, key| key.id().is_some_and(|id| matches!(&*id, "tea" | "eggs")));
-    builder.state::<Timer>(StateConfig::component().access(ours).persist(), |state| {
+    // Only the ids of the home page exist, so that a client cannot create others.
+    let access = Access::when(|_, key| key.id().is_some_and(|id| matches!(&*id, "tea" | "eggs")));
+    builder.state::<Timer>(StateConfig::component().access(access).persist(), |state| {
         state.event::<StartTimer>().event::<PauseTimer>().event::<ClearTimer>()
     })
 }
@@ -86,7 +86,7 @@ pub(crate) struct TimerCard {
     pub(crate) runs: bool,
 }
 
-/// The viewer's timer of this id, which the page follows from now on.
+/// Follows the viewer's timer with this id.
 pub(crate) async fn follow(page: &Page, id: &'static str, title: &'static str) -> Result<TimerCard, Error> {
     let timer = page.follow_id::<Timer>(id).await?;
     let seconds = timer.at(milliseconds(SystemTime::now())) / 1000;
@@ -111,7 +111,7 @@ impl TimerCard {
     }
 }
 
-/// Since 1970.
+/// Milliseconds since 1970.
 pub(crate) fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timer_that_runs_goes_on_from_what_it_had() {
+    fn running_timer_continues_from_the_time_before() {
         assert_eq!(Timer { started: 0, before: 1_500 }.at(9_000), 1_500);
         assert_eq!(Timer { started: 8_000, before: 1_500 }.at(9_000), 2_500);
         assert_eq!(Timer { started: 8_000, before: 0 }.at(7_000), 0, "the clock was set back");

@@ -1,8 +1,8 @@
-//! What the site is served through.
+//! The adapters that serve the site.
 //!
-//! Pages know no web framework: each is a function of a [`Page`](faststate::endpoint::Page) and of what the request
-//! says besides, and gives HTML or an [`Answer`]. What leads requests to them is one file an adapter: `web/salvo.rs`,
-//! `web/axum.rs`, and `web/hyper.rs` on an adapter written by hand.
+//! Pages are independent of the web framework: each is a function of a [`Page`](faststate::endpoint::Page) and of
+//! values from the request, and returns HTML or a [`PageResponse`](crate::response::PageResponse). Each adapter routes
+//! requests to them in one file: `web/salvo.rs`, `web/axum.rs`, and `web/hyper.rs` on a handwritten adapter.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -20,7 +20,7 @@ use faststate::testing::{App, InProcess as _};
 use crate::assets::ContentPolicy;
 
 #[cfg(not(any(feature = "axum", feature = "hyper", feature = "salvo")))]
-compile_error!("the demo is served through an adapter: build it with a feature `salvo`, `axum` or `hyper`");
+compile_error!("the demo needs an adapter: build it with the feature `salvo`, `axum` or `hyper`");
 
 /// The adapters that are built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(crate) enum Adapter {
 }
 
 impl Adapter {
-    /// The first is what there is unless another one is asked for.
+    /// The first is the default of `--adapter`.
     pub(crate) const BUILT_IN: &'static [(&'static str, Self)] = &[
         #[cfg(feature = "salvo")]
         ("salvo", Self::Salvo),
@@ -44,7 +44,7 @@ impl Adapter {
         ("hyper", Self::Hyper),
     ];
 
-    /// Serves the site until the order to stop.
+    /// Serves the site until the process is asked to stop.
     pub(crate) async fn serve(
         self,
         site: Endpoint,
@@ -61,7 +61,7 @@ impl Adapter {
         }
     }
 
-    /// The site as a test's browsers reach it; the adapter written by hand has no way without a socket.
+    /// The site for the browsers of a test. The handwritten adapter needs a socket, so it has none.
     #[cfg(test)]
     pub(crate) fn app(self, site: Endpoint, policy: ContentPolicy) -> Option<App> {
         match self {
@@ -82,7 +82,7 @@ impl FromStr for Adapter {
         match (Self::BUILT_IN.iter().find(|(name, _)| *name == text), text) {
             (Some((_, adapter)), _) => Ok(*adapter),
             (None, "salvo" | "axum" | "hyper") => {
-                Err(format!("it is not built in: build the demo with `--features {text}`"))
+                Err(format!("this adapter is not built in: build the demo with `--features {text}`"))
             }
             (None, _) => Err("an adapter is salvo, axum or hyper".to_owned()),
         }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_adapter_that_is_not_built_in_names_the_feature_that_it_needs() {
+    fn unknown_adapter_error_names_the_needed_feature() {
         for name in ["salvo", "axum", "hyper"] {
             let built_in = Adapter::BUILT_IN.iter().any(|(known, _)| *known == name);
             match name.parse::<Adapter>() {

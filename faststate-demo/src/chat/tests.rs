@@ -13,7 +13,7 @@ fn items(chat: &Chat) -> Vec<(String, String)> {
     chat.messages.iter().map(|message| (format!("message-{}", message.number), item(message))).collect()
 }
 
-/// What a page shows that showed `before` and merges what leads to `after`.
+/// The items of a page that showed `before` and merged the updates that lead to `after`.
 fn merged(before: &Chat, after: &Chat) -> Vec<(String, String)> {
     let mut shown = items(before);
     for elements in Messages.update(before, after) {
@@ -54,13 +54,13 @@ fn law_04_messages_merge_to_what_a_snapshot_shows() {
 }
 
 #[test]
-fn a_message_costs_its_own_html() {
+fn message_update_contains_only_its_own_html() {
     let updates = Messages.update(&room(0..100, "hello"), &room(1..101, "hello"));
-    assert_eq!(updates.len(), 2, "one leaves, one joins");
+    assert_eq!(updates.len(), 2, "one removal and one append");
 }
 
 #[test]
-fn law_12_what_people_write_stays_text() {
+fn law_12_user_text_is_escaped() {
     let mut chat = room(0..1, "<script>alert(1)</script>");
     chat.messages[0].username = "\"><img src=x onerror=alert(1)>".into();
     let html = Messages.render(&chat).html().to_owned();
@@ -68,7 +68,7 @@ fn law_12_what_people_write_stays_text() {
 }
 
 #[test]
-fn who_is_here_is_said_in_one_line() {
+fn names_list_users_and_count_guests() {
     let mut chat = Chat::default();
     assert_eq!((chat.present(), &*chat.names()), (0, ""));
     chat.audience.users = vec!["alice".into(), "bob".into()];
@@ -77,7 +77,7 @@ fn who_is_here_is_said_in_one_line() {
 }
 
 #[tokio::test]
-async fn a_message_is_trimmed_checked_and_kept_within_bounds() -> Result<(), faststate::BoxError> {
+async fn message_is_trimmed_validated_and_bounded() -> Result<(), faststate::BoxError> {
     let registry = StateRegistry::builder()
         .state::<Chat>(StateConfig::global().access(Access::public()), |state| state.event::<SendMessage>())
         .build()?;

@@ -15,7 +15,7 @@ fn fields(refused: Result<impl Sized, Error>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_mistake_is_beside_its_field() -> Result<(), BoxError> {
+async fn each_mistake_names_its_field() -> Result<(), BoxError> {
     let counter = counter()?;
     for amount in [0, -1, 1001] {
         let refused = counter.send(Increment { amount, user: "x".repeat(41) }).await;
@@ -26,7 +26,7 @@ async fn each_mistake_is_beside_its_field() -> Result<(), BoxError> {
 }
 
 #[test]
-fn the_chart_shows_no_more_than_what_was() {
+fn chart_shows_only_past_counts() {
     let mut counter = Counter::default();
     assert!(Chart.render(&counter).html().contains("id=\"chart\""));
     for count in [i64::MAX, i64::MIN, 0] {
@@ -40,7 +40,7 @@ fn the_chart_shows_no_more_than_what_was() {
 }
 
 #[tokio::test]
-async fn the_count_does_not_overflow() -> Result<(), BoxError> {
+async fn count_does_not_overflow() -> Result<(), BoxError> {
     let counter = counter()?;
     counter
         .update(|counter| {

@@ -17,7 +17,7 @@ async fn ticks_after(playground: &Handle<Playground>, ticks: u32) -> Result<u8, 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_ticker_runs_to_its_end_and_only_once() -> Result<(), BoxError> {
+async fn ticker_runs_to_its_end_and_only_once() -> Result<(), BoxError> {
     let playground = playground()?;
     playground.send(StartTicking {}).await?;
     assert_eq!(ticks_after(&playground, 3).await?, 4);
@@ -29,7 +29,7 @@ async fn the_ticker_runs_to_its_end_and_only_once() -> Result<(), BoxError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancel_ends_a_ticker_and_leaves_one_that_starts_after_it() -> Result<(), BoxError> {
+async fn cancel_ends_the_ticker_but_not_its_successor() -> Result<(), BoxError> {
     let playground = playground()?;
     playground.send(StartTicking {}).await?;
     assert_eq!(ticks_after(&playground, 3).await?, 4);
@@ -40,7 +40,7 @@ async fn a_cancel_ends_a_ticker_and_leaves_one_that_starts_after_it() -> Result<
         time::sleep(TICK / 8).await;
         seen.push(playground.read().await?.ticks);
     }
-    assert!(seen.is_sorted() && seen.last() == Some(&3), "the first one goes on: {seen:?}");
+    assert!(seen.is_sorted() && seen.last() == Some(&3), "the first ticker is still running: {seen:?}");
     playground.send(CancelTicking {}).await?;
     assert_eq!(ticks_after(&playground, 4).await?, 0);
     Ok(())

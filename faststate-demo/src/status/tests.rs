@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn rates_are_to_the_nearest_event() {
+fn rates_are_rounded_to_whole_events() {
     assert_eq!(per_second(3, Duration::from_millis(1000)), 3);
     assert_eq!(per_second(3, Duration::from_millis(1100)), 3);
     assert_eq!(per_second(3, Duration::from_millis(2000)), 2);
@@ -9,7 +9,7 @@ fn rates_are_to_the_nearest_event() {
 }
 
 #[test]
-fn a_node_that_is_silent_is_left_out_and_history_is_bounded() {
+fn silent_node_is_removed_and_history_is_bounded() {
     let mut status = Status::default();
     let at = |at| NodeFigures { at, ..NodeFigures::default() };
     status.take("b", at(0), 1);
@@ -22,8 +22,7 @@ fn a_node_that_is_silent_is_left_out_and_history_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_14_figures_are_taken_once_a_second_and_only_while_somebody_looks()
--> Result<(), faststate::BoxError> {
+async fn law_14_figures_are_collected_only_while_followed() -> Result<(), faststate::BoxError> {
     let (watched, watching) = watch::channel(0);
     let registry = register(StateRegistry::builder(), watched.clone()).build()?;
     let status = registry.global::<Status>()?;
@@ -39,7 +38,7 @@ async fn law_14_figures_are_taken_once_a_second_and_only_while_somebody_looks()
     watched.send_replace(0);
     let last = taken(2).await?;
     assert!(last <= first + 1);
-    assert_eq!(taken(20).await?, last, "nobody looks");
+    assert_eq!(taken(20).await?, last, "no followers");
     watched.send_replace(1);
     assert!(taken(3).await? > last);
     Ok(())

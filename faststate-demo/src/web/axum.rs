@@ -24,7 +24,7 @@ pub(super) async fn serve(site: Endpoint, policy: ContentPolicy, listen: SocketA
     FastState::from_endpoint(site).serve(listen, pages(policy)).await
 }
 
-/// Which page answers what.
+/// Routes requests to the pages.
 pub(super) fn pages(policy: ContentPolicy) -> Router {
     let mark = move |mut response: Response| {
         policy.apply(response.headers_mut());

@@ -1,4 +1,4 @@
-//! The site on bare hyper, through the adapter that an example writes by hand.
+//! The site on bare hyper, through the handwritten adapter of an example.
 
 #[path = "../../../examples/custom_adapter/adapter.rs"]
 mod adapter;
@@ -15,8 +15,8 @@ use hyper::{Method, Request, body::Incoming};
 use self::adapter::FastState;
 use crate::{assets::ContentPolicy, counter::host, login::LoginForm, response::PageResponse};
 
-/// In bytes.
-const LONGEST_FORM: usize = 64 * 1024;
+/// Maximum size of a posted form, in bytes.
+const MAX_FORM_BYTES: usize = 64 * 1024;
 
 pub(super) async fn serve(site: Endpoint, policy: ContentPolicy, listen: SocketAddr) -> io::Result<()> {
     tracing::info!("bare hyper on http://{listen}");
@@ -31,14 +31,15 @@ pub(super) async fn serve(site: Endpoint, policy: ContentPolicy, listen: SocketA
     FastState::new(site, pages).serve(listen).await
 }
 
-/// Which page answers what.
+/// Routes requests to the pages.
 async fn show(page: &Page, request: Request<Incoming>) -> Result<PageResponse, BoxError> {
     let (head, body) = request.into_parts();
     let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
     Ok(match (&head.method, &*path) {
         (&Method::POST, ["login"]) => {
-            let form = Limited::new(body, LONGEST_FORM).collect().await;
-            let form = form.map_err(|_| Rejection::invalid("this form is too long, or did not arrive"))?;
+            let form = Limited::new(body, MAX_FORM_BYTES).collect().await;
+            let form = form
+                .map_err(|_| Rejection::invalid("this form is too long or did not arrive: send it again"))?;
             let peer = head.extensions.get::<SocketAddr>().map(SocketAddr::ip);
             crate::login::sign_in(page, &fields(&form.to_bytes()), peer).await?
         }
@@ -62,7 +63,7 @@ async fn show(page: &Page, request: Request<Incoming>) -> Result<PageResponse, B
     })
 }
 
-/// A form's fields, or a query's.
+/// The fields of a form or a query.
 fn fields(text: &[u8]) -> LoginForm {
     let mut form = LoginForm::default();
     for (name, value) in form_urlencoded::parse(text) {

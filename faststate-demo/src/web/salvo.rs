@@ -16,7 +16,7 @@ pub(super) async fn serve(site: Endpoint, policy: ContentPolicy, listen: SocketA
     FastState::from_endpoint(site).serve(listen, pages(policy)).await
 }
 
-/// Which page answers what.
+/// Routes requests to the pages.
 pub(super) fn pages(policy: ContentPolicy) -> Router {
     let pages = Router::with_filter_fn(|request, _| request.method().is_safe())
         .goal(home)

@@ -87,7 +87,7 @@ fn law_08_only_administrators_change_settings() {
     assert_eq!(alice.count("#maintenance-switch"), 0);
     let answer =
         send(&demo, &cookie(&demo, "alice"), "/faststate/settings/set_maintenance", r#"{"on":true}"#);
-    assert!(answer.contains("this is for administrators"), "{answer}");
+    assert!(answer.contains("only administrators may do this"), "{answer}");
     let answer = http::post(demo.address(), "/faststate/settings/set_theme", r#"{"theme":"ember"}"#);
     assert_eq!(answer.expect("the demo answers").status, 403);
     assert_eq!(alice.eval("document.body.dataset.theme"), "indigo");
