@@ -1,4 +1,4 @@
-//! What the databases have in common, below the time-out.
+//! The interface of the databases, below the call deadline.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -10,8 +10,8 @@ use faststate_core::{
 
 use crate::error::Error;
 
-/// A [`Store`](faststate_core::Store) without time-outs and limits. Its calls may be dropped at any
-/// point: the database then has done the whole of it or nothing.
+/// A [`Store`](faststate_core::Store) without deadlines and size limits. A call may be dropped at any point: the
+/// database then executes it completely or not at all.
 #[async_trait]
 pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error>;
@@ -32,12 +32,12 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     async fn ping(&self) -> Result<(), Error>;
 
-    /// Whether another process has written since this was asked last. Only asked of what one process serves.
+    /// Returns whether another process has written since the last call. For databases that one process serves.
     async fn is_written_elsewhere(&self) -> Result<bool, Error> {
         Ok(false)
     }
 
-    /// Brings what is in a log into the database.
+    /// Moves the contents of a write-ahead log into the database.
     async fn flush(&self) -> Result<(), Error> {
         Ok(())
     }

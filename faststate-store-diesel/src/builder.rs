@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! The builder of a store.
 
 use std::{
     fmt,
@@ -11,10 +11,10 @@ use faststate_core::store::StoreError;
 
 use crate::{DieselStore, error::Error};
 
-/// How long it may take to open a store: another node may be upgrading its tables.
-const OPENING: Duration = Duration::from_secs(30);
+/// Deadline for opening a store, during which another node may be upgrading its tables.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A store to be opened: awaiting it makes or upgrades the tables and gives the [`DieselStore`].
+/// Opens a [`DieselStore`]: awaiting the builder creates or upgrades the tables and returns the store.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -24,7 +24,7 @@ const OPENING: Duration = Duration::from_secs(30);
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a store is opened when this is awaited"]
+#[must_use = "the store is opened when the builder is awaited"]
 pub struct DieselStoreBuilder {
     address: StoreAddress,
     settings: StoreSettings,
@@ -39,23 +39,23 @@ enum StoreAddress {
     Mysql(String),
 }
 
-/// What can be set.
+/// The settings of a store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoreSettings {
-    /// How long a call may take.
+    /// Deadline of a call.
     pub(crate) timeout: Duration,
-    /// How many connections there are; for SQLite, how many for reading.
+    /// Maximum number of connections; for SQLite, of those that read.
     pub(crate) connections: u32,
 }
 
 impl DieselStore {
-    /// A store in the SQLite database at this path, or at `sqlite://path`; made if there is none.
+    /// Opens the SQLite database at this path or at `sqlite://path`, and creates it if it does not exist.
     ///
-    /// The folder must be on a disk of this machine. A database in memory is refused: that is
-    /// [`MemoryStore`](faststate_core::MemoryStore).
+    /// The folder must be on a disk of this machine. A database in memory is refused: use
+    /// [`MemoryStore`](faststate_core::MemoryStore) instead.
     ///
     /// # Errors
-    /// Awaited, [`StoreError::Unavailable`] when the file cannot be opened, [`StoreError::Refused`] when its
+    /// When awaited: [`StoreError::Unavailable`] if the file cannot be opened, [`StoreError::Refused`] if its
     /// tables are newer than this crate.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(path: impl AsRef<std::path::Path>) -> DieselStoreBuilder {
@@ -65,21 +65,21 @@ impl DieselStore {
         DieselStoreBuilder::new(StoreAddress::Sqlite(bare.map_or(path, std::path::Path::new).to_owned()), 2)
     }
 
-    /// A store in a PostgreSQL database, at `postgres://user:password@host:port/database`.
+    /// Opens a store in a PostgreSQL database, at `postgres://user:password@host:port/database`.
     ///
     /// # Errors
-    /// Awaited, [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Refused`] when the address is
-    /// none or the server refuses the user, the password or the database, or its tables are newer than this crate.
+    /// When awaited: [`StoreError::Unavailable`] if the server does not respond, [`StoreError::Refused`] if the address
+    /// is invalid, the server refuses the user, the password or the database, or its tables are newer than this crate.
     #[cfg(feature = "postgres")]
     pub fn postgres(url: impl Into<String>) -> DieselStoreBuilder {
         DieselStoreBuilder::new(StoreAddress::Postgres(url.into()), 16)
     }
 
-    /// A store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database`.
+    /// Opens a store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database`.
     ///
     /// # Errors
-    /// Awaited, [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Refused`] when the address is
-    /// none or the server refuses the user, the password or the database, or its tables are newer than this crate.
+    /// When awaited: [`StoreError::Unavailable`] if the server does not respond, [`StoreError::Refused`] if the address
+    /// is invalid, the server refuses the user, the password or the database, or its tables are newer than this crate.
     #[cfg(feature = "mysql")]
     pub fn mysql(url: impl Into<String>) -> DieselStoreBuilder {
         DieselStoreBuilder::new(StoreAddress::Mysql(url.into()), 16)
@@ -91,15 +91,15 @@ impl DieselStoreBuilder {
         Self { address, settings: StoreSettings { timeout: Duration::from_secs(2), connections } }
     }
 
-    /// How long a call may take (2 s), waiting for a connection included; then it fails, and the outcome of a save
-    /// is unknown.
+    /// Deadline of a call, including the wait for a connection (default: 2 s). After it, the call fails and the outcome
+    /// of a save is unknown.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
     }
 
-    /// How many connections there are at most (16). For SQLite, how many for reading (2), besides the one that
-    /// writes.
+    /// Maximum number of connections (default: 16). For SQLite, of connections that read (default: 2), in addition to
+    /// the one that writes.
     pub const fn connections(mut self, connections: u32) -> Self {
         self.settings.connections = if connections == 0 { 1 } else { connections };
         self
@@ -133,8 +133,8 @@ impl IntoFuture for DieselStoreBuilder {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let opened = tokio::time::timeout(OPENING, self.open()).await;
-            Ok(opened.unwrap_or(Err(Error::Late(OPENING)))?)
+            let opened = tokio::time::timeout(OPEN_TIMEOUT, self.open()).await;
+            Ok(opened.unwrap_or(Err(Error::Late(OPEN_TIMEOUT)))?)
         })
     }
 }

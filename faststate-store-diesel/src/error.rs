@@ -1,10 +1,10 @@
-//! What can go wrong in a backend, and which [`StoreError`] that is.
+//! Errors of a backend, and their mapping to [`StoreError`].
 
 use std::{sync::Arc, time::Duration};
 
 use faststate_core::{Key, store::StoreError};
 
-/// Why a backend did not do what it was asked.
+/// The reason for which a backend did not execute a call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("no answer within {0:?}")]
@@ -18,7 +18,7 @@ pub(crate) enum Error {
         source: Option<Arc<Self>>,
     },
     #[cfg(any(feature = "postgres", feature = "mysql"))]
-    #[error("this is no address of a database")]
+    #[error("this is not the address of a database")]
     Address(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error("cannot connect")]
     Connect(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -34,7 +34,7 @@ pub(crate) enum Error {
     TransactionPool,
     #[error(transparent)]
     Query(Arc<diesel::result::Error>),
-    /// Whether what was in it is there after all is unknown.
+    /// Whether the transaction was committed is unknown.
     #[error("a transaction did not begin or did not end")]
     Transaction(#[source] Arc<diesel::result::Error>),
     #[error("the thread of the database has ended")]
@@ -68,7 +68,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// What it is to whoever asked about `key`.
+    /// The error that the caller of an operation on `key` receives.
     pub(crate) fn about(self, key: &Key) -> StoreError {
         match self {
             Self::Schema(_) | Self::Nonce(_) => StoreError::Corrupt { key: key.clone(), source: self.into() },
@@ -76,16 +76,16 @@ impl Error {
         }
     }
 
-    /// Whether it says nothing about the connection: the same one may do it in a moment.
+    /// Returns whether the error is temporary and does not concern the connection, so that it remains usable.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn is_of_the_moment(&self) -> bool {
+    pub(crate) fn is_temporary(&self) -> bool {
         let (Self::Query(error) | Self::Transaction(error)) = self else { return false };
         self.is_full() || error.to_string().contains("database is locked")
     }
 
-    /// Whether the database said that it has no room, in a statement that was rolled back.
+    /// Returns whether the database has no space left. The statement was rolled back.
     pub(crate) fn is_full(&self) -> bool {
-        // SQLite; PostgreSQL and the operating system; MySQL.
+        // In order: SQLite, the operating system, PostgreSQL, MySQL.
         const FULL: [&str; 4] =
             ["database or disk is full", "No space left on device", "Disk full", "is full"];
         matches!(self, Self::Query(error) if FULL.iter().any(|text| error.to_string().contains(text)))

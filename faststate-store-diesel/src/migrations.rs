@@ -1,11 +1,11 @@
-//! Which steps a database still needs.
+//! Selects the schema migrations that a database still needs.
 //!
-//! Each backend has its steps embedded: step 1 makes the tables, each later one changes them, and the
-//! table `faststate_schema` has a row for each that is done. Steps are only ever added.
+//! Each backend embeds its steps: step 1 creates the tables, and later steps change them. The table
+//! `faststate_schema` has a row for each completed step. Steps are only added, never changed.
 
 use crate::error::Error;
 
-/// The steps after `found`, each with its number.
+/// The steps after version `found`, each with its number.
 pub(crate) fn missing(
     found: Option<i64>,
     steps: &'static [&'static str],
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_missing_is_run() {
+    fn only_missing_steps_are_run() {
         const STEPS: &[&str] = &["one", "two"];
         let run = |found| missing(found, STEPS).map(Iterator::collect::<Vec<_>>);
         assert_eq!(run(None).unwrap(), [(1, "one"), (2, "two")]);

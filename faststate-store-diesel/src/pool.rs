@@ -1,4 +1,4 @@
-//! Connections to a server.
+//! The connection pool of a server.
 
 use std::{
     fmt,
@@ -15,14 +15,14 @@ use tokio::time::timeout;
 
 use crate::{builder::StoreSettings, error::Error};
 
-type Connecting<C> = Pin<Box<dyn Future<Output = Result<C, Error>> + Send>>;
+type ConnectFuture<C> = Pin<Box<dyn Future<Output = Result<C, Error>> + Send>>;
 
-/// A pool that sends no query to find out whether a connection is alive. A driver that notices the end of its connection
-/// reports it through [`Link::is_closed`]; otherwise a call finds out, and then all connections as old as its own are
-/// replaced.
+/// A pool that sends no query to check whether a connection is alive. A driver that notices the end of its connection
+/// reports it through [`Link::is_closed`]; otherwise the next call fails, and then all connections of the same generation
+/// are replaced.
 ///
-/// Only a connection whose last call came to its end goes back: what a dropped or failed one would still
-/// answer, nobody knows.
+/// A connection returns to the pool only if its last call was completed, because the remaining answers of a dropped or
+/// failed call are unknown.
 pub(crate) struct Pool<C: Link> {
     pool: bb8::Pool<Manager<C>>,
     shared: Arc<Shared>,
@@ -31,15 +31,16 @@ pub(crate) struct Pool<C: Link> {
 
 #[derive(Default)]
 struct Shared {
-    /// Which connections are good: those of this generation.
+    /// The current generation; connections of older generations are replaced. `Relaxed` is enough, because no other
+    /// data depends on the value.
     generation: AtomicU64,
-    /// Why the last attempt to connect failed.
+    /// The error of the last attempt to connect, if it failed.
     failure: Mutex<Option<Error>>,
 }
 
 struct Manager<C> {
-    connect: Box<dyn Fn() -> Connecting<C> + Send + Sync>,
-    /// How long it may take: an attempt that hangs would hold its place in the pool.
+    connect: Box<dyn Fn() -> ConnectFuture<C> + Send + Sync>,
+    /// Deadline of an attempt, because one that hangs would occupy a place in the pool.
     within: Duration,
     shared: Arc<Shared>,
 }
@@ -47,13 +48,13 @@ struct Manager<C> {
 struct Connection<C> {
     inner: C,
     generation: u64,
-    /// Whether a call has begun and not come to its end.
+    /// Whether a call was begun and not completed.
     busy: bool,
 }
 
 /// A driver's connection.
 pub(crate) trait Link: Send + 'static {
-    /// Whether the connection is known to have ended. Sends nothing.
+    /// Returns whether the driver knows that the connection has ended. Sends nothing.
     fn is_closed(&mut self) -> bool;
 }
 
@@ -66,10 +67,10 @@ pub(crate) struct Lease<'a, C: Link> {
 impl<C: Link> Pool<C> {
     pub(crate) fn new(
         settings: StoreSettings,
-        connect: impl Fn() -> Connecting<C> + Send + Sync + 'static,
+        connect: impl Fn() -> ConnectFuture<C> + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared::default());
-        // Somewhat less than a whole call may take, so that it can say why.
+        // A little less than the deadline of a call, so that the call can still return the reason.
         let within = settings.timeout.mul_f32(0.95);
         let manager = Manager { connect: Box::new(connect), within, shared: Arc::clone(&shared) };
         let pool = bb8::Pool::builder()
@@ -79,7 +80,7 @@ impl<C: Link> Pool<C> {
         Self { pool, shared, within }
     }
 
-    /// A connection for one call, which then must [`end`](Lease::end).
+    /// Takes a connection for one call, which must finish with [`end`](Lease::end).
     pub(crate) async fn lease(&self) -> Result<Lease<'_, C>, Error> {
         let mut connection = self.pool.get().await.map_err(|error| match error {
             bb8::RunError::User(error) => error,
@@ -98,9 +99,9 @@ impl<C: Link> Lease<'_, C> {
         &mut self.connection.inner
     }
 
-    /// Gives the connection back and the call's outcome on. `is_answer` tells whether an error came from
-    /// the server as an answer to the statement, so that the connection is as good as before. Any other error concerns
-    /// the connection or the server's role, and so all connections of the same age.
+    /// Returns the connection to the pool, and passes on the outcome of the call. If `is_answer` returns true, the server
+    /// sent the error as the answer to a statement, and the connection remains usable. Any other error concerns the
+    /// connection or the server's role, and therefore all connections of the same generation.
     pub(crate) fn end<T>(
         mut self,
         outcome: Result<T, Error>,
@@ -109,10 +110,10 @@ impl<C: Link> Lease<'_, C> {
         match &outcome {
             Ok(_) => self.connection.busy = false,
             Err(Error::Query(error)) if is_answer(error) => self.connection.busy = false,
-            // How far the transaction came is unknown, so this connection is closed, and no other.
+            // The state of the transaction is unknown, so this connection is closed, but no other.
             Err(Error::Transaction(error)) if is_answer(error) => {}
             Err(_) => {
-                // Others of its age most likely are dead too, and each would cost somebody a call.
+                // Other connections of this generation are probably dead as well, and each would fail a call.
                 let (old, order) = (self.connection.generation, Ordering::Relaxed);
                 let _ = self.shared.generation.compare_exchange(old, old + 1, order, order);
             }

@@ -1,4 +1,4 @@
-//! How records and receipts are written in columns.
+//! Conversions between records and columns.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use faststate_core::{
 
 use crate::{error::Error, statement::Bind};
 
-/// The longest time to live, in milliseconds: some 140,000 years, so that no sum overflows.
-const LONGEST: i64 = 1 << 52;
+/// Maximum time to live in milliseconds, about 140,000 years, so that no sum overflows.
+const MAX_TTL_MS: i64 = 1 << 52;
 
-/// What a load selects: schema, epoch, seq, nonce, data, milliseconds left; and how many receipts.
+/// The columns of a load: schema, epoch, seq, nonce, data, remaining milliseconds, number of receipts.
 pub(crate) type Columns = (
     Nullable<BigInt>,
     Nullable<BigInt>,
@@ -27,7 +27,7 @@ pub(crate) type Columns = (
 /// A row of [`Columns`].
 pub(crate) type Row = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>, Option<i64>, i64);
 
-/// A version as three columns hold it.
+/// A version in three columns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VersionColumns {
     pub(crate) epoch: i64,
@@ -37,7 +37,7 @@ pub(crate) struct VersionColumns {
 
 impl From<Version> for VersionColumns {
     fn from(version: Version) -> Self {
-        // The same 64 bits: databases know no unsigned numbers.
+        // The same 64 bits, because the databases have no unsigned type in common.
         Self {
             epoch: version.epoch.cast_signed(),
             seq: version.seq.cast_signed(),
@@ -53,7 +53,7 @@ impl VersionColumns {
     }
 }
 
-/// The record and the receipt in a row.
+/// Decodes a row.
 pub(crate) fn loaded(row: Row) -> Result<Loaded, Error> {
     let (schema, epoch, seq, nonce, data, left, receipts) = row;
     let record = match (schema, epoch, seq, nonce, data) {
@@ -72,10 +72,10 @@ pub(crate) fn loaded(row: Row) -> Result<Loaded, Error> {
     Ok(Loaded { record, receipt: receipts > 0 })
 }
 
-/// A duration as the tables hold it, not shorter than it is.
+/// A duration in milliseconds, rounded up.
 pub(crate) fn millis(duration: Duration) -> i64 {
     let whole = duration.as_nanos().div_ceil(1_000_000);
-    i64::try_from(whole).unwrap_or(LONGEST).min(LONGEST)
+    i64::try_from(whole).unwrap_or(MAX_TTL_MS).min(MAX_TTL_MS)
 }
 
 #[cfg(test)]
@@ -83,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_not_cut_short() {
+    fn duration_is_rounded_up() {
         assert_eq!(millis(Duration::from_millis(300)), 300);
         assert_eq!(millis(Duration::from_nanos(1)), 1);
-        assert_eq!(millis(Duration::MAX), LONGEST);
+        assert_eq!(millis(Duration::MAX), MAX_TTL_MS);
     }
 
     #[test]
-    fn a_row_that_no_store_has_written_is_corrupt() {
+    fn row_with_invalid_numbers_is_corrupt() {
         let row = |schema, nonce| (Some(schema), Some(1), Some(1), Some(nonce), Some(vec![]), None, 0);
         assert!(loaded(row(1, 1)).is_ok());
         assert!(matches!(loaded(row(-1, 1)), Err(Error::Schema(-1))));

@@ -43,9 +43,9 @@ pub(crate) trait Saver: Send + Sync + 'static {
 /// The outcome of a batch.
 pub(crate) enum BatchOutcome {
     /// The transaction is committed; the outcome of each save, in order.
-    Done(Vec<SaveOutcome>),
+    Committed(Vec<SaveOutcome>),
     /// Nothing is saved, because one save blocked all. Each may be retried alone.
-    Undone,
+    RolledBack,
 }
 
 /// A queue of saves in front of a few lanes, each of which runs one transaction at a time.

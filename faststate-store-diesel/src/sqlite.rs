@@ -1,4 +1,4 @@
-//! SQLite: one thread that writes, some that read.
+//! SQLite: one thread writes, and a few threads read.
 
 mod backup;
 mod connection;
@@ -23,21 +23,21 @@ use faststate_core::{
 use self::{connection::SqliteOpener, worker::Worker};
 use crate::{backend::Backend, builder::StoreSettings, error::Error};
 
-/// How long one step of a sweep deletes. The commit takes about as long again, and saves wait meanwhile.
+/// Target duration of one step of a sweep. The commit takes about as long again, and saves wait for both.
 const SWEEP_STEP: Duration = Duration::from_millis(10);
-/// The fewest and the most rows that a step deletes.
+/// Minimum and maximum number of rows that a step deletes.
 const STEP_ROWS: (usize, usize) = (50, 10_000);
 
 /// Records in one SQLite file.
 pub(crate) struct Sqlite {
     opener: SqliteOpener,
-    /// Alone writes, many calls in one transaction.
+    /// The only thread that writes; it runs several calls in one transaction.
     writer: Worker,
     readers: Vec<Worker>,
     next: AtomicUsize,
-    /// How many rows a step of a sweep deletes in about [`SWEEP_STEP`].
+    /// Number of rows that a sweep deletes in about [`SWEEP_STEP`]. A stale value is harmless, so `Relaxed` is enough.
     step: AtomicUsize,
-    /// SQLite's `data_version` when it was looked at last.
+    /// SQLite's `data_version` at the last check.
     data_version: AtomicI64,
 }
 
@@ -70,16 +70,16 @@ impl Sqlite {
 impl Backend for Sqlite {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error> {
         let (asked, receipt) = (key.clone(), receipt.copied());
-        let look = move |sqlite: &mut SqliteConnection, now| {
+        let read = move |sqlite: &mut SqliteConnection, now| {
             let loaded = tables::load(sqlite, now, &asked, receipt.as_ref())?;
             let has_expired = loaded.record.is_none() && tables::has_row(sqlite, &asked)?;
             Ok((loaded, has_expired))
         };
-        let (loaded, has_expired) = self.reader().run(look).await?;
+        let (loaded, has_expired) = self.reader().run(read).await?;
         if !has_expired {
             return Ok(loaded);
         }
-        // A writer may be about to commit what it did while the record still lived: after it, it is known.
+        // The writer may be about to commit a save that it began while the record was alive, so load again after it.
         let asked = key.clone();
         self.writer.run(move |sqlite, now| tables::load(sqlite, now, &asked, receipt.as_ref())).await
     }
@@ -117,7 +117,7 @@ impl Backend for Sqlite {
                 let removed = tables::sweep(sqlite, now, rows)?;
                 Ok((removed, began.elapsed()))
             };
-            // A turn of its own for each step: saves that wait come in between.
+            // Each step is a call of its own, so that waiting saves run in between.
             let ((more_records, more_receipts), took) = self.writer.run(delete).await?;
             (records, receipts) = (records + more_records, receipts + more_receipts);
             let is_last = more_records.max(more_receipts) < rows;
@@ -141,7 +141,7 @@ impl Backend for Sqlite {
         Ok(self.data_version.swap(version, Ordering::Relaxed) != version)
     }
 
-    /// What is in the log beside the file would be missing in a copy of the file alone.
+    /// Without this, a copy of the file alone would lack the contents of the log.
     async fn flush(&self) -> Result<(), Error> {
         self.reader().run(|sqlite, _| tables::checkpoint(sqlite)).await
     }
@@ -151,8 +151,8 @@ impl Backend for Sqlite {
     }
 }
 
-/// How many rows the next step deletes, after one that was full: as many as fit into [`SWEEP_STEP`], and at most twice
-/// as many as before.
+/// The number of rows of the next step after a full one: as many as fit into [`SWEEP_STEP`], and at most twice as many
+/// as before.
 fn next_step(rows: usize, took: Duration) -> usize {
     let fitting = rows as f64 * SWEEP_STEP.as_secs_f64() / took.as_secs_f64().max(1e-9);
     #[expect(

@@ -1,4 +1,4 @@
-//! SQL whose text is fixed.
+//! SQL statements with a fixed text.
 
 use std::marker::PhantomData;
 
@@ -10,10 +10,10 @@ use diesel::{
     sql_types::{BigInt, Binary, HasSqlType, Nullable},
 };
 
-/// A statement with a value for each `?` in its text, that gives rows of `T`.
+/// A statement that binds a value to each `?` in its text and returns rows of `T`.
 ///
-/// Diesel prepares it once for each connection, as it is known by its text; a
-/// [`sql_query`](diesel::sql_query) would be prepared each time.
+/// Diesel prepares it once per connection, because it is identified by its text. A
+/// [`sql_query`](diesel::sql_query) would be prepared on each call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statement<'a, T = ()> {
     text: &'static str,
@@ -21,7 +21,7 @@ pub(crate) struct Statement<'a, T = ()> {
     columns: PhantomData<T>,
 }
 
-/// A value in a [`Statement`]. Whatever is kept in a table is a number or bytes.
+/// A value in a [`Statement`]. All columns are numbers or bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bind<'a> {
     Bytes(&'a [u8]),
@@ -31,7 +31,7 @@ pub(crate) enum Bind<'a> {
 }
 
 impl<'a> Statement<'a> {
-    /// A statement that gives no rows.
+    /// A statement that returns no rows.
     pub(crate) const fn new(text: &'static str, binds: &'a [Bind<'a>]) -> Self {
         Self::returning(text, binds)
     }
@@ -43,10 +43,10 @@ impl<'a, T> Statement<'a, T> {
     }
 }
 
-/// The only row of a statement that was loaded to its end.
+/// The only row of a statement whose result was read to the end.
 ///
-/// `get_result` would give the row as soon as it comes, and PostgreSQL may send it before it has
-/// committed: a server that dies just then sends it as its last words, and what it says is not so.
+/// `get_result` would return the row as soon as it arrives. PostgreSQL may send a row before the commit, so the row of a
+/// server that crashes in between would claim a save that was lost.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) fn only<T>(mut rows: Vec<T>) -> QueryResult<T> {
     rows.pop().ok_or(diesel::result::Error::NotFound)

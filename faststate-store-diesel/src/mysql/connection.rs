@@ -1,4 +1,4 @@
-//! Connecting, and making the tables.
+//! Connects to the server and creates the tables.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,8 +13,8 @@ use crate::{
     statement::{Bind, Statement, only},
 };
 
-/// The steps to the tables of today. MySQL commits each statement of a step by itself, so each can be
-/// run again after a step was cut short.
+/// The schema migrations. MySQL commits each statement by itself, so every statement can be repeated after an
+/// interrupted step.
 const STEPS: &[&str] = &["
 CREATE TABLE IF NOT EXISTS faststate_records (
     record_key VARBINARY(2048) NOT NULL PRIMARY KEY,
@@ -33,8 +33,8 @@ CREATE TABLE IF NOT EXISTS faststate_receipts (
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC
 "];
 
-/// How much more than its data a save sends in one packet: the key, which has up to 2 KiB, and numbers.
-const OVERHEAD: usize = 4096;
+/// Bytes that a save sends in one packet in addition to its data: the key of up to 2 KiB, and numbers.
+const PACKET_OVERHEAD_BYTES: usize = 4096;
 
 /// Opens connections to one database.
 pub(super) struct MysqlConnector {
@@ -45,29 +45,30 @@ pub(super) struct MysqlConnector {
 impl MysqlConnector {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
         let opts = Opts::from_url(url).map_err(|error| Error::Address(Arc::new(error)))?;
-        // The server too gives up, so that nothing is done long after the caller has gone; and early enough
-        // that what was undone with others can be tried by itself.
+        // The server also gives up, so that no statement runs long after its caller, and early enough that each save of
+        // a batch that was rolled back can be retried alone.
         let wait = (timeout / 2).as_secs().max(1);
         let setup = [
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
             format!("SET SESSION innodb_lock_wait_timeout = {wait}"),
-            // The statements convert the local time into a number, which no daylight saving may change.
+            // The statements convert local time into a number, so daylight saving time must not affect it.
             "SET SESSION time_zone = '+00:00'".to_owned(),
-            // Errors are known by their text.
+            // Errors are recognised by their English text.
             "SET SESSION lc_messages = 'en_US'".to_owned(),
             "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')".to_owned(),
         ];
         let opts = OptsBuilder::from_opts(opts)
             .init(setup.to_vec())
-            // Diesel has a cache of its own.
+            // Diesel has its own cache.
             .stmt_cache_size(0)
-            // A touch that changes nothing still found its record.
+            // Counts the rows that a touch finds, even if their values do not change.
             .client_found_rows(true)
             .prefer_socket(false);
         Ok(Self { opts: opts.into(), timeout })
     }
 
-    /// A connection with the settings that the promises need; in time, as a server that hangs takes one, too.
+    /// Opens a connection with the settings that the store's promises need. It has a deadline, because a server that
+    /// hangs also accepts connections.
     pub(super) async fn open(&self) -> Result<AsyncMysqlConnection, Error> {
         let connect = async {
             let connection = Conn::new(self.opts.clone()).await.map_err(connecting)?;
@@ -76,11 +77,11 @@ impl MysqlConnector {
         timeout(self.timeout, connect).await.unwrap_or(Err(Error::Late(self.timeout)))
     }
 
-    /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms. Gives the most bytes
-    /// of data that a record may have there.
+    /// Creates or upgrades the tables, and logs a warning if a crash of the server loses acknowledged saves. Returns the
+    /// maximum size of a record's data in bytes.
     pub(super) async fn prepare_database(&self) -> Result<usize, Error> {
         let mut connection = self.open().await?;
-        // A user that may not make tables can use those that are there.
+        // A user without the right to create tables can use existing ones.
         let table = "SELECT count(*) FROM information_schema.tables
             WHERE table_schema = DATABASE() AND table_name = 'faststate_schema'";
         let exists = number(&mut connection, table).await?.unwrap_or_default() > 0;
@@ -94,11 +95,11 @@ impl MysqlConnector {
         }
         let packet = number(&mut connection, "SELECT CAST(@@max_allowed_packet AS SIGNED)").await?;
         let packet = packet.and_then(|packet| usize::try_from(packet).ok()).unwrap_or(usize::MAX);
-        Ok(packet.saturating_sub(OVERHEAD))
+        Ok(packet.saturating_sub(PACKET_OVERHEAD_BYTES))
     }
 }
 
-/// Runs the missing steps, one node at a time. The lock goes with the connection.
+/// Runs the missing steps, one node at a time. The lock ends with the connection.
 async fn migrate(connection: &mut AsyncMysqlConnection) -> Result<(), Error> {
     if number(connection, "SELECT GET_LOCK('faststate_schema', 10)").await? != Some(1) {
         return Err(Error::Unfit("another node is busy upgrading its tables".to_owned()));

@@ -2,16 +2,17 @@
 
 use crate::sql_store::Statements;
 
-/// The server's clock in milliseconds since 1970, which is unambiguous because connections use UTC (see `connection`):
-/// `UNIX_TIMESTAMP` reads local time, of which an hour occurs twice when daylight saving ends. The time of reading it, not of the statement's start, so that a
-/// statement that waited for a row judges the row by the time it got it.
+/// The server's clock in milliseconds since 1970. It is unambiguous because connections use UTC (see `connection`):
+/// `UNIX_TIMESTAMP` reads local time, in which an hour occurs twice when daylight saving time ends. It is the current
+/// time and not the statement's start, so that a statement that waited for a row compares with the time at which it
+/// got the row.
 macro_rules! now {
     () => {
         "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
     };
 }
 
-/// The same at the statement's start: a constant, so that an index can be used.
+/// The clock at the statement's start, which is a constant, so that an index can be used.
 macro_rules! started {
     () => {
         "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
@@ -24,7 +25,7 @@ macro_rules! is_alive {
     };
 }
 
-/// One statement, so that record and receipt are of one moment.
+/// One statement, so that record and receipt are read at the same moment.
 const LOAD: &str = concat!(
     "SELECT r.state_schema, r.epoch, r.seq, r.nonce, r.data, r.expires_at - ",
     now!(),
@@ -36,7 +37,7 @@ const LOAD: &str = concat!(
     ")"
 );
 
-/// Waits for whoever is at work on the row.
+/// Waits for transactions that are writing the row.
 const SETTLED: &str = "SELECT 1 FROM faststate_records WHERE record_key = ? LOCK IN SHARE MODE";
 
 pub(super) const INSERT: &str = concat!(
@@ -49,7 +50,7 @@ pub(super) const INSERT: &str = concat!(
 pub(super) const IS_EXPIRED: &str =
     concat!("SELECT count(*) FROM faststate_records WHERE record_key = ? AND NOT ", is_alive!());
 
-/// Takes the place of an expired record.
+/// Replaces an expired record.
 pub(super) const REPLACE: &str = concat!(
     "UPDATE faststate_records
     SET state_schema = ?, epoch = ?, seq = ?, nonce = ?, data = ?, expires_at = ",
@@ -58,7 +59,7 @@ pub(super) const REPLACE: &str = concat!(
     is_alive!()
 );
 
-/// MySQL assigns from left to right, but compares what was there before.
+/// MySQL assigns from left to right, but the condition reads the old values.
 pub(super) const UPDATE: &str = concat!(
     "UPDATE faststate_records
     SET state_schema = ?, epoch = ?, seq = ?, nonce = ?, data = ?, expires_at = ",
@@ -74,7 +75,7 @@ pub(super) const HAS_RECEIPT: &str =
 pub(super) const INSERT_RECEIPT: &str =
     concat!("INSERT INTO faststate_receipts (expires_at, digest) VALUES (", now!(), " + ?, ?)");
 
-/// Takes the place of an expired receipt.
+/// Replaces an expired receipt.
 pub(super) const REPLACE_RECEIPT: &str = concat!(
     "UPDATE faststate_receipts SET expires_at = ",
     now!(),
@@ -82,7 +83,7 @@ pub(super) const REPLACE_RECEIPT: &str = concat!(
     now!()
 );
 
-/// Writes nothing, and fails on a server that cannot write.
+/// Writes nothing, but fails on a server that is read-only.
 const PING: &str = "DELETE FROM faststate_records WHERE FALSE";
 
 const DELETE: &str = concat!(

@@ -1,4 +1,4 @@
-//! The broadcaster.
+//! The broadcaster over LISTEN and NOTIFY.
 
 use std::{fmt, fmt::Write as _, future::poll_fn, sync::Arc, time::Duration};
 
@@ -19,41 +19,43 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket, Statement, tls
 use super::connection::{config, connecting, refuse_transaction_pool};
 use crate::error::Error;
 
-/// How long the server may take for a call.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Deadline of a call to the server.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Carries changes between nodes over LISTEN and NOTIFY of one PostgreSQL database.
 ///
-/// A node listens to a key's channel while somebody there follows the key. A notification carries the key
-/// and its versions, and never what is stored: whoever may connect to the database may listen, without a
-/// right to any table. So a node reads the record that it hears of, once for all its followers.
-/// Notifications that come while others are on their way leave together, in one transaction that does not
-/// wait for the disk: commits that notify wait for each other.
+/// A node listens to the channel of every key that is followed there. A notification carries the key and its versions,
+/// never the stored data, because every role that may connect to the database may listen, without a right to any table.
+/// A node therefore loads the record after a notification, once for all its followers. Notifications that are queued while
+/// others are in progress share one transaction, because commits with notifications wait for each other. It does not wait
+/// for the disk.
 ///
-/// PostgreSQL keeps nothing for who is away: a node that was cut off reads again what is followed there.
-/// See [`Relay`] for how it notices within 4 s, and connects again.
+/// PostgreSQL keeps no notifications for disconnected nodes: a node that was disconnected reloads the keys that are
+/// followed there. [`Relay`] describes how it notices within 4 s and reconnects.
 ///
-/// It needs the tokio runtime that it was connected in, and one connection that nobody else gets in between:
-/// a pool of transactions (PgBouncer's `pool_mode = transaction`) does not do. A role needs no rights but to
-/// connect. The server looks through a connection's channels for each notification, so some ten thousand
-/// keys followed on each node are what PostgreSQL is good for; beyond it there is Redis.
+/// It needs the tokio runtime in which it was connected, and one connection of its own: a transaction pool (PgBouncer with
+/// `pool_mode = transaction`) does not work. A role needs no right except to connect. The server scans a connection's
+/// channels for each notification, so PostgreSQL suits up to about ten thousand followed keys per node; use Redis for
+/// more.
 pub struct PostgresBroadcaster {
     relay: Relay,
     server: String,
 }
 
 impl PostgresBroadcaster {
-    /// Connects to `postgres://user:password@host:port/database`. All who use the database are one
-    /// application, as they are for [`DieselStore::postgres`](crate::DieselStore::postgres).
+    /// Connects to `postgres://user:password@host:port/database`. All users of the database
+    /// are one application, as they are for [`DieselStore::postgres`](crate::DieselStore::postgres).
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the address is none or the server refuses the user, the password or the database,
+    /// [`StoreError::Refused`] if the address is invalid or the server refuses the user, the password or the database,
     /// [`StoreError::Unavailable`] if there is no answer in time.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, StoreError> {
-        let config = config(url.as_ref(), PATIENCE)?;
-        timeout(PATIENCE, refuse_transaction_pool(&config)).await.unwrap_or(Err(Error::Late(PATIENCE)))?;
+        let config = config(url.as_ref(), CALL_TIMEOUT)?;
+        timeout(CALL_TIMEOUT, refuse_transaction_pool(&config))
+            .await
+            .unwrap_or(Err(Error::Late(CALL_TIMEOUT)))?;
         let server = format!("{:?} {:?}", config.get_hosts(), config.get_ports());
-        let transport = Server { config, shown: server.clone() };
+        let transport = PostgresTransport { config, shown: server.clone() };
         match Relay::start(transport).await {
             Ok(relay) => Ok(Self { relay, server }),
             Err(error) => Err(match error.downcast::<Error>() {
@@ -63,7 +65,7 @@ impl PostgresBroadcaster {
         }
     }
 
-    /// Whether there is a connection at the moment.
+    /// Returns whether there is a connection at the moment.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.relay.is_connected()
@@ -89,21 +91,21 @@ impl Broadcaster for PostgresBroadcaster {
     }
 }
 
-/// One database.
-struct Server {
+/// Connects to one database.
+struct PostgresTransport {
     config: Config,
     shown: String,
 }
 
 #[async_trait]
-impl Transport for Server {
+impl Transport for PostgresTransport {
     async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
         let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
         let driver = tokio::spawn(drive(connection, receiver)).abort_handle();
         let driver = Driver(driver);
-        // Nothing is stored, so nothing has to be on the disk.
+        // No data is stored, so no commit has to wait for the disk.
         let settings =
-            format!("SET synchronous_commit = off; SET statement_timeout = {}", PATIENCE.as_millis());
+            format!("SET synchronous_commit = off; SET statement_timeout = {}", CALL_TIMEOUT.as_millis());
         client.batch_execute(&settings).await?;
         let notify = client
             .prepare(
@@ -114,17 +116,17 @@ impl Transport for Server {
         Ok(Box::new(Listener { client, notify, _driver: driver }))
     }
 
-    /// No data at all, and the longest key fits into the 7,999 bytes that there are.
+    /// Notifications carry no data. The longest key fits into PostgreSQL's limit of 7,999 bytes.
     fn max_payload_bytes(&self) -> usize {
         0
     }
 }
 
-/// Has the connection work, until it ends.
+/// Drives the connection until it ends.
 async fn drive(mut connection: tokio_postgres::Connection<Socket, NoTlsStream>, receiver: Receiver) {
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
         if let AsyncMessage::Notification(notification) = message {
-            // What is not base64 is illegible anyway.
+            // A payload that is not base64 is invalid in any case.
             receiver.receive(STANDARD_NO_PAD.decode(notification.payload()).unwrap_or_default().into());
         }
     }
@@ -138,7 +140,7 @@ struct Listener {
     _driver: Driver,
 }
 
-/// Ends the connection's task: one that hangs would not end by itself.
+/// Aborts the connection's task on drop, because one that hangs would not end by itself.
 struct Driver(AbortHandle);
 
 impl Drop for Driver {
@@ -167,9 +169,11 @@ impl RelayConnection for Listener {
         self.each("UNLISTEN", channels).await
     }
 
-    async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError> {
-        let (channels, payloads): (Vec<_>, Vec<_>) =
-            letters.iter().map(|(channel, payload)| (name(channel), STANDARD_NO_PAD.encode(payload))).unzip();
+    async fn send(&self, messages: &[(Channel, Bytes)]) -> Result<(), BoxError> {
+        let (channels, payloads): (Vec<_>, Vec<_>) = messages
+            .iter()
+            .map(|(channel, payload)| (name(channel), STANDARD_NO_PAD.encode(payload)))
+            .unzip();
         let rows = self.client.query(&self.notify, &[&channels, &payloads]).await?;
         // A demoted server may still carry notifications, but the nodes that connect now are at its successor.
         let is_read_only = rows.first().is_some_and(|row| row.get(1));
@@ -177,8 +181,8 @@ impl RelayConnection for Listener {
     }
 }
 
-/// A channel's name in PostgreSQL, which has at most 63 bytes: a hash. What arrives says itself what it is
-/// about, so that even two channels of one name would only hear too much.
+/// The name of a channel in PostgreSQL: a hash, because a name has at most 63 bytes. Each payload contains its key, so
+/// a collision of two names would only deliver superfluous notifications.
 fn name(channel: &Channel) -> String {
     let digest = Sha256::digest(channel.to_string());
     let mut name = String::from("faststate_");
@@ -188,7 +192,7 @@ fn name(channel: &Channel) -> String {
     name
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for PostgresTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("server", &self.shown).finish()
     }

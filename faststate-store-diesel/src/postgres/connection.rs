@@ -1,4 +1,4 @@
-//! Connecting, and making the tables.
+//! Connects to the server and creates the tables.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     statement::{Bind, Statement, only},
 };
 
-/// The steps to the tables of today.
+/// The schema migrations.
 const STEPS: &[&str] = &["
 CREATE TABLE faststate_records (
     record_key bytea NOT NULL PRIMARY KEY,
@@ -36,8 +36,8 @@ CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
 pub(super) struct PostgresConnector {
     config: Config,
     timeout: Duration,
-    /// What begins a transaction of many saves: they wait for a lock only so long that each still can be
-    /// tried by itself.
+    /// Begins a transaction of several saves. Its lock timeout is short enough that each save can still be retried
+    /// alone.
     pub(super) begin: String,
 }
 
@@ -47,11 +47,11 @@ impl PostgresConnector {
         Ok(Self { config: config(url, timeout)?, timeout, begin })
     }
 
-    /// A connection with the settings that the promises need.
+    /// Opens a connection with the settings that the store's promises need.
     pub(super) async fn open(&self) -> Result<AsyncPgConnection, Error> {
         let mut connection = self.connect().await?;
-        // The server too gives up in time, so that nothing is done long after the caller has gone.
-        // Weaker levels of `synchronous_commit` than `off` concern standbys only.
+        // The server also gives up, so that no statement runs long after its caller. All levels of
+        // `synchronous_commit` except `off` wait for the local disk.
         let settings = format!(
             "SET statement_timeout = {0};
              SET idle_in_transaction_session_timeout = {0};
@@ -64,7 +64,7 @@ impl PostgresConnector {
         Ok(connection)
     }
 
-    /// In time: a server that hangs takes a connection, too.
+    /// Connects within the deadline, because a server that hangs also accepts connections.
     async fn connect(&self) -> Result<AsyncPgConnection, Error> {
         let connect = async {
             let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
@@ -73,12 +73,12 @@ impl PostgresConnector {
         timeout(self.timeout, connect).await.unwrap_or(Err(Error::Late(self.timeout)))
     }
 
-    /// Makes the tables, or brings them up to date; warns of a server that loses what it confirms.
+    /// Creates or upgrades the tables, and logs a warning if a crash of the server loses acknowledged saves.
     pub(super) async fn prepare_database(&self) -> Result<(), Error> {
         let refused = timeout(self.timeout, refuse_transaction_pool(&self.config)).await;
         refused.unwrap_or(Err(Error::Late(self.timeout)))?;
         let mut connection = self.connect().await?;
-        // A role that may not make tables can use those that are there.
+        // A role without the right to create tables can use existing ones.
         let exists = count(&mut connection, "SELECT count(to_regclass('faststate_schema'))").await? > 0;
         let found = if exists { version(&mut connection).await? } else { None };
         if migrations::missing(found, STEPS)?.next().is_some() {
@@ -93,7 +93,7 @@ impl PostgresConnector {
     }
 }
 
-/// Runs the missing steps in one transaction, one node at a time. Dropped, the connection rolls back.
+/// Runs the missing steps in one transaction, one node at a time. A dropped connection rolls it back.
 async fn migrate(connection: &mut AsyncPgConnection) -> Result<(), Error> {
     connection
         .batch_execute(
@@ -120,12 +120,12 @@ async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result
     Ok(Statement::<BigInt>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
-/// Where a URL leads, and for how long a connection may be silent.
+/// Parses the URL, and sets the timeouts of the connection.
 pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
     let mut config: Config =
         url.parse().map_err(|error: tokio_postgres::Error| Error::Address(Arc::new(error)))?;
     config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
-    // A standby or a demoted server is none to connect to: it would show old data and refuse every save.
+    // A standby or a demoted server is not accepted: it would return old data and refuse every save.
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     if config.get_application_name().is_none() {
         config.application_name("faststate");
@@ -133,7 +133,7 @@ pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Fails where the address leads to a pool of transactions: two clients there share a process of the server.
+/// Fails if the address leads to a transaction pool, in which two clients share a process of the server.
 pub(super) async fn refuse_transaction_pool(config: &Config) -> Result<(), Error> {
     let (first, second) = (connect_plainly(config).await?, connect_plainly(config).await?);
     if process(&first).await? == process(&second).await? { Err(Error::TransactionPool) } else { Ok(()) }
@@ -141,12 +141,12 @@ pub(super) async fn refuse_transaction_pool(config: &Config) -> Result<(), Error
 
 async fn connect_plainly(config: &Config) -> Result<Client, Error> {
     let (client, connection) = config.connect(NoTls).await.map_err(connecting)?;
-    // Ends with its client.
+    // The task ends when the client is dropped.
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// The server's process that runs this client's transaction. In the simple protocol, which every pool passes on.
+/// The server process that runs this client's transaction. Uses the simple protocol, which every pool forwards.
 async fn process(client: &Client) -> Result<Option<String>, Error> {
     let answers = client.simple_query("SELECT pg_backend_pid()").await.map_err(connecting)?;
     Ok(answers.iter().find_map(|answer| match answer {

@@ -2,8 +2,8 @@
 
 use crate::sql_store::Statements;
 
-/// The server's clock in milliseconds: the time of reading it, not of the statement's start, so that a
-/// statement that waited for a row judges the row by the time it got it.
+/// The server's clock in milliseconds since 1970. It is the current time and not the statement's start, so that a statement
+/// that waited for a row compares with the time at which it got the row.
 macro_rules! now {
     () => {
         "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -16,7 +16,7 @@ macro_rules! is_alive {
     };
 }
 
-/// Receipt first: it is bound before the record's values.
+/// The receipt, which is bound before the record's values.
 macro_rules! given {
     () => {
         concat!(
@@ -28,8 +28,8 @@ macro_rules! given {
     };
 }
 
-/// The receipt follows the record, in the same statement. One that came in after this statement began
-/// must not be overwritten, nor may the record then be saved: a NULL where none is allowed undoes both.
+/// Writes the receipt after the record, in the same statement. If the receipt was inserted after this statement began,
+/// neither may be written: a NULL in a NOT NULL column then fails the whole statement.
 macro_rules! noted {
     () => {
         concat!(
@@ -49,7 +49,7 @@ macro_rules! noted {
     };
 }
 
-/// One statement, so that record and receipt are of one moment.
+/// One statement, so that record and receipt are read at the same moment.
 const LOAD: &str = concat!(
     "SELECT r.state_schema, r.epoch, r.seq, r.nonce, r.data, r.expires_at - ",
     now!(),
@@ -59,11 +59,11 @@ const LOAD: &str = concat!(
     is_alive!()
 );
 
-/// Waits for whoever is at work on the row.
+/// Waits for transactions that are writing the row.
 const SETTLED: &str = "SELECT 1::bigint FROM faststate_records WHERE record_key = ? FOR SHARE";
 
-/// Saves where there is no record, or an expired one. Whoever comes second waits for the first, and then
-/// finds its record.
+/// Saves if there is no record or an expired one. A concurrent second save waits for the first, and then finds its
+/// record.
 pub(super) const SAVE_ABSENT: &str = concat!(
     given!(),
     ", saved AS (
@@ -81,8 +81,8 @@ pub(super) const SAVE_ABSENT: &str = concat!(
     noted!()
 );
 
-/// Saves over the version expected. Whoever comes second waits for the first, and then looks again, at
-/// the row as the first has left it.
+/// Saves if the stored version matches. A concurrent second save waits for the first, and then compares the row that
+/// the first has written.
 pub(super) const SAVE_VERSION: &str = concat!(
     given!(),
     ", saved AS (
@@ -97,7 +97,7 @@ pub(super) const SAVE_VERSION: &str = concat!(
     noted!()
 );
 
-/// Writes nothing, and fails on a server that cannot write.
+/// Writes nothing, but fails on a server that is read-only.
 const PING: &str = "DELETE FROM faststate_records WHERE false";
 
 const DELETE: &str = concat!(
@@ -113,7 +113,7 @@ const TOUCH: &str = concat!(
     is_alive!()
 );
 
-/// What somebody else has locked is not waited for: a later sweep gets it.
+/// Skips locked rows, which a later sweep deletes.
 const SWEEP_RECORDS: &str = concat!(
     "DELETE FROM faststate_records WHERE record_key IN (
         SELECT record_key FROM faststate_records

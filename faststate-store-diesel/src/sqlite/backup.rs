@@ -1,4 +1,4 @@
-//! A copy of the database while it is in use.
+//! Copies the database while it is in use.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::Error;
 
-/// Writes a copy into a new file, on a thread and a connection of its own: neither reads nor saves wait for it.
+/// Writes a copy into a new file. It has its own thread and connection, so neither loads nor saves wait for it.
 pub(super) async fn write(opener: &SqliteOpener, file: PathBuf) -> Result<(), Error> {
     let worker = Worker::spawn("faststate-sqlite-backup", opener.clone(), Mode::Read)?;
     let original = opener.file.path().to_owned();
@@ -31,7 +31,7 @@ pub(super) async fn write(opener: &SqliteOpener, file: PathBuf) -> Result<(), Er
         .await
 }
 
-/// A new file, readable by those who may read the original.
+/// Creates a new file with the permissions of the original.
 fn create(original: &Path, file: &Path) -> io::Result<File> {
     let permissions = fs::metadata(original)?.permissions();
     let copy = OpenOptions::new().write(true).create_new(true).open(file)?;

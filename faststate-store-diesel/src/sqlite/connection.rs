@@ -1,4 +1,4 @@
-//! Opening the file.
+//! Opens connections and migrates the file.
 
 use std::{
     fs::OpenOptions,
@@ -19,7 +19,7 @@ use crate::{
     statement::{Bind, Statement},
 };
 
-/// The steps to the tables of today.
+/// The schema migrations.
 const STEPS: &[&str] = &["
 CREATE TABLE faststate_records (
     record_key BLOB NOT NULL PRIMARY KEY,
@@ -54,17 +54,17 @@ impl SqliteOpener {
             let hint = "a database in memory keeps nothing: use faststate_core::MemoryStore";
             return Err(Error::Unfit(hint.to_owned()));
         }
-        // A name that begins with `file:` would be read as a URI.
+        // SQLite would parse a name that begins with `file:` as a URI.
         let path = if path.is_absolute() { PathBuf::from(path) } else { Path::new(".").join(path) };
         create_private(&path);
-        // Half of the time, so that a call that waits behind a failing one still is answered in time.
+        // Half of the deadline, so that a call that waits behind a failing one still returns in time.
         let url = path.to_string_lossy().into();
         Ok(Self { url, file: DatabaseFile::new(path), patience: timeout / 2 })
     }
 
-    /// A connection with the settings that the promises need.
+    /// Opens a connection with the settings that the store's promises need.
     pub(super) fn open(&self) -> Result<SqliteConnection, Error> {
-        // Where it is gone, another one would be made.
+        // SQLite would create a new file in the place of a deleted one.
         self.file.check()?;
         let mut sqlite = SqliteConnection::establish(&self.url)?;
         sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", self.patience.as_millis()))?;
@@ -105,7 +105,7 @@ struct JournalMode {
     journal_mode: String,
 }
 
-/// Makes the tables, or brings them up to date; runs in a transaction.
+/// Creates or upgrades the tables. Runs in a transaction.
 pub(super) fn migrate(sqlite: &mut SqliteConnection, _now: i64) -> Result<(), Error> {
     sqlite.batch_execute(
         "CREATE TABLE IF NOT EXISTS faststate_schema (version INTEGER NOT NULL PRIMARY KEY)",

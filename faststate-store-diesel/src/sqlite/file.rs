@@ -1,7 +1,7 @@
-//! Whether the file at a path still is the one that is open.
+//! Checks that the file at a path is still the one that is open.
 //!
-//! SQLite goes on with a file that was deleted or replaced, and what it saves there is lost with the process. A look at
-//! the path costs about a microsecond.
+//! SQLite continues to use a file that was deleted or replaced, and its saves are lost when the process ends. A check of the
+//! path takes about 1 us.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,11 +10,11 @@ use std::{
 
 use crate::error::Error;
 
-/// What tells a file from another one at the same path: device and inode. Always the same where a system knows no such
-/// thing, and does not let an open file be deleted.
+/// The device and inode, which distinguish a file from another one at the same path. Constant on systems without inodes,
+/// which do not allow an open file to be deleted.
 type Identity = (u64, u64);
 
-/// The file that all connections of a store lead to.
+/// The file that all connections of a store have open.
 #[derive(Clone, Debug)]
 pub(super) struct DatabaseFile {
     path: Arc<Path>,
@@ -30,7 +30,7 @@ impl DatabaseFile {
         &self.path
     }
 
-    /// Notes that the file was opened. Fails where another one was opened before.
+    /// Records that the file was opened. Fails if another file was opened before.
     pub(super) fn was_opened(&self) -> Result<(), Error> {
         let found = identity(&self.path).ok_or_else(|| self.replaced())?;
         if *self.opened.get_or_init(|| found) == found { Ok(()) } else { Err(self.replaced()) }
@@ -47,11 +47,11 @@ impl DatabaseFile {
     }
 }
 
-/// The log beside the file, as one connection that writes has found it. It stays for as long as the connection does.
+/// The write-ahead log beside the file, as the writing connection found it. It exists as long as the connection.
 #[derive(Debug, Default)]
-pub(super) struct Log(Option<Identity>);
+pub(super) struct WalFile(Option<Identity>);
 
-impl Log {
+impl WalFile {
     /// Fails if the log is not the one that was found before.
     pub(super) fn check(&mut self, file: &DatabaseFile) -> Result<(), Error> {
         let mut log = file.path.as_os_str().to_owned();

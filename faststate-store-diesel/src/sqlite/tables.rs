@@ -1,4 +1,4 @@
-//! What the calls do, each in a transaction of the caller's, or as one statement.
+//! The statements of each call, which run in the caller's transaction or as a single statement.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
     statement::{Bind, Statement},
 };
 
-/// One statement, so that record and receipt are of one moment.
+/// One statement, so that record and receipt are read at the same moment.
 const LOAD: &str = "
 SELECT state_schema, epoch, seq, nonce, data, expires_at - ?,
     EXISTS (SELECT 1 FROM faststate_receipts WHERE digest = ? AND expires_at > ?)
@@ -80,7 +80,7 @@ pub(super) fn load(
     loaded(Statement::<Columns>::returning(LOAD, &binds).get_result::<Row>(sqlite)?)
 }
 
-/// Whether the key has a row, whatever has become of its record.
+/// Returns whether the key has a row, even an expired one.
 pub(super) fn has_row(sqlite: &mut SqliteConnection, key: &Key) -> Result<bool, Error> {
     let binds = [Bind::Bytes(key.as_str().as_bytes())];
     Ok(Statement::<BigInt>::returning(HAS_ROW, &binds).get_result::<i64>(sqlite)? > 0)
@@ -151,7 +151,7 @@ pub(super) fn touch(
     Ok(Statement::new(TOUCH, &binds).execute(sqlite)? > 0)
 }
 
-/// How many records and receipts it removed.
+/// Deletes expired rows; returns the numbers of records and receipts.
 pub(super) fn sweep(sqlite: &mut SqliteConnection, now: i64, limit: usize) -> Result<(usize, usize), Error> {
     let binds = [Bind::Number(now), Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
     let records = Statement::new(SWEEP_RECORDS, &binds).execute(sqlite)?;
@@ -159,18 +159,18 @@ pub(super) fn sweep(sqlite: &mut SqliteConnection, now: i64, limit: usize) -> Re
     Ok((records, receipts))
 }
 
-/// Changes whenever another connection has written.
+/// A number that changes whenever another connection has written.
 pub(super) fn data_version(sqlite: &mut SqliteConnection) -> Result<i64, Error> {
     Ok(Statement::<BigInt>::returning("SELECT data_version FROM pragma_data_version", &[])
         .get_result(sqlite)?)
 }
 
-/// Brings the log into the database, and empties it.
+/// Moves the contents of the log into the database, and empties it.
 pub(super) fn checkpoint(sqlite: &mut SqliteConnection) -> Result<(), Error> {
     Ok(sqlite.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?)
 }
 
-/// Writes a copy into a file, which must be empty.
+/// Writes a copy into an empty file.
 pub(super) fn copy_into(sqlite: &mut SqliteConnection, file: &str) -> Result<(), Error> {
     sql_query("VACUUM INTO ?").bind::<Text, _>(file).execute(sqlite)?;
     Ok(())
