@@ -14,46 +14,53 @@ pub use self::{
 };
 use crate::{BoxError, Key, Version};
 
-/// How many bytes words may have that one node tells others.
+/// The maximum size of a peer message in bytes.
 pub(crate) const MAX_PEER_MESSAGE_BYTES: usize = 4096;
 
 /// Carries changes between nodes, at most once and perhaps out of order.
 ///
 /// # Contract
 /// 1. A change that one node publishes reaches the [`Inbox`] of every other node that has joined the
-///    key, unless it is lost; the publisher's own inbox may see it too.
-/// 2. A node that may have missed changes (a connection broke, a buffer ran over) hears
-///    [`Inbox::lost`].
-/// 3. A node that has not joined a key hears nothing of it, or little.
-/// 4. Words that one node tells reach every other attached node, or those that have joined the key that
-///    they are about, unless they are lost.
+///    key, unless it is lost. It may also reach the publisher's own inbox.
+/// 2. If a node may have missed changes (a connection broke, a buffer overflowed), its [`Inbox::lost`] is called.
+/// 3. A node that has not joined a key receives few or none of the key's changes.
+/// 4. A peer message reaches every other attached node, or every one that has joined the message's key,
+///    unless it is lost.
 ///
-/// Loss is fine: followers notice that a change does not start where they are, and read the store.
-/// The suite `conformance::broadcaster` checks it.
+/// Losses are permitted: a node that receives a change which does not start at its own version loads the record
+/// from the store. The suite `conformance::broadcaster` checks this contract.
+///
+/// # For implementers
+/// - Over a publish/subscribe service, implement [`Transport`] instead: [`Relay`] turns it into a broadcaster with
+///   probes, reconnects and loss detection.
+/// - Call [`Inbox::lost`] after every reconnect, and whenever a message may have been dropped. A missing call leaves
+///   pages stale; a superfluous one costs a reload of what is followed.
+/// - Keep every field of [`Change`], except that `data` may be dropped.
+/// - Run `conformance::broadcaster::all` over three connected nodes in your tests.
 #[async_trait]
 pub trait Broadcaster: fmt::Debug + Send + Sync + 'static {
     /// Sends a change to the other nodes.
     ///
     /// # Errors
-    /// When the transport refuses; the engine logs it and goes on, since the change is saved.
+    /// Fails if the transport refuses the change. The engine logs this and continues, because the change is saved.
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError>;
 
-    /// Tells the other nodes something: those that have joined `key`, or all of them.
+    /// Sends a peer message to the nodes that have joined `key`, or to all nodes without one.
     ///
     /// # Limits
-    /// At most 4,096 bytes.
+    /// `message` has at most 4,096 bytes.
     ///
     /// # Errors
-    /// When the transport refuses.
+    /// Fails if the message is too long or the transport refuses it.
     async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError>;
 
-    /// Asks for the changes of a key, and for what is told of it, until the interest is dropped.
+    /// Subscribes to the changes and peer messages of a key until the interest is dropped.
     ///
     /// # Errors
-    /// When the transport refuses; the follower is then turned away.
+    /// Fails if the transport refuses. The follower is then rejected.
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError>;
 
-    /// Connects a node. Called once, before anything is published.
+    /// Attaches the inbox of this node. Called once, before anything is published.
     fn attach(&self, inbox: Arc<dyn Inbox>);
 }
 
@@ -76,42 +83,43 @@ impl<T: Broadcaster + ?Sized> Broadcaster for Arc<T> {
     }
 }
 
-/// A node's ear. Called inside the tokio runtime of its registry.
+/// Receives the changes and messages of other nodes. Called inside the tokio runtime of its registry.
 pub trait Inbox: Send + Sync + 'static {
-    /// A change of another node. Must not block.
+    /// Receives a change of another node. Must not block.
     fn change(&self, change: Change);
 
-    /// What another node told: of a key that was joined here, or all nodes. Must not block.
+    /// Receives a peer message about a key that is joined here, or one to all nodes. Must not block.
     fn notified(&self, key: Option<Key>, message: Bytes);
 
-    /// Changes may have been lost: whatever is followed here must be read again. Must not block.
+    /// Reports that changes may have been lost, so that every followed instance must be reloaded. Must not block.
     fn lost(&self);
 }
 
-/// One committed step of one key. Whatever carries it carries every field of it, so another one would break
-/// broadcasters on purpose.
+/// One committed change of one key.
+///
+/// Deliberately not `#[non_exhaustive]`: a broadcaster must send every field, so a new field must break it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The key.
     pub key: Key,
-    /// The version before.
+    /// The version before the change.
     pub from: Version,
-    /// The version after.
+    /// The version after the change.
     pub to: Version,
-    /// The `SCHEMA` of the state that wrote it: a node of another one reads the store.
+    /// The `SCHEMA` of the state that wrote it. A node with another schema loads the record from the store.
     pub schema: u32,
-    /// The stored JSON after it, if the transport carries it; without it a node reads the store.
+    /// The stored JSON after the change, if the transport has room for it. Without it, a node loads the record.
     pub data: Option<Bytes>,
 }
 
-/// A node's interest in a key: left when dropped.
-#[must_use = "an interest is left when it is dropped"]
+/// A node's subscription to a key, which ends when this is dropped.
+#[must_use = "the subscription ends when the interest is dropped"]
 pub struct Interest {
     leave: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Interest {
-    /// An interest that runs `leave` when it is dropped.
+    /// Creates an interest that runs `leave` when it is dropped.
     pub fn new(leave: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self { leave: Some(Box::new(leave)) }
     }
@@ -131,13 +139,13 @@ impl fmt::Debug for Interest {
     }
 }
 
-/// The transport between nodes refused: temporary, and the source says why.
+/// The transport between nodes failed. This is temporary; the source has the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("the broadcaster does not answer")]
 pub struct BroadcastError(#[source] BoxError);
 
 impl BroadcastError {
-    /// The refusal for this reason.
+    /// Creates an error with this source.
     #[must_use]
     pub fn new(source: impl Into<BoxError>) -> Self {
         Self(source.into())

@@ -1,4 +1,4 @@
-//! Between registries of one process.
+//! A broadcaster between the registries of one process.
 
 use std::{
     collections::HashMap,
@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use super::{BroadcastError, Broadcaster, Change, Inbox, Interest};
 use crate::Key;
 
-/// Carries changes between the registries of one process: for tests of many nodes, and for processes
-/// that run several registries over one store.
+/// Carries changes between the registries of one process, for tests with several nodes and for processes that run
+/// several registries over one store.
 ///
-/// Each registry is a node with a broadcaster of its own: [`peer`](Self::peer) gives the next one's.
+/// Each registry is a node with its own broadcaster; [`peer`](Self::peer) creates the broadcaster of the next node.
 pub struct LocalBroadcaster {
     hub: Arc<Mutex<Hub>>,
     node: usize,
@@ -24,24 +24,24 @@ pub struct LocalBroadcaster {
 
 #[derive(Default)]
 struct Hub {
-    nodes: Vec<Node>,
+    nodes: Vec<LocalNode>,
 }
 
 #[derive(Default)]
-struct Node {
+struct LocalNode {
     inbox: Option<Arc<dyn Inbox>>,
-    /// How often the node has joined each key.
+    /// The number of the node's interests in each key.
     joined: HashMap<Key, usize>,
 }
 
 impl LocalBroadcaster {
-    /// The first node's broadcaster.
+    /// Creates the broadcaster of the first node.
     #[must_use]
     pub fn new() -> Self {
         Self::enter(Arc::default())
     }
 
-    /// The broadcaster of another node, connected with this one's.
+    /// Creates the broadcaster of another node, connected to this one.
     #[must_use]
     pub fn peer(&self) -> Self {
         Self::enter(Arc::clone(&self.hub))
@@ -50,18 +50,18 @@ impl LocalBroadcaster {
     fn enter(hub: Arc<Mutex<Hub>>) -> Self {
         let node = {
             let mut hub = hub.lock();
-            hub.nodes.push(Node::default());
+            hub.nodes.push(LocalNode::default());
             hub.nodes.len() - 1
         };
         Self { hub, node }
     }
 
-    /// The other nodes, or those of them that have joined a key.
+    /// Returns the inboxes of the other nodes, or of those that have joined `key`.
     fn others(&self, key: Option<&Key>) -> Vec<Arc<dyn Inbox>> {
         let hub = self.hub.lock();
         let others = hub.nodes.iter().enumerate().filter(|(at, _)| *at != self.node);
-        let concerned = others.filter(|(_, node)| key.is_none_or(|key| node.joined.contains_key(key)));
-        concerned.filter_map(|(_, node)| node.inbox.clone()).collect()
+        let joined = others.filter(|(_, node)| key.is_none_or(|key| node.joined.contains_key(key)));
+        joined.filter_map(|(_, node)| node.inbox.clone()).collect()
     }
 }
 
@@ -105,7 +105,7 @@ impl Default for LocalBroadcaster {
 
 impl Drop for LocalBroadcaster {
     fn drop(&mut self) {
-        self.hub.lock().nodes[self.node] = Node::default();
+        self.hub.lock().nodes[self.node] = LocalNode::default();
     }
 }
 

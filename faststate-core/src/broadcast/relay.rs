@@ -17,83 +17,86 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 pub use self::transport::{Channel, Receiver, RelayConnection, Transport};
-use self::{batcher::Batcher, connection::keep_line, envelope::Envelope, interests::Interests};
+use self::{batcher::Batcher, connection::keep_connected, envelope::Envelope, interests::Interests};
 use super::{BroadcastError, Broadcaster, Change, Inbox, Interest, MAX_PEER_MESSAGE_BYTES};
 use crate::{BoxError, Key};
 
 /// A [`Broadcaster`] over any publish/subscribe service.
 ///
-/// It keeps one line to the service, with a channel for each key that is joined on this node, one for all
-/// nodes and one of its own. A letter is sent to that one every second and has to come back: a line on
-/// which nothing arrives any more is noticed within 4 s, whatever the connection itself says. A line that
-/// ends is replaced after a pause that doubles up to a second, with jitter; then every key is joined again
-/// and the node hears [`Inbox::lost`].
+/// It keeps one connection to the service and subscribes to one channel for each key that is joined on this node, one
+/// for all nodes, and one of its own. Every second it sends a probe to its own channel. If no probe returns for 3 s,
+/// the connection counts as dead, whatever the connection itself reports. A connection that ends is replaced after a
+/// pause that doubles up to one second, with jitter. Then every key is subscribed again, and [`Inbox::lost`] is called.
 ///
-/// Without a line `publish` and `tell` fail at once, so that the engine can try again, and `join` succeeds
-/// at once: whatever is lost is announced.
+/// Without a connection, `publish` and `notify` fail at once, so that the engine can retry, and `join` succeeds at
+/// once, because the loss is reported after the reconnect.
+///
+/// # Locking
+/// `batcher` protects only the handle of the present connection. `interests` and the batcher have locks of their own.
+/// None of them is held while another one is taken, nor across an await.
 pub struct Relay {
     shared: Arc<Shared>,
-    longest: usize,
+    max_payload_bytes: usize,
     keeper: AbortHandle,
 }
 
 struct Shared {
-    /// Random, to tell this node's own letters.
+    /// A random number that identifies this node's own envelopes.
     node: u64,
     inbox: OnceLock<Arc<dyn Inbox>>,
     interests: Interests,
-    /// Of the line that is up.
-    outlet: Mutex<Option<Arc<Batcher>>>,
+    /// The batcher of the present connection.
+    batcher: Mutex<Option<Arc<Batcher>>>,
 }
 
 impl Relay {
-    /// Connects, and keeps the line from then on, in this tokio runtime.
+    /// Connects, and spawns the task that keeps the connection in this tokio runtime.
     ///
     /// # Errors
-    /// When there is no connection within 2 s, or the transport refuses.
+    /// Fails if the transport refuses or takes more than 2 s.
     pub async fn start(transport: impl Transport) -> Result<Self, BoxError> {
         let node = rand::random();
-        let (interests, outlet) = (Interests::default(), Mutex::default());
-        let shared = Arc::new(Shared { node, inbox: OnceLock::new(), interests, outlet });
-        let longest = transport.max_payload_bytes();
+        let (interests, batcher) = (Interests::default(), Mutex::default());
+        let shared = Arc::new(Shared { node, inbox: OnceLock::new(), interests, batcher });
+        let max_payload_bytes = transport.max_payload_bytes();
         let first = shared.connect(&transport).await?;
-        let keeper = tokio::spawn(keep_line(Arc::clone(&shared), transport, first)).abort_handle();
-        Ok(Self { shared, longest, keeper })
+        let keeper = tokio::spawn(keep_connected(Arc::clone(&shared), transport, first)).abort_handle();
+        Ok(Self { shared, max_payload_bytes, keeper })
     }
 
-    /// Whether the line is up.
+    /// Returns whether every joined key is subscribed.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.shared.interests.is_up()
     }
 
     async fn send(&self, channel: Channel, payload: Bytes) -> Result<(), BroadcastError> {
-        let outlet = self.shared.outlet.lock().clone();
-        let outlet = outlet.ok_or_else(|| BroadcastError::new(Disconnected))?;
-        outlet.send(channel, payload).await.map_err(|_| BroadcastError::new(Disconnected))
+        let batcher = self.shared.batcher.lock().clone();
+        let batcher = batcher.ok_or_else(|| BroadcastError::new(Disconnected))?;
+        batcher.send(channel, payload).await.map_err(|_| BroadcastError::new(Disconnected))
     }
 }
 
 impl Shared {
-    fn tell_inbox(&self, tell: impl FnOnce(&dyn Inbox)) {
+    fn with_inbox(&self, call: impl FnOnce(&dyn Inbox)) {
         if let Some(inbox) = self.inbox.get() {
-            tell(&**inbox);
+            call(&**inbox);
         }
     }
 
-    fn close_outlet(&self) {
-        if let Some(outlet) = self.outlet.lock().take() {
-            outlet.close();
+    fn close_batcher(&self) {
+        if let Some(batcher) = self.batcher.lock().take() {
+            batcher.close();
         }
     }
 }
 
-/// There is no line.
+/// There is no connection to the service.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no connection to the other nodes")]
 struct Disconnected;
 
-/// There are too many words.
+/// The peer message exceeds [`MAX_PEER_MESSAGE_BYTES`].
 #[derive(Debug, thiserror::Error)]
 #[error("a peer message has at most {MAX_PEER_MESSAGE_BYTES} bytes")]
 struct TooLong;
@@ -101,7 +104,7 @@ struct TooLong;
 #[async_trait]
 impl Broadcaster for Relay {
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
-        let payload = Envelope::change(self.shared.node, change, self.longest);
+        let payload = Envelope::change(self.shared.node, change, self.max_payload_bytes);
         self.send(Channel::Key(change.key.clone()), payload).await
     }
 
@@ -110,12 +113,12 @@ impl Broadcaster for Relay {
             return Err(BroadcastError::new(TooLong));
         }
         let channel = key.map_or(Channel::All, |key| Channel::Key(key.clone()));
-        self.send(channel, Envelope::words(self.shared.node, key, &message)).await
+        self.send(channel, Envelope::peer_message(self.shared.node, key, &message)).await
     }
 
     async fn join(&self, key: &Key) -> Result<Interest, BroadcastError> {
         let opened = self.shared.interests.join(key);
-        // From here on, so that it is left again if nobody waits for the rest.
+        // Created before the await, so that a caller that drops this future leaves the key.
         let (shared, key) = (Arc::downgrade(&self.shared), key.clone());
         let interest = Interest::new(move || {
             if let Some(shared) = shared.upgrade() {
@@ -123,14 +126,14 @@ impl Broadcaster for Relay {
             }
         });
         if let Some(opened) = opened {
-            // If the line breaks meanwhile, its return is announced.
+            // If the connection breaks meanwhile, the reconnect reports the loss.
             let _ = opened.await;
         }
         Ok(interest)
     }
 
     fn attach(&self, inbox: Arc<dyn Inbox>) {
-        // Once, says the contract.
+        // The contract permits only one call; a second one has no effect.
         let _ = self.shared.inbox.set(inbox);
     }
 }
@@ -138,7 +141,7 @@ impl Broadcaster for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.keeper.abort();
-        self.shared.close_outlet();
+        self.shared.close_batcher();
     }
 }
 

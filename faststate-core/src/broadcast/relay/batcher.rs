@@ -1,4 +1,4 @@
-//! Letters leave at once, and what comes while some are on their way leaves together after them.
+//! Combines concurrent sends: an envelope is sent at once, and those queued in the meantime follow in batches.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,127 +15,136 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Channel, RelayConnection, connection::in_time};
+use super::{Channel, RelayConnection, connection::with_timeout};
 use crate::BoxError;
 
-/// How many letters may wait; who has more waits with them.
-const WAITING: usize = 1024;
-/// How many letters are sent together.
-const TOGETHER: usize = 256;
+/// The maximum number of queued envelopes. Further senders wait for a place.
+const MAX_QUEUED: usize = 1024;
+/// The maximum number of envelopes in one call of the connection.
+const MAX_BATCH: usize = 256;
 
-/// Where the letters for a line leave, for as long as the line holds.
+/// Sends envelopes over one connection, for as long as the connection lasts.
 ///
-/// Whoever finds nobody at it carries: its own letter, in its own task, and then what has come meanwhile. So a
-/// letter that is alone waits for no other task, and the busier the service is, the more share a call.
+/// The first sender becomes the driver: it sends its own envelope from its own task, then everything queued in the
+/// meantime. So a single envelope waits for no other task, and the slower the service is, the more envelopes share a
+/// call.
+///
+/// # Locking
+/// The lock of `queue` protects the queued envelopes and whether there is a driver. It is not held across an await.
 pub(super) struct Batcher {
-    pub(super) line: Box<dyn RelayConnection>,
-    letters: Mutex<Letters>,
-    room: Semaphore,
+    pub(super) connection: Box<dyn RelayConnection>,
+    queue: Mutex<SendQueue>,
+    /// One permit for each place in the queue.
+    places: Semaphore,
     ended: CancellationToken,
 }
 
 #[derive(Default)]
-struct Letters {
-    waiting: Vec<Outgoing>,
-    /// Whether somebody carries.
-    carried: bool,
-    /// Nothing leaves here any more.
+struct SendQueue {
+    queued: Vec<Outgoing>,
+    /// Whether a driver is sending.
+    driver_active: bool,
+    /// Whether the connection has ended.
     closed: bool,
     failure: Option<BoxError>,
 }
 
-/// A letter on its way, and who waits for it to be sent.
+/// A queued envelope, and the sender that waits for it.
 struct Outgoing {
-    letter: (Channel, Bytes),
+    envelope: (Channel, Bytes),
     sent: oneshot::Sender<()>,
 }
 
-/// The line is gone, and the letter perhaps lost.
-pub(super) struct Gone;
+/// The connection has ended, and the envelope may be lost.
+pub(super) struct ConnectionLost;
 
 impl Batcher {
-    pub(super) fn new(line: Box<dyn RelayConnection>) -> Arc<Self> {
+    pub(super) fn new(connection: Box<dyn RelayConnection>) -> Arc<Self> {
         Arc::new(Self {
-            line,
-            letters: Mutex::default(),
-            room: Semaphore::new(WAITING),
+            connection,
+            queue: Mutex::default(),
+            places: Semaphore::new(MAX_QUEUED),
             ended: CancellationToken::new(),
         })
     }
 
-    /// Sends a letter; returns when the service has it.
+    /// Sends an envelope. Returns once the service has accepted it.
     ///
     /// # Cancellation
-    /// The letter is sent or not. Whatever else was being carried still is.
-    pub(super) async fn send(self: &Arc<Self>, channel: Channel, payload: Bytes) -> Result<(), Gone> {
-        let _room = self.room.acquire().await.map_err(|_| Gone)?;
+    /// The envelope is sent or not. The other queued envelopes are still sent.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        channel: Channel,
+        payload: Bytes,
+    ) -> Result<(), ConnectionLost> {
+        let _place = self.places.acquire().await.map_err(|_| ConnectionLost)?;
         let (sent, mut outcome) = oneshot::channel();
-        let carries = {
-            let mut letters = self.letters.lock();
-            if letters.closed {
-                return Err(Gone);
+        let becomes_driver = {
+            let mut queue = self.queue.lock();
+            if queue.closed {
+                return Err(ConnectionLost);
             }
-            letters.waiting.push(Outgoing { letter: (channel, payload), sent });
-            !std::mem::replace(&mut letters.carried, true)
+            queue.queued.push(Outgoing { envelope: (channel, payload), sent });
+            !std::mem::replace(&mut queue.driver_active, true)
         };
-        let mut courier = carries.then(|| BatchDriver(Some(Box::pin(carry(Arc::clone(self))))));
+        let mut driver = becomes_driver.then(|| BatchDriver(Some(Box::pin(drive(Arc::clone(self))))));
         poll_fn(|cx| {
-            if let Some(courier) = &mut courier {
-                courier.poll(cx);
+            if let Some(driver) = &mut driver {
+                driver.poll(cx);
             }
             Pin::new(&mut outcome).poll(cx)
         })
         .await
-        .map_err(|_| Gone)
+        .map_err(|_| ConnectionLost)
     }
 
-    /// Waits until the line is of no use any more; says why, unless that is known.
+    /// Waits until the connection has ended; returns the error if a send caused it.
     pub(super) async fn broken(&self) -> Option<BoxError> {
         self.ended.cancelled().await;
-        self.letters.lock().failure.take()
+        self.queue.lock().failure.take()
     }
 
-    /// The line is gone: whoever waits with a letter is told so.
+    /// Ends the use of the connection: every waiting sender gets [`ConnectionLost`].
     pub(super) fn close(&self) {
-        let told = {
-            let mut letters = self.letters.lock();
-            letters.closed = true;
-            std::mem::take(&mut letters.waiting)
+        let failed = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.queued)
         };
-        drop(told);
-        self.room.close();
+        drop(failed);
+        self.places.close();
         self.ended.cancel();
     }
 
-    /// What leaves next; with nothing, nobody carries any more.
-    fn next(&self) -> Vec<Outgoing> {
-        let mut letters = self.letters.lock();
-        let next = letters.waiting.len().min(TOGETHER);
-        letters.carried = next > 0;
-        letters.waiting.drain(..next).collect()
+    /// Takes the next batch. If it is empty, the driver has ended.
+    fn next_batch(&self) -> Vec<Outgoing> {
+        let mut queue = self.queue.lock();
+        let next = queue.queued.len().min(MAX_BATCH);
+        queue.driver_active = next > 0;
+        queue.queued.drain(..next).collect()
     }
 }
 
-/// Carries until nothing waits.
-async fn carry(outlet: Arc<Batcher>) {
-    let mut carrying = CloseOnDrop { outlet: &outlet, ended: false };
+/// Sends batches until the queue is empty.
+async fn drive(batcher: Arc<Batcher>) {
+    let mut guard = CloseOnDrop { batcher: &batcher, finished: false };
     loop {
-        let next = outlet.next();
+        let next = batcher.next_batch();
         if next.is_empty() {
-            carrying.ended = true;
+            guard.finished = true;
             return;
         }
-        // What nobody waits for any more is published again by whoever gave up, or has been replaced.
+        // An envelope whose sender has given up is skipped: the sender repeats it, or has replaced it.
         let wanted = next.into_iter().filter(|outgoing| !outgoing.sent.is_closed());
-        let (letters, sent): (Vec<_>, Vec<_>) =
-            wanted.map(|Outgoing { letter, sent }| (letter, sent)).unzip();
-        if letters.is_empty() {
+        let (envelopes, sent): (Vec<_>, Vec<_>) =
+            wanted.map(|Outgoing { envelope, sent }| (envelope, sent)).unzip();
+        if envelopes.is_empty() {
             continue;
         }
-        match outlet.ended.run_until_cancelled(in_time(outlet.line.send(&letters))).await {
+        match batcher.ended.run_until_cancelled(with_timeout(batcher.connection.send(&envelopes))).await {
             Some(Ok(())) => sent.into_iter().for_each(|sent| _ = sent.send(())),
             Some(Err(error)) => {
-                outlet.letters.lock().failure = Some(error);
+                batcher.queue.lock().failure = Some(error);
                 return;
             }
             None => return,
@@ -143,26 +152,26 @@ async fn carry(outlet: Arc<Batcher>) {
     }
 }
 
-/// Closes the outlet unless the carrying came to its end: a line that fails, or panics, is of no use any more.
+/// Closes the batcher unless its driver finished, since a connection that failed or panicked is no longer usable.
 struct CloseOnDrop<'a> {
-    outlet: &'a Batcher,
-    ended: bool,
+    batcher: &'a Batcher,
+    finished: bool,
 }
 
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.outlet.close();
+        if !self.finished {
+            self.batcher.close();
         }
     }
 }
 
-/// Carries in the task of whoever sends, and goes on in one of its own when that one leaves: others wait.
+/// Drives the batcher in the sender's task. If that task drops it, a new task continues for the other senders.
 struct BatchDriver(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 impl BatchDriver {
     fn poll(&mut self, cx: &mut Context<'_>) {
-        if self.0.as_mut().is_some_and(|carrying| matches!(carrying.as_mut().poll(cx), Poll::Ready(()))) {
+        if self.0.as_mut().is_some_and(|driving| matches!(driving.as_mut().poll(cx), Poll::Ready(()))) {
             self.0 = None;
         }
     }
@@ -170,11 +179,11 @@ impl BatchDriver {
 
 impl Drop for BatchDriver {
     fn drop(&mut self) {
-        // Without a runtime, at its end, there is no line either.
-        if let Some(carrying) = self.0.take()
+        // Without a runtime, the connection is gone, too.
+        if let Some(driving) = self.0.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(carrying);
+            runtime.spawn(driving);
         }
     }
 }
@@ -192,16 +201,16 @@ mod tests {
 
     use super::*;
 
-    /// Remembers what was sent together; answers when it may.
+    /// A connection that records the size of each batch and returns when notified.
     #[derive(Default)]
-    struct Slow {
+    struct SlowConnection {
         sent: Mutex<Vec<usize>>,
         answers: Notify,
         fails: AtomicBool,
     }
 
     #[async_trait]
-    impl RelayConnection for Arc<Slow> {
+    impl RelayConnection for Arc<SlowConnection> {
         async fn subscribe(&self, _: &[Channel]) -> Result<(), BoxError> {
             Ok(())
         }
@@ -210,79 +219,79 @@ mod tests {
             Ok(())
         }
 
-        async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError> {
-            self.sent.lock().push(letters.len());
+        async fn send(&self, payloads: &[(Channel, Bytes)]) -> Result<(), BoxError> {
+            self.sent.lock().push(payloads.len());
             self.answers.notified().await;
             if self.fails.load(Ordering::Relaxed) { Err("it fails".into()) } else { Ok(()) }
         }
     }
 
-    fn outlet() -> (Arc<Slow>, Arc<Batcher>) {
-        let line = Arc::<Slow>::default();
-        (Arc::clone(&line), Batcher::new(Box::new(line)))
+    fn batcher() -> (Arc<SlowConnection>, Arc<Batcher>) {
+        let connection = Arc::<SlowConnection>::default();
+        (Arc::clone(&connection), Batcher::new(Box::new(connection)))
     }
 
-    async fn send(outlet: Arc<Batcher>) -> bool {
-        outlet.send(Channel::All, Bytes::new()).await.is_ok()
+    async fn send(batcher: Arc<Batcher>) -> bool {
+        batcher.send(Channel::All, Bytes::new()).await.is_ok()
     }
 
     #[tokio::test]
-    async fn a_letter_leaves_before_anybody_waits_and_what_comes_meanwhile_leaves_together() {
-        let (line, outlet) = outlet();
-        let mut first = Box::pin(send(Arc::clone(&outlet)));
+    async fn first_envelope_is_sent_at_once_and_later_ones_in_batches() {
+        let (connection, batcher) = batcher();
+        let mut first = Box::pin(send(Arc::clone(&batcher)));
         assert!((&mut first).now_or_never().is_none());
-        assert_eq!(*line.sent.lock(), [1], "in the task of who sends it");
-        let others: Vec<_> = (0..300).map(|_| tokio::spawn(send(Arc::clone(&outlet)))).collect();
-        while outlet.room.available_permits() > WAITING - 301 {
+        assert_eq!(*connection.sent.lock(), [1], "in the sender's task");
+        let others: Vec<_> = (0..300).map(|_| tokio::spawn(send(Arc::clone(&batcher)))).collect();
+        while batcher.places.available_permits() > MAX_QUEUED - 301 {
             tokio::task::yield_now().await;
         }
-        line.answers.notify_one();
-        assert!(first.await, "whoever has sent its letter does not carry the others'");
+        connection.answers.notify_one();
+        assert!(first.await, "a sender whose envelope is sent does not drive the others");
         let others = tokio::spawn(join_all(others));
         while !others.is_finished() {
-            line.answers.notify_one();
+            connection.answers.notify_one();
             tokio::task::yield_now().await;
         }
         assert!(others.await.unwrap().into_iter().all(Result::unwrap));
-        assert_eq!(*line.sent.lock(), [1, TOGETHER, 300 - TOGETHER]);
+        assert_eq!(*connection.sent.lock(), [1, MAX_BATCH, 300 - MAX_BATCH]);
     }
 
     #[tokio::test]
-    async fn what_others_wait_for_is_carried_on_when_the_carrier_gives_up() {
-        let (line, outlet) = outlet();
-        let mut first = Box::pin(send(Arc::clone(&outlet)));
+    async fn queued_envelopes_are_sent_when_the_driver_is_dropped() {
+        let (connection, batcher) = batcher();
+        let mut first = Box::pin(send(Arc::clone(&batcher)));
         assert!((&mut first).now_or_never().is_none());
-        let second = tokio::spawn(send(Arc::clone(&outlet)));
+        let second = tokio::spawn(send(Arc::clone(&batcher)));
         tokio::task::yield_now().await;
         drop(first);
-        line.answers.notify_one();
-        while line.sent.lock().len() < 2 {
+        connection.answers.notify_one();
+        while connection.sent.lock().len() < 2 {
             tokio::task::yield_now().await;
         }
-        line.answers.notify_one();
+        connection.answers.notify_one();
         assert!(second.await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn law_13_a_line_that_fails_or_hangs_or_ends_tells_all_who_wait() {
+    async fn law_13_all_senders_fail_when_the_connection_ends() {
         for fails in [true, false] {
-            let (line, outlet) = outlet();
-            line.fails.store(fails, Ordering::Relaxed);
-            let waiting = tokio::spawn(join_all((0..3).map(|_| send(Arc::clone(&outlet)))));
+            let (connection, batcher) = batcher();
+            connection.fails.store(fails, Ordering::Relaxed);
+            let waiting = tokio::spawn(join_all((0..3).map(|_| send(Arc::clone(&batcher)))));
             tokio::task::yield_now().await;
             if fails {
-                line.answers.notify_one();
+                connection.answers.notify_one();
             }
-            // One that hangs fails after 2 s.
-            let told = tokio::time::timeout(Duration::from_secs(3), waiting).await.unwrap().unwrap();
-            assert_eq!(told, [false; 3]);
-            assert!(outlet.broken().await.is_some() && !send(outlet).await);
+            // A call that hangs fails after 2 s.
+            let outcomes = tokio::time::timeout(Duration::from_secs(3), waiting).await.unwrap().unwrap();
+            assert_eq!(outcomes, [false; 3]);
+            assert!(batcher.broken().await.is_some() && !send(batcher).await);
         }
-        let (_, outlet) = outlet();
-        let waiting = tokio::spawn(join_all((0..3).map(|_| send(Arc::clone(&outlet)))));
+        let (_, batcher) = batcher();
+        let waiting = tokio::spawn(join_all((0..3).map(|_| send(Arc::clone(&batcher)))));
         tokio::task::yield_now().await;
-        outlet.close();
+        batcher.close();
         assert_eq!(waiting.await.unwrap(), [false; 3]);
-        assert!(outlet.broken().await.is_none());
+        assert!(batcher.broken().await.is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Keeping a line: probing it, noticing its end, and having another one soon, but not too soon.
+//! Keeps a connection to the service: subscribes, probes, detects its end, and reconnects with a growing pause.
 
 use std::{
     convert::Infallible,
@@ -11,59 +11,59 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Batcher, Channel, Inbox, Receiver, RelayConnection, Shared, Transport, envelope::Envelope,
-    transport::News,
+    transport::ConnectionStatus,
 };
 use crate::BoxError;
 
-/// How long a call of the transport may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the line is probed.
-const PROBE: Duration = Duration::from_secs(1);
-/// How old the last probe that arrived may be.
-const SILENCE: Duration = Duration::from_secs(3);
-/// The first pause before connecting again; each is twice the one before.
+/// The time limit of each call of the transport.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// The maximum time since the last probe that returned.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The first pause before a reconnect. Each later pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a line has to hold for the pauses to start over.
-const HOLDS: Duration = Duration::from_secs(5);
-/// How many channels are opened or closed together.
-const TOGETHER: usize = 256;
+/// The longest pause before a reconnect.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// A connection that lasted this long resets the pause.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+/// The maximum number of channels in one call.
+const MAX_CHANNELS: usize = 256;
 
-/// A line that is up.
+/// A connection on which every joined key is subscribed.
 pub(super) struct Connected {
-    outlet: Arc<Batcher>,
+    batcher: Arc<Batcher>,
     probes: Vec<u32>,
-    news: Arc<News>,
+    status: Arc<ConnectionStatus>,
 }
 
 impl Shared {
-    /// A line on which everything is open that is joined here.
+    /// Connects and subscribes to every joined key.
     pub(super) async fn connect(self: &Arc<Self>, transport: &dyn Transport) -> Result<Connected, BoxError> {
-        let ear = Receiver::new(Arc::clone(self));
-        let news = Arc::clone(&ear.news);
-        let line = in_time(transport.connect(ear)).await?;
-        let probes = line.probes(self.node);
+        let receiver = Receiver::new(Arc::clone(self));
+        let status = Arc::clone(&receiver.status);
+        let connection = with_timeout(transport.connect(receiver)).await?;
+        let probes = connection.probes(self.node);
         let mut open = vec![Channel::All];
         open.extend(probes.iter().map(|probe| Channel::Node(self.node, *probe)));
-        in_time(line.subscribe(&open)).await?;
+        with_timeout(connection.subscribe(&open)).await?;
         loop {
             let missing = self.interests.missing();
             if missing.is_empty() {
-                let outlet = Batcher::new(line);
-                *self.outlet.lock() = Some(Arc::clone(&outlet));
-                return Ok(Connected { outlet, probes, news });
+                let batcher = Batcher::new(connection);
+                *self.batcher.lock() = Some(Arc::clone(&batcher));
+                return Ok(Connected { batcher, probes, status });
             }
-            for some in missing.chunks(TOGETHER) {
-                in_time(line.subscribe(some)).await?;
-                self.interests.opened(some);
+            for some in missing.chunks(MAX_CHANNELS) {
+                with_timeout(connection.subscribe(some)).await?;
+                self.interests.subscribed(some);
             }
         }
     }
 }
 
-/// Keeps a line for as long as it is not aborted.
-pub(super) async fn keep_line(shared: Arc<Shared>, transport: impl Transport, first: Connected) {
+/// Serves `first` and reconnects whenever a connection ends, until the task is aborted.
+pub(super) async fn keep_connected(shared: Arc<Shared>, transport: impl Transport, first: Connected) {
     let mut next = Ok(first);
     let mut pause = FIRST_PAUSE;
     loop {
@@ -73,73 +73,80 @@ pub(super) async fn keep_line(shared: Arc<Shared>, transport: impl Transport, fi
             Err(error) => error,
         };
         shared.interests.down();
-        shared.close_outlet();
+        shared.close_batcher();
         tracing::warn!(error = &*end as &dyn std::error::Error, "no connection to the other nodes");
-        if since.elapsed() > HOLDS {
+        if since.elapsed() > STABLE_AFTER {
             pause = FIRST_PAUSE;
         }
         sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
         next = shared.connect(&transport).await;
         if next.is_ok() {
             tracing::info!("connected to the other nodes again");
-            shared.tell_inbox(Inbox::lost);
+            shared.with_inbox(Inbox::lost);
         }
     }
 }
 
-/// Serves a line until it ends; says why.
+/// Serves a connection until it ends; returns the reason.
 async fn serve(shared: &Shared, connected: &Connected) -> BoxError {
-    let Connected { outlet, probes, news } = connected;
-    let line = &*outlet.line;
+    let Connected { batcher, probes, status } = connected;
+    let connection = &*batcher.connection;
     let closed = || BoxError::from("the connection was closed");
     let ended = tokio::select! {
-        () = news.cut.notified() => Err(closed()),
-        failure = outlet.broken() => Err(failure.unwrap_or_else(closed)),
-        ended = follow_interests(shared, line) => ended,
-        ended = probe(shared, line, probes, news) => ended,
+        () = status.disconnected.notified() => Err(closed()),
+        failure = batcher.broken() => Err(failure.unwrap_or_else(closed)),
+        ended = update_subscriptions(shared, connection) => ended,
+        ended = probe(shared, connection, probes, status) => ended,
     };
     let Err(error) = ended;
     error
 }
 
-async fn follow_interests(shared: &Shared, line: &dyn RelayConnection) -> Result<Infallible, BoxError> {
+/// Subscribes and unsubscribes as keys are joined and left.
+async fn update_subscriptions(
+    shared: &Shared,
+    connection: &dyn RelayConnection,
+) -> Result<Infallible, BoxError> {
     loop {
         shared.interests.changed.notified().await;
         let due = shared.interests.due();
-        for some in due.open.chunks(TOGETHER) {
-            in_time(line.subscribe(some)).await?;
-            shared.interests.opened(some);
+        for some in due.subscribe.chunks(MAX_CHANNELS) {
+            with_timeout(connection.subscribe(some)).await?;
+            shared.interests.subscribed(some);
         }
-        for some in due.close.chunks(TOGETHER) {
-            in_time(line.unsubscribe(some)).await?;
+        for some in due.unsubscribe.chunks(MAX_CHANNELS) {
+            with_timeout(connection.unsubscribe(some)).await?;
         }
     }
 }
 
-/// Sends letters to this node itself, and looks whether they arrive.
+/// Sends probes to this node itself, and fails if they no longer return.
 async fn probe(
     shared: &Shared,
-    line: &dyn RelayConnection,
+    connection: &dyn RelayConnection,
     probes: &[u32],
-    news: &News,
+    status: &ConnectionStatus,
 ) -> Result<Infallible, BoxError> {
-    let letter = |probe: &u32| (Channel::Node(shared.node, *probe), Envelope::probe(shared.node, *probe));
-    let letters: Vec<_> = probes.iter().map(letter).collect();
-    *news.probed.lock() = probes.iter().map(|probe| (*probe, Instant::now())).collect();
+    let envelope = |probe: &u32| (Channel::Node(shared.node, *probe), Envelope::probe(shared.node, *probe));
+    let envelopes: Vec<_> = probes.iter().map(envelope).collect();
+    *status.probed.lock() = probes.iter().map(|probe| (*probe, Instant::now())).collect();
     loop {
-        in_time(line.send(&letters)).await?;
-        sleep(PROBE).await;
-        if news.probed.lock().values().any(|at| at.elapsed() > SILENCE) {
-            return Err("nothing arrives any more".into());
+        with_timeout(connection.send(&envelopes)).await?;
+        sleep(PROBE_INTERVAL).await;
+        if status.probed.lock().values().any(|at| at.elapsed() > PROBE_TIMEOUT) {
+            return Err("the service no longer delivers messages".into());
         }
-        if news.illegible.swap(false, Ordering::Relaxed) {
-            tracing::warn!("another node speaks a language of another version: the store is read instead");
-            shared.tell_inbox(Inbox::lost);
+        if status.undecodable.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "another node sends messages in the format of another version; what is followed is loaded from the store instead"
+            );
+            shared.with_inbox(Inbox::lost);
         }
     }
 }
 
-pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
-    timeout(PATIENCE, call).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+/// Awaits a call of the transport for at most [`CALL_TIMEOUT`].
+pub(super) async fn with_timeout<T>(call: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
 }

@@ -1,6 +1,6 @@
-//! What nodes send each other, as bytes.
+//! The binary format of what nodes send to each other.
 //!
-//! `format kind node [length key] body`: one byte, one byte, 8 bytes, and where it is about a key its
+//! `format kind node [length key] body`: one byte, one byte, 8 bytes, and, if the envelope concerns a key, the key's
 //! text after 2 bytes of length. Numbers are big-endian. The body of a change is `schema from to [data]`,
 //! where a version is `epoch seq nonce` in 20 bytes: 54 bytes and the key, without the data.
 
@@ -8,33 +8,33 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use crate::{Key, Version, broadcast::Change};
 
-/// The first byte: how the rest is written. A node of another format is told by it, and reads the store.
+/// The first byte, the number of the format. A node that receives another number loads from the store instead.
 const FORMAT: u8 = 1;
 
 const PROBE: u8 = 0;
 const CHANGE: u8 = 1;
 const CHANGE_WITH_DATA: u8 = 2;
-const WORDS: u8 = 3;
-const WORDS_OF_KEY: u8 = 4;
+const PEER_MESSAGE: u8 = 3;
+const PEER_MESSAGE_OF_KEY: u8 = 4;
 
-/// What one node sends.
+/// One message from one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Envelope {
-    /// To itself, to see whether anything arrives: which of its probes it is.
+    /// A probe that the node sends to itself, with the probe's number.
     Probe(u32),
     Change(Change),
-    Words(Option<Key>, Bytes),
+    PeerMessage(Option<Key>, Bytes),
 }
 
-/// Not a letter, or one of another format.
+/// The bytes are not an envelope, or one of another format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DecodeError;
 
 impl Envelope {
-    /// The bytes of a change. Its data is left out where they would be more than `longest`.
-    pub(super) fn change(node: u64, change: &Change, longest: usize) -> Bytes {
+    /// Encodes a change, without its data if the result would exceed `max_bytes`.
+    pub(super) fn change(node: u64, change: &Change, max_bytes: usize) -> Bytes {
         let head = 2 + 8 + 2 + change.key.as_str().len() + 4 + 20 + 20;
-        let data = change.data.as_ref().filter(|data| head + data.len() <= longest);
+        let data = change.data.as_ref().filter(|data| head + data.len() <= max_bytes);
         let mut bytes = BytesMut::with_capacity(head + data.map_or(0, Bytes::len));
         start(&mut bytes, if data.is_some() { CHANGE_WITH_DATA } else { CHANGE }, node);
         put_key(&mut bytes, &change.key);
@@ -45,14 +45,16 @@ impl Envelope {
         bytes.freeze()
     }
 
-    pub(super) fn words(node: u64, key: Option<&Key>, words: &[u8]) -> Bytes {
+    /// Encodes a peer message.
+    pub(super) fn peer_message(node: u64, key: Option<&Key>, message: &[u8]) -> Bytes {
         let mut bytes = BytesMut::new();
-        start(&mut bytes, if key.is_some() { WORDS_OF_KEY } else { WORDS }, node);
+        start(&mut bytes, if key.is_some() { PEER_MESSAGE_OF_KEY } else { PEER_MESSAGE }, node);
         key.into_iter().for_each(|key| put_key(&mut bytes, key));
-        bytes.extend_from_slice(words);
+        bytes.extend_from_slice(message);
         bytes.freeze()
     }
 
+    /// Encodes a probe.
     pub(super) fn probe(node: u64, probe: u32) -> Bytes {
         let mut bytes = BytesMut::new();
         start(&mut bytes, PROBE, node);
@@ -60,19 +62,19 @@ impl Envelope {
         bytes.freeze()
     }
 
-    /// Who sent it, and what.
-    pub(super) fn read(mut bytes: Bytes) -> Result<(u64, Self), DecodeError> {
+    /// Decodes an envelope; returns it with the number of the node that sent it.
+    pub(super) fn decode(mut bytes: Bytes) -> Result<(u64, Self), DecodeError> {
         if bytes.try_get_u8() != Ok(FORMAT) {
             return Err(DecodeError);
         }
         let kind = bytes.try_get_u8().map_err(|_| DecodeError)?;
         let node = bytes.try_get_u64().map_err(|_| DecodeError)?;
-        let letter = match kind {
+        let envelope = match kind {
             PROBE => Self::Probe(bytes.try_get_u32().map_err(|_| DecodeError)?),
-            WORDS => Self::Words(None, bytes),
-            WORDS_OF_KEY => {
+            PEER_MESSAGE => Self::PeerMessage(None, bytes),
+            PEER_MESSAGE_OF_KEY => {
                 let key = get_key(&mut bytes)?;
-                Self::Words(Some(key), bytes)
+                Self::PeerMessage(Some(key), bytes)
             }
             CHANGE | CHANGE_WITH_DATA => {
                 let key = get_key(&mut bytes)?;
@@ -83,7 +85,7 @@ impl Envelope {
             }
             _ => return Err(DecodeError),
         };
-        Ok((node, letter))
+        Ok((node, envelope))
     }
 }
 
@@ -134,45 +136,48 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_read_as_it_was_written() {
+    fn envelope_round_trips() {
         for data in [None, Some(""), Some("{\"a\":\"\\u0000\"}")] {
             let change = change(data);
             let bytes = Envelope::change(7, &change, usize::MAX);
-            assert_eq!(Envelope::read(bytes), Ok((7, Envelope::Change(change.clone()))));
-            let words = Envelope::words(8, Some(&change.key), b"\0\xff");
-            let read = Envelope::Words(Some(change.key), Bytes::from_static(b"\0\xff"));
-            assert_eq!(Envelope::read(words), Ok((8, read)));
+            assert_eq!(Envelope::decode(bytes), Ok((7, Envelope::Change(change.clone()))));
+            let words = Envelope::peer_message(8, Some(&change.key), b"\0\xff");
+            let read = Envelope::PeerMessage(Some(change.key), Bytes::from_static(b"\0\xff"));
+            assert_eq!(Envelope::decode(words), Ok((8, read)));
         }
         assert_eq!(
-            Envelope::read(Envelope::words(9, None, b"")),
-            Ok((9, Envelope::Words(None, Bytes::new())))
+            Envelope::decode(Envelope::peer_message(9, None, b"")),
+            Ok((9, Envelope::PeerMessage(None, Bytes::new())))
         );
-        assert_eq!(Envelope::read(Envelope::probe(1, 2)), Ok((1, Envelope::Probe(2))));
+        assert_eq!(Envelope::decode(Envelope::probe(1, 2)), Ok((1, Envelope::Probe(2))));
     }
 
     #[test]
-    fn law_06_what_is_too_long_goes_without_its_data_and_the_longest_key_fits() {
+    fn law_06_long_change_is_sent_without_data_and_longest_key_fits() {
         let change = change(Some("{}"));
         let whole = Envelope::change(7, &change, usize::MAX);
         assert_eq!(Envelope::change(7, &change, whole.len()), whole);
         let short = Envelope::change(7, &change, whole.len() - 1);
-        let words = Envelope::words(7, Some(&change.key), &[0; MAX_PEER_MESSAGE_BYTES]);
-        assert_eq!(Envelope::read(short.clone()), Ok((7, Envelope::Change(Change { data: None, ..change }))));
-        // PostgreSQL takes 7,999 bytes of text: three for four in base64.
+        let words = Envelope::peer_message(7, Some(&change.key), &[0; MAX_PEER_MESSAGE_BYTES]);
+        assert_eq!(
+            Envelope::decode(short.clone()),
+            Ok((7, Envelope::Change(Change { data: None, ..change })))
+        );
+        // PostgreSQL accepts 7,999 bytes of text; base64 encodes three bytes in four.
         assert!(short.len() < 7_999 / 4 * 3, "{}", short.len());
         assert!(words.len() < 7_999 / 4 * 3, "{}", words.len());
     }
 
     #[test]
-    fn whatever_else_arrives_is_illegible() {
+    fn truncated_or_unknown_bytes_are_a_decode_error() {
         let bytes = Envelope::change(7, &change(None), usize::MAX);
         for length in 0..bytes.len() {
-            assert_eq!(Envelope::read(bytes.slice(..length)), Err(DecodeError), "{length} bytes");
+            assert_eq!(Envelope::decode(bytes.slice(..length)), Err(DecodeError), "{length} bytes");
         }
         for at in [0, 1] {
             let mut other = bytes.to_vec();
             other[at] = 77;
-            assert_eq!(Envelope::read(other.into()), Err(DecodeError));
+            assert_eq!(Envelope::decode(other.into()), Err(DecodeError));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a relay asks of a publish/subscribe service.
+//! The interface between a relay and a publish/subscribe service.
 
 use std::{
     collections::HashMap,
@@ -17,56 +17,59 @@ use tokio::{sync::Notify, time::Instant};
 use super::{Shared, envelope::Envelope};
 use crate::{BoxError, Key};
 
-/// A publish/subscribe service: Redis, PostgreSQL, NATS.
+/// A publish/subscribe service, such as Redis, PostgreSQL or NATS.
 ///
 /// # Contract
-/// A [`Relay`](super::Relay) has one line at a time. When it breaks, or when nothing arrives any more, the
-/// relay drops it and connects again.
+/// A [`Relay`](super::Relay) has one connection at a time. If it breaks or its probes no longer return, the relay
+/// drops it and connects again.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Connects. What arrives on the line's channels goes to `ear`, and so does the line's end.
+    /// Connects, and reports received payloads and the end of the connection to `receiver`.
     ///
     /// # Errors
-    /// When there is no connection. Bounded by the relay to 2 s.
+    /// Fails if there is no connection. The relay bounds this call to 2 s.
     async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError>;
 
-    /// How many bytes a payload may have: a change that would have more goes without its data.
+    /// The maximum size of a payload in bytes. A change that would exceed it is sent without its data.
     fn max_payload_bytes(&self) -> usize;
 }
 
-/// A connection. Its three calls are made at the same time, and one of each; the relay's probes are sent
-/// whatever else is on its way.
+/// A connection to a publish/subscribe service.
+///
+/// # Contract
+/// The relay may call `subscribe` or `unsubscribe` and two `send`s (a batch and a probe) concurrently.
 ///
 /// # Errors
-/// Any error ends the line, and so does a call that takes over 2 s.
+/// Any error ends the connection, and so does a call that takes more than 2 s.
 #[async_trait]
 pub trait RelayConnection: Send + Sync + 'static {
-    /// Subscribes; returns when whatever is sent from now on arrives.
+    /// Subscribes to channels. Returns once every later payload on them will be received.
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BoxError>;
 
     /// Ends subscriptions.
     async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BoxError>;
 
-    /// Sends payloads; returns when the service has all of them.
-    async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError>;
+    /// Sends payloads. Returns once the service has accepted all of them.
+    async fn send(&self, payloads: &[(Channel, Bytes)]) -> Result<(), BoxError>;
 
-    /// Which of the channels [`Channel::Node`] of this node the relay probes (the first): where the service
-    /// is made of several, one on each.
+    /// Returns the numbers of this node's [`Channel::Node`]s that the relay probes (by default the first one only).
+    ///
+    /// A service that consists of several servers returns one channel on each of them.
     fn probes(&self, node: u64) -> Vec<u32> {
         let _ = node;
         vec![0]
     }
 }
 
-/// What can be subscribed to. Its `Display` names it.
+/// A channel of the service; its `Display` is its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Channel {
-    /// What concerns every node.
+    /// Messages to every node.
     All,
-    /// One node's own, for its probes: the node's random number, and which of its probes.
+    /// The probes of one node: the node's random number, and the number of the probe.
     Node(u64, u32),
-    /// What concerns the followers of a key.
+    /// Changes and messages of one key.
     Key(Key),
 }
 
@@ -81,47 +84,49 @@ impl fmt::Display for Channel {
     }
 }
 
-/// Where a line puts what arrives.
+/// Receives the payloads of a connection, and its end.
 #[derive(Clone)]
 pub struct Receiver {
     shared: Arc<Shared>,
-    pub(super) news: Arc<News>,
+    pub(super) status: Arc<ConnectionStatus>,
 }
 
-/// What a line has said of itself.
+/// What a receiver has learned about its connection.
 #[derive(Default)]
-pub(super) struct News {
-    pub(super) cut: Notify,
-    /// When each probe arrived last.
+pub(super) struct ConnectionStatus {
+    pub(super) disconnected: Notify,
+    /// When each probe last returned.
     pub(super) probed: Mutex<HashMap<u32, Instant>>,
-    /// Whether something arrived that cannot be read.
-    pub(super) illegible: AtomicBool,
+    /// Whether a payload could not be decoded.
+    ///
+    /// Relaxed: the flag alone matters, and the next probe reads it.
+    pub(super) undecodable: AtomicBool,
 }
 
 impl Receiver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, news: Arc::default() }
+        Self { shared, status: Arc::default() }
     }
 
-    /// A payload has arrived. Does not block.
+    /// Receives a payload. Does not block.
     pub fn receive(&self, payload: Bytes) {
-        match Envelope::read(payload) {
+        match Envelope::decode(payload) {
             Ok((node, Envelope::Probe(probe))) if node == self.shared.node => {
-                self.news.probed.lock().insert(probe, Instant::now());
+                self.status.probed.lock().insert(probe, Instant::now());
             }
             Ok((node, _)) if node == self.shared.node => {}
             Ok((_, Envelope::Probe(_))) => {}
-            Ok((_, Envelope::Change(change))) => self.shared.tell_inbox(|inbox| inbox.change(change)),
-            Ok((_, Envelope::Words(key, message))) => {
-                self.shared.tell_inbox(|inbox| inbox.notified(key, message))
+            Ok((_, Envelope::Change(change))) => self.shared.with_inbox(|inbox| inbox.change(change)),
+            Ok((_, Envelope::PeerMessage(key, message))) => {
+                self.shared.with_inbox(|inbox| inbox.notified(key, message))
             }
-            Err(_) => self.news.illegible.store(true, Ordering::Relaxed),
+            Err(_) => self.status.undecodable.store(true, Ordering::Relaxed),
         }
     }
 
-    /// The line has ended.
+    /// Reports the end of the connection.
     pub fn disconnected(&self) {
-        self.news.cut.notify_one();
+        self.status.disconnected.notify_one();
     }
 }
 
