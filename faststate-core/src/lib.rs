@@ -1,6 +1,53 @@
-//! The traits and the engine of FastState, on which `faststate-http`, the stores and the broadcasters depend.
+//! The traits and the engine of FastState, on which `faststate-http`, `faststate-testkit` and the store crates depend.
 //!
 //! It contains no HTTP server, no web framework and no database. Applications use the facade crate `faststate`.
+//! Authors of stores implement [`Store`], authors of broadcasters [`Broadcaster`] or [`broadcast::Transport`]; each of
+//! these traits has a section "For implementers".
+//!
+//! # Design
+//!
+//! A state is a plain struct on the server, and every browser that shows it follows it. Four properties are worth their
+//! cost here: an acknowledged event is not lost, an event counts once however often it is sent, a page that was away
+//! gets exactly what it missed, and any node can serve any request. The following decisions produce them.
+//!
+//! **A conditional save instead of a transaction.** A [`Store`] promises one thing: of all saves that expect the same
+//! version, one succeeds ([`store::Precondition`]). Every backend can do this, with a `WHERE version =`, a script or a
+//! mutex, and it is all that several nodes need. There are no distributed locks, no leader and no sticky sessions. The
+//! store decides; the [`Broadcaster`] only makes changes visible sooner, so a lost message causes a delay, not an error.
+//!
+//! **Receipts beside the record.** Browsers and proxies repeat requests, and a node can die between a save and its
+//! answer. Each event therefore has an id, and proof of its application is saved in the same atomic step as the record.
+//! After an unknown outcome, the engine loads the record with the receipt and learns what happened.
+//!
+//! **`apply` is pure and synchronous.** [`Event::apply`] changes a copy. So it can run again on a newer state after a
+//! conflict, and a rejection, a panic or a failed save leaves the state byte for byte as it was. Everything else that an
+//! event does goes into its [`Context`] and happens after the commit or not at all.
+//!
+//! **Versions that are never reused.** A [`Version`] has a random epoch, a sequence number and a random nonce. Two
+//! histories that diverged, because a store was restored from a backup or a record expired, never share a version. So
+//! a cursor either names exactly the content that the page shows, or the page gets a snapshot.
+//!
+//! **Cursors as signals.** The cursor of a topic arrives in the same merge as the data that it describes, so the two
+//! cannot disagree. Datastar does not send signals whose names begin with `_`, except in the follow action.
+//!
+//! **No queue per follower.** A [`topics::Follower`] is a cursor and a waker. Frames are encoded once and stay in one
+//! bounded log per topic; a follower that has fallen behind the log gets a snapshot. So a slow client costs as much
+//! memory as a fast one.
+//!
+//! **Last known state instead of an outage.** If a store does not answer, reads return the state that this node has in
+//! memory, marked as stale ([`Snapshot::is_stale`], the signal `$_stale`). Events fail within 2 s. After the outage,
+//! everything in memory is reloaded.
+//!
+//! **Lifetimes by the store's clock.** It is the one clock that all nodes share. An instance that expires starts over in
+//! a new epoch, so a browser that still shows the old one notices.
+//!
+//! **Events are erased, states are not.** [`Registry`] is object-safe and [`Handle`]s are typed. Inside the engine, the
+//! path of an event contains no downcast of the state.
+//!
+//! **No macros.** [`ReactiveState`] and [`Event`] are a few lines each, written by hand. Their errors are rustc's own.
+//!
+//! **`http` types at the border.** Every Rust web framework can make an `http::Request` and send an `http::Response`, so
+//! an adapter is a translation, and one conformance suite checks all adapters.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
@@ -45,5 +92,5 @@ pub use version::{Version, VersionError};
 pub use view::View;
 pub use viewer::{SessionId, Viewer};
 
-/// An error of any type, as sources are kept.
+/// A boxed error of any type, used for the sources of errors.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
