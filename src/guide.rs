@@ -1,6 +1,6 @@
 #![doc = include_str!("guide/links.md")]
 #![doc = include_str!("../docs/guide/index.md")]
-// Each chapter defines its links for a book; `links.md` comes first, and so its own hold here.
+// Each chapter defines its links for the book. rustdoc takes the first definition, which is that of `links.md`.
 #![allow(rustdoc::redundant_explicit_links)]
 
 #[doc = include_str!("guide/links.md")]
