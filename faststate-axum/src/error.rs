@@ -1,4 +1,4 @@
-//! What a page's handler answers with when it cannot answer.
+//! The error type of page handlers.
 
 use std::error::Error;
 
@@ -14,11 +14,11 @@ use axum::{
 use faststate_core::BoxError;
 use faststate_http::endpoint::Problem;
 
-/// Any error of a page's handler, as a plain styled page: `?` makes one of every error.
+/// Any error of a page handler, rendered as a plain styled page. `?` converts every error into it.
 ///
-/// FastState's own errors and rejections say what they are, with their status. So do the rejections of axum's
-/// extractors, if the client caused them (400, 413, 422 and so on). Any other error is internal: the log has it in
-/// full under the id that the page shows.
+/// FastState's own errors and rejections are shown with their text and status. So are the rejections of axum's
+/// extractors, if the client caused them (400, 413, 422 and so on). Any other error is internal: it is
+/// logged in full under the id that the page shows.
 #[derive(Debug)]
 pub struct PageError(BoxError);
 

@@ -1,4 +1,4 @@
-//! What a handler can take as an argument.
+//! The arguments that a handler can take.
 
 use std::{fmt, ops::Deref};
 
@@ -9,7 +9,7 @@ use http::request::Parts;
 
 use crate::PageError;
 
-/// The page that a handler answers with: everything of [`endpoint::Page`].
+/// The page of a request, with all methods of [`endpoint::Page`].
 ///
 /// An argument of any handler below [`FastState::pages`](crate::FastState::pages); all arguments of one request
 /// are the same page.
@@ -26,7 +26,7 @@ impl Deref for Page {
 
 /// The viewer's current state, as an argument of a handler; the page follows it from then on.
 ///
-/// For states without an id; records and components come by [`endpoint::Page::follow_id`].
+/// For states without an id. Use [`endpoint::Page::follow_id`] for records and components.
 pub struct Current<S>(Snapshot<S>);
 
 impl<S> Current<S> {
@@ -74,11 +74,11 @@ impl<S: ReactiveState, R: Send + Sync> FromRequestParts<R> for Current<S> {
 }
 
 async fn page(parts: &Parts) -> Result<Page, PageError> {
-    let Some(visit) = parts.extensions.get::<RequestPage>() else {
+    let Some(request_page) = parts.extensions.get::<RequestPage>() else {
         return Err(
             "no page here: put the layer `FastState::pages()` around this route, or use `FastState::serve`"
                 .into(),
         );
     };
-    Ok(Page(visit.page(parts).await?))
+    Ok(Page(request_page.page(parts).await?))
 }

@@ -1,4 +1,4 @@
-//! What the server needs to know of axum.
+//! The framework that the server runs on.
 
 use std::{borrow::Cow, net::SocketAddr};
 
@@ -13,7 +13,7 @@ use tower_service::Service as _;
 
 use crate::{Pages, routes::Routes};
 
-/// [axum](https://docs.rs/axum), as what [`FastState`](crate::FastState) is served on.
+/// [axum](https://docs.rs/axum), the framework of this crate's [`FastState`](crate::FastState).
 #[derive(Clone, Copy, Debug)]
 pub struct Axum;
 
@@ -34,12 +34,12 @@ impl Framework for Axum {
     }
 
     fn application(router: Router, pages: Pages) -> Site {
-        // With its state given once, axum does not give it with each request.
+        // With the state set once, axum does not set it on each request.
         Site(router.layer(pages).with_state(()))
     }
 }
 
-/// A router, all of whose handlers may take pages as arguments.
+/// A router whose handlers can all take pages as arguments.
 #[derive(Debug)]
 pub struct Site(Router);
 

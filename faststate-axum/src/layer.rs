@@ -1,4 +1,4 @@
-//! What stands between axum and a page's handler.
+//! The layer that provides pages to handlers.
 
 use std::{
     future::Future,
@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 /// Lets the handlers inside it take [`Page`](crate::Page) and [`Current`](crate::Current) as arguments, and sets
-/// the cookie of a new session on the page's answer.
+/// the cookie of a new session on the page's response.
 #[derive(Clone, Debug)]
 pub struct Pages {
     endpoint: Endpoint,
@@ -55,12 +55,12 @@ where
         if let Some(refusal) = self.endpoint.refusal(request.version(), request.uri(), request.headers()) {
             return Box::pin(async move { Ok(refusal.map(Body::new)) });
         }
-        let visit = RequestPage::new(self.endpoint.clone());
-        request.extensions_mut().insert(visit.clone());
-        let answering = self.inner.call(request);
+        let request_page = RequestPage::new(self.endpoint.clone());
+        request.extensions_mut().insert(request_page.clone());
+        let inner = self.inner.call(request);
         Box::pin(async move {
-            let mut response = answering.await?;
-            visit.mark(response.headers_mut());
+            let mut response = inner.await?;
+            request_page.mark(response.headers_mut());
             Ok(response)
         })
     }

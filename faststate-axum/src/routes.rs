@@ -1,4 +1,4 @@
-//! axum's requests and responses, translated.
+//! Conversion of axum's requests and responses.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,4 @@
-//! What a page's handler answers with when it cannot answer.
+//! The error type of page handlers.
 
 use std::error::Error;
 
@@ -11,11 +11,11 @@ use salvo::{
 
 use crate::routes::write;
 
-/// Any error of a page's handler, as a plain styled page: `?` makes one of every error.
+/// Any error of a page handler, rendered as a plain styled page. `?` converts every error into it.
 ///
-/// FastState's own errors and rejections say what they are, with their status. So do Salvo's `ParseError` and
-/// `StatusError`, if the client caused them (400, 413 and so on). Any other error is internal: the log has it in
-/// full under the id that the page shows.
+/// FastState's own errors and rejections are shown with their text and status. So are Salvo's `ParseError` and
+/// `StatusError`, if the client caused them (400, 413 and so on). Any other error is internal: it is
+/// logged in full under the id that the page shows.
 #[derive(Debug)]
 pub struct PageError(BoxError);
 
@@ -35,7 +35,7 @@ impl Scribe for PageError {
     }
 }
 
-/// The status and the reason of an error that Salvo would answer with by itself.
+/// The status and the reason of an error for which Salvo has its own response.
 fn refusal(error: &(dyn Error + 'static)) -> Option<(StatusCode, String)> {
     if let Some(error) = error.downcast_ref::<StatusError>() {
         return Some((error.code, error.brief.clone()));

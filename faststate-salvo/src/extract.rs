@@ -1,4 +1,4 @@
-//! What a handler can take as an argument.
+//! The arguments that a handler can take.
 
 use std::{fmt, ops::Deref};
 
@@ -8,7 +8,7 @@ use salvo::{Depot, Extractible, Request, extract::Metadata};
 
 use crate::{PageError, routes::parts};
 
-/// The page that a handler answers with: everything of [`endpoint::Page`].
+/// The page of a request, with all methods of [`endpoint::Page`].
 ///
 /// An argument of any `#[handler]` below [`FastState::pages`](crate::FastState::pages); all arguments of
 /// one request are the same page.
@@ -25,7 +25,7 @@ impl Deref for Page {
 
 /// The viewer's current state, as an argument of a `#[handler]`; the page follows it from then on.
 ///
-/// For states without an id; records and components come by [`endpoint::Page::follow_id`].
+/// For states without an id. Use [`endpoint::Page::follow_id`] for records and components.
 pub struct Current<S>(Snapshot<S>);
 
 impl<S> Current<S> {
@@ -82,8 +82,8 @@ impl<'ex, S: ReactiveState> Extractible<'ex> for Current<S> {
 }
 
 async fn page(request: &Request, depot: &Depot) -> Result<Page, PageError> {
-    let Ok(visit) = depot.get_typed::<RequestPage>() else {
+    let Ok(request_page) = depot.get_typed::<RequestPage>() else {
         return Err("no page here: hang `FastState::pages()` on this route, or use `FastState::serve`".into());
     };
-    Ok(Page(visit.page(&parts(request)).await?))
+    Ok(Page(request_page.page(&parts(request)).await?))
 }

@@ -1,4 +1,4 @@
-//! What the server needs to know of Salvo.
+//! The framework that the server runs on.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -17,7 +17,7 @@ use salvo::{
 
 use crate::{Pages, routes::Routes};
 
-/// [Salvo](https://salvo.rs), as what [`FastState`](crate::FastState) is served on.
+/// [Salvo](https://salvo.rs), the framework of this crate's [`FastState`](crate::FastState).
 #[derive(Clone, Copy, Debug)]
 pub struct Salvo;
 
@@ -27,9 +27,9 @@ impl Framework for Salvo {
     type Application = Site;
 
     fn router(endpoint: Endpoint) -> Router {
-        let answering = endpoint.clone();
-        // Paths go to the endpoint as they came: Salvo would decode ids first.
-        Router::with_filter_fn(move |request, _| answering.handles(request.uri().path()))
+        let filter = endpoint.clone();
+        // The endpoint receives the raw path, because Salvo would decode ids first.
+        Router::with_filter_fn(move |request, _| filter.handles(request.uri().path()))
             .path("{**faststate}")
             .goal(Routes::new(endpoint))
     }
@@ -43,7 +43,7 @@ impl Framework for Salvo {
     }
 }
 
-/// A router, all of whose handlers may take pages as arguments.
+/// A router whose handlers can all take pages as arguments.
 #[derive(Debug)]
 pub struct Site(Arc<Service>);
 

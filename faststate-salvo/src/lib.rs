@@ -18,11 +18,11 @@
 //! # }
 //! ```
 //!
-//! [`FastState::serve`] is a whole server. To attach FastState to a Salvo server of your own, push
-//! [`FastState::router`] at its root and hang [`FastState::pages`], a hoop, on whatever has pages; drain
+//! [`FastState::serve`] is a complete server. To attach FastState to an existing Salvo server, push
+//! [`FastState::router`] at its root and add the hoop [`FastState::pages`] to every router with pages. Drain the
 //! [`Endpoint`](faststate_http::endpoint::Endpoint) before you stop the server.
 //!
-//! This crate owns no behaviour: it translates requests, bodies and arguments of handlers.
+//! This crate has no behaviour of its own: it converts requests, bodies and handler arguments.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;

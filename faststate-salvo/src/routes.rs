@@ -1,4 +1,4 @@
-//! Salvo's requests and responses, translated.
+//! Conversion of Salvo's requests and responses.
 
 use faststate_http::endpoint::{Endpoint, ReplyBody, RequestPage};
 use http::request::Parts;
@@ -9,7 +9,7 @@ use salvo::{
     http::{Method, ResBody},
 };
 
-/// Answers everything under `/faststate`, and the events that have paths of their own.
+/// Handles all requests under `/faststate`, and events with custom paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
     endpoint: Endpoint,
@@ -32,7 +32,7 @@ impl Handler for Routes {
 }
 
 /// Lets the handlers below it take [`Page`](crate::Page) and [`Current`](crate::Current) as arguments, and sets the
-/// cookie of a new session on the page's answer.
+/// cookie of a new session on the page's response.
 #[derive(Clone, Debug)]
 pub struct Pages {
     endpoint: Endpoint,
@@ -58,14 +58,14 @@ impl Handler for Pages {
             control.skip_rest();
             return;
         }
-        let visit = RequestPage::new(self.endpoint.clone());
-        depot.insert_typed(visit.clone());
+        let request_page = RequestPage::new(self.endpoint.clone());
+        depot.insert_typed(request_page.clone());
         control.call_next(request, depot, response).await;
-        visit.mark(response.headers_mut());
+        request_page.mark(response.headers_mut());
     }
 }
 
-/// A request's head.
+/// The head of a request.
 pub(crate) fn parts(request: &Request) -> Parts {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::clone(request.method());
@@ -76,9 +76,9 @@ pub(crate) fn parts(request: &Request) -> Parts {
     parts
 }
 
-/// An answer's bytes pass on as they are.
-pub(crate) fn write(answer: http::Response<ReplyBody>, response: &mut Response) {
-    let (head, body) = answer.into_parts();
+/// Copies a response of the endpoint into Salvo's response; its body is streamed unchanged.
+pub(crate) fn write(reply: http::Response<ReplyBody>, response: &mut Response) {
+    let (head, body) = reply.into_parts();
     response.status_code(head.status);
     response.headers_mut().extend(head.headers);
     let body = if body.is_end_stream() {

@@ -1,5 +1,5 @@
-//! FastState inside an application that is Salvo's: what only Salvo can get wrong.
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+//! Tests of FastState inside a Salvo application, for behaviour that is specific to Salvo.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::net::SocketAddr;
 
@@ -38,7 +38,7 @@ async fn hang_up(request: &mut Request) -> &'static str {
 }
 
 #[tokio::test]
-async fn an_argument_that_is_refused_answers_instead_of_the_handler() {
+async fn refused_argument_responds_instead_of_handler() {
     let mut client = serve(Router::with_path("profile").get(greeting)).await;
     let mut refused = client.get("/profile").await.unwrap();
     assert_eq!(refused.status(), 401);
@@ -47,7 +47,7 @@ async fn an_argument_that_is_refused_answers_instead_of_the_handler() {
 }
 
 #[tokio::test]
-async fn a_handler_without_the_hoop_says_what_is_missing_to_the_log_alone() {
+async fn handler_without_hoop_reports_only_to_the_log() {
     #[handler]
     async fn shown(page: Page) -> Text<String> {
         Text::Html(page.signals())
@@ -63,7 +63,7 @@ async fn a_handler_without_the_hoop_says_what_is_missing_to_the_log_alone() {
 }
 
 #[tokio::test]
-async fn handlers_get_bodies_and_addresses_and_may_give_a_connection_up() {
+async fn handlers_get_bodies_and_addresses_and_can_abort() {
     let router = Router::new()
         .push(Router::with_path("who").get(addresses))
         .push(Router::with_path("echo").post(mirror))

@@ -1,11 +1,11 @@
-//! The broadcaster.
+//! The broadcaster over Redis' publish and subscribe.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bb8_redis::redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Pipeline, PushInfo, PushKind,
-    RedisResult, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Pipeline, PushInfo, RedisResult,
+    aio::MultiplexedConnection,
 };
 use bytes::Bytes;
 use faststate_core::{
@@ -16,30 +16,30 @@ use faststate_core::{
     store::StoreError,
 };
 
-use crate::{connection::tuned, error::Problem, keys::Prefix};
-
-/// How long Redis may take for a call.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest payload: the data of a record that is larger is read from the store by who follows it.
-pub(crate) const LONGEST: usize = 256 * 1024;
+use crate::{
+    connection::tuned,
+    error::RedisStoreError,
+    keys::Prefix,
+    push::{CALL_TIMEOUT, MAX_PAYLOAD_BYTES, receive},
+};
 
 /// Carries changes between nodes over one Redis' publish and subscribe.
 ///
-/// A node subscribes to a key's channel while somebody there follows the key. A change is published once,
-/// with its key, its versions and what is stored (up to 256 KiB; a follower's node reads more from the
-/// store). Publications that come while others are on their way leave together.
+/// A node subscribes to the channel of every key that is followed there. A change is published once, with its key, its
+/// versions and the stored data (up to 256 KiB; a node with followers loads more from the store). Changes that are queued
+/// while others are in progress share a pipeline.
 ///
-/// Redis keeps nothing for who is away: a node that was cut off reads again what is followed there. See
-/// [`Relay`] for how it notices within 4 s, and connects again.
+/// Redis keeps no changes for disconnected nodes: a node that was disconnected reloads the keys that are followed there.
+/// [`Relay`] describes how it notices within 4 s and reconnects.
 ///
-/// It needs the tokio runtime that it was connected in, and one connection. An ACL needs `&prefix:*` and
+/// It needs the tokio runtime in which it was connected, and one connection. An ACL needs `&prefix:*` and
 /// `+publish +subscribe +unsubscribe +hello +client`.
 pub struct RedisBroadcaster {
     relay: Relay,
     address: String,
 }
 
-/// Where a [`RedisBroadcaster`] connects to.
+/// The address and the prefix of a [`RedisBroadcaster`].
 #[must_use]
 pub struct RedisBroadcasterBuilder {
     info: RedisResult<ConnectionInfo>,
@@ -55,7 +55,7 @@ impl RedisBroadcaster {
         Self::builder(info).connect().await
     }
 
-    /// How to connect: the prefix.
+    /// Returns a builder for the prefix.
     pub fn builder(info: impl IntoConnectionInfo) -> RedisBroadcasterBuilder {
         RedisBroadcasterBuilder { info: info.into_connection_info(), prefix: "faststate".to_owned() }
     }
@@ -64,9 +64,9 @@ impl RedisBroadcaster {
     /// changes pass through the one shard that holds the key's slot. The prefix is as in
     /// [`RedisStoreBuilder::prefix`](crate::RedisStoreBuilder::prefix).
     ///
-    /// Each shard is probed. While slots move from one shard to another, changes can be lost until the
-    /// engine's slow look at the store, a minute later at most. An ACL needs `+spublish +ssubscribe
-    /// +sunsubscribe +cluster|slots` in the place of their plain likes.
+    /// Each shard is probed. While slots move from one shard to another, changes can be lost until the engine's periodic
+    /// reload, at most a minute later. An ACL needs `+spublish +ssubscribe +sunsubscribe +cluster|slots` instead of the
+    /// commands without sharding.
     ///
     /// # Errors
     /// As [`RedisBroadcasterBuilder::connect`].
@@ -77,7 +77,7 @@ impl RedisBroadcaster {
     ) -> Result<Self, StoreError> {
         let infos: RedisResult<Vec<_>> =
             nodes.into_iter().map(IntoConnectionInfo::into_connection_info).collect();
-        let infos = infos.map_err(Problem::Redis)?;
+        let infos = infos.map_err(RedisStoreError::Redis)?;
         let address = infos.iter().map(|info| info.addr().to_string()).collect::<Vec<_>>().join(", ");
         let transport = crate::cluster::Cluster::new(infos, Prefix::new(prefix)?);
         Self::over(transport, address).await
@@ -87,13 +87,13 @@ impl RedisBroadcaster {
         match Relay::start(transport).await {
             Ok(relay) => Ok(Self { relay, address }),
             Err(error) => Err(match error.downcast() {
-                Ok(error) => Problem::Redis(*error).into(),
+                Ok(error) => RedisStoreError::Redis(*error).into(),
                 Err(error) => StoreError::Unavailable(error),
             }),
         }
     }
 
-    /// Whether there is a connection at the moment.
+    /// Returns whether there is a connection at the moment.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.relay.is_connected()
@@ -101,9 +101,9 @@ impl RedisBroadcaster {
 }
 
 impl RedisBroadcasterBuilder {
-    /// The application's own part of the server (`faststate`): every channel begins with it. As
-    /// [`RedisStoreBuilder::prefix`](crate::RedisStoreBuilder::prefix). Redis' databases share their
-    /// channels, so two applications need two prefixes even where each has a database of its own.
+    /// The prefix of all channels (default: `faststate`), with the syntax of
+    /// [`RedisStoreBuilder::prefix`](crate::RedisStoreBuilder::prefix). The databases of a Redis server share their
+    /// channels, so two applications need two prefixes even if each has its own database.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -113,13 +113,13 @@ impl RedisBroadcasterBuilder {
     ///
     /// # Errors
     /// [`StoreError::Refused`] if the address, the password or the prefix is wrong,
-    /// [`StoreError::Unavailable`] if there is no answer in time.
+    /// [`StoreError::Unavailable`] if the server does not respond in time.
     pub async fn connect(self) -> Result<RedisBroadcaster, StoreError> {
         let prefix = Prefix::new(&self.prefix)?;
-        let info = tuned(&self.info.map_err(Problem::Redis)?, PATIENCE);
+        let info = tuned(&self.info.map_err(RedisStoreError::Redis)?, CALL_TIMEOUT);
         let address = info.addr().to_string();
-        let client = Client::open(info).map_err(Problem::Redis)?;
-        let transport = Server { client, prefix: Arc::new(prefix), address: address.clone() };
+        let client = Client::open(info).map_err(RedisStoreError::Redis)?;
+        let transport = RedisTransport { client, prefix: Arc::new(prefix), address: address.clone() };
         RedisBroadcaster::over(transport, address).await
     }
 }
@@ -143,19 +143,19 @@ impl Broadcaster for RedisBroadcaster {
     }
 }
 
-/// One Redis.
-struct Server {
+/// Connects to one server.
+struct RedisTransport {
     client: Client,
     prefix: Arc<Prefix>,
     address: String,
 }
 
 #[async_trait]
-impl Transport for Server {
+impl Transport for RedisTransport {
     async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE))
+            .set_connection_timeout(Some(CALL_TIMEOUT))
+            .set_response_timeout(Some(CALL_TIMEOUT))
             .set_push_sender(move |push: PushInfo| {
                 receive(&receiver, push);
                 Ok::<(), ()>(())
@@ -165,24 +165,11 @@ impl Transport for Server {
     }
 
     fn max_payload_bytes(&self) -> usize {
-        LONGEST
+        MAX_PAYLOAD_BYTES
     }
 }
 
-/// Takes what Redis says of its own accord.
-pub(crate) fn receive(receiver: &Receiver, mut push: PushInfo) {
-    match push.kind {
-        PushKind::Message | PushKind::SMessage => {
-            if let Some(Value::BulkString(payload)) = push.data.pop() {
-                receiver.receive(payload.into());
-            }
-        }
-        PushKind::Disconnection => receiver.disconnected(),
-        _ => {}
-    }
-}
-
-/// A connection that publishes and subscribes: Redis' third protocol can do both on one.
+/// A connection that publishes and subscribes; RESP3 allows both on one connection.
 struct Subscriber {
     redis: MultiplexedConnection,
     prefix: Arc<Prefix>,
@@ -204,16 +191,16 @@ impl RelayConnection for Subscriber {
         Ok(self.redis.clone().unsubscribe(self.names(channels)).await?)
     }
 
-    async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError> {
-        let mut pipeline = Pipeline::with_capacity(letters.len());
-        for (channel, payload) in letters {
+    async fn send(&self, messages: &[(Channel, Bytes)]) -> Result<(), BoxError> {
+        let mut pipeline = Pipeline::with_capacity(messages.len());
+        for (channel, payload) in messages {
             pipeline.cmd("PUBLISH").arg(self.prefix.channel(channel)).arg(&**payload).ignore();
         }
         Ok(pipeline.query_async(&mut self.redis.clone()).await?)
     }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for RedisTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! How a store connects.
+//! The builder of a store.
 
 use std::{fmt, time::Duration};
 
@@ -11,14 +11,14 @@ use faststate_core::store::StoreError;
 use crate::{
     connection::Connector,
     durability::{self, Durability},
-    error::Problem,
+    error::RedisStoreError,
     keys::Prefix,
-    order::Order,
-    queue::{Line, Queue},
+    order::StoreCommand,
+    queue::{CommandQueue, PipelineSender},
     store::RedisStore,
 };
 
-/// Where a [`RedisStore`] connects to, and how.
+/// The address and the settings of a [`RedisStore`].
 #[must_use]
 pub struct RedisStoreBuilder {
     info: RedisResult<ConnectionInfo>,
@@ -37,54 +37,55 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// The application's own part of the server (`faststate`): every Redis key begins with it. 1 to 64
-    /// letters, digits, `_`, `-` and `.`.
+    /// The prefix of all Redis keys of this application (default: `faststate`). It has 1 to 64 letters, digits, `_`, `-`
+    /// and `.`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How long a call may take (2 s); then it fails, and the outcome of a save is unknown. A connection
-    /// has half of it to come about.
+    /// Deadline of a call (default: 2 s). After it, the call fails and the outcome of a save is unknown. Connecting may
+    /// take half of it.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How many connections there are at most (2), each with one pipeline on its way. Redis works on one
-    /// at a time, so that more make smaller pipelines, and cost more, rather than more speed.
+    /// Maximum number of connections (default: 2), each with one pipeline in progress. Redis executes one pipeline at a
+    /// time, so more connections make the pipelines smaller and cost more, but are not faster.
     pub const fn connections(mut self, connections: u32) -> Self {
         self.connections = if connections == 0 { 1 } else { connections };
         self
     }
 
-    /// Connects, and warns in the log unless the server's settings keep law 1.
+    /// Connects, and logs a warning if the server's settings do not keep law 1.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if the address, the password or the prefix is wrong,
-    /// [`StoreError::Unavailable`] if there is no answer in time.
+    /// [`StoreError::Unavailable`] if the server does not respond in time.
     pub async fn connect(self) -> Result<RedisStore, StoreError> {
         let prefix = Prefix::new(&self.prefix)?;
         let timeout = self.timeout.max(Duration::from_millis(1));
         let (info, connector) = self
             .info
             .and_then(|info| Connector::new(&info, timeout / 2, timeout).map(|connector| (info, connector)))
-            .map_err(Problem::Redis)?;
+            .map_err(RedisStoreError::Redis)?;
         let (address, failure) = (info.addr().to_string(), connector.failure());
         let pool = Pool::builder()
             .max_size(self.connections)
             .connection_timeout(timeout / 2)
-            // Costs nothing: see `Connector::is_valid`.
+            // Free of cost, because `Connector::is_valid` sends nothing.
             .test_on_check_out(true)
             .build_unchecked(connector);
-        let line = Line { pool: pool.clone(), failure: failure.clone(), address: address.clone() };
-        let queue = Queue::start(line, self.connections, timeout);
-        queue.ask(Order::ping(&prefix)).await?;
+        let sender =
+            PipelineSender { pool: pool.clone(), failure: failure.clone(), address: address.clone() };
+        let queue = CommandQueue::start(sender, self.connections, timeout);
+        queue.run(StoreCommand::ping(&prefix)).await?;
         let durability = match pool.get().await {
-            Ok(mut connection) => {
-                Durability::judge(connection.exchange(durability::question()).await.map_err(Problem::Redis)?)
-            }
-            Err(_) => return Err(Problem::Connection { address, source: failure.get() }.into()),
+            Ok(mut connection) => Durability::judge(
+                connection.exchange(durability::settings_query()).await.map_err(RedisStoreError::Redis)?,
+            ),
+            Err(_) => return Err(RedisStoreError::Connection { address, source: failure.get() }.into()),
         };
         durability.warn(&address);
         Ok(RedisStore { queue, prefix, address, durability })

@@ -1,4 +1,4 @@
-//! A cluster's sharded channels.
+//! The broadcaster's transport over the sharded channels of a cluster.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -15,14 +15,14 @@ use redis::{
 };
 
 use crate::{
-    broadcaster::{LONGEST, PATIENCE, receive},
     keys::Prefix,
+    push::{CALL_TIMEOUT, MAX_PAYLOAD_BYTES, receive},
 };
 
-/// How many slots a cluster has.
+/// Number of slots in a cluster.
 const SLOTS: u16 = 16_384;
 
-/// A cluster, by some of its nodes.
+/// Connects to a cluster through some of its nodes.
 pub(crate) struct Cluster {
     nodes: Vec<ConnectionInfo>,
     prefix: Arc<Prefix>,
@@ -39,8 +39,8 @@ impl Transport for Cluster {
     async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
         let client = ClusterClientBuilder::new(self.nodes.iter().cloned())
             .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(PATIENCE / 2)
-            .response_timeout(PATIENCE)
+            .connection_timeout(CALL_TIMEOUT / 2)
+            .response_timeout(CALL_TIMEOUT)
             .retries(1)
             .push_sender(move |push: PushInfo| {
                 receive(&receiver, push);
@@ -52,21 +52,21 @@ impl Transport for Cluster {
             let rows: Vec<Vec<redis::Value>> = cmd("CLUSTER").arg("SLOTS").query_async(&mut redis).await?;
             rows.into_iter().filter_map(range).collect()
         };
-        // Ranges of one master share its probe.
+        // Ranges of one master share a probe.
         let mut shards = BTreeMap::<String, Vec<(u16, u16)>>::new();
         for (first, last, master) in slots {
             shards.entry(format!("{master:?}")).or_default().push((first, last));
         }
         let shards = shards.into_values().collect();
-        Ok(Box::new(Shards { redis, prefix: Arc::clone(&self.prefix), shards }))
+        Ok(Box::new(ClusterSubscriber { redis, prefix: Arc::clone(&self.prefix), shards }))
     }
 
     fn max_payload_bytes(&self) -> usize {
-        LONGEST
+        MAX_PAYLOAD_BYTES
     }
 }
 
-/// A range of slots, and its master as Redis describes it.
+/// Decodes a range of slots and its master from a row of `CLUSTER SLOTS`.
 fn range(row: Vec<redis::Value>) -> Option<(u16, u16, Vec<redis::Value>)> {
     let mut row = row.into_iter();
     let mut slot = || redis::from_redis_value(row.next()?).ok();
@@ -75,16 +75,16 @@ fn range(row: Vec<redis::Value>) -> Option<(u16, u16, Vec<redis::Value>)> {
     Some((first, last, master.into_iter().take(3).collect()))
 }
 
-/// A connection to every shard.
-struct Shards {
+/// Connections to all shards.
+struct ClusterSubscriber {
     redis: ClusterConnection,
     prefix: Arc<Prefix>,
-    /// The slots of each.
+    /// The slot ranges of each shard.
     shards: Vec<Vec<(u16, u16)>>,
 }
 
-impl Shards {
-    /// The channels' names, those of one slot together.
+impl ClusterSubscriber {
+    /// The names of the channels, grouped by slot.
     fn by_slot(&self, channels: &[Channel]) -> Vec<Vec<String>> {
         let mut slots = BTreeMap::<u16, Vec<String>>::new();
         for channel in channels {
@@ -96,7 +96,7 @@ impl Shards {
 }
 
 #[async_trait]
-impl RelayConnection for Shards {
+impl RelayConnection for ClusterSubscriber {
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BoxError> {
         let opening = self.by_slot(channels).into_iter().map(|names| {
             let mut redis = self.redis.clone();
@@ -115,8 +115,8 @@ impl RelayConnection for Shards {
         Ok(())
     }
 
-    async fn send(&self, letters: &[(Channel, Bytes)]) -> Result<(), BoxError> {
-        let sending = letters.iter().map(|(channel, payload)| {
+    async fn send(&self, messages: &[(Channel, Bytes)]) -> Result<(), BoxError> {
+        let sending = messages.iter().map(|(channel, payload)| {
             let mut publish = cmd("SPUBLISH");
             publish.arg(self.prefix.channel(channel)).arg(&**payload);
             let mut redis = self.redis.clone();
@@ -137,7 +137,7 @@ impl RelayConnection for Shards {
     }
 }
 
-/// The slot of a name: of what is in its first braces, if there is something (CRC16, XMODEM).
+/// The slot of a name: the CRC16 (XMODEM) of the text in its first braces, or of the whole name if that is empty.
 fn slot(name: &str) -> u16 {
     let tag = name.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
     let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(name);
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_as_redis_counts_them() {
+    fn slots_match_cluster_keyslot() {
         // From `CLUSTER KEYSLOT`.
         for (name, expected) in
             [("123456789", 12_739), ("somekey", 11_058), ("foo{hash_tag}", 2_515), ("foo{}", 5_542)]

@@ -1,4 +1,4 @@
-//! Connections to Redis, and how new ones are made.
+//! Connections to Redis.
 
 use std::{
     sync::{
@@ -18,21 +18,21 @@ use bb8_redis::{
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::{error::says, order::Scripts};
+use crate::{error::has_code, order::Scripts};
 
-/// The longest extra pause after a connection was refused, so that many nodes do not come back at once.
-const JITTER: Duration = Duration::from_millis(200);
+/// Maximum random pause after a failed attempt to connect, so that many nodes do not reconnect at once.
+const MAX_RECONNECT_JITTER: Duration = Duration::from_millis(200);
 
-/// Makes connections. bb8-redis' own manager asks PING at each check-out, notices no cut connection and
-/// sets no time-outs; this one hears of a cut at once, because Redis' third protocol tells it.
+/// Opens connections for the pool. The manager of bb8-redis sends PING at each check-out, does not notice closed
+/// connections and sets no timeouts. This one notices a closed connection at once, because RESP3 reports it.
 pub(crate) struct Connector {
     client: Client,
     config: AsyncConnectionConfig,
-    patience: Duration,
+    connect_timeout: Duration,
     failure: LastFailure,
 }
 
-/// Why the last attempt to connect failed, if it did: bb8 tells only that there is no connection.
+/// The error of the last attempt to connect, if it failed. bb8 itself reports only that there is no connection.
 #[derive(Clone, Default)]
 pub(crate) struct LastFailure(Arc<Mutex<Option<RedisError>>>);
 
@@ -52,7 +52,12 @@ impl Connector {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(connect))
             .set_response_timeout(Some(answer));
-        Ok(Self { client: Client::open(info)?, config, patience: connect, failure: LastFailure::default() })
+        Ok(Self {
+            client: Client::open(info)?,
+            config,
+            connect_timeout: connect,
+            failure: LastFailure::default(),
+        })
     }
 
     pub(crate) fn failure(&self) -> LastFailure {
@@ -80,23 +85,23 @@ impl ManageConnection for Connector {
 
     async fn connect(&self) -> RedisResult<Connection> {
         let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        match timeout(self.patience, self.try_connect()).await.unwrap_or_else(late) {
+        match timeout(self.connect_timeout, self.try_connect()).await.unwrap_or_else(late) {
             Ok(connection) => {
                 self.failure.set(None);
                 Ok(connection)
             }
             Err(error) => {
                 self.failure.set(Some(error.clone()));
-                sleep(JITTER.mul_f64(rand::random())).await;
+                sleep(MAX_RECONNECT_JITTER.mul_f64(rand::random())).await;
                 Err(error)
             }
         }
     }
 
-    /// Asks nothing: a cut has been heard of.
+    /// Sends nothing, because a closed connection has already been reported.
     async fn is_valid(&self, connection: &mut Connection) -> RedisResult<()> {
         if self.has_broken(connection) {
-            return Err((ErrorKind::Io, "the connection was cut").into());
+            return Err((ErrorKind::Io, "the connection was closed").into());
         }
         Ok(())
     }
@@ -106,15 +111,14 @@ impl ManageConnection for Connector {
     }
 }
 
-/// How every connection is made: with Redis' third protocol, which tells of its end.
+/// Adds the settings of every connection: RESP3, which reports the end of a connection, and TCP timeouts.
 pub(crate) fn tuned(info: &ConnectionInfo, answer: Duration) -> ConnectionInfo {
     let info =
         info.clone().set_redis_settings(info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3));
     if matches!(info.addr(), ConnectionAddr::Unix(_)) {
         return info;
     }
-    // What could not be sent must not arrive later, when its caller has long been told that the outcome is
-    // unknown: a connection that is given up is reset.
+    // Unsent data must not arrive after its caller has received an error, so closing a connection resets it.
     let settings = info.tcp_settings().clone().set_linger_time(Duration::ZERO);
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(answer);
@@ -133,22 +137,22 @@ impl Connection {
         &self.scripts
     }
 
-    /// Sends the commands at once; gives an answer to each, or why there is none to any.
+    /// Sends the commands in one pipeline. Returns the answer to each, or the error that prevented all answers.
     pub(crate) async fn exchange(&mut self, mut pipeline: Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
         let answers: RedisResult<Vec<RedisResult<Value>>> =
             pipeline.ignore_errors().query_async(&mut self.redis).await;
         let replica = |answer: &RedisResult<Value>| {
-            let is_refused = |error| says(error, "READONLY") || says(error, "MASTERDOWN");
+            let is_refused = |error| has_code(error, "READONLY") || has_code(error, "MASTERDOWN");
             answer.as_ref().is_err_and(is_refused)
         };
-        // Late or cut, or it leads to what has become a replica: this connection is of no use any more.
+        // After a timeout, a closed connection or an answer of a replica, this connection is not used again.
         if answers.as_ref().map_or(true, |answers| answers.iter().any(replica)) {
             self.cut.store(true, Ordering::Relaxed);
         }
         answers
     }
 
-    /// Loads the scripts again, after Redis was told to forget them.
+    /// Loads the scripts again after a `SCRIPT FLUSH`.
     pub(crate) async fn reload(&mut self) -> RedisResult<()> {
         self.scripts = load_scripts(&mut self.redis).await?;
         Ok(())

@@ -1,26 +1,25 @@
-//! Whether the server's settings keep law 1.
+//! Checks whether the server's settings keep law 1.
 
 use bb8_redis::redis::{FromRedisValue as _, Pipeline, RedisResult, Value};
 
-/// What the server's settings promise for law 1: nothing acknowledged is lost. As they were when the
-/// store connected.
+/// The durability of acknowledged saves (law 1) under the server's settings at the time of connecting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// What is acknowledged is on the server's disk, and nothing is evicted.
+    /// Acknowledged saves are on the server's disk, and nothing is evicted.
     Synced,
-    /// Less than that: each sentence says why, and which setting to change.
+    /// Acknowledged saves can be lost. Each sentence gives a reason and the setting to change.
     Weaker(Vec<String>),
-    /// The server does not tell its settings.
+    /// The server does not report its settings.
     Unknown,
 }
 
-/// The settings that matter, in the order in which they are asked for.
+/// The relevant settings, in the order in which they are queried.
 const SETTINGS: [&str; 5] =
     ["appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy"];
 
-/// Asks for the settings.
-pub(crate) fn question() -> Pipeline {
+/// The commands that query the settings.
+pub(crate) fn settings_query() -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(SETTINGS.len());
     for setting in SETTINGS {
         pipeline.cmd("CONFIG").arg("GET").arg(setting);
@@ -57,7 +56,7 @@ impl Durability {
         if reasons.is_empty() { Self::Synced } else { Self::Weaker(reasons) }
     }
 
-    /// Says in the log what is missing.
+    /// Logs a warning for each problem.
     pub(crate) fn warn(&self, address: &str) {
         match self {
             Self::Synced => {}
@@ -68,8 +67,8 @@ impl Durability {
             }
             Self::Unknown => tracing::warn!(
                 redis = address,
-                "the server does not tell its settings, so that acknowledged changes may be lost (law 1): \
-                 see to `appendonly yes`, `appendfsync always` and `maxmemory-policy noeviction`"
+                "the server does not report its settings, so acknowledged changes may be lost (law 1): \
+                 make sure of `appendonly yes`, `appendfsync always` and `maxmemory-policy noeviction`"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong between here and Redis, and what it means for a store.
+//! Errors of Redis, and their mapping to [`StoreError`].
 
 use std::time::Duration;
 
@@ -7,55 +7,55 @@ use faststate_core::store::StoreError;
 
 use crate::keys::PrefixError;
 
-/// What went wrong. One answer can concern many calls, so it can be cloned.
+/// An error of a call. It can be cloned because one failure can concern several calls.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Problem {
+pub(crate) enum RedisStoreError {
     #[error("there is no connection to {address}")]
     Connection { address: String, source: Option<RedisError> },
-    #[error("Redis says")]
+    #[error("Redis returned an error")]
     Redis(#[source] RedisError),
     #[error("Redis {why}")]
     Full { why: &'static str, source: RedisError },
-    #[error("Redis gave an answer of another kind")]
-    Applied(#[source] ParsingError),
+    #[error("Redis returned an answer of an unexpected type")]
+    Answer(#[source] ParsingError),
     #[error("there was no answer within {0:?}")]
     Late(Duration),
     #[error("the store's task has ended with its runtime")]
     Ended,
 }
 
-/// What Redis says before a script has written anything, when it takes no writes for now.
+/// The codes of a server that temporarily accepts no writes. Redis returns them before a script has written anything.
 const FULL: [(&str, &str); 3] = [
     ("OOM", "has reached its `maxmemory`"),
     ("MISCONF", "takes no writes, because it cannot write to its disk"),
     ("NOREPLICAS", "takes no writes, because it has too few replicas"),
 ];
 
-impl From<Problem> for StoreError {
-    fn from(problem: Problem) -> Self {
+impl From<RedisStoreError> for StoreError {
+    fn from(problem: RedisStoreError) -> Self {
         let permanent = match &problem {
-            Problem::Redis(error) => {
-                if let Some((_, why)) = FULL.iter().find(|(code, _)| says(error, code)) {
-                    return Self::Full(Problem::Full { why, source: error.clone() }.into());
+            RedisStoreError::Redis(error) => {
+                if let Some((_, why)) = FULL.iter().find(|(code, _)| has_code(error, code)) {
+                    return Self::Full(RedisStoreError::Full { why, source: error.clone() }.into());
                 }
-                !says(error, "READONLY") && is_permanent(error)
+                !has_code(error, "READONLY") && is_permanent(error)
             }
-            Problem::Full { .. } => return Self::Full(problem.into()),
-            Problem::Connection { source, .. } => source.as_ref().is_some_and(is_of_config),
-            Problem::Applied(_) => true,
-            Problem::Late(_) | Problem::Ended => false,
+            RedisStoreError::Full { .. } => return Self::Full(problem.into()),
+            RedisStoreError::Connection { source, .. } => source.as_ref().is_some_and(is_of_config),
+            RedisStoreError::Answer(_) => true,
+            RedisStoreError::Late(_) | RedisStoreError::Ended => false,
         };
         if permanent { Self::Refused(problem.into()) } else { Self::Unavailable(problem.into()) }
     }
 }
 
-/// Whether Redis gave this code, itself or from within a script (where Redis 6.2 has it in the text).
-pub(crate) fn says(error: &RedisError, code: &str) -> bool {
+/// Returns whether Redis returned this code, directly or from within a script (in the text, for Redis 6.2).
+pub(crate) fn has_code(error: &RedisError, code: &str) -> bool {
     let in_script = |text: &str| text.starts_with("Error running script") && text.contains(code);
     error.code() == Some(code) || error.detail().is_some_and(in_script)
 }
 
-/// Whether asking again will not help until somebody changes something.
+/// Returns whether a retry cannot succeed until the configuration is changed.
 fn is_permanent(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => matches!(
@@ -71,7 +71,7 @@ fn is_permanent(error: &RedisError) -> bool {
     }
 }
 
-/// Whether the address or the password is wrong.
+/// Returns whether the address or the password is wrong.
 fn is_of_config(error: &RedisError) -> bool {
     let kind = matches!(
         error.kind(),

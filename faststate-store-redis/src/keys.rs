@@ -1,26 +1,25 @@
-//! Where things are in Redis.
+//! The names of keys and channels in Redis.
 
 use std::fmt;
 
 use faststate_core::{Key, broadcast::Channel, store::Receipt};
 
-/// The longest prefix, in bytes.
-const LONGEST: usize = 64;
+/// Maximum length of a prefix in bytes.
+const MAX_PREFIX_BYTES: usize = 64;
 
-/// What every Redis key of one application begins with, and the version of how it is stored.
+/// The prefix of all Redis keys of an application, and the version of the storage format.
 ///
-/// A record is at `prefix:v1:{key}`, its receipts at `prefix:v1:{key}:digest`. A cluster hashes what is
-/// in the braces, so that both are in one slot and one script may touch both. Changes are published on
-/// `prefix:v1:key/{key}`. Neither a prefix nor a
-/// key's text can hold a brace, so no two different things share a Redis key (law 11).
+/// A record is at `prefix:v1:{key}`, its receipts at `prefix:v1:{key}:digest`. A cluster hashes the text in braces, so
+/// both are in one slot and one script can access both. Changes are published on `prefix:v1:key/{key}`. Neither a prefix
+/// nor a key's text contains a brace, so no two entries share a Redis key (law 11).
 #[derive(Clone)]
 pub(crate) struct Prefix(String);
 
 impl Prefix {
-    /// The prefix of an application.
+    /// Validates the prefix of an application.
     pub(crate) fn new(name: &str) -> Result<Self, PrefixError> {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-        if name.is_empty() || name.len() > LONGEST || !name.bytes().all(legal) {
+        if name.is_empty() || name.len() > MAX_PREFIX_BYTES || !name.bytes().all(legal) {
             return Err(PrefixError);
         }
         Ok(Self(format!("{name}:v1:")))
@@ -34,12 +33,12 @@ impl Prefix {
         format!("{}{{{key}}}:{:032x}", self.0, u128::from_be_bytes(*receipt.as_bytes()))
     }
 
-    /// A Redis key that nothing is ever stored at.
+    /// A Redis key that never exists.
     pub(crate) fn nothing(&self) -> String {
         format!("{}nothing", self.0)
     }
 
-    /// A channel to publish on; in a cluster a key's changes are in the slot of its record.
+    /// The name of a channel. In a cluster, the channel of a key is in the slot of its record.
     pub(crate) fn channel(&self, channel: &Channel) -> String {
         match channel {
             Channel::Key(key) => format!("{}key/{{{key}}}", self.0),
@@ -54,9 +53,9 @@ impl fmt::Debug for Prefix {
     }
 }
 
-/// Not a prefix.
+/// The prefix is invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("a prefix has 1 to {LONGEST} of the letters, digits, `_`, `-` and `.`")]
+#[error("a prefix has 1 to {MAX_PREFIX_BYTES} of the letters, digits, `_`, `-` and `.`")]
 pub(crate) struct PrefixError;
 
 #[cfg(test)]
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn law_11_a_record_and_its_receipts_share_a_hash_tag_and_nothing_else() {
+    fn law_11_record_and_receipts_share_only_a_hash_tag() {
         let prefix = Prefix::new("my-app").unwrap();
         let key = Key::new("chat", Scope::Record, None, Some("{a}:b")).unwrap();
         let record = prefix.record(&key);
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn law_11_a_prefix_is_refused_that_could_end_or_tag_a_key() {
+    fn law_11_prefix_with_delimiters_or_braces_is_refused() {
         for name in ["", "a:b", "a{b", "}", "a b", "ä", "a\0", &"a".repeat(65)] {
             assert!(Prefix::new(name).is_err(), "{name:?}");
         }

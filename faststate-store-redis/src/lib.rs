@@ -1,4 +1,4 @@
-//! Redis and Valkey for FastState: a store that keeps what was acknowledged, and a broadcaster.
+//! Redis and Valkey for FastState: a store that keeps acknowledged saves, and a broadcaster.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,46 +11,46 @@
 //! # }
 //! ```
 //!
-//! Needs Redis 6.2 or later, or Valkey (its commands are of 6.2: the suite has passed on Redis 6.2.14 and 7.0.15, and
-//! on Valkey 9.1.2); one server (or what looks like one), not a cluster's client. For
-//! `rediss://` add the crate `redis` with its feature `tokio-rustls-comp` to the application.
+//! Requires Redis 6.2 or later, or Valkey; the suite has passed on Redis 6.2.14 and 7.0.15, and on Valkey 9.1.2. The store
+//! connects to one server (or a proxy that behaves like one), not to a cluster. For `rediss://`, add the crate `redis`
+//! with its feature `tokio-rustls-comp` to the application.
 //!
-//! # What it promises
+//! # Durability
 //!
-//! A record and its receipt are saved by one script, which Redis runs as a whole. Expiry is Redis' own,
-//! to the millisecond. What is acknowledged (law 1) is as safe as the server's settings make it; the store
-//! looks at them when it connects, warns in the log, and tells them as [`RedisStore::durability`]:
+//! One script saves a record and its receipt atomically. Redis itself expires records, with a resolution of 1 ms. The
+//! server's settings determine whether acknowledged saves survive (law 1). The store checks them when it connects, logs
+//! a warning, and returns them from [`RedisStore::durability`]:
 //!
 //! | settings | after `kill -9` of Redis | after a power failure |
 //! | --- | --- | --- |
 //! | `appendonly yes`, `appendfsync always` | **nothing is lost: law 1 holds** | **nothing is lost: law 1 holds** |
-//! | `appendonly yes`, `appendfsync everysec` (the default of the file) | what the kernel has is kept: little or nothing is lost | up to two seconds are lost |
+//! | `appendonly yes`, `appendfsync everysec` (the default of the file) | the kernel's buffers are kept: little or nothing is lost | up to two seconds are lost |
 //! | `appendonly yes`, `appendfsync no` | as above | up to half a minute is lost |
-//! | `appendonly no`, `save ..` (Redis' default) | all since the last snapshot is lost | all since the last snapshot is lost |
-//! | `maxmemory` with another policy than `noeviction` | records and receipts vanish at any time | the same |
+//! | `appendonly no`, `save ..` (Redis' default) | all saves since the last snapshot are lost | all saves since the last snapshot are lost |
+//! | `maxmemory` with another policy than `noeviction` | records and receipts can vanish at any time | the same |
 //! | `no-appendfsync-on-rewrite yes` | as with `appendfsync no` while the file is rewritten | the same |
-//! | a fail-over to a replica | what had not reached it is lost, whatever is set: replication is asynchronous | the same |
+//! | a fail-over to a replica | saves that had not reached the replica are lost with any settings, because replication is asynchronous | the same |
 //!
-//! `kill -9` of the application loses nothing that was acknowledged with any of them.
+//! With any of them, `kill -9` of the application loses no acknowledged save.
 //!
-//! A server that lost something went back in time: the engine notices and starts a new epoch (law 10).
+//! The engine notices when a server has lost saves, and starts a new epoch (law 10).
 //!
-//! # What it costs
+//! # Costs
 //!
-//! Concurrent calls share pipelines over at most two connections (settable), and with `appendfsync
-//! always` a pipeline's saves share the sync. A save is one script call, a load too. A receipt is a Redis
-//! key of its own for ten minutes, some 200 bytes; one that the engine minted, for one minute.
+//! Concurrent calls share pipelines over at most two connections (by default), and with `appendfsync always` the saves of a
+//! pipeline share one sync. A save and a load are one script call each. A receipt is a separate Redis key of about 200
+//! bytes, which lives for 10 minutes, or for 1 minute if the engine generated it.
 //!
 //! # Keys
 //!
 //! A record is at `prefix:v1:{key}`, as `version schema json`; its receipts are at
 //! `prefix:v1:{key}:digest`. Give each application its own prefix. An ACL needs `~prefix:*` and
 //! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`, and
-//! `+config|get` for the look at the settings.
+//! `+config|get` to check the settings.
 //!
-//! # Many nodes
+//! # Multiple nodes
 //!
-//! [`RedisBroadcaster`] carries changes between nodes, whatever store they share:
+//! [`RedisBroadcaster`] carries changes between nodes over any shared store:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -65,12 +65,12 @@
 //! # }
 //! ```
 //!
-//! # When Redis is away
+//! # Outages
 //!
-//! A call fails within two seconds (settable) as [`StoreError::Unavailable`], and the outcome of a save
-//! is then unknown: the engine asks again, with the receipt. A connection that is cut is replaced, with
-//! jitter, as is one whose server has become a replica; nothing that was sent is sent again. [`StoreError::Full`] means that Redis refuses writes for
-//! now (`OOM`, `MISCONF`, `NOREPLICAS`) and that nothing changed.
+//! A call fails within 2 s (by default) with [`StoreError::Unavailable`]. The outcome of a save is then unknown, and the
+//! engine loads the receipt to learn it. A closed connection is replaced, with jitter, and so is one whose server has
+//! become a replica; no command is sent twice. [`StoreError::Full`] means that Redis temporarily refuses writes (`OOM`,
+//! `MISCONF`, `NOREPLICAS`) and that nothing was changed.
 //!
 //! [`StoreError::Unavailable`]: faststate_core::store::StoreError::Unavailable
 //! [`StoreError::Full`]: faststate_core::store::StoreError::Full
@@ -85,6 +85,7 @@ mod durability;
 mod error;
 mod keys;
 mod order;
+mod push;
 mod queue;
 mod store;
 

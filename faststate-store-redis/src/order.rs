@@ -1,4 +1,4 @@
-//! One call of the store, as Redis is told and as it answers.
+//! One call of the store: its Redis command and its answer.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use faststate_core::{
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
-use crate::{error::Problem, keys::Prefix};
+use crate::{error::RedisStoreError, keys::Prefix};
 
-/// The longest time to live that is told to Redis, some 30,000 years: its arithmetic must not overflow.
-const LONGEST_MS: u128 = 1_000_000_000_000_000;
+/// Maximum time to live that is sent to Redis, in milliseconds: about 30,000 years, so that its arithmetic does not
+/// overflow.
+const MAX_TTL_MS: u128 = 1_000_000_000_000_000;
 
-/// Redis' names for the scripts, as it gave them when they were loaded.
+/// The hashes under which Redis knows the loaded scripts.
 #[derive(Clone, Debug)]
 pub(crate) struct Scripts {
     pub(crate) load: String,
@@ -23,7 +24,7 @@ pub(crate) struct Scripts {
 }
 
 impl Scripts {
-    /// Loads them; the answers make [`Scripts`].
+    /// The commands that load the scripts. Their answers convert into [`Scripts`].
     pub(crate) fn load() -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(3);
         for script in [
@@ -43,8 +44,8 @@ impl From<[String; 3]> for Scripts {
     }
 }
 
-/// What Redis is asked to do.
-pub(crate) enum Order {
+/// A call of the store.
+pub(crate) enum StoreCommand {
     Load {
         record: String,
         receipt: Option<String>,
@@ -69,7 +70,7 @@ pub(crate) enum Order {
     },
 }
 
-impl Order {
+impl StoreCommand {
     pub(crate) fn load(prefix: &Prefix, key: &Key, receipt: Option<&Receipt>) -> Self {
         Self::Load {
             record: prefix.record(key),
@@ -89,7 +90,7 @@ impl Order {
             receipt: receipt.map(|receipt| (prefix.receipt(key, receipt), receipt.lifetime())),
             expect: match expect {
                 Precondition::Absent => String::new(),
-                Precondition::Version(version) => beginning(version),
+                Precondition::Version(version) => version_prefix(version),
             },
             value: write(record),
             ttl: record.ttl,
@@ -97,7 +98,7 @@ impl Order {
     }
 
     pub(crate) fn delete(prefix: &Prefix, key: &Key, version: Version) -> Self {
-        Self::Delete { record: prefix.record(key), expect: beginning(version) }
+        Self::Delete { record: prefix.record(key), expect: version_prefix(version) }
     }
 
     pub(crate) fn touch(prefix: &Prefix, key: &Key, ttl: Duration) -> Self {
@@ -108,7 +109,7 @@ impl Order {
         Self::Ping { nothing: prefix.nothing() }
     }
 
-    /// About how many bytes it sends.
+    /// Approximate size of the command in bytes.
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Save { value, .. } => value.len() + 256,
@@ -116,7 +117,7 @@ impl Order {
         }
     }
 
-    /// The command that does it.
+    /// The Redis command of this call.
     pub(crate) fn command(&self, scripts: &Scripts) -> Cmd {
         let mut command = Cmd::new();
         match self {
@@ -125,11 +126,11 @@ impl Order {
                 command.arg(record).arg(receipt);
             }
             Self::Save { record, receipt, expect, value, ttl } => {
-                let (receipt, kept) =
-                    receipt.as_ref().map_or((None, 0), |(key, kept)| (Some(key), millis(*kept)));
+                let (receipt, lifetime) =
+                    receipt.as_ref().map_or((None, 0), |(key, time)| (Some(key), millis(*time)));
                 command.arg("EVALSHA").arg(&scripts.save).arg(1 + usize::from(receipt.is_some()));
                 command.arg(record).arg(receipt);
-                command.arg(expect).arg(value).arg(ttl.map_or(0, millis)).arg(kept);
+                command.arg(expect).arg(value).arg(ttl.map_or(0, millis)).arg(lifetime);
             }
             Self::Delete { record, expect } => {
                 command.arg("EVALSHA").arg(&scripts.delete).arg(1).arg(record).arg(expect);
@@ -137,7 +138,7 @@ impl Order {
             Self::Touch { record, ttl } => {
                 command.arg("PEXPIRE").arg(record).arg(millis(*ttl));
             }
-            // Changes nothing, but is a write: a replica, or a server that cannot write, refuses it.
+            // Changes nothing, but counts as a write, so that a replica or a server that cannot write refuses it.
             Self::Ping { nothing } => {
                 command.arg("DEL").arg(nothing);
             }
@@ -146,10 +147,10 @@ impl Order {
     }
 }
 
-/// What `load` answered.
+/// Decodes the answer to `load`.
 pub(crate) fn loaded(key: &Key, answer: Value) -> Result<Loaded, StoreError> {
     let (value, left, receipt) =
-        <(Option<Vec<u8>>, i64, bool)>::from_redis_value(answer).map_err(Problem::Applied)?;
+        <(Option<Vec<u8>>, i64, bool)>::from_redis_value(answer).map_err(RedisStoreError::Answer)?;
     let record = value.map(|value| {
         let record = read(&value.into()).ok_or_else(|| StoreError::Corrupt {
             key: key.clone(),
@@ -160,32 +161,34 @@ pub(crate) fn loaded(key: &Key, answer: Value) -> Result<Loaded, StoreError> {
     Ok(Loaded { record: record.transpose()?, receipt })
 }
 
-/// What `save` answered.
-pub(crate) fn saving(answer: Value) -> Result<SaveOutcome, StoreError> {
+/// Decodes the answer to `save`.
+pub(crate) fn saved(answer: Value) -> Result<SaveOutcome, StoreError> {
     match number(answer)? {
         0 => Ok(SaveOutcome::Saved),
         1 => Ok(SaveOutcome::Conflict),
         2 => Ok(SaveOutcome::Duplicate),
-        other => Err(Problem::Applied(ParsingError::from(format!("the script gave {other}"))).into()),
+        other => {
+            Err(RedisStoreError::Answer(ParsingError::from(format!("the script returned {other}"))).into())
+        }
     }
 }
 
-/// What `delete` and `touch` answered.
-pub(crate) fn whether(answer: Value) -> Result<bool, StoreError> {
+/// Decodes the answer to `delete` and `touch`.
+pub(crate) fn changed(answer: Value) -> Result<bool, StoreError> {
     Ok(number(answer)? == 1)
 }
 
 fn number(answer: Value) -> Result<i64, StoreError> {
-    Ok(i64::from_redis_value(answer).map_err(Problem::Applied)?)
+    Ok(i64::from_redis_value(answer).map_err(RedisStoreError::Answer)?)
 }
 
-/// Whether Redis has forgotten the script.
+/// Returns whether Redis no longer has the script.
 pub(crate) fn lacks_script(answer: &RedisResult<Value>) -> bool {
     answer.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT"))
 }
 
-/// A stored value is `version schema json`: one that begins with a version and a blank is at it.
-fn beginning(version: Version) -> String {
+/// The prefix of every value with this version. A stored value is `version schema json`.
+fn version_prefix(version: Version) -> String {
     format!("{version} ")
 }
 
@@ -203,9 +206,9 @@ fn read(value: &Bytes) -> Option<Record> {
     Some(Record { version, schema, data: value.slice(value.len() - data..), ttl: None })
 }
 
-/// In whole milliseconds, rounded up, at least one.
+/// A duration in milliseconds, rounded up and at least 1.
 fn millis(time: Duration) -> u64 {
-    let millis = time.as_nanos().div_ceil(1_000_000).clamp(1, LONGEST_MS);
+    let millis = time.as_nanos().div_ceil(1_000_000).clamp(1, MAX_TTL_MS);
     u64::try_from(millis).unwrap_or(u64::MAX)
 }
 
@@ -214,12 +217,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_read_as_it_was_written() {
+    fn value_is_read_as_it_was_written() {
         for data in ["{}", "", " ", r#"{ "a": 1 }"#] {
             let version = Version { epoch: 1, seq: u64::MAX, nonce: 0 };
             let record = Record { schema: u32::MAX, version, data: data.into(), ttl: None };
             let value = write(&record);
-            assert!(value.starts_with(beginning(version).as_bytes()));
+            assert!(value.starts_with(version_prefix(version).as_bytes()));
             assert_eq!(read(&value.into()), Some(record));
         }
         for value in ["", "x", "0-0-0", "0-0-0 ", "0-0-0 1", "0-0-0 x {}", " 1 {}"] {
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_to_live_is_too_short_or_too_long_for_redis() {
+    fn time_to_live_is_clamped_for_redis() {
         let times = [Duration::ZERO, Duration::from_nanos(1_000_001), Duration::MAX];
         assert_eq!(times.map(millis), [1, 2, 1_000_000_000_000_000]);
     }

@@ -1,4 +1,4 @@
-//! Concurrent calls share pipelines.
+//! A queue in which concurrent calls share pipelines.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,67 +11,69 @@ use tokio::time::timeout;
 
 use crate::{
     connection::{Connection, Connector, LastFailure},
-    error::Problem,
-    order::{Order, lacks_script},
+    error::RedisStoreError,
+    order::{StoreCommand, lacks_script},
 };
 
-/// How many calls one pipeline carries.
-const CALLS: usize = 512;
-/// About how many bytes one pipeline carries, unless a single call has more.
-const BYTES: usize = 1 << 20;
+/// Maximum number of calls in one pipeline.
+const MAX_PIPELINE_CALLS: usize = 512;
+/// Approximate maximum of bytes in one pipeline; a single larger call is sent alone.
+const MAX_PIPELINE_BYTES: usize = 1 << 20;
 
-type Answer = Result<Value, Problem>;
+type CallResult = Result<Value, RedisStoreError>;
 
-/// The way to Redis: calls that come while others are on their way leave together, with the next pipeline.
+/// A queue of calls. Calls that are queued while others are in progress share the next pipeline.
 ///
-/// Each lane has at most one pipeline on its way. A call that its caller has given up is not sent; one that
-/// is sent runs to its end.
+/// Each lane has at most one pipeline in progress. A call whose caller has given up is not sent; a sent call runs to its
+/// end.
 #[derive(Clone)]
-pub(crate) struct Queue {
-    orders: store::Queue<Order, Answer>,
-    patience: Duration,
+pub(crate) struct CommandQueue {
+    commands: store::Queue<StoreCommand, CallResult>,
+    call_timeout: Duration,
 }
 
-impl Queue {
-    /// Starts so many lanes, as many as the pool may have connections; they end with the queue.
-    pub(crate) fn start(line: Line, pipelines: u32, patience: Duration) -> Self {
-        let line = Arc::new(line);
-        let lanes = Shards::new(pipelines).with_calls(CALLS).with_bytes(BYTES);
-        let orders = store::Queue::start(lanes, Order::weight, move |calls| {
-            let line = Arc::clone(&line);
-            async move { line.send(calls).await }
+impl CommandQueue {
+    /// Starts `pipelines` lanes, one for each connection of the pool. They end when the queue is dropped.
+    pub(crate) fn start(sender: PipelineSender, pipelines: u32, call_timeout: Duration) -> Self {
+        let sender = Arc::new(sender);
+        let lanes = Shards::new(pipelines).with_calls(MAX_PIPELINE_CALLS).with_bytes(MAX_PIPELINE_BYTES);
+        let commands = store::Queue::start(lanes, StoreCommand::weight, move |calls| {
+            let sender = Arc::clone(&sender);
+            async move { sender.send(calls).await }
         });
-        Self { orders, patience }
+        Self { commands, call_timeout }
     }
 
-    /// Asks Redis, within the time that a call may take.
-    pub(crate) async fn ask(&self, order: Order) -> Answer {
-        let ask = async { self.orders.ask(order).await.unwrap_or(Err(Problem::Ended)) };
-        timeout(self.patience, ask).await.unwrap_or(Err(Problem::Late(self.patience)))
+    /// Sends a command and returns its answer, within the deadline of a call.
+    pub(crate) async fn run(&self, command: StoreCommand) -> CallResult {
+        let call = async { self.commands.ask(command).await.unwrap_or(Err(RedisStoreError::Ended)) };
+        timeout(self.call_timeout, call).await.unwrap_or(Err(RedisStoreError::Late(self.call_timeout)))
     }
 }
 
-/// Where pipelines go.
-pub(crate) struct Line {
+/// Sends pipelines through the connections of a pool.
+pub(crate) struct PipelineSender {
     pub(crate) pool: Pool<Connector>,
     pub(crate) failure: LastFailure,
     pub(crate) address: String,
 }
 
-impl Line {
-    async fn send(&self, mut calls: Vec<Waiting<Order, Answer>>) {
+impl PipelineSender {
+    async fn send(&self, mut calls: Vec<Waiting<StoreCommand, CallResult>>) {
         let sent = match self.pool.get().await {
             Ok(mut connection) => {
                 calls.retain(Waiting::is_wanted);
-                exchange(&mut connection, &calls).await.map_err(Problem::Redis)
+                exchange(&mut connection, &calls).await.map_err(RedisStoreError::Redis)
             }
-            // In time or not, what bb8 says is that there is none.
-            Err(_) => Err(Problem::Connection { address: self.address.clone(), source: self.failure.get() }),
+            // bb8 reports only that there is no connection; the reason is in `failure`.
+            Err(_) => {
+                Err(RedisStoreError::Connection { address: self.address.clone(), source: self.failure.get() })
+            }
         };
         match sent {
             Ok(answers) => {
                 for (call, answer) in calls.into_iter().zip(answers) {
-                    call.answer(answer.map_err(Problem::Redis));
+                    call.answer(answer.map_err(RedisStoreError::Redis));
                 }
             }
             Err(problem) => {
@@ -83,11 +85,11 @@ impl Line {
     }
 }
 
-/// Sends the calls; those whose script Redis has forgotten once more. Nothing is sent twice that may have
-/// run once.
+/// Sends the calls, and repeats those whose script Redis no longer has. No call is sent again that may have been
+/// executed.
 async fn exchange(
     connection: &mut Connection,
-    calls: &[Waiting<Order, Answer>],
+    calls: &[Waiting<StoreCommand, CallResult>],
 ) -> RedisResult<Vec<RedisResult<Value>>> {
     if calls.is_empty() {
         return Ok(Vec::new());
@@ -106,7 +108,7 @@ async fn exchange(
 
 fn pipeline<'a>(
     connection: &Connection,
-    calls: impl ExactSizeIterator<Item = &'a Waiting<Order, Answer>>,
+    calls: impl ExactSizeIterator<Item = &'a Waiting<StoreCommand, CallResult>>,
 ) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(calls.len());
     for call in calls {

@@ -1,4 +1,4 @@
-//! The store.
+//! The public store type.
 
 use std::{fmt, time::Duration};
 
@@ -13,16 +13,16 @@ use crate::{
     builder::RedisStoreBuilder,
     durability::Durability,
     keys::Prefix,
-    order::{self, Order},
-    queue::Queue,
+    order::{self, StoreCommand},
+    queue::CommandQueue,
 };
 
-/// A store in Redis or Valkey: see the [crate](crate) for what it promises with which settings.
+/// A store in Redis or Valkey. The [crate documentation](crate) states its promises for each setting of the server.
 ///
-/// It needs the tokio runtime that it was connected in. Cheap to clone; the connections are shared.
+/// It needs the tokio runtime in which it was connected. Cloning is cheap; the connections are shared.
 #[derive(Clone)]
 pub struct RedisStore {
-    pub(crate) queue: Queue,
+    pub(crate) queue: CommandQueue,
     pub(crate) prefix: Prefix,
     pub(crate) address: String,
     pub(crate) durability: Durability,
@@ -37,12 +37,12 @@ impl RedisStore {
         Self::builder(info).connect().await
     }
 
-    /// How to connect: prefix, time-out, number of connections.
+    /// Returns a builder for the prefix, the timeout and the number of connections.
     pub fn builder(info: impl IntoConnectionInfo) -> RedisStoreBuilder {
         RedisStoreBuilder::new(info)
     }
 
-    /// What the server's settings promised for law 1 when the store connected.
+    /// The durability (law 1) that the server's settings gave when the store connected.
     #[must_use]
     pub const fn durability(&self) -> &Durability {
         &self.durability
@@ -52,7 +52,7 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        order::loaded(key, self.queue.ask(Order::load(&self.prefix, key, receipt)).await?)
+        order::loaded(key, self.queue.run(StoreCommand::load(&self.prefix, key, receipt)).await?)
     }
 
     async fn save(
@@ -63,24 +63,24 @@ impl Store for RedisStore {
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
-        order::saving(self.queue.ask(Order::save(&self.prefix, key, record, expect, receipt)).await?)
+        order::saved(self.queue.run(StoreCommand::save(&self.prefix, key, record, expect, receipt)).await?)
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        order::whether(self.queue.ask(Order::delete(&self.prefix, key, version)).await?)
+        order::changed(self.queue.run(StoreCommand::delete(&self.prefix, key, version)).await?)
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        order::whether(self.queue.ask(Order::touch(&self.prefix, key, ttl)).await?)
+        order::changed(self.queue.run(StoreCommand::touch(&self.prefix, key, ttl)).await?)
     }
 
-    /// Nothing to do: Redis removes what has expired by itself.
+    /// Does nothing, because Redis removes expired keys itself.
     async fn sweep(&self, _: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.queue.ask(Order::ping(&self.prefix)).await?;
+        self.queue.run(StoreCommand::ping(&self.prefix)).await?;
         Ok(())
     }
 }

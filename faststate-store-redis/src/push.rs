@@ -1,0 +1,24 @@
+//! What the broadcaster's two transports have in common: limits, and push messages.
+
+use std::time::Duration;
+
+use bb8_redis::redis::{PushInfo, PushKind, Value};
+use faststate_core::broadcast::Receiver;
+
+/// Deadline of a call to Redis.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum payload of a change in bytes. Nodes with followers load the data of larger records from the store.
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+
+/// Passes a push message of Redis on to the receiver.
+pub(crate) fn receive(receiver: &Receiver, mut push: PushInfo) {
+    match push.kind {
+        PushKind::Message | PushKind::SMessage => {
+            if let Some(Value::BulkString(payload)) = push.data.pop() {
+                receiver.receive(payload.into());
+            }
+        }
+        PushKind::Disconnection => receiver.disconnected(),
+        _ => {}
+    }
+}
