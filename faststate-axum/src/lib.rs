@@ -17,12 +17,12 @@
 //! # }
 //! ```
 //!
-//! [`FastState::serve`] is a whole server, and the one to prefer: `axum::serve` waits for ever for a request's head
-//! and for a client that reads nothing, and its graceful shutdown waits for streams that nobody ends.
+//! [`FastState::serve`] is a complete server and the preferred one: `axum::serve` waits without a limit for the head of a
+//! request and for a client that does not read, and its graceful shutdown waits for streams that never end.
 //!
-//! To attach FastState to a server of your own, merge [`FastState::router`] at its root and put
-//! [`FastState::pages`], a layer, around whatever has pages. Let axum tell the client's address, or streams are not
-//! counted per address; and drain [`Endpoint`](faststate_http::endpoint::Endpoint) before you stop the server:
+//! To attach FastState to an existing server, merge [`FastState::router`] at its root and put the layer
+//! [`FastState::pages`] around all routers with pages. Let axum provide the client's address, or streams are not counted
+//! per address, and drain [`Endpoint`](faststate_http::endpoint::Endpoint) before you stop the server:
 //!
 //! ```no_run
 //! use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! The broadcaster over Redis' publish and subscribe.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bb8_redis::redis::{
