@@ -49,10 +49,10 @@
 //! # }
 //! ```
 //!
-//! A router with a state of its own takes `site.router().with_state(())`. Nested under a prefix the routes would
-//! not be where pages look for them.
+//! A router with its own state takes `site.router().with_state(())`. The routes must not be nested under a prefix, because
+//! pages use their absolute paths.
 //!
-//! This crate owns no behaviour: it translates requests, bodies and arguments of handlers.
+//! This crate has no behaviour of its own: it converts requests, bodies and handler arguments.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;

@@ -17,7 +17,7 @@ use axum::{
 use faststate_http::endpoint::Endpoint;
 use tower_service::Service;
 
-/// Answers everything under `/faststate`, and the events that have paths of their own.
+/// Handles all requests under `/faststate`, and events with custom paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
     endpoint: Endpoint,
@@ -45,7 +45,7 @@ impl Service<Request> for Routes {
     }
 }
 
-/// Who has connected, if the server tells.
+/// The address of the client, if the server provides it.
 fn peer(request: &Request) -> Option<SocketAddr> {
     static TOLD: Once = Once::new();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);

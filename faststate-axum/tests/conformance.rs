@@ -1,4 +1,4 @@
-//! The adapter's promises, over real loopback sockets.
+//! Runs the adapter's conformance suite over loopback sockets.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::{net::SocketAddr, time::Duration};
@@ -28,7 +28,7 @@ fn pages() -> Router {
         .route("/broken", get(broken))
 }
 
-/// A server of the fixture, and what stops it.
+/// Starts a server of the fixture; returns its address, the stop signal and its task.
 fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -42,7 +42,7 @@ fn serve() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_adapter_keeps_its_promises() {
+async fn adapter_passes_conformance_suite() {
     let (address, _stop, _serving) = serve();
     adapter::all(address).await.unwrap();
     adapter::server(address).await.unwrap();
@@ -51,7 +51,7 @@ async fn the_adapter_keeps_its_promises() {
 
 /// Through axum's own server and router, as in a bigger application.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_router_keeps_the_same_promises() {
+async fn router_passes_conformance_suite() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let endpoint = fixture::endpoint(fixture::registry().unwrap());
@@ -64,7 +64,7 @@ async fn the_router_keeps_the_same_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn law_15_a_shutdown_drops_nothing() {
+async fn law_15_shutdown_drops_nothing() {
     let (address, stop, serving) = serve();
     adapter::drain_drops_nothing(address, || {
         stop.send(()).unwrap();

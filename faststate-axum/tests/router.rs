@@ -1,4 +1,4 @@
-//! FastState inside an application that is axum's: what only axum can get wrong. No sockets.
+//! Tests of FastState inside an axum application, for behaviour that is specific to axum. Without sockets.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ async fn ask(router: &Router, method: &str, path: &str) -> (Response, String) {
 }
 
 #[tokio::test]
-async fn it_lives_beside_routes_that_have_a_state_and_a_fallback() {
+async fn router_coexists_with_stateful_routes_and_fallback() {
     async fn shown(State(name): State<&'static str>, counter: Current<Counter>) -> String {
         format!("{name} {}", counter.count)
     }
@@ -56,7 +56,7 @@ async fn it_lives_beside_routes_that_have_a_state_and_a_fallback() {
 }
 
 #[tokio::test]
-async fn a_handler_without_the_layer_says_what_is_missing_to_the_log_alone() {
+async fn handler_without_layer_reports_only_to_the_log() {
     async fn shown(page: Page) -> String {
         page.signals()
     }
@@ -67,7 +67,7 @@ async fn a_handler_without_the_layer_says_what_is_missing_to_the_log_alone() {
 }
 
 #[tokio::test]
-async fn an_argument_that_is_refused_answers_instead_of_the_handler() {
+async fn refused_argument_responds_instead_of_handler() {
     async fn vault(page: Page) -> Result<String, PageError> {
         page.follow_id::<fixture::Vault>("v1").await?;
         Ok("open".to_owned())
@@ -85,7 +85,7 @@ async fn an_argument_that_is_refused_answers_instead_of_the_handler() {
 }
 
 #[tokio::test]
-async fn handlers_are_told_who_has_connected() {
+async fn handlers_receive_the_client_address() {
     async fn who(ConnectInfo(peer): ConnectInfo<SocketAddr>) -> String {
         peer.to_string()
     }
