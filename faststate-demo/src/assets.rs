@@ -1,6 +1,6 @@
 //! The stylesheet, the icon, and the Content-Security-Policy.
 
-use faststate::endpoint::{Bundle, DATASTAR_CDN};
+use faststate::endpoint::Bundle;
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::response::PageResponse;
@@ -25,7 +25,7 @@ impl ContentPolicy {
     /// Allows only content of this site. Datastar needs `unsafe-eval` because it compiles the expressions in `data-*`
     /// attributes. They all come from this program: text from visitors is escaped and never becomes an attribute.
     pub(crate) fn new(bundle: &Bundle) -> Self {
-        let datastar = if bundle.script().contains(DATASTAR_CDN) { DATASTAR_CDN } else { "'self'" };
+        let datastar = if bundle.script().contains(Bundle::CDN) { Bundle::CDN } else { "'self'" };
         let content = format!(
             "default-src 'none'; script-src {datastar} 'unsafe-eval'; style-src 'self'; img-src 'self'; \
              connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

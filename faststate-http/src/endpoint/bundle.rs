@@ -1,4 +1,4 @@
-//! Where the browser gets Datastar from.
+//! The Datastar bundle, from the CDN or served by this node.
 
 use std::{fmt, fmt::Write as _, io, path::Path};
 
@@ -11,45 +11,47 @@ use super::{
     route::BUNDLE,
 };
 
-/// The SHA-256 of the pinned bundle, Datastar 1.0.4.
-pub const DATASTAR_SHA256: &str = "727844adfc825ee651fb93c544a2a739986f9a21820a94524b35f0cac470cf91";
-/// The pinned bundle's subresource integrity.
-pub const DATASTAR_INTEGRITY: &str =
-    "sha384-twbOvafhSBQ0rJDNPzJdUw6DRvthVgAVfSIG1BQVmCiNO7Qh2zeVn7T5qstgjJ9q";
-/// Where the pinned bundle is published.
-pub const DATASTAR_CDN: &str =
-    "https://cdn.jsdelivr.net/gh/starfederation/datastar@v1.0.4/bundles/datastar.js";
-
-/// Where the browser gets Datastar from. Whatever the source, only the pinned bundle is accepted: by the
-/// browser through its integrity, and here by its SHA-256.
+/// The source from which browsers load Datastar.
+///
+/// Only the pinned bundle, Datastar 1.0.4, is accepted: the browser checks its integrity, and this crate checks the
+/// SHA-256 of a bundle that it serves.
 #[derive(Clone)]
 pub struct Bundle(Option<Bytes>);
 
-/// This is not the pinned bundle.
+/// The error of a bundle that is missing or not the pinned one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
     /// The file cannot be read.
-    #[error("the Datastar bundle cannot be read")]
+    #[error("the Datastar bundle cannot be read: check the path and the permissions of the file")]
     Read(#[source] io::Error),
-    /// It is another file or version.
+    /// The file is another one, or another version of the bundle.
     #[error(
-        "this is not Datastar 1.0.4: its SHA-256 is {found}, not {DATASTAR_SHA256}; get it from {DATASTAR_CDN}"
+        "this is not Datastar 1.0.4: its SHA-256 is {found}, not {}; get it from {}",
+        Bundle::SHA256,
+        Bundle::CDN
     )]
     Hash {
-        /// What it is instead.
+        /// The SHA-256 of the file.
         found: String,
     },
 }
 
 impl Bundle {
-    /// From the CDN, checked by the browser.
+    /// The SHA-256 of the pinned bundle, Datastar 1.0.4.
+    pub const SHA256: &str = "727844adfc825ee651fb93c544a2a739986f9a21820a94524b35f0cac470cf91";
+    /// The subresource integrity of the pinned bundle.
+    pub const INTEGRITY: &str = "sha384-twbOvafhSBQ0rJDNPzJdUw6DRvthVgAVfSIG1BQVmCiNO7Qh2zeVn7T5qstgjJ9q";
+    /// The address of the pinned bundle on the CDN.
+    pub const CDN: &str = "https://cdn.jsdelivr.net/gh/starfederation/datastar@v1.0.4/bundles/datastar.js";
+
+    /// Loads the bundle from the CDN; the browser checks it.
     #[must_use]
     pub const fn cdn() -> Self {
         Self(None)
     }
 
-    /// From these bytes, served at `/faststate/datastar.js`.
+    /// Serves these bytes at `/faststate/datastar.js`.
     ///
     /// # Errors
     /// [`BundleError::Hash`] for anything but the pinned bundle.
@@ -59,10 +61,10 @@ impl Bundle {
         for byte in Sha256::digest(&bytes) {
             let _ = write!(found, "{byte:02x}");
         }
-        if found == DATASTAR_SHA256 { Ok(Self(Some(bytes))) } else { Err(BundleError::Hash { found }) }
+        if found == Self::SHA256 { Ok(Self(Some(bytes))) } else { Err(BundleError::Hash { found }) }
     }
 
-    /// From bytes that are part of the program, as [`bytes`](Self::bytes).
+    /// Serves bytes that are part of the program, as [`bytes`](Self::bytes).
     ///
     /// # Errors
     /// [`BundleError::Hash`] for anything but the pinned bundle.
@@ -70,34 +72,35 @@ impl Bundle {
         Self::bytes(Bytes::from_static(bytes))
     }
 
-    /// From a file, read once, now.
+    /// Serves the content of a file, which is read once, by this call.
     ///
     /// # Errors
-    /// A file that cannot be read, or is not the pinned bundle.
+    /// [`BundleError::Read`] if the file cannot be read; [`BundleError::Hash`] if it is not the pinned bundle.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, BundleError> {
         Self::bytes(std::fs::read(path).map_err(BundleError::Read)?)
     }
 
-    /// The `<script>` for the page's head.
+    /// Returns the `<script>` for the page's head.
     #[must_use]
     pub fn script(&self) -> String {
         let source = match self.0 {
-            None => DATASTAR_CDN.to_owned(),
+            None => Self::CDN.to_owned(),
             Some(_) => format!("{BUNDLE}?v={}", version()),
         };
+        let integrity = Self::INTEGRITY;
         format!(
-            "<script type=\"module\" src=\"{source}\" integrity=\"{DATASTAR_INTEGRITY}\" \
+            "<script type=\"module\" src=\"{source}\" integrity=\"{integrity}\" \
              crossorigin=\"anonymous\"></script>"
         )
     }
 
-    /// The script's source in a content security policy: this one file of the CDN, or this site.
+    /// Returns the source expression for a content security policy: the one file on the CDN, or this site.
     #[cfg(feature = "inspector")]
     pub(super) const fn source(&self) -> &'static str {
-        if self.0.is_some() { "'self'" } else { DATASTAR_CDN }
+        if self.0.is_some() { "'self'" } else { Self::CDN }
     }
 
-    /// The bundle, if this node serves it.
+    /// Returns the response with the bundle, if this node serves it.
     pub(super) fn respond(&self, parts: &Parts) -> Option<Response<ReplyBody>> {
         let bytes = self.0.clone()?;
         let etag = format!("\"{}\"", version());
@@ -119,9 +122,9 @@ impl Bundle {
     }
 }
 
-/// Enough of the hash to tell versions apart.
+/// Returns a prefix of the hash that distinguishes versions.
 fn version() -> &'static str {
-    &DATASTAR_SHA256[..16]
+    &Bundle::SHA256[..16]
 }
 
 impl fmt::Debug for Bundle {
@@ -135,24 +138,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_bundle_is_refused() {
+    fn other_bundles_are_refused() {
         let error = Bundle::bytes("alert(1)").unwrap_err().to_string();
-        assert!(error.contains("not Datastar 1.0.4") && error.contains(DATASTAR_SHA256), "{error}");
+        assert!(error.contains("not Datastar 1.0.4") && error.contains(Bundle::SHA256), "{error}");
         assert!(matches!(Bundle::file("/nowhere/datastar.js"), Err(BundleError::Read(_))));
     }
 
     #[test]
-    fn a_served_bundle_is_cached_by_its_hash() {
+    fn served_bundle_is_cached_by_its_hash() {
         let bundle = Bundle(Some(Bytes::from_static(b"js")));
-        let ask = |uri: &str, known: &str| {
+        let get = |uri: &str, known: &str| {
             let request = http::Request::builder().uri(uri).header("if-none-match", known).body(());
             bundle.respond(&request.unwrap().into_parts().0).unwrap()
         };
         let source = bundle.script().split('"').find(|part| part.starts_with(BUNDLE)).unwrap().to_owned();
-        let first = ask(&source, "");
+        let first = get(&source, "");
         assert_eq!(first.headers()["cache-control"], "public, max-age=31536000, immutable");
         assert_eq!(first.headers()["content-type"], "text/javascript; charset=utf-8");
-        let again = ask(BUNDLE, first.headers()["etag"].to_str().unwrap());
+        let again = get(BUNDLE, first.headers()["etag"].to_str().unwrap());
         assert_eq!(
             (again.status().as_u16(), &again.headers()["cache-control"]),
             (304, &"no-cache".parse().unwrap())
@@ -160,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn the_cdn_is_checked_by_the_browser() {
+    fn script_of_the_cdn_has_an_integrity() {
         let script = Bundle::cdn().script();
-        assert!(script.contains("cdn.jsdelivr.net") && script.contains(DATASTAR_INTEGRITY));
+        assert!(script.contains("cdn.jsdelivr.net") && script.contains(Bundle::INTEGRITY));
         assert!(script.contains("crossorigin=\"anonymous\""));
     }
 }

@@ -1,4 +1,4 @@
-//! Every stream that is open on this node.
+//! The open streams of this node: limits, closing and draining.
 
 use std::{
     collections::HashMap,
@@ -20,79 +20,89 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::limits::{Limits, limit};
 
-/// The next stream's name. Of the process, since several endpoints may share a registry, which takes two streams of
-/// one name for one.
-static NAMES: AtomicU64 = AtomicU64::new(0);
+/// The id of the next stream. It counts per process, because several endpoints may share a registry, and a registry
+/// treats two streams with one id as the same stream.
+static NEXT_STREAM_ID: AtomicU64 = AtomicU64::new(0);
 
-/// Every stream that is open on this node: counted against the limits, closed for a viewer, drained.
+/// The open streams of this node. Enforces their limits, closes the streams of a viewer, and drains them.
+///
+/// # Locking
+/// `open` protects the table and its counts, `window` the length of the drain, and each stream's `viewer` its viewer. No
+/// code holds two of these locks, and none holds one across an await.
+///
+/// The flags of a stream are stored before its waker is called, and its task registers the waker before it reads them,
+/// so a flag is never missed.
 #[derive(Debug, Default)]
-pub(super) struct Streams {
-    open: Mutex<Open>,
+pub(super) struct Connections {
+    open: Mutex<OpenStreams>,
     ended: Notify,
-    /// Raised with each call that closes streams, so that one that is just opening notices.
+    /// The number of calls that closed streams or requested rechecks. A stream that is opening compares it before and
+    /// after it enters the table, because such a call may have missed it. The lock of `open` orders the accesses;
+    /// sequential consistency is not required.
     closings: AtomicU64,
     draining: AtomicBool,
     window: Mutex<Duration>,
-    meter: Meter,
+    meter: StreamMeter,
 }
 
-/// What went through the streams.
+/// Counters of all streams.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(super) struct StreamMeter {
     pub(super) opened: Count,
-    /// Of the node, a session, an address.
-    pub(super) full: [Count; 3],
+    /// Refused streams by [`StreamLimit`].
+    pub(super) refused: [Count; 3],
     pub(super) writes: Count,
     pub(super) bytes: Count,
 }
 
 #[derive(Debug, Default)]
-struct Open {
-    streams: Slab<Arc<Stream>>,
+struct OpenStreams {
+    streams: Slab<Arc<OpenStream>>,
     sessions: HashMap<SessionId, usize>,
     addresses: HashMap<IpAddr, usize>,
 }
 
-/// What others can tell a stream.
+/// The part of a stream that other tasks access.
 #[derive(Debug)]
-struct Stream {
+struct OpenStream {
     viewer: Mutex<Viewer>,
     closing: AtomicBool,
-    /// Whether its access is to be checked soon.
-    doubtful: AtomicBool,
+    /// Whether access must be rechecked soon.
+    recheck_requested: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// A stream's place among the open ones, given back when dropped.
+/// Permission to keep a stream open. Dropping it releases the stream's slot.
 #[derive(Debug)]
-pub(super) struct Permit {
-    streams: Arc<Streams>,
-    stream: Arc<Stream>,
+pub(super) struct StreamPermit {
+    streams: Arc<Connections>,
+    stream: Arc<OpenStream>,
     slot: usize,
-    name: u64,
+    id: u64,
     session: Option<SessionId>,
     address: Option<IpAddr>,
 }
 
-/// Which limit is reached.
+/// The limit that refuses a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum StreamLimit {
     Node,
     Session,
     Address,
 }
 
-impl Streams {
+impl Connections {
+    /// Registers a stream, or returns the limit that refuses it.
     pub(super) fn enter(
         self: &Arc<Self>,
         limits: &Limits,
         viewer: Viewer,
         address: Option<IpAddr>,
-    ) -> Result<Permit, Full> {
+    ) -> Result<StreamPermit, StreamLimit> {
         let entered = self.try_enter(limits, viewer, address);
         match &entered {
             Ok(_) => self.meter.opened.add(1),
-            Err(full) => self.meter.full[*full as usize].add(1),
+            Err(reached) => self.meter.refused[*reached as usize].add(1),
         }
         entered
     }
@@ -102,34 +112,34 @@ impl Streams {
         limits: &Limits,
         viewer: Viewer,
         address: Option<IpAddr>,
-    ) -> Result<Permit, Full> {
+    ) -> Result<StreamPermit, StreamLimit> {
         let session = viewer.session_id().copied();
         let mut open = self.open.lock();
-        let of = |count: Option<&usize>| count.copied().unwrap_or(0);
+        let or_zero = |count: Option<&usize>| count.copied().unwrap_or(0);
         if open.streams.len() >= limit(limits.streams) {
-            return Err(Full::Node);
+            return Err(StreamLimit::Node);
         }
-        if session.is_some_and(|id| of(open.sessions.get(&id)) >= limit(limits.streams_per_session)) {
-            return Err(Full::Session);
+        if session.is_some_and(|id| or_zero(open.sessions.get(&id)) >= limit(limits.streams_per_session)) {
+            return Err(StreamLimit::Session);
         }
-        if address.is_some_and(|ip| of(open.addresses.get(&ip)) >= limit(limits.streams_per_address)) {
-            return Err(Full::Address);
+        if address.is_some_and(|ip| or_zero(open.addresses.get(&ip)) >= limit(limits.streams_per_address)) {
+            return Err(StreamLimit::Address);
         }
         session.iter().for_each(|id| *open.sessions.entry(*id).or_default() += 1);
         address.iter().for_each(|ip| *open.addresses.entry(*ip).or_default() += 1);
-        let stream = Arc::new(Stream {
+        let stream = Arc::new(OpenStream {
             viewer: Mutex::new(viewer),
             closing: AtomicBool::new(false),
-            doubtful: AtomicBool::new(false),
+            recheck_requested: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
         let slot = open.streams.insert(Arc::clone(&stream));
-        let name = NAMES.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit { streams: Arc::clone(self), stream, slot, name, session, address })
+        let id = NEXT_STREAM_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(StreamPermit { streams: Arc::clone(self), stream, slot, id, session, address })
     }
 
     #[cfg(feature = "metrics")]
-    pub(super) const fn meter(&self) -> &Meter {
+    pub(super) const fn meter(&self) -> &StreamMeter {
         &self.meter
     }
 
@@ -137,11 +147,12 @@ impl Streams {
         self.open.lock().streams.len()
     }
 
+    /// Returns the number of calls so far that closed streams or requested rechecks.
     pub(super) fn closings(&self) -> u64 {
         self.closings.load(Ordering::SeqCst)
     }
 
-    /// Ends the streams of the viewers that `ends` picks; says how many.
+    /// Ends the streams of the viewers that `ends` selects; returns their number.
     pub(super) fn close(&self, ends: impl Fn(&Viewer) -> bool) -> usize {
         self.closings.fetch_add(1, Ordering::SeqCst);
         let mut closed = 0;
@@ -160,29 +171,29 @@ impl Streams {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Ends each stream at a random moment of the window; returns when all have ended, or with the window.
+    /// Ends each stream at a random moment of the window; returns when all have ended, or after the window.
     pub(super) async fn drain(&self, window: Duration) {
         *self.window.lock() = window;
         self.draining.store(true, Ordering::Release);
         self.all().iter().for_each(|stream| stream.waker.wake());
-        // A little more than the window, so that the last ones still end by themselves.
-        let over = Instant::now() + window + window / 10 + Duration::from_millis(50);
+        // Slightly longer than the window, so that the last streams end by themselves.
+        let deadline = Instant::now() + window + window / 10 + Duration::from_millis(50);
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            if self.len() == 0 || tokio::time::timeout_at(over, ended).await.is_err() {
+            if self.len() == 0 || tokio::time::timeout_at(deadline, ended).await.is_err() {
                 return;
             }
         }
     }
 
-    fn all(&self) -> Vec<Arc<Stream>> {
+    fn all(&self) -> Vec<Arc<OpenStream>> {
         self.open.lock().streams.iter().map(|(_, stream)| Arc::clone(stream)).collect()
     }
 }
 
-impl StreamRevoker for Streams {
+impl StreamRevoker for Connections {
     fn revoke(&self, revocation: &Revocation) {
         self.close(|viewer| revocation.concerns(viewer));
     }
@@ -190,20 +201,20 @@ impl StreamRevoker for Streams {
     fn recheck_soon(&self) {
         self.closings.fetch_add(1, Ordering::SeqCst);
         for stream in self.all() {
-            stream.doubtful.store(true, Ordering::Release);
+            stream.recheck_requested.store(true, Ordering::Release);
             stream.waker.wake();
         }
     }
 }
 
-impl Permit {
-    /// Names the stream within this process.
-    pub(super) const fn name(&self) -> u64 {
-        self.name
+impl StreamPermit {
+    /// Returns the stream's id, which is unique in this process.
+    pub(super) const fn id(&self) -> u64 {
+        self.id
     }
 
-    /// Has the stream's task woken by whoever tells it something.
-    pub(super) fn listen(&self, waker: &Waker) {
+    /// Registers the waker that is called when the stream is closed, rechecked or drained.
+    pub(super) fn register_waker(&self, waker: &Waker) {
         self.stream.waker.register(waker);
     }
 
@@ -211,36 +222,38 @@ impl Permit {
         self.stream.closing.load(Ordering::Acquire)
     }
 
-    /// Whether access is to be checked before its time; asked once.
-    pub(super) fn takes_doubt(&self) -> bool {
-        self.stream.doubtful.swap(false, Ordering::AcqRel)
+    /// Returns whether an early recheck of access was requested, and clears the request.
+    pub(super) fn take_recheck_request(&self) -> bool {
+        self.stream.recheck_requested.swap(false, Ordering::AcqRel)
     }
 
-    /// How long this stream may go on, once the node drains.
-    pub(super) fn time_left(&self) -> Option<Duration> {
+    /// Returns a random time within the drain's window after which the stream must end, or `None` if the node does not
+    /// drain.
+    pub(super) fn drain_delay(&self) -> Option<Duration> {
         self.streams.is_draining().then(|| self.streams.window.lock().mul_f64(rand::random::<f64>()))
     }
 
-    /// A piece goes out.
-    pub(super) fn sends(&self, bytes: usize) {
+    /// Counts a piece that is sent.
+    pub(super) fn count_write(&self, bytes: usize) {
         self.streams.meter.writes.add(1);
         self.streams.meter.bytes.add(bytes);
     }
 
-    pub(super) fn is(&self, viewer: Viewer) {
+    /// Replaces the viewer after a recheck.
+    pub(super) fn set_viewer(&self, viewer: Viewer) {
         *self.stream.viewer.lock() = viewer;
     }
 }
 
-impl Drop for Permit {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock();
         open.streams.try_remove(self.slot);
         if let Some(session) = &self.session {
-            leave(&mut open.sessions, session);
+            decrement(&mut open.sessions, session);
         }
         if let Some(address) = &self.address {
-            leave(&mut open.addresses, address);
+            decrement(&mut open.addresses, address);
         }
         drop(open);
         if self.streams.is_draining() {
@@ -249,7 +262,8 @@ impl Drop for Permit {
     }
 }
 
-fn leave<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+/// Decrements a count and removes it at zero.
+fn decrement<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
@@ -271,17 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn law_06_streams_have_caps() {
-        let streams = Arc::new(Streams::default());
+    fn law_06_streams_are_capped_by_node_session_and_address() {
+        let streams = Arc::new(Connections::default());
         let limits =
             Limits { streams: 3, streams_per_session: 1, streams_per_address: 2, ..Limits::default() };
         let someone = viewer();
         let first = streams.enter(&limits, someone.clone(), ip("1.1.1.1")).unwrap();
-        assert_eq!(streams.enter(&limits, someone.clone(), ip("2.2.2.2")).unwrap_err(), Full::Session);
+        assert_eq!(streams.enter(&limits, someone.clone(), ip("2.2.2.2")).unwrap_err(), StreamLimit::Session);
         let _second = streams.enter(&limits, viewer(), ip("1.1.1.1")).unwrap();
-        assert_eq!(streams.enter(&limits, viewer(), ip("1.1.1.1")).unwrap_err(), Full::Address);
+        assert_eq!(streams.enter(&limits, viewer(), ip("1.1.1.1")).unwrap_err(), StreamLimit::Address);
         let _third = streams.enter(&limits, viewer(), None).unwrap();
-        assert_eq!(streams.enter(&limits, viewer(), None).unwrap_err(), Full::Node);
+        assert_eq!(streams.enter(&limits, viewer(), None).unwrap_err(), StreamLimit::Node);
         drop(first);
         let again = streams.enter(&limits, someone, ip("1.1.1.1")).unwrap();
         assert_eq!(streams.len(), 3);
@@ -289,16 +303,16 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_two_endpoints_have_names_of_their_own() {
-        let endpoints = [Arc::new(Streams::default()), Arc::new(Streams::default())];
-        let enter = |streams: &Arc<Streams>| streams.enter(&Limits::default(), viewer(), None).unwrap();
+    fn streams_of_two_endpoints_have_different_ids() {
+        let endpoints = [Arc::new(Connections::default()), Arc::new(Connections::default())];
+        let enter = |streams: &Arc<Connections>| streams.enter(&Limits::default(), viewer(), None).unwrap();
         let permits = endpoints.each_ref().map(enter);
-        assert_ne!(permits[0].name(), permits[1].name(), "a registry takes streams of one name for one");
+        assert_ne!(permits[0].id(), permits[1].id(), "a registry treats streams with one id as the same");
     }
 
     #[test]
-    fn law_06_nothing_is_left_of_streams_that_ended() {
-        let streams = Arc::new(Streams::default());
+    fn law_06_ended_streams_leave_no_counts() {
+        let streams = Arc::new(Connections::default());
         let unlimited =
             Limits { streams: 0, streams_per_session: 0, streams_per_address: 0, ..Limits::default() };
         let all: Vec<_> = (0..100).map(|_| streams.enter(&unlimited, viewer(), ip("::1")).unwrap()).collect();
@@ -309,14 +323,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn law_15_a_drain_waits_for_the_streams_and_no_longer_than_its_window() {
-        let streams = Arc::new(Streams::default());
+    async fn law_15_drain_returns_with_the_last_stream_or_its_window() {
+        let streams = Arc::new(Connections::default());
         let permit = streams.enter(&Limits::default(), viewer(), None).unwrap();
-        assert_eq!(permit.time_left(), None);
+        assert_eq!(permit.drain_delay(), None);
         let start = Instant::now();
         streams.drain(Duration::from_secs(5)).await;
         assert!(start.elapsed() >= Duration::from_secs(5) && start.elapsed() < Duration::from_secs(6));
-        assert!(permit.time_left().unwrap() <= Duration::from_secs(5));
+        assert!(permit.drain_delay().unwrap() <= Duration::from_secs(5));
         let ending = tokio::spawn({
             let streams = Arc::clone(&streams);
             async move { streams.drain(Duration::from_secs(3600)).await }

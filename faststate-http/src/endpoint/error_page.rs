@@ -1,4 +1,4 @@
-//! A problem as a whole page, for a request that asked for one.
+//! Problems as whole pages, for requests for a page.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use faststate_core::{BoxError, Error, Rejection};
@@ -6,8 +6,7 @@ use http::{HeaderValue, Response, header};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Problem,
-    problem::escaped,
+    problem::{Problem, escaped},
     reply::{ReplyBody, answer},
 };
 
@@ -21,8 +20,8 @@ h1{margin:0 0 .5rem;font-size:1.6rem;line-height:1.25}p{margin:.5rem 0}\
 .status{color:#f2b8b5}a{color:#cfbcff}}";
 
 impl Problem {
-    /// The problem that an error of a page's handler is: what FastState knows by name, or an internal error
-    /// that the log has in full under an id.
+    /// Returns the problem for the error of a page's handler. An error that is not FastState's becomes an internal error,
+    /// whose details are in the log under an id.
     #[must_use]
     pub fn unexpected(error: BoxError) -> Self {
         let error = match error.downcast::<Error>() {
@@ -35,7 +34,7 @@ impl Problem {
         }
     }
 
-    /// The problem as a whole page: plain, styled, light and dark, with a policy that allows its style alone.
+    /// Renders the problem as a whole page, light and dark. Its content security policy allows only its own style.
     #[must_use]
     pub fn page(&self) -> Response<ReplyBody> {
         let Self { status, title, detail, id, .. } = self;
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn errors_that_are_known_say_what_they_are() {
+    async fn faststate_errors_keep_status_and_detail() {
         let (status, page) = text(Error::Unknown.into()).await;
         assert!(status == 404 && page.contains("not found, or not yours to see"), "{page}");
         let (status, page) = text(Rejection::forbidden("<no>").into()).await;
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn errors_of_the_application_stay_in_the_log() {
+    async fn application_errors_are_hidden_behind_an_id() {
         let (status, page) = text("the password is hunter2".into()).await;
         assert!(status == 500 && !page.contains("hunter2") && page.contains("Reference: "), "{page}");
     }

@@ -1,4 +1,4 @@
-//! An event over HTTP.
+//! Events over HTTP.
 
 use std::{
     net::SocketAddr,
@@ -17,21 +17,26 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 
 use super::{
-    Endpoint, Problem, RequestIdentity, field_errors::FieldErrors, limits::limit, reply, reply::ReplyBody,
+    field_errors::FieldErrors,
+    limits::limit,
+    problem::Problem,
+    reply::{self, ReplyBody},
+    request_identity::RequestIdentity,
+    service::Endpoint,
 };
 
-static EVENT: HeaderName = HeaderName::from_static("faststate-event");
-static FOLLOWS: HeaderName = HeaderName::from_static("faststate-follows");
+static EVENT_HEADER: HeaderName = HeaderName::from_static("faststate-event");
+static FOLLOWS_HEADER: HeaderName = HeaderName::from_static("faststate-follows");
 
-/// How long the body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(15);
+/// The longest time for the body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How much of a body that is too long is read nevertheless.
-const DROPPED: usize = 1024 * 1024;
+/// The most bytes beyond the limit of a body that are read and discarded.
+const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
 
 /// The event that a path names.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(super) struct EventTarget<'a> {
     pub(super) state: &'static str,
     pub(super) event: &'static str,
     pub(super) id: Option<&'a str>,
@@ -39,11 +44,11 @@ pub(super) struct Target<'a> {
 
 /// Answers an event: guard, body, session, access, input, dispatch, reply.
 ///
-/// The viewer is identified after the body has arrived, so that a client which holds the body back does not act with
-/// rights that have been revoked meanwhile (law 8).
+/// The viewer is identified after the body has arrived, so that a client cannot delay the body and act with rights that
+/// have been revoked meanwhile (law 8).
 pub(super) async fn answer<B>(
     endpoint: &Endpoint,
-    target: Target<'_>,
+    target: EventTarget<'_>,
     parts: &Parts,
     body: B,
     peer: Option<SocketAddr>,
@@ -62,23 +67,23 @@ where
     if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {
         return refuse(Problem::of(&error));
     }
-    let carried = endpoint.carried(parts);
-    if !endpoint.admits(parts, carried) {
+    let session = endpoint.request_session(parts);
+    if !endpoint.admits(parts, session) {
         return refuse(Problem::cross_site());
     }
-    let body = match read(body, endpoint.settings().limits.body_bytes).await {
+    let body = match read_body(body, endpoint.settings().limits.body_bytes).await {
         Ok(body) => body,
         Err(problem) => return refuse(*problem),
     };
     let address = endpoint.address(&parts.headers, peer);
-    let visitor = match RequestIdentity::of(endpoint, parts, carried, address).await {
+    let visitor = match RequestIdentity::of(endpoint, parts, session, address).await {
         Ok(visitor) => visitor,
         Err(error) => return refuse(Problem::of(&error)),
     };
     if visitor.is_refused() {
         return visitor.marked(refuse(Problem::session()));
     }
-    let answer = match dispatch(endpoint, target, parts, &body, &visitor).await {
+    let response = match dispatch(endpoint, target, parts, &body, &visitor).await {
         Ok((outcome, key)) => {
             let applied = outcome.answer;
             let response = reply::accepted(outcome, &key, target.event, patches.is_some());
@@ -86,17 +91,17 @@ where
         }
         Err(problem) => refuse(*problem),
     };
-    visitor.marked(answer)
+    visitor.marked(response)
 }
 
 async fn dispatch(
     endpoint: &Endpoint,
-    target: Target<'_>,
+    target: EventTarget<'_>,
     parts: &Parts,
     body: &[u8],
     visitor: &RequestIdentity,
 ) -> Result<(Outcome, Key), Box<Problem>> {
-    let Target { state, event, id } = target;
+    let EventTarget { state, event, id } = target;
     let registry = endpoint.registry();
     let failed = |error| Box::new(Problem::of(&error));
     let viewer = visitor.viewer();
@@ -109,42 +114,43 @@ async fn dispatch(
         tracing::Span::current().record("id", tracing::field::display(id));
     }
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str());
-    let content_type = content_type.transpose().map_err(|_| bad_request("the content type is not ASCII"))?;
+    let content_type =
+        content_type.transpose().map_err(|_| bad_request("the header `Content-Type` is not ASCII"))?;
     let input = Input::parse(parts.uri.query(), content_type, body)
         .map_err(|error| Box::new(Problem::input(&error, StatusCode::BAD_REQUEST)))?;
-    let wants_view = !follows(parts, &key);
+    let wants_view = !follows_signals(parts, &key);
     let viewer = visitor.sender(endpoint, id.as_ref());
     let mut call = Call::new(key.clone(), event, viewer, input);
     (call.id, call.wants_view) = (id, wants_view);
     Ok((registry.dispatch(call).await.map_err(failed)?, key))
 }
 
-/// The caller's id of the event.
+/// Reads the event id that the client has chosen, if any.
 fn event_id(parts: &Parts) -> Result<Option<EventId>, Box<Problem>> {
-    let Some(value) = parts.headers.get(&EVENT) else { return Ok(None) };
+    let Some(value) = parts.headers.get(&EVENT_HEADER) else { return Ok(None) };
     value
         .as_bytes()
         .try_into()
         .map(Some)
-        .map_err(|_| bad_request("the header `Faststate-Event` is 1 to 64 bytes of visible ASCII"))
+        .map_err(|_| bad_request("the header `Faststate-Event` must be 1 to 64 bytes of visible ASCII"))
 }
 
-/// Whether the caller's page follows the key's signals, so that the change reaches it there.
-fn follows(parts: &Parts, key: &Key) -> bool {
-    let named = parts.headers.get_all(&FOLLOWS).into_iter().filter_map(|value| value.to_str().ok());
+/// Returns whether the client's page follows the key's signals, so that its stream carries the change.
+fn follows_signals(parts: &Parts, key: &Key) -> bool {
+    let named = parts.headers.get_all(&FOLLOWS_HEADER).into_iter().filter_map(|value| value.to_str().ok());
     let mut topics = named.flat_map(|value| value.split(',')).filter_map(|text| text.trim().parse().ok());
     topics.any(|topic: TopicName| {
         topic.view.is_none() && topic.state == key.state() && topic.id.as_deref() == key.id().as_deref()
     })
 }
 
-async fn read<B>(body: B, bytes: usize) -> Result<Bytes, Box<Problem>>
+async fn read_body<B>(body: B, bytes: usize) -> Result<Bytes, Box<Problem>>
 where
     B: Body + Send,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    match tokio::time::timeout(BODY_TIME, collect(pin!(body), limit(bytes))).await {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(pin!(body), limit(bytes))).await {
         Ok(Ok(Some(body))) => Ok(body),
         Ok(Ok(None)) => {
             let detail = format!("an event has at most {bytes} bytes");
@@ -158,11 +164,11 @@ where
     }
 }
 
-/// The body, or nothing if it is longer than `most`.
+/// Reads the body; returns `None` if it is longer than `max` bytes.
 ///
-/// Of a longer one some more is read and dropped: a connection that is closed before the client has sent
-/// everything is reset, and the client never sees the answer.
-async fn collect<B: Body>(mut body: Pin<&mut B>, most: usize) -> Result<Option<Bytes>, B::Error> {
+/// Reads and discards up to [`MAX_DISCARDED_BYTES`] of a longer body: if the connection is closed before the client has
+/// sent everything, the client gets a reset instead of the response.
+async fn collect<B: Body>(mut body: Pin<&mut B>, max: usize) -> Result<Option<Bytes>, B::Error> {
     let mut first = Bytes::new();
     let mut collected = BytesMut::new();
     let mut length = 0_usize;
@@ -170,12 +176,12 @@ async fn collect<B: Body>(mut body: Pin<&mut B>, most: usize) -> Result<Option<B
         let Ok(mut data) = frame?.into_data() else { continue };
         let is_first = length == 0;
         length = length.saturating_add(data.remaining());
-        if length > most {
-            if length - most > DROPPED {
+        if length > max {
+            if length - max > MAX_DISCARDED_BYTES {
                 break;
             }
         } else if is_first {
-            // Most bodies come in one piece, which need not be copied.
+            // Most bodies arrive in one piece, which is not copied.
             first = data.copy_to_bytes(data.remaining());
         } else {
             collected.put(std::mem::take(&mut first));
@@ -183,7 +189,7 @@ async fn collect<B: Body>(mut body: Pin<&mut B>, most: usize) -> Result<Option<B
         }
     }
     let whole = if first.is_empty() { collected.freeze() } else { first };
-    Ok((length <= most).then_some(whole))
+    Ok((length <= max).then_some(whole))
 }
 
 fn bad_request(detail: &str) -> Box<Problem> {

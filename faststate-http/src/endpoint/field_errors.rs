@@ -1,9 +1,9 @@
-//! The signals that show messages beside the fields of a form.
+//! The signals that show error messages beside the fields of a form.
 //!
 //! Messages belong to an instance: `$_errors.counter.amount`, or `$_errors.product.p1.name` for a record or component,
-//! where `p1` is the id as signals spell it. A message is also under the name of the event that was refused,
-//! `$_errors.product.p1.rename__name`, for pages with two forms that have a field of the same name. No field has such
-//! a name, because names have no `__`.
+//! where `p1` is the encoded id. Each message also has a second name with the refused event,
+//! `$_errors.product.p1.rename__name`, for pages with two forms that have a field of the same name. It cannot collide
+//! with a field, because names do not contain `__`.
 
 use faststate_core::internal::{check_name, segment};
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use super::nest;
 
 const ROOT: &str = "_errors";
 
-/// The place of one instance's messages.
+/// The path of one instance's messages among the signals.
 #[derive(Clone, Debug)]
 pub(super) struct FieldErrors(Vec<String>);
 
@@ -21,17 +21,17 @@ impl FieldErrors {
         Self([ROOT.to_owned(), state.to_owned()].into_iter().chain(id.map(segment)).collect())
     }
 
-    /// The signals before any message: a page can read a field of the object from then on.
+    /// Returns the signals before any message: an empty object, so that a page can read its fields.
     pub(super) fn initial(&self) -> Value {
         nest::object(&self.0, Value::Object(Map::new()))
     }
 
-    /// The signals that remove every message of the instance. A merge alone would keep the old ones.
+    /// Returns the signals that remove every message of the instance. A merge alone would keep old messages.
     pub(super) fn removed(&self) -> Value {
         nest::object(&self.0, "".into())
     }
 
-    /// The signals after `event` was refused with these messages.
+    /// Returns the signals after `event` was refused with these messages.
     pub(super) fn refused(&self, event: &str, errors: &[(String, String)]) -> Value {
         let mut messages = Map::new();
         for (name, message) in errors.iter().filter(|(name, _)| check_name(name).is_ok()) {
@@ -42,14 +42,15 @@ impl FieldErrors {
     }
 }
 
-/// Writes the member that sets the messages of an accepted event's fields to `""`: `,"_errors":{..}`, or nothing if
-/// no field can have a message. Signals are never deleted.
+/// Appends the member that clears the messages of an accepted event's fields: `,"_errors":{..}`.
+///
+/// Appends nothing if no field can have a message. Messages are set to `""`, because signals are never deleted.
 pub(super) fn push_removed(json: &mut Vec<u8>, state: &str, id: Option<&str>, event: &str, fields: &[&str]) {
     let mut legal = fields.iter().filter(|field| check_name(field).is_ok()).peekable();
     if legal.peek().is_none() {
         return;
     }
-    // Names and segments consist of letters, digits and `_`, so nothing needs an escape.
+    // Names and segments consist of letters, digits and `_`, so no character needs escaping.
     let mut push = |parts: &[&str]| parts.iter().for_each(|part| json.extend_from_slice(part.as_bytes()));
     push(&[",\"", ROOT, "\":{\"", state, "\":{"]);
     if let Some(id) = id {
@@ -69,18 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_belong_to_an_instance_and_its_event() {
-        let (errors, place) = (FieldErrors::of("product", Some("P 1")), segment("P 1"));
-        assert_eq!(errors.initial(), json!({"_errors": {"product": {&place: {}}}}));
-        assert_eq!(errors.removed(), json!({"_errors": {"product": {&place: ""}}}));
+    fn messages_have_names_by_instance_and_event() {
+        let (errors, path) = (FieldErrors::of("product", Some("P 1")), segment("P 1"));
+        assert_eq!(errors.initial(), json!({"_errors": {"product": {&path: {}}}}));
+        assert_eq!(errors.removed(), json!({"_errors": {"product": {&path: ""}}}));
         let messages =
             [("name".to_owned(), "too long".to_owned()), ("__proto__".to_owned(), "no".to_owned())];
         let expected = json!({"name": "too long", "rename__name": "too long"});
-        assert_eq!(errors.refused("rename", &messages), json!({"_errors": {"product": {&place: expected}}}));
+        assert_eq!(errors.refused("rename", &messages), json!({"_errors": {"product": {&path: expected}}}));
     }
 
     #[test]
-    fn accepted_event_removes_messages_of_its_fields() {
+    fn accepted_event_clears_messages_of_its_fields() {
         let removed = |id: Option<&str>, fields: &[&str]| {
             let mut json = b"{\"_problem\":\"\"".to_vec();
             push_removed(&mut json, "product", id, "edit", fields);

@@ -1,4 +1,4 @@
-//! Who may send a request that carries somebody's authority.
+//! The guard against requests that another site makes a browser send.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 
@@ -8,74 +8,77 @@ static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
 static DATASTAR: HeaderName = HeaderName::from_static("datastar-request");
 
-/// The site that sent a request, as far as its headers show.
+/// The site that sent a request, according to its headers.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sender {
+enum RequestOrigin {
     /// A page of this site.
-    Ours,
-    /// The person: a typed address or a bookmark.
-    Person,
+    SameSite,
+    /// The user: a typed address or a bookmark.
+    User,
     /// A page of another site.
-    Foreign,
-    /// No evidence: a tool, or an old browser.
+    CrossSite,
+    /// The headers show nothing: a tool, or an old browser.
     Unknown,
 }
 
-/// Whether the endpoint may act on a request: refuses what another site made a browser send.
+/// Returns whether the endpoint may act on a request. Refuses requests that another site made a browser send.
 ///
-/// Evidence of another site (`Sec-Fetch-Site`, else `Origin` against scheme and host, else `Referer`) is refused
-/// with or without a cookie. A request with `authority` (a cookie) must give evidence of this site, or at least
-/// carry `Datastar-Request`, which no other site can add without asking. Without a cookie and without evidence
-/// there is no ambient authority: curl works.
+/// Evidence of another site (`Sec-Fetch-Site`, else `Origin` compared with scheme and host, else `Referer`) is refused
+/// with or without a cookie. A request with `authority` (a cookie) must give evidence of this site, or at least contain
+/// `Datastar-Request`, which another site cannot add without a CORS preflight. A request without a cookie and without
+/// evidence has no ambient authority and is admitted, so curl works.
 pub(super) fn admits(parts: &Parts, authority: bool, scheme: &str) -> bool {
-    match sender(parts, scheme) {
-        Sender::Ours => true,
-        // Only what a GET was declared for comes this way.
-        Sender::Person => parts.method == Method::GET,
-        Sender::Foreign => false,
-        Sender::Unknown => !authority || is_datastar(&parts.headers),
+    match origin(parts, scheme) {
+        RequestOrigin::SameSite => true,
+        // A typed address sends a GET, which reaches only events that declare GET.
+        RequestOrigin::User => parts.method == Method::GET,
+        RequestOrigin::CrossSite => false,
+        RequestOrigin::Unknown => !authority || is_datastar(&parts.headers),
     }
 }
 
-/// Whether the response to a request may set a cookie (law 8).
+/// Returns whether the response to a request may set a cookie (law 8).
 ///
-/// Browsers leave a `SameSite=Lax` cookie out of cross-site requests, except when a link is followed. So a
-/// cross-site request without a cookie does not show that the client has none, and a new session would replace
-/// the client's own. Only a followed link begins a session from another site.
+/// Browsers omit `SameSite=Lax` cookies from cross-site requests, except when the user follows a link. A cross-site
+/// request without a cookie therefore does not prove that the client has none, and a new session could replace the
+/// client's session. Among cross-site requests, only a followed link may begin a session.
 pub(super) fn may_set_cookie(parts: &Parts, authority: bool, scheme: &str) -> bool {
     if !parts.method.is_safe() {
         return admits(parts, authority, scheme);
     }
     let headers = &parts.headers;
-    // Without `Sec-Fetch-Dest`, `Origin` is the sign of a fetch: browsers omit it when they follow a link.
+    // Without `Sec-Fetch-Dest`, `Origin` indicates a fetch: browsers omit it when the user follows a link.
     let embedded = match headers.get(&DESTINATION) {
         Some(destination) => destination != "document",
         None => headers.contains_key(header::ORIGIN),
     };
-    !embedded || sender(parts, scheme) != Sender::Foreign
+    !embedded || origin(parts, scheme) != RequestOrigin::CrossSite
 }
 
-fn sender(parts: &Parts, scheme: &str) -> Sender {
+fn origin(parts: &Parts, scheme: &str) -> RequestOrigin {
     let headers = &parts.headers;
     if let Some(site) = headers.get(&SITE) {
         return match site.as_bytes() {
-            b"same-origin" => Sender::Ours,
-            b"none" => Sender::Person,
-            _ => Sender::Foreign,
+            b"same-origin" => RequestOrigin::SameSite,
+            b"none" => RequestOrigin::User,
+            _ => RequestOrigin::CrossSite,
         };
     }
-    let is_ours = |value: &HeaderValue| value.to_str().is_ok_and(|origin| is_ours(origin, parts, scheme));
+    let is_own =
+        |value: &HeaderValue| value.to_str().is_ok_and(|address| is_own_site(address, parts, scheme));
     match (headers.get(header::ORIGIN), headers.get(header::REFERER)) {
-        (Some(origin), _) if is_ours(origin) => Sender::Ours,
-        (None, Some(page)) if is_ours(page) => Sender::Unknown,
-        (None, None) => Sender::Unknown,
-        _ => Sender::Foreign,
+        (Some(origin), _) if is_own(origin) => RequestOrigin::SameSite,
+        (None, Some(page)) if is_own(page) => RequestOrigin::Unknown,
+        (None, None) => RequestOrigin::Unknown,
+        _ => RequestOrigin::CrossSite,
     }
 }
 
-/// Whether a request names its host as HTTP/1.1 requires: exactly once. HTTP/1.0 may omit it, HTTP/2 has it in the URI.
+/// Returns whether a request names its host as HTTP/1.1 requires: exactly once. HTTP/1.0 may omit the host, and HTTP/2
+/// has it in the URI.
 ///
-/// A proxy and a server that pick different ones of two hosts disagree on the site, and `Origin` is compared with it.
+/// With two hosts, a proxy and this server could choose different ones, and `Origin` would be compared with the wrong
+/// one.
 pub(super) fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -85,8 +88,8 @@ pub(super) fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether an origin, or a page's address, has the scheme and the host that were asked.
-fn is_ours(address: &str, parts: &Parts, scheme: &str) -> bool {
+/// Returns whether an origin or a page's address has the scheme and the host of the request.
+fn is_own_site(address: &str, parts: &Parts, scheme: &str) -> bool {
     let Some((theirs, rest)) = address.split_once("://") else { return false };
     let Some(host) = host(&parts.headers, &parts.uri) else { return false };
     let port = if scheme == "https" { ":443" } else { ":80" };
@@ -94,7 +97,7 @@ fn is_ours(address: &str, parts: &Parts, scheme: &str) -> bool {
     theirs == scheme && bare(rest.split('/').next().unwrap_or_default()) == bare(host)
 }
 
-/// Whether Datastar sent the request, and understands patches.
+/// Returns whether Datastar sent the request, so that the response may contain patches.
 pub(super) fn is_datastar(headers: &HeaderMap) -> bool {
     headers.get(&DATASTAR).is_some_and(|value| value == "true")
 }
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn law_08_only_a_link_from_another_site_may_set_a_cookie() {
+    fn law_08_cross_site_request_sets_cookie_only_for_links() {
         let may = |method: &str, headers: &[(&str, &str)]| {
             let mut request = Request::builder().method(method).uri("/").header("host", "app.example");
             for (name, value) in headers {
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn this_site_and_tools_are_admitted() {
+    fn requests_of_this_site_and_tools_are_admitted() {
         assert!(admitted(Method::POST, true, &[("sec-fetch-site", "same-origin")]));
         assert!(admitted(Method::POST, true, &[("sec-fetch-site", "same-origin"), ("origin", "http://x")]));
         assert!(admitted(Method::POST, true, &[("origin", "http://app.example:8080")]));
@@ -182,11 +185,11 @@ mod tests {
         let page = ("referer", "http://app.example:8080/page?q=http://evil.example");
         assert!(admitted(Method::POST, false, &[page]));
         assert!(admitted(Method::POST, true, &[page, ("datastar-request", "true")]));
-        assert!(!admitted(Method::POST, true, &[page]), "a page's address alone does not vouch for it");
+        assert!(!admitted(Method::POST, true, &[page]), "a referer alone is not evidence of this site");
     }
 
     #[test]
-    fn http_1_1_names_one_host() {
+    fn http_1_1_request_must_name_one_host() {
         let named = |version, hosts: &[&str]| {
             let mut headers = HeaderMap::new();
             for host in hosts {
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn default_ports_are_the_same_host() {
+    fn default_port_of_the_scheme_is_the_same_host() {
         let request = |host: &str, origin: &str| {
             let request = Request::builder().header("host", host).header("origin", origin);
             let scheme = origin.split(':').next().unwrap_or_default();

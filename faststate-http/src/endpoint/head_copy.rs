@@ -2,28 +2,28 @@
 
 use http::{Extensions, HeaderName, HeaderValue, Method, Uri, Version, request::Parts};
 
-/// The largest head of a stream, in bytes; as in `serve`, which bounds every head.
-pub(crate) const HEAD_BYTES: usize = 64 * 1024;
+/// The longest head of a stream's request, in bytes. The server applies the same limit to every head.
+pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// A request's head: its URI and headers in one allocation.
+/// A request's head, with its URI and headers in one allocation.
 ///
-/// The values of [`Parts`] are slices of the server's read buffer, at least 8 KiB, and keep it alive; its table of
-/// headers takes 2.5 KB for the 15 headers of a browser. The copy takes as many bytes as the head's text.
+/// It takes as many bytes as the text of the head. [`Parts`] would keep the server's read buffer of at least 8 KiB
+/// alive, because its values are slices of that buffer, and its header table takes 2.5 KB for a browser's 15 headers.
 pub(super) struct HeadCopy {
     method: Method,
     version: Version,
-    /// The URI, then each header as `name:value`; a line feed, which none of them can contain, follows each.
+    /// The URI, then each header as `name:value`. Each is followed by a line feed, which none of them can contain.
     text: Box<[u8]>,
     extensions: Extensions,
 }
 
 impl HeadCopy {
-    /// Copies a head; `None` if it is longer than [`HEAD_BYTES`].
+    /// Copies a head. Returns `None` if it is longer than [`MAX_HEAD_BYTES`].
     pub(super) fn of(parts: &Parts) -> Option<Self> {
         let uri = parts.uri.to_string();
         let lines = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2);
         let length = uri.len() + 1 + lines.sum::<usize>();
-        if length > HEAD_BYTES {
+        if length > MAX_HEAD_BYTES {
             return None;
         }
         let mut text = Vec::with_capacity(length);
@@ -43,7 +43,7 @@ impl HeadCopy {
         })
     }
 
-    /// The head, as it arrived.
+    /// Returns the original head.
     pub(super) fn parts(&self) -> Parts {
         let (mut parts, ()) = http::Request::new(()).into_parts();
         parts.method = self.method.clone();
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn head_copy_gives_the_same_head() {
+    fn head_copy_equals_the_original_head() {
         let request = Request::get("http://app.example/faststate/sse?states=a%20b&datastar=%7B%7D")
             .header("cookie", "a=1; b=:2")
             .header("cookie", "c=3")
@@ -91,6 +91,6 @@ mod tests {
             let request = Request::get("/").header("x-long", "x".repeat(bytes - "/\nx-long:\n".len()));
             HeadCopy::of(&request.body(()).unwrap().into_parts().0)
         };
-        assert!(sized(HEAD_BYTES).is_some() && sized(HEAD_BYTES + 1).is_none());
+        assert!(sized(MAX_HEAD_BYTES).is_some() && sized(MAX_HEAD_BYTES + 1).is_none());
     }
 }

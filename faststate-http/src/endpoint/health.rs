@@ -1,4 +1,4 @@
-//! The answer to probes.
+//! The response to health probes.
 
 use std::time::Duration;
 
@@ -8,41 +8,48 @@ use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    Endpoint, nest,
+    connections::Connections,
+    nest,
     reply::{self, ReplyBody},
 };
 
-/// How long the registry's figures are shown: they cost a call of each store and a look at every instance, and
-/// anybody may ask for them.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long a health report is reused. A report calls each store and visits every instance, and any client may request
+/// it.
+const HEALTH_CACHE_TIME: Duration = Duration::from_secs(1);
 
-/// The registry's figures, and when they were gathered.
+/// The registry's latest health report, and the time of the report.
+///
+/// The lock is asynchronous and is held while a report is made, so that concurrent requests share it.
 #[derive(Default)]
-pub(super) struct Figures(Mutex<Option<(Instant, Health)>>);
+pub(super) struct CachedHealth(Mutex<Option<(Instant, Health)>>);
 
-impl Figures {
-    /// Figures that are at most a second old. Requests that come while they are gathered wait for the same ones.
-    async fn of(&self, registry: &dyn Registry) -> Health {
-        let mut figures = self.0.lock().await;
-        match &*figures {
-            Some((at, health)) if at.elapsed() < FRESH => health.clone(),
+impl CachedHealth {
+    /// Returns a report that is at most 1 s old.
+    async fn get(&self, registry: &dyn Registry) -> Health {
+        let mut cached = self.0.lock().await;
+        match &*cached {
+            Some((at, health)) if at.elapsed() < HEALTH_CACHE_TIME => health.clone(),
             _ => {
                 let health = registry.health().await;
-                figures.insert((Instant::now(), health)).1.clone()
+                cached.insert((Instant::now(), health)).1.clone()
             }
         }
     }
 }
 
-/// Answers a probe: 200, or 503 while a store does not answer or the node drains.
-pub(super) async fn answer(endpoint: &Endpoint) -> Response<ReplyBody> {
-    let health = endpoint.figures.of(&*endpoint.registry).await;
-    let (status, word) = match (health.is_healthy(), endpoint.streams.is_draining()) {
+/// Answers a probe: 200, or 503 while a store fails or the node drains.
+pub(super) async fn answer(
+    cached: &CachedHealth,
+    registry: &dyn Registry,
+    streams: &Connections,
+) -> Response<ReplyBody> {
+    let health = cached.get(registry).await;
+    let (status, word) = match (health.is_healthy(), streams.is_draining()) {
         (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (true, false) => (StatusCode::OK, "ok"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
-    let mut body = json!({ "status": word, "connections": endpoint.connections() });
+    let mut body = json!({ "status": word, "connections": streams.len() });
     nest::merge(&mut body, serde_json::to_value(&health).unwrap_or(Value::Null));
     reply::answer(status, reply::JSON, ReplyBody::full(body.to_string()))
 }

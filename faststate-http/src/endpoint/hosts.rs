@@ -1,18 +1,11 @@
-//! The names by which a server may be addressed.
+//! The host names that a server answers for.
 //!
-//! A name that another site controls may be made to lead to this server (DNS rebinding). Browsers then take
-//! requests of that site for same-origin ones, so `Origin` and `Sec-Fetch-Site` show nothing: only `Host` does.
+//! Another site can make a name that it controls resolve to this server (DNS rebinding). Browsers then treat requests of
+//! that site as same-origin, so `Origin` and `Sec-Fetch-Site` do not reveal the attack; only `Host` does.
 
 use std::net::IpAddr;
-#[cfg(feature = "server")]
-use std::net::SocketAddr;
 
-use faststate_core::Error;
-use http::{HeaderMap, HeaderName, Response, Uri, Version, header, uri::Authority};
-
-use super::{Endpoint, Problem, ReplyBody, guard};
-
-static FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
+use http::{HeaderMap, Uri, header, uri::Authority};
 
 /// The hosts that a server answers for.
 #[derive(Clone, Debug)]
@@ -23,9 +16,9 @@ impl Hosts {
         Self(hosts.into_iter().map(|host| host.into().to_ascii_lowercase()).collect())
     }
 
-    /// Whether a `Host` is one of these: by its name, and by its port where one is named.
+    /// Returns whether a `Host` is one of these hosts. The port counts only if a known host names one.
     pub(super) fn contains(&self, host: &str) -> bool {
-        // Usually they are equal. Nothing is allocated here: this runs for each request.
+        // The common case is equality. This runs for each request and does not allocate.
         let same = |known: &String, host: &str| known.eq_ignore_ascii_case(host);
         if self.0.iter().any(|known| same(known, host)) {
             return true;
@@ -41,64 +34,13 @@ impl Hosts {
     }
 }
 
-impl Endpoint {
-    /// The response to a request that no page may answer: one of HTTP/1.1 that does not name its host exactly once, or
-    /// one for a host that is not among [`hosts`](Self::hosts).
-    ///
-    /// [`respond`](Self::respond) refuses such requests itself, and so does a server of
-    /// `serve`; an adapter asks before anything else answers.
-    #[must_use]
-    pub fn refusal(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Option<Response<ReplyBody>> {
-        if !guard::names_one_host(version, headers) {
-            return Some(Problem::host().page());
-        }
-        let refused = self.check_host(headers, uri).err()?;
-        Some(Problem::of(&refused).page())
-    }
-
-    /// The scheme of the addresses under which browsers find this site.
-    pub(super) fn scheme(&self, headers: &HeaderMap) -> &'static str {
-        let forwarded = self.settings.trusted_proxy.as_ref().and_then(|_| headers.get(&FORWARDED_SCHEME));
-        let is_https = self.settings.cookie.is_secure() || forwarded.is_some_and(|scheme| scheme == "https");
-        if is_https { "https" } else { "http" }
-    }
-
-    /// Refuses a request for a host that this server does not answer for.
-    pub(crate) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
-        // Every browser names a host.
-        let Some(host) = host(headers, uri) else { return Ok(()) };
-        let accepted = match (&self.settings.hosts, self.listening.get()) {
-            (Some(hosts), _) => hosts.contains(host),
-            (None, Some(address)) if address.ip().is_loopback() => {
-                self.settings.trusted_proxy.is_some() || is_loopback(host)
-            }
-            (None, _) => true,
-        };
-        if accepted { Ok(()) } else { Err(Error::Host(host.to_owned())) }
-    }
-
-    /// Notes where the server listens. Before it serves.
-    #[cfg(feature = "server")]
-    pub(crate) fn listens_on(&self, address: SocketAddr) {
-        let _ = self.listening.set(address);
-        #[cfg(feature = "metrics")]
-        if let Some(readers) = &self.settings.metrics {
-            readers.announce(Some(address), super::route::METRICS);
-        }
-        #[cfg(feature = "inspector")]
-        if let Some(inspector) = &self.settings.inspector {
-            inspector.announce(address);
-        }
-    }
-}
-
-/// The host that a request addresses, with its port if one is named.
+/// Returns the host that a request addresses, with its port if there is one.
 pub(super) fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     host.or_else(|| uri.authority().map(Authority::as_str))
 }
 
-/// The name or address in a `Host`, an IPv6 address in its brackets.
+/// Returns a `Host` without its port. An IPv6 address keeps its brackets.
 pub(super) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -106,7 +48,7 @@ pub(super) fn without_port(host: &str) -> &str {
     }
 }
 
-/// Whether a `Host` is this machine by a name that no other site can have.
+/// Returns whether a `Host` is a name or address of this machine that no other site can have.
 pub(super) fn is_loopback(host: &str) -> bool {
     let name = without_port(host);
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);

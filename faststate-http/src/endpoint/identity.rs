@@ -1,4 +1,4 @@
-//! Who a request comes from, as the application tells.
+//! The user and roles of a request, as the application identifies them.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -6,33 +6,33 @@ use faststate_core::{Error, SessionId, Viewer};
 use futures::future::BoxFuture;
 use http::request::Parts;
 
-/// How long the application may take to answer (law 13).
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest time that the identity closure may take (law 13).
+pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The user and roles behind a request, as the application's identity closure tells.
+/// The user and roles of a request, as returned by the application's identity closure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
-    /// The signed-in user's id; `None` for nobody. At most 255 bytes where a state has the scope user.
+    /// The signed-in user's id, or `None`. At most 255 bytes if a state has the scope `User`.
     pub user: Option<String>,
     /// The user's roles.
     pub roles: Vec<String>,
 }
 
 impl Identity {
-    /// Nobody: not signed in.
+    /// Returns the identity of a viewer that is not signed in.
     #[must_use]
     pub fn nobody() -> Self {
         Self::default()
     }
 
-    /// A signed-in user without roles.
+    /// Returns the identity of a signed-in user without roles.
     #[must_use]
     pub fn user(user: impl Into<String>) -> Self {
         Self { user: Some(user.into()), roles: Vec::new() }
     }
 
-    /// This identity with one role more.
+    /// Adds a role.
     #[must_use]
     pub fn with_role(mut self, role: impl Into<String>) -> Self {
         self.roles.push(role.into());
@@ -48,15 +48,15 @@ impl Identity {
     }
 }
 
-/// What an identity closure may answer with: an [`Identity`], or a `Result` where looking it up can fail.
+/// The return type of an identity closure: an [`Identity`], or a `Result` if the lookup can fail.
 ///
-/// A failure fails the request, or ends the stream, which then reconnects: a store that is away signs
-/// nobody out.
+/// An error fails the request, or ends the stream, which then reconnects. A store outage therefore does not sign users
+/// out.
 pub trait IntoIdentity {
-    /// The identity, or why it is not known.
+    /// Returns the identity.
     ///
     /// # Errors
-    /// What kept the application from telling.
+    /// The error of the application's lookup.
     fn into_identity(self) -> Result<Identity, Error>;
 }
 
@@ -72,34 +72,34 @@ impl IntoIdentity for Result<Identity, Error> {
     }
 }
 
-/// The application's answer, once it is there.
-pub(super) type Asking = BoxFuture<'static, Result<Identity, Error>>;
+/// The future of an identity closure.
+pub(super) type IdentityFuture = BoxFuture<'static, Result<Identity, Error>>;
 
-type Closure = dyn Fn(&Parts) -> Asking + Send + Sync;
+type IdentityFn = dyn Fn(&Parts) -> IdentityFuture + Send + Sync;
 
-/// The application's closure.
+/// The application's identity closure.
 #[derive(Clone)]
-pub(super) struct Identify(Arc<Closure>);
+pub(super) struct IdentitySource(Arc<IdentityFn>);
 
-impl Identify {
+impl IdentitySource {
     pub(super) fn new<I, F>(identify: I) -> Self
     where
         I: Fn(&Parts) -> F + Send + Sync + 'static,
         F: Future<Output: IntoIdentity> + Send + 'static,
     {
         Self(Arc::new(move |parts| {
-            let answer = identify(parts);
-            Box::pin(async move { answer.await.into_identity() })
+            let identity = identify(parts);
+            Box::pin(async move { identity.await.into_identity() })
         }))
     }
 
-    pub(super) fn ask(&self, parts: &Parts) -> Asking {
+    pub(super) fn identify(&self, parts: &Parts) -> IdentityFuture {
         (self.0)(parts)
     }
 }
 
-impl fmt::Debug for Identify {
+impl fmt::Debug for IdentitySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Identify")
+        f.write_str("IdentitySource")
     }
 }

@@ -1,15 +1,13 @@
-//! What happens, live, for developers: an application of its own, built on FastState, beside the one that it
-//! looks at.
+//! The inspector: a page that shows the application's events live, for developers.
 //!
-//! It has its own registry and its own endpoint, so that nothing of it is saved, carried to other nodes, counted or
-//! seen by itself.
+//! It is a FastState application of its own beside the inspected one. With its own registry and endpoint, its events are
+//! not saved, not sent to other nodes, not counted in metrics, and not inspected.
 
 mod log;
 mod page;
 mod row;
 
 use std::{
-    fmt,
     net::SocketAddr,
     sync::{
         Arc,
@@ -26,75 +24,76 @@ use http_body::Body;
 use tokio::sync::mpsc;
 
 use self::{
-    log::{Clear, Events, Log},
-    row::Row,
+    log::{ClearLog, EventList, InspectorLog},
+    row::EventRow,
 };
 use super::{
-    Endpoint, OperatorAccess, Problem,
-    event::{self, Target},
+    event::{self, EventTarget},
     open_stream,
+    operator_access::OperatorAccess,
+    problem::Problem,
     reply::{self, ReplyBody},
     route::{INSPECTOR, INSPECTOR_CLEAR},
+    service::{Endpoint, MountedInspector},
 };
 
-/// How many events may wait to be shown; more are counted and left out.
-const WAITING: usize = 1024;
-/// How many are shown at a time.
-const BATCH: usize = 64;
+/// The number of events that wait to be shown. More are counted as missed and dropped.
+const MAX_QUEUED_TRACES: usize = 1024;
+/// The number of events that are added to the log at a time.
+const MAX_BATCH: usize = 64;
 
-/// The inspector of one endpoint.
-#[derive(Clone)]
-pub(super) struct Inspector {
-    readers: OperatorAccess,
-    endpoint: Endpoint,
-    /// The registry that is looked at knows it for as long as this lives.
-    watcher: Arc<Eye>,
-}
-
-/// What the registry tells.
-struct Eye {
-    seen: mpsc::Sender<EventTrace>,
+/// Sends the traces of the inspected registry to the inspector's task.
+struct TraceSender {
+    traces: mpsc::Sender<EventTrace>,
     missed: Arc<AtomicU64>,
 }
 
-impl EventObserver for Eye {
-    fn on_event(&self, seen: EventTrace) {
-        if self.seen.try_send(seen).is_err() {
+impl EventObserver for TraceSender {
+    fn on_event(&self, trace: EventTrace) {
+        if self.traces.try_send(trace).is_err() {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Inspector {
-    /// Begins to look at a registry.
-    pub(super) fn of(looked_at: &Endpoint, readers: OperatorAccess) -> Result<Self, BoxError> {
-        let shown = StateConfig::global().access(Access::public()).max_queued_events(BATCH);
-        let registry =
-            StateRegistry::builder().state::<Log>(shown, |log| log.event::<Clear>().view(Events)).build()?;
-        let (sender, seen) = mpsc::channel(WAITING);
-        let missed = Arc::<AtomicU64>::default();
-        tokio::spawn(keep(seen, registry.global()?, Arc::clone(&missed)));
-        let watcher = Arc::new(Eye { seen: sender, missed });
-        let weak = Arc::downgrade(&watcher);
-        looked_at.registry().watch(weak);
-        let cookie = looked_at.settings().cookie.beside("faststate_inspector");
-        let endpoint = Endpoint::new(registry).with(|settings| settings.cookie = cookie);
-        Ok(Self { readers, endpoint, watcher })
-    }
-
-    /// Attaches to responses what they are about, for tests.
-    pub(super) fn annotate(&mut self) {
-        self.endpoint = self.endpoint.clone().with(|settings| settings.annotates = true);
-    }
-
-    /// Tells in the log where it is, and its token.
-    #[cfg(feature = "server")]
-    pub(super) fn announce(&self, address: SocketAddr) {
-        self.readers.announce(Some(address), INSPECTOR);
+impl Endpoint {
+    /// Serves a page at `/faststate/inspector` that shows events, versions, differences and recipients live to the
+    /// developers that `access` admits (default: the path does not exist).
+    ///
+    /// Use it for development: it shows every state as it is stored. The latest 200 events are kept in this process's
+    /// memory.
+    ///
+    /// Call it inside a tokio runtime. Without one, the inspector is off and the log contains an error.
+    #[must_use]
+    pub fn inspector(self, access: OperatorAccess) -> Self {
+        match mount(&self, access) {
+            Ok(inspector) => self.with(|settings| settings.inspector = Some(inspector)),
+            Err(error) => {
+                tracing::error!(%error, "the inspector is off");
+                self
+            }
+        }
     }
 }
 
-/// Answers for everything under `/faststate/inspector`. Whoever may not see it is told that there is nothing.
+/// Creates the inspector of an endpoint, and registers it with the endpoint's registry.
+fn mount(inspected: &Endpoint, access: OperatorAccess) -> Result<MountedInspector, BoxError> {
+    let config = StateConfig::global().access(Access::public()).max_queued_events(MAX_BATCH);
+    let registry = StateRegistry::builder()
+        .state::<InspectorLog>(config, |log| log.event::<ClearLog>().view(EventList))
+        .build()?;
+    let (sender, traces) = mpsc::channel(MAX_QUEUED_TRACES);
+    let missed = Arc::<AtomicU64>::default();
+    tokio::spawn(record_traces(traces, registry.global()?, Arc::clone(&missed)));
+    let observer = Arc::new(TraceSender { traces: sender, missed });
+    let weak = Arc::downgrade(&observer);
+    inspected.registry().watch(weak);
+    let cookie = inspected.settings().cookie.sibling("faststate_inspector");
+    let endpoint = Endpoint::new(registry).with(|settings| settings.cookie = cookie);
+    Ok(MountedInspector { access, endpoint, _observer: observer })
+}
+
+/// Answers everything under `/faststate/inspector`. Callers that are not admitted get a 404.
 pub(super) async fn answer<B>(
     endpoint: &Endpoint,
     parts: Parts,
@@ -115,11 +114,11 @@ where
         Ok(visitor) => visitor,
         Err(error) => return endpoint.refuse(&parts, &Problem::of(&error)),
     };
-    if !inspector.readers.admit(&parts, peer, visitor.viewer()) {
-        inspector.readers.announce(None, INSPECTOR);
+    if !inspector.access.admit(&parts, peer, visitor.viewer()) {
+        inspector.access.announce(None, INSPECTOR);
         return unknown();
     }
-    if let Some(cookie) = inspector.readers.cookie(&parts, endpoint.settings().cookie.is_secure()) {
+    if let Some(cookie) = inspector.access.cookie(&parts, endpoint.settings().cookie.is_secure()) {
         return reply::see_other(INSPECTOR, cookie);
     }
     match parts.uri.path() {
@@ -128,35 +127,29 @@ where
             Err(error) => Problem::of(&error).page(),
         },
         INSPECTOR_CLEAR => {
-            let target = Target { state: Log::NAME, event: Clear::NAME, id: None };
+            let target = EventTarget { state: InspectorLog::NAME, event: ClearLog::NAME, id: None };
             event::answer(&inspector.endpoint, target, &parts, body, peer).await
         }
         _ => open_stream::open(&inspector.endpoint, parts, peer).await,
     }
 }
 
-/// Shows what is seen, several at a time where much happens.
-async fn keep(mut seen: mpsc::Receiver<EventTrace>, log: Handle<Log>, missed: Arc<AtomicU64>) {
+/// Adds traces to the log, in batches when there are many.
+async fn record_traces(
+    mut traces: mpsc::Receiver<EventTrace>,
+    log: Handle<InspectorLog>,
+    missed: Arc<AtomicU64>,
+) {
     let mut batch = Vec::new();
-    while seen.recv_many(&mut batch, BATCH).await > 0 {
-        let rows: Vec<_> = batch.drain(..).map(|seen| Row::of(&seen)).collect();
+    while traces.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        let rows: Vec<_> = batch.drain(..).map(|trace| EventRow::of(&trace)).collect();
         let missed = missed.load(Ordering::Relaxed);
-        let shown = log.update(move |log| {
-            log.take(rows.clone(), missed);
+        let updated = log.update(move |log| {
+            log.append(rows.clone(), missed);
             Ok(())
         });
-        if let Err(error) = shown.await {
-            tracing::warn!(%error, "the inspector shows less than it has seen");
+        if let Err(error) = updated.await {
+            tracing::warn!(%error, "the inspector could not record events; its list is incomplete");
         }
-    }
-}
-
-impl fmt::Debug for Inspector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missed = self.watcher.missed.load(Ordering::Relaxed);
-        f.debug_struct("Inspector")
-            .field("readers", &self.readers)
-            .field("missed", &missed)
-            .finish_non_exhaustive()
     }
 }

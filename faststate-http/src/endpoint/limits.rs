@@ -1,13 +1,13 @@
-//! What one node takes on.
+//! The limits of one node, and the address that a request counts for.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use faststate_core::internal::Caps;
 use http::{HeaderMap, HeaderName};
 
-/// What one node takes on; 0 stands for no limit.
+/// The limits of one node; 0 means no limit.
 ///
-/// At a limit a request is answered with a problem, and nothing that goes on is ended (law 6).
+/// A request above a limit is answered with a problem. A limit never ends an open stream (law 6).
 ///
 /// ```
 /// # use faststate_http::endpoint::Limits;
@@ -17,21 +17,22 @@ use http::{HeaderMap, HeaderName};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The longest body of an event, in bytes: 64 KiB.
+    /// The longest body of an event, in bytes (default: 64 KiB).
     pub body_bytes: usize,
-    /// Streams of this node: 20,000.
+    /// The number of streams of this node (default: 20,000).
     pub streams: usize,
-    /// Streams of one session: 64.
+    /// The number of streams of one session (default: 64).
     pub streams_per_session: usize,
-    /// Streams of one address, IPv6 counted by its /64 network: 1,000. Behind a proxy everybody has the
-    /// proxy's address unless `trusted_proxy_header` is set.
+    /// The number of streams of one address (default: 1,000). IPv6 addresses count by their /64 network. Behind a proxy,
+    /// all clients have the proxy's address unless `trusted_proxy_header` is set.
     pub streams_per_address: usize,
-    /// Topics of one stream: 32.
+    /// The number of topics of one stream (default: 32).
     pub topics_per_stream: usize,
-    /// New sessions whose cookie has not come back yet, of this node: 10,000. Beyond it the oldest are forgotten.
+    /// The number of new sessions of this node whose cookie has not been returned yet (default: 10,000). Beyond the
+    /// limit, the node forgets the oldest ones.
     pub new_sessions: usize,
-    /// The same of one address, counted as `streams_per_address`: 1,000. Beyond it the address's own oldest are
-    /// forgotten.
+    /// The same for one address, counted as in `streams_per_address` (default: 1,000). Beyond the limit, the node forgets
+    /// the oldest ones of that address.
     pub new_sessions_per_address: usize,
 }
 
@@ -50,45 +51,45 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// These limits, with so many bytes of an event's body.
+    /// Sets [`body_bytes`](Self::body_bytes).
     #[must_use]
     pub const fn with_body_bytes(mut self, bytes: usize) -> Self {
         self.body_bytes = bytes;
         self
     }
 
-    /// These limits, with so many streams of this node.
+    /// Sets [`streams`](Self::streams).
     #[must_use]
     pub const fn with_streams(mut self, streams: usize) -> Self {
         self.streams = streams;
         self
     }
 
-    /// These limits, with so many streams of one session.
+    /// Sets [`streams_per_session`](Self::streams_per_session).
     #[must_use]
     pub const fn with_streams_per_session(mut self, streams: usize) -> Self {
         self.streams_per_session = streams;
         self
     }
 
-    /// These limits, with so many streams of one address.
+    /// Sets [`streams_per_address`](Self::streams_per_address).
     #[must_use]
     pub const fn with_streams_per_address(mut self, streams: usize) -> Self {
         self.streams_per_address = streams;
         self
     }
 
-    /// These limits, with so many topics of one stream.
+    /// Sets [`topics_per_stream`](Self::topics_per_stream).
     #[must_use]
     pub const fn with_topics_per_stream(mut self, topics: usize) -> Self {
         self.topics_per_stream = topics;
         self
     }
 
-    /// These limits, with so many new sessions whose cookie has not come back, of this node and of one address.
+    /// Sets [`new_sessions`](Self::new_sessions) and [`new_sessions_per_address`](Self::new_sessions_per_address).
     #[must_use]
-    pub const fn with_new_sessions(mut self, of_node: usize, per_address: usize) -> Self {
-        (self.new_sessions, self.new_sessions_per_address) = (of_node, per_address);
+    pub const fn with_new_sessions(mut self, per_node: usize, per_address: usize) -> Self {
+        (self.new_sessions, self.new_sessions_per_address) = (per_node, per_address);
         self
     }
 
@@ -97,15 +98,15 @@ impl Limits {
     }
 }
 
-/// A limit as a number that is never reached if there is none.
+/// Returns the limit, or `usize::MAX` for 0 (no limit).
 pub(super) const fn limit(limit: usize) -> usize {
     if limit == 0 { usize::MAX } else { limit }
 }
 
-/// The address that a request counts for.
+/// Returns the address that a request counts for.
 ///
-/// A proxy appends the address it sees, so the last one of the trusted header is what our own proxy
-/// wrote; what stands before it is the client's claim.
+/// A proxy appends the address of its client, so the trusted proxy wrote the last address of the header. The client can
+/// forge all earlier ones.
 pub(super) fn address(
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
@@ -121,7 +122,7 @@ pub(super) fn address(
     forwarded.or(peer.map(|peer| peer.ip())).map(network)
 }
 
-/// IPv6 counts by its /64: that is what one household gets.
+/// Returns the address, or the /64 network of an IPv6 address, because one household usually gets a whole /64.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_address_counts_only_where_it_is_trusted() {
+    fn forwarded_address_counts_only_when_trusted() {
         assert_eq!(at(Some("1.2.3.4"), false), "10.0.0.1");
         assert_eq!(at(Some("1.2.3.4"), true), "1.2.3.4");
         assert_eq!(at(Some("6.6.6.6, 1.2.3.4"), true), "1.2.3.4");
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_counts_by_its_network() {
+    fn ipv6_address_counts_by_its_network() {
         assert_eq!(at(Some("2001:db8:1:2:3:4:5:6"), true), "2001:db8:1:2::");
         assert_eq!(at(Some("[2001:db8:1:2:9::1]"), true), "2001:db8:1:2::");
         assert_eq!(at(Some("[2001:db8:1:2:9::1]:443"), true), "2001:db8:1:2::");

@@ -1,19 +1,20 @@
-//! A limit of lines in the log, for what a flood of requests can cause.
+//! A rate limit for log lines that a flood of requests can cause.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// For how long one line stands for all that follow.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The shortest time between two lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes at most one line a second.
-pub(super) struct LogLimit(Mutex<Option<Line>>);
+/// Writes at most one line per second.
+pub(super) struct LogLimit(Mutex<Option<LoggedLine>>);
 
 /// The latest line.
-struct Line {
+struct LoggedLine {
     at: Instant,
     id: String,
+    /// The number of lines skipped since.
     left_out: u64,
 }
 
@@ -22,8 +23,9 @@ impl LogLimit {
         Self(Mutex::new(None))
     }
 
-    /// Writes a line with this id, and with how many were left out since the last; gives the id of the line that
-    /// stands for this occurrence.
+    /// Writes a line with this id and the number of lines skipped before it, unless the latest line is too recent.
+    ///
+    /// Returns the id of the line that stands for this occurrence.
     pub(super) fn write(&self, id: &str, line: impl FnOnce(&str, u64)) -> String {
         self.write_at(Instant::now(), id, line)
     }
@@ -32,12 +34,12 @@ impl LogLimit {
         let left_out = {
             let mut latest = self.0.lock();
             match &mut *latest {
-                Some(latest) if now.duration_since(latest.at) < PAUSE => {
+                Some(latest) if now.duration_since(latest.at) < LINE_INTERVAL => {
                     latest.left_out += 1;
                     return latest.id.clone();
                 }
                 latest => {
-                    let next = Line { at: now, id: id.to_owned(), left_out: 0 };
+                    let next = LoggedLine { at: now, id: id.to_owned(), left_out: 0 };
                     latest.replace(next).map_or(0, |earlier| earlier.left_out)
                 }
             }
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn law_06_a_flood_of_failures_writes_one_line_a_second() {
+    fn law_06_flood_of_failures_writes_one_line_per_second() {
         let (limit, start) = (LogLimit::new(), Instant::now());
         let mut lines = Vec::new();
         let mut write = |millis, id: &str| {
@@ -61,7 +63,7 @@ mod tests {
         };
         assert_eq!(write(0, "a"), "a");
         for millis in 1..1000 {
-            assert_eq!(write(millis, "b"), "a", "the line that the log has");
+            assert_eq!(write(millis, "b"), "a", "the id of the line in the log");
         }
         assert_eq!(write(1000, "c"), "c");
         assert_eq!(lines, [("a".to_owned(), 0), ("c".to_owned(), 999)]);

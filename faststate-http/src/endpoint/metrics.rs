@@ -1,4 +1,4 @@
-//! Figures for Prometheus.
+//! The metrics page for Prometheus.
 
 use std::net::SocketAddr;
 
@@ -6,50 +6,53 @@ use faststate_core::internal::{Exposition, MetricKind};
 use http::{Response, StatusCode, request::Parts};
 
 use super::{
-    Endpoint, Problem,
+    problem::Problem,
     reply::{self, ReplyBody},
     route::METRICS,
+    service::Endpoint,
 };
 
-/// The format that Prometheus asks for.
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The content type of Prometheus' text format.
+const EXPOSITION_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Answers with the registry's families and the endpoint's, to who may read them. Whoever may not is told that
-/// there is nothing.
+/// Answers with the metrics of the registry and of the endpoint. Callers that are not admitted get a 404.
 pub(super) async fn answer(
     endpoint: &Endpoint,
     head: &Parts,
     peer: Option<SocketAddr>,
 ) -> Response<ReplyBody> {
     let unknown = || endpoint.refuse(head, &Problem::unknown());
-    let Some(readers) = &endpoint.settings().metrics else { return unknown() };
-    // Somebody is asked about, and no session is begun.
+    let Some(access) = &endpoint.settings().metrics else { return unknown() };
+    // The response is not marked, so a scrape begins no session.
     let visitor = match endpoint.visitor(head).await {
         Ok(visitor) => visitor,
         Err(error) => return endpoint.refuse(head, &Problem::of(&error)),
     };
-    if !readers.admit(head, peer, visitor.viewer()) {
-        readers.announce(None, METRICS);
+    if !access.admit(head, peer, visitor.viewer()) {
+        access.announce(None, METRICS);
         return unknown();
     }
     let mut text = endpoint.registry().metrics().await;
     let mut page = Exposition::default();
     let streams = endpoint.streams();
     let meter = streams.meter();
-    page.family("faststate_streams", MetricKind::Gauge, "Streams that are open.").sample(&[], streams.len());
-    page.family("faststate_streams_opened_total", MetricKind::Counter, "Streams that were opened.")
+    page.family("faststate_streams", MetricKind::Gauge, "Open streams.").sample(&[], streams.len());
+    page.family("faststate_streams_opened_total", MetricKind::Counter, "Streams opened so far.")
         .sample(&[], meter.opened.get());
-    page.family("faststate_streams_refused_total", MetricKind::Counter, "Streams beyond a limit, by which.");
-    for (limit, count) in [("node", &meter.full[0]), ("session", &meter.full[1]), ("address", &meter.full[2])]
-    {
+    page.family(
+        "faststate_streams_refused_total",
+        MetricKind::Counter,
+        "Streams refused at a limit, by limit.",
+    );
+    for (limit, count) in ["node", "session", "address"].into_iter().zip(&meter.refused) {
         page.sample(&[("limit", limit)], count.get());
     }
-    let help = "Pieces given to streams: whatever has gathered for a follower is one.";
+    let help = "Pieces written to streams. All frames that are due for a stream at once form one piece.";
     page.family("faststate_stream_writes_total", MetricKind::Counter, help).sample(&[], meter.writes.get());
-    page.family("faststate_stream_bytes_total", MetricKind::Counter, "Bytes given to streams.")
+    page.family("faststate_stream_bytes_total", MetricKind::Counter, "Bytes written to streams.")
         .sample(&[], meter.bytes.get());
-    page.family("faststate_draining", MetricKind::Gauge, "Whether this node is about to end.")
+    page.family("faststate_draining", MetricKind::Gauge, "Whether this node is draining.")
         .sample(&[], u8::from(streams.is_draining()));
     text.push_str(&page.finish());
-    reply::answer(StatusCode::OK, TEXT, ReplyBody::full(text))
+    reply::answer(StatusCode::OK, EXPOSITION_TYPE, ReplyBody::full(text))
 }

@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value};
 
-/// `leaf` under `path`: `{"a":{"b":leaf}}`.
+/// Returns `leaf` nested under `path`: `{"a":{"b":leaf}}`.
 pub(super) fn object(path: &[impl AsRef<str>], leaf: Value) -> Value {
     path.iter()
         .rev()
         .fold(leaf, |inner, name| Value::Object(Map::from_iter([(name.as_ref().to_owned(), inner)])))
 }
 
-/// Merges objects into objects; anything else replaces what was there.
+/// Merges objects recursively; any other value replaces the old one.
 pub(super) fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -21,7 +21,7 @@ pub(super) fn merge(into: &mut Value, from: Value) {
     }
 }
 
-/// The text at `path`, if there is one.
+/// Returns the string at `path`, if there is one.
 pub(super) fn text<'a>(value: &'a Value, path: &[impl AsRef<str>]) -> Option<&'a str> {
     path.iter().try_fold(value, |value, name| value.get(name.as_ref()))?.as_str()
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_nest_and_objects_merge() {
+    fn objects_merge_along_their_paths() {
         let mut all = object(&["a", "b"], 1.into());
         merge(&mut all, object(&["a", "c"], "x".into()));
         merge(&mut all, object(&["d"], json!([1])));

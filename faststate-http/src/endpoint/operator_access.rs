@@ -1,4 +1,4 @@
-//! Who may read what is for operators and developers.
+//! Access to the pages for operators and developers.
 
 use std::{
     fmt,
@@ -9,123 +9,125 @@ use std::{
     },
 };
 
+#[cfg(feature = "inspector")]
+use cookie::{Cookie, SameSite};
 use faststate_core::Viewer;
 #[cfg(feature = "inspector")]
 use http::HeaderValue;
 use http::{HeaderMap, header, request::Parts};
 use sha2::{Digest as _, Sha256};
 
+#[cfg(feature = "inspector")]
+use super::set_cookie::set_cookie;
 use super::{
     hosts::{host, is_loopback},
     session::values,
 };
 
-type Policy = dyn Fn(&AccessRequest<'_>) -> bool + Send + Sync;
+type OperatorPolicy = dyn Fn(&AccessRequest<'_>) -> bool + Send + Sync;
 
-/// Who may read the metrics, or the inspector. Whoever may not is told that there is nothing.
+/// Decides which requests may read the metrics or the inspector. Other requests get a 404.
 #[derive(Clone)]
 pub struct OperatorAccess {
-    policy: Arc<Policy>,
-    /// What a reader must present besides.
-    token: Option<Arc<Token>>,
+    policy: Arc<OperatorPolicy>,
+    /// A token that a request must also present.
+    token: Option<Arc<OperatorToken>>,
 }
 
-/// Shows that a reader has seen this server's log.
-struct Token {
+/// A token that proves access to this server's log.
+struct OperatorToken {
     text: String,
     announced: AtomicBool,
 }
 
-/// Who asks to read.
+/// A request for access.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct AccessRequest<'a> {
     /// The request's head.
     pub head: &'a Parts,
-    /// The other end of the connection: a proxy's, if there is one.
+    /// The other end of the connection: the proxy's address, if there is a proxy.
     pub peer: Option<SocketAddr>,
-    /// Who it is by the session cookie and the identity closure.
+    /// The viewer, as identified by the session cookie and the identity closure.
     pub viewer: &'a Viewer,
 }
 
 impl OperatorAccess {
-    /// Readers on this machine that have the token of this process: a connection from a loopback address to a
-    /// loopback host's name, not forwarded by a proxy that says so.
+    /// Admits clients on this machine that present this process's token: the connection comes from a loopback address,
+    /// the request names a loopback host, and no header shows that a proxy forwarded it.
     ///
-    /// The log has the address with the token once the server listens, as `http://127.0.0.1:5000/..?token=..`. A browser
-    /// that opens it keeps the token in a cookie; other clients send it with each request, or as
-    /// `Authorization: Bearer`. The token is needed because a proxy on this machine need not say that it forwards a
-    /// request: nginx does not unless it is configured to, and names this server by its own address.
+    /// When the server listens, it logs the address with the token, as `http://127.0.0.1:5000/..?token=..`. A browser that
+    /// opens it keeps the token in a cookie. Other clients send the token in each request's query, or as
+    /// `Authorization: Bearer`. The token is necessary because a proxy on this machine may forward requests without any
+    /// header that shows it: nginx does so by default, and sends this server's own address as `Host`.
     #[must_use]
     pub fn loopback() -> Self {
-        let policy = |asking: &AccessRequest<'_>| {
-            let headers = &asking.head.headers;
+        let policy = |request: &AccessRequest<'_>| {
+            let headers = &request.head.headers;
             let forwarded =
                 [header::FORWARDED.as_str(), "x-forwarded-for", "x-real-ip", header::VIA.as_str()];
-            asking.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+            request.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
                 && !forwarded.iter().any(|name| headers.contains_key(*name))
-                && host(headers, &asking.head.uri).is_some_and(is_loopback)
+                && host(headers, &request.head.uri).is_some_and(is_loopback)
         };
         Self::when(policy).with_token(format!("{:032x}", rand::random::<u128>()))
     }
 
-    /// These readers, of whom each must present this token: instead of the random one of
-    /// [`loopback`](Self::loopback), for a client that cannot read the log.
+    /// Also requires this token. It replaces the random token of [`loopback`](Self::loopback), for clients that cannot
+    /// read the log.
     #[must_use]
     pub fn with_token(self, token: impl Into<String>) -> Self {
-        let token = Token { text: token.into(), announced: AtomicBool::new(false) };
+        let token = OperatorToken { text: token.into(), announced: AtomicBool::new(false) };
         Self { token: Some(Arc::new(token)), ..self }
     }
 
-    /// Every viewer with this role, as the identity closure tells.
+    /// Admits every viewer with this role.
     #[must_use]
     pub fn role(role: impl Into<String>) -> Self {
         let role = role.into();
-        Self::when(move |asking| asking.viewer.has_role(&role))
+        Self::when(move |request| request.viewer.has_role(&role))
     }
 
-    /// Whoever sends `Authorization: Bearer` with this token, as Prometheus does with `authorization:
-    /// credentials`. An empty token lets nobody in.
+    /// Admits requests with `Authorization: Bearer` and this token, which Prometheus sends with the setting
+    /// `authorization: credentials`. An empty token admits no request.
     #[must_use]
     pub fn bearer(token: &str) -> Self {
-        // Digests are compared, so that time tells nothing of the token.
+        // Comparing digests does not leak the token through timing.
         let expected = (!token.is_empty()).then(|| Sha256::digest(token));
-        Self::when(move |asking| {
-            let given = bearer(&asking.head.headers).map(Sha256::digest);
+        Self::when(move |request| {
+            let given = bearer(&request.head.headers).map(Sha256::digest);
             given.is_some() && given == expected
         })
     }
 
-    /// Everybody who can reach the server. For where a proxy or a firewall keeps others out.
+    /// Admits every request. Use it only if a proxy or a firewall restricts access.
     #[must_use]
     pub fn anybody() -> Self {
         Self::when(|_| true)
     }
 
-    /// Whoever the policy lets in.
+    /// Admits the requests that the policy accepts.
     #[must_use]
     pub fn when(policy: impl Fn(&AccessRequest<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self { policy: Arc::new(policy), token: None }
     }
 
     pub(super) fn admit(&self, head: &Parts, peer: Option<SocketAddr>, viewer: &Viewer) -> bool {
-        let presents = |token: &Arc<Token>| token.is_presented(head);
+        let presents = |token: &Arc<OperatorToken>| token.is_presented(head);
         (self.policy)(&AccessRequest { head, peer, viewer }) && self.token.as_ref().is_none_or(presents)
     }
 
-    /// The `Set-Cookie` that keeps a token which the address has.
+    /// Returns the `Set-Cookie` header that stores the token, if the request's query contains it.
     #[cfg(feature = "inspector")]
     pub(super) fn cookie(&self, head: &Parts, secure: bool) -> Option<HeaderValue> {
         let token = self.token.as_ref().filter(|token| token.is_in_query(head))?;
-        let (name, text) = (token.cookie_name(), &token.text);
-        let secure = if secure { "; Secure" } else { "" };
-        let text = format!("{name}={text}; Path=/faststate; HttpOnly; SameSite=Strict{secure}");
-        let mut cookie = HeaderValue::try_from(text).ok()?;
-        cookie.set_sensitive(true);
-        Some(cookie)
+        let cookie = Cookie::build((token.cookie_name(), &*token.text)).path("/faststate").http_only(true);
+        let header = set_cookie(&cookie.same_site(SameSite::Strict).secure(secure).build());
+        // A token that a header cannot contain is not stored.
+        Some(header).filter(|header| !header.is_empty())
     }
 
-    /// Puts the address with the token into the log, once.
+    /// Logs the address with the token, once.
     pub(super) fn announce(&self, listening: Option<SocketAddr>, path: &str) {
         let Some(token) = &self.token else { return };
         if token.announced.swap(true, Ordering::Relaxed) {
@@ -142,27 +144,27 @@ impl OperatorAccess {
     }
 }
 
-impl Token {
-    /// Whether a request carries the token: in its address, in `Authorization`, or in a cookie.
+impl OperatorToken {
+    /// Returns whether a request contains the token: in its query, in `Authorization`, or in a cookie.
     fn is_presented(&self, head: &Parts) -> bool {
         let name = self.cookie_name();
-        let cookie = || values(&head.headers, &name).any(|value| self.is(value));
+        let cookie = || values(&head.headers, &name).any(|value| self.equals(value));
         self.is_in_query(head)
-            || bearer(&head.headers).is_some_and(|text| self.is(text.as_bytes()))
+            || bearer(&head.headers).is_some_and(|text| self.equals(text.as_bytes()))
             || cookie()
     }
 
     fn is_in_query(&self, head: &Parts) -> bool {
         let query = head.uri.query().unwrap_or_default().as_bytes();
-        form_urlencoded::parse(query).any(|(name, value)| name == "token" && self.is(value.as_bytes()))
+        form_urlencoded::parse(query).any(|(name, value)| name == "token" && self.equals(value.as_bytes()))
     }
 
-    /// Digests are compared, so that time tells nothing of the token.
-    fn is(&self, text: &[u8]) -> bool {
+    /// Compares digests, which does not leak the token through timing.
+    fn equals(&self, text: &[u8]) -> bool {
         !self.text.is_empty() && Sha256::digest(text) == Sha256::digest(&self.text)
     }
 
-    /// Servers on other ports of this machine have other tokens.
+    /// Returns a name derived from the token, because servers on other ports of this machine share the browser's cookies.
     fn cookie_name(&self) -> String {
         let digest = Sha256::digest(&self.text);
         format!("faststate_reader_{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
@@ -176,7 +178,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 impl fmt::Debug for OperatorAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Readers(..)")
+        f.write_str("OperatorAccess(..)")
     }
 }
 
@@ -184,18 +186,18 @@ impl fmt::Debug for OperatorAccess {
 mod tests {
     use super::*;
 
-    fn admits(readers: &OperatorAccess, peer: &str, headers: &[(&str, &str)]) -> bool {
+    fn admits(access: &OperatorAccess, peer: &str, headers: &[(&str, &str)]) -> bool {
         let mut request = http::Request::builder();
         for (name, value) in headers.iter().filter(|(name, _)| *name != "uri") {
             request = request.header(*name, *value);
         }
         let uri = headers.iter().find(|(name, _)| *name == "uri").map_or("/", |(_, uri)| uri);
         let (head, ()) = request.uri(uri).body(()).unwrap().into_parts();
-        readers.admit(&head, peer.parse().ok(), &Viewer::default().with_role("ops"))
+        access.admit(&head, peer.parse().ok(), &Viewer::default().with_role("ops"))
     }
 
     #[test]
-    fn law_08_loopback_is_this_machine_and_no_proxy_on_it() {
+    fn law_08_loopback_admits_only_direct_local_requests() {
         let local = OperatorAccess::loopback().with_token("t0ken");
         let token = ("authorization", "Bearer t0ken");
         for (peer, host) in [
@@ -217,10 +219,9 @@ mod tests {
         }
     }
 
-    /// nginx with its default configuration names the server by the address that it forwards to, and says nothing of
-    /// the client.
+    /// nginx by default sends the server's own address as `Host` and no header about the client.
     #[test]
-    fn law_08_a_silent_proxy_on_this_machine_lets_no_client_in() {
+    fn law_08_loopback_refuses_clients_of_a_transparent_proxy() {
         let local = OperatorAccess::loopback().with_token("t0ken");
         let through = |more: &[(&str, &str)]| {
             admits(
@@ -238,13 +239,13 @@ mod tests {
         assert!(through(&[("cookie", &format!("a=b; {name}=t0ken"))]));
         assert!(
             !admits(&OperatorAccess::loopback(), "127.0.0.1:9", &[("host", "localhost")]),
-            "a random token"
+            "without the random token"
         );
     }
 
     #[test]
-    fn law_08_tokens_and_roles() {
-        let with = |readers: &OperatorAccess, text| admits(readers, "none", &[("authorization", text)]);
+    fn law_08_bearer_tokens_and_roles_admit_exact_matches() {
+        let with = |access: &OperatorAccess, text| admits(access, "none", &[("authorization", text)]);
         let token = OperatorAccess::bearer("s3cret");
         assert!(with(&token, "Bearer s3cret") && with(&token, "bearer s3cret"));
         for wrong in ["Bearer s3cre", "Bearer s3crets", "Basic s3cret", "Bearer ", "Bearer", ""] {

@@ -1,4 +1,4 @@
-//! What a page shows and follows.
+//! The page of a request: its viewer, the topics that it follows, and its initial signals.
 
 use std::{fmt, sync::Arc};
 
@@ -14,49 +14,52 @@ use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Endpoint, RequestIdentity, field_errors::FieldErrors, nest, route::STREAM};
+use super::{
+    field_errors::FieldErrors, nest, request_identity::RequestIdentity, route::STREAM, service::Endpoint,
+};
 
-/// What a query's value must not contain as it is; the topics' own encoding is encoded once more.
-const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').add(b'+').add(b'\'').add(b'"');
+/// The characters that are escaped in a query's value. `%` is among them, because topics are percent-encoded already.
+const QUERY_ESCAPES: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').add(b'+').add(b'\'').add(b'"');
 
-/// Collects what a page shows, so that the page follows exactly that.
+/// Collects the states and views that a page shows, so that the page follows exactly those.
 ///
 /// ```text
 /// <body data-signals="{{ page.signals() }}" data-init="{{ page.follow_action() }}">
 /// ```
 ///
-/// Its signals carry the cursors of the moment of rendering, so that nothing falls between rendering and
-/// following. The signal `$_stale` is true while a store does not answer, and the page shows what this node
-/// remembers: `<p role="status" data-show="$_stale">This may be out of date.</p>`. The signal `$_cookies_blocked` is
-/// true where the browser does not send the session cookie back, so that nothing of the session is kept: see
+/// Its signals contain the cursors from the moment of rendering, so that no change is missed between rendering and
+/// following. The signal `$_stale` is true while a store fails and the page shows the last known state:
+/// `<p role="status" data-show="$_stale">This may be out of date.</p>`. The signal `$_cookies_blocked` is true if the
+/// browser does not send the session cookie back, so that its session is lost after each request: see
 /// [`cookies_blocked`](Self::cookies_blocked).
 ///
-/// Ask for [`signals`](Self::signals) and [`follow_action`](Self::follow_action) once everything is collected. Cheap to
-/// clone; clones are the same page.
+/// Call [`signals`](Self::signals) and [`follow_action`](Self::follow_action) once all parts are collected. A clone is
+/// cheap and is the same page.
 #[derive(Clone)]
 pub struct Page {
-    inner: Arc<Inner>,
+    inner: Arc<PageInner>,
 }
 
-struct Inner {
+struct PageInner {
     endpoint: Endpoint,
     visitor: RequestIdentity,
     same_site: bool,
-    collected: Mutex<Collected>,
+    content: Mutex<PageContent>,
 }
 
-struct Collected {
+struct PageContent {
     topics: Vec<TopicName>,
     signals: Value,
-    /// The cookie of the session that the visitor goes on with.
+    /// The cookie of the renewed session.
     renewed: Option<HeaderValue>,
 }
 
 impl Page {
     pub(super) fn new(endpoint: Endpoint, visitor: RequestIdentity, same_site: bool) -> Self {
         let signals = json!({ "_errors": {}, "_problem": "", "_stale": false, "_cookies_blocked": false });
-        let collected = Mutex::new(Collected { topics: Vec::new(), signals, renewed: None });
-        Self { inner: Arc::new(Inner { endpoint, visitor, same_site, collected }) }
+        let content = Mutex::new(PageContent { topics: Vec::new(), signals, renewed: None });
+        Self { inner: Arc::new(PageInner { endpoint, visitor, same_site, content }) }
     }
 
     /// Shows and follows the signals of the viewer's instance of `S`.
@@ -70,13 +73,12 @@ impl Page {
     /// Shows and follows the signals of a record or component.
     ///
     /// # Errors
-    /// As [`follow`](Self::follow); [`Error::Unknown`] for a record that does not exist or is not this
-    /// viewer's to see.
+    /// As [`follow`](Self::follow); [`Error::Unknown`] for a record that does not exist or that this viewer may not see.
     pub async fn follow_id<S: ReactiveState>(&self, id: &str) -> Result<Snapshot<S>, Error> {
         self.signals_of(TopicName::signals(S::NAME).of(id)).await
     }
 
-    /// Shows and follows a view: put [`Elements::html`] where the view belongs.
+    /// Shows and follows a view. Put its [`Elements::html`] into the page.
     ///
     /// # Errors
     /// As [`follow`](Self::follow).
@@ -94,13 +96,13 @@ impl Page {
 
     /// Adds a signal of the page itself, which the server does not keep: a step, a filter, an open tab.
     ///
-    /// The name is one like a state's; one that is not is left out, with an entry in the log. So is one that begins
-    /// with `_`, which a page makes itself: `data-signals:_open="false"`.
+    /// The name follows the rules for names of states. Any other name is logged and left out, including names that begin
+    /// with `_`: declare those in the page, as in `data-signals:_open="false"`.
     pub fn signal(&self, name: &str, value: impl Into<Value>) -> &Self {
         if check_name(name).is_ok() {
-            nest::merge(&mut self.inner.collected.lock().signals, nest::object(&[name], value.into()));
+            nest::merge(&mut self.inner.content.lock().signals, nest::object(&[name], value.into()));
         } else {
-            tracing::error!(name, "a page's signal is named `[a-z][a-z0-9_]*` without `__`; left out");
+            tracing::error!(name, "a page's signal is left out: name it `[a-z][a-z0-9_]*` without `__`");
         }
         self
     }
@@ -108,100 +110,103 @@ impl Page {
     /// Adds the signals for messages beside the fields of events of `S`: `$_errors.state.field`, with the id after the
     /// state for a record or component.
     ///
-    /// A followed state has them already. Call this for a page that sends events to a state without following it:
-    /// an expression that reads `$_errors.product.p1.name` throws if `$_errors.product` does not exist.
+    /// A followed state already has them. Call this for a page that sends events to a state without following it,
+    /// because an expression that reads `$_errors.product.p1.name` throws if `$_errors.product` does not exist.
     pub fn errors<S: ReactiveState>(&self, id: Option<&str>) {
         let errors = FieldErrors::of(S::NAME, id);
-        nest::merge(&mut self.inner.collected.lock().signals, errors.initial());
+        nest::merge(&mut self.inner.content.lock().signals, errors.initial());
     }
 
-    /// The initial signals, for `data-signals`: the same escaped by a template and raw.
+    /// Returns the initial signals, for `data-signals`. A template's escaping does not change them.
     #[must_use]
     pub fn signals(&self) -> String {
-        attribute(&self.inner.collected.lock().signals)
+        attribute(&self.inner.content.lock().signals)
     }
 
-    /// The action that follows everything the page shows, for `data-init`: the same escaped and raw.
+    /// Returns the action that follows everything the page shows, for `data-init`. A template's escaping does not
+    /// change it.
     #[must_use]
     pub fn follow_action(&self) -> String {
-        let topics = self.inner.collected.lock().topics.clone();
+        let topics = self.inner.content.lock().topics.clone();
         let heartbeat = self.inner.endpoint.settings().heartbeat;
         if topics.is_empty() {
             return Action::check_answers(heartbeat);
         }
         let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
         let names = names.join(",");
-        let url = format!("{STREAM}?states={}", utf8_percent_encode(&names, IN_QUERY));
+        let url = format!("{STREAM}?states={}", utf8_percent_encode(&names, QUERY_ESCAPES));
         Action::follow_within(&url, heartbeat)
     }
 
-    /// The `<script>` that loads Datastar, for the page's head: HTML, which a template must not escape
+    /// Returns the `<script>` that loads Datastar, for the page's head. It is HTML, which a template must not escape
     /// (`{{ script|safe }}`).
     #[must_use]
     pub fn datastar_script(&self) -> String {
         self.inner.endpoint.settings().bundle.script()
     }
 
-    /// The attributes of a notice that shows only while the browser does not send the session cookie back. Without
-    /// the cookie each request begins a session of its own, so controls seem to do nothing. HTML, which a template must
-    /// not escape:
+    /// Returns the attributes of a notice that is visible only if the browser does not send the session cookie back.
+    ///
+    /// Without the cookie, each request begins a new session, so controls seem to do nothing. The attributes are HTML,
+    /// which a template must not escape:
     ///
     /// ```text
     /// <p role="alert" {{ page.cookies_blocked()|safe }}>Your browser blocks this site's cookies: allow them.</p>
     /// ```
     ///
-    /// The page learns it from its stream, so the page must follow something.
+    /// The stream sets the signal behind it, so the page must follow at least one topic.
     #[must_use]
     pub const fn cookies_blocked(&self) -> &'static str {
         "data-show=\"$_cookies_blocked\" style=\"display: none\""
     }
 
-    /// The viewer of the page, as identified when the page was made.
+    /// Returns the viewer, as identified when the page was made.
     ///
-    /// A handler that reads a body gets its page first, and the client may hold the body back. Before such a handler acts
-    /// on the viewer's rights, it identifies the viewer again, with [`Endpoint::visitor`] (law 8).
+    /// A handler gets its page before it reads the request's body, and a client can delay the body. Before such a handler
+    /// acts on the viewer's rights, it must identify the viewer again with [`Endpoint::visitor`] (law 8).
     #[must_use]
     pub fn viewer(&self) -> &Viewer {
         self.inner.visitor.viewer()
     }
 
-    /// Whether the request came from a page of this site, by the rule that events are held to: ask in a
-    /// handler of your own that changes something, a form's for instance (law 8).
+    /// Returns whether the request came from a page of this site, by the same rule as for events (law 8).
+    ///
+    /// Check it in the application's own handlers that change something, such as the handler of a form.
     #[must_use]
     pub fn same_site(&self) -> bool {
         self.inner.same_site
     }
 
-    /// Has the visitor go on with a new session, whose cookie the answer carries, and gives its id.
+    /// Gives the visitor a new session and returns its id. The response sets its cookie.
     ///
-    /// For whoever has just proved who they are: an id that somebody else has seen, or planted, is then
-    /// worth nothing. States of the old session stay with it. Windows that are open follow the new session
-    /// once their streams are [closed](Endpoint::close_streams).
+    /// Call it at sign-in, so that a session id which an attacker has seen or planted becomes useless. States of the old
+    /// session stay with that session. Open windows follow the new session once their streams are
+    /// [closed](Endpoint::close_streams).
     ///
-    /// The response to another site's POST sets no cookie. A sign-in that ends with one, as with SAML, answers it
-    /// with a 303 to a page of this site, which renews the session.
+    /// The response to another site's POST sets no cookie. A sign-in that ends with such a POST, as with SAML, must
+    /// answer it with a 303 to a page of this site, which renews the session.
     #[must_use]
     pub fn renew_session(&self) -> SessionId {
         let (session, cookie) = self.inner.endpoint.settings().cookie.mint();
-        self.inner.collected.lock().renewed = Some(cookie);
+        self.inner.content.lock().renewed = Some(cookie);
         session
     }
 
-    /// The endpoint that the page belongs to.
+    /// Returns the endpoint that made the page.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.inner.endpoint
     }
 
-    /// The `Set-Cookie` that carries the session, if it is new or its cookie is renewed.
+    /// Returns the `Set-Cookie` header of the session, if the session is new or its cookie is renewed.
     #[must_use]
     pub fn set_cookie(&self) -> Option<HeaderValue> {
-        let renewed = self.inner.collected.lock().renewed.clone();
+        let renewed = self.inner.content.lock().renewed.clone();
         let renewed = renewed.filter(|_| self.inner.visitor.sets_cookies());
         renewed.or_else(|| self.inner.visitor.set_cookie().cloned())
     }
 
-    /// Puts every cookie on the response that it must set or remove.
+    /// Adds the `Set-Cookie` headers that set and remove cookies to the response's headers.
     pub fn mark(&self, headers: &mut HeaderMap) {
         let cookies = self.set_cookie().into_iter().chain(self.inner.visitor.removals().iter().cloned());
         cookies.for_each(|cookie| {
@@ -211,7 +216,7 @@ impl Page {
 
     async fn signals_of<S: ReactiveState>(&self, topic: TopicName) -> Result<Snapshot<S>, Error> {
         let registry = self.inner.endpoint.registry();
-        // This also checks access, which a handle does not.
+        // A handle does not check access, but `visible` does.
         let visible = self.visible(&topic).await?;
         let handle = Handle::<S>::of(Arc::clone(registry), self.viewer(), topic.id.as_deref())?;
         let snapshot = handle.read().await?;
@@ -241,7 +246,7 @@ impl Page {
         })
     }
 
-    /// Shows and follows any topic: its elements, if it is a view.
+    /// Shows and follows any topic; returns the HTML of a view. For tests that follow topics by name.
     #[doc(hidden)]
     pub async fn show_topic(&self, topic: TopicName) -> Result<Option<String>, Error> {
         match self.inner.endpoint.registry().visible(&topic, self.viewer()).await? {
@@ -259,16 +264,16 @@ impl Page {
         let registry = self.inner.endpoint.registry();
         let stale = registry.key(&topic.state, self.viewer(), topic.id.as_deref());
         let stale = stale.is_ok_and(|key| registry.is_stale(&key));
-        let mut collected = self.inner.collected.lock();
-        nest::merge(&mut collected.signals, signals);
+        let mut content = self.inner.content.lock();
+        nest::merge(&mut content.signals, signals);
         if stale {
-            nest::merge(&mut collected.signals, json!({ "_stale": true }));
+            nest::merge(&mut content.signals, json!({ "_stale": true }));
         }
-        // A page can then read `$_errors.counter.amount` before there is a message.
+        // A page can then read `$_errors.counter.amount` before the first message.
         let errors = FieldErrors::of(&topic.state, topic.id.as_deref());
-        nest::merge(&mut collected.signals, errors.initial());
-        if !collected.topics.contains(&topic) {
-            collected.topics.push(topic);
+        nest::merge(&mut content.signals, errors.initial());
+        if !content.topics.contains(&topic) {
+            content.topics.push(topic);
         }
         Ok(())
     }
@@ -276,7 +281,7 @@ impl Page {
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let topics = &self.inner.collected.lock().topics;
+        let topics = &self.inner.content.lock().topics;
         f.debug_struct("Page").field("viewer", self.viewer()).field("topics", topics).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! What went wrong, as a person and as a program is told.
+//! Problems: the errors of requests, as pages and as other clients receive them.
 
 use std::fmt::{self, Write as _};
 
@@ -9,33 +9,33 @@ use serde_json::{Map, Value, json};
 
 use super::{field_errors::FieldErrors, log_limit::LogLimit, nest};
 
-/// What went wrong with a request: nothing in it is internal.
+/// The error of a request, without internal details.
 ///
-/// To Datastar it is the signals `$_problem` (its token), `$_errors.state.field` and `$_errors.state.event__field`
-/// (with the id after the state, for a record or component), and elements made by a [`ProblemView`]; to any
-/// other client it is `application/problem+json` (RFC 9457).
+/// Datastar receives it as the signals `$_problem` (its token), `$_errors.state.field` and `$_errors.state.event__field`
+/// (with the id after the state, for a record or component), and as elements rendered by a [`ProblemView`]. Other
+/// clients receive `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Problem {
-    /// The HTTP status, for clients that see it.
+    /// The HTTP status. Datastar receives 200 instead.
     pub status: StatusCode,
-    /// What kind of problem: `rejected`, `input`, `not_found`, `busy` and so on.
+    /// The kind of problem: `rejected`, `input`, `not_found`, `busy` and so on.
     pub kind: &'static str,
-    /// The kind in words.
+    /// A title for the kind.
     pub title: &'static str,
-    /// What went wrong this time.
+    /// An explanation of this occurrence.
     pub detail: String,
-    /// Messages beside single fields: name and message.
+    /// The messages for single fields: name and message.
     pub errors: Vec<(String, String)>,
-    /// The state that it is about, if the request named one.
+    /// The state that the request named, if any.
     pub state: Option<String>,
-    /// What the log entry carries too, for an internal error.
+    /// The id of the log entry, for an internal error.
     pub id: Option<String>,
-    /// A random name of this occurrence: the signal `$_problem` has it while the problem is shown.
+    /// A random id of this occurrence. The signal `$_problem` contains it while the problem is shown.
     pub token: String,
-    /// When to try again, in seconds.
+    /// The number of seconds after which the client may try again.
     pub retry_after: Option<u32>,
-    /// The refused event, and the place of its instance's messages.
+    /// The refused event, and the path of its instance's messages.
     refused: Option<(&'static str, FieldErrors)>,
 }
 
@@ -71,7 +71,7 @@ impl Problem {
         self
     }
 
-    /// The problem that an error is.
+    /// Returns the problem for an error.
     #[must_use]
     pub fn of(error: &Error) -> Self {
         let detail = error.to_string();
@@ -97,7 +97,7 @@ impl Problem {
                 static LINES: LogLimit = LogLimit::new();
                 let problem = new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available").retry(1);
                 let id = LINES.write(&problem.token, |id, left_out| {
-                    tracing::warn!(%id, left_out, error = %chain(source), "a store is not available");
+                    tracing::warn!(%id, left_out, error = %chain(source), "store unavailable");
                 });
                 Self { id: Some(id), ..problem }
             }
@@ -105,7 +105,7 @@ impl Problem {
                 static LINES: LogLimit = LogLimit::new();
                 let problem = new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error");
                 let id = LINES.write(&problem.token, |id, left_out| {
-                    tracing::error!(%id, left_out, error = %chain(source), "a store refuses a record");
+                    tracing::error!(%id, left_out, error = %chain(source), "store refused a record");
                 });
                 Self { id: Some(id), ..problem }
             }
@@ -121,7 +121,7 @@ impl Problem {
         }
     }
 
-    /// A request that a framework's extractor refuses: its status and its reason are for the client.
+    /// Returns the problem of a request that a framework's extractor refused. The client sees the status and the reason.
     #[must_use]
     pub fn refused(status: StatusCode, reason: impl Into<String>) -> Self {
         Self::new(status, "input", "Input not understood", reason)
@@ -133,19 +133,19 @@ impl Problem {
         problem
     }
 
-    /// There is nothing here, or nothing that this viewer may see: one answer for both (law 8).
+    /// Returns the problem for an unknown target and for a forbidden one, which get the same response (law 8).
     pub(super) fn unknown() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", Error::Unknown.to_string())
     }
 
-    /// The request does not name its host as HTTP/1.1 requires.
+    /// Returns the problem of a request that does not name its host as HTTP/1.1 requires.
     pub(super) fn host() -> Self {
-        let detail = "a request of HTTP/1.1 has exactly one `Host` header";
+        let detail = "an HTTP/1.1 request must have exactly one `Host` header";
         Self::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
     }
 
     pub(super) fn cross_site() -> Self {
-        let detail = "this request came from another site, or does not say where it came from";
+        let detail = "this request came from another site, or its headers do not show its origin";
         Self::new(StatusCode::FORBIDDEN, "cross_site", "Refused", detail)
     }
 
@@ -154,7 +154,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "session", "Session not valid", detail)
     }
 
-    /// The body of an `application/problem+json`.
+    /// Returns the body of the `application/problem+json` response.
     pub(super) fn json(&self) -> String {
         let mut problem = json!({
             "type": format!("urn:faststate:problem:{}", self.kind),
@@ -170,10 +170,10 @@ impl Problem {
         problem.to_string()
     }
 
-    /// The events that show it on a page.
+    /// Returns the SSE events that show the problem on a page.
     ///
     /// The first event removes the messages of earlier problems with this instance, because a merge alone would keep
-    /// them. The token makes an older component remove itself.
+    /// them. The new token makes an older notice remove itself.
     pub(super) fn frames(&self, view: &dyn ProblemView) -> Bytes {
         let mut out = Vec::new();
         let mut signals = json!({ "_problem": self.token });
@@ -187,20 +187,20 @@ impl Problem {
     }
 }
 
-/// Shows a problem on a page: the application's own, instead of [`Notice`].
+/// Renders problems on pages, instead of [`Notice`].
 ///
-/// The signal `$_problem` is the problem's token while it is the latest one, and `""` after the next
-/// accepted event. Escape `detail`: it may repeat what people wrote.
+/// The signal `$_problem` is the token of the latest problem, and `""` after the next accepted event. Escape `detail`,
+/// because it may contain user input.
 pub trait ProblemView: Send + Sync + 'static {
-    /// The elements that show the problem, and where they go.
+    /// Renders the elements that show the problem, with their position on the page.
     fn render(&self, problem: &Problem) -> Elements;
 }
 
-/// A small notice at the end of the body: styled, announced to screen readers, and dismissible. It needs
-/// no container on the page and no script of its own.
+/// The default [`ProblemView`]: a small notice at the end of the body.
 ///
-/// Its classes are `faststate-problem`, `faststate-problem-title`, `-detail`, `-id` and `-close`; the
-/// built-in style has no specificity, so that any rule of the page's stylesheet wins.
+/// It is styled, announced to screen readers and dismissible, and needs no container on the page and no script. Its
+/// classes are `faststate-problem`, `faststate-problem-title`, `-detail`, `-id` and `-close`. The built-in style has no
+/// specificity, so any rule of the page's stylesheet overrides it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Notice;
 
@@ -229,13 +229,13 @@ impl ProblemView for Notice {
              <button type=\"button\" class=\"faststate-problem-close\" aria-label=\"Dismiss\" \
              data-on:click=\"$_problem=''\">\u{d7}</button></section>"
         );
-        // Not `Elements::append`: that removes the last one first, and Datastar warns when there is none.
-        // The last one takes itself away, because `$_problem` is another token now.
+        // Not `Elements::append`, which removes the last notice first: Datastar warns if there is none. The last notice
+        // removes itself, because `$_problem` is now another token.
         Elements::append_always("body", html)
     }
 }
 
-/// Text inside HTML, in elements and in attributes.
+/// Escapes text for HTML elements and attributes.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
@@ -249,7 +249,7 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// An error with its sources, for the log.
+/// Formats an error with its sources, for the log.
 fn chain(error: &dyn std::error::Error) -> impl fmt::Display {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rejection_names_its_fields() {
+    fn rejection_has_status_detail_and_fields() {
         let rejection = Rejection::invalid("too <b>long</b>").field("name").and("__proto__", "no");
         let problem = Problem::of(&rejection.into());
         let json: Value = serde_json::from_str(&problem.json()).unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn internals_stay_inside() {
+    fn problem_hides_internal_details() {
         let source: BoxError = "postgres://user:password@host refused".into();
         let problem = Problem::of(&Error::Unavailable(StoreError::Unavailable(source)));
         assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn law_12_a_notice_escapes_what_people_wrote() {
+    fn law_12_notice_escapes_user_input() {
         let problem = Problem::of(&Rejection::invalid("<script>'\"&").into());
         let html = Notice.render(&problem).html().to_owned();
         assert!(html.contains("&#60;script&#62;&#39;&#34;&#38;") && !html.contains("<script"));

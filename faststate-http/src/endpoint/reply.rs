@@ -1,4 +1,4 @@
-//! What goes back.
+//! HTTP responses and their bodies.
 
 use std::{
     convert::Infallible,
@@ -15,37 +15,40 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use super::{
-    Problem, ProblemView, field_errors,
-    stream_body::{Following, GONE},
+    field_errors,
+    problem::{Problem, ProblemView},
+    stream_body::{GONE, StreamBody},
 };
 
-/// The body of an answer: one piece, a stream that follows states, or a reply that is still written.
+/// The body of a response: complete bytes, a stream that follows states, or a streamed reply of an event.
 ///
-/// Its bytes are ready for the wire: an adapter passes each piece on as it is, without copying. Dropping
-/// it ends what it stands for.
-pub struct ReplyBody(Kind);
+/// Its pieces are ready for the wire: an adapter sends each piece unchanged and without copying it. Dropping the body
+/// ends the stream or the streamed reply.
+pub struct ReplyBody(ReplyKind);
 
-enum Kind {
-    Full(Bytes),
-    Following(Box<Following>),
-    Written { first: Bytes, rest: mpsc::Receiver<Bytes> },
+enum ReplyKind {
+    Complete(Bytes),
+    Stream(Box<StreamBody>),
+    /// A reply that the application is still writing.
+    Streamed {
+        first: Bytes,
+        rest: mpsc::Receiver<Bytes>,
+    },
 }
 
 impl ReplyBody {
     pub(super) fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Full(bytes.into()))
+        Self(ReplyKind::Complete(bytes.into()))
     }
 
-    pub(super) fn following(following: Box<Following>) -> Self {
-        Self(Kind::Following(following))
+    pub(super) fn stream(body: Box<StreamBody>) -> Self {
+        Self(ReplyKind::Stream(body))
     }
-}
 
-impl ReplyBody {
-    /// Whether this is a stream that follows states: it goes on until either side ends it.
+    /// Returns whether this is a stream that follows states, which continues until either side ends it.
     #[must_use]
     pub const fn is_stream(&self) -> bool {
-        matches!(self.0, Kind::Following(_))
+        matches!(self.0, ReplyKind::Stream(_))
     }
 }
 
@@ -58,22 +61,24 @@ impl Body for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut self.get_mut().0 {
-            Kind::Full(bytes) => Poll::Ready((!bytes.is_empty()).then(|| std::mem::take(bytes))),
-            Kind::Following(following) => following.poll_next(cx),
-            Kind::Written { first, .. } if !first.is_empty() => Poll::Ready(Some(std::mem::take(first))),
-            Kind::Written { rest, .. } => rest.poll_recv(cx),
+            ReplyKind::Complete(bytes) => Poll::Ready((!bytes.is_empty()).then(|| std::mem::take(bytes))),
+            ReplyKind::Stream(body) => body.poll_next(cx),
+            ReplyKind::Streamed { first, .. } if !first.is_empty() => {
+                Poll::Ready(Some(std::mem::take(first)))
+            }
+            ReplyKind::Streamed { rest, .. } => rest.poll_recv(cx),
         };
         next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Kind::Full(bytes) if bytes.is_empty())
+        matches!(&self.0, ReplyKind::Complete(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Following(_) | Kind::Written { .. } => SizeHint::default(),
+            ReplyKind::Complete(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            ReplyKind::Stream(_) | ReplyKind::Streamed { .. } => SizeHint::default(),
         }
     }
 }
@@ -81,9 +86,9 @@ impl Body for ReplyBody {
 impl fmt::Debug for ReplyBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::Full(_) => "ReplyBody::Full",
-            Kind::Following(_) => "ReplyBody::Following",
-            Kind::Written { .. } => "ReplyBody::Written",
+            ReplyKind::Complete(_) => "ReplyBody::Complete",
+            ReplyKind::Stream(_) => "ReplyBody::Stream",
+            ReplyKind::Streamed { .. } => "ReplyBody::Streamed",
         })
     }
 }
@@ -94,17 +99,18 @@ static BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 pub(super) const JSON: &str = "application/json";
 
-/// The headers of every answer: those of SSE events, which nothing on the way may hold back, and of others.
+/// The headers of every response that carries SSE events.
 static EVENT_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
-    // A proxy that compresses or buffers holds events back.
+    // A proxy that compresses or buffers the response delays events.
     let mut headers = headers("no-cache, no-transform");
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(BUFFERING.clone(), HeaderValue::from_static("no"));
     headers
 });
+/// The headers of every other response.
 static OTHER_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| headers("no-store"));
 
-/// The same with a version, which is replaced in a copy: that has no room for another header without growing.
+/// The same headers with an empty version. Replacing its value in a copy avoids growing the map for one more header.
 static VERSIONED_EVENT_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| versioned(&EVENT_HEADERS));
 static VERSIONED_JSON_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| versioned(&OTHER_HEADERS));
 
@@ -122,7 +128,7 @@ fn headers(cached: &'static str) -> HeaderMap {
     ])
 }
 
-/// An answer with the headers that all of them have.
+/// Returns a response with the common headers.
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Response<ReplyBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -136,8 +142,9 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Reply
     response
 }
 
-/// Nothing, and Datastar stops asking. The version tells the page that this is no proxy's 204.
-pub(super) fn nothing() -> Response<ReplyBody> {
+/// Returns `204 No Content`, which makes Datastar stop reconnecting. The version header distinguishes it from a
+/// proxy's 204.
+pub(super) fn no_content() -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::full(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -145,18 +152,18 @@ pub(super) fn nothing() -> Response<ReplyBody> {
     response
 }
 
-/// Leads a browser on to another address, with a cookie.
+/// Returns a 303 to another address that sets a cookie.
 #[cfg(feature = "inspector")]
 pub(super) fn see_other(address: &'static str, cookie: HeaderValue) -> Response<ReplyBody> {
-    let mut response = nothing();
+    let mut response = no_content();
     *response.status_mut() = StatusCode::SEE_OTHER;
     response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(address));
     response.headers_mut().insert(header::SET_COOKIE, cookie);
     response
 }
 
-/// A problem: patches to Datastar, which ignores the body of anything but a 200; the status and
-/// `application/problem+json` to others.
+/// Returns the response for a problem: a 200 with patches for Datastar, which ignores the body of any other status, or
+/// the status and `application/problem+json` for other clients.
 pub(super) fn problem(problem: &Problem, patches: Option<&dyn ProblemView>) -> Response<ReplyBody> {
     match patches {
         Some(view) => answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(problem.frames(view))),
@@ -164,7 +171,7 @@ pub(super) fn problem(problem: &Problem, patches: Option<&dyn ProblemView>) -> R
     }
 }
 
-/// A problem by its status.
+/// Returns the response for a problem with its status and `application/problem+json`.
 pub(super) fn status(problem: &Problem) -> Response<ReplyBody> {
     let mut response = answer(problem.status, "application/problem+json", ReplyBody::full(problem.json()));
     if let Some(seconds) = problem.retry_after {
@@ -173,28 +180,28 @@ pub(super) fn status(problem: &Problem) -> Response<ReplyBody> {
     response
 }
 
-/// Where most replies fit without growing.
-const ROOM: usize = 512;
+/// The initial capacity of a reply, in bytes. Most replies fit without growing.
+const REPLY_CAPACITY: usize = 512;
 
-/// An accepted event's answer.
+/// Returns the response to an accepted event.
 pub(super) fn accepted(outcome: Outcome, key: &Key, event: &str, datastar: bool) -> Response<ReplyBody> {
     let Outcome { version, view, elements, stream, fields, .. } = outcome;
     let (headers, body) = if datastar || stream.is_some() {
-        let mut out = Vec::with_capacity(ROOM);
+        let mut out = Vec::with_capacity(REPLY_CAPACITY);
         frame::append_elements(&mut out, &elements);
         if let Some(view) = view {
             view.append_events(&mut out);
         }
         if out.is_empty() && stream.is_none() {
-            push_cleared(&mut out, key, event, fields);
+            push_cleared_errors(&mut out, key, event, fields);
             (&VERSIONED_JSON_HEADERS, ReplyBody::full(out))
         } else {
             if datastar {
-                frame::push_signals(&mut out, |out| push_cleared(out, key, event, fields));
+                frame::push_signals(&mut out, |out| push_cleared_errors(out, key, event, fields));
             }
             let first = Bytes::from(out);
             let body = match stream {
-                Some(pieces) => ReplyBody(Kind::Written { first, rest: pieces.into_receiver() }),
+                Some(pieces) => ReplyBody(ReplyKind::Streamed { first, rest: pieces.into_receiver() }),
                 None => ReplyBody::full(first),
             };
             (&VERSIONED_EVENT_HEADERS, body)
@@ -205,15 +212,15 @@ pub(super) fn accepted(outcome: Outcome, key: &Key, event: &str, datastar: bool)
     };
     let mut response = Response::new(body);
     *response.headers_mut() = HeaderMap::clone(headers);
-    if let (Some(place), Ok(version)) = (response.headers_mut().get_mut(&VERSION), version.text().try_into())
+    if let (Some(value), Ok(version)) = (response.headers_mut().get_mut(&VERSION), version.text().try_into())
     {
-        *place = version;
+        *value = version;
     }
     response
 }
 
-/// Writes the signals that remove what an earlier problem of the event left, as JSON.
-fn push_cleared(json: &mut Vec<u8>, key: &Key, event: &str, fields: &[&str]) {
+/// Appends the signals, as JSON, that clear the messages of an earlier problem of the event.
+fn push_cleared_errors(json: &mut Vec<u8>, key: &Key, event: &str, fields: &[&str]) {
     json.extend_from_slice(br#"{"_problem":"""#);
     field_errors::push_removed(json, key.state(), key.id().as_deref(), event, fields);
     json.push(b'}');
@@ -257,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_with_nothing_to_tell_clears_errors() {
+    async fn event_without_reply_clears_errors() {
         let response = accepted(outcome(), &key(), "increment", true);
         assert_eq!(response.headers()["content-type"], JSON);
         assert!(response.headers().contains_key("faststate-version"));
@@ -267,14 +274,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_clients_get_the_view_as_json() {
+    async fn other_clients_receive_the_view_as_json() {
         let outcome = Outcome { view: Some(view()), elements: vec![Elements::remove("#x")], ..outcome() };
         let response = accepted(outcome, &key(), "increment", false);
         assert_eq!(text(response).await, "{\"counter\":{\"count\":5}}");
     }
 
     #[tokio::test]
-    async fn a_streamed_reply_passes_pieces_on() {
+    async fn streamed_reply_passes_pieces_on() {
         let (sender, receiver) = mpsc::channel(2);
         let outcome = Outcome { view: Some(view()), stream: Some(ReplyStream::new(receiver)), ..outcome() };
         let response = accepted(outcome, &key(), "increment", false);

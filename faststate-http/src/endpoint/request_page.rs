@@ -1,4 +1,4 @@
-//! One request's page, for as many as ask.
+//! The page of one request, shared by all handlers of the request.
 
 use std::{fmt, sync::Arc};
 
@@ -6,39 +6,40 @@ use faststate_core::Error;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use tokio::sync::OnceCell;
 
-use super::{Endpoint, Page};
+use super::{page::Page, service::Endpoint};
 
-/// One request for a page: an adapter keeps it with the request, so that everything that handles the request
-/// shares one [`Page`].
+/// Creates the [`Page`] of one request at its first use. An adapter stores it in the request, so that all handlers share
+/// one page.
 ///
-/// Cheap to clone; clones are the same visit.
+/// A clone is cheap and belongs to the same request.
 #[derive(Clone)]
 pub struct RequestPage {
-    inner: Arc<Inner>,
+    inner: Arc<RequestPageInner>,
 }
 
-struct Inner {
+struct RequestPageInner {
     endpoint: Endpoint,
     page: OnceCell<Page>,
 }
 
 impl RequestPage {
-    /// A request that has just arrived.
+    /// Creates it for a new request.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { inner: Arc::new(Inner { endpoint, page: OnceCell::new() }) }
+        Self { inner: Arc::new(RequestPageInner { endpoint, page: OnceCell::new() }) }
     }
 
-    /// The page: made when somebody first asks for it, the same one from then on.
+    /// Returns the page. The first call creates it; later calls return the same page.
     ///
     /// # Errors
-    /// As [`Endpoint::page`]; the next one who asks tries again.
+    /// As [`Endpoint::page`]. After an error, the next call tries again.
     pub async fn page(&self, parts: &Parts) -> Result<Page, Error> {
-        let Inner { endpoint, page } = &*self.inner;
+        let RequestPageInner { endpoint, page } = &*self.inner;
         page.get_or_try_init(|| endpoint.page(parts)).await.cloned()
     }
 
-    /// Puts on the answer what a page needs there: the cookie of a new session, and that no cache shares it.
+    /// Adds the page's cookies to the response's headers, and a `Cache-Control` that forbids shared caching if the
+    /// handler has set none. Does nothing if no handler has used the page.
     pub fn mark(&self, headers: &mut HeaderMap) {
         let Some(page) = self.inner.page.get() else { return };
         page.mark(headers);
@@ -48,7 +49,7 @@ impl RequestPage {
 
 impl fmt::Debug for RequestPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Visit").field("page", &self.inner.page.get()).finish_non_exhaustive()
+        f.debug_struct("RequestPage").field("page", &self.inner.page.get()).finish_non_exhaustive()
     }
 }
 
@@ -60,21 +61,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn everybody_who_handles_a_request_shares_its_page() {
-        let visit = RequestPage::new(Endpoint::new(StateRegistry::builder().build().unwrap()));
+    async fn handlers_of_one_request_share_its_page() {
+        let shared = RequestPage::new(Endpoint::new(StateRegistry::builder().build().unwrap()));
         let mut headers = HeaderMap::new();
-        visit.mark(&mut headers);
-        assert!(headers.is_empty(), "nobody has asked for a page");
+        shared.mark(&mut headers);
+        assert!(headers.is_empty(), "no handler has used the page");
         let (parts, ()) = Request::new(()).into_parts();
-        let (page, again) = (visit.page(&parts).await.unwrap(), visit.clone().page(&parts).await.unwrap());
+        let (page, again) = (shared.page(&parts).await.unwrap(), shared.clone().page(&parts).await.unwrap());
         page.signal("step", 2);
         assert_eq!(page.signals(), again.signals());
-        visit.mark(&mut headers);
+        shared.mark(&mut headers);
         assert_eq!(headers[header::SET_COOKIE], page.set_cookie().unwrap());
         assert_eq!(headers[header::CACHE_CONTROL], "private, no-cache");
-        let mut shared =
+        let mut headers =
             HeaderMap::from_iter([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]);
-        visit.mark(&mut shared);
-        assert_eq!(shared[header::CACHE_CONTROL], "no-store", "the handler knows better");
+        shared.mark(&mut headers);
+        assert_eq!(headers[header::CACHE_CONTROL], "no-store", "the handler's own value is kept");
     }
 }

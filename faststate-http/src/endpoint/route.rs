@@ -1,4 +1,4 @@
-//! Which path leads where.
+//! The paths of the endpoint and their targets.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use faststate_core::registry::Route;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-/// The stream.
+/// The path of streams.
 pub(super) const STREAM: &str = "/faststate/sse";
-/// The probes' page.
+/// The path of health probes.
 pub(super) const HEALTH: &str = "/faststate/health";
-/// The checked bundle.
+/// The path of the bundle.
 pub(super) const BUNDLE: &str = "/faststate/datastar.js";
-/// Figures for Prometheus.
+/// The path of the Prometheus metrics.
 #[cfg(feature = "metrics")]
 pub(super) const METRICS: &str = "/faststate/metrics";
-/// What happens, live, for developers; its stream, and its one event.
+/// The path of the inspector; the paths of its stream and of its one event follow.
 #[cfg(feature = "inspector")]
 pub(super) const INSPECTOR: &str = "/faststate/inspector";
 #[cfg(feature = "inspector")]
@@ -23,9 +23,9 @@ pub(super) const INSPECTOR_STREAM: &str = "/faststate/inspector/sse";
 #[cfg(feature = "inspector")]
 pub(super) const INSPECTOR_CLEAR: &str = "/faststate/inspector/clear";
 
-/// What a path and a method lead to.
+/// The result of routing a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(super) enum RouteMatch<'a> {
     Event {
         state: &'static str,
         event: &'static str,
@@ -38,15 +38,16 @@ pub(super) enum Found<'a> {
     Metrics,
     #[cfg(feature = "inspector")]
     Inspector,
-    /// The path leads somewhere by these methods only.
-    Method(String),
-    /// An id that is not percent-encoded UTF-8.
-    BadId,
-    Nothing,
+    /// The path exists, but only for these methods.
+    MethodNotAllowed(String),
+    /// The id is not percent-encoded UTF-8.
+    InvalidId,
+    NotFound,
 }
 
+/// The target of a path and a method.
 #[derive(Clone, Copy, Debug)]
-enum Goal {
+enum RouteTarget {
     Event {
         state: &'static str,
         event: &'static str,
@@ -60,85 +61,87 @@ enum Goal {
     Inspector,
 }
 
-/// What one path leads to, by method.
-type Goals = Vec<(Method, Goal)>;
+/// The targets of one path by method.
+type MethodTargets = Vec<(Method, RouteTarget)>;
 
-/// Every path that the endpoint answers.
+/// Every path that the endpoint handles.
 #[derive(Clone, Debug)]
-pub(super) struct Routes(matchit::Router<Goals>);
+pub(super) struct RouteTable(matchit::Router<MethodTargets>);
 
-impl Routes {
+impl RouteTable {
     pub(super) fn new(events: Vec<Route>) -> Self {
         let events = events.into_iter().map(|route| {
-            let goal = Goal::Event { state: route.state, event: route.event };
-            (route.path, route.method, goal)
+            let target = RouteTarget::Event { state: route.state, event: route.event };
+            (route.path, route.method, target)
         });
         let own = [
-            (STREAM, Goal::Stream),
-            (HEALTH, Goal::Health),
-            (BUNDLE, Goal::Bundle),
+            (STREAM, RouteTarget::Stream),
+            (HEALTH, RouteTarget::Health),
+            (BUNDLE, RouteTarget::Bundle),
             #[cfg(feature = "metrics")]
-            (METRICS, Goal::Metrics),
+            (METRICS, RouteTarget::Metrics),
             #[cfg(feature = "inspector")]
-            (INSPECTOR, Goal::Inspector),
+            (INSPECTOR, RouteTarget::Inspector),
             #[cfg(feature = "inspector")]
-            (INSPECTOR_STREAM, Goal::Inspector),
+            (INSPECTOR_STREAM, RouteTarget::Inspector),
         ];
-        let own = own.map(|(path, goal)| (Cow::Borrowed(path), Method::GET, goal));
+        let own = own.map(|(path, target)| (Cow::Borrowed(path), Method::GET, target));
         #[cfg(feature = "inspector")]
-        let own = own.into_iter().chain([(INSPECTOR_CLEAR.into(), Method::POST, Goal::Inspector)]);
-        let mut paths: Vec<(Cow<'static, str>, Goals)> = Vec::new();
-        for (path, method, goal) in own.into_iter().chain(events) {
+        let own = own.into_iter().chain([(INSPECTOR_CLEAR.into(), Method::POST, RouteTarget::Inspector)]);
+        let mut paths: Vec<(Cow<'static, str>, MethodTargets)> = Vec::new();
+        for (path, method, target) in own.into_iter().chain(events) {
             match paths.iter_mut().find(|(known, _)| *known == path) {
-                Some((_, goals)) => goals.push((method, goal)),
-                None => paths.push((path, vec![(method, goal)])),
+                Some((_, targets)) => targets.push((method, target)),
+                None => paths.push((path, vec![(method, target)])),
             }
         }
         let mut router = matchit::Router::new();
-        for (path, goals) in paths {
-            if let Err(error) = router.insert(path.clone(), goals) {
-                tracing::error!(%path, %error, "this path collides with another and cannot be reached");
+        for (path, targets) in paths {
+            if let Err(error) = router.insert(path.clone(), targets) {
+                tracing::error!(%path, %error, "this path conflicts with another and is not reachable");
             }
         }
         Self(router)
     }
 
-    /// Whether the endpoint answers this path, whatever the method.
-    pub(super) fn knows(&self, path: &str) -> bool {
+    /// Returns whether the endpoint handles this path, for any method.
+    pub(super) fn contains(&self, path: &str) -> bool {
         path == "/faststate" || path.starts_with("/faststate/") || self.0.at(path).is_ok()
     }
 
-    pub(super) fn find<'a>(&self, method: &Method, path: &'a str) -> Found<'a> {
-        let Ok(matched) = self.0.at(path) else { return Found::Nothing };
-        let goal = matched.value.iter().find(|(offered, goal)| {
-            let head = method == Method::HEAD && matches!(goal, Goal::Health | Goal::Bundle);
+    /// Finds the target of a request. `HEAD` counts as `GET` for health and the bundle.
+    pub(super) fn find<'a>(&self, method: &Method, path: &'a str) -> RouteMatch<'a> {
+        let Ok(matched) = self.0.at(path) else { return RouteMatch::NotFound };
+        let target = matched.value.iter().find(|(offered, target)| {
+            let head = method == Method::HEAD && matches!(target, RouteTarget::Health | RouteTarget::Bundle);
             offered == method || head
         });
-        let Some((_, goal)) = goal else {
+        let Some((_, target)) = target else {
             let methods: Vec<&str> = matched.value.iter().map(|(method, _)| method.as_str()).collect();
-            return Found::Method(methods.join(", "));
+            return RouteMatch::MethodNotAllowed(methods.join(", "));
         };
-        match *goal {
-            Goal::Stream => Found::Stream,
-            Goal::Health => Found::Health,
-            Goal::Bundle => Found::Bundle,
+        match *target {
+            RouteTarget::Stream => RouteMatch::Stream,
+            RouteTarget::Health => RouteMatch::Health,
+            RouteTarget::Bundle => RouteMatch::Bundle,
             #[cfg(feature = "metrics")]
-            Goal::Metrics => Found::Metrics,
+            RouteTarget::Metrics => RouteMatch::Metrics,
             #[cfg(feature = "inspector")]
-            Goal::Inspector => Found::Inspector,
-            Goal::Event { state, event } => {
+            RouteTarget::Inspector => RouteMatch::Inspector,
+            RouteTarget::Event { state, event } => {
                 let id = matched.params.get("id").map(|raw| percent_decode_str(raw).decode_utf8());
                 match id.transpose() {
-                    Ok(id) => Found::Event { state, event, id },
-                    Err(_) => Found::BadId,
+                    Ok(id) => RouteMatch::Event { state, event, id },
+                    Err(_) => RouteMatch::InvalidId,
                 }
             }
         }
     }
 }
 
-/// The state and event that a path of the default form names, and whether it has an id: the path may lead nowhere.
-pub(super) fn event_named_by(path: &str) -> Option<(&str, bool, &str)> {
+/// Parses a path of the default form into the name of the state, whether there is an id, and the name of the event.
+/// The names need not exist.
+pub(super) fn parse_default_path(path: &str) -> Option<(&str, bool, &str)> {
     let mut segments = path.strip_prefix("/faststate/")?.split('/');
     let (state, second, third) = (segments.next()?, segments.next()?, segments.next());
     segments.next().is_none().then_some((state, third.is_some(), third.unwrap_or(second)))
@@ -148,10 +151,10 @@ pub(super) fn event_named_by(path: &str) -> Option<(&str, bool, &str)> {
 mod tests {
     use super::*;
 
-    fn routes() -> Routes {
+    fn routes() -> RouteTable {
         let route =
             |method, path: &'static str, state, event| Route { method, path: path.into(), state, event };
-        Routes::new(vec![
+        RouteTable::new(vec![
             route(Method::POST, "/faststate/counter/increment", "counter", "increment"),
             route(Method::POST, "/faststate/product/{id}/rename", "product", "rename"),
             route(Method::PUT, "/products/{id}", "product", "replace"),
@@ -160,30 +163,35 @@ mod tests {
     }
 
     #[test]
-    fn events_are_found_by_path_and_method() {
+    fn event_is_found_by_path_and_method() {
         let routes = routes();
         let found = routes.find(&Method::POST, "/faststate/counter/increment");
-        assert_eq!(found, Found::Event { state: "counter", event: "increment", id: None });
+        assert_eq!(found, RouteMatch::Event { state: "counter", event: "increment", id: None });
         let found = routes.find(&Method::DELETE, "/products/p%201%252F");
         let id = Some("p 1%2F".into());
-        assert_eq!(found, Found::Event { state: "product", event: "discontinue", id }, "decoded once");
-        assert_eq!(routes.find(&Method::GET, STREAM), Found::Stream);
-        assert_eq!(routes.find(&Method::HEAD, HEALTH), Found::Health);
+        assert_eq!(found, RouteMatch::Event { state: "product", event: "discontinue", id }, "decoded once");
+        assert_eq!(routes.find(&Method::GET, STREAM), RouteMatch::Stream);
+        assert_eq!(routes.find(&Method::HEAD, HEALTH), RouteMatch::Health);
     }
 
     #[test]
-    fn what_is_not_there_is_told_apart() {
+    fn unmatched_requests_have_distinct_results() {
         let routes = routes();
         assert_eq!(
             routes.find(&Method::GET, "/faststate/counter/increment"),
-            Found::Method("POST".to_owned())
+            RouteMatch::MethodNotAllowed("POST".to_owned())
         );
-        assert_eq!(routes.find(&Method::HEAD, STREAM), Found::Method("GET".to_owned()));
-        assert_eq!(routes.find(&Method::GET, "/products/p1"), Found::Method("PUT, DELETE".to_owned()));
-        assert_eq!(routes.find(&Method::POST, "/faststate/counter/nothing"), Found::Nothing);
-        assert_eq!(routes.find(&Method::POST, "/faststate/product/%ff/rename"), Found::BadId);
+        assert_eq!(routes.find(&Method::HEAD, STREAM), RouteMatch::MethodNotAllowed("GET".to_owned()));
+        assert_eq!(
+            routes.find(&Method::GET, "/products/p1"),
+            RouteMatch::MethodNotAllowed("PUT, DELETE".to_owned())
+        );
+        assert_eq!(routes.find(&Method::POST, "/faststate/counter/nothing"), RouteMatch::NotFound);
+        assert_eq!(routes.find(&Method::POST, "/faststate/product/%ff/rename"), RouteMatch::InvalidId);
         assert!(
-            routes.knows("/faststate/whatever") && routes.knows("/products/x") && !routes.knows("/products")
+            routes.contains("/faststate/whatever")
+                && routes.contains("/products/x")
+                && !routes.contains("/products")
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The body of a stream: what its topics have to tell, a ping in silence, and an end.
+//! The body of a stream: the frames of its topics, heartbeats, access rechecks, and its end.
 
 use std::{
     future::Future as _,
@@ -20,71 +20,74 @@ use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Problem, ProblemView,
-    connections::Permit,
+    connections::StreamPermit,
     head_copy::HeadCopy,
-    identity::{Asking, Identify, PATIENCE},
+    identity::{IDENTITY_TIMEOUT, IdentityFuture, IdentitySource},
     nest,
+    problem::{Problem, ProblemView},
 };
 
-/// The cursor of a topic that this page may not follow: it reconnects, and says so.
+/// The cursor of a topic that the viewer may not follow. The page sends it when it reconnects.
 pub(super) const GONE: &str = "gone";
 
-/// Within how long every stream's access is checked when revocations may have been missed.
-const DOUBT: Duration = Duration::from_secs(2);
+/// The time within which every stream rechecks its access when revocations may have been missed.
+const REQUESTED_RECHECK_WINDOW: Duration = Duration::from_secs(2);
 
-/// What a stream asks again while it is open.
-pub(super) struct Recheck {
+/// The inputs for rechecking a stream's access while it is open.
+pub(super) struct AccessRecheck {
     pub(super) registry: Arc<dyn Registry>,
-    /// The closure and a copy of the request's head, kept only where there is a closure.
-    pub(super) identify: Option<(Identify, Box<HeadCopy>)>,
+    /// The identity closure and a copy of the request's head, if there is a closure.
+    pub(super) identify: Option<(IdentitySource, Box<HeadCopy>)>,
     pub(super) session: SessionId,
     pub(super) every: Duration,
     pub(super) view: Arc<dyn ProblemView>,
 }
 
-/// One topic of a stream.
-pub(super) struct Topic {
+/// A topic that a stream follows.
+pub(super) struct FollowedTopic {
     pub(super) name: TopicName,
     pub(super) key: Key,
     pub(super) follower: Follower,
 }
 
-/// The body of a stream. One waker and one timer serve all its topics; it has no task, no channel and no
-/// queue: what it has not sent is a cursor per topic.
-pub(super) struct Following {
-    topics: Vec<Topic>,
+/// The body of a stream.
+///
+/// It has no task, no channel and no queue: one waker and one timer serve all topics, and the unsent changes of a topic
+/// are represented by its cursor.
+pub(super) struct StreamBody {
+    topics: Vec<FollowedTopic>,
     /// Whether a block with only `id:` follows the events.
     ids: bool,
     /// Whether the client understands patches.
     datastar: bool,
+    /// The bytes to send before the next frames.
     first: Bytes,
     heartbeat: Option<Duration>,
-    spoke: Instant,
-    recheck: Recheck,
+    last_write: Instant,
+    recheck: AccessRecheck,
     recheck_at: Instant,
-    /// The application's answer that is awaited, and until when. The mutex is never locked: it makes the
-    /// body `Sync`, as some adapters want it.
-    asked: Option<(Mutex<Asking>, Instant)>,
-    /// Nothing is sent before access has been checked once more.
+    /// The running identity closure and its deadline. The mutex is never locked: it only makes the body `Sync`, which
+    /// some adapters require.
+    identifying: Option<(Mutex<IdentityFuture>, Instant)>,
+    /// Whether sending waits for the next recheck.
     held: bool,
-    /// Whether the client was told that what it sees may be stale.
+    /// The staleness that the client has been sent.
     stale: bool,
     end_at: Option<Instant>,
     ended: bool,
     timer: Pin<Box<Sleep>>,
-    /// Last, so that the topics are left before the stream counts as ended.
-    permit: Permit,
+    /// The last field, so that the topics are dropped before the stream counts as ended.
+    permit: StreamPermit,
 }
 
-impl Following {
+impl StreamBody {
     pub(super) fn new(
-        topics: Vec<Topic>,
+        topics: Vec<FollowedTopic>,
         first: Bytes,
         datastar: bool,
         heartbeat: Option<Duration>,
-        recheck: Recheck,
-        permit: Permit,
+        recheck: AccessRecheck,
+        permit: StreamPermit,
     ) -> Box<Self> {
         let now = Instant::now();
         let recheck_at = now + jittered(recheck.every);
@@ -95,10 +98,10 @@ impl Following {
             datastar,
             first,
             heartbeat,
-            spoke: now,
+            last_write: now,
             recheck,
             recheck_at,
-            asked: None,
+            identifying: None,
             held: false,
             stale: false,
             end_at: None,
@@ -109,13 +112,13 @@ impl Following {
         })
     }
 
-    /// What it follows, for the log.
+    /// Returns the names of the topics, for the log.
     pub(super) fn topics(&self) -> Vec<&TopicName> {
         self.topics.iter().map(|topic| &topic.name).collect()
     }
 
-    /// Checks access once more before anything is sent: streams were closed while this one opened.
-    pub(super) fn hold(&mut self) {
+    /// Sends nothing until access has been rechecked. For a stream that was opening while others were closed.
+    pub(super) fn hold_until_rechecked(&mut self) {
         self.held = true;
         self.recheck_at = Instant::now();
     }
@@ -124,69 +127,72 @@ impl Following {
         if self.ended {
             return Poll::Ready((!self.first.is_empty()).then(|| std::mem::take(&mut self.first)));
         }
-        self.permit.listen(cx.waker());
+        // Before the flags are read: a flag that is set later wakes the task.
+        self.permit.register_waker(cx.waker());
         let now = Instant::now();
         if self.permit.is_closing() {
             return self.close();
         }
         if self.end_at.is_none() {
-            self.end_at = self.permit.time_left().map(|left| now + left);
+            self.end_at = self.permit.drain_delay().map(|delay| now + delay);
         }
         if self.end_at.is_some_and(|at| at <= now) {
             return self.end(None);
         }
-        if self.permit.takes_doubt() {
-            self.recheck_at = self.recheck_at.min(now + DOUBT.mul_f64(rand::random()));
+        if self.permit.take_recheck_request() {
+            let delay = REQUESTED_RECHECK_WINDOW.mul_f64(rand::random());
+            self.recheck_at = self.recheck_at.min(now + delay);
         }
-        let mut news = std::mem::take(&mut self.first);
-        match self.recheck(cx, now) {
-            Check::Unchanged => {}
-            Check::Refused(refusal) => news = joined(news, refusal),
-            Check::Unanswered => return self.end(None),
+        let mut piece = std::mem::take(&mut self.first);
+        match self.poll_recheck(cx, now) {
+            RecheckOutcome::Unchanged => {}
+            RecheckOutcome::Refused(refusal) => piece = concat(piece, refusal),
+            RecheckOutcome::Failed => return self.end(None),
         }
         if self.topics.is_empty() {
-            return self.end(Some(news));
+            return self.end(Some(piece));
         }
         if self.held {
-            self.first = news;
-            self.arm(cx);
+            self.first = piece;
+            self.arm_timer(cx);
             return Poll::Pending;
         }
         for topic in &mut self.topics {
             match topic.follower.poll_frames(cx, self.ids) {
-                Poll::Ready(Ok(frames)) => news = joined(news, frames),
-                Poll::Ready(Err(_)) => return self.end(Some(news)),
+                Poll::Ready(Ok(frames)) => piece = concat(piece, frames),
+                Poll::Ready(Err(_)) => return self.end(Some(piece)),
                 Poll::Pending => {}
             }
         }
         let is_stale = self.topics.iter().any(|topic| topic.follower.is_stale());
         if std::mem::replace(&mut self.stale, is_stale) != is_stale {
-            news = joined(news, stale(is_stale));
+            piece = concat(piece, stale_frame(is_stale));
         }
-        if news.is_empty() {
-            if self.heartbeat.is_none_or(|heartbeat| now < self.spoke + heartbeat) {
-                self.arm(cx);
+        if piece.is_empty() {
+            if self.heartbeat.is_none_or(|heartbeat| now < self.last_write + heartbeat) {
+                self.arm_timer(cx);
                 return Poll::Pending;
             }
-            news = PING;
+            piece = PING;
         }
-        self.spoke = now;
-        self.permit.sends(news.len());
-        Poll::Ready(Some(news))
+        self.last_write = now;
+        self.permit.count_write(piece.len());
+        Poll::Ready(Some(piece))
     }
 
-    /// Sets the timer to what comes next. A stream that spoke keeps its earlier alarm until it rings.
-    fn arm(&mut self, cx: &mut Context<'_>) {
-        let asked = self.asked.as_ref().map(|(_, until)| *until);
-        let ping = self.heartbeat.map(|heartbeat| self.spoke + heartbeat);
-        let check = asked.is_none().then_some(self.recheck_at);
-        let Some(next) = [ping, check, asked, self.end_at].into_iter().flatten().min() else { return };
+    /// Sets the timer to the next deadline. A timer that would fire earlier is left as it is, which avoids a reset at
+    /// every write.
+    fn arm_timer(&mut self, cx: &mut Context<'_>) {
+        let identity = self.identifying.as_ref().map(|(_, deadline)| *deadline);
+        let ping = self.heartbeat.map(|heartbeat| self.last_write + heartbeat);
+        let recheck = identity.is_none().then_some(self.recheck_at);
+        let Some(next) = [ping, recheck, identity, self.end_at].into_iter().flatten().min() else { return };
         if self.timer.deadline() > next || self.timer.is_elapsed() {
             self.timer.as_mut().reset(next);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             if next <= Instant::now() {
-                // It became due meanwhile: look at once.
+                // The deadline has passed in the meantime: poll again at once.
                 cx.waker().wake_by_ref();
                 return;
             }
@@ -194,33 +200,34 @@ impl Following {
         }
     }
 
-    /// Asks who the viewer is by now, and whether the topics still are theirs to see (law 8).
-    fn recheck(&mut self, cx: &mut Context<'_>, now: Instant) -> Check {
-        if self.asked.is_none() && self.recheck_at <= now {
+    /// Identifies the viewer again when a recheck is due, and drops topics that it may no longer follow (law 8).
+    fn poll_recheck(&mut self, cx: &mut Context<'_>, now: Instant) -> RecheckOutcome {
+        if self.identifying.is_none() && self.recheck_at <= now {
             let Some((identify, head)) = &self.recheck.identify else {
-                return self.judge(now, &Viewer::session(self.recheck.session));
+                return self.drop_forbidden(now, &Viewer::session(self.recheck.session));
             };
-            self.asked = Some((Mutex::new(identify.ask(&head.parts())), now + PATIENCE));
+            let identity = identify.identify(&head.parts());
+            self.identifying = Some((Mutex::new(identity), now + IDENTITY_TIMEOUT));
         }
-        let Some((answer, until)) = &mut self.asked else { return Check::Unchanged };
-        match answer.get_mut().as_mut().poll(cx) {
+        let Some((identity, deadline)) = &mut self.identifying else { return RecheckOutcome::Unchanged };
+        match identity.get_mut().as_mut().poll(cx) {
             Poll::Ready(Err(error)) => {
-                tracing::warn!(%error, "the identity closure failed: the stream ends, and comes back");
-                Check::Unanswered
+                tracing::warn!(%error, "the identity closure failed: ending the stream, the client reconnects");
+                RecheckOutcome::Failed
             }
             Poll::Ready(Ok(identity)) => {
-                self.asked = None;
+                self.identifying = None;
                 let viewer = identity.viewer(self.recheck.session);
-                self.permit.is(viewer.clone());
-                self.judge(now, &viewer)
+                self.permit.set_viewer(viewer.clone());
+                self.drop_forbidden(now, &viewer)
             }
-            Poll::Pending if *until <= now => Check::Unanswered,
-            Poll::Pending => Check::Unchanged,
+            Poll::Pending if *deadline <= now => RecheckOutcome::Failed,
+            Poll::Pending => RecheckOutcome::Unchanged,
         }
     }
 
-    /// Leaves the topics that the viewer may no longer see.
-    fn judge(&mut self, now: Instant, viewer: &Viewer) -> Check {
+    /// Drops the topics that the viewer may no longer follow.
+    fn drop_forbidden(&mut self, now: Instant, viewer: &Viewer) -> RecheckOutcome {
         self.recheck_at = now + jittered(self.recheck.every);
         self.held = false;
         let registry = &self.recheck.registry;
@@ -234,21 +241,17 @@ impl Following {
             allowed
         });
         if refused.is_empty() {
-            return Check::Unchanged;
+            return RecheckOutcome::Unchanged;
         }
-        Check::Refused(self.tell(&refused))
+        let frame = if self.datastar { gone_frame(&refused, &*self.recheck.view) } else { Bytes::new() };
+        RecheckOutcome::Refused(frame)
     }
 
-    /// Says that the topics are gone, to who understands it.
-    fn tell(&self, refused: &[TopicName]) -> Bytes {
-        if self.datastar { gone(refused, &*self.recheck.view) } else { Bytes::new() }
-    }
-
-    /// The viewer's streams were closed: the page comes back at once, as whoever it is by then, follows what
-    /// it may, and is told what it may not.
+    /// Ends a stream that was closed. The page reconnects at once with its current identity, and the new stream carries
+    /// the notice for refused topics.
     fn close(&mut self) -> Poll<Option<Bytes>> {
         let soon = Bytes::from(format!("retry: {}\n\n", rand::random_range(50..=250)));
-        let last = joined(std::mem::take(&mut self.first), soon);
+        let last = concat(std::mem::take(&mut self.first), soon);
         self.end(Some(last))
     }
 
@@ -259,34 +262,36 @@ impl Following {
     }
 }
 
-enum Check {
+enum RecheckOutcome {
     Unchanged,
+    /// Topics were dropped; the bytes inform the client.
     Refused(Bytes),
-    Unanswered,
+    /// The identity closure failed or timed out.
+    Failed,
 }
 
-/// The events that tell a page what it may not follow, so that it does not ask for it again.
-pub(super) fn gone(topics: &[TopicName], view: &dyn ProblemView) -> Bytes {
+/// Returns the events that mark topics as gone, so that the page does not request them again, and show a notice.
+pub(super) fn gone_frame(topics: &[TopicName], view: &dyn ProblemView) -> Bytes {
     let mut signals = Value::Object(serde_json::Map::new());
     for topic in topics {
         let mut path = cursor_path(topic);
         nest::merge(&mut signals, nest::object(&path, GONE.into()));
-        // A page cannot know whether a record was deleted or its access was revoked (law 8).
+        // The same signal for a deleted record and for revoked access (law 8).
         if topic.id.is_some() && topic.view.is_none() {
             path.pop();
             path.push("_gone".to_owned());
             nest::merge(&mut signals, nest::object(&path, true.into()));
         }
     }
-    joined(frame::signals(signals.to_string().as_bytes()), Problem::unknown().frames(view))
+    concat(frame::signals(signals.to_string().as_bytes()), Problem::unknown().frames(view))
 }
 
-/// The event that tells a page whether what it shows may be stale, because a store does not answer.
-pub(super) fn stale(stale: bool) -> Bytes {
+/// Returns the event that sets whether the page's content may be stale because a store fails.
+pub(super) fn stale_frame(stale: bool) -> Bytes {
     frame::signals(if stale { br#"{"_stale":true}"# } else { br#"{"_stale":false}"# })
 }
 
-/// Where a topic's cursor is among the signals.
+/// Returns the path of a topic's cursor among the signals.
 pub(super) fn cursor_path(topic: &TopicName) -> Vec<String> {
     let mut path = vec![topic.state.clone()];
     path.extend(topic.id.as_deref().map(faststate_core::internal::segment));
@@ -295,8 +300,8 @@ pub(super) fn cursor_path(topic: &TopicName) -> Vec<String> {
     path
 }
 
-/// One piece: shared as it is where there is only one.
-fn joined(first: Bytes, second: Bytes) -> Bytes {
+/// Concatenates two pieces. Copies only if neither is empty.
+fn concat(first: Bytes, second: Bytes) -> Bytes {
     match (first.is_empty(), second.is_empty()) {
         (true, _) => second,
         (_, true) => first,
@@ -309,7 +314,7 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
     }
 }
 
-/// At most this long, and not all at the same moment.
+/// Returns 80 to 100 % of the duration, so that streams do not recheck in step.
 fn jittered(every: Duration) -> Duration {
     every.mul_f64(rand::random_range(0.8..1.0))
 }

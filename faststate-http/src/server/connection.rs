@@ -29,7 +29,7 @@ use super::{
     Application, Connection, RequestBody, body::BodySource, detached_stream::DetachedStream, linger::linger,
     socket::Socket,
 };
-use crate::endpoint::{Endpoint, HEAD_BYTES, Peer, ReplyBody};
+use crate::endpoint::{Endpoint, MAX_HEAD_BYTES, PeerAddress, ReplyBody};
 
 /// Serves connections until it is stopped.
 pub(super) struct HttpServer<A> {
@@ -52,8 +52,8 @@ impl<A: Application> HttpServer<A> {
         http.timer(TokioTimer::new())
             .header_read_timeout(idle_timeout)
             // hyper answers 431 to a longer head, and to one with more than 100 headers.
-            .max_header_size(HEAD_BYTES)
-            .max_buf_size(HEAD_BYTES)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_buf_size(MAX_HEAD_BYTES)
             // A client that has closed its sending side still gets its response.
             .half_close(true);
         Self {
@@ -183,7 +183,7 @@ impl<A: Application> ServerState<A> {
             return Ok(refusal.map(ResponseBody::FastState));
         }
         let mut request = request.map(|body| RequestBody::new(BodySource::Incoming(body)));
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(PeerAddress(peer));
         // Boxed, because hyper reserves space for this future for the whole connection.
         let response = Box::pin(client.answer(request)).await?;
         Ok(response.map(ResponseBody::Application))

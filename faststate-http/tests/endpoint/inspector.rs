@@ -1,7 +1,7 @@
 //! The inspector: what it shows, and to whom.
 
 use bytes::Bytes;
-use faststate_http::endpoint::{DATASTAR_CDN, Endpoint, OperatorAccess};
+use faststate_http::endpoint::{Bundle, Endpoint, OperatorAccess};
 use faststate_testkit::{App, Browser};
 use http::Request;
 use http_body_util::Full;
@@ -144,7 +144,7 @@ async fn law_08_a_browser_opens_it_with_the_token_of_the_log_and_keeps_it() {
     assert_eq!(page.status(), 200);
     let policy = page.headers()["content-security-policy"].to_str().unwrap();
     assert!(
-        policy.contains(&format!("script-src {DATASTAR_CDN} 'unsafe-eval';")),
+        policy.contains(&format!("script-src {} 'unsafe-eval';", Bundle::CDN)),
         "one file, no whole CDN: {policy}"
     );
 }

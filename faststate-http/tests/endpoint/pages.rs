@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use faststate_core::Error;
-use faststate_http::endpoint::{Bundle, DATASTAR_INTEGRITY, Endpoint};
+use faststate_http::endpoint::{Bundle, Endpoint};
 use http::Request;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ async fn a_page_carries_what_it_shows_and_follows_it() {
     assert!(!signals.contains("__proto__") && !signals.contains(['"', '<', '&']), "{signals}");
     let action = page.follow_action();
     assert!(action.contains("'/faststate/sse?states=counter,note,counter.shown'"), "{action}");
-    assert!(page.datastar_script().contains(DATASTAR_INTEGRITY));
+    assert!(page.datastar_script().contains(Bundle::INTEGRITY));
     drop(registry);
 }
 

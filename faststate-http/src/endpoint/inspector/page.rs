@@ -5,29 +5,29 @@ use faststate_core::{Error, Event as _};
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use sha2::{Digest as _, Sha256};
 
-use super::log::{Clear, Events, Log};
+use super::log::{ClearLog, EventList, InspectorLog};
 use crate::endpoint::{
-    Endpoint,
     problem::escaped,
     reply::{self, ReplyBody},
     route::{INSPECTOR_STREAM, STREAM},
+    service::Endpoint,
 };
 
 const STYLE: &str = include_str!("style.css");
 
-/// The page, with what has been seen so far.
+/// Renders the page with the events so far.
 pub(super) async fn render(
-    looked_at: &Endpoint,
+    inspected: &Endpoint,
     inspector: &Endpoint,
     parts: &Parts,
 ) -> Result<Response<ReplyBody>, Error> {
     let page = inspector.page(parts).await?;
-    page.follow::<Log>().await?;
-    let events = page.view::<Events>().await?;
-    let node = escaped(&looked_at.registry().health().await.node);
-    let (signals, clear) = (page.signals(), Clear {}.action());
+    page.follow::<InspectorLog>().await?;
+    let events = page.view::<EventList>().await?;
+    let node = escaped(&inspected.registry().health().await.node);
+    let (signals, clear) = (page.signals(), ClearLog {}.action());
     let follow = page.follow_action().replace(STREAM, INSPECTOR_STREAM);
-    let (script, events) = (looked_at.settings().bundle.script(), events.html());
+    let (script, events) = (inspected.settings().bundle.script(), events.html());
     let html = format!(
         r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Inspector · {node}</title>
 <meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">
@@ -38,13 +38,13 @@ pub(super) async fn render(
 <form data-on:submit="0"><label>Find <input type="search" autocomplete="off" data-bind="_find"></label>
 <label><input type="checkbox" data-bind="_only"> refused only</label>
 <button type="button" data-on:click="{clear}">Clear</button></form></header>
-<main>{events}<p class="nothing" data-show="!$log.kept">Nothing yet. What happens in the application is shown here as it happens.</p></main>
+<main>{events}<p class="nothing" data-show="!$log.kept">Nothing yet. Events of the application appear here live.</p></main>
 </body></html>"#
     );
     let mut response = reply::answer(StatusCode::OK, "text/html; charset=utf-8", ReplyBody::full(html));
     let style = STANDARD.encode(Sha256::digest(STYLE));
-    let source = looked_at.settings().bundle.source();
-    // Datastar makes functions of its expressions.
+    let source = inspected.settings().bundle.source();
+    // Datastar compiles its expressions to functions, which needs `unsafe-eval`.
     let policy = format!(
         "default-src 'none'; script-src {source} 'unsafe-eval'; style-src 'sha256-{style}'; \
          connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

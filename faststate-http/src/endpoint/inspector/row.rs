@@ -1,4 +1,4 @@
-//! One event, as it is shown.
+//! One event in the inspector's list.
 
 use std::{
     fmt,
@@ -14,14 +14,15 @@ use serde_json::Value;
 
 use crate::endpoint::problem::escaped;
 
-/// How many places of a difference are shown, and how much of each value.
-const PLACES: usize = 24;
-const LONGEST: usize = 120;
+/// The number of changed fields that a row shows.
+const MAX_SHOWN_CHANGES: usize = 24;
+/// The number of characters of a value that a row shows.
+const MAX_VALUE_CHARS: usize = 120;
 
-/// One event, as it is shown.
+/// One event in the inspector's list.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Row {
-    /// Given by the log.
+pub(super) struct EventRow {
+    /// Assigned by the log.
     pub(super) number: u64,
     at: String,
     key: String,
@@ -30,40 +31,41 @@ pub(super) struct Row {
     user: String,
     outcome: String,
     reason: String,
-    /// The number of the version, and the whole of it.
+    /// The version's sequence number, and the whole version.
     version: (u64, String),
+    /// The path, the old value and the new value of each changed field.
     changes: Vec<(String, Option<String>, Option<String>)>,
-    /// How many places there are besides.
+    /// The number of changed fields that are not shown.
     more: usize,
     recipients: Vec<(String, usize)>,
     took: String,
 }
 
-impl Row {
-    pub(super) fn of(seen: &EventTrace) -> Self {
+impl EventRow {
+    pub(super) fn of(trace: &EventTrace) -> Self {
         let json = |data: &[u8]| serde_json::from_slice::<Value>(data).unwrap_or_default();
-        let change = seen.change.as_ref().map(|(before, after)| (json(before), json(after)));
-        let places = change.as_ref().map(|(before, after)| json_diff(before, after)).unwrap_or_default();
-        let change = |Difference { path, before, after }: &Difference<'_>| {
+        let states = trace.change.as_ref().map(|(before, after)| (json(before), json(after)));
+        let changes = states.as_ref().map(|(before, after)| json_diff(before, after)).unwrap_or_default();
+        let shown = |Difference { path, before, after }: &Difference<'_>| {
             let path = if path.is_empty() { "(all)".to_owned() } else { path.clone() };
-            (path, before.map(shown), after.map(shown))
+            (path, before.map(shorten), after.map(shorten))
         };
-        let state = seen.key.state();
+        let state = trace.key.state();
         Self {
             number: 0,
-            at: time_of_day(seen.at),
-            // Whoever knows a session's id is that session, so the key is written as the log writes it.
-            key: format!("{:?}", seen.key).trim_start_matches("Key(").trim_end_matches(')').to_owned(),
-            event: format!("{state}.{}", seen.event),
-            id: seen.id.as_ref().map(ToString::to_string).unwrap_or_default(),
-            user: seen.user.clone().unwrap_or_default(),
-            outcome: seen.outcome.0.to_owned(),
-            reason: seen.outcome.1.clone().unwrap_or_default(),
-            version: seen.version.map(|version| (version.seq, version.to_string())).unwrap_or_default(),
-            changes: places.iter().take(PLACES).map(change).collect(),
-            more: places.len().saturating_sub(PLACES),
-            recipients: seen.recipients.clone(),
-            took: lasted(seen.took),
+            at: time_of_day(trace.at),
+            // `Debug` of a key hides the session's id, which would give access to the session.
+            key: format!("{:?}", trace.key).trim_start_matches("Key(").trim_end_matches(')').to_owned(),
+            event: format!("{state}.{}", trace.event),
+            id: trace.id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            user: trace.user.clone().unwrap_or_default(),
+            outcome: trace.outcome.0.to_owned(),
+            reason: trace.outcome.1.clone().unwrap_or_default(),
+            version: trace.version.map(|version| (version.seq, version.to_string())).unwrap_or_default(),
+            changes: changes.iter().take(MAX_SHOWN_CHANGES).map(shown).collect(),
+            more: changes.len().saturating_sub(MAX_SHOWN_CHANGES),
+            recipients: trace.recipients.clone(),
+            took: duration_text(trace.took),
         }
     }
 
@@ -76,14 +78,14 @@ impl Row {
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for EventRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [event, key, user, reason, id] =
             [&self.event, &self.key, &self.user, &self.reason, &self.id].map(|text| escaped(text));
-        let found = format!("{event} {key} {user} {reason} {id} {}", self.outcome).to_lowercase();
+        let searched = format!("{event} {key} {user} {reason} {id} {}", self.outcome).to_lowercase();
         write!(
             f,
-            "<li id=\"{}\" class=\"{}\" data-find=\"{found}\" data-show=\"(!$_only||{})&amp;&amp;el.dataset.find.includes($_find.toLowerCase())\">\
+            "<li id=\"{}\" class=\"{}\" data-find=\"{searched}\" data-show=\"(!$_only||{})&amp;&amp;el.dataset.find.includes($_find.toLowerCase())\">\
              <p class=\"what\"><time>{}</time> <b>{event}</b> <span class=\"outcome\">{}</span>",
             self.id(),
             self.outcome.replace(' ', "-"),
@@ -112,7 +114,7 @@ impl fmt::Display for Row {
                 f.write_str("</dd></div>")?;
             }
             if self.more > 0 {
-                write!(f, "<div><dt>and {} places more</dt><dd></dd></div>", self.more)?;
+                write!(f, "<div><dt>and {} more fields</dt><dd></dd></div>", self.more)?;
             }
             f.write_str("</dl>")?;
         }
@@ -133,29 +135,30 @@ impl fmt::Display for Row {
 
 fn recipients(topics: &[(String, usize)]) -> String {
     if topics.is_empty() {
-        return "nobody follows".to_owned();
+        return "no followers".to_owned();
     }
     let topics: Vec<_> =
         topics.iter().map(|(topic, followers)| format!("{topic} \u{d7} {followers}")).collect();
     format!("to {}", topics.join(", "))
 }
 
-fn shown(value: &Value) -> String {
+/// Formats a value and truncates it.
+fn shorten(value: &Value) -> String {
     let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_VALUE_CHARS) {
         None => text,
         Some((at, _)) => format!("{}\u{2026}", &text[..at]),
     }
 }
 
-/// In UTC, to the millisecond.
+/// Formats the time of day in UTC, in milliseconds.
 fn time_of_day(at: SystemTime) -> String {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (seconds, millis) = (since.as_secs() % 86_400, since.subsec_millis());
     format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-fn lasted(took: Duration) -> String {
+fn duration_text(took: Duration) -> String {
     match took.as_micros() {
         0 => String::new(),
         micros @ 1..1000 => format!("{micros} \u{b5}s"),
@@ -169,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    fn seen(before: &'static str, after: &'static str) -> EventTrace {
+    fn trace(before: &'static str, after: &'static str) -> EventTrace {
         EventTrace {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_000 + 3_661_007),
             key: Key::new("note", Scope::Record, None, Some("<i>")).unwrap(),
@@ -185,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn law_12_what_people_wrote_stays_text() {
-        let row = Row::of(&seen(r#"{"a":"<b>"}"#, r#"{"a":"</li>","<i>":1}"#)).to_string();
+    fn law_12_row_escapes_user_input() {
+        let row = EventRow::of(&trace(r#"{"a":"<b>"}"#, r#"{"a":"</li>","<i>":1}"#)).to_string();
         for text in ["<script", "<b>&", "</li>\"", "<i>", "<long>"] {
             assert!(!row.contains(text), "{text} is in {row}");
         }
@@ -194,8 +197,8 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_when_to_whom_and_how_long() {
-        let row = Row::of(&seen("{}", "{}")).to_string();
+    fn row_shows_time_recipients_and_duration() {
+        let row = EventRow::of(&trace("{}", "{}")).to_string();
         for text in
             ["<time>01:01:01.007</time>", "to signals \u{d7} 2, list \u{d7} 1", "1.2 ms", "note.write"]
         {
@@ -204,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn law_06_a_difference_is_bounded() {
+    fn law_06_row_of_a_large_change_is_bounded() {
         let many: String = (0..100).map(|at| format!("\"f{at}\":\"{}\",", "x".repeat(500))).collect();
         let after: &'static str = format!("{{{}}}", many.trim_end_matches(',')).leak();
-        let row = Row::of(&seen("{}", after));
-        assert_eq!((row.changes.len(), row.more), (PLACES, 100 - PLACES));
-        assert!(row.to_string().len() < PLACES * 300, "{}", row.to_string().len());
+        let row = EventRow::of(&trace("{}", after));
+        assert_eq!((row.changes.len(), row.more), (MAX_SHOWN_CHANGES, 100 - MAX_SHOWN_CHANGES));
+        assert!(row.to_string().len() < MAX_SHOWN_CHANGES * 300, "{}", row.to_string().len());
     }
 }
