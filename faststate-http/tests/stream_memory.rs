@@ -1,4 +1,4 @@
-//! Law 6, measured in a process of its own: the memory of an idle stream of a site with an identity closure.
+//! Law 6: the memory of an idle stream of a site with an identity closure, measured in a process of its own.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 #![cfg(target_os = "linux")]
 
@@ -18,16 +18,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use self::plain::FastState;
 
 /// The most memory of an idle stream, in bytes.
-const MOST: usize = 4 * 1024;
+const MAX_STREAM_BYTES: usize = 4 * 1024;
 
-/// The process's resident memory, in bytes.
+/// Returns the process's resident memory, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// Opens streams and waits until each has begun. The clients are sockets and nothing else.
+/// Opens streams and waits until each has begun. The clients are plain sockets.
 fn follow(address: SocketAddr, streams: usize) -> Vec<TcpStream> {
     let cookie = "0".repeat(75);
     let request = format!(
@@ -68,6 +68,6 @@ fn law_06_idle_stream_with_identity_takes_at_most_4_kib() {
     let streams = follow(address, STREAMS);
     let each = (resident() - before) / STREAMS;
     println!("{each} bytes for each stream");
-    assert!(each <= MOST, "{each} bytes for each stream");
+    assert!(each <= MAX_STREAM_BYTES, "{each} bytes for each stream");
     drop(streams);
 }

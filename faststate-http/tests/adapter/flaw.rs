@@ -1,4 +1,4 @@
-//! What a mutant does wrong to requests and answers.
+//! The flaws of mutants, applied to requests and responses.
 
 use faststate_core::BoxError;
 use faststate_http::endpoint::ReplyBody;
@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Either, Full};
 
-/// What a mutant does wrong.
+/// The flaw of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     None,
@@ -48,7 +48,7 @@ pub(crate) enum Flaw {
 }
 
 impl Flaw {
-    /// What the endpoint is given instead of this request.
+    /// Returns the request that the endpoint gets instead of this one.
     pub(crate) fn request<B>(self, mut request: Request<B>) -> Request<B> {
         let path = request.uri().path().to_owned();
         let query = request.uri().query().map(str::to_owned);
@@ -68,7 +68,7 @@ impl Flaw {
             }
             Self::HidesLastEventId => drop(headers.remove("last-event-id")),
             Self::DecodesIdsTwice => {
-                // As an adapter does that hands on a path which its framework has decoded.
+                // Like an adapter that passes on a path which its framework has already decoded.
                 let decoded = percent_encoding::percent_decode_str(&path).decode_utf8_lossy().into_owned();
                 let legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
                 let path: String = decoded
@@ -89,7 +89,7 @@ impl Flaw {
         request
     }
 
-    /// What the client is given instead of this answer.
+    /// Returns the response that the client gets instead of this one.
     pub(crate) async fn answer(
         self,
         answer: Response<ReplyBody>,
@@ -130,8 +130,8 @@ impl Flaw {
                 head.headers.retain_known(&[header::CONTENT_TYPE, header::SET_COOKIE, header::ALLOW]);
             }
             Self::TellsForbiddenFromUnknown if head.status == StatusCode::NOT_FOUND && keeper => {
-                let told = r#"{"status":404,"title":"Not found","detail":"there is no such vault"}"#;
-                return Response::from_parts(head, Either::Right(told.into()));
+                let text = r#"{"status":404,"title":"Not found","detail":"there is no such vault"}"#;
+                return Response::from_parts(head, Either::Right(text.into()));
             }
             _ => {}
         }

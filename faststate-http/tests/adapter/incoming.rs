@@ -1,4 +1,4 @@
-//! A request, as it arrives.
+//! Reading requests from a socket.
 
 use std::{
     pin::Pin,
@@ -16,10 +16,10 @@ use tokio::{
 
 use crate::flaw::Flaw;
 
-/// The longest head.
-const HEAD: usize = 16 * 1024;
+/// The longest head, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// What a client sends.
+/// Reads the bytes that a client sends.
 pub(crate) struct Reader {
     pub(crate) socket: OwnedReadHalf,
     pub(crate) arrived: BytesMut,
@@ -36,9 +36,9 @@ pub(crate) struct Incoming<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
     Length(usize),
-    /// This much of a chunk, and the line's end after it.
+    /// The rest of a chunk, in bytes, and the line end after it.
     Chunk(usize),
-    /// The line that says how long the next chunk is.
+    /// The line with the size of the next chunk.
     Size,
     /// The line after the last chunk.
     End,
@@ -50,13 +50,14 @@ impl Reader {
         Self { socket, arrived: BytesMut::new() }
     }
 
-    /// The next request's head; nothing where there is none, or one that makes no sense.
+    /// Reads the next request's head; returns `None` if there is none or it is malformed.
     pub(crate) async fn head(&mut self) -> Option<Parts> {
         let end = loop {
             if let Some(end) = self.arrived.windows(4).position(|part| part == b"\r\n\r\n") {
                 break end + 4;
             }
-            if self.arrived.len() > HEAD || self.socket.read_buf(&mut self.arrived).await.ok()? == 0 {
+            if self.arrived.len() > MAX_HEAD_BYTES || self.socket.read_buf(&mut self.arrived).await.ok()? == 0
+            {
                 return None;
             }
         };
@@ -71,7 +72,7 @@ impl Reader {
         Some(request.body(()).ok()?.into_parts().0)
     }
 
-    /// Done once the client has hung up.
+    /// Completes when the client has closed its sending side.
     pub(crate) async fn gone(&mut self) {
         while matches!(self.socket.read_buf(&mut self.arrived).await, Ok(read) if read > 0) {
             self.arrived.clear();
@@ -92,13 +93,13 @@ impl<'a> Incoming<'a> {
         Some(Self { reader, framing, flaw, read: 0 })
     }
 
-    /// What has arrived, at most `most`; nothing when it breaks off.
-    fn poll_some(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Option<Bytes>> {
+    /// Returns at most `max` received bytes, or `None` if the connection ends.
+    fn poll_some(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Bytes>> {
         if self.reader.arrived.is_empty() && !ready!(self.poll_more(cx)) {
             return Poll::Ready(None);
         }
-        let most = most.min(self.reader.arrived.len());
-        Poll::Ready(Some(self.reader.arrived.split_to(most).freeze()))
+        let length = max.min(self.reader.arrived.len());
+        Poll::Ready(Some(self.reader.arrived.split_to(length).freeze()))
     }
 
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -114,7 +115,7 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Whether more has arrived.
+    /// Returns whether more bytes have arrived.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut space = [0; 8192];
         let mut buffer = ReadBuf::new(&mut space);

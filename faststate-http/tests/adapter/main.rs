@@ -1,5 +1,5 @@
-//! `suites::adapter` for the thinnest adapter there can be, and for mutants of it: deliberately broken
-//! ones that the suite must catch.
+//! Runs `suites::adapter` against a minimal adapter and against mutants: deliberately broken adapters that the suite must
+//! catch.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod flaw;
@@ -17,29 +17,29 @@ use faststate_testkit::suites::{
 };
 use futures::future::join_all;
 
-use self::{flaw::Flaw, registry::Doorless, server::Server};
+use self::{flaw::Flaw, registry::UnguardedFollow, server::Server};
 
-/// A server of the fixture, with a flaw or without.
+/// Starts a server of the fixture, with or without a flaw.
 fn serve(flaw: Flaw) -> Server {
     let registry = fixture::registry().unwrap();
     let endpoint = match flaw {
-        Flaw::FollowsBeforeAuthorising => fixture::endpoint(Arc::new(Doorless(registry))),
+        Flaw::FollowsBeforeAuthorising => fixture::endpoint(Arc::new(UnguardedFollow(registry))),
         _ => fixture::endpoint(registry),
     };
     Server::start(endpoint, flaw)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_loopback_adapter_keeps_its_promises() {
+async fn minimal_adapter_passes_the_suite() {
     let server = serve(Flaw::None);
     adapter::all(server.address()).await.unwrap();
-    // What an earlier run left does not matter.
+    // A second run passes on the state that the first one left.
     adapter::all(server.address()).await.unwrap();
     adapter::pages_belong_to_their_viewer(server.address()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn law_15_a_loopback_adapter_drops_nothing() {
+async fn law_15_minimal_adapter_drains_without_loss() {
     drain(Flaw::None).await.unwrap();
 }
 
@@ -49,7 +49,7 @@ async fn drain(flaw: Flaw) -> Result<(), Failure> {
     drain_drops_nothing(address, || server.stop(Duration::from_millis(500))).await
 }
 
-/// The checks that a mutant goes through: all of them, where one flaw does not break several.
+/// Runs the checks for a mutant: all of them, or one if the flaw breaks several.
 async fn suite(flaw: Flaw, address: SocketAddr) -> Result<(), Failure> {
     match flaw {
         Flaw::CollectsFrames | Flaw::HoldsOneFrameBack => {
@@ -107,10 +107,10 @@ async fn every_mutant_is_caught() {
         (Flaw::SharesPages, "for its viewer alone"),
         (Flaw::MakesAPagePerArgument, "follows it from there"),
     ];
-    // All at once: most of what a mutant costs is waiting.
+    // All at once, because a mutant spends most of its time waiting.
     let outcomes = mutants.map(|(flaw, promise)| async move {
         let server = serve(flaw);
-        // In a box: so many suites side by side are more than a thread's stack holds.
+        // Boxed, because this many concurrent suites do not fit on a thread's stack.
         let outcome = Box::pin(suite(flaw, server.address())).await;
         (flaw, promise, outcome)
     });

@@ -1,4 +1,4 @@
-//! Pages, as handlers that take them as arguments would answer them.
+//! Pages, answered as by handlers that take a page as an argument.
 
 use bytes::Bytes;
 use faststate_core::BoxError;
@@ -11,12 +11,12 @@ use crate::flaw::Flaw;
 
 type Answer = Response<Either<ReplyBody, Full<Bytes>>>;
 
-/// The answer to a request that is not the endpoint's; nothing where there is no such page.
+/// Answers a request that the endpoint does not handle; returns `None` if there is no such page.
 pub(crate) async fn answer(endpoint: &Endpoint, parts: &Parts, flaw: Flaw) -> Option<Answer> {
-    let visit = RequestPage::new(endpoint.clone());
+    let request_page = RequestPage::new(endpoint.clone());
     let shown = match parts.uri.path() {
-        "/page" => show(endpoint, &visit, parts, flaw).await,
-        "/missing" => missing(&visit, parts).await,
+        "/page" => show(endpoint, &request_page, parts, flaw).await,
+        "/missing" => missing(&request_page, parts).await,
         "/broken" => Err(fixture::INTERNAL.into()),
         _ => return None,
     };
@@ -33,12 +33,12 @@ pub(crate) async fn answer(endpoint: &Endpoint, parts: &Parts, flaw: Flaw) -> Op
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     match flaw {
         Flaw::MarksNoPages => {}
-        Flaw::MarksPagesTwice => (0..2).for_each(|_| visit.mark(headers)),
+        Flaw::MarksPagesTwice => (0..2).for_each(|_| request_page.mark(headers)),
         Flaw::SharesPages => {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
-            visit.mark(headers);
+            request_page.mark(headers);
         }
-        _ => visit.mark(headers),
+        _ => request_page.mark(headers),
     }
     if flaw == Flaw::AnswersEveryPageWithOk {
         *answer.status_mut() = StatusCode::OK;
@@ -48,21 +48,21 @@ pub(crate) async fn answer(endpoint: &Endpoint, parts: &Parts, flaw: Flaw) -> Op
 
 async fn show(
     endpoint: &Endpoint,
-    visit: &RequestPage,
+    request_page: &RequestPage,
     parts: &Parts,
     flaw: Flaw,
 ) -> Result<String, BoxError> {
-    let page = visit.page(parts).await?;
-    // As an adapter does that makes a page for each argument.
+    let page = request_page.page(parts).await?;
+    // Like an adapter that makes a page for each argument.
     let other = match flaw {
         Flaw::MakesAPagePerArgument => RequestPage::new(endpoint.clone()),
-        _ => visit.clone(),
+        _ => request_page.clone(),
     };
     let counter = other.page(parts).await?.follow::<Counter>().await?;
     Ok(fixture::page(&page, &counter))
 }
 
-async fn missing(visit: &RequestPage, parts: &Parts) -> Result<String, BoxError> {
-    visit.page(parts).await?.follow_id::<Vault>("none").await?;
+async fn missing(request_page: &RequestPage, parts: &Parts) -> Result<String, BoxError> {
+    request_page.page(parts).await?.follow_id::<Vault>("none").await?;
     Ok(String::new())
 }

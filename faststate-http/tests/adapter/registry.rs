@@ -1,4 +1,4 @@
-//! A registry that lets everybody in.
+//! A registry without an access check for streams.
 
 use std::sync::{Arc, Weak};
 
@@ -9,12 +9,12 @@ use faststate_core::{
     topics::Follower,
 };
 
-/// Follows for anybody: it asks who may only where events come in.
+/// Follows topics for every viewer. It checks access for events only.
 #[derive(Debug)]
-pub(crate) struct Doorless(pub(crate) Arc<StateRegistry>);
+pub(crate) struct UnguardedFollow(pub(crate) Arc<StateRegistry>);
 
 #[async_trait]
-impl Registry for Doorless {
+impl Registry for UnguardedFollow {
     fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
         self.0.key(state, viewer, id)
     }

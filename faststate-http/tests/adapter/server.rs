@@ -1,4 +1,4 @@
-//! A web server of one request per connection, as small as HTTP/1.1 lets it be.
+//! A minimal HTTP/1.1 server that answers one request per connection.
 
 use std::{
     fmt::{Debug, Write as _},
@@ -26,7 +26,7 @@ use crate::{
     pages,
 };
 
-/// For the rest of what a client sends, so that no reset overtakes its answer.
+/// The time to read the client's remaining bytes, so that the client does not lose the response in a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A server that runs until it is stopped or dropped.
@@ -46,7 +46,7 @@ impl Server {
         let (stop, mut stopped) = watch::channel(());
         let serving = endpoint.clone();
         let accepting = tokio::spawn(async move {
-            // Each connection holds a receiver of the order to stop: when all are gone, so are they.
+            // Each connection holds a receiver, so the channel closes when all connections have ended.
             let connections = stopped.clone();
             loop {
                 let accepted = tokio::select! {
@@ -66,7 +66,7 @@ impl Server {
         self.address
     }
 
-    /// Ends it; done when nothing goes on any more.
+    /// Stops the server; completes when all connections have ended.
     pub(crate) fn stop(self, window: Duration) -> impl Future<Output = ()> {
         self.stop.send_replace(());
         async move {
@@ -90,7 +90,7 @@ impl Connection {
         loop {
             let parts = tokio::select! {
                 parts = reader.head() => parts,
-                // Nothing has begun.
+                // No request has begun.
                 _ = stopping.changed(), if reader.arrived.is_empty() => None,
             };
             let Some(parts) = parts else { return };
@@ -109,7 +109,7 @@ impl Connection {
         let _ = timeout(LINGER, reader.gone()).await;
     }
 
-    /// Answers one request; nothing when the client has gone.
+    /// Answers one request; returns `None` if the client has gone.
     async fn answer(
         &self,
         parts: http::request::Parts,
@@ -156,7 +156,7 @@ impl Connection {
         sent
     }
 
-    /// Writes a body of which nobody knows the length.
+    /// Writes a body of unknown length.
     async fn stream<B>(&self, body: &mut B, write: &mut OwnedWriteHalf, streams: bool) -> Option<()>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -177,7 +177,7 @@ impl Connection {
                     chunk(write, &before).await?;
                 }
                 Flaw::DropsTheLastFrame => {
-                    // It looks whether the body is over before it sends what it has.
+                    // This flaw checks for the end of the body before it sends the piece.
                     ahead = next(body).now_or_never();
                     if ahead == Some(None) {
                         break;
@@ -195,7 +195,7 @@ impl Connection {
     }
 }
 
-/// The next piece of a body.
+/// Returns the next piece of a body.
 async fn next<B>(body: &mut B) -> Option<Bytes>
 where
     B: Body<Data = Bytes> + Unpin,

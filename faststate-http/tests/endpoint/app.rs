@@ -1,4 +1,4 @@
-//! A small application, and a client that speaks to its endpoint without a socket.
+//! A small application, and a client that calls its endpoint without a socket.
 
 use std::{
     collections::BTreeMap,
@@ -100,7 +100,7 @@ impl View for Shown {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) text: String,
-    /// Nobody writes it: only a snapshot shows it.
+    /// No event changes it, so only snapshots contain it.
     pub(crate) title: String,
 }
 
@@ -156,7 +156,7 @@ impl ReactiveState for Profile {
     const NAME: &'static str = "profile";
 }
 
-/// What the application knows of who is signed in: a header names the user, a switch takes roles away.
+/// Identifies users: a header names the user, and closing the doorman signs all users out.
 #[derive(Clone, Default)]
 pub(crate) struct Doorman {
     pub(crate) closed: Arc<AtomicBool>,
@@ -180,7 +180,7 @@ pub(crate) fn registry() -> Arc<StateRegistry> {
     registry_with(StateRegistry::builder(), |config| config)
 }
 
-/// The application over what the builder has already, with every state's configuration changed.
+/// Adds the application's states to the builder, with every state's configuration changed by `config`.
 pub(crate) fn registry_with(
     builder: RegistryBuilder,
     config: impl Fn(StateConfig) -> StateConfig,
@@ -206,7 +206,7 @@ pub(crate) fn endpoint(registry: &Arc<StateRegistry>, doorman: &Doorman) -> Endp
         .identity(move |parts| std::future::ready(doorman.identify(parts)))
 }
 
-/// The application with one client that has no cookie yet.
+/// Returns the application and a client without a cookie.
 pub(crate) fn start() -> (Arc<StateRegistry>, Client) {
     let registry = registry();
     let client = Client::of(endpoint(&registry, &Doorman::default()));
@@ -217,7 +217,7 @@ pub(crate) async fn count(registry: &Arc<StateRegistry>) -> i64 {
     registry.global::<Counter>().unwrap().read().await.unwrap().count
 }
 
-/// A client with a cookie jar of one cookie, and headers that go with each request.
+/// A client that keeps one cookie and sends the same headers with each request.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) endpoint: Endpoint,
@@ -236,7 +236,7 @@ impl Client {
         self
     }
 
-    /// As the bundle sends it, from a page of this site.
+    /// Sends the headers of the bundle on a page of this site.
     pub(crate) fn datastar(self) -> Self {
         self.with("datastar-request", "true").with("sec-fetch-site", "same-origin")
     }
@@ -279,7 +279,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// For a test whose time is paused: it may take as long as a stream's longest silence.
+    /// Extends the deadline beyond a stream's longest silence, for tests with paused time.
     pub(crate) fn patient(self) -> Self {
         Self { deadline: Instant::now() + Duration::from_secs(1_000), ..self }
     }
@@ -292,14 +292,14 @@ impl Answer {
         self.response.headers().get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The next piece of the body; `None` at its end.
+    /// Returns the next piece of the body; `None` at its end.
     pub(crate) async fn piece(&mut self) -> Option<String> {
         let frame = tokio::time::timeout_at(self.deadline, self.response.body_mut().frame()).await;
         let frame = frame.expect("a piece within the deadline")?;
         Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
     }
 
-    /// Pieces up to the one that contains `text`.
+    /// Returns the pieces up to the one that contains `text`.
     pub(crate) async fn until(&mut self, text: &str) -> String {
         let mut all = String::new();
         while !all.contains(text) {
@@ -308,7 +308,7 @@ impl Answer {
         all
     }
 
-    /// The whole body.
+    /// Returns the whole body.
     pub(crate) async fn text(mut self) -> String {
         let mut all = String::new();
         while let Some(piece) = self.piece().await {
@@ -322,20 +322,20 @@ impl Answer {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// The status, and the body as a problem.
+    /// Returns the status and the body as a problem.
     pub(crate) async fn problem(self) -> (u16, Value) {
         assert_eq!(self.header("content-type"), "application/problem+json");
         (self.status(), self.json().await)
     }
 }
 
-/// The signals that the last patch in `events` merges.
+/// Returns the signals of the last patch in `events`.
 pub(crate) fn last_signals(events: &str) -> Value {
     let line = events.lines().rev().find_map(|line| line.strip_prefix("data: signals ")).unwrap();
     serde_json::from_str(line).unwrap()
 }
 
-/// A page's cursors as the follow action sends them, ready for a URL.
+/// Encodes a page's cursors for the URL, as the follow action sends them.
 pub(crate) fn cursors(signals: &Value) -> String {
     let text = signals.to_string();
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()

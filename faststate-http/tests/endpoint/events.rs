@@ -1,4 +1,4 @@
-//! Events over HTTP: what they answer, to Datastar and to others.
+//! Events over HTTP: the responses to Datastar and to other clients.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::app::{Client, Note, count, last_signals, registry, start};
 
 #[tokio::test]
-async fn curl_gets_the_view_as_json() {
+async fn curl_receives_the_view_as_json() {
     let (registry, mut curl) = start();
     let answer = curl.send(Method::POST, "/faststate/counter/increment?amount=2", "").await;
     assert_eq!((answer.status(), answer.header("content-type")), (200, "application/json"));
@@ -21,7 +21,7 @@ async fn curl_gets_the_view_as_json() {
 }
 
 #[tokio::test]
-async fn a_caller_that_follows_gets_no_view() {
+async fn reply_has_no_view_when_the_client_follows_it() {
     let (_, client) = start();
     let mut following = client.clone().datastar().with("faststate-follows", "counter");
     let answer = following.increment(1).await;
@@ -41,7 +41,7 @@ async fn a_caller_that_follows_gets_no_view() {
 }
 
 #[tokio::test]
-async fn an_event_by_its_own_path_and_method_replies_with_elements() {
+async fn event_with_own_path_replies_with_elements() {
     let (registry, client) = start();
     let mut page = client.datastar().with("faststate-follows", "counter");
     let answer = page.get("/visit").await;
@@ -54,7 +54,7 @@ async fn an_event_by_its_own_path_and_method_replies_with_elements() {
 }
 
 #[tokio::test]
-async fn a_streamed_reply_is_events_to_everybody() {
+async fn streamed_reply_is_sse_for_every_client() {
     for client in [start().1, start().1.datastar()] {
         let answer = client.clone().post("/faststate/counter/tick", "{}").await;
         assert_eq!(answer.header("content-type"), "text/event-stream");
@@ -64,7 +64,7 @@ async fn a_streamed_reply_is_events_to_everybody() {
 }
 
 #[tokio::test]
-async fn refusal_of_one_record_leaves_messages_of_another() {
+async fn refusal_for_one_record_keeps_messages_of_another() {
     let (_, client) = start();
     let mut keeper = client.datastar().with("x-user", "ada");
     for id in ["a", "b"] {
@@ -73,7 +73,7 @@ async fn refusal_of_one_record_leaves_messages_of_another() {
         let removed = json!({"_errors": {"vault": {id: ""}}});
         assert!(
             text.contains(&format!("data: signals {removed}\n")),
-            "only its own messages go first: {text}"
+            "only its own messages are cleared: {text}"
         );
         let messages = &last_signals(&text)["_errors"]["vault"];
         assert_eq!(messages[id]["gold"], messages[id]["deposit__gold"], "{text}");
@@ -86,12 +86,15 @@ async fn refusal_of_one_record_leaves_messages_of_another() {
 }
 
 #[tokio::test]
-async fn a_rejection_shows_itself_and_its_fields() {
+async fn rejection_shows_a_notice_and_field_messages() {
     let (registry, client) = start();
     let answer = client.clone().datastar().increment(101).await;
     assert_eq!((answer.status(), answer.header("content-type")), (200, "text/event-stream"));
     let text = answer.text().await;
-    assert!(text.contains("data: signals {\"_errors\":{\"counter\":\"\"}}"), "old messages go first: {text}");
+    assert!(
+        text.contains("data: signals {\"_errors\":{\"counter\":\"\"}}"),
+        "old messages are cleared first: {text}"
+    );
     let signals = last_signals(&text);
     assert_eq!(
         signals["_errors"]["counter"],
@@ -108,7 +111,7 @@ async fn a_rejection_shows_itself_and_its_fields() {
 }
 
 #[tokio::test]
-async fn law_03_an_event_id_counts_once() {
+async fn law_03_repeated_event_id_is_applied_once() {
     let (registry, client) = start();
     let mut client = client.with("faststate-event", "once").with("sec-fetch-site", "same-origin");
     for _ in 0..3 {
@@ -118,7 +121,7 @@ async fn law_03_an_event_id_counts_once() {
 }
 
 #[tokio::test]
-async fn law_07_a_panic_is_an_id_and_changes_nothing() {
+async fn law_07_panic_returns_an_id_and_changes_nothing() {
     let (registry, client) = start();
     let mut client = client.with("sec-fetch-site", "same-origin");
     let (status, problem) = client.increment(13).await.problem().await;
@@ -128,9 +131,9 @@ async fn law_07_a_panic_is_an_id_and_changes_nothing() {
     assert_eq!(count(&registry).await, 1);
 }
 
-/// Each is a clear answer and an unchanged state, to a tool by its status and to a page as a patch.
+/// Bad input leaves the state unchanged. A tool gets a status, a page gets a patch.
 #[tokio::test]
-async fn bad_input_is_told_and_changes_nothing() {
+async fn bad_input_is_refused_and_changes_nothing() {
     let (registry, client) = start();
     let event = "/faststate/counter/increment";
     let deep = format!("{{\"amount\":{}1{}}}", "[".repeat(200), "]".repeat(200));
@@ -168,7 +171,7 @@ async fn bad_input_is_told_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn exactly_64_kib_is_accepted() {
+async fn body_of_exactly_64_kib_is_accepted() {
     let (_, mut client) = start();
     let rest = "{\"amount\":1,\"user\":\"\"}".len();
     let body = format!("{{\"amount\":1,\"user\":\"{}\"}}", "x".repeat(64 * 1024 - rest));
@@ -176,7 +179,7 @@ async fn exactly_64_kib_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_names_the_right_one() {
+async fn wrong_method_is_answered_with_the_allowed_one() {
     let (registry, client) = start();
     for method in [Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS] {
         let answer = client.clone().send(method, "/faststate/counter/increment?amount=1", "").await;
@@ -188,7 +191,7 @@ async fn a_wrong_method_names_the_right_one() {
 }
 
 #[tokio::test]
-async fn an_event_id_is_short_and_visible() {
+async fn event_id_is_refused_when_long_or_invisible() {
     let (registry, client) = start();
     for id in ["", "a b", &"x".repeat(65)] {
         assert_eq!(client.clone().with("faststate-event", id).increment(1).await.status(), 400, "{id}");
@@ -197,7 +200,7 @@ async fn an_event_id_is_short_and_visible() {
 }
 
 #[tokio::test]
-async fn law_08_another_sites_requests_change_nothing() {
+async fn law_08_cross_site_requests_change_nothing() {
     let (registry, mut client) = start();
     client.increment(0).await;
     let attempts: [(&str, &[(&'static str, &str)]); 6] = [
@@ -220,13 +223,13 @@ async fn law_08_another_sites_requests_change_nothing() {
     }
     let mut cookieless = start().1.with("sec-fetch-site", "cross-site");
     let answer = cookieless.increment(1).await;
-    assert_eq!((answer.status(), answer.header("set-cookie")), (403, ""), "Lax cookies stay behind");
+    assert_eq!((answer.status(), answer.header("set-cookie")), (403, ""), "browsers omit Lax cookies");
     assert_eq!(client.datastar().increment(1).await.status(), 200);
     assert_eq!(count(&registry).await, 1);
 }
 
 #[tokio::test]
-async fn law_08_an_invalid_cookie_is_replaced_and_the_next_try_works() {
+async fn law_08_invalid_cookie_is_replaced_and_retry_works() {
     let (registry, client) = start();
     for cookie in ["faststate=garbage", "faststate="] {
         let mut client = client.clone().datastar();
@@ -245,7 +248,7 @@ async fn law_08_an_invalid_cookie_is_replaced_and_the_next_try_works() {
 }
 
 #[tokio::test]
-async fn law_08_sessions_do_not_reach_each_other() {
+async fn law_08_sessions_are_isolated() {
     let (_, client) = start();
     let (mut ann, mut bob) = (client.clone().datastar(), client.datastar());
     let text = ann.post("/faststate/note/write", "{\"text\":\"ann's\"}").await.text().await;
@@ -258,7 +261,7 @@ async fn law_08_sessions_do_not_reach_each_other() {
 }
 
 #[tokio::test]
-async fn law_08_forbidden_and_unknown_answer_alike() {
+async fn law_08_forbidden_and_unknown_responses_are_equal() {
     let (_, client) = start();
     let mut answers = Vec::new();
     for path in ["/faststate/vault/v1/deposit", "/faststate/vault/none/deposit"] {
@@ -274,7 +277,7 @@ async fn law_08_forbidden_and_unknown_answer_alike() {
 }
 
 #[tokio::test]
-async fn own_paths_are_patterns_of_what_is_answered_outside_of_the_prefix() {
+async fn own_paths_are_the_patterns_outside_the_prefix() {
     let endpoint = fixture::endpoint(fixture::registry().unwrap());
     assert_eq!(endpoint.own_paths(), ["/counter", "/items/{id}", "/items/{id}/name", "/visit"]);
     for path in endpoint.own_paths() {
@@ -283,7 +286,7 @@ async fn own_paths_are_patterns_of_what_is_answered_outside_of_the_prefix() {
 }
 
 #[tokio::test]
-async fn law_03_another_sessions_event_id_is_another_event() {
+async fn law_03_event_id_is_bound_to_its_session() {
     let (registry, client) = start();
     let mut clients = [client.clone().datastar(), client.datastar()];
     for client in &mut clients {
@@ -299,7 +302,7 @@ async fn law_03_another_sessions_event_id_is_another_event() {
 }
 
 #[tokio::test]
-async fn a_cookie_that_is_due_is_renewed_by_every_response() {
+async fn due_cookie_is_renewed_by_every_response() {
     let secret = Secret::random();
     let registry = registry();
     let made = |age| Endpoint::new(Arc::clone(&registry) as _).secret(secret.clone()).cookie_max_age(age);

@@ -1,4 +1,4 @@
-//! What a stream keeps of the head of its request.
+//! The copy of the request's head that a stream keeps.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What probes are answered.
+//! Health probes.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use crate::app::{Client, Doorman, endpoint, registry_with};
 
 const HEALTH: &str = "/faststate/health";
 
-/// Counts how often it is asked whether it is there.
+/// A store that counts its pings.
 #[derive(Debug)]
 struct Pinged(MemoryStore, AtomicUsize);
 
@@ -61,7 +61,7 @@ impl Store for Pinged {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_health_asks_each_store_once_a_second_however_many_ask() {
+async fn law_06_health_pings_each_store_once_per_second() {
     let store = Arc::new(Pinged(MemoryStore::new(), AtomicUsize::new(0)));
     let pings = || store.1.load(Ordering::SeqCst);
     let builder = StateRegistry::builder().store(Arc::clone(&store));
@@ -73,9 +73,9 @@ async fn law_06_health_asks_each_store_once_a_second_however_many_ask() {
     };
     let answers = join_all((0..1_000).map(|_| ask())).await;
     assert!(answers.iter().all(|answer| answer["status"] == json!("ok") && answer["followers"] == json!(0)));
-    assert_eq!(pings(), 1, "requests that come meanwhile get the same answer");
+    assert_eq!(pings(), 1, "concurrent requests share one report");
     sleep(Duration::from_secs(1)).await;
-    // A client that hangs up keeps no other waiting.
+    // A request that is dropped does not block the next one.
     assert!(timeout(Duration::from_millis(10), ask()).await.is_err());
     let _stream = client.clone().get("/faststate/sse?states=counter").await;
     assert_eq!(ask().await["followers"], json!(1));

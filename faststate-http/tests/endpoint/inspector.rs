@@ -1,4 +1,4 @@
-//! The inspector: what it shows, and to whom.
+//! The inspector: its content and its access.
 
 use bytes::Bytes;
 use faststate_http::endpoint::{Bundle, Endpoint, OperatorAccess};
@@ -10,9 +10,9 @@ use super::app::{Counter, Increment, Write, count, registry};
 
 const INSPECTOR: &str = "/faststate/inspector";
 
-/// The application, and a developer on the same machine.
-fn looked_at(readers: OperatorAccess) -> (App, Browser) {
-    let app = App::of(Endpoint::new(registry()).inspector(readers));
+/// Returns the inspected application, and the browser of a developer on the same machine.
+fn inspected(access: OperatorAccess) -> (App, Browser) {
+    let app = App::of(Endpoint::new(registry()).inspector(access));
     let developer =
         Browser::new(&app).header("host", "localhost:5000").header("authorization", "Bearer t0ken");
     (app, developer)
@@ -23,8 +23,8 @@ fn increment(amount: i64) -> Increment {
 }
 
 #[tokio::test]
-async fn events_are_shown_as_they_happen_with_their_difference_and_who_gets_it() {
-    let (app, mut developer) = looked_at(OperatorAccess::loopback().with_token("t0ken"));
+async fn events_appear_live_with_difference_and_recipients() {
+    let (app, mut developer) = inspected(OperatorAccess::loopback().with_token("t0ken"));
     developer.visit(INSPECTOR).await;
     assert_eq!(developer.status(), 200);
     developer.assert_reads("Nothing yet");
@@ -57,12 +57,12 @@ async fn events_are_shown_as_they_happen_with_their_difference_and_who_gets_it()
     alice.send(&Write { text: "x".into() }).await.assert_changed();
     developer.reads("note.write").await;
     let html = developer.html();
-    assert!(html.contains("<code>note/s/..</code>"), "no session's id: {html}");
+    assert!(html.contains("<code>note/s/..</code>"), "the session's id is hidden: {html}");
 }
 
 #[tokio::test]
-async fn law_06_the_latest_events_are_kept_and_what_is_too_much_is_counted() {
-    let (app, mut developer) = looked_at(OperatorAccess::loopback().with_token("t0ken"));
+async fn law_06_inspector_keeps_the_latest_200_events() {
+    let (app, mut developer) = inspected(OperatorAccess::loopback().with_token("t0ken"));
     developer.visit(INSPECTOR).await;
     let mut alice = Browser::new(&app);
     for amount in 1..=250 {
@@ -75,13 +75,13 @@ async fn law_06_the_latest_events_are_kept_and_what_is_too_much_is_counted() {
     assert_eq!(developer.html().matches("<li ").count(), 200);
     let mut late = developer.window();
     late.visit(INSPECTOR).await;
-    assert_eq!(late.html().matches("<li ").count(), 200, "a page that is opened later shows the same");
+    assert_eq!(late.html().matches("<li ").count(), 200, "a page that opens later shows the same");
     late.assert_text("li b", "counter.increment");
 }
 
 #[tokio::test]
-async fn law_08_nobody_sees_it_unless_it_is_said() {
-    let (app, mut developer) = looked_at(OperatorAccess::loopback().with_token("t0ken"));
+async fn law_08_inspector_is_visible_only_to_admitted_viewers() {
+    let (app, mut developer) = inspected(OperatorAccess::loopback().with_token("t0ken"));
     let mut stranger = Browser::new(&app);
     let proxied = developer.window().header("host", "localhost").header("x-forwarded-for", "127.0.0.1");
     let plain = App::new(registry());
@@ -95,7 +95,7 @@ async fn law_08_nobody_sees_it_unless_it_is_said() {
     }
     developer.visit(INSPECTOR).await;
     assert_eq!(developer.status(), 200);
-    let (_, mut anybody) = looked_at(OperatorAccess::role("developer"));
+    let (_, mut anybody) = inspected(OperatorAccess::role("developer"));
     anybody.visit(INSPECTOR).await;
     assert_eq!(anybody.status(), 404);
     let mut known = anybody.role("developer");
@@ -104,7 +104,7 @@ async fn law_08_nobody_sees_it_unless_it_is_said() {
 }
 
 #[tokio::test]
-async fn the_application_is_not_changed_by_being_looked_at() {
+async fn inspector_does_not_change_the_application() {
     let registry = registry();
     let endpoint = Endpoint::new(std::sync::Arc::clone(&registry) as _).inspector(OperatorAccess::anybody());
     let app = App::of(endpoint);
@@ -118,12 +118,16 @@ async fn the_application_is_not_changed_by_being_looked_at() {
     developer.visit(INSPECTOR).await;
     developer.reads("1 events").await;
     let health = app.registry().health().await;
-    assert_eq!((health.events, health.topics, health.instances), (1, 1, 1), "its own are not among them");
+    assert_eq!(
+        (health.events, health.topics, health.instances),
+        (1, 1, 1),
+        "the inspector's own are not counted"
+    );
     assert!(developer.try_follow("log.events").await.is_err());
 }
 
 #[tokio::test]
-async fn law_08_a_browser_opens_it_with_the_token_of_the_log_and_keeps_it() {
+async fn law_08_browser_keeps_the_token_from_the_log_in_a_cookie() {
     let endpoint = Endpoint::new(registry()).inspector(OperatorAccess::loopback().with_token("t0ken"));
     let ask = async |uri: &str, cookie: &str| {
         let request = Request::builder().uri(uri).header("host", "localhost:5000").header("cookie", cookie);
@@ -145,6 +149,6 @@ async fn law_08_a_browser_opens_it_with_the_token_of_the_log_and_keeps_it() {
     let policy = page.headers()["content-security-policy"].to_str().unwrap();
     assert!(
         policy.contains(&format!("script-src {} 'unsafe-eval';", Bundle::CDN)),
-        "one file, no whole CDN: {policy}"
+        "the one file, not the whole CDN: {policy}"
     );
 }

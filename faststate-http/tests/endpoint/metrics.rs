@@ -1,4 +1,4 @@
-//! The metrics: who may read them, that Prometheus could, and that they count.
+//! The metrics: their access, format and values.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -20,7 +20,7 @@ fn open(endpoint: Endpoint) -> Client {
     Client::of(endpoint.metrics(OperatorAccess::anybody()))
 }
 
-/// A page of metrics: each sample by its name and labels.
+/// Requests the metrics; returns each sample by its name and labels.
 async fn scraped(client: &Client) -> BTreeMap<String, f64> {
     let answer = client.clone().get(METRICS).await;
     assert_eq!(
@@ -30,7 +30,7 @@ async fn scraped(client: &Client) -> BTreeMap<String, f64> {
     parsed(&answer.text().await)
 }
 
-/// Reads the text as strictly as `promtool check metrics` does.
+/// Parses the text as strictly as `promtool check metrics`.
 fn parsed(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with('\n'));
     let mut families: HashSet<&str> = HashSet::new();
@@ -97,7 +97,7 @@ fn histograms_add_up(samples: &BTreeMap<String, f64>) {
 }
 
 #[tokio::test]
-async fn law_08_nobody_reads_them_unless_it_is_said() {
+async fn law_08_metrics_are_visible_only_to_admitted_viewers() {
     let endpoint = endpoint(&registry(), &Doorman::default());
     for (endpoint, status) in [
         (endpoint.clone(), 404),
@@ -129,7 +129,7 @@ async fn law_08_nobody_reads_them_unless_it_is_said() {
 }
 
 #[tokio::test]
-async fn what_happens_is_counted() {
+async fn metrics_count_events_frames_and_streams() {
     let client = open(endpoint(&registry(), &Doorman::default()));
     let before = scraped(&client).await;
     let mut page = client.clone().datastar();
@@ -168,7 +168,7 @@ async fn what_happens_is_counted() {
         "three changes for each of two topics"
     );
     assert!(grown("faststate_frame_bytes_total{state=\"counter\"}") > 300.0);
-    // Three changes, and the repeat, which the store knew.
+    // Three changes and the repeated event, whose receipt is in the store.
     assert_eq!(grown("faststate_store_call_duration_seconds_count{store=\"memory\",call=\"save\"}"), 4.0);
     assert_eq!((after["faststate_streams"], grown("faststate_streams_opened_total")), (1.0, 1.0));
     assert!(grown("faststate_stream_writes_total") >= 2.0);
@@ -178,7 +178,7 @@ async fn what_happens_is_counted() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_seen_and_limits_are() {
+async fn metrics_show_store_failures_and_reached_limits() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let builder = StateRegistry::builder().store(Arc::clone(&store));
     let registry = registry_with(builder, |config| config.persist());
@@ -207,7 +207,7 @@ async fn a_store_that_fails_is_seen_and_limits_are() {
 }
 
 #[tokio::test]
-async fn law_06_no_label_has_a_value_that_a_browser_chose() {
+async fn law_06_labels_contain_no_text_from_browsers() {
     let client = open(endpoint(&registry(), &Doorman::default()));
     let before: BTreeSet<_> = scraped(&client).await.into_keys().collect();
     let mut page = client.clone().datastar().with("x-user", "mallory");
@@ -221,7 +221,7 @@ async fn law_06_no_label_has_a_value_that_a_browser_chose() {
 }
 
 #[tokio::test]
-async fn what_is_registered_behind_a_gate_is_read_through_it() {
+async fn metrics_are_read_through_a_maintenance_gate() {
     let gate = faststate_core::registry::MaintenanceGate::new(registry(), "closed");
     let client = open(Endpoint::new(Arc::new(gate)));
     assert!(scraped(&client).await.keys().any(|series| series.contains("state=\"counter\"")));

@@ -1,4 +1,4 @@
-//! Mistakes in an application's names: the browser gets a 404, and the log names the remedy once.
+//! Mistakes in an application's names: the browser gets a 404, and the log names the fix once.
 
 use faststate_core::{Elements, Error, ReactiveState, View, Viewer};
 use http::Request;
@@ -28,7 +28,7 @@ impl View for Gold {
 }
 
 #[tokio::test]
-async fn mistake_is_a_404_and_one_warning_with_the_remedy() {
+async fn mistake_is_a_404_and_one_warning_with_the_fix() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -69,7 +69,7 @@ async fn mistake_is_a_404_and_one_warning_with_the_remedy() {
         assert_eq!(text.matches(remedy).count(), 1, "{remedy} in:\n{text}");
     }
 
-    // A record that does not exist, and one that the viewer must not see, are no mistakes.
+    // A record that does not exist or that the viewer may not see is not a mistake.
     let before = lines.text();
     assert!(page.follow_id::<Vault>("none").await.is_err());
     client.post("/faststate/vault/1/deposit", r#"{"gold":1}"#).await;

@@ -1,4 +1,4 @@
-//! What clients hold that send no cookie back.
+//! New sessions whose clients send no cookie back.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::app::{Client, Note, registry_with};
 
 const WRITE: &str = "/faststate/note/write";
 
-/// An application over a store for 20 records, with room for 30 new sessions, 10 of an address.
+/// Starts an application over a store for 20 records, with at most 30 new sessions, 10 per address.
 fn start() -> (Arc<MemoryStore>, Arc<StateRegistry>, Client) {
     let store = Arc::new(MemoryStore::with_limits(20, 1_000));
     let (registry, client) = over(&store);
@@ -31,7 +31,7 @@ fn text(text: &str) -> String {
     format!("{{\"text\":\"{text}\"}}")
 }
 
-/// What a page shows of the client's note.
+/// Returns the text of the client's note on a page.
 async fn shown(client: &Client) -> String {
     let request = Request::builder().header("cookie", client.cookie.as_deref().unwrap());
     let (head, ()) = request.body(()).unwrap().into_parts();
@@ -39,7 +39,7 @@ async fn shown(client: &Client) -> String {
 }
 
 #[tokio::test]
-async fn law_06_events_without_cookies_fill_neither_memory_nor_the_store() {
+async fn law_06_events_without_cookies_use_bounded_memory() {
     let (_store, registry, client) = start();
     let mut bob = client.clone().with("x-forwarded-for", "2.2.2.2");
     bob.post(WRITE, text("bob's")).await;
@@ -48,8 +48,8 @@ async fn law_06_events_without_cookies_fill_neither_memory_nor_the_store() {
         assert_eq!(stranger.post(WRITE, text("spam")).await.status(), 200);
     }
     let instances = registry.health().await.instances;
-    assert!(instances <= 11, "{instances} instances: ten of the one address, one of the other");
-    assert_eq!(shown(&bob).await, "bob's", "another address notices nothing");
+    assert!(instances <= 11, "{instances} instances: ten of the first address, one of the other");
+    assert_eq!(shown(&bob).await, "bob's", "another address is not affected");
     for at in 0..19 {
         let mut visitor = client.clone().with("x-forwarded-for", "3.3.3.3");
         visitor.post(WRITE, text("first")).await;
@@ -62,7 +62,7 @@ async fn law_06_events_without_cookies_fill_neither_memory_nor_the_store() {
 }
 
 #[tokio::test]
-async fn law_06_pages_without_cookies_hold_a_bounded_share_of_memory() {
+async fn law_06_pages_without_cookies_use_bounded_memory() {
     let (_store, registry, client) = start();
     let mut pages = Vec::new();
     for _ in 0..200 {
@@ -80,7 +80,7 @@ async fn law_06_pages_without_cookies_hold_a_bounded_share_of_memory() {
     }
     let instances = registry.health().await.instances;
     assert!(instances <= 10, "{instances}");
-    // Requests that are being answered keep their places, so more of them are refused.
+    // Pages in use keep their sessions registered, so further requests are refused.
     while let Ok(page) = client.endpoint.page(&Request::new(()).into_parts().0).await {
         pages.push(page);
         assert!(pages.len() <= 10);
@@ -91,7 +91,7 @@ async fn law_06_pages_without_cookies_hold_a_bounded_share_of_memory() {
 }
 
 #[tokio::test]
-async fn law_01_a_session_is_saved_once_its_cookie_comes_back() {
+async fn law_01_session_is_saved_once_its_cookie_is_returned() {
     let (store, _registry, mut client) = start();
     client.post(WRITE, text("kept")).await;
     assert_eq!(shown(&client).await, "kept");
@@ -99,11 +99,11 @@ async fn law_01_a_session_is_saved_once_its_cookie_comes_back() {
     later.cookie = client.cookie.clone();
     assert_eq!(shown(&later).await, "kept");
     client.post(WRITE, text("changed")).await;
-    assert_eq!(shown(&client).await, "changed", "it goes on with the version that was saved");
+    assert_eq!(shown(&client).await, "changed", "it continues from the saved version");
 }
 
 #[tokio::test]
-async fn law_03_the_event_that_begins_a_session_is_applied_once() {
+async fn law_03_event_that_begins_a_session_is_applied_once() {
     let (_store, _registry, client) = start();
     let mut client = client.with("faststate-event", "first");
     let first = client.post(WRITE, text("x")).await;

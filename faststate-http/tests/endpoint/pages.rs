@@ -18,7 +18,7 @@ fn head(cookie: Option<&str>) -> http::request::Parts {
 }
 
 #[tokio::test]
-async fn a_page_carries_what_it_shows_and_follows_it() {
+async fn page_contains_and_follows_its_topics() {
     let (registry, mut client) = start();
     client.increment(7).await;
     let page = client.endpoint.page(&head(None)).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_page_carries_what_it_shows_and_follows_it() {
 }
 
 #[tokio::test]
-async fn ids_survive_the_follow_url() {
+async fn follow_url_preserves_ids() {
     let registry = registry();
     let endpoint = endpoint(&registry, &Doorman::default());
     let mut parts = head(None);
@@ -56,7 +56,7 @@ async fn ids_survive_the_follow_url() {
 }
 
 #[tokio::test]
-async fn law_08_a_page_does_not_show_what_is_forbidden() {
+async fn law_08_page_does_not_show_forbidden_topics() {
     let (_, client) = start();
     let page = client.endpoint.page(&head(None)).await.unwrap();
     assert!(matches!(page.follow_id::<Vault>("v1").await, Err(Error::Unknown)));
@@ -66,7 +66,7 @@ async fn law_08_a_page_does_not_show_what_is_forbidden() {
 }
 
 #[tokio::test]
-async fn a_page_keeps_a_valid_session_and_renews_an_invalid_one() {
+async fn page_keeps_a_valid_session_and_replaces_an_invalid_one() {
     let (_, mut client) = start();
     client.increment(1).await;
     let page = client.endpoint.page(&head(client.cookie.as_deref())).await.unwrap();
@@ -90,14 +90,14 @@ async fn health_is_json() {
 }
 
 #[tokio::test]
-async fn a_bundle_that_is_not_configured_is_not_there() {
+async fn bundle_of_the_cdn_is_not_served() {
     let mut client = Client::of(Endpoint::new(Arc::clone(&registry()) as _).datastar(Bundle::cdn()));
     assert_eq!(client.get("/faststate/datastar.js").await.status(), 404);
     assert_eq!(client.get("/faststate/nothing").await.status(), 404);
 }
 
 #[tokio::test]
-async fn law_08_a_renewed_session_is_another_one() {
+async fn law_08_renewed_session_has_a_new_id() {
     let (_, client) = start();
     let pair = |cookie: &http::HeaderValue| cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
     let first = client.endpoint.page(&head(None)).await.unwrap();
@@ -113,7 +113,7 @@ async fn law_08_a_renewed_session_is_another_one() {
 }
 
 #[tokio::test]
-async fn law_08_a_page_knows_whether_its_own_site_asked() {
+async fn law_08_page_detects_requests_of_other_sites() {
     let (_, client) = start();
     let asked_by = async |name: &'static str, value: &str| {
         let mut parts = head(Some("faststate=x"));
@@ -128,9 +128,9 @@ async fn law_08_a_page_knows_whether_its_own_site_asked() {
     assert!(!asked_by("x-nothing", "").await, "a cookie without evidence");
 }
 
-/// A payment page leads back with a POST, without the visitor's Lax cookie.
+/// A payment provider returns the user with a POST, to which the browser adds no Lax cookie.
 #[tokio::test]
-async fn law_08_a_cross_site_post_is_anonymous_and_sets_no_cookie() {
+async fn law_08_cross_site_post_is_anonymous_and_sets_no_cookie() {
     let (_, client) = start();
     let visited_by = async |method: &str, site: &str| {
         let mut parts = head(None);
@@ -142,7 +142,7 @@ async fn law_08_a_cross_site_post_is_anonymous_and_sets_no_cookie() {
     assert!(page.set_cookie().is_none() && !page.same_site());
     assert_eq!(page.follow::<Note>().await.unwrap().text, "", "a handler can read it");
     let _ = page.renew_session();
-    assert!(page.set_cookie().is_none(), "nor does a renewed session");
+    assert!(page.set_cookie().is_none(), "a renewed session sets none either");
     assert!(visited_by("GET", "cross-site").await.set_cookie().is_some(), "a link was followed");
     assert!(visited_by("POST", "same-origin").await.set_cookie().is_some());
 }

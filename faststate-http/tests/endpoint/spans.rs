@@ -1,4 +1,4 @@
-//! What the log has of an event, from the request to the frame.
+//! The spans and log lines of an event, from the request to the frames.
 
 use std::{
     io,
@@ -28,7 +28,7 @@ impl Lines {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// The line that ends with a word, up to which its spans are written.
+    /// Returns the first line that contains all of these parts.
     fn line(&self, contains: &[&str]) -> String {
         let text = self.text();
         let found = text.lines().find(|line| contains.iter().all(|part| line.contains(part)));
@@ -37,7 +37,7 @@ impl Lines {
 }
 
 #[tokio::test]
-async fn an_event_is_told_from_its_request_to_its_frames() {
+async fn log_follows_an_event_from_request_to_frames() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -59,13 +59,13 @@ async fn an_event_is_told_from_its_request_to_its_frames() {
         let turn = line.find("turn{key=").unwrap();
         assert!(request < turn, "the turn belongs to the request: {line}");
     }
-    assert_eq!(lines.text().matches(" frame ").count(), 2, "one a topic: {}", lines.text());
+    assert_eq!(lines.text().matches(" frame ").count(), 2, "one per topic: {}", lines.text());
 
     page.with("faststate-event", "click-8").increment(101).await;
     lines.line(&["refused", "id=click-8", "at most <100>"]);
     lines.line(&["event{", "id=click-8", "close", "time.busy"]);
 
-    // The application's own events have the id that the engine mints.
+    // The engine generates the id of an event that the application sends.
     registry.global().unwrap().send(Increment { amount: 1, user: String::new() }).await.unwrap();
     let text = lines.text();
     let saved: Vec<_> = text.lines().filter(|line| line.contains("saved")).collect();
@@ -74,7 +74,7 @@ async fn an_event_is_told_from_its_request_to_its_frames() {
 }
 
 #[tokio::test]
-async fn who_does_not_listen_is_told_nothing_and_events_go_on() {
+async fn event_logs_nothing_at_the_info_level() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber =

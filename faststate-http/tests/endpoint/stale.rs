@@ -1,4 +1,4 @@
-//! What clients are told while a store does not answer.
+//! Staleness: the signals that clients receive during a store outage.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::app::{Client, Counter, Doorman, Increment, endpoint, last_signals};
 const COUNTER: &str = "/faststate/sse?states=counter";
 
 #[tokio::test(start_paused = true)]
-async fn law_13_whoever_follows_is_told_when_the_store_is_away_and_when_it_is_back() {
+async fn law_13_followers_are_notified_of_store_outage_and_recovery() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let registry = StateRegistry::builder()
         .store(Arc::clone(&store))
@@ -28,7 +28,7 @@ async fn law_13_whoever_follows_is_told_when_the_store_is_away_and_when_it_is_ba
     let first = streams[0].until("_v").await;
     assert!(first.contains(r#"{"_stale":false}"#), "{first}");
     let first = streams[1].until("_v").await;
-    assert!(!first.contains("_stale"), "who has never been told it needs no such word: {first}");
+    assert!(!first.contains("_stale"), "a tool is not sent the initial value: {first}");
 
     store.set(StoreFault::Hang);
     let asked = Instant::now();
@@ -42,7 +42,7 @@ async fn law_13_whoever_follows_is_told_when_the_store_is_away_and_when_it_is_ba
     for stream in &mut streams {
         assert_eq!(last_signals(&stream.until("_stale").await), json!({ "_stale": true }));
     }
-    // A page that is rendered now says so itself, and a stream that opens now says so first.
+    // A page that is rendered now contains the signal, and a stream that opens now sends it first.
     let parts = Request::new(()).into_parts().0;
     let rendered = page.endpoint.page(&parts).await.unwrap();
     assert_eq!(rendered.follow::<Counter>().await.unwrap().count, 0);

@@ -21,7 +21,7 @@ use super::app::{
 const COUNTER: &str = "/faststate/sse?states=counter";
 
 #[tokio::test]
-async fn a_stream_begins_with_a_snapshot_and_goes_on_with_changes() {
+async fn stream_sends_a_snapshot_and_then_changes() {
     let (_, mut client) = start();
     let mut stream = client.get(COUNTER).await;
     assert_eq!((stream.status(), stream.header("content-type")), (200, "text/event-stream"));
@@ -36,10 +36,10 @@ async fn a_stream_begins_with_a_snapshot_and_goes_on_with_changes() {
 }
 
 #[tokio::test]
-async fn law_04_cursors_resume() {
+async fn law_04_stream_resumes_from_cursors() {
     let (_, client) = start();
     let mut page = client.datastar();
-    // A topic keeps its frames as long as somebody follows it.
+    // A topic keeps its frames as long as it has a follower.
     let mut other = page.get(COUNTER).await;
     other.until("_v").await;
     page.increment(7).await;
@@ -53,11 +53,11 @@ async fn law_04_cursors_resume() {
     };
     let version = first["counter"]["_v"].clone();
     let behind = resumed(json!({"counter": {"_v": version}})).await.until("\"count\":9").await;
-    assert!(!behind.contains("\"count\":8"), "what it has missed in one patch: {behind}");
+    assert!(!behind.contains("\"count\":8"), "one patch with all missed changes: {behind}");
     let current = last_signals(&behind)["counter"]["_v"].clone();
     let mut current = resumed(json!({"counter": {"_v": current}})).await;
     let retry = current.piece().await.unwrap();
-    assert!(retry.starts_with("retry: ") && !retry.contains("counter"), "nothing to tell: {retry}");
+    assert!(retry.starts_with("retry: ") && !retry.contains("counter"), "no change was missed: {retry}");
     let mut writer = page.clone();
     let mut notes = writer.get("/faststate/sse?states=note").await;
     assert!(notes.until("_v").await.contains("title"));
@@ -77,7 +77,7 @@ async fn law_04_cursors_resume() {
 }
 
 #[tokio::test]
-async fn law_04_other_clients_resume_by_last_event_id() {
+async fn law_04_stream_resumes_from_last_event_id() {
     let (_, mut client) = start();
     let mut other = client.get(COUNTER).await;
     other.until("\nid: ").await;
@@ -92,7 +92,7 @@ async fn law_04_other_clients_resume_by_last_event_id() {
     assert!(text.contains("\"count\":16") && !text.contains("\"count\":11"), "in one patch: {text}");
     let newest = text.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
     let mut current = client.clone().with("last-event-id", &*newest).get(COUNTER).await;
-    assert!(!current.piece().await.unwrap().contains("counter"), "nothing to tell");
+    assert!(!current.piece().await.unwrap().contains("counter"), "no change was missed");
     let two =
         client.with("last-event-id", id).get("/faststate/sse?states=counter,note").await.until("note").await;
     assert!(!two.contains("\nid: "), "an id cannot stand for two topics: {two}");
@@ -113,7 +113,7 @@ async fn topics_of_a_list_share_a_stream() {
 }
 
 #[tokio::test]
-async fn bad_lists_are_refused() {
+async fn bad_topic_lists_are_refused() {
     let (_, client) = start();
     let many = (0..33).map(|at| format!("vault:v{at}")).collect::<Vec<_>>().join(",");
     for query in [
@@ -141,14 +141,14 @@ async fn bad_lists_are_refused() {
 }
 
 #[tokio::test]
-async fn law_08_access_state_is_followed() {
+async fn law_08_topics_of_other_viewers_are_refused() {
     let (_, client) = start();
     let topics = ["vault:v1", "vault:none", "nothing", "note:1", "vault", "counter.nothing", "counter:1"];
     for topic in topics {
         let uri = format!("/faststate/sse?states={topic}");
         let (status, problem) = client.clone().get(&uri).await.problem().await;
         assert_eq!((status, &problem["kind"]), (404, &Value::Null), "{topic}");
-        // A page hears it once, and is not told to come back.
+        // A page gets the notice once, and then a 204.
         let mut page = client.clone().datastar();
         let text = page.get(&uri).await.text().await;
         assert!(
@@ -164,7 +164,7 @@ async fn law_08_access_state_is_followed() {
 }
 
 #[tokio::test]
-async fn law_08_what_is_forbidden_does_not_stop_the_rest() {
+async fn law_08_forbidden_topic_does_not_stop_the_others() {
     let (_, client) = start();
     let mut page = client.datastar();
     let mut stream = page.get("/faststate/sse?states=vault:v1,counter").await;
@@ -175,7 +175,7 @@ async fn law_08_what_is_forbidden_does_not_stop_the_rest() {
 }
 
 #[tokio::test]
-async fn law_08_another_sites_stream_is_refused() {
+async fn law_08_cross_site_stream_is_refused() {
     let (_, mut client) = start();
     client.increment(0).await;
     for (name, value) in
@@ -189,7 +189,7 @@ async fn law_08_another_sites_stream_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_08_access_is_checked_again_while_a_stream_is_open() {
+async fn law_08_access_is_rechecked_while_a_stream_is_open() {
     let (registry, doorman) = (registry(), Doorman::default());
     let mut keeper = Client::of(endpoint(&registry, &doorman)).datastar().with("x-user", "ann");
     let uri = "/faststate/sse?states=vault:v1,counter";
@@ -216,17 +216,20 @@ async fn law_08_closing_streams_ends_them_at_once() {
     doorman.close();
     assert_eq!(ann.endpoint.close_streams(viewer_of("ann")), 1);
     let rest = anns.text().await;
-    assert!(rest.contains("retry: ") && !rest.contains("faststate-problem"), "nobody is told before: {rest}");
-    // The page comes back as whoever it is now, and is told once.
-    let told = ann.get(uri).await.text().await;
-    assert!(told.contains("\"_v\":\"gone\"") && told.contains("faststate-problem"), "{told}");
+    assert!(
+        rest.contains("retry: ") && !rest.contains("faststate-problem"),
+        "the closed stream has no notice: {rest}"
+    );
+    // The page reconnects with its current identity and gets the notice once.
+    let text = ann.get(uri).await.text().await;
+    assert!(text.contains("\"_v\":\"gone\"") && text.contains("faststate-problem"), "{text}");
     let mark = cursors(&json!({"vault": {"v1": {"_v": "gone"}}}));
     assert_eq!(ann.get(&format!("{uri}&datastar={mark}")).await.status(), 204);
-    assert_eq!(bob.endpoint.connections(), 1, "bob's goes on");
+    assert_eq!(bob.endpoint.connections(), 1, "bob's stream stays open");
 }
 
 #[tokio::test]
-async fn law_08_closing_streams_reaches_one_that_is_just_opening() {
+async fn law_08_closing_streams_affects_an_opening_stream() {
     let registry = registry();
     let (asked, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (asks, may_answer, signed_out) =
@@ -257,7 +260,7 @@ async fn law_08_closing_streams_reaches_one_that_is_just_opening() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_told_is_not_signed_out() {
+async fn identity_error_does_not_sign_the_user_out() {
     let registry = registry();
     let away = Arc::new(AtomicBool::new(true));
     let is_away = Arc::clone(&away);
@@ -276,7 +279,7 @@ async fn who_cannot_be_told_is_not_signed_out() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_closed_but_still_is_allowed_resumes() {
+async fn closed_stream_resumes_when_still_allowed() {
     let (_, client) = start();
     let mut page = client.datastar();
     let mut stream = page.get(COUNTER).await;
@@ -288,7 +291,7 @@ async fn a_stream_that_was_closed_but_still_is_allowed_resumes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_14_silence_is_a_ping_every_15_seconds() {
+async fn law_14_idle_stream_sends_a_ping_every_15_seconds() {
     let (_, mut client) = start();
     let mut stream = client.get(COUNTER).await.patient();
     stream.until("\nid: ").await;
@@ -307,7 +310,7 @@ async fn law_14_silence_is_a_ping_every_15_seconds() {
 }
 
 #[tokio::test]
-async fn law_06_streams_are_capped_and_a_cap_evicts_nobody() {
+async fn law_06_stream_caps_refuse_and_never_evict() {
     let registry = registry();
     let limits = Limits::default().with_streams(2).with_streams_per_session(1);
     let endpoint = endpoint(&registry, &Doorman::default()).limits(limits);
@@ -324,7 +327,7 @@ async fn law_06_streams_are_capped_and_a_cap_evicts_nobody() {
 }
 
 #[tokio::test]
-async fn law_06_streams_that_ended_leave_nothing() {
+async fn law_06_ended_streams_leave_no_followers() {
     let (registry, client) = start();
     for at in 0..1_000 {
         let mut stream = client.clone().get("/faststate/sse?states=counter,counter.shown,note").await;
@@ -339,7 +342,7 @@ async fn law_06_streams_that_ended_leave_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_15_a_drain_ends_streams_over_its_window() {
+async fn law_15_drain_ends_streams_over_its_window() {
     let (_, client) = start();
     let mut streams = Vec::new();
     for _ in 0..50 {
@@ -368,19 +371,16 @@ async fn law_15_a_drain_ends_streams_over_its_window() {
         "spread: {first:?} to {last:?}"
     );
     let late = client.clone().get(COUNTER).await;
-    assert_eq!(late.status(), 200, "what is no stream to an `EventSource` is never asked for again");
+    assert_eq!(late.status(), 200, "an `EventSource` never retries after an error status");
     let text = late.text().await;
-    assert!(
-        text.starts_with("retry: ") && text.lines().count() == 2,
-        "nothing but when to come back: {text}"
-    );
+    assert!(text.starts_with("retry: ") && text.lines().count() == 2, "only the reconnection delay: {text}");
     assert_eq!(client.clone().get("/faststate/health").await.status(), 503);
     let answer = client.clone().send(Method::POST, "/faststate/counter/increment?amount=1", "").await;
-    assert_eq!(answer.status(), 200, "what still arrives is answered");
+    assert_eq!(answer.status(), 200, "late events are answered");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_an_identity_that_does_not_answer_is_an_error() {
+async fn law_13_request_fails_when_identity_hangs() {
     let registry = registry();
     let endpoint = Endpoint::new(Arc::clone(&registry) as _).identity(|_| std::future::pending::<Identity>());
     let mut client = Client::of(endpoint);
@@ -391,7 +391,7 @@ async fn law_13_an_identity_that_does_not_answer_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_08_a_stream_whose_viewer_cannot_be_told_any_more_ends() {
+async fn law_08_stream_ends_when_identity_hangs_at_recheck() {
     let registry = registry();
     let hangs = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&hangs);
@@ -404,16 +404,19 @@ async fn law_08_a_stream_whose_viewer_cannot_be_told_any_more_ends() {
     hangs.store(true, Ordering::SeqCst);
     let start = tokio::time::Instant::now();
     let rest = stream.text().await;
-    assert!(start.elapsed() < Duration::from_secs(310) && !rest.contains("gone"), "it may come back: {rest}");
+    assert!(
+        start.elapsed() < Duration::from_secs(310) && !rest.contains("gone"),
+        "the page may reconnect: {rest}"
+    );
 }
 
 #[tokio::test]
-async fn a_page_is_told_that_its_browser_keeps_no_cookie() {
+async fn stream_signals_that_the_browser_blocks_cookies() {
     let (_, client) = start();
     let mut blocked = client.datastar();
-    let told = blocked.get("/faststate/sse?states=note").await.until("\"title\"").await;
-    assert!(told.contains("data: signals {\"_cookies_blocked\":true}"), "{told}");
-    // The answer set a cookie, which this browser keeps.
-    let told = blocked.get("/faststate/sse?states=note").await.until("\"title\"").await;
-    assert!(!told.contains("_cookies_blocked"), "{told}");
+    let first = blocked.get("/faststate/sse?states=note").await.until("\"title\"").await;
+    assert!(first.contains("data: signals {\"_cookies_blocked\":true}"), "{first}");
+    // The first response set a cookie, which this client sends back.
+    let second = blocked.get("/faststate/sse?states=note").await.until("\"title\"").await;
+    assert!(!second.contains("_cookies_blocked"), "{second}");
 }

@@ -1,4 +1,4 @@
-//! Limits of connections, and what a client may take its time with.
+//! Limits of connections, and timeouts of slow clients.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{Client, FOLLOW, Running, eventually, start};
 
-/// This many connections, each with an open stream.
+/// Opens this many connections, each with a stream.
 async fn follow(running: &Running, count: usize) -> Vec<Client> {
     let mut streams = Vec::new();
     for _ in 0..count {
@@ -26,7 +26,7 @@ async fn law_06_connection_is_answered_503_when_server_is_full() {
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: 5\r\n"), "{refused}");
     assert!(refused.contains("connection: close\r\n"), "{refused}");
     open.pop();
-    eventually("the stream is left", || running.endpoint.connections() == 1).await;
+    eventually("the stream ends", || running.endpoint.connections() == 1).await;
     assert!(running.ask("GET /who HTTP/1.1", "").await.starts_with("HTTP/1.1 200"));
 }
 
@@ -41,13 +41,13 @@ async fn law_06_connection_is_answered_429_when_its_address_is_full() {
     let socket = other.connect(running.address).await.unwrap();
     let mut other = Client { socket, received: Vec::new() };
     other.send("GET /who HTTP/1.1", "").await;
-    assert!(other.rest().await.starts_with("HTTP/1.1 200"), "another address is not concerned");
+    assert!(other.rest().await.starts_with("HTTP/1.1 200"), "another address is not affected");
     drop(open);
 }
 
 #[tokio::test]
 async fn law_06_idle_connections_of_one_address_leave_room_for_others() {
-    // The fixture trusts a proxy, whose connections have no limit of their own.
+    // The fixture trusts a proxy, so connections have no limit per address.
     let running = start(|server| server.max_connections(8));
     let idle: Vec<_> = futures::future::join_all((0..7).map(|_| running.connect())).await;
     assert!(running.ask("GET /who HTTP/1.1", "").await.starts_with("HTTP/1.1 200"));
@@ -58,7 +58,7 @@ async fn law_06_idle_connections_of_one_address_leave_room_for_others() {
 }
 
 #[tokio::test]
-async fn idle_connection_is_closed_after_its_time() {
+async fn idle_connection_is_closed_after_its_timeout() {
     let time = Duration::from_secs(1);
     let running = start(|server| server.idle_timeout(time));
     let mut idle = running.connect().await;
@@ -75,7 +75,7 @@ async fn idle_connection_is_closed_after_its_time() {
 }
 
 #[tokio::test]
-async fn law_06_a_head_that_never_ends_is_given_up() {
+async fn law_06_connection_is_closed_when_its_head_never_ends() {
     let running = start(|server| server.idle_timeout(Duration::from_secs(1)));
     let mut client = running.connect().await;
     client.write("GET /faststate/health HTTP/1.1\r\nhost: ").await;
@@ -93,16 +93,16 @@ async fn law_06_stream_ends_when_its_client_closes_the_sending_side() {
     client.socket.shutdown().await.unwrap();
     let all = client.rest().await;
     assert!(all.contains("\"count\":0") && all.ends_with("\r\n0\r\n\r\n"), "{all}");
-    // While it goes on.
+    // While the stream is open.
     let mut streams = follow(&running, 1).await;
     streams[0].socket.shutdown().await.unwrap();
     let rest = streams[0].rest().await;
     assert!(rest.ends_with("0\r\n\r\n"), "a clean end: {rest:?}");
-    eventually("the streams are left", || running.endpoint.connections() == 0).await;
+    eventually("the streams end", || running.endpoint.connections() == 0).await;
 }
 
 #[tokio::test]
-async fn a_long_head_is_answered_431_however_long_it_is() {
+async fn long_head_is_answered_431() {
     let running = start(|server| server);
     let mut client = running.connect().await;
     let head = format!("GET /who HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(500 * 1024));
@@ -112,7 +112,7 @@ async fn a_long_head_is_answered_431_however_long_it_is() {
 }
 
 #[tokio::test]
-async fn http_1_0_needs_no_host() {
+async fn http_1_0_request_needs_no_host() {
     let running = start(|server| server);
     let mut client = running.connect().await;
     client.write("GET /anything HTTP/1.0\r\n\r\n").await;

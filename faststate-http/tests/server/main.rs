@@ -1,4 +1,4 @@
-//! `serve` over real loopback sockets, with the smallest framework there is: what adapters share.
+//! The server that adapters share, over loopback sockets, with a minimal framework.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod limits;
@@ -27,7 +27,7 @@ use tokio::{
 
 use self::plain::FastState;
 
-/// Everything here is over within this.
+/// The time within which every wait must end.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 const FOLLOW: &str = "GET /faststate/sse?states=counter HTTP/1.1";
@@ -40,12 +40,12 @@ struct Running {
     serving: JoinHandle<std::io::Result<()>>,
 }
 
-/// A server of the fixture on loopback.
+/// Starts a server of the fixture on loopback.
 fn start(set: impl FnOnce(FastState) -> FastState) -> Running {
     start_on("127.0.0.1", set)
 }
 
-/// A server of the fixture on a free port of this address.
+/// Starts a server of the fixture on a free port of this address.
 fn start_on(address: &str, set: impl FnOnce(FastState) -> FastState) -> Running {
     let registry = fixture::registry().unwrap();
     let listener = std::net::TcpListener::bind((address, 0)).unwrap();
@@ -98,7 +98,7 @@ impl Client {
         self.socket.write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// Reads on until `text` has arrived; gives everything up to then, and nothing of it again.
+    /// Reads until `text` has arrived; returns and discards everything up to then.
     async fn until(&mut self, text: &str) -> String {
         let reading = async {
             loop {
@@ -129,7 +129,7 @@ async fn eventually(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_keeps_every_promise_of_an_adapter() {
+async fn server_passes_the_adapter_suite() {
     let mut running = start(|server| server);
     let address = running.address;
     adapter::all(address).await.unwrap();
@@ -143,7 +143,7 @@ async fn it_keeps_every_promise_of_an_adapter() {
 }
 
 #[tokio::test]
-async fn an_event_and_a_stream_over_sockets() {
+async fn stream_carries_the_change_of_an_event() {
     let running = start(|server| server);
     let mut stream = running.connect().await;
     stream.send(FOLLOW, "").await;
@@ -164,7 +164,7 @@ async fn an_event_and_a_stream_over_sockets() {
 }
 
 #[tokio::test]
-async fn a_client_of_http_1_0_follows_without_chunks() {
+async fn http_1_0_client_follows_without_chunks() {
     let running = start(|server| server);
     let mut stream = running.connect().await;
     stream.write("GET /faststate/sse?states=counter HTTP/1.0\r\nhost: x\r\n\r\n").await;
@@ -173,7 +173,7 @@ async fn a_client_of_http_1_0_follows_without_chunks() {
 }
 
 #[tokio::test]
-async fn what_is_not_faststates_is_the_applications() {
+async fn application_answers_all_other_paths() {
     let running = start(|server| server);
     let answer = running.ask("GET /anything HTTP/1.1", "").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("the plain /anything"), "{answer}");
@@ -186,14 +186,14 @@ async fn what_is_not_faststates_is_the_applications() {
 }
 
 #[tokio::test]
-async fn an_application_may_close_a_connection_without_an_answer() {
+async fn application_can_close_a_connection_without_response() {
     let running = start(|server| server);
     assert_eq!(running.ask("GET /fail HTTP/1.1", "").await, "");
     assert_eq!(running.ask("GET /leave HTTP/1.1", "").await, "");
 }
 
 #[tokio::test]
-async fn an_application_may_go_on_in_another_protocol() {
+async fn application_can_upgrade_to_another_protocol() {
     let running = start(|server| server);
     let mut client = running.connect().await;
     client.write("GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: twice\r\n\r\nab").await;
@@ -203,7 +203,7 @@ async fn an_application_may_go_on_in_another_protocol() {
 }
 
 #[tokio::test]
-async fn law_06_a_client_that_hangs_up_leaves_its_topics() {
+async fn law_06_topics_are_left_when_clients_hang_up() {
     let running = start(|server| server);
     let mut streams = Vec::new();
     for at in 0..fixture::limits().streams {
@@ -216,17 +216,16 @@ async fn law_06_a_client_that_hangs_up_leaves_its_topics() {
     let counter = running.registry.global::<Counter>().unwrap();
     assert_eq!((running.endpoint.connections(), counter.followers()), (streams.len(), streams.len()));
     drop(streams);
-    eventually("the streams are left", || running.endpoint.connections() == 0 && counter.followers() == 0)
-        .await;
+    eventually("the streams end", || running.endpoint.connections() == 0 && counter.followers() == 0).await;
 }
 
 #[tokio::test]
-async fn law_15_a_shutdown_ends_streams_and_finishes_events() {
+async fn law_15_shutdown_ends_streams_and_finishes_events() {
     let mut running = start(|server| server);
     let mut stream = running.connect().await;
     stream.send(FOLLOW, "").await;
     stream.until("\nid: ").await;
-    // The event has been sent in part when the server is asked to stop.
+    // The server is stopped after a part of the event has been sent.
     let mut event = running.connect().await;
     event
         .write("POST /faststate/counter/increment HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n{\"am")
@@ -247,7 +246,7 @@ async fn law_15_a_shutdown_ends_streams_and_finishes_events() {
 }
 
 #[tokio::test]
-async fn law_15_an_idle_connection_does_not_hold_a_shutdown_up() {
+async fn law_15_idle_connection_does_not_delay_shutdown() {
     let mut running = start(|server| server);
     let _silent = running.connect().await;
     let mut idle = running.connect().await;
@@ -259,9 +258,9 @@ async fn law_15_an_idle_connection_does_not_hold_a_shutdown_up() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
-/// A page of another site whose name leads here is of the same origin, as browsers see it.
+/// Browsers treat a page of another site as same-origin if the site's name resolves to this server.
 #[tokio::test]
-async fn law_08_a_server_on_loopback_answers_for_loopback_names_alone() {
+async fn law_08_server_on_loopback_answers_only_loopback_names() {
     let serve = async |set: fn(FastState) -> FastState| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -304,7 +303,7 @@ async fn law_08_a_server_on_loopback_answers_for_loopback_names_alone() {
 }
 
 #[tokio::test]
-async fn the_default_cookie_name_has_the_port() {
+async fn default_cookie_name_contains_the_port() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = FastState::new(fixture::registry().unwrap());

@@ -1,4 +1,4 @@
-//! The smallest framework there is: a handful of paths.
+//! A minimal framework with a handful of paths.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub(crate) type FastState = server::FastState<Plain>;
 
-/// Its routers route nothing, and it has no pages.
+/// A framework without routes and pages.
 pub(crate) struct Plain;
 
 impl Framework for Plain {
@@ -74,7 +74,7 @@ impl Connection for Client {
     }
 }
 
-/// Goes on in a protocol that says everything twice.
+/// Upgrades to a protocol that echoes every byte twice.
 fn upgrade(mut request: Request<RequestBody>) -> Response<Full<Bytes>> {
     let upgrading = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Clients whose network is gone. It needs root, to make a network of its own, and iproute2.
+//! Clients whose network is gone. The test needs iproute2, and root to create a network namespace.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -10,10 +10,10 @@ use super::{Running, eventually, start_on};
 const SERVER: &str = "10.213.77.1";
 const CLIENT: &str = "10.213.77.2";
 
-/// Two ends of a cable: one here, one in a network namespace of its own.
+/// A virtual cable with one end here and one in a network namespace of its own.
 struct Network {
     namespace: String,
-    /// The end that is here.
+    /// The device of the end that is here.
     near: String,
 }
 
@@ -35,7 +35,7 @@ impl Network {
         ip(&[&["-n", &self.namespace], arguments].concat());
     }
 
-    /// A client in the namespace that follows the counter.
+    /// Starts a client in the namespace that follows the counter.
     fn follow(&self, server: &Running) -> Follower {
         let script = format!(
             "exec 3<>/dev/tcp/{SERVER}/{} && printf 'GET /faststate/sse?states=counter HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n' >&3 && exec cat <&3",
@@ -46,7 +46,7 @@ impl Network {
         Follower(client.spawn().unwrap())
     }
 
-    /// From now on nothing arrives from the clients.
+    /// Cuts the network, so that nothing arrives from the clients.
     fn cut(&self) {
         self.inside(&["route", "add", "blackhole", &format!("{SERVER}/32")]);
     }
@@ -71,11 +71,11 @@ impl Drop for Follower {
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output();
     let output = output.expect("`ip` is missing: install iproute2 (apt-get install iproute2)");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "`ip {}`, which needs root, said: {said}", arguments.join(" "));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "`ip {}`, which needs root, failed: {error}", arguments.join(" "));
 }
 
-/// With a heartbeat, what the client does not acknowledge ends the connection; without one, keep-alive does.
+/// With a heartbeat, unacknowledged data ends the connection; without one, keep-alive does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_06_vanished_client_is_forgotten_within_60_s() {
     let network = Network::new();
