@@ -1,8 +1,8 @@
-//! What a suite answers, and what a page says of bytes that it cannot merge.
+//! Failed checks.
 
 use std::{error::Error, fmt::Write as _};
 
-/// A promise that is broken, and what was found instead.
+/// A broken promise, and what was found instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{promise}, but {found}")]
 pub struct Failure {
@@ -11,13 +11,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The failure to keep `promise`, which reads before ", but" and `found`.
+    /// Creates a failure whose message is `promise`, ", but" and `found`.
     #[must_use]
     pub fn new(promise: impl Into<String>, found: impl Into<String>) -> Self {
         Self { promise: promise.into(), found: found.into() }
     }
 
-    /// An error where there should be none, with its sources.
+    /// Creates a failure from an unexpected error and its sources.
     #[must_use]
     pub fn error(promise: impl Into<String>, error: &(dyn Error + 'static)) -> Self {
         let mut found = error.to_string();
@@ -29,7 +29,7 @@ impl Failure {
         Self::new(promise, found)
     }
 
-    /// The promise that is broken.
+    /// The broken promise.
     #[must_use]
     pub fn promise(&self) -> &str {
         &self.promise
@@ -44,13 +44,13 @@ impl Failure {
 
 impl From<faststate_core::store::StoreError> for Failure {
     fn from(error: faststate_core::store::StoreError) -> Self {
-        Self::error("a store that runs answers", &error)
+        Self::error("a running store responds", &error)
     }
 }
 
 impl From<faststate_core::broadcast::BroadcastError> for Failure {
     fn from(error: faststate_core::broadcast::BroadcastError) -> Self {
-        Self::error("a broadcaster that runs answers", &error)
+        Self::error("a running broadcaster responds", &error)
     }
 }
 
@@ -60,7 +60,7 @@ impl From<tokio::task::JoinError> for Failure {
     }
 }
 
-/// Gives up with a [`Failure`] unless the condition holds.
+/// Returns a [`Failure`] unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $promise:expr, $($found:tt)+) => {
         if !$condition {

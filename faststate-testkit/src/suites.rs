@@ -1,8 +1,10 @@
-//! The laws of stores, broadcasters and adapters as callable suites.
+//! Conformance suites for implementers of stores, broadcasters and adapters. **Not a stable part of the public API.**
 //!
-//! Each suite is a handful of plain async functions, one per promise, and one `all` that runs them in
-//! turn. They know nothing of a test framework: each gives `Ok(())`, or the [`Failure`] that names the
-//! promise and says what was found instead. An implementation proves itself in a few lines:
+//! Any release may add checks, make a check stricter or rename it, so an implementation that passes today may fail with
+//! the next minor version.
+//!
+//! A suite has one async function per promise, and one function `all` that runs them in turn. The functions depend on no
+//! test framework. Each returns `Ok(())`, or a [`Failure`] that names the broken promise and what was found instead:
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -17,13 +19,14 @@
 //! # }
 //! ```
 //!
-//! A store written by hand, whole, is `examples/custom_store.rs` in the repository.
+//! `examples/custom_store.rs` in the repository is a complete store.
 //!
-//! An adapter's suite needs no more than the address of a server that serves the [`fixture`].
+//! The suite of an adapter needs only the address of a server that serves the [`fixture`].
 //!
-//! With them comes [`testing`](crate): its [`faults`](crate::faults) wrap a store or a broadcaster so
-//! that it hangs, fails or loses, and its [`page`](crate::page) is a browser's page without the browser, for
-//! tests of streams.
+//! For an implementation's own tests, [`faults`](crate::faults) has wrappers that make a store or a broadcaster hang, fail or
+//! lose changes, and [`page`](crate::page) merges streams as a browser's page does.
+
+#![allow(clippy::missing_errors_doc, reason = "every check returns the first broken promise as its error")]
 
 pub mod adapter;
 pub mod broadcaster;

@@ -1,6 +1,6 @@
-//! The promises of an adapter: what a framework must pass through as [`endpoint`](faststate_http::endpoint) says it.
+//! Checks that an adapter passes requests and responses of [`endpoint`](faststate_http::endpoint) through unchanged.
 //!
-//! Serve [`fixture::endpoint`] on a socket of this machine and give its address to [`all`]:
+//! Serve [`fixture::endpoint`] on a socket of this machine and pass its address to [`all`]:
 //!
 //! ```no_run
 //! # use std::net::SocketAddr;
@@ -15,11 +15,12 @@
 //! # }
 //! ```
 //!
-//! The suite speaks raw HTTP/1.1 and knows of the server what a client can know, so that nobody else may talk
-//! to it meanwhile; its checks run one after another, in any order, as often as one likes. That the server
-//! ends well is [`drain_drops_nothing`], which somebody must begin; that handlers take pages as arguments is
-//! [`pages_belong_to_their_viewer`], for adapters that have such handlers; what a server owes its clients before a framework
-//! sees them is [`server`], for adapters that listen themselves.
+//! The suite speaks raw HTTP/1.1 and reads the server's state through its public routes, so it must be the only client of
+//! the server. Its checks run one after another, in any order and any number of times. Three checks are not part of [`all`]:
+//!
+//! - [`drain_drops_nothing`] needs the caller to start the drain.
+//! - [`pages_belong_to_their_viewer`] is for adapters whose handlers take pages as arguments.
+//! - [`server`] is for adapters that accept connections themselves.
 
 mod bodies;
 mod caps;
@@ -80,10 +81,10 @@ use super::{
     ensure, fixture, until,
 };
 
-/// Every promise but that of [`drain_drops_nothing`]; some seconds long.
+/// Runs every check except those that the [module](self) lists. Takes several seconds.
 ///
 /// # Errors
-/// The first promise that is broken.
+/// Returns the first promise that is broken.
 pub async fn all(address: SocketAddr) -> Result<(), Failure> {
     event_input_is_read_from_every_source(address).await?;
     event_is_served_at_its_declared_path(address).await?;
@@ -119,27 +120,26 @@ pub async fn all(address: SocketAddr) -> Result<(), Failure> {
     stream_count_is_capped(address).await
 }
 
-/// A tool: no cookie, no evidence of a site.
+/// A client that is no browser: no cookie and no origin headers.
 const fn tool(address: SocketAddr, promise: &'static str) -> RawClient {
     RawClient::new(address, promise)
 }
 
-/// A page of this site, whose session begins with its first request.
+/// A page of this site, which gets its session with its first request.
 fn page(address: SocketAddr, promise: &'static str) -> RawClient {
     RawClient::new(address, promise).datastar().keeping_cookies()
 }
 
-/// What the suite reads the truth by.
-const TRUTH: &str = "an event without an effect tells the state";
+const TRUTH: &str = "an event without effect returns the state";
 
-/// The counter's truth.
+/// Returns the stored count.
 async fn count(address: SocketAddr) -> Result<i64, Failure> {
     let mut tool = tool(address, TRUTH);
     let state = tool.post("/faststate/counter/increment", r#"{"amount":0}"#).await?.json().await?;
     state["counter"]["count"].as_i64().ok_or_else(|| Failure::new(TRUTH, format!("the counter is {state}")))
 }
 
-/// The truth of the item with this id, percent-encoded.
+/// Returns the stored item with this percent-encoded id.
 async fn item(address: SocketAddr, id: &str) -> Result<Value, Failure> {
     let mut tool = tool(address, TRUTH);
     let uri = format!("/faststate/item/{id}/take");
@@ -149,7 +149,7 @@ async fn item(address: SocketAddr, id: &str) -> Result<Value, Failure> {
     instance.ok_or_else(|| Failure::new(TRUTH, format!("the item {id} is {state}")))
 }
 
-/// The id of an item that nobody has used before.
+/// Returns an unused item id.
 fn new_id() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
@@ -159,17 +159,17 @@ fn counter_key() -> Result<Key, Failure> {
 }
 
 fn key(state: &str, scope: Scope, id: Option<&str>) -> Result<Key, Failure> {
-    Key::new(state, scope, None, id).map_err(|error| Failure::error("the suite makes legal keys", &error))
+    Key::new(state, scope, None, id).map_err(|error| Failure::error("the suite's keys are valid", &error))
 }
 
-/// What the probes are told.
+/// Returns the health response.
 async fn health(address: SocketAddr) -> Result<Value, Failure> {
-    tool(address, "the probes are answered").get("/faststate/health").await?.json().await
+    tool(address, "the health endpoint responds").get("/faststate/health").await?.json().await
 }
 
-/// Waits until nobody follows anything: all who did have hung up.
-async fn nobody_follows(address: SocketAddr) -> Result<(), Failure> {
-    until("a client that goes away is left (law 6)", || async move {
+/// Waits until the server has closed all streams.
+async fn no_streams_are_open(address: SocketAddr) -> Result<(), Failure> {
+    until("a disconnected client is forgotten (law 6)", || async move {
         let health = health(address).await?;
         let quiet = ["connections", "followers", "topics"].iter().all(|what| health[what] == 0);
         Ok(quiet.then_some(()))
@@ -177,12 +177,12 @@ async fn nobody_follows(address: SocketAddr) -> Result<(), Failure> {
     .await
 }
 
-/// Waits until this many streams are open.
-async fn streams_are(address: SocketAddr, open: usize, promise: &'static str) -> Result<(), Failure> {
+/// Waits until `open` streams are open.
+async fn open_streams_are(address: SocketAddr, open: usize, promise: &'static str) -> Result<(), Failure> {
     until(promise, || async move { Ok((health(address).await?["connections"] == open).then_some(())) }).await
 }
 
-/// The answer is a problem with this status.
+/// Checks that the response is a problem with this status, and returns it.
 async fn problem(
     mut answer: ClientResponse,
     status: u16,
@@ -190,7 +190,7 @@ async fn problem(
     what: &str,
 ) -> Result<Value, Failure> {
     let content_type = answer.header("content-type").unwrap_or_default().to_owned();
-    ensure!(answer.status() == status, promise, "{what} was answered {}, not {status}", answer.status());
+    ensure!(answer.status() == status, promise, "{what} was answered with {}, not {status}", answer.status());
     let body = answer.text().await?;
     let problem: Value = serde_json::from_str(&body).unwrap_or_default();
     ensure!(
@@ -198,22 +198,22 @@ async fn problem(
             && content_type == "application/problem+json"
             && problem["status"] == status,
         promise,
-        "{what} was answered {} of the type {content_type:?}: {body}",
+        "{what} was answered with {} of the type {content_type:?}: {body}",
         answer.status()
     );
-    let told = problem["detail"].as_str().is_some_and(|detail| detail.len() > 5);
-    ensure!(told && problem["title"].is_string(), promise, "{what} was answered {body}");
+    let has_detail = problem["detail"].as_str().is_some_and(|detail| detail.len() > 5);
+    ensure!(has_detail && problem["title"].is_string(), promise, "{what} was answered with {body}");
     Ok(problem)
 }
 
-/// The answer is a 200 that shows a problem on the page; gives its text.
+/// Checks that the response is a 200 that shows a problem on the page, and returns its text.
 async fn notice(mut answer: ClientResponse, promise: &str, what: &str) -> Result<String, Failure> {
     let content_type = answer.header("content-type").unwrap_or_default().to_owned();
     let body = answer.text().await?;
     ensure!(
         answer.status() == 200 && content_type == "text/event-stream" && body.contains("faststate-problem"),
         promise,
-        "{what} was answered {} of the type {content_type:?}: {body}",
+        "{what} was answered with {} of the type {content_type:?}: {body}",
         answer.status()
     );
     Ok(body)

@@ -1,9 +1,8 @@
-//! The promises of [`Broadcaster`], as its documentation numbers them.
+//! Checks of the promises of [`Broadcaster`], in the numbering of its documentation.
 //!
-//! The checks take the broadcasters of three nodes that are connected with each other and not yet
-//! attached. Loss is allowed only where it is announced: what was published after a node has joined
-//! arrives there, or the node hears [`Inbox::lost`]. A test that wants to see the announcement breaks
-//! the transport itself and awaits [`RecordingInbox::lost`].
+//! The checks take the broadcasters of three connected nodes whose inboxes are not attached yet. A loss must be announced:
+//! a change that was published after a node has joined arrives there, or [`Inbox::lost`] is called. To test the
+//! announcement, break the transport and wait for [`RecordingInbox::losses`].
 
 use std::{
     collections::HashMap,
@@ -24,10 +23,10 @@ use tokio::spawn;
 
 use super::{Failure, ensure, until};
 
-/// The connected nodes of a check.
+/// The broadcasters of the three connected nodes of a check.
 pub type ConnectedNodes = [Arc<dyn Broadcaster>; 3];
 
-/// An inbox that remembers what it hears.
+/// An inbox that records every call.
 #[derive(Debug, Default)]
 pub struct RecordingInbox {
     changes: Mutex<HashMap<Key, Vec<Change>>>,
@@ -36,7 +35,7 @@ pub struct RecordingInbox {
 }
 
 impl RecordingInbox {
-    /// A new inbox, attached to a node.
+    /// Creates an inbox and attaches it to a node.
     #[must_use]
     pub fn attached(node: &Arc<dyn Broadcaster>) -> Arc<Self> {
         let inbox = Arc::new(Self::default());
@@ -44,19 +43,19 @@ impl RecordingInbox {
         inbox
     }
 
-    /// What it has heard of a key so far.
+    /// Returns the changes of a key that have arrived.
     #[must_use]
     pub fn changes(&self, key: &Key) -> Vec<Change> {
         self.changes.lock().get(key).cloned().unwrap_or_default()
     }
 
-    /// What it was told so far.
+    /// Returns the peer messages that have arrived.
     #[must_use]
     pub fn peer_messages(&self) -> Vec<(Option<Key>, Bytes)> {
         self.peer_messages.lock().clone()
     }
 
-    /// How often it has heard that changes may be lost.
+    /// Returns how many possible losses were announced.
     #[must_use]
     pub fn losses(&self) -> usize {
         self.losses.load(Ordering::SeqCst)
@@ -77,10 +76,10 @@ impl Inbox for RecordingInbox {
     }
 }
 
-/// Every promise that holds for a broadcaster of any kind.
+/// Runs every check that applies to any broadcaster.
 ///
 /// # Errors
-/// The first promise that is broken.
+/// Returns the first promise that is broken.
 pub async fn all(nodes: &ConnectedNodes) -> Result<(), Failure> {
     let inboxes = nodes.each_ref().map(RecordingInbox::attached);
     change_reaches_joined_nodes(nodes, &inboxes).await?;
@@ -91,7 +90,7 @@ pub async fn all(nodes: &ConnectedNodes) -> Result<(), Failure> {
     peer_messages_reach_concerned_nodes(nodes, &inboxes).await
 }
 
-/// Promises 1 and 3: a change reaches the nodes that have joined its key; others hear little of it.
+/// Promises 1 and 3: a change reaches the nodes that have joined its key; other nodes receive few changes.
 pub async fn change_reaches_joined_nodes(
     nodes: &ConnectedNodes,
     inboxes: &[Arc<RecordingInbox>; 3],
@@ -101,26 +100,25 @@ pub async fn change_reaches_joined_nodes(
     let _other = nodes[2].join(&strange).await?;
     const PROMISE: &str = "a change reaches every node that has joined its key";
     carries(&nodes[0], &history(&joined, 100), &[&inboxes[1]], PROMISE).await?;
-    let overheard = inboxes[2].changes(&joined).len();
+    let unwanted = inboxes[2].changes(&joined).len();
     ensure!(
-        overheard < 50,
-        "a node hears little of a key that it has not joined",
-        "it heard {overheard} of 100"
+        unwanted < 50,
+        "a node receives few changes of a key that it has not joined",
+        "it received {unwanted} of 100"
     );
 
     let _second = nodes[2].join(&joined).await?;
     carries(&nodes[0], &history(&joined, 1), &[&inboxes[1], &inboxes[2]], PROMISE).await?;
-    let promise = "any node can publish, also one that has joined itself";
+    let promise = "any node can publish, including one that has joined the key";
     carries(&nodes[2], &history(&joined, 1), &[&inboxes[1]], promise).await
 }
 
-/// Key, versions and data arrive as they were sent; a transport may leave out the data, but not change
-/// it.
+/// Key, versions and data arrive unmodified; a transport may omit the data.
 pub async fn change_arrives_unmodified(
     nodes: &ConnectedNodes,
     inboxes: &[Arc<RecordingInbox>; 3],
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "a change arrives as it was sent";
+    const PROMISE: &str = "a change arrives unmodified";
     let last = Version { epoch: u64::MAX, seq: u64::MAX, nonce: u32::MAX };
     let large = format!("[\"{}\"]", "x".repeat(1 << 20));
     let data = [None, Some("{}"), Some(r#"{"a":"\r\n\u0000 é 🦀 \u2028:,'"}"#), Some(&large)];
@@ -142,8 +140,8 @@ pub async fn change_arrives_unmodified(
     Ok(())
 }
 
-/// Promise 3: a node that has dropped its interest hears little; one that holds a second interest in
-/// the key, or has joined again, hears all.
+/// Promise 3: a node that has dropped its interest receives few changes; a node that holds a second interest in the key, or
+/// has joined again, receives all of them.
 pub async fn node_that_left_receives_few_changes(
     nodes: &ConnectedNodes,
     inboxes: &[Arc<RecordingInbox>; 3],
@@ -153,23 +151,24 @@ pub async fn node_that_left_receives_few_changes(
     let second = nodes[1].join(&key).await?;
     let _other = nodes[2].join(&key).await?;
     drop(first);
-    let promise = "a node that holds one of two interests in a key still hears of it";
+    let promise = "a node that holds one of two interests in a key receives its changes";
     carries(&nodes[0], &history(&key, 10), &[&inboxes[1]], promise).await?;
 
     drop(second);
-    until("a node that has left a key soon hears little of it", async || {
+    until("a node that has left a key soon receives few of its changes", async || {
         let before = inboxes[1].changes(&key).len();
-        let promise = "a node that has joined hears of a key that another has left";
+        let promise = "a node that has joined receives changes of a key that another node has left";
         carries(&nodes[0], &history(&key, 20), &[&inboxes[2]], promise).await?;
         Ok((inboxes[1].changes(&key).len() - before < 10).then_some(()))
     })
     .await?;
 
     let _again = nodes[1].join(&key).await?;
-    carries(&nodes[0], &history(&key, 10), &[&inboxes[1]], "a node that joins again hears again").await
+    carries(&nodes[0], &history(&key, 10), &[&inboxes[1]], "a node that joins again receives changes again")
+        .await
 }
 
-/// Keys that are joined in great number, at once and alike, each get their own changes.
+/// Many similar keys that are joined at once each receive only their own changes.
 pub async fn changes_of_many_keys_stay_apart(
     nodes: &ConnectedNodes,
     inboxes: &[Arc<RecordingInbox>; 3],
@@ -190,19 +189,19 @@ pub async fn changes_of_many_keys_stay_apart(
         nodes[0].publish(change).await?;
     }
     for (key, changes) in keys.iter().zip(&changes) {
-        arrived(&inboxes[1], lost, changes, "each of many keys gets its changes").await?;
-        let heard = inboxes[1].changes(key);
+        arrived(&inboxes[1], lost, changes, "each of many keys receives its changes").await?;
+        let received = inboxes[1].changes(key);
         ensure!(
-            heard.iter().all(|heard| changes.iter().any(|change| change.to == heard.to)),
-            "no key gets another's changes",
-            "{key} got {heard:?}"
+            received.iter().all(|received| changes.iter().any(|change| change.to == received.to)),
+            "no key receives changes of another key",
+            "{key} received {received:?}"
         );
     }
     drop(interests);
     Ok(())
 }
 
-/// Many tasks of two nodes publish at once, and nothing is lost without a word.
+/// Many tasks of two nodes publish at once, and no change is lost silently.
 pub async fn concurrent_publishers_lose_no_change_silently(
     nodes: &ConnectedNodes,
     inboxes: &[Arc<RecordingInbox>; 3],
@@ -220,47 +219,45 @@ pub async fn concurrent_publishers_lose_no_change_silently(
         })
     });
     for changes in try_join_all(tasks).await? {
-        arrived(&inboxes[2], lost, &changes?, "nothing is lost without a word when many tasks publish")
-            .await?;
+        arrived(&inboxes[2], lost, &changes?, "no change is lost silently when many tasks publish").await?;
     }
     Ok(())
 }
 
-/// Promise 4: what is told to all reaches every other node, what is told of a key those that have joined
-/// it.
+/// Promise 4: a peer message without a key reaches every other node, one with a key the nodes that have joined it.
 pub async fn peer_messages_reach_concerned_nodes(
     nodes: &ConnectedNodes,
     inboxes: &[Arc<RecordingInbox>; 3],
 ) -> Result<(), Failure> {
     let key = new_key(Scope::Record, "A b:c*?[a]/\0é🦀")?;
     let _interest = nodes[2].join(&key).await?;
-    for (words, key, whom) in [
+    for (payload, key, receivers) in [
         (Bytes::from_static(b"to all"), None, &[1, 2][..]),
         (Bytes::from(vec![0xff; 4096]), None, &[1, 2]),
         (Bytes::from_static(b"\0\r\n'"), Some(key.clone()), &[2]),
         (Bytes::new(), Some(key), &[2]),
     ] {
         let lost: Vec<_> = inboxes.iter().map(|inbox| inbox.losses()).collect();
-        nodes[0].notify(key.as_ref(), words.clone()).await?;
-        for at in whom {
-            let wanted = (key.clone(), words.clone());
-            until("what one node tells reaches the nodes that it concerns", async || {
-                let heard = inboxes[*at].peer_messages().contains(&wanted);
-                Ok((heard || inboxes[*at].losses() > lost[*at]).then_some(()))
+        nodes[0].notify(key.as_ref(), payload.clone()).await?;
+        for at in receivers {
+            let wanted = (key.clone(), payload.clone());
+            until("a peer message reaches the nodes that it concerns", async || {
+                let received = inboxes[*at].peer_messages().contains(&wanted);
+                Ok((received || inboxes[*at].losses() > lost[*at]).then_some(()))
             })
             .await?;
         }
     }
-    let overheard = inboxes[1].peer_messages().iter().filter(|(key, _)| key.is_some()).count();
+    let unwanted = inboxes[1].peer_messages().iter().filter(|(key, _)| key.is_some()).count();
     ensure!(
-        overheard < 2,
-        "a node hears little of what is told of a key that it has not joined",
-        "it heard {overheard} of 2"
+        unwanted < 2,
+        "a node receives few peer messages of a key that it has not joined",
+        "it received {unwanted} of 2"
     );
     Ok(())
 }
 
-/// Publishes the changes and waits until each inbox has heard all of them, or that some were lost.
+/// Publishes the changes and waits until each inbox has received all of them or the announcement of a loss.
 async fn carries(
     node: &Arc<dyn Broadcaster>,
     changes: &[Change],
@@ -277,7 +274,7 @@ async fn carries(
     Ok(())
 }
 
-/// Waits until all changes were heard, or another loss than the `lost` before.
+/// Waits until all changes have arrived or a loss beyond the `lost` earlier ones was announced.
 async fn arrived(
     inbox: &RecordingInbox,
     lost: usize,
@@ -286,25 +283,32 @@ async fn arrived(
 ) -> Result<(), Failure> {
     let Some(first) = changes.first() else { return Ok(()) };
     until(promise, async || {
-        let heard = inbox.changes(&first.key);
-        let by_version: HashMap<_, _> = heard.iter().map(|change| (change.to, change)).collect();
+        let received = inbox.changes(&first.key);
+        let by_version: HashMap<_, _> = received.iter().map(|change| (change.to, change)).collect();
         let mut all = true;
         for change in changes {
-            let Some(heard) = by_version.get(&change.to) else {
+            let Some(received) = by_version.get(&change.to) else {
                 all = false;
                 continue;
             };
-            let same = heard.from == change.from && (heard.data.is_none() || heard.data == change.data);
+            let same =
+                received.from == change.from && (received.data.is_none() || received.data == change.data);
             let brief =
                 |change: &Change| (change.from, change.to, change.data.as_ref().map(bytes::Bytes::len));
-            ensure!(same, "a change arrives as it was sent", "{:?} became {:?}", brief(change), brief(heard));
+            ensure!(
+                same,
+                "a change arrives unmodified",
+                "{:?} arrived as {:?}",
+                brief(change),
+                brief(received)
+            );
         }
         Ok((all || inbox.losses() > lost).then_some(()))
     })
     .await
 }
 
-/// So many changes, one after the other.
+/// Returns `length` successive changes.
 fn history(key: &Key, length: usize) -> Vec<Change> {
     let mut from = Version::start();
     let mut changes = Vec::with_capacity(length);
@@ -316,7 +320,7 @@ fn history(key: &Key, length: usize) -> Vec<Change> {
     changes
 }
 
-/// A key that nobody has used before; `id` is the owner's or the record's.
+/// Returns an unused key. `id` is the owner or the record's id.
 fn new_key(scope: Scope, id: &str) -> Result<Key, Failure> {
     make_key(&format!("conformance_{:016x}", rand::random::<u64>()), scope, id)
 }
@@ -324,5 +328,5 @@ fn new_key(scope: Scope, id: &str) -> Result<Key, Failure> {
 fn make_key(state: &str, scope: Scope, id: &str) -> Result<Key, Failure> {
     let owner = matches!(scope, Scope::Session | Scope::User).then_some(id);
     let id = scope.has_id().then_some(id);
-    Key::new(state, scope, owner, id).map_err(|error| Failure::error("the suite makes legal keys", &error))
+    Key::new(state, scope, owner, id).map_err(|error| Failure::error("the suite's keys are valid", &error))
 }

@@ -1,8 +1,7 @@
-//! A raw HTTP/1.1 client: exact bytes go out, answers are taken as they arrive.
+//! A raw HTTP/1.1 client that sends exact bytes and reads responses as they arrive.
 //!
-//! It knows nothing of `endpoint`, of a framework or of another client's kindness: it can stop in the
-//! middle of a request, hang up in the middle of a frame, and read an answer piece by piece. Each thing
-//! that it waits for has a deadline of 10 s.
+//! It shares no code with `endpoint` or a framework. It can stop in the middle of a request, disconnect in the middle of a
+//! frame, and read a response piece by piece. Each wait has a deadline of 10 s.
 
 mod response;
 
@@ -18,7 +17,7 @@ use tokio::{
 pub use self::response::ClientResponse;
 use super::{Failure, wait::CHECK_TIMEOUT};
 
-/// Whom to ask, what to send with each request, and which promise is broken by no answer.
+/// An HTTP client: a server address, headers for each request, and the promise that a missing response breaks.
 #[derive(Clone, Debug)]
 pub struct RawClient {
     address: SocketAddr,
@@ -28,7 +27,7 @@ pub struct RawClient {
     keeps: bool,
 }
 
-/// One connection, with what has arrived and is not taken yet.
+/// One connection and its unread bytes.
 #[derive(Debug)]
 pub struct RawConnection {
     socket: TcpStream,
@@ -37,15 +36,15 @@ pub struct RawConnection {
 }
 
 impl RawClient {
-    /// A client of the server at `address`, without cookies or headers of its own.
+    /// Creates a client of the server at `address`, without cookies or headers.
     ///
-    /// `promise` is what a [`Failure`] names when the server is not there, hangs up or says nothing.
+    /// A [`Failure`] names `promise` if the server refuses the connection, disconnects or does not respond.
     #[must_use]
     pub const fn new(address: SocketAddr, promise: &'static str) -> Self {
         Self { address, promise, headers: Vec::new(), cookie: None, keeps: false }
     }
 
-    /// This client, with a header on each request instead of those of this name.
+    /// Sets a header of each request.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
@@ -53,27 +52,27 @@ impl RawClient {
         self
     }
 
-    /// This client, as Datastar sends from a page of this site.
+    /// Sets the headers that Datastar sends from a page of this site.
     #[must_use]
     pub fn datastar(self) -> Self {
         self.with("datastar-request", "true").with("sec-fetch-site", "same-origin")
     }
 
-    /// This client, with a jar for one cookie: what `Set-Cookie` sets goes with the next request.
+    /// Keeps the cookie that a response sets, and sends it with the next request.
     #[must_use]
     pub const fn keeping_cookies(mut self) -> Self {
         self.keeps = true;
         self
     }
 
-    /// This client, with this cookie (`name=value`).
+    /// Sets the cookie (`name=value`).
     #[must_use]
     pub fn with_cookie(mut self, cookie: impl Into<String>) -> Self {
         self.cookie = Some(cookie.into());
         self
     }
 
-    /// The cookie that goes with the next request.
+    /// The cookie of the next request.
     #[must_use]
     pub fn cookie(&self) -> Option<&str> {
         self.cookie.as_deref()
@@ -85,7 +84,7 @@ impl RawClient {
         self.address
     }
 
-    /// A request's head without the blank line that ends it, so that more headers can follow.
+    /// Returns a request head without its final blank line, so that more headers can follow.
     #[must_use]
     pub fn head(&self, method: &str, target: &str) -> String {
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
@@ -100,21 +99,21 @@ impl RawClient {
         head
     }
 
-    /// A new connection.
+    /// Opens a connection.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// Fails if the server does not accept the connection.
     pub async fn connect(&self) -> Result<RawConnection, Failure> {
         let socket = within(self.promise, CHECK_TIMEOUT, TcpStream::connect(self.address)).await?;
-        // Pieces of a request leave as they are written.
+        // Each write leaves as its own segment.
         within(self.promise, CHECK_TIMEOUT, async { socket.set_nodelay(true) }).await?;
         Ok(RawConnection { socket, arrived: BytesMut::new(), promise: self.promise })
     }
 
-    /// Sends a request over a new connection and reads the answer's head.
+    /// Sends a request over a new connection and reads the response head.
     ///
     /// # Errors
-    /// When there is no answer, or it is no HTTP.
+    /// Fails if there is no response, or if it is not HTTP.
     pub async fn send(
         &mut self,
         method: &str,
@@ -157,7 +156,7 @@ impl RawClient {
         Ok(answer)
     }
 
-    /// Puts the answer's cookie into the jar, if there is one.
+    /// Keeps the cookie that the response sets, if any.
     pub fn keep(&mut self, answer: &ClientResponse) {
         let set = answer.header("set-cookie").and_then(|set| set.split(';').next());
         if let Some(cookie) = set.filter(|_| self.keeps) {
@@ -167,26 +166,28 @@ impl RawClient {
 }
 
 impl RawConnection {
-    /// Sends exactly these bytes. That the server has hung up shows when its answer is read.
+    /// Sends exactly these bytes. A disconnect of the server is reported when the response is read.
     ///
     /// # Errors
-    /// When the server takes nothing for 10 s.
+    /// Fails if the server reads nothing for 10 s.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match timeout(CHECK_TIMEOUT, self.socket.write_all(bytes)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Failure::new(self.promise, format!("it took nothing for {CHECK_TIMEOUT:?}"))),
+            Err(_) => {
+                Err(Failure::new(self.promise, format!("the server read nothing for {CHECK_TIMEOUT:?}")))
+            }
         }
     }
 
-    /// Reads the head of the next answer.
+    /// Reads the head of the next response.
     ///
     /// # Errors
-    /// When there is none, or it is no HTTP.
+    /// Fails if there is no response, or if it is not HTTP.
     pub async fn answer(self) -> Result<ClientResponse, Failure> {
         ClientResponse::read(self, true).await
     }
 
-    /// Reads the head of the answer to a HEAD, which has no body.
+    /// Reads the head of the response to a HEAD request, which has no body.
     ///
     /// # Errors
     /// As [`answer`](Self::answer).
@@ -194,36 +195,36 @@ impl RawConnection {
         ClientResponse::read(self, false).await
     }
 
-    /// Says that nothing more is sent, and reads on.
+    /// Closes the sending side of the connection.
     ///
     /// # Errors
-    /// When the connection is closed already.
+    /// Fails if the connection is already closed.
     pub async fn half_close(&mut self) -> Result<(), Failure> {
         within(self.promise, CHECK_TIMEOUT, self.socket.shutdown()).await
     }
 
-    /// Hangs up in a way that the server cannot mistake: with a reset.
+    /// Closes the connection with a reset.
     ///
     /// # Errors
-    /// When the system knows no such thing.
+    /// Fails if the system does not support it.
     pub fn reset(self) -> Result<(), Failure> {
         self.socket.set_zero_linger().map_err(|error| Failure::error(self.promise, &error))
     }
 
-    /// Whether the server has closed the connection, once everything before has been taken.
+    /// Returns whether the server has closed the connection, after all earlier bytes have been read.
     ///
     /// # Errors
-    /// When it says nothing for 10 s.
+    /// Fails if nothing arrives for 10 s.
     pub async fn is_closed(&mut self) -> Result<bool, Failure> {
         Ok(self.arrived.is_empty() && self.arrive().await? == 0)
     }
 
-    /// Waits for more bytes; 0 at the end of the connection.
+    /// Waits for more bytes. Returns 0 at the end of the connection.
     async fn arrive(&mut self) -> Result<usize, Failure> {
         within(self.promise, CHECK_TIMEOUT, self.socket.read_buf(&mut self.arrived)).await
     }
 
-    /// The next line, without its end.
+    /// Returns the next line, without its line break.
     async fn line(&mut self) -> Result<String, Failure> {
         loop {
             if let Some(end) = self.arrived.windows(2).position(|pair| pair == b"\r\n") {
@@ -231,16 +232,17 @@ impl RawConnection {
                 let text = str::from_utf8(&line[..end]);
                 return text
                     .map(str::to_owned)
-                    .map_err(|error| Failure::error("an answer's lines are text", &error));
+                    .map_err(|error| Failure::error("the lines of a response are UTF-8", &error));
             }
             if self.arrive().await? == 0 {
-                let found = format!("it hung up after {:?}", String::from_utf8_lossy(&self.arrived));
+                let found =
+                    format!("the server disconnected after {:?}", String::from_utf8_lossy(&self.arrived));
                 return Err(Failure::new(self.promise, found));
             }
         }
     }
 
-    /// Some bytes, at most `most`; nothing at the end of the connection.
+    /// Returns up to `most` bytes, or none at the end of the connection.
     async fn some(&mut self, most: u64) -> Result<Bytes, Failure> {
         if self.arrived.is_empty() {
             self.arrive().await?;
@@ -250,14 +252,14 @@ impl RawConnection {
     }
 }
 
-/// What an operation on a socket gives, in time.
+/// Awaits a socket operation for at most `limit`.
 async fn within<T>(
     promise: &str,
-    patience: Duration,
-    doing: impl Future<Output = std::io::Result<T>> + Send,
+    limit: Duration,
+    operation: impl Future<Output = std::io::Result<T>> + Send,
 ) -> Result<T, Failure> {
-    match timeout(patience, doing).await {
+    match timeout(limit, operation).await {
         Ok(done) => done.map_err(|error| Failure::error(promise, &error)),
-        Err(_) => Err(Failure::new(promise, format!("nothing happened within {patience:?}"))),
+        Err(_) => Err(Failure::new(promise, format!("nothing happened within {limit:?}"))),
     }
 }

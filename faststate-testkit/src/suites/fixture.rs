@@ -1,15 +1,15 @@
-//! The application that the adapter's suite talks to.
+//! The application that the adapter suite tests.
 //!
 //! ```text
 //! counter   global, public   increment{amount,user} explode reset=DELETE /counter visit=GET /visit, view shown
 //! note      session          write{text}
 //! item      record, public   rename{name}=PUT /items/{id}/name put{part,amount} take{part} due{on}
 //!                            discard=DELETE /items/{id} count{to} watch late open, view card
-//! vault     record, keepers  deposit{gold}; there is none with the id `none`
-//! profile   user             call{name} leave, after which the user is nobody
+//! vault     record, keepers  deposit{gold}; the id `none` does not exist
+//! profile   user             call{name} leave, after which the user has no identity
 //! ```
 //!
-//! The header `x-user` names the user, `x-roles` the roles: for tests only, as is the secret.
+//! The header `x-user` names the user, `x-roles` the roles. Like the secret, they are only for tests.
 
 mod counter;
 mod gate;
@@ -40,19 +40,19 @@ use self::{
     own::{Deposit, LeaveForGood, Note, SetName, WriteNote},
 };
 
-/// What must never leave the server: [`Explode`] panics with it.
+/// A text that must never leave the server. The event `explode` panics with it.
 pub const INTERNAL: &str = "the password is hunter2";
 
-/// After how much silence a stream of the fixture sends a comment.
+/// The interval after which an idle stream of the fixture sends a comment.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// The header that names the client's address, as a proxy of ours would.
+/// The header in which a trusted proxy names the client's address.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The fixture's states and events.
+/// Builds the fixture's registry with all states and events.
 ///
 /// # Errors
-/// None, unless the engine's rules have changed.
+/// Fails only if the engine rejects the fixture's configuration.
 pub fn registry() -> Result<Arc<StateRegistry>, BuildError> {
     StateRegistry::builder()
         .resource(Gates::default())
@@ -87,7 +87,7 @@ pub fn registry() -> Result<Arc<StateRegistry>, BuildError> {
         .build()
 }
 
-/// The endpoint that the suite expects an adapter to serve: identity, limits, secret, hosts and heartbeat.
+/// Builds the endpoint that an adapter must serve for the suite, with its identity, limits, secret, hosts and heartbeat.
 #[must_use]
 pub fn endpoint(registry: Arc<dyn Registry>) -> Endpoint {
     Endpoint::new(registry)
@@ -99,7 +99,7 @@ pub fn endpoint(registry: Arc<dyn Registry>) -> Endpoint {
         .heartbeat(HEARTBEAT)
 }
 
-/// A page that shows the counter and follows what has been collected: for
+/// Renders a page that shows the counter and follows the topics that `page` has collected, for
 /// [`pages_belong_to_their_viewer`](super::adapter::pages_belong_to_their_viewer).
 #[must_use]
 pub fn page(page: &Page, counter: &Counter) -> String {
@@ -107,7 +107,7 @@ pub fn page(page: &Page, counter: &Counter) -> String {
     format!("<body data-signals=\"{signals}\" data-init=\"{follow}\"><p>{}</p>", counter.count)
 }
 
-/// Tells user and roles from `x-user` and `x-roles`; nobody for a user who has [left](LeaveForGood).
+/// Reads user and roles from `x-user` and `x-roles`. Returns an anonymous identity for a user who has sent `leave`.
 pub fn identify(parts: &Parts) -> Ready<Identity> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     if header("x-user").is_some_and(own::has_left) {
@@ -118,14 +118,14 @@ pub fn identify(parts: &Parts) -> Ready<Identity> {
     ready(roles.fold(user, Identity::with_role))
 }
 
-/// Few streams, so that the suite reaches each limit: 12 for the node, 3 for a session, 8 for an address.
+/// Returns limits that the suite can reach: 12 streams per node, 3 per session and 8 per address.
 #[must_use]
 pub fn limits() -> Limits {
     Limits::default().with_streams(12).with_streams_per_session(3).with_streams_per_address(8)
 }
 
-/// What the fixture's cookies are signed with. The suite signs others with it, to swap them.
+/// Returns the secret that signs the fixture's cookies. The suite also signs cookies of another name with it.
 #[must_use]
 pub fn secret() -> Secret {
-    Secret::from_bytes(b"the fixture's secret is known to everybody").unwrap_or_else(|_| Secret::random())
+    Secret::from_bytes(b"the secret of the conformance fixture").unwrap_or_else(|_| Secret::random())
 }

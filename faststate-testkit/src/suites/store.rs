@@ -1,9 +1,8 @@
-//! The promises of [`Store`], as its documentation numbers them.
+//! Checks of the promises of [`Store`], in the numbering of its documentation.
 //!
-//! The checks take two handles of one store, as two nodes hold them; give the same one twice where
-//! there can be only one. Keys are new at each run, so that a store may hold other things, or what an
-//! earlier run left. Promise 4 (what is acknowledged survives `kill -9`) needs a process to kill: it is
-//! for each store's own tests.
+//! The checks take two handles of one store, as two nodes would hold them. Pass the same handle twice if there can be only
+//! one. Each run uses new keys, so the store may contain other records and those of earlier runs. Promise 4 (an
+//! acknowledged save survives `kill -9`) needs a process to kill and belongs to each store's own tests.
 
 mod keys;
 mod lifetime;
@@ -36,12 +35,12 @@ pub use self::{
 };
 use super::Failure;
 
-/// Every promise that holds for a store of any kind; some seconds long.
+/// Runs every check that applies to any store. Takes several seconds.
 ///
-/// Not in it: [`receipt_is_kept_for_ten_minutes`], for which somebody must let ten minutes pass.
+/// [`receipt_is_kept_for_ten_minutes`] is not included, because ten minutes must pass by the store's clock.
 ///
 /// # Errors
-/// The first promise that is broken.
+/// Returns the first promise that is broken.
 pub async fn all(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     a.ping().await?;
     b.ping().await?;
@@ -63,30 +62,30 @@ pub async fn all(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> 
     sweep_removes_only_expired_records(a, b).await
 }
 
-/// The name of a state that nobody has used before.
+/// Returns an unused state name.
 fn new_state() -> String {
     format!("conformance_{:016x}", rand::random::<u64>())
 }
 
-/// A key that nobody has used before.
+/// Returns an unused key.
 fn new_key() -> Result<Key, Failure> {
     key(&new_state(), Scope::Global, None, None)
 }
 
 fn key(state: &str, scope: Scope, owner: Option<&str>, id: Option<&str>) -> Result<Key, Failure> {
-    Key::new(state, scope, owner, id).map_err(|error| Failure::error("the suite makes legal keys", &error))
+    Key::new(state, scope, owner, id).map_err(|error| Failure::error("the suite's keys are valid", &error))
 }
 
 fn record(version: Version, data: impl Into<Bytes>) -> Record {
     Record { schema: 1, version, data: data.into(), ttl: None }
 }
 
-/// A first record without a receipt.
+/// Saves a first record without a receipt.
 async fn first(store: &Arc<dyn Store>, key: &Key, ttl: Option<Duration>) -> Result<Record, Failure> {
     let record = Record { ttl, ..record(Version::start(), r#"{"first":true}"#) };
     saved(
         store.save(key, &record, Precondition::Absent, None).await?,
-        "a save that expects no record finds none",
+        "a save that expects no record succeeds if there is none",
     )?;
     Ok(record)
 }
@@ -95,6 +94,6 @@ fn saved(saving: SaveOutcome, promise: &str) -> Result<(), Failure> {
     if saving == SaveOutcome::Saved {
         Ok(())
     } else {
-        Err(Failure::new(promise, format!("the answer was {saving:?}")))
+        Err(Failure::new(promise, format!("the outcome was {saving:?}")))
     }
 }

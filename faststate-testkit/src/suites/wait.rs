@@ -1,4 +1,4 @@
-//! Waiting for what should happen at once.
+//! Waits with a deadline.
 
 use std::{future::Future, time::Duration};
 
@@ -6,19 +6,19 @@ use tokio::time::{Instant, sleep};
 
 use super::{Failure, ensure};
 
-/// How long a suite waits for something that should happen at once, on a busy machine.
+/// The deadline of a condition that should hold immediately, generous enough for a loaded machine.
 pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks again until there is an answer; a promise about it is broken after 10 seconds.
-pub(crate) async fn until<T, F>(promise: &str, mut ask: impl FnMut() -> F) -> Result<T, Failure>
+/// Polls `check` until it returns a value. Fails with `promise` after 10 s.
+pub(crate) async fn until<T, F>(promise: &str, mut check: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<Option<T>, Failure>>,
 {
     let deadline = Instant::now() + CHECK_TIMEOUT;
     let mut pause = Duration::from_millis(1);
     loop {
-        if let Some(answer) = ask().await? {
-            return Ok(answer);
+        if let Some(value) = check().await? {
+            return Ok(value);
         }
         ensure!(Instant::now() < deadline, promise, "not within {CHECK_TIMEOUT:?}");
         sleep(pause).await;

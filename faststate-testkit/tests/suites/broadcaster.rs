@@ -171,13 +171,13 @@ async fn every_mutant_is_caught() {
         (Flaw::DeliversToThoseWhoLeft, "that has left"),
         (Flaw::ForgetsTheSecondInterest, "one of two interests"),
         (Flaw::CannotJoinAgain, "joins again"),
-        (Flaw::MergesCase, "arrives as it was sent"),
-        (Flaw::SwapsVersions, "as it was sent"),
-        (Flaw::CutsData, "as it was sent"),
+        (Flaw::MergesCase, "arrives unmodified"),
+        (Flaw::SwapsVersions, "arrives unmodified"),
+        (Flaw::CutsData, "arrives unmodified"),
         (Flaw::LosesUnderLoad, "reaches every node"),
-        (Flaw::DeliversToAll, "hears little"),
-        (Flaw::IsMute, "what one node tells"),
-        (Flaw::TellsEverybody, "what is told of a key"),
+        (Flaw::DeliversToAll, "receives few changes"),
+        (Flaw::IsMute, "a peer message reaches"),
+        (Flaw::TellsEverybody, "few peer messages"),
     ] {
         let outcome = suite(flaw).await;
         caught(outcome, promise);

@@ -42,7 +42,7 @@ async fn a_wrapper_that_does_not_fail_keeps_them_too() {
 
 #[tokio::test]
 async fn two_stores_are_not_one() {
-    caught(suites::store::all(&memory(), &memory()).await, "what is saved is loaded");
+    caught(suites::store::all(&memory(), &memory()).await, "loaded byte for byte");
 }
 
 /// What a mutant does wrong.
@@ -327,9 +327,9 @@ impl Store for Mutant {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_mutant_is_caught() {
     let mutants = [
-        (Flaw::IgnoresExpect, "expects something else"),
-        (Flaw::IgnoresNonce, "expects something else"),
-        (Flaw::AnswersBeforeCommit, "what is saved is loaded"),
+        (Flaw::IgnoresExpect, "precondition does not hold"),
+        (Flaw::IgnoresNonce, "precondition does not hold"),
+        (Flaw::AnswersBeforeCommit, "loaded byte for byte"),
         (Flaw::ReusesVersions, "has its own version"),
         (Flaw::IsLenientAtExpiry, "an expired record is gone|does not come back"),
         (Flaw::TellsConflictBeforeDuplicate, "is a duplicate"),
@@ -339,12 +339,12 @@ async fn every_mutant_is_caught() {
         (Flaw::KeepsReceiptsOfConflicts, "conflict leaves no receipt"),
         (Flaw::ForgetsReceiptsOnDelete, "outlives deletion"),
         (Flaw::ForgetsReceiptsOnExpiry, "outlives expiry"),
-        (Flaw::DeletesAnyVersion, "a delete takes"),
-        (Flaw::DeletesTwice, "a delete takes"),
+        (Flaw::DeletesAnyVersion, "a delete removes"),
+        (Flaw::DeletesTwice, "a delete removes"),
         (Flaw::RevivesOnTouch, "an expired record is gone"),
         (Flaw::SavesOverExpired, "an expired record is gone"),
         (Flaw::NeverExpires, "expires"),
-        (Flaw::RoundsToSeconds, "a loaded record says how much longer it lives"),
+        (Flaw::RoundsToSeconds, "has its remaining time to live"),
         (Flaw::TouchNeverShortens, "touched with a shorter"),
         (Flaw::KeepsOldLifetime, "saved without a time to live|exactly one save succeeds"),
         (Flaw::MergesCase, "different keys"),
@@ -353,10 +353,10 @@ async fn every_mutant_is_caught() {
         (Flaw::WritesJsonAnew, "byte for byte"),
         (Flaw::HasSignedVersions, "byte for byte"),
         (Flaw::SweepsReceipts, "receipt"),
-        (Flaw::SweepsWithoutLimit, "at most as many"),
+        (Flaw::SweepsWithoutLimit, "within its limit"),
         (Flaw::TakesAnySize, "more than 1 MiB is refused"),
         (Flaw::CutsLargeRecords, "more than 1 MiB is refused"),
-        (Flaw::TakesHalfAMebibyte, "byte for byte|a store that runs answers"),
+        (Flaw::TakesHalfAMebibyte, "byte for byte|a running store responds"),
     ];
     let mut running = Vec::new();
     for (flaw, promise) in mutants {
@@ -420,5 +420,5 @@ async fn a_store_that_forgets_receipts_soon_is_caught() {
 
     let store: Arc<dyn Store> = Arc::new(Forgetful(MemoryStore::new(), Mutex::new(None)));
     let outcome = suites::store::receipt_is_kept_for_ten_minutes(&store, tokio::time::advance).await;
-    caught(outcome, "kept ten minutes");
+    caught(outcome, "kept for ten minutes");
 }

@@ -1,4 +1,4 @@
-//! How much a request carries, and how slowly.
+//! Large, slow and truncated request bodies.
 
 use std::{fmt::Write as _, net::SocketAddr};
 
@@ -10,9 +10,9 @@ use crate::suites::{client::RawConnection, wait::CHECK_TIMEOUT};
 const EVENT: &str = "/faststate/counter/increment";
 const LIMIT: usize = 64 * 1024;
 
-/// A body has at most 64 KiB, announced or in chunks; a longer one is a 413 and no reset.
+/// A body over 64 KiB, with a content length or chunked, is answered with 413 and not with a reset.
 pub async fn body_over_64_kib_is_refused(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a body has at most 64 KiB, and one byte more is a 413";
+    const PROMISE: &str = "a body over 64 KiB is answered with 413";
     let mut expected = count(address).await?;
     let client = tool(address, PROMISE).with("content-type", "application/json");
     for (length, chunk) in [
@@ -40,15 +40,15 @@ pub async fn body_over_64_kib_is_refused(address: SocketAddr) -> Result<(), Fail
             problem(answer, 413, PROMISE, &what).await?;
         } else {
             expected += 1;
-            ensure!(answer.status() == 200, PROMISE, "{what} was answered {}", answer.status());
+            ensure!(answer.status() == 200, PROMISE, "{what} was answered with {}", answer.status());
         }
         let now = count(address).await?;
-        ensure!(now == expected, PROMISE, "{what} led to {now}, not {expected}");
+        ensure!(now == expected, PROMISE, "{what} left the count at {now}, not {expected}");
     }
     Ok(())
 }
 
-/// JSON that adds one, of this length.
+/// JSON of this length that adds one to the counter.
 fn json_of(length: usize) -> String {
     let bare = r#"{"amount":1}"#;
     format!("{}{bare}", " ".repeat(length - bare.len()))
@@ -63,9 +63,9 @@ fn chunked(body: &str, size: usize) -> String {
     out
 }
 
-/// A request that breaks off before its body is whole changes nothing, even if what came is an event.
+/// A request whose body is truncated changes nothing, even if the received part is a valid event.
 pub async fn truncated_body_is_not_applied(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a body that breaks off is no event";
+    const PROMISE: &str = "an event with a truncated body is not applied";
     let before = count(address).await?;
     let client = tool(address, PROMISE).with("content-type", "application/x-www-form-urlencoded");
     let head = client.head("POST", EVENT);
@@ -80,28 +80,32 @@ pub async fn truncated_body_is_not_applied(address: SocketAddr) -> Result<(), Fa
         connection.write(format!("{head}{rest}").as_bytes()).await?;
         connection.half_close().await?;
         let answered = answered(connection, PROMISE).await?;
-        ensure!(answered.is_none_or(|status| status >= 400), PROMISE, "{rest:?} was answered {answered:?}");
+        ensure!(
+            answered.is_none_or(|status| status >= 400),
+            PROMISE,
+            "{rest:?} was answered with {answered:?}"
+        );
 
         let mut connection = client.connect().await?;
         connection.write(format!("{head}{rest}").as_bytes()).await?;
         connection.reset()?;
         let now = count(address).await?;
-        ensure!(now == before, PROMISE, "{rest:?} led from {before} to {now}");
+        ensure!(now == before, PROMISE, "{rest:?} changed the count from {before} to {now}");
     }
     Ok(())
 }
 
-/// The status, if the server did not hang up instead; it does one or the other.
+/// Returns the status, or `None` if the server closed the connection instead.
 async fn answered(connection: RawConnection, promise: &str) -> Result<Option<u16>, Failure> {
     match timeout(CHECK_TIMEOUT / 2, connection.answer()).await {
         Ok(answer) => Ok(answer.ok().map(|answer| answer.status())),
-        Err(_) => Err(Failure::new(promise, "it was not answered at all")),
+        Err(_) => Err(Failure::new(promise, "the server neither answered nor closed the connection")),
     }
 }
 
-/// A request that comes in small pieces is a request like any other.
+/// A request that arrives in small pieces is answered like any other.
 pub async fn slow_request_is_answered(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a request that comes in small pieces is answered like any other";
+    const PROMISE: &str = "a request that arrives in small pieces is answered";
     let before = count(address).await?;
     let client = tool(address, PROMISE).with("content-type", "application/json");
     let head = client.head("POST", EVENT);
@@ -111,19 +115,23 @@ pub async fn slow_request_is_answered(address: SocketAddr) -> Result<(), Failure
     for (at, piece) in pieces.iter().enumerate() {
         connection.write(piece).await?;
         if at + 6 > pieces.len() {
-            // Others are served meanwhile.
+            // The server answers other requests in the meantime.
             health(address).await?;
         }
     }
     let status = connection.answer().await?.status();
     let after = count(address).await?;
-    ensure!(status == 200 && after == before + 1, PROMISE, "it was a {status}, from {before} to {after}");
+    ensure!(
+        status == 200 && after == before + 1,
+        PROMISE,
+        "the status is {status}, and the count changed from {before} to {after}"
+    );
     Ok(())
 }
 
-/// The body of a request that is refused is not taken for the next request.
+/// The body of a refused request is not parsed as the next request.
 pub async fn refused_body_is_not_parsed_as_request(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "the body of a refused request is not taken for a request";
+    const PROMISE: &str = "the body of a refused request is not parsed as a request";
     const INNER: &str = "GET /visit HTTP/1.1\r\nhost: x\r\n\r\n";
     let before = count(address).await?;
     for (target, status) in
@@ -135,28 +143,28 @@ pub async fn refused_body_is_not_parsed_as_request(address: SocketAddr) -> Resul
         let length = INNER.len();
         connection.write(format!("{head}content-length: {length}\r\n\r\n{INNER}").as_bytes()).await?;
         let mut answer = connection.answer().await?;
-        ensure!(answer.status() == status, PROMISE, "POST {target} was answered {}", answer.status());
+        ensure!(answer.status() == status, PROMISE, "POST {target} was answered with {}", answer.status());
         answer.bytes().await?;
         let mut connection = answer.into_connection();
         connection.write(format!("{}\r\n", client.head("GET", "/faststate/health")).as_bytes()).await?;
-        // To close the connection is as good as to go on.
+        // The server may close the connection instead of answering.
         if let Ok(mut next) = connection.answer().await {
             let text = next.text().await?;
             ensure!(
                 text.contains("\"status\":\"ok\""),
                 PROMISE,
-                "after POST {target} it was answered {text}"
+                "after POST {target} the next request was answered with {text}"
             );
         }
         let now = count(address).await?;
-        ensure!(now == before, PROMISE, "POST {target} led from {before} to {now}");
+        ensure!(now == before, PROMISE, "POST {target} changed the count from {before} to {now}");
     }
     Ok(())
 }
 
-/// A client that holds its body back does not act with rights that it has lost meanwhile (law 8).
+/// A client that delays its body cannot use access that it has lost in the meantime (law 8).
 pub async fn access_is_checked_after_the_body(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "rights are read after the body (law 8)";
+    const PROMISE: &str = "access is checked after the body has arrived (law 8)";
     const BODY: &str = r#"{"gold":7}"#;
     let deposit = format!("/faststate/vault/{}/deposit", new_id());
     let keeper = |user: &str| tool(address, PROMISE).with("x-user", user).with("x-roles", "keeper");
@@ -166,13 +174,13 @@ pub async fn access_is_checked_after_the_body(address: SocketAddr) -> Result<(),
     let (sent, rest) = BODY.split_at(4);
     let head = client.head("POST", &deposit);
     held.write(format!("{head}content-length: {}\r\n\r\n{sent}", BODY.len()).as_bytes()).await?;
-    // By now the server has the head.
+    // After two more requests the server has read the head.
     health(address).await?;
     health(address).await?;
     let left = keeper(&user).post("/faststate/profile/leave", "{}").await?.status();
-    ensure!(left == 200, PROMISE, "leaving was answered {left}");
+    ensure!(left == 200, PROMISE, "`leave` was answered with {left}");
     held.write(rest.as_bytes()).await?;
-    problem(held.answer().await?, 404, PROMISE, "an event whose sender has lost its rights").await?;
+    problem(held.answer().await?, 404, PROMISE, "an event whose sender has lost access").await?;
     let mut truth = keeper(&new_id()).post(&deposit, r#"{"gold":0}"#).await?;
     let text = truth.text().await?;
     ensure!(text.contains("\"gold\":0"), PROMISE, "the vault is {text}");

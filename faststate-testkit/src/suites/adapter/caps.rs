@@ -1,42 +1,43 @@
-//! How many streams there may be.
+//! Caps on the number of streams.
 
 use std::net::SocketAddr;
 
 use super::{
     Failure, RawClient, count, ensure, fixture, fixture::FORWARDED, followed_stream::FollowedStream,
-    nobody_follows, page, problem, streams_are, tool,
+    no_streams_are_open, open_streams_are, page, problem, tool,
 };
 use crate::suites::until;
 
 const COUNTER_STREAM: &str = "/faststate/sse?states=counter";
 
-/// Streams have caps, for a session, an address and the node; a cap answers, and ends nobody's (law 6).
+/// The number of streams is capped per session, per address and per node. A request over a cap is answered with an
+/// error, and open streams stay open (law 6).
 pub async fn stream_count_is_capped(address: SocketAddr) -> Result<(), Failure> {
-    nobody_follows(address).await?;
-    of_a_session(address).await?;
-    of_an_address_and_of_the_node(address).await
+    no_streams_are_open(address).await?;
+    cap_per_session(address).await?;
+    cap_per_address_and_node(address).await
 }
 
-async fn of_a_session(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a session's streams have a cap (law 6)";
+async fn cap_per_session(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "the number of streams of one session is capped (law 6)";
     let most = fixture::limits().streams_per_session;
     let mut session = page(address, PROMISE);
     session.post("/faststate/note/write", r#"{"text":"mine"}"#).await?;
     let mut streams = open(&session, most).await?;
     full(&session, 429, PROMISE).await?;
-    // Another session is not concerned.
+    // Another session can still open a stream.
     drop(open(&page(address, PROMISE), 1).await?);
     still_follow(address, &mut streams).await?;
     streams.pop();
     let session = &session;
     let again = until(PROMISE, || async move { Ok(open(session, 1).await.ok()) }).await?;
     drop((streams, again));
-    nobody_follows(address).await
+    no_streams_are_open(address).await
 }
 
-async fn of_an_address_and_of_the_node(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "an address's streams have a cap (law 6)";
-    const NODE: &str = "a node's streams have a cap (law 6)";
+async fn cap_per_address_and_node(address: SocketAddr) -> Result<(), Failure> {
+    const PROMISE: &str = "the number of streams of one address is capped (law 6)";
+    const NODE: &str = "the number of streams of one node is capped (law 6)";
     let limits = fixture::limits();
     let mut streams = open(&tool(address, PROMISE), limits.streams_per_address).await?;
     full(&tool(address, PROMISE), 429, PROMISE).await?;
@@ -46,13 +47,13 @@ async fn of_an_address_and_of_the_node(address: SocketAddr) -> Result<(), Failur
     full(&proxied("192.0.2.2"), 503, NODE).await?;
     still_follow(address, &mut streams).await?;
     streams.pop();
-    streams_are(address, limits.streams - 1, NODE).await?;
+    open_streams_are(address, limits.streams - 1, NODE).await?;
     drop(open(&proxied("192.0.2.2"), 1).await?);
     drop(streams);
-    nobody_follows(address).await
+    no_streams_are_open(address).await
 }
 
-/// This many streams, each of which has begun.
+/// Opens this many streams and waits until each has received its snapshot.
 async fn open(client: &RawClient, streams: usize) -> Result<Vec<FollowedStream>, Failure> {
     let mut open = Vec::new();
     for _ in 0..streams {
@@ -63,19 +64,19 @@ async fn open(client: &RawClient, streams: usize) -> Result<Vec<FollowedStream>,
     Ok(open)
 }
 
-/// One more is told to come back later: by a status, to Datastar too, which then does.
+/// Checks that one more stream is refused with `status` and `Retry-After`, even for Datastar, which then retries.
 async fn full(client: &RawClient, status: u16, promise: &str) -> Result<(), Failure> {
     for mut client in [client.clone().with("sec-fetch-site", "same-origin"), client.clone().datastar()] {
         let answer = client.get(COUNTER_STREAM).await?;
         let later = answer.header("retry-after").is_some();
-        problem(answer, status, promise, "one more").await?;
-        ensure!(later, promise, "one more is not told when to come back");
+        problem(answer, status, promise, "one stream more").await?;
+        ensure!(later, promise, "the refusal has no `Retry-After`");
     }
     Ok(())
 }
 
 async fn still_follow(address: SocketAddr, streams: &mut [FollowedStream]) -> Result<(), Failure> {
-    const PROMISE: &str = "a cap ends nobody's stream (law 6)";
+    const PROMISE: &str = "a cap closes no open stream (law 6)";
     let now = count(address).await?;
     tool(address, PROMISE).send("POST", "/faststate/counter/increment?amount=1", "").await?;
     for stream in streams {

@@ -1,4 +1,4 @@
-//! The end of a server.
+//! A graceful stop.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,14 +7,14 @@ use tokio::time::timeout;
 use super::{Failure, RawClient, count, counter_key, ensure, followed_stream::FollowedStream, page, tool};
 use crate::suites::until;
 
-/// How long a server may take to end.
+/// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server that is asked to stop takes no new connections or streams, finishes the events that it has
-/// begun to read, ends its streams as HTTP does, and then ends (law 15).
+/// A draining server accepts no new connections or streams, finishes the events that it has begun to read, ends its
+/// streams with a complete HTTP body, and then stops (law 15).
 ///
-/// `begin` asks it to, and gives what is done once the server has ended. With a drain window of a second or
-/// less this is quick.
+/// `begin` starts the drain and returns a future that completes when the server has stopped. Configure a drain window
+/// of at most one second, so that the check stays fast.
 pub async fn drain_drops_nothing<F>(
     address: SocketAddr,
     begin: impl FnOnce() -> F + Send,
@@ -30,9 +30,9 @@ where
         stream.until_count(start).await?;
         streams.push(stream);
     }
-    // An idle connection must not hold it up, nor be missed.
+    // An idle connection must not delay the stop.
     let idle = tool(address, PROMISE).connect().await?;
-    // An event of which half has been sent: what others were answered later shows that it has been read.
+    // Half of an event has been sent. The later response to another event shows that the server has read that half.
     let client = tool(address, PROMISE).with("content-type", "application/json");
     let mut event = client.connect().await?;
     let head = client.head("POST", "/faststate/counter/increment");
@@ -44,36 +44,36 @@ where
 
     let ended = begin();
     let draining = until(PROMISE, || async move { Ok(refuses(address).await.then_some(())) });
-    let telling = async {
+    let finishing = async {
         draining.await?;
         event.write(b"ount\":1}").await?;
         let mut answer = event.answer().await?;
         let state = answer.json().await?;
         let counted = state["counter"]["count"] == start + 2;
-        ensure!(counted, PROMISE, "an event that had begun was answered {state}");
+        ensure!(counted, PROMISE, "an event that was half received was answered with {state}");
         for mut stream in streams {
             while stream.next().await? {}
             ensure!(
                 stream.page.stream().is_between_events(),
                 PROMISE,
-                "a stream ends within an event: {}",
+                "a stream ended in the middle of an event: {}",
                 stream.text
             );
             let count = stream.page.signals()["counter"]["count"].clone();
-            let told = serde_json::json!({ "count": count });
-            stream.page.follows(&counter_key()?, &told)?;
+            let expected = serde_json::json!({ "count": count });
+            stream.page.follows(&counter_key()?, &expected)?;
         }
         Ok::<(), Failure>(())
     };
-    let (ended, told) = futures::future::join(timeout(STOP_TIMEOUT, ended), telling).await;
-    told?;
+    let (ended, finished) = futures::future::join(timeout(STOP_TIMEOUT, ended), finishing).await;
+    finished?;
     drop(idle);
-    ensure!(ended.is_ok(), PROMISE, "the server goes on after {STOP_TIMEOUT:?}");
+    ensure!(ended.is_ok(), PROMISE, "the server still runs after {STOP_TIMEOUT:?}");
     Ok(())
 }
 
-/// Whether the server takes no new connection, or says that it drains.
+/// Returns whether the server refuses new connections or reports that it drains.
 async fn refuses(address: SocketAddr) -> bool {
-    let mut client = RawClient::new(address, "a server that drains says so");
+    let mut client = RawClient::new(address, "a draining server answers 503");
     client.get("/faststate/health").await.map_or(true, |answer| answer.status() == 503)
 }

@@ -1,4 +1,4 @@
-//! How an event comes in.
+//! Input and routes of events.
 
 use std::net::SocketAddr;
 
@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::{Failure, count, ensure, item, new_id, page, tool};
 
-/// An event's input comes from the query, JSON, a form or the page's signals.
+/// An event's input is read from the query, JSON, a form or the page's signals.
 pub async fn event_input_is_read_from_every_source(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "an event takes its input from query, JSON, form and signals";
+    const PROMISE: &str = "an event reads its input from query, JSON, form and signals";
     const EVENT: &str = "/faststate/counter/increment";
     const FORM: &str = "application/x-www-form-urlencoded";
     let mut expected = count(address).await?;
@@ -18,7 +18,7 @@ pub async fn event_input_is_read_from_every_source(address: SocketAddr) -> Resul
     for (what, mut client, query, body) in [
         ("the query", tool(address, PROMISE), "?amount=%32", ""),
         ("JSON", json(), "", r#"{"amount":2}"#),
-        ("JSON with a text for a number", json(), "", r#"{"amount":"2","user":"é\u0000🦀"}"#),
+        ("JSON with a string for a number", json(), "", r#"{"amount":"2","user":"é\u0000🦀"}"#),
         ("a form", form(), "", "user=a+b%26c&amount=2"),
         ("query and body", json(), "?user=ann", r#"{"amount":2}"#),
         ("signals", datastar(), "", r#"{"counter":{"count":7,"amount":2},"note":{"text":"x"}}"#),
@@ -27,9 +27,9 @@ pub async fn event_input_is_read_from_every_source(address: SocketAddr) -> Resul
         let mut answer = client.send("POST", &format!("{EVENT}{query}"), body).await?;
         let text = answer.text().await?;
         expected += 2;
-        ensure!(answer.status() == 200, PROMISE, "{what} was answered {}: {text}", answer.status());
+        ensure!(answer.status() == 200, PROMISE, "{what} was answered with {}: {text}", answer.status());
         let now = count(address).await?;
-        ensure!(now == expected, PROMISE, "{what} led to {now}, not {expected}: {text}");
+        ensure!(now == expected, PROMISE, "{what} left the count at {now}, not {expected}: {text}");
     }
 
     let id = new_id();
@@ -38,43 +38,43 @@ pub async fn event_input_is_read_from_every_source(address: SocketAddr) -> Resul
     let mut page = page(address, PROMISE);
     let answer = page.send("DELETE", &format!("/items/{id}?datastar={signals}"), "").await?;
     let text = { answer }.text().await?;
-    ensure!(!text.contains("faststate-problem"), PROMISE, "signals in the query were answered {text}");
+    ensure!(!text.contains("faststate-problem"), PROMISE, "signals in the query were answered with {text}");
     Ok(())
 }
 
-/// An event can have a path and a method of its own; a GET that changes something is declared.
+/// An event is served at the path and method that it declares, including GET.
 pub async fn event_is_served_at_its_declared_path(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "an event has the path and the method that it declares";
+    const PROMISE: &str = "an event is served at its declared path and method";
     let mut tool = tool(address, PROMISE);
     let mut answer = tool.send("DELETE", "/counter", "").await?;
-    ensure!(answer.status() == 200, PROMISE, "DELETE /counter was answered {}", answer.status());
+    ensure!(answer.status() == 200, PROMISE, "DELETE /counter was answered with {}", answer.status());
     let state = answer.json().await?;
-    ensure!(state == json!({"counter": {"count": 0}}), PROMISE, "DELETE /counter led to {state}");
+    ensure!(state == json!({"counter": {"count": 0}}), PROMISE, "DELETE /counter resulted in {state}");
 
     let mut page = page(address, PROMISE);
     let mut answer = page.get("/visit").await?;
     let text = answer.text().await?;
-    ensure!(text.contains("data: elements <b>thanks</b>"), PROMISE, "GET /visit was answered {text}");
+    ensure!(text.contains("data: elements <b>thanks</b>"), PROMISE, "GET /visit was answered with {text}");
     let now = count(address).await?;
-    ensure!(now == 1, PROMISE, "GET /visit led to {now}");
+    ensure!(now == 1, PROMISE, "GET /visit left the count at {now}");
 
     let id = new_id();
     let mut answer = tool.send("PUT", &format!("/items/{id}/name?name=x"), "").await?;
     ensure!(
         answer.status() == 200,
         PROMISE,
-        "PUT was answered {}: {}",
+        "PUT was answered with {}: {}",
         answer.status(),
         answer.text().await?
     );
     let name = item(address, &id).await?["name"].take();
-    ensure!(name == "x", PROMISE, "PUT led to {name}");
+    ensure!(name == "x", PROMISE, "PUT resulted in {name}");
     Ok(())
 }
 
-/// An id in a path arrives as it was before it was percent-encoded: decoded once, not never, not twice.
+/// An id in a path is percent-decoded exactly once.
 pub async fn path_ids_are_decoded_once(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "an id is percent-decoded once";
+    const PROMISE: &str = "an id in a path is percent-decoded once";
     let run = new_id();
     for (raw, id) in [
         ("a%2Fb%20c%25", "a/b c%"),
@@ -94,11 +94,11 @@ pub async fn path_ids_are_decoded_once(address: SocketAddr) -> Result<(), Failur
             let method = if path.starts_with("/items") { "PUT" } else { "POST" };
             let mut answer = tool(address, PROMISE).send(method, &path, "").await?;
             let text = answer.text().await?;
-            ensure!(answer.status() == 200, PROMISE, "{path} was answered {}: {text}", answer.status());
+            ensure!(answer.status() == 200, PROMISE, "{path} was answered with {}: {text}", answer.status());
             let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
             let key = super::key("item", faststate_core::Scope::Record, Some(&format!("{run}{id}")))?;
             let found = key.signal_path().iter().try_fold(&json, |value, name| value.get(name)).is_some();
-            ensure!(found, PROMISE, "{path} was for another id than {run}{id}: {text}");
+            ensure!(found, PROMISE, "{path} did not address the id {run}{id}: {text}");
         }
     }
     Ok(())

@@ -1,17 +1,17 @@
-//! Clients that go away.
+//! Clients that disconnect.
 
 use std::net::SocketAddr;
 
 use super::{
-    Failure, ensure, followed_stream::FollowedStream, health, item, new_id, nobody_follows, page,
-    streams_are, tool,
+    Failure, ensure, followed_stream::FollowedStream, health, item, new_id, no_streams_are_open,
+    open_streams_are, page, tool,
 };
 use crate::suites::until;
 
-/// A stream whose client has gone is left within 10 s, however it went (law 6).
+/// The server forgets a disconnected client within 10 s, whether the connection was closed or reset (law 6).
 pub async fn disconnected_client_is_forgotten(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a client that goes away is left (law 6)";
-    nobody_follows(address).await?;
+    const PROMISE: &str = "a disconnected client is forgotten (law 6)";
+    no_streams_are_open(address).await?;
     for round in 0..4 {
         let mut streams = Vec::new();
         for _ in 0..6 {
@@ -22,21 +22,21 @@ pub async fn disconnected_client_is_forgotten(address: SocketAddr) -> Result<(),
         for stream in &mut streams {
             stream.until(|page| page.signals().contains_key("note")).await?;
         }
-        streams_are(address, 6, "each stream counts").await?;
-        // The probes' figures may be a second old.
-        until("each stream counts", || async move {
+        open_streams_are(address, 6, "each open stream is counted").await?;
+        // The health response is cached for a second.
+        until("each open stream is counted", || async move {
             Ok((health(address).await?["followers"].as_u64() >= Some(6)).then_some(()))
         })
         .await?;
         match round {
-            // Closed.
+            // Close the connections.
             0 => drop(streams),
             1 => {
                 for stream in streams {
                     stream.answer.into_connection().reset()?;
                 }
             }
-            // While frames are on their way.
+            // Close them while frames are in flight.
             2 => {
                 for amount in [1, -1, 2, -2] {
                     let uri = format!("/faststate/counter/increment?amount={amount}");
@@ -53,9 +53,9 @@ pub async fn disconnected_client_is_forgotten(address: SocketAddr) -> Result<(),
                 }
             }
         }
-        nobody_follows(address).await?;
+        no_streams_are_open(address).await?;
     }
-    // Nor does one stay that goes before it has read anything.
+    // A client that disconnects before it has read anything is forgotten as well.
     for _ in 0..20 {
         let client = page(address, PROMISE);
         let mut connection = client.connect().await?;
@@ -63,12 +63,12 @@ pub async fn disconnected_client_is_forgotten(address: SocketAddr) -> Result<(),
         connection.write(format!("{head}\r\n").as_bytes()).await?;
         connection.reset()?;
     }
-    nobody_follows(address).await
+    no_streams_are_open(address).await
 }
 
-/// An event whose client hangs up before it is answered is applied nevertheless.
+/// An event is applied although its client disconnects before the response.
 pub async fn event_of_disconnected_client_is_applied(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "an event whose client hangs up is applied";
+    const PROMISE: &str = "an event is applied although its client has disconnected";
     for resets in [true, false] {
         let id = new_id();
         let open = format!("/faststate/item/{id}/open");
@@ -77,17 +77,17 @@ pub async fn event_of_disconnected_client_is_applied(address: SocketAddr) -> Res
         let head = client.head("POST", &format!("/faststate/item/{id}/late?name=late"));
         connection.write(format!("{head}content-length: 0\r\n\r\n").as_bytes()).await?;
         let arrived = tool(address, PROMISE).send("POST", &open, "").await?.status();
-        ensure!(arrived == 200, PROMISE, "waiting for it was answered {arrived}");
+        ensure!(arrived == 200, PROMISE, "the wait for it was answered with {arrived}");
         if resets {
             connection.reset()?;
         } else {
             drop(connection);
         }
-        // By now the server has noticed.
+        // After two more requests the server has noticed the disconnect.
         health(address).await?;
         health(address).await?;
         let opened = tool(address, PROMISE).send("POST", &format!("{open}?through=true"), "").await?.status();
-        ensure!(opened == 200, PROMISE, "letting it through was answered {opened}");
+        ensure!(opened == 200, PROMISE, "opening the gate was answered with {opened}");
         let id = &id;
         until(PROMISE, || async move { Ok((item(address, id).await?["name"] == "late").then_some(())) })
             .await?;

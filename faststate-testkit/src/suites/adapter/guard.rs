@@ -1,12 +1,12 @@
-//! Whose site a request comes from.
+//! The guard against requests from other sites and for other hosts.
 
 use std::net::SocketAddr;
 
-use super::{Failure, RawClient, count, ensure, nobody_follows, page, problem};
+use super::{Failure, RawClient, count, ensure, no_streams_are_open, page, problem};
 
-const PROMISE: &str = "another site's requests are refused and change nothing (law 8)";
+const PROMISE: &str = "a cross-site request is refused and changes nothing (law 8)";
 
-/// What a browser, or a tool, says of where a request comes from; and who gets in: POST and GET.
+/// Headers that state the origin of a request, and whether the guard admits a POST and a GET with them.
 struct GuardCase {
     cookie: bool,
     headers: &'static [(&'static str, &'static str)],
@@ -23,7 +23,7 @@ const fn case(
     GuardCase { cookie, headers, post, get }
 }
 
-/// `HERE` stands for the server's own address.
+/// `HERE` is replaced by the server's address.
 const CASES: [GuardCase; 24] = [
     case(false, &[], true, true),
     case(false, &[("sec-fetch-site", "same-origin")], true, true),
@@ -51,7 +51,7 @@ const CASES: [GuardCase; 24] = [
     case(true, &[("origin", "https://HERE")], false, false),
 ];
 
-/// Every row of the guard, for an event, a declared GET and a stream.
+/// The guard admits or refuses each case for an event, a GET event and a stream.
 pub async fn cross_site_request_is_refused(address: SocketAddr) -> Result<(), Failure> {
     let mut visitor = page(address, PROMISE);
     visitor.post("/faststate/note/write", r#"{"text":"mine"}"#).await?;
@@ -72,17 +72,17 @@ pub async fn cross_site_request_is_refused(address: SocketAddr) -> Result<(), Fa
         ] {
             let what = format!("{method} {target} with {headers:?}, cookie: {carries},");
             expected += i64::from(admitted && !target.contains("sse"));
-            let told = told(&mut client, method, target).await?;
-            ensure!(told == admitted, PROMISE, "{what} was admitted: {told}");
+            let is_admitted = is_admitted(&mut client, method, target).await?;
+            ensure!(is_admitted == admitted, PROMISE, "{what} was admitted: {is_admitted}");
             let now = count(address).await?;
-            ensure!(now == expected, PROMISE, "{what} led to {now}, not {expected}");
+            ensure!(now == expected, PROMISE, "{what} left the count at {now}, not {expected}");
         }
     }
-    nobody_follows(address).await
+    no_streams_are_open(address).await
 }
 
-/// Whether the request was let in; a stream that was is left again.
-async fn told(client: &mut RawClient, method: &str, target: &str) -> Result<bool, Failure> {
+/// Sends a request and returns whether the guard admitted it. A stream is closed again.
+async fn is_admitted(client: &mut RawClient, method: &str, target: &str) -> Result<bool, Failure> {
     let address = client.address();
     let mut answer = client.send(method, target, "").await?;
     match answer.status() {
@@ -97,17 +97,17 @@ async fn told(client: &mut RawClient, method: &str, target: &str) -> Result<bool
                 text.push_str(&String::from_utf8_lossy(&piece));
             }
             drop(answer);
-            nobody_follows(address).await?;
+            no_streams_are_open(address).await?;
             Ok(text.contains("\"note\""))
         }
         200 => Ok(!answer.text().await?.contains("faststate-problem")),
-        status => Err(Failure::new(PROMISE, format!("{target} was answered {status}"))),
+        status => Err(Failure::new(PROMISE, format!("{target} was answered with {status}"))),
     }
 }
 
-/// A request under a host's name that is not this server's is refused, with the setting's name.
+/// A request for a host name that is not configured is refused, and the error names the setting.
 pub async fn unknown_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a request for another host is refused (law 8)";
+    const PROMISE: &str = "a request for an unknown host is refused (law 8)";
     let before = count(address).await?;
     for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example"] {
         for (method, target) in [
@@ -115,22 +115,22 @@ pub async fn unknown_host_is_refused(address: SocketAddr) -> Result<(), Failure>
             ("GET", "/visit"),
             ("GET", "/faststate/sse?states=counter"),
         ] {
-            // As a browser sends it that takes the page of the other name for one of the same origin.
+            // A browser that loaded the page from this host regards the request as same-origin.
             let client =
                 RawClient::new(address, PROMISE).with("host", host).with("sec-fetch-site", "same-origin");
             let answer = { client }.send(method, target, "").await?;
             ensure!(answer.header("set-cookie").is_none(), PROMISE, "{target} of {host} sets a cookie");
             let problem = problem(answer, 421, PROMISE, target).await?;
-            let told = problem["detail"].as_str().is_some_and(|detail| detail.contains("`hosts`"));
-            ensure!(told, PROMISE, "{target} of {host} was answered {problem}");
+            let names_setting = problem["detail"].as_str().is_some_and(|detail| detail.contains("`hosts`"));
+            ensure!(names_setting, PROMISE, "{target} of {host} was answered with {problem}");
         }
     }
     let port = address.port();
     for host in ["localhost".to_owned(), format!("LOCALHOST:{port}"), format!("127.0.0.1:{port}")] {
         let answer = RawClient::new(address, PROMISE).with("host", &*host).get("/faststate/health").await?;
-        ensure!(answer.status() == 200, PROMISE, "{host} was answered {}", answer.status());
+        ensure!(answer.status() == 200, PROMISE, "{host} was answered with {}", answer.status());
     }
     let after = count(address).await?;
-    ensure!(after == before, PROMISE, "it went from {before} to {after}");
+    ensure!(after == before, PROMISE, "the count changed from {before} to {after}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a server owes its clients before a framework sees them.
+//! Checks of an HTTP server below the framework.
 
 use std::{fmt::Write as _, net::SocketAddr};
 
@@ -7,20 +7,21 @@ use crate::browser::page::BrowserPage;
 
 const EVENT: &str = "/faststate/counter/increment";
 
-/// The promises of a server of one's own: an adapter that listens itself calls this beside
-/// [`all`](super::all). A framework's own server may keep them or not.
+/// Runs the checks for an adapter that accepts connections itself, in addition to [`all`](super::all).
+///
+/// A server that belongs to a framework need not pass them.
 ///
 /// # Errors
-/// The first promise that is broken.
+/// Returns the first promise that is broken.
 pub async fn server(address: SocketAddr) -> Result<(), Failure> {
     half_closed_request_is_answered(address).await?;
     page_request_without_one_host_is_refused(address).await?;
     request_head_over_64_kib_is_refused(address).await
 }
 
-/// A client that closes its sending side after the request gets the answer: an event's, and a stream's beginning.
+/// A client that half-closes after its request gets the response to an event and the start of a stream.
 pub async fn half_closed_request_is_answered(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a client that closes its sending side after the request gets the answer";
+    const PROMISE: &str = "a client that half-closes after its request gets the response";
     for round in 0..4 {
         let before = count(address).await?;
         let client = tool(address, PROMISE).with("content-type", "application/json");
@@ -31,65 +32,65 @@ pub async fn half_closed_request_is_answered(address: SocketAddr) -> Result<(), 
         let mut answer = connection.answer().await?;
         let text = answer.text().await?;
         let expected = format!("{{\"counter\":{{\"count\":{}}}}}", before + 1);
-        ensure!(text == expected, PROMISE, "round {round} was answered {} {text}", answer.status());
+        ensure!(text == expected, PROMISE, "round {round} was answered with {} {text}", answer.status());
 
         let mut connection = client.connect().await?;
         let head = client.head("GET", "/faststate/sse?states=counter");
         connection.write(format!("{head}\r\n").as_bytes()).await?;
         connection.half_close().await?;
         let answer = connection.answer().await?;
-        ensure!(answer.status() == 200, PROMISE, "a stream was answered {}", answer.status());
+        ensure!(answer.status() == 200, PROMISE, "a stream was answered with {}", answer.status());
         let mut stream = FollowedStream { answer, page: BrowserPage::new(), text: String::new() };
         stream.until_count(before + 1).await?;
     }
     Ok(())
 }
 
-/// A request of HTTP/1.1 for FastState's own paths without a `Host` header, or with two, is a 400.
+/// An HTTP/1.1 request for a path of FastState without a `Host` header, or with two, is answered with 400.
 pub async fn request_without_one_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a request of HTTP/1.1 names its host once";
+    const PROMISE: &str = "an HTTP/1.1 request without exactly one `Host` is answered with 400";
     let before = count(address).await?;
     for request in [format!("POST {EVENT}?amount=1"), "GET /faststate/sse?states=counter".to_owned()] {
         for (hosts, status) in [("", 400), ("host: x\r\nhost: x\r\n", 400), ("host: x\r\nHost: y\r\n", 400)] {
-            let answer = ask(address, PROMISE, &format!("{request} HTTP/1.1\r\n{hosts}")).await?;
+            let answer = send_head(address, PROMISE, &format!("{request} HTTP/1.1\r\n{hosts}")).await?;
             problem(answer, status, PROMISE, &format!("{request} with {hosts:?}")).await?;
         }
     }
     let after = count(address).await?;
-    ensure!(after == before, PROMISE, "they led from {before} to {after}");
+    ensure!(after == before, PROMISE, "they changed the count from {before} to {after}");
     Ok(())
 }
 
-/// A page's request of HTTP/1.1 without a `Host` header, or with two, is a 400.
+/// An HTTP/1.1 request for a page without a `Host` header, or with two, is answered with 400.
 pub async fn page_request_without_one_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a page's request of HTTP/1.1 names its host once";
+    const PROMISE: &str = "an HTTP/1.1 page request without exactly one `Host` is answered with 400";
     for hosts in ["", "host: x\r\nhost: x\r\n"] {
-        let answer = ask(address, PROMISE, &format!("GET /page HTTP/1.1\r\n{hosts}")).await?;
-        ensure!(answer.status() == 400, PROMISE, "{hosts:?} was answered {}", answer.status());
+        let answer = send_head(address, PROMISE, &format!("GET /page HTTP/1.1\r\n{hosts}")).await?;
+        ensure!(answer.status() == 400, PROMISE, "{hosts:?} was answered with {}", answer.status());
     }
     Ok(())
 }
 
-/// A request's head has at most 64 KiB and 100 headers; a longer one is a 431 (law 6).
+/// A request head over 64 KiB or 100 headers is answered with 431 (law 6).
 pub async fn request_head_over_64_kib_is_refused(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "a request's head has at most 64 KiB (law 6)";
+    const PROMISE: &str = "a request head over 64 KiB or 100 headers is answered with 431 (law 6)";
     for (bytes, status) in [(60 * 1024, 200), (64 * 1024, 431), (100 * 1024, 431)] {
         let head = format!("GET /faststate/health HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n", "x".repeat(bytes));
-        let answered = ask(address, PROMISE, &head).await?.status();
-        ensure!(answered == status, PROMISE, "{bytes} bytes were answered {answered}");
+        let answered = send_head(address, PROMISE, &head).await?.status();
+        ensure!(answered == status, PROMISE, "{bytes} bytes were answered with {answered}");
     }
     for (headers, status) in [(90, 200), (101, 431)] {
         let mut head = "GET /faststate/health HTTP/1.1\r\nhost: x\r\n".to_owned();
         for at in 1..headers {
             let _ = write!(head, "x-{at}: x\r\n");
         }
-        let answered = ask(address, PROMISE, &head).await?.status();
-        ensure!(answered == status, PROMISE, "{headers} headers were answered {answered}");
+        let answered = send_head(address, PROMISE, &head).await?.status();
+        ensure!(answered == status, PROMISE, "{headers} headers were answered with {answered}");
     }
     Ok(())
 }
 
-async fn ask(
+async fn send_head(
     address: SocketAddr,
     promise: &'static str,
     head: &str,

@@ -1,4 +1,4 @@
-//! Several topics, and those that are not for everybody.
+//! Streams of several topics, and topics that the viewer may not follow.
 
 use std::net::SocketAddr;
 
@@ -6,16 +6,17 @@ use faststate_core::Scope;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, count, counter_key, ensure, followed_stream::FollowedStream, item, key, nobody_follows, notice,
-    page, problem, tool,
+    Failure, count, counter_key, ensure, followed_stream::FollowedStream, item, key, no_streams_are_open,
+    notice, page, problem, tool,
 };
 
-/// One stream carries signals and views of several states, each topic once, ids percent-encoded.
+/// One stream carries signals and views of several states. A topic that is listed twice is sent once; ids are
+/// percent-encoded.
 pub async fn stream_carries_several_topics(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "a stream carries several topics";
     let run = super::new_id();
     let (id, raw) = (format!("{run}a/b c%,.:"), format!("{run}a%2Fb%20c%25%2C%2E%3A"));
-    // Encoded once for the list, and once more for the query.
+    // Encoded once for the list and once more for the query.
     let listed = raw.replace('%', "%25");
     let target =
         format!("/faststate/sse?states=counter,note,counter.shown,item:{listed},item:{listed}.card,counter");
@@ -29,7 +30,7 @@ pub async fn stream_carries_several_topics(address: SocketAddr) -> Result<(), Fa
     let put = format!("/faststate/item/{raw}/put");
     let mut answer = client.post(&put, r#"{"part":"bolt","amount":2}"#).await?;
     let text = answer.text().await?;
-    ensure!(!text.contains("faststate-problem"), PROMISE, "{put} was answered {text}");
+    ensure!(!text.contains("faststate-problem"), PROMISE, "{put} was answered with {text}");
     let truth = item(address, &raw).await?;
     let shown = format!("<p id=\"shown\">{}</p><p id=\"card\">1 parts</p>", before + 2);
     stream
@@ -42,7 +43,7 @@ pub async fn stream_carries_several_topics(address: SocketAddr) -> Result<(), Fa
         .await?;
     stream.page.follows(&counter_key()?, &json!({ "count": before + 2 }))?;
     let times = stream.text.matches(&format!("\"count\":{}", before + 2)).count();
-    ensure!(times == 1, PROMISE, "a topic that is named twice was told {times} times");
+    ensure!(times == 1, PROMISE, "a topic that is listed twice was sent {times} times");
     drop(stream);
 
     let many = (0..33).map(|at| format!("item:{at}")).collect::<Vec<_>>().join(",");
@@ -58,13 +59,13 @@ pub async fn stream_carries_several_topics(address: SocketAddr) -> Result<(), Fa
         let target = format!("/faststate/sse{query}");
         problem(tool(address, PROMISE).get(&target).await?, 400, PROMISE, &target).await?;
     }
-    nobody_follows(address).await
+    no_streams_are_open(address).await
 }
 
-/// What is not the viewer's to see answers like what does not exist; a page is told once, and then no more
-/// (204), while the rest of its topics goes on (law 8).
+/// A forbidden topic gets the same response as an unknown one. A page gets one notice and then 204, while its other
+/// topics continue (law 8).
 pub async fn forbidden_topic_is_not_followed(address: SocketAddr) -> Result<(), Failure> {
-    const PROMISE: &str = "what is not yours is not followed (law 8)";
+    const PROMISE: &str = "a forbidden topic is not followed (law 8)";
     let mut keeper = tool(address, PROMISE).with("x-user", "ann").with("x-roles", "keeper");
     keeper.post("/faststate/vault/v1/deposit", r#"{"gold":77}"#).await?;
     let mut answers = Vec::new();
@@ -88,33 +89,48 @@ pub async fn forbidden_topic_is_not_followed(address: SocketAddr) -> Result<(), 
         let mark = text
             .lines()
             .find_map(|line| line.strip_prefix("data: signals ").filter(|l| l.contains("\"gone\"")));
-        let Some(mark) = mark else { return Err(Failure::new(PROMISE, format!("{topic} was told {text}"))) };
-        ensure!(!text.contains("gold"), PROMISE, "{topic} showed {text}");
+        let Some(mark) = mark else {
+            return Err(Failure::new(PROMISE, format!("the notice for {topic} is {text}")));
+        };
+        ensure!(!text.contains("gold"), PROMISE, "the notice for {topic} shows {text}");
         let mark: String = mark.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let mut answer = page.get(&format!("{target}&datastar={mark}")).await?;
         let (status, text) = (answer.status(), answer.text().await?);
-        ensure!(status == 204 && text.is_empty(), PROMISE, "{topic}, asked again, was a {status}: {text}");
+        ensure!(
+            status == 204 && text.is_empty(),
+            PROMISE,
+            "{topic}, requested again, was answered with {status}: {text}"
+        );
     }
-    ensure!(answers.iter().all(|answer: &Value| *answer == answers[0]), PROMISE, "they were {answers:?}");
-    problem(tool(address, PROMISE).get("/faststate/sse?states=profile").await?, 401, PROMISE, "nobody's")
-        .await?;
+    ensure!(
+        answers.iter().all(|answer: &Value| *answer == answers[0]),
+        PROMISE,
+        "the responses differ: {answers:?}"
+    );
+    problem(
+        tool(address, PROMISE).get("/faststate/sse?states=profile").await?,
+        401,
+        PROMISE,
+        "a request without a user",
+    )
+    .await?;
 
     let mut stream = FollowedStream::open(&mut keeper, "/faststate/sse?states=vault:v1").await?;
     stream.until(|page| page.signals().contains_key("vault")).await?;
     ensure!(stream.text.contains("gold"), PROMISE, "a keeper follows {}", stream.text);
     drop(stream);
 
-    // Read as text: the page of this suite knows no notices.
+    // Read as text, because `BrowserPage` has no element for a notice.
     let start = count(address).await?;
     let mut answer = page(address, PROMISE).get("/faststate/sse?states=vault:v1,counter").await?;
     let mut text = String::new();
     while !text.contains(&format!("\"count\":{start}")) {
         let Some(piece) = answer.piece().await? else {
-            return Err(Failure::new(PROMISE, format!("the rest does not go on after {text}")));
+            return Err(Failure::new(PROMISE, format!("the other topic does not continue after {text}")));
         };
         text.push_str(&String::from_utf8_lossy(&piece));
     }
-    ensure!(text.contains("gone") && !text.contains("gold"), PROMISE, "it was told {text}");
+    ensure!(text.contains("gone") && !text.contains("gold"), PROMISE, "the stream sent {text}");
     drop(answer);
-    nobody_follows(address).await
+    no_streams_are_open(address).await
 }

@@ -1,4 +1,4 @@
-//! An answer, as it arrives.
+//! Reads a response as it arrives.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::RawConnection;
 use crate::suites::{Failure, ensure, wait::CHECK_TIMEOUT};
 
-/// An answer's head, and its body as it arrives.
+/// A response head, and its body as it arrives.
 #[derive(Debug)]
 pub struct ClientResponse {
     status: u16,
@@ -16,19 +16,19 @@ pub struct ClientResponse {
     connection: RawConnection,
 }
 
-/// How much of the body is still to come.
+/// The part of the body that has not arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RemainingBody {
     /// This many bytes.
     Length(u64),
-    /// This many bytes of a chunk, and then more chunks.
+    /// This many bytes of a chunk, followed by more chunks.
     Chunk(u64),
-    /// Whatever comes before the connection ends.
+    /// All bytes until the connection ends.
     Rest,
     Over,
 }
 
-const HTTP: &str = "an answer is HTTP/1.1";
+const HTTP: &str = "a response is HTTP/1.1";
 
 impl ClientResponse {
     pub(super) async fn read(mut connection: RawConnection, has_body: bool) -> Result<Self, Failure> {
@@ -60,9 +60,10 @@ impl ClientResponse {
         let length = self.header("content-length");
         match (self.header("transfer-encoding"), length) {
             (Some("chunked"), None) => Ok(RemainingBody::Chunk(0)),
-            (Some(encoding), _) => {
-                Err(Failure::new(HTTP, format!("it is {encoding}, {length:?} bytes long")))
-            }
+            (Some(encoding), _) => Err(Failure::new(
+                HTTP,
+                format!("the transfer encoding is {encoding}, with the content length {length:?}"),
+            )),
             (None, Some(length)) => {
                 length.parse().map(RemainingBody::Length).map_err(|error| Failure::error(HTTP, &error))
             }
@@ -87,10 +88,10 @@ impl ClientResponse {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The next bytes of the body, as soon as there are any; `None` once it is whole.
+    /// Returns the next bytes of the body, or `None` when it is complete.
     ///
     /// # Errors
-    /// When nothing comes for 10 s, and when the connection ends before the body does.
+    /// Fails if nothing arrives for 10 s, or if the connection ends before the body.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         if self.body == RemainingBody::Chunk(0) {
             self.next_chunk().await?;
@@ -102,7 +103,11 @@ impl ClientResponse {
         };
         let piece = self.connection.some(left).await?;
         if piece.is_empty() {
-            ensure!(self.body == RemainingBody::Rest, self.connection.promise, "the body broke off");
+            ensure!(
+                self.body == RemainingBody::Rest,
+                self.connection.promise,
+                "the connection ended in the middle of the body"
+            );
             self.body = RemainingBody::Over;
             return Ok(None);
         }
@@ -113,7 +118,7 @@ impl ClientResponse {
                 self.body = RemainingBody::Chunk(left);
                 if left == 0 {
                     let end = self.connection.line().await?;
-                    ensure!(end.is_empty(), HTTP, "a chunk goes on with {end:?}");
+                    ensure!(end.is_empty(), HTTP, "a chunk ends with {end:?}");
                 }
             }
             RemainingBody::Rest | RemainingBody::Over => {}
@@ -133,10 +138,10 @@ impl ClientResponse {
         Ok(())
     }
 
-    /// The rest of the body, to its end.
+    /// Reads the rest of the body.
     ///
     /// # Errors
-    /// As [`piece`](Self::piece), and when it goes on for over 10 s.
+    /// Fails like [`piece`](Self::piece), and if the body does not end within 10 s.
     pub async fn bytes(&mut self) -> Result<Vec<u8>, Failure> {
         let mut all = Vec::new();
         let end = Instant::now() + CHECK_TIMEOUT;
@@ -150,18 +155,18 @@ impl ClientResponse {
         Err(Failure::new(self.connection.promise, format!("the body did not end within {CHECK_TIMEOUT:?}")))
     }
 
-    /// The rest of the body, as text.
+    /// Reads the rest of the body as text.
     ///
     /// # Errors
-    /// As [`piece`](Self::piece), and when it is no UTF-8.
+    /// Fails like [`piece`](Self::piece), and if the body is not UTF-8.
     pub async fn text(&mut self) -> Result<String, Failure> {
-        String::from_utf8(self.bytes().await?).map_err(|error| Failure::error("a body is text", &error))
+        String::from_utf8(self.bytes().await?).map_err(|error| Failure::error("a body is UTF-8", &error))
     }
 
-    /// The rest of the body, as JSON.
+    /// Reads the rest of the body as JSON.
     ///
     /// # Errors
-    /// As [`piece`](Self::piece), and when it is no JSON.
+    /// Fails like [`piece`](Self::piece), and if the body is not JSON.
     pub async fn json(&mut self) -> Result<Value, Failure> {
         let bytes = self.bytes().await?;
         serde_json::from_slice(&bytes).map_err(|error| {
@@ -170,7 +175,7 @@ impl ClientResponse {
         })
     }
 
-    /// The connection, for another request: after the whole body has been read, or to hang up before.
+    /// Returns the connection, for another request after the complete body or for an early disconnect.
     #[must_use]
     pub fn into_connection(self) -> RawConnection {
         self.connection

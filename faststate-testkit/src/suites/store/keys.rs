@@ -1,4 +1,4 @@
-//! Promise 6: different keys are different records.
+//! Promise 6: different keys have different records.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use faststate_core::{Key, Scope, Store, Version, store::Precondition};
 use super::{key, new_state, record, saved};
 use crate::suites::{Failure, ensure};
 
-/// Keys that differ in anything (case, a trailing blank, a separator, a NUL, the 255th byte) are
-/// different records (law 11).
+/// Keys that differ in anything (case, a trailing space, a separator, a NUL, the 255th byte) have different records
+/// (law 11).
 pub async fn distinct_keys_are_distinct_records(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "different keys are different records";
+    const PROMISE: &str = "different keys have different records";
     let keys = similar_keys()?;
     let mut versions = Vec::new();
     for (at, key) in keys.iter().enumerate() {
@@ -27,11 +27,11 @@ pub async fn distinct_keys_are_distinct_records(
         ensure!(
             found.as_ref().is_some_and(|record| *record.data == *at.to_string().as_bytes()),
             PROMISE,
-            "{key} is {found:?}, where {at} was saved"
+            "{key} has {found:?}, but {at} was saved"
         );
     }
     for (at, key) in keys.iter().enumerate() {
-        ensure!(b.delete(key, versions[at]).await?, PROMISE, "{key} was deleted with another");
+        ensure!(b.delete(key, versions[at]).await?, PROMISE, "{key} was deleted together with another key");
     }
     Ok(())
 }

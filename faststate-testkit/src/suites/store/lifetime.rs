@@ -1,4 +1,4 @@
-//! Promise 5: a record is gone once its time to live has passed by the store's clock; and sweeping.
+//! Promise 5: records expire by the store's clock and are swept.
 
 use std::{
     future::Future,
@@ -19,13 +19,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{first, new_key, receipts::new_receipt, record, saved};
 use crate::suites::{Failure, ensure, until};
 
-/// How much the store's clock and this process's may differ over the seconds of a check.
+/// The tolerated drift between the store's clock and this process's during a check.
 const CLOCK_TOLERANCE: Duration = Duration::from_millis(10);
 const SHORT_TTL: Duration = Duration::from_millis(300);
 const LONG_TTL: Duration = Duration::from_secs(3600);
 
-/// A record is there until its time to live has passed, and then it is gone: it is not loaded, not
-/// touched, not deleted; a save that expects it is a conflict, one that expects none succeeds.
+/// A record exists until its time to live has passed. After that it cannot be loaded, touched or deleted; a save that
+/// expects it conflicts, and a save that expects no record succeeds.
 pub async fn expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "an expired record is gone";
     let key = new_key()?;
@@ -34,48 +34,52 @@ pub async fn expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> R
     let loaded = b.load(&key, None).await?.record.and_then(|record| record.ttl);
     ensure!(
         started.elapsed() + CLOCK_TOLERANCE >= SHORT_TTL || loaded.is_some_and(|left| left <= SHORT_TTL),
-        "a loaded record says how much longer it lives",
-        "of {SHORT_TTL:?} there were {loaded:?} left"
+        "a loaded record has its remaining time to live",
+        "{loaded:?} of {SHORT_TTL:?} remained"
     );
-    until("a record expires when its time to live has passed, to the millisecond", async || {
-        let there = b.load(&key, None).await?.record.is_some();
+    until("a record expires exactly when its time to live has passed", async || {
+        let exists = b.load(&key, None).await?.record.is_some();
         let elapsed = started.elapsed();
-        let early = !there && elapsed + CLOCK_TOLERANCE < SHORT_TTL;
-        let late = there && elapsed > SHORT_TTL + Duration::from_secs(5);
-        ensure!(!early && !late, "a time to live of 300 ms is 300 ms long", "after {elapsed:?}: {there}");
-        Ok((!there).then_some(()))
+        let early = !exists && elapsed + CLOCK_TOLERANCE < SHORT_TTL;
+        let late = exists && elapsed > SHORT_TTL + Duration::from_secs(5);
+        ensure!(
+            !early && !late,
+            "a time to live of 300 ms lasts 300 ms",
+            "after {elapsed:?} the record exists: {exists}"
+        );
+        Ok((!exists).then_some(()))
     })
     .await?;
 
-    ensure!(!a.touch(&key, LONG_TTL).await?, PROMISE, "touch said that it was there");
-    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "touch revived it");
+    ensure!(!a.touch(&key, LONG_TTL).await?, PROMISE, "touch found it");
+    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "touch restored it");
     ensure!(!b.delete(&key, present.version).await?, PROMISE, "delete found it");
     let next = record(present.version.next(), "{}");
     let saving = b.save(&key, &next, Precondition::Version(present.version), None).await?;
-    ensure!(saving == SaveOutcome::Conflict, PROMISE, "a save that expected it gave {saving:?}");
-    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "a conflict revived it");
+    ensure!(saving == SaveOutcome::Conflict, PROMISE, "a save that expected it returned {saving:?}");
+    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "a conflict restored it");
     saved(
         a.save(&key, &next, Precondition::Absent, None).await?,
-        "an expired record makes room for a new one",
+        "an expired record can be replaced by a new one",
     )?;
     let found = b.load(&key, None).await?.record;
-    ensure!(found.as_ref() == Some(&next), PROMISE, "the new record came back as {found:?}");
+    ensure!(found.as_ref() == Some(&next), PROMISE, "the new record was loaded as {found:?}");
     Ok(())
 }
 
-/// Around the moment of a record's expiry, saves that expect it, saves that expect none and a touch race:
-/// exactly one save succeeds, and a record that somebody has seen gone does not come back.
+/// At a record's expiry, saves that expect it, saves that expect no record and a touch race: exactly one save succeeds, and
+/// a record that a load found expired does not come back.
 pub async fn one_save_succeeds_at_expiry(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "at a record's expiry exactly one save succeeds";
-    const COMES_BACK: &str = "a record that somebody has seen gone does not come back";
-    const LIFE: Duration = Duration::from_millis(60);
+    const COMES_BACK: &str = "an expired record does not come back";
+    const TTL: Duration = Duration::from_millis(60);
     const RACERS: usize = 6;
     let races = (0_u32..12).map(|race| async move {
         let key = new_key()?;
-        let present = first(a, &key, Some(LIFE)).await?;
-        let expiry = Instant::now() + LIFE;
+        let present = first(a, &key, Some(TTL)).await?;
+        let expiry = Instant::now() + TTL;
         let until = expiry + Duration::from_millis(40);
-        // From some milliseconds before the expiry to some after it.
+        // From 6 ms before the expiry to 5 ms after it.
         let start = expiry + Duration::from_millis(race.into()) - Duration::from_millis(6);
         let touch = async {
             sleep_until(start).await;
@@ -86,7 +90,7 @@ pub async fn one_save_succeeds_at_expiry(a: &Arc<dyn Store>, b: &Arc<dyn Store>)
             while Instant::now() < until {
                 let version = b.load(&key, None).await?.record.map(|record| record.version);
                 let back = gone.load(Ordering::SeqCst) && version == Some(present.version);
-                ensure!(!back, COMES_BACK, "it was loaded");
+                ensure!(!back, COMES_BACK, "it was loaded again");
                 gone.fetch_or(version.is_none(), Ordering::SeqCst);
                 sleep(Duration::from_millis(1)).await;
             }
@@ -116,43 +120,43 @@ pub async fn one_save_succeeds_at_expiry(a: &Arc<dyn Store>, b: &Arc<dyn Store>)
         });
         let (_, (), winners) = futures::future::try_join3(touch, watch, try_join_all(racers)).await?;
         let winners: Vec<_> = winners.into_iter().flatten().collect();
-        // The touch may have found the winner.
+        // The touch may have changed the winner's time to live.
         let found = a.load(&key, None).await?.record.map(|found| Record { ttl: None, ..found });
         ensure!(
             winners.len() <= 1 && found.as_ref() == winners.first(),
             PROMISE,
-            "{} did, and {found:?} is there",
+            "{} succeeded, and {found:?} is stored",
             winners.len()
         );
         Ok(winners.len())
     });
     let winners: usize = try_join_all(races).await?.into_iter().sum();
-    ensure!(winners > 0, PROMISE, "none did in any race");
+    ensure!(winners > 0, PROMISE, "no save succeeded in any race");
     Ok(())
 }
 
-/// `touch` lets a record live from now, longer or shorter, and changes nothing else; a save gives it
-/// the time to live that it says, or none.
+/// `touch` sets a record's remaining time to live, longer or shorter, and changes nothing else. A save sets the time to
+/// live of its record, or none.
 pub async fn touch_sets_the_remaining_lifetime(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "touch lets a record live from now";
+    const PROMISE: &str = "touch sets the remaining time to live";
     let missing = new_key()?;
-    ensure!(!a.touch(&missing, LONG_TTL).await?, PROMISE, "it found one where there was none");
+    ensure!(!a.touch(&missing, LONG_TTL).await?, PROMISE, "touch found a record where there was none");
 
     let (extended, saved_again, shortened, witness) = (new_key()?, new_key()?, new_key()?, new_key()?);
     let before = first(a, &extended, Some(SHORT_TTL)).await?;
     let again = first(a, &saved_again, Some(SHORT_TTL)).await?;
     first(a, &shortened, Some(LONG_TTL)).await?;
-    ensure!(b.touch(&extended, LONG_TTL).await?, PROMISE, "it found none where there was one");
+    ensure!(b.touch(&extended, LONG_TTL).await?, PROMISE, "touch found no record");
     let forever = record(again.version.next(), "{}");
     saved(
         b.save(&saved_again, &forever, Precondition::Version(again.version), None).await?,
         "a save that expects the stored version succeeds",
     )?;
-    ensure!(b.touch(&shortened, SHORT_TTL).await?, PROMISE, "it found none where there was one");
-    // Saved last and with the same time to live: once it is gone, so is every life it started after.
+    ensure!(b.touch(&shortened, SHORT_TTL).await?, PROMISE, "touch found no record");
+    // Saved last and with the same time to live: once it has expired, so have the lifetimes that started before it.
     first(a, &witness, Some(SHORT_TTL)).await?;
     until("a record expires when its time to live has passed", async || {
         Ok(a.load(&witness, None).await?.record.is_none().then_some(()))
@@ -164,15 +168,19 @@ pub async fn touch_sets_the_remaining_lifetime(
     ensure!(
         left.is_some_and(|left| left > LONG_TTL / 2 && left <= LONG_TTL),
         PROMISE,
-        "{left:?} of {LONG_TTL:?} were left"
+        "{left:?} of {LONG_TTL:?} remained"
     );
     let found = found.map(|record| Record { ttl: before.ttl, ..record });
-    ensure!(found.as_ref() == Some(&before), "touch changes nothing but the time to live", "it is {found:?}");
+    ensure!(
+        found.as_ref() == Some(&before),
+        "touch changes nothing but the time to live",
+        "it was loaded as {found:?}"
+    );
     let found = a.load(&saved_again, None).await?.record;
     ensure!(
         found.as_ref() == Some(&forever),
         "a record saved without a time to live stays",
-        "it is {found:?}"
+        "it was loaded as {found:?}"
     );
     until("a record that was touched with a shorter time to live expires after it", async || {
         Ok(b.load(&shortened, None).await?.record.is_none().then_some(()))
@@ -180,19 +188,19 @@ pub async fn touch_sets_the_remaining_lifetime(
     .await
 }
 
-/// A sweep takes only what has expired, and at most as much as it may.
+/// A sweep removes only expired records, and stays within its limit.
 pub async fn sweep_removes_only_expired_records(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "a sweep takes only what has expired";
+    const PROMISE: &str = "a sweep removes only expired records";
     const LIMIT: usize = 3;
     let (forever, living) = (new_key()?, new_key()?);
     let receipt = new_receipt(&forever);
     let stays = record(Version::start(), "{}");
     saved(
         a.save(&forever, &stays, Precondition::Absent, Some(&receipt)).await?,
-        "a new receipt is no duplicate",
+        "a save with a new receipt is not a duplicate",
     )?;
     first(a, &living, Some(LONG_TTL)).await?;
     let mut last = new_key()?;
@@ -204,43 +212,50 @@ pub async fn sweep_removes_only_expired_records(
         Ok(a.load(&last, None).await?.record.is_none().then_some(()))
     })
     .await?;
-    until("a sweep comes to an end", async || {
+    until("repeated sweeps end", async || {
         let swept = b.sweep(LIMIT).await?;
-        ensure!(swept <= 2 * LIMIT, "a sweep takes at most as many as it may", "{swept} of {LIMIT}");
+        ensure!(
+            swept <= 2 * LIMIT,
+            "a sweep stays within its limit",
+            "it removed {swept} with a limit of {LIMIT}"
+        );
         Ok((swept == 0).then_some(()))
     })
     .await?;
     let found = a.load(&forever, Some(&receipt)).await?;
     let unchanged = Loaded { record: Some(stays), receipt: true };
     ensure!(found == unchanged, PROMISE, "a record without a time to live is now {found:?}");
-    ensure!(b.load(&living, None).await?.record.is_some(), PROMISE, "it took a living record");
+    ensure!(
+        b.load(&living, None).await?.record.is_some(),
+        PROMISE,
+        "it removed a record that had not expired"
+    );
     Ok(())
 }
 
-/// A caller's receipt is kept ten minutes and not much longer. `pass` lets time pass by the store's
-/// clock.
+/// A caller's receipt is kept for ten minutes and not much longer. `pass` advances the store's clock.
 pub async fn receipt_is_kept_for_ten_minutes<F: Future<Output = ()>>(
     a: &Arc<dyn Store>,
     pass: impl Fn(Duration) -> F,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "a receipt is kept ten minutes";
+    const PROMISE: &str = "a receipt is kept for ten minutes";
     let key = new_key()?;
     let receipt = new_receipt(&key);
     let present = record(Version::start(), "{}");
     saved(
         a.save(&key, &present, Precondition::Absent, Some(&receipt)).await?,
-        "a new receipt is no duplicate",
+        "a save with a new receipt is not a duplicate",
     )?;
     pass(RECEIPT_KEPT - Duration::from_secs(5)).await;
     while a.sweep(1000).await? > 0 {}
-    ensure!(has(a, &key, &receipt).await?, PROMISE, "it was gone after less");
+    ensure!(has(a, &key, &receipt).await?, PROMISE, "it was gone earlier");
     pass(Duration::from_secs(10)).await;
     while a.sweep(1000).await? > 0 {}
-    ensure!(!has(a, &key, &receipt).await?, PROMISE, "it was there after more");
+    ensure!(!has(a, &key, &receipt).await?, PROMISE, "it was kept longer");
     let next = record(present.version.next(), "{}");
     saved(
         a.save(&key, &next, Precondition::Version(present.version), Some(&receipt)).await?,
-        "a receipt that has ended makes room for a new one",
+        "an expired receipt can be saved again",
     )
 }
 

@@ -12,24 +12,24 @@ use tokio::{spawn, task::yield_now, time::timeout};
 use super::{first, new_key, record, saved};
 use crate::suites::{Failure, ensure, until, wait::CHECK_TIMEOUT};
 
-/// A caller's receipt that nobody has used before.
+/// Returns an unused receipt of a caller.
 pub(super) fn new_receipt(key: &Key) -> Receipt {
     Receipt::new(key, "conformance", &EventId::random())
 }
 
-/// A save whose receipt is there is a duplicate and changes nothing, whatever it expects; a conflict
-/// leaves no receipt (law 3).
+/// A save with a stored receipt is a duplicate and changes nothing, regardless of its precondition. A conflict leaves no
+/// receipt (law 3).
 pub async fn save_with_known_receipt_is_duplicate(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "a save whose receipt is there is a duplicate and changes nothing";
+    const PROMISE: &str = "a save with a stored receipt is a duplicate and changes nothing";
     let key = new_key()?;
     let (receipt, other) = (new_receipt(&key), new_receipt(&key));
     let present = record(Version::start(), r#"{"present":true}"#);
     saved(
         a.save(&key, &present, Precondition::Absent, Some(&receipt)).await?,
-        "a new receipt is no duplicate",
+        "a save with a new receipt is not a duplicate",
     )?;
 
     let repeat = record(Version::start(), r#"{"repeat":true}"#);
@@ -37,21 +37,25 @@ pub async fn save_with_known_receipt_is_duplicate(
         [Precondition::Version(present.version), Precondition::Absent, Precondition::Version(repeat.version)]
     {
         let saving = b.save(&key, &repeat, expect, Some(&receipt)).await?;
-        ensure!(saving == SaveOutcome::Duplicate, PROMISE, "{expect:?} gave {saving:?}");
+        ensure!(saving == SaveOutcome::Duplicate, PROMISE, "{expect:?} returned {saving:?}");
         let found = a.load(&key, Some(&receipt)).await?;
         let unchanged = Loaded { record: Some(present.clone()), receipt: true };
-        ensure!(found == unchanged, PROMISE, "after {expect:?} there was {found:?}");
+        ensure!(found == unchanged, PROMISE, "after {expect:?} the store has {found:?}");
     }
-    ensure!(!b.load(&key, None).await?.receipt, PROMISE, "a receipt was there that nobody asked for");
-    ensure!(!b.load(&key, Some(&other)).await?.receipt, PROMISE, "another receipt was there too");
+    ensure!(!b.load(&key, None).await?.receipt, PROMISE, "a load without a receipt reported one");
+    ensure!(!b.load(&key, Some(&other)).await?.receipt, PROMISE, "a load with an unused receipt reported it");
 
     let saving = b.save(&key, &repeat, Precondition::Absent, Some(&other)).await?;
     ensure!(
         saving == SaveOutcome::Conflict,
         "a new receipt does not overrule a conflict",
-        "it gave {saving:?}"
+        "the save returned {saving:?}"
     );
-    ensure!(!a.load(&key, Some(&other)).await?.receipt, "a conflict leaves no receipt", "it was there");
+    ensure!(
+        !a.load(&key, Some(&other)).await?.receipt,
+        "a conflict leaves no receipt",
+        "the receipt is stored"
+    );
     saved(
         a.save(&key, &repeat, Precondition::Version(present.version), Some(&other)).await?,
         "after a conflict the same receipt can be saved",
@@ -59,8 +63,8 @@ pub async fn save_with_known_receipt_is_duplicate(
     one_of_concurrent_saves_with_one_receipt_succeeds(a, b).await
 }
 
-/// A save may keep version and data, for its receipt alone: an event that changed nothing is a repeat the next time,
-/// too (law 3).
+/// A save may keep version and data to store only its receipt, so that an event without effect is also recognised as a
+/// repeat (law 3).
 pub async fn receipt_is_saved_with_unchanged_record(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
@@ -72,24 +76,24 @@ pub async fn receipt_is_saved_with_unchanged_record(
     saved(b.save(&key, &present, same, Some(&receipt)).await?, PROMISE)?;
     let found = a.load(&key, Some(&receipt)).await?;
     let unchanged = Loaded { record: Some(present.clone()), receipt: true };
-    ensure!(found == unchanged, PROMISE, "there was {found:?}");
+    ensure!(found == unchanged, PROMISE, "the store has {found:?}");
     let saving = a.save(&key, &present, same, Some(&receipt)).await?;
-    ensure!(saving == SaveOutcome::Duplicate, PROMISE, "its repeat gave {saving:?}");
+    ensure!(saving == SaveOutcome::Duplicate, PROMISE, "the repeat returned {saving:?}");
 
     let next = record(present.version.next(), "{}");
-    saved(a.save(&key, &next, same, None).await?, "it leaves the version to the next change")?;
+    saved(a.save(&key, &next, same, None).await?, "the next change can follow it")?;
     let saving = b.save(&key, &present, same, Some(&late)).await?;
-    ensure!(saving == SaveOutcome::Conflict, PROMISE, "at a version that is gone, it gave {saving:?}");
+    ensure!(saving == SaveOutcome::Conflict, PROMISE, "at an old version it returned {saving:?}");
     ensure!(!a.load(&key, Some(&late)).await?.receipt, PROMISE, "a conflict left a receipt");
     Ok(())
 }
 
-/// Sixteen tasks that retry one event until it is saved or a duplicate: it counts once.
+/// Sixteen tasks retry one event until its save succeeds or is a duplicate; it is applied once.
 async fn one_of_concurrent_saves_with_one_receipt_succeeds(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "of concurrent saves with the same receipt exactly one succeeds";
+    const PROMISE: &str = "exactly one of concurrent saves with the same receipt succeeds";
     let key = new_key()?;
     let receipt = new_receipt(&key);
     first(a, &key, None).await?;
@@ -98,7 +102,7 @@ async fn one_of_concurrent_saves_with_one_receipt_succeeds(
         spawn(async move {
             loop {
                 let present = store.load(&key, None).await?.record;
-                let Some(present) = present else { return Err(Failure::new(PROMISE, "the record vanished")) };
+                let Some(present) = present else { return Err(Failure::new(PROMISE, "the record is gone")) };
                 let next = record(present.version.next(), "{}");
                 let saving =
                     store.save(&key, &next, Precondition::Version(present.version), Some(&receipt)).await?;
@@ -113,16 +117,16 @@ async fn one_of_concurrent_saves_with_one_receipt_succeeds(
         saved += usize::from(task?);
     }
     let seq = a.load(&key, None).await?.record.map(|record| record.version.seq);
-    ensure!(saved == 1 && seq == Some(1), PROMISE, "{saved} did, and the record is at {seq:?}");
+    ensure!(saved == 1 && seq == Some(1), PROMISE, "{saved} succeeded, and the record is at {seq:?}");
     Ok(())
 }
 
-/// Record and receipt are saved together: whoever loads meanwhile sees both or neither.
+/// A record and its receipt are saved together: a concurrent load returns both or neither.
 pub async fn record_and_receipt_are_saved_together(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "record and receipt are saved together or not at all";
+    const PROMISE: &str = "a record and its receipt are saved together or not at all";
     let key = new_key()?;
     let start = first(a, &key, None).await?.version;
     let mut steps = vec![];
@@ -139,7 +143,7 @@ pub async fn record_and_receipt_are_saved_together(
                 let saving = store
                     .save(&key, &record(version, "{}"), Precondition::Version(before), Some(&receipt))
                     .await?;
-                saved(saving, "a lone writer succeeds")?;
+                saved(saving, "a save without concurrent writers succeeds")?;
                 before = version;
             }
             Ok::<_, Failure>(())
@@ -154,12 +158,12 @@ pub async fn record_and_receipt_are_saved_together(
         ensure!(
             seq.is_some_and(|seq| there == (seq >= version.seq)),
             PROMISE,
-            "the record was at {seq:?} and the receipt of {} was there: {there}",
+            "the record is at {seq:?}, and the receipt of {} is stored: {there}",
             version.seq
         );
         if written && !there {
             writer.await??;
-            return Err(Failure::new(PROMISE, format!("the receipt of {} never came", version.seq)));
+            return Err(Failure::new(PROMISE, format!("the receipt of {} was never stored", version.seq)));
         }
         next += usize::from(there);
         yield_now().await;
@@ -167,7 +171,7 @@ pub async fn record_and_receipt_are_saved_together(
     writer.await?
 }
 
-/// A receipt outlives its record, deleted or expired: a repeat finds no room (law 3).
+/// A receipt outlives its deleted or expired record, so a repeat is still a duplicate (law 3).
 pub async fn receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     for expires in [false, true] {
         let key = new_key()?;
@@ -176,7 +180,7 @@ pub async fn receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store>)
         let present = Record { ttl, ..record(Version::start(), "{}") };
         saved(
             a.save(&key, &present, Precondition::Absent, Some(&receipt)).await?,
-            "a new receipt is no duplicate",
+            "a save with a new receipt is not a duplicate",
         )?;
         if expires {
             until("a record with a time to live of 50 ms expires", async || {
@@ -189,58 +193,58 @@ pub async fn receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store>)
         }
         let promise = if expires { "a receipt outlives expiry" } else { "a receipt outlives deletion" };
         let found = b.load(&key, Some(&receipt)).await?;
-        ensure!(found == Loaded { record: None, receipt: true }, promise, "there was {found:?}");
+        ensure!(found == Loaded { record: None, receipt: true }, promise, "the store has {found:?}");
         let saving =
             b.save(&key, &record(Version::start(), "{}"), Precondition::Absent, Some(&receipt)).await?;
-        ensure!(saving == SaveOutcome::Duplicate, promise, "the repeat gave {saving:?}");
-        ensure!(a.load(&key, None).await?.record.is_none(), promise, "the repeat brought the record back");
+        ensure!(saving == SaveOutcome::Duplicate, promise, "the repeat returned {saving:?}");
+        ensure!(a.load(&key, None).await?.record.is_none(), promise, "the repeat restored the record");
     }
     Ok(())
 }
 
-/// A save that is dropped on its way leaves the old record or the new one with its receipt.
+/// A save whose future is dropped leaves the old record, or the new one with its receipt.
 pub async fn dropped_save_is_atomic(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "a dropped save leaves the old record or the new one, never a mixture";
     let key = new_key()?;
     let start = first(a, &key, None).await?;
-    let mut tried = vec![(start.clone(), None)];
+    let mut attempts = vec![(start.clone(), None)];
     for polls in 0..40 {
-        let (present, _) = look(b, &key, &tried, PROMISE).await?;
+        let (present, _) = find_attempt(b, &key, &attempts, PROMISE).await?;
         let version = present.version.next();
         let receipt = new_receipt(&key);
         let next = record(version, format!(r#"{{"polls":{polls},"pad":"{}"}}"#, "x".repeat(polls * 500)));
-        tried.push((next.clone(), Some(receipt)));
+        attempts.push((next.clone(), Some(receipt)));
         let save = a.save(&key, &next, Precondition::Version(present.version), Some(&receipt));
         let _ = timeout(CHECK_TIMEOUT, poll_times(save, polls)).await;
-        look(b, &key, &tried, PROMISE).await?;
+        find_attempt(b, &key, &attempts, PROMISE).await?;
     }
     Ok(())
 }
 
-/// What is there now must be one of the records that were tried, whole, with its receipt.
-async fn look(
+/// Finds the stored record among the attempts, and checks that it is complete and has its receipt.
+async fn find_attempt(
     store: &Arc<dyn Store>,
     key: &Key,
-    tried: &[(Record, Option<Receipt>)],
+    attempts: &[(Record, Option<Receipt>)],
     promise: &str,
 ) -> Result<(Record, Option<Receipt>), Failure> {
     let Some(found) = store.load(key, None).await?.record else {
-        return Err(Failure::new(promise, "the record vanished"));
+        return Err(Failure::new(promise, "the record is gone"));
     };
-    let Some(tried) = tried.iter().find(|(record, _)| *record == found) else {
+    let Some(attempt) = attempts.iter().find(|(record, _)| *record == found) else {
         return Err(Failure::new(
             promise,
-            format!("there was a record that nobody saved, at {}", found.version),
+            format!("the store has a record that was never saved, at {}", found.version),
         ));
     };
-    if let Some(receipt) = &tried.1 {
+    if let Some(receipt) = &attempt.1 {
         let there = store.load(key, Some(receipt)).await?.receipt;
-        ensure!(there, promise, "the new record came without its receipt");
+        ensure!(there, promise, "the new record has no receipt");
     }
-    Ok(tried.clone())
+    Ok(attempt.clone())
 }
 
-/// Polls at most so many times, and drops.
+/// Polls a future at most `times` times and drops it.
 async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut polls = 0;

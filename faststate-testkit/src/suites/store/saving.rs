@@ -1,4 +1,4 @@
-//! Promise 1: a save takes what it expects, and of many that expect the same one succeeds.
+//! Promise 1: a save succeeds if its precondition holds, and exactly one of several concurrent saves does.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use tokio::{spawn, sync::Barrier};
 use super::{first, new_key, receipts::new_receipt, record, saved};
 use crate::suites::{Failure, ensure};
 
-/// How many saves race.
+/// The number of concurrent saves.
 const RACERS: usize = 64;
 
-/// What is saved is loaded, byte for byte: any version and schema, JSON as it was written, up to 1 MiB.
+/// A saved record is loaded byte for byte: any version and schema, and any JSON up to 1 MiB.
 pub async fn saved_record_is_loaded_unchanged(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
-    const PROMISE: &str = "what is saved is loaded, byte for byte";
+    const PROMISE: &str = "a saved record is loaded byte for byte";
     let key = new_key()?;
     let nothing = a.load(&key, None).await?;
-    ensure!(nothing == Loaded { record: None, receipt: false }, PROMISE, "a new key had {nothing:?}");
+    ensure!(nothing == Loaded { record: None, receipt: false }, PROMISE, "a new key has {nothing:?}");
 
     let text = json_of(MAX_RECORD_BYTES);
     let mut expect = Precondition::Absent;
@@ -39,7 +39,7 @@ pub async fn saved_record_is_loaded_unchanged(a: &Arc<dyn Store>, b: &Arc<dyn St
             ensure!(
                 found.as_ref() == Some(&written),
                 PROMISE,
-                "{} bytes at {version} came back as {:?}",
+                "{} bytes at {version} were loaded as {:?}",
                 data.len(),
                 found.map(|record| (record.schema, record.version, record.ttl, record.data.len()))
             );
@@ -49,7 +49,7 @@ pub async fn saved_record_is_loaded_unchanged(a: &Arc<dyn Store>, b: &Arc<dyn St
     Ok(())
 }
 
-/// A record whose data is over 1 MiB is refused, for good and not as a conflict, and nothing changes.
+/// A record with more than 1 MiB of data is refused permanently, not as a conflict, and nothing changes.
 pub async fn oversized_record_is_refused(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
     const PROMISE: &str = "a record of more than 1 MiB is refused and changes nothing";
     let key = new_key()?;
@@ -62,38 +62,41 @@ pub async fn oversized_record_is_refused(a: &Arc<dyn Store>, b: &Arc<dyn Store>)
         let expect =
             present.as_ref().map_or(Precondition::Absent, |present| Precondition::Version(present.version));
         let saving = a.save(&key, &large, expect, Some(&receipt)).await;
-        ensure!(matches!(saving, Err(StoreError::Refused(_))), PROMISE, "the answer was {saving:?}");
+        ensure!(matches!(saving, Err(StoreError::Refused(_))), PROMISE, "the outcome was {saving:?}");
         let found = b.load(&key, Some(&receipt)).await?;
         let unchanged = Loaded { record: present, receipt: false };
         let there = (found.record.as_ref().map(|record| record.data.len()), found.receipt);
-        ensure!(found == unchanged, PROMISE, "a record of so many bytes and a receipt are there: {there:?}");
+        ensure!(
+            found == unchanged,
+            PROMISE,
+            "the store has a record of so many bytes and a receipt: {there:?}"
+        );
     }
     Ok(())
 }
 
-/// JSON of so many bytes.
+/// JSON of this length.
 fn json_of(bytes: usize) -> String {
     format!("[\"{}\"]", "x".repeat(bytes - 4))
 }
 
-/// A save succeeds if what is stored is what it expects; else it is a conflict and changes nothing.
+/// A save succeeds if its precondition holds; otherwise it conflicts and changes nothing.
 pub async fn save_with_other_precondition_conflicts(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str =
-        "a save that expects something else than is stored is a conflict and changes nothing";
+    const PROMISE: &str = "a save whose precondition does not hold conflicts and changes nothing";
     let key = new_key()?;
     let version = Version { epoch: 7, seq: 8, nonce: 9 };
     let other = record(Version::start(), r#"{"other":true}"#);
     let saving = a.save(&key, &other, Precondition::Version(version), None).await?;
-    ensure!(saving == SaveOutcome::Conflict, PROMISE, "a version where no record was gave {saving:?}");
-    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "there was a record afterwards");
+    ensure!(saving == SaveOutcome::Conflict, PROMISE, "a version without a record returned {saving:?}");
+    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "the conflict created a record");
 
     let present = record(version, r#"{"present":true}"#);
     saved(
         a.save(&key, &present, Precondition::Absent, None).await?,
-        "a save that expects no record finds none",
+        "a save that expects no record succeeds if there is none",
     )?;
     for expect in [
         Precondition::Absent,
@@ -104,60 +107,64 @@ pub async fn save_with_other_precondition_conflicts(
         Precondition::Version(other.version),
     ] {
         let saving = b.save(&key, &other, expect, None).await?;
-        ensure!(saving == SaveOutcome::Conflict, PROMISE, "{expect:?} at {version} gave {saving:?}");
+        ensure!(saving == SaveOutcome::Conflict, PROMISE, "{expect:?} at {version} returned {saving:?}");
         let found = a.load(&key, None).await?.record;
-        ensure!(found.as_ref() == Some(&present), PROMISE, "after {expect:?} there was {found:?}");
+        ensure!(found.as_ref() == Some(&present), PROMISE, "after {expect:?} the store has {found:?}");
     }
     saved(
         b.save(&key, &other, Precondition::Version(version), None).await?,
         "a save that expects the stored version succeeds",
     )?;
     let saving = a.save(&key, &present, Precondition::Version(version), None).await?;
-    ensure!(saving == SaveOutcome::Conflict, PROMISE, "the version before the present one gave {saving:?}");
+    ensure!(
+        saving == SaveOutcome::Conflict,
+        PROMISE,
+        "the version before the current one returned {saving:?}"
+    );
     Ok(())
 }
 
-/// A delete takes the record at the version it names and no other, and says whether it did.
+/// A delete removes the record at the named version and no other, and returns whether it did.
 pub async fn delete_removes_only_the_named_version(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "a delete takes the record at the version it names and no other";
+    const PROMISE: &str = "a delete removes the record at the named version and no other";
     let key = new_key()?;
-    ensure!(!a.delete(&key, Version::start()).await?, PROMISE, "it deleted where there was nothing");
+    ensure!(!a.delete(&key, Version::start()).await?, PROMISE, "it deleted a record that does not exist");
     let present = first(a, &key, None).await?;
     let version = present.version;
     for wrong in [Version::start(), version.next(), Version { nonce: version.nonce ^ 1, ..version }] {
         ensure!(!b.delete(&key, wrong).await?, PROMISE, "{wrong} was deleted at {version}");
         let found = a.load(&key, None).await?.record;
-        ensure!(found.as_ref() == Some(&present), PROMISE, "after a refused delete there was {found:?}");
+        ensure!(found.as_ref() == Some(&present), PROMISE, "after a refused delete the store has {found:?}");
     }
-    ensure!(b.delete(&key, version).await?, PROMISE, "it said no to the present version");
-    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "the record was still there");
-    ensure!(!a.delete(&key, version).await?, PROMISE, "it deleted twice");
+    ensure!(b.delete(&key, version).await?, PROMISE, "it did not delete the current version");
+    ensure!(a.load(&key, None).await?.record.is_none(), PROMISE, "the record still exists");
+    ensure!(!a.delete(&key, version).await?, PROMISE, "it deleted the record twice");
     let late = record(version.next(), "{}");
     let saving = a.save(&key, &late, Precondition::Version(version), None).await?;
     ensure!(
         saving == SaveOutcome::Conflict,
         PROMISE,
-        "a save that expected the deleted version gave {saving:?}"
+        "a save that expected the deleted version returned {saving:?}"
     );
     saved(
         a.save(&key, &late, Precondition::Absent, None).await?,
-        "a deleted record makes room for a new one",
+        "a deleted record can be replaced by a new one",
     )?;
     let found = b.load(&key, None).await?.record;
-    ensure!(found == Some(late), "a new record has its own version (law 10)", "there was {found:?}");
+    ensure!(found == Some(late), "a new record has its own version (law 10)", "the store has {found:?}");
     Ok(())
 }
 
-/// Of 64 concurrent saves that expect the same, exactly one succeeds, and it is the one that is loaded
-/// (law 2); a delete in the midst of them counts as one.
+/// Exactly one of 64 concurrent saves with the same precondition succeeds, and its record is loaded (law 2). The same holds
+/// for a delete and a save.
 pub async fn one_of_many_concurrent_saves_succeeds(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
 ) -> Result<(), Failure> {
-    const PROMISE: &str = "of many concurrent saves that expect the same, exactly one succeeds";
+    const PROMISE: &str = "exactly one of many concurrent saves with the same precondition succeeds";
     let key = new_key()?;
     let mut expect = Precondition::Absent;
     for round in 0..4 {
@@ -165,7 +172,7 @@ pub async fn one_of_many_concurrent_saves_succeeds(
         let racers = (0..RACERS).map(|racer| {
             let (store, key, start) =
                 (Arc::clone(if racer % 2 == 0 { a } else { b }), key.clone(), Arc::clone(&start));
-            // A receipt now and then: both ways of saving obey.
+            // Some saves have a receipt, because a store may save them differently.
             let receipt = (racer % 4 < 2).then(faststate_core::store::Receipt::internal);
             let record = record(Version::start(), format!(r#"{{"racer":{racer}}}"#));
             spawn(async move {
@@ -183,10 +190,10 @@ pub async fn one_of_many_concurrent_saves_succeeds(
             }
         }
         let [winner] = &*winners else {
-            return Err(Failure::new(PROMISE, format!("{} did in round {round}", winners.len())));
+            return Err(Failure::new(PROMISE, format!("{} succeeded in round {round}", winners.len())));
         };
         let found = b.load(&key, None).await?.record;
-        ensure!(found.as_ref() == Some(winner), PROMISE, "another record than the winner's was loaded");
+        ensure!(found.as_ref() == Some(winner), PROMISE, "a record other than the winner's was loaded");
         expect = Precondition::Version(winner.version);
     }
     let Precondition::Version(version) = expect else { return Ok(()) };
@@ -195,13 +202,13 @@ pub async fn one_of_many_concurrent_saves_succeeds(
         futures::future::try_join(a.delete(&key, version), b.save(&key, &late, expect, None)).await?;
     ensure!(
         deleted != (saving == SaveOutcome::Saved),
-        "of a delete and a save of the same version, exactly one succeeds",
+        "exactly one of a delete and a save of the same version succeeds",
         "deleted: {deleted}, saved: {saving:?}"
     );
     Ok(())
 }
 
-/// Eight tasks that load, add one and save until they succeed lose no step (law 2).
+/// Eight tasks that load, increment and save until they succeed lose no increment (law 2).
 pub async fn concurrent_increments_are_all_counted(
     a: &Arc<dyn Store>,
     b: &Arc<dyn Store>,
@@ -225,7 +232,7 @@ pub async fn concurrent_increments_are_all_counted(
     let record = a.load(&key, None).await?.record;
     let count = record.as_ref().map(|record| (record.version.seq, count(&record.data)));
     let expected = STEPS * TASKS as u64;
-    ensure!(count == Some((expected - 1, expected)), PROMISE, "{expected} of them gave {record:?}");
+    ensure!(count == Some((expected - 1, expected)), PROMISE, "{expected} increments resulted in {record:?}");
     Ok(())
 }
 
