@@ -1,4 +1,4 @@
-//! An application, as a test's browsers reach it.
+//! An application under test.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -10,34 +10,33 @@ use http::{Request, Response};
 
 type Render = dyn Fn(Request<Bytes>) -> BoxFuture<'static, Response<Bytes>> + Send + Sync;
 
-/// An application, as a test's browsers reach it: without a socket, and without a framework unless its pages
-/// are rendered by one. Cheap to clone.
+/// An application under test, which [browsers](super::Browser) reach without a socket. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
     endpoint: Endpoint,
     render: Option<Arc<Render>>,
-    /// The nodes over the same store, this one included; empty if it is alone.
+    /// All nodes over the same store, including this one. Empty for a single node.
     pub(super) nodes: Vec<Endpoint>,
 }
 
 impl App {
-    /// A registry behind an endpoint without settings. Browsers say who they are with
+    /// Creates an application with default endpoint settings. A browser sets its user with
     /// [`Browser::user`](super::Browser::user).
     #[must_use]
     pub fn new(registry: Arc<impl Registry>) -> Self {
         Self::of(Endpoint::new(registry))
     }
 
-    /// The application's own endpoint. Its identity closure is asked about every browser that does not say who
-    /// it is with [`Browser::user`](super::Browser::user).
+    /// Creates an application from its endpoint. The identity closure is called for browsers without a
+    /// [user](super::Browser::user) or [role](super::Browser::role).
     #[must_use]
     pub fn of(endpoint: Endpoint) -> Self {
         follow_tokio_time();
         Self { endpoint: endpoint.in_process(), render: None, nodes: Vec::new() }
     }
 
-    /// Renders the pages that browsers [visit](super::Browser::visit), with [`Endpoint::page`] of
-    /// [`endpoint`](Self::endpoint), or through a framework that `FastState::app` does not know.
+    /// Sets the renderer of the pages that browsers [visit](super::Browser::visit). It calls [`Endpoint::page`] of
+    /// [`endpoint`](Self::endpoint), or a framework that does not implement [`InProcess`](super::InProcess).
     #[must_use]
     pub fn pages<F>(mut self, render: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static) -> Self
     where
@@ -47,13 +46,13 @@ impl App {
         self
     }
 
-    /// The endpoint that the browsers talk to.
+    /// The endpoint that handles the browsers' requests.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// The registry: handles of it look at states and change them past any browser.
+    /// The registry. Its handles read and change states without a browser.
     #[must_use]
     pub fn registry(&self) -> Arc<dyn Registry> {
         Arc::clone(self.endpoint.registry())

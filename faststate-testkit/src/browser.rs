@@ -1,4 +1,4 @@
-//! A browser without a browser.
+//! An in-process browser.
 
 mod act;
 mod assertions;
@@ -32,34 +32,33 @@ pub use self::{
 use self::{dom::Element, page::BrowserPage, script::Script};
 use crate::{App, Failure};
 
-/// How long a browser waits for what should happen at once, on a busy machine.
+/// The deadline of a change that should arrive immediately, generous enough for a loaded machine.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a browser lets a page send it on.
+/// The maximum number of redirects of one visit.
 const MAX_REDIRECTS: usize = 10;
 
-/// A browser with one window, which merges what it gets exactly as Datastar does.
+/// A browser with one window, which merges streams and responses exactly as Datastar does.
 ///
-/// It reads its stream when it is asked to: in [`settle`](Self::settle), and while it waits. Between that it is
-/// a follower who lags. What breaks a law on the way (a version that goes back, bytes that no browser would
-/// merge) panics.
+/// It reads its stream only in [`settle`](Self::settle), [`read`](Self::read) and the methods that wait; otherwise it is a
+/// lagging follower. It panics when a law is broken: a version that goes back, or bytes that no browser would merge.
 pub struct Browser {
     app: App,
-    /// Shared by the windows of one browser.
+    /// The cookies, which all windows of one browser share.
     cookies: Arc<Mutex<BTreeMap<String, String>>>,
     headers: HeaderMap,
     identity: Option<Identity>,
     page: BrowserPage,
     status: StatusCode,
     topics: Vec<TopicName>,
-    /// The stream that the page follows.
+    /// The URL of the stream that the page follows.
     follow: Option<String>,
     stream: Option<ReplyBody>,
     hidden: bool,
 }
 
 impl Browser {
-    /// A browser without a cookie, at an empty page.
+    /// Creates a browser without cookies at an empty page.
     #[must_use]
     pub fn new(app: &App) -> Self {
         Self {
@@ -76,7 +75,7 @@ impl Browser {
         }
     }
 
-    /// This browser, signed in as `user`, whatever the application's identity closure would say.
+    /// Signs this browser in as `user`, instead of the identity that the application's closure returns.
     #[must_use]
     pub fn user(mut self, user: &str) -> Self {
         let mut identity = self.identity.unwrap_or_default();
@@ -85,17 +84,17 @@ impl Browser {
         self
     }
 
-    /// This browser with one role more.
+    /// Adds a role to this browser.
     #[must_use]
     pub fn role(mut self, role: &str) -> Self {
         self.identity = Some(self.identity.unwrap_or_default().with_role(role));
         self
     }
 
-    /// This browser with a header on each of its requests.
+    /// Adds a header to each request of this browser.
     ///
     /// # Panics
-    /// For what cannot be a header.
+    /// Panics if the name or the value is not a valid header.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = HeaderValue::from_str(value).unwrap_or_else(|error| panic!("{error}: {value:?}"));
@@ -103,14 +102,14 @@ impl Browser {
         self
     }
 
-    /// This browser with a cookie.
+    /// Adds a cookie to this browser.
     #[must_use]
     pub fn cookie(self, name: &str, value: &str) -> Self {
         self.cookies.lock().insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// A second window of this browser, at an empty page: the same cookies, and so the same session.
+    /// Opens a second window of this browser at an empty page, with the same cookies and therefore the same session.
     #[must_use]
     pub fn window(&self) -> Self {
         Self {
@@ -121,15 +120,15 @@ impl Browser {
         }
     }
 
-    /// Opens a page of the application, redirected where it says so, and follows what the page follows.
+    /// Opens a page of the application, including redirects, and follows the topics of the page.
     ///
     /// # Panics
-    /// If the application renders no [pages](App::pages), or one that cannot be read.
+    /// Panics if the application renders no [pages](App::pages), or if the page cannot be parsed.
     pub async fn visit(&mut self, path: &str) {
         self.open(Method::GET, path, Bytes::new()).await;
     }
 
-    /// Sends a form as browsers do without Datastar, and opens the page that answers.
+    /// Posts a form without Datastar, and opens the page in the response.
     ///
     /// # Panics
     /// As [`visit`](Self::visit).
@@ -138,20 +137,19 @@ impl Browser {
         self.open(Method::POST, path, form.into()).await;
     }
 
-    /// Opens a page that shows these topics and follows them: `counter`, `product:p1`, `chat.messages`, as many as
-    /// there are, separated by commas.
+    /// Opens a page that shows and follows these topics, separated by commas: `counter`, `product:p1`, `chat.messages`.
     ///
     /// # Panics
-    /// If the viewer may not see one of them.
+    /// Panics if the viewer may not follow one of them.
     pub async fn follow(&mut self, topics: &str) {
         let opened = self.try_follow(topics).await;
         opened.unwrap_or_else(|error| panic!("`{topics}` cannot be followed: {error}"));
     }
 
-    /// Like [`follow`](Self::follow), for who may not.
+    /// Like [`follow`](Self::follow), but returns an error instead of a panic.
     ///
     /// # Errors
-    /// [`Error::Unknown`] and the others, as a page's handler would see them.
+    /// Returns [`Error::Unknown`] or another error, as a page's handler would receive it.
     pub async fn try_follow(&mut self, topics: &str) -> Result<(), Error> {
         let request = self.request(Request::new(Bytes::new()), "none");
         let page = self.app.endpoint().page(&request.into_parts().0).await?;
@@ -161,18 +159,17 @@ impl Browser {
             body.extend(page.show_topic(topic).await?);
         }
         if let Some(cookie) = page.set_cookie() {
-            self.keep(&cookie);
+            self.keep_cookie(&cookie);
         }
         let (signals, follow) = (page.signals(), page.follow_action());
         self.load(&format!("<body data-signals=\"{signals}\" data-init=\"{follow}\">{body}</body>")).await;
         Ok(())
     }
 
-    /// Opens a page by its HTML, however it was rendered: signals from `data-signals` and `data-bind`, the stream
-    /// from `data-init`.
+    /// Opens a page from its HTML. Signals are read from `data-signals` and `data-bind`, the stream from `data-init`.
     ///
     /// # Panics
-    /// If its signals are no object.
+    /// Panics if the signals are not an object.
     pub async fn load(&mut self, html: &str) {
         self.close();
         self.page = BrowserPage::document(html).unwrap_or_else(|failure| panic!("{failure}\n{html}"));
@@ -182,27 +179,27 @@ impl Browser {
         self.connect().await;
     }
 
-    /// Sends an event, or whatever an action says, and merges the answer.
+    /// Sends an event or an action, and merges the response.
     ///
     /// # Panics
-    /// If the action cannot be read, or the answer not be merged.
+    /// Panics if the action cannot be parsed or the response cannot be merged.
     pub async fn send(&mut self, act: impl Into<Act>) -> Sent {
         let click = self.prepare(act);
         self.repeat(&click).await
     }
 
-    /// The request of an act, not sent yet: it has its event id.
+    /// Prepares the request of an act, including its event id, without sending it.
     ///
     /// # Panics
-    /// If the action cannot be read.
+    /// Panics if the action cannot be parsed.
     pub fn prepare(&self, act: impl Into<Act>) -> Click {
         act.into().click(self.page.signal_tree(), &self.topics).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    /// Sends a request as it is, with the event id that it has, and merges the answer.
+    /// Sends a prepared request again, with the same event id, and merges the response.
     ///
     /// # Panics
-    /// If the answer cannot be merged.
+    /// Panics if the response cannot be merged.
     pub async fn repeat(&mut self, click: &Click) -> Sent {
         let response = self.respond(click).await;
         let (status, extensions) = (response.status(), response.extensions());
@@ -211,84 +208,84 @@ impl Browser {
         let version = header("faststate-version").and_then(|version| version.parse::<Version>().ok());
         let content_type = header("content-type").unwrap_or_default().to_owned();
         let body = timeout(WAIT_TIMEOUT, response.into_body().collect()).await;
-        let body = body.unwrap_or_else(|_| panic!("the answer did not end within {WAIT_TIMEOUT:?}"));
+        let body = body.unwrap_or_else(|_| panic!("the response did not end within {WAIT_TIMEOUT:?}"));
         let Ok(body) = body;
-        // Datastar takes patches from a 200 alone.
+        // Datastar applies patches only from a 200.
         if status == StatusCode::OK {
-            let merged = self.page.answered(&content_type, &body.to_bytes());
+            let merged = self.page.merge_response(&content_type, &body.to_bytes());
             merged.unwrap_or_else(|failure| panic!("{failure}"));
         }
         Sent { click: click.clone(), status, answer, problem, version }
     }
 
-    /// Sends an event whose answer never arrives, and gives the request, to be [repeated](Self::repeat).
+    /// Sends an event whose response is lost. Returns the request, to be [repeated](Self::repeat).
     ///
     /// # Panics
-    /// If the action cannot be read.
+    /// Panics if the action cannot be parsed.
     pub async fn send_and_drop_reply(&mut self, act: impl Into<Act>) -> Click {
         let click = self.prepare(act);
         drop(self.respond(&click).await);
         click
     }
 
-    /// Clicks on what says `element`, or on what a selector picks that begins with `#`, `.` or `[`. A button of a form
-    /// submits it.
+    /// Clicks on an element with this text or label, or that matches a selector beginning with `#`, `.` or `[`. A button in a
+    /// form submits the form.
     ///
     /// # Panics
-    /// If there is no such element with a `data-on:click`; says what there is.
+    /// Panics with the available elements if no such element has a `data-on:click`.
     pub async fn click(&mut self, element: &str) -> Sent {
         let action = self.action_on("click", element).unwrap_or_else(|failure| panic!("{failure}"));
         self.send(action).await
     }
 
-    /// Submits the form that a selector picks.
+    /// Submits the form that matches a selector.
     ///
     /// # Panics
-    /// If there is no such element with a `data-on:submit`; says what there is.
+    /// Panics with the available elements if no such element has a `data-on:submit`.
     pub async fn submit(&mut self, form: &str) -> Sent {
         let action = self.action_on("submit", form).unwrap_or_else(|failure| panic!("{failure}"));
         self.send(action).await
     }
 
-    /// Sets a signal, as the page itself does: what somebody types into the field that is bound to it.
+    /// Sets a signal, as typing into the bound field does.
     pub fn fill(&mut self, signal: &str, value: impl Into<Value>) -> &mut Self {
         self.page.set(signal, value.into());
         self
     }
 
-    /// Goes to another node, as a load balancer may send anybody; the stream breaks and goes on there.
+    /// Moves to another node, as a load balancer may do. The stream is closed and resumed there.
     pub async fn move_to(&mut self, node: &App) {
         self.app = node.clone();
         self.reconnect().await;
     }
 
-    /// A signal as the page has it.
+    /// Returns the value of a signal on the page.
     #[must_use]
     pub fn signal(&self, path: &str) -> Option<&Value> {
         self.page.signal(path)
     }
 
-    /// The status of the page that was opened last.
+    /// The status of the last page visit.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What somebody reads on the page. Of `data-text` and `data-show` only those count that name one signal;
-    /// another `data-text` is shown as its expression in braces.
+    /// The visible text of the page. `data-text` and `data-show` are evaluated only if they name a single signal; another
+    /// `data-text` is shown as its expression in braces.
     #[must_use]
     pub fn text(&self) -> String {
         self.page.text()
     }
 
-    /// The page's elements as they are now.
+    /// The current HTML of the page.
     #[must_use]
     pub fn html(&self) -> String {
         self.page.html()
     }
 
-    /// What Datastar would have written to the console: elements that were to be patched and are not there; and which
-    /// `data-signals` this kit cannot read.
+    /// The errors that Datastar would write to the console: patches without a target element, and `data-signals` that this
+    /// kit cannot parse.
     #[must_use]
     pub fn console(&self) -> &[String] {
         self.page.console()
@@ -308,10 +305,10 @@ impl Browser {
             let request = self.request(request, site);
             let Some(response) = self.page_of(request).await else {
                 panic!(
-                    "this `App` renders no pages: give it some with `App::pages`, or use `follow` or `load`"
+                    "this `App` renders no pages: set a renderer with `App::pages`, or use `follow` or `load`"
                 );
             };
-            self.remember(response.headers());
+            self.keep_cookies(response.headers());
             self.status = response.status();
             let location = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
             match location.filter(|_| self.status.is_redirection()) {
@@ -319,14 +316,14 @@ impl Browser {
                 None => return self.load(&String::from_utf8_lossy(response.body())).await,
             }
         }
-        panic!("{path} redirects over {MAX_REDIRECTS} times");
+        panic!("{path} redirects more than {MAX_REDIRECTS} times");
     }
 
     async fn page_of(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
         if !self.app.endpoint().handles(request.uri().path()) {
             return self.app.page(request).await;
         }
-        let (head, body) = self.ask(request.map(Full::new)).await.into_parts();
+        let (head, body) = self.respond_to(request.map(Full::new)).await.into_parts();
         let Ok(body) = body.collect().await;
         Some(Response::from_parts(head, body.to_bytes()))
     }
@@ -334,17 +331,17 @@ impl Browser {
     async fn respond(&mut self, click: &Click) -> Response<ReplyBody> {
         let mut request = self.request(click.request(), "same-origin");
         datastar(&mut request);
-        self.ask(request).await
+        self.respond_to(request).await
     }
 
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Response<ReplyBody> {
+    async fn respond_to(&self, request: Request<Full<Bytes>>) -> Response<ReplyBody> {
         let peer = ([127, 0, 0, 1], 9).into();
         let response = self.app.endpoint().respond(request, Some(peer)).await;
-        self.remember(response.headers());
+        self.keep_cookies(response.headers());
         response
     }
 
-    /// The request with what this browser sends with each.
+    /// Adds the headers and the identity of this browser to a request.
     fn request<B>(&self, mut request: Request<B>, site: &'static str) -> Request<B> {
         let cookies: Vec<_> =
             self.cookies.lock().iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -363,40 +360,41 @@ impl Browser {
         request
     }
 
-    fn remember(&self, headers: &HeaderMap) {
-        headers.get_all(header::SET_COOKIE).iter().for_each(|cookie| self.keep(cookie));
+    fn keep_cookies(&self, headers: &HeaderMap) {
+        headers.get_all(header::SET_COOKIE).iter().for_each(|cookie| self.keep_cookie(cookie));
     }
 
-    fn keep(&self, cookie: &HeaderValue) {
+    fn keep_cookie(&self, cookie: &HeaderValue) {
         let mut parts =
             cookie.to_str().unwrap_or_default().split(';').filter_map(|part| part.split_once('='));
         let Some((name, value)) = parts.next() else { return };
         let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
-        if parts.any(|(attribute, value)| takes_away(attribute.trim(), value.trim())) {
+        if parts.any(|(attribute, value)| removes_cookie(attribute.trim(), value.trim())) {
             self.cookies.lock().remove(&name);
         } else {
             self.cookies.lock().insert(name, value);
         }
     }
 
-    /// The action of the form that a button submits.
+    /// Returns the action of the form that a button submits.
     fn action_of_form(&self, button: &str) -> Option<String> {
         let is_it = |found: &&Element| match self.page.find(button) {
             Ok(selected) if is_selector(button) => selected.iter().any(|one| std::ptr::eq(*one, *found)),
             _ => self.page.text_of(found) == button || found.attribute("value") == Some(button),
         };
-        let forms = self.page.elements().into_iter().filter_map(|form| Some((form, acts(form, "submit")?)));
+        let forms =
+            self.page.elements().into_iter().filter_map(|form| Some((form, action_for(form, "submit")?)));
         let mut submitted =
             forms.filter(|(form, _)| form.find("button").iter().chain(&form.find("input")).any(is_it));
         submitted.next().map(|(_, action)| action.to_owned())
     }
 
-    /// The action that an element has for a browser's event.
+    /// Returns the action of an element for a DOM event.
     fn action_on(&self, event: &str, element: &str) -> Result<String, Failure> {
         let selected = is_selector(element).then(|| self.page.find(element)).transpose()?;
-        let mut there = Vec::new();
+        let mut candidates = Vec::new();
         for candidate in self.page.elements() {
-            let Some(action) = acts(candidate, event) else { continue };
+            let Some(action) = action_for(candidate, event) else { continue };
             let text = self.page.text_of(candidate);
             let label = candidate.attribute("aria-label").unwrap_or(&text).to_owned();
             let is_it = match &selected {
@@ -406,23 +404,23 @@ impl Browser {
             if is_it {
                 return Ok(action.to_owned());
             }
-            there.push(candidate.attribute("id").map_or(label, |id| format!("#{id}")));
+            candidates.push(candidate.attribute("id").map_or(label, |id| format!("#{id}")));
         }
         if event == "click"
             && let Some(action) = self.action_of_form(element)
         {
             return Ok(action);
         }
-        let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
+        let candidates = if candidates.is_empty() { "no element".to_owned() } else { candidates.join(", ") };
         Err(Failure::new(
             format!("`{element}` has a `data-on:{event}`"),
-            format!("this page has it on {there}"),
+            format!("this page has it on {candidates}"),
         ))
     }
 }
 
-/// Whether a cookie's attribute takes the cookie away, in one of the ways in which servers write that.
-fn takes_away(attribute: &str, value: &str) -> bool {
+/// Returns whether an attribute of a cookie removes the cookie.
+fn removes_cookie(attribute: &str, value: &str) -> bool {
     let is = |name: &str| attribute.eq_ignore_ascii_case(name);
     (is("max-age") && value.parse::<i64>().is_ok_and(|seconds| seconds <= 0))
         || (is("expires") && value.contains("1970"))
@@ -432,8 +430,8 @@ fn is_selector(element: &str) -> bool {
     element.starts_with(['#', '.', '['])
 }
 
-/// What an element does on a browser's event.
-fn acts<'a>(element: &'a Element, event: &str) -> Option<&'a str> {
+/// Returns the action of an element for a DOM event.
+fn action_for<'a>(element: &'a Element, event: &str) -> Option<&'a str> {
     let of_event = |name: &str| {
         let rest = name.strip_prefix("data-on:").and_then(|on| on.strip_prefix(event));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("__"))
@@ -445,7 +443,7 @@ fn datastar<B>(request: &mut Request<B>) {
     request.headers_mut().insert("datastar-request", HeaderValue::from_static("true"));
 }
 
-/// The topics in a stream's URL.
+/// Parses the topics in a stream's URL.
 fn topics_of(url: &str) -> Vec<TopicName> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let states = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "states");

@@ -13,8 +13,8 @@ use super::{
     faults::{FaultyBroadcaster, FaultyStore},
 };
 
-/// Several nodes of an application in one process: one store for all of them that fails on demand, and a broadcaster
-/// for each that loses and reorders on demand.
+/// Several nodes of an application in one process, with one shared store that fails on demand and one broadcaster per node
+/// that loses and reorders changes on demand.
 ///
 /// ```
 /// # use faststate_core::{Access, ReactiveState, StateConfig};
@@ -42,7 +42,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many nodes. `build` gets a builder that has its store, its broadcaster and a name.
+    /// Starts `nodes` nodes. `build` receives a builder with the store, the broadcaster and the name of the node.
     ///
     /// # Panics
     /// If a registry cannot be built.
@@ -54,7 +54,7 @@ impl Cluster {
         Self::with(nodes, |node| Ok(Endpoint::new(build(node)?)))
     }
 
-    /// Starts so many nodes with endpoints of the application's own; session cookies are signed with one secret.
+    /// Starts `nodes` nodes with the application's endpoints. All nodes sign session cookies with one secret.
     ///
     /// # Panics
     /// If a registry cannot be built.
@@ -76,13 +76,13 @@ impl Cluster {
         cluster
     }
 
-    /// The store of all nodes.
+    /// The store that all nodes share.
     #[must_use]
     pub const fn store(&self) -> &Arc<FaultyStore> {
         &self.store
     }
 
-    /// What brings a node the others' changes.
+    /// The broadcaster of one node.
     ///
     /// # Panics
     /// If there is no such node.

@@ -1,7 +1,11 @@
-//! An application, driven without a socket, as browsers see it: for its tests.
+//! Test tools for authors of FastState applications, stores, broadcasters and adapters: in-process browsers and clusters,
+//! injected faults, and conformance suites.
 //!
-//! A [`Browser`] keeps a page: it merges streams and answers exactly as Datastar does, sends what the page's actions
-//! say, and comes back by its cursors. Assertions print how what was expected differs from what was seen.
+//! An application reaches this crate as `faststate::testing` and, for the [`suites`], as `faststate::conformance`.
+//!
+//! A [`Browser`] holds one page and needs no socket. It merges streams and responses exactly as Datastar does, sends the
+//! actions of the page, and reconnects with the page's cursors. A failed assertion prints the difference between the
+//! expected and the actual values.
 //!
 //! ```
 //! # use faststate_core::{Access, Context, Event, ReactiveState, Rejection, StateConfig, StateRegistry};
@@ -49,18 +53,18 @@
 //! # }
 //! ```
 //!
-//! - The endpoint is the application's own ([`App::of`]). On a framework `FastState::app` takes the router, too, and
-//!   whatever else renders pages gives them to [`App::pages`]: then there is [`Browser::visit`], [`Browser::click`] by what a button says, and
-//!   [`Browser::assert_text`].
-//! - [`Browser::send_and_drop_reply`] sends an event whose answer never arrives, [`Browser::disconnect_mid_frame`] breaks a stream in the middle of
-//!   a frame.
-//! - A [`Cluster`] is several nodes in one process, over one store that [fails on demand](faults), with broadcasters
-//!   that lose and reorder.
-//! - Time is tokio's: with `#[tokio::test(start_paused = true)]` minutes pass at once. An [`App`] moves the dates of
-//!   events, too; a test without one calls [`follow_tokio_time`].
+//! - [`App::of`] takes the application's endpoint. With a framework, [`InProcess::app`] takes the router as well; other
+//!   renderers of pages are passed to [`App::pages`]. Tests of pages use [`Browser::visit`], [`Browser::click`] with the
+//!   label of a button, and [`Browser::assert_text`].
+//! - [`Browser::send_and_drop_reply`] sends an event whose response is lost. [`Browser::disconnect_mid_frame`] breaks a
+//!   stream in the middle of a frame.
+//! - A [`Cluster`] runs several nodes in one process, over one store that [fails on demand](faults) and broadcasters that
+//!   lose and reorder changes.
+//! - All time is tokio's: with `#[tokio::test(start_paused = true)]` minutes pass immediately. An [`App`] also derives the
+//!   dates of events from it; a test without an `App` calls [`follow_tokio_time`].
 //!
-//! Expressions are read as far as FastState writes them: literals, signals, actions. What a browser makes of
-//! any other is a browser's test.
+//! The browser evaluates only the expressions that FastState writes: literals, signals and actions. Test other expressions
+//! in a real browser.
 
 mod app;
 mod browser;

@@ -1,4 +1,4 @@
-//! An application of a web framework, driven without a socket.
+//! Runs an application of a web framework without a socket.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -10,13 +10,12 @@ use http_body_util::BodyExt as _;
 
 use crate::App;
 
-/// Makes an [`App`] of a server and its router.
+/// Converts a server and its router into an [`App`].
 pub trait InProcess<F: Framework> {
-    /// The application as [browsers](crate::Browser) of a test reach it, without a socket: visits go through the
-    /// framework, events and streams to the endpoint.
+    /// Creates an [`App`] whose page visits go through the framework, and whose events and streams go to the endpoint.
     ///
     /// # Panics
-    /// A browser's visit panics if a handler closes the connection without a response.
+    /// A later visit panics if a handler closes the connection without a response.
     #[must_use]
     fn app(self, router: F::Router) -> App;
 }

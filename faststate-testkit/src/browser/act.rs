@@ -1,4 +1,4 @@
-//! What an element of a page does when somebody acts on it.
+//! Actions and the requests that they send.
 
 use bytes::Bytes;
 use faststate_core::{Action, Event, registry::TopicName};
@@ -9,8 +9,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{script::Script, signal_tree::SignalTree};
 use crate::Failure;
 
-/// What an element of a page does when somebody acts on it: an event, an [`Action`] with an id and bound signals,
-/// or the text of a `data-on:*` attribute.
+/// The action of a page element: an event, an [`Action`] with an id and bound signals, or the text of a `data-on:*`
+/// attribute.
 #[derive(Clone, Debug)]
 pub struct Act(ActKind);
 
@@ -44,7 +44,7 @@ impl From<String> for Act {
     }
 }
 
-/// A request that an act made: with its own event id, the same however often it is sent.
+/// The request of an action. Its event id stays the same when the request is sent again.
 #[derive(Clone, Debug)]
 pub struct Click {
     method: Method,
@@ -54,29 +54,26 @@ pub struct Click {
 }
 
 impl Act {
-    /// The request that the act makes of a page that follows these topics.
+    /// Builds the request that a page with these signals and followed topics sends.
     pub(super) fn click(self, signals: &SignalTree, topics: &[TopicName]) -> Result<Click, Failure> {
-        const PROMISE: &str = "an action makes a request";
+        const PROMISE: &str = "an action sends a valid request";
         let text = match self.0 {
             ActKind::Written(text) => text,
-            // A page that does not follow the state would ask for its signals.
+            // A page that does not follow the state requests its signals in the response.
             ActKind::Event(action) => {
                 let topic = action.topic().parse().ok();
                 let follows = topic.is_some_and(|topic| topics.contains(&topic));
                 if follows { action.to_string() } else { action.with_reply().to_string() }
             }
         };
-        let sending = Script::new(&text).action(signals)?;
-        let payload = sending.payload.unwrap_or_else(|| signals.sent()).to_string();
-        let in_url = matches!(sending.method, Method::GET | Method::DELETE);
-        let (uri, body) = if in_url {
-            (in_query(&sending.url, &payload), Bytes::new())
-        } else {
-            (sending.url, payload.into())
-        };
+        let sent = Script::new(&text).action(signals)?;
+        let payload = sent.payload.unwrap_or_else(|| signals.sent()).to_string();
+        let in_url = matches!(sent.method, Method::GET | Method::DELETE);
+        let (uri, body) =
+            if in_url { (in_query(&sent.url, &payload), Bytes::new()) } else { (sent.url, payload.into()) };
         let uri = Uri::try_from(uri).map_err(|error| Failure::error(PROMISE, &error))?;
         let mut headers = Vec::new();
-        for (name, value) in sending.headers {
+        for (name, value) in sent.headers {
             let name = HeaderName::try_from(name).map_err(|error| Failure::error(PROMISE, &error))?;
             let value = HeaderValue::try_from(value).map_err(|error| Failure::error(PROMISE, &error))?;
             headers.push((name, value));
@@ -85,12 +82,12 @@ impl Act {
             let json = HeaderValue::from_static("application/json");
             headers.push((http::header::CONTENT_TYPE, json));
         }
-        Ok(Click { method: sending.method, uri, headers, body })
+        Ok(Click { method: sent.method, uri, headers, body })
     }
 }
 
 impl Click {
-    /// The event's id, if the action minted one.
+    /// The event id, if the action generates one.
     #[must_use]
     pub fn event_id(&self) -> Option<&str> {
         let (_, id) = self.headers.iter().find(|(name, _)| name == "faststate-event")?;
@@ -106,7 +103,7 @@ impl Click {
     }
 }
 
-/// A URL with JSON in its query, as Datastar sends it.
+/// Adds JSON to the query of a URL, as Datastar does.
 pub(super) fn in_query(url: &str, json: &str) -> String {
     let mark = if url.contains('?') { '&' } else { '?' };
     format!("{url}{mark}datastar={}", utf8_percent_encode(json, NON_ALPHANUMERIC))

@@ -1,4 +1,4 @@
-//! What a page should show.
+//! Assertions on a browser's page.
 
 use std::{future::Future, panic::Location};
 
@@ -15,10 +15,10 @@ use super::{
 };
 
 impl Browser {
-    /// The signal has this value.
+    /// Asserts that a signal has this value.
     ///
     /// # Panics
-    /// With the difference.
+    /// Panics with the difference.
     #[track_caller]
     pub fn assert_signal(&self, path: &str, expected: impl Serialize) {
         let expected = json(&expected);
@@ -27,19 +27,19 @@ impl Browser {
         }
     }
 
-    /// The page shows this state, signal for signal.
+    /// Asserts that all signals of a state equal this state.
     ///
     /// # Panics
-    /// With the difference.
+    /// Panics with the difference.
     #[track_caller]
     pub fn assert_state<S: ReactiveState>(&self, expected: &S) {
         self.assert_shown(&[S::NAME.to_owned()], &json(&expected.signals()));
     }
 
-    /// The page shows this state of a record or component, signal for signal.
+    /// Asserts that all signals of a record or component equal this state.
     ///
     /// # Panics
-    /// With the difference.
+    /// Panics with the difference.
     #[track_caller]
     pub fn assert_record<S: ReactiveState>(&self, id: &str, expected: &S) {
         self.assert_shown(
@@ -48,47 +48,47 @@ impl Browser {
         );
     }
 
-    /// What somebody reads of the first element that a selector picks: `#list`, `h1`, `form .hint`.
+    /// Asserts the visible text of the first element that matches a selector: `#list`, `h1`, `form .hint`.
     ///
     /// # Panics
-    /// With both texts.
+    /// Panics with both texts.
     #[track_caller]
     pub fn assert_text(&self, selector: &str, expected: &str) {
         let found = self.page.find(selector).unwrap_or_else(|failure| panic!("{failure}"));
         let Some(element) = found.first() else {
-            panic!("nothing on the page is `{selector}`; it reads:\n  {}", self.text());
+            panic!("no element matches `{selector}`; the page shows:\n  {}", self.text());
         };
         let seen = self.page.text_of(element);
         assert!(
             seen == expected,
-            "`{selector}` reads otherwise:\n  expected {expected:?}\n  seen     {seen:?}"
+            "`{selector}` has another text:\n  expected {expected:?}\n  seen     {seen:?}"
         );
     }
 
-    /// Somebody reads this text somewhere on the page.
+    /// Asserts that the page shows this text.
     ///
     /// # Panics
-    /// With what is there to read.
+    /// Panics with the visible text.
     #[track_caller]
     pub fn assert_reads(&self, text: &str) {
         let seen = self.text();
-        assert!(seen.contains(text), "the page does not read {text:?}, but:\n  {seen}");
+        assert!(seen.contains(text), "the page does not show {text:?}, but:\n  {seen}");
     }
 
-    /// Nobody reads this text anywhere on the page.
+    /// Asserts that the page does not show this text.
     ///
     /// # Panics
-    /// With what is there to read.
+    /// Panics with the visible text.
     #[track_caller]
     pub fn assert_reads_not(&self, text: &str) {
         let seen = self.text();
-        assert!(!seen.contains(text), "the page reads {text:?}:\n  {seen}");
+        assert!(!seen.contains(text), "the page shows {text:?}:\n  {seen}");
     }
 
-    /// Nothing comes: no frame has arrived that was not merged before (law 14).
+    /// Asserts that no unread frame has arrived (law 14).
     ///
     /// # Panics
-    /// With how much came.
+    /// Panics with the number of events.
     #[track_caller]
     pub fn assert_quiet(&mut self) -> impl Future<Output = ()> + Send + '_ {
         let at = Location::caller();
@@ -96,14 +96,15 @@ impl Browser {
             let before = self.page.events();
             self.read().await;
             let came = self.page.events() - before;
-            assert!(came == 0, "at {at}: expected silence, but {came} events came");
+            assert!(came == 0, "at {at}: expected no events, but {came} arrived");
         }
     }
 
-    /// The page shows what the server has, of everything that it follows (law 4). [Settle](Self::settle) first.
+    /// Asserts that the page equals the server's state for every topic that it follows (law 4). Call
+    /// [`settle`](Self::settle) first.
     ///
     /// # Panics
-    /// With the difference.
+    /// Panics with the difference.
     #[track_caller]
     pub fn assert_current(&mut self) -> impl Future<Output = ()> + Send + '_ {
         let at = Location::caller();
@@ -137,10 +138,10 @@ impl Browser {
         }
     }
 
-    /// Waits until the signal has this value, and merges what comes meanwhile: for what happens by itself.
+    /// Waits until a signal has this value, and merges the stream in the meantime.
     ///
     /// # Panics
-    /// With the difference, after 20 s.
+    /// Panics with the difference after 20 s.
     #[track_caller]
     pub fn sees<'a>(
         &'a mut self,
@@ -151,29 +152,29 @@ impl Browser {
         async move {
             let deadline = Instant::now() + WAIT_TIMEOUT;
             while let Err(difference) = self.has_signal(path, &expected) {
-                let goes_on = self.next(deadline).await;
+                let in_time = self.next(deadline).await;
                 assert!(
-                    goes_on,
+                    in_time,
                     "at {at}: the signal `{path}` was not as expected within {WAIT_TIMEOUT:?}:{difference}"
                 );
             }
         }
     }
 
-    /// Waits until this text is somewhere on the page, and merges what comes meanwhile.
+    /// Waits until the page shows this text, and merges the stream in the meantime.
     ///
     /// # Panics
-    /// With what is there to read, after 20 s.
+    /// Panics with the visible text after 20 s.
     #[track_caller]
     pub fn reads<'a>(&'a mut self, text: &'a str) -> impl Future<Output = ()> + Send + 'a {
         let at = Location::caller();
         async move {
             let deadline = Instant::now() + WAIT_TIMEOUT;
             while !self.text().contains(text) {
-                let goes_on = self.next(deadline).await;
+                let in_time = self.next(deadline).await;
                 assert!(
-                    goes_on,
-                    "at {at}: the page did not read {text:?} within {WAIT_TIMEOUT:?}, but:\n  {}",
+                    in_time,
+                    "at {at}: the page did not show {text:?} within {WAIT_TIMEOUT:?}, but:\n  {}",
                     self.text()
                 );
             }

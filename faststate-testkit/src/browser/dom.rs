@@ -1,5 +1,4 @@
-//! A page's elements, as far as views and tests need them: found, read, and changed by Datastar's patch
-//! modes.
+//! A minimal DOM: elements are parsed, selected, and changed by Datastar's patch modes.
 
 mod read;
 mod select;
@@ -11,44 +10,44 @@ use self::select::Selector;
 pub(super) use self::text::{plain, truthy};
 use crate::{Failure, ensure};
 
-/// Elements and texts, in order.
+/// A list of nodes in document order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dom {
     nodes: Vec<DomNode>,
-    /// Whether it is a whole page, where HTML may be as loose as browsers take it.
+    /// Whether this is a document, which is parsed as leniently as browsers do.
     document: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DomNode {
     Text(String),
-    /// A comment, or the document's type.
+    /// A comment or a document type.
     Other(String),
     Element(Element),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Element {
-    /// The start tag as it is written, without `<` and `>`.
+    /// The source of the start tag, without `<` and `>`.
     tag: String,
     name: String,
-    /// Their names and values, without references to characters.
+    /// The names and values, with character references decoded.
     attributes: Vec<(String, String)>,
     is_void: bool,
     children: Vec<DomNode>,
 }
 
-const PROMISE: &str = "elements are HTML that fits the page";
+const PROMISE: &str = "patched elements are valid HTML";
 
 impl Dom {
-    /// Elements that a view sends: every tag is closed.
+    /// Parses the elements of a view, in which every tag is closed.
     pub(super) fn parse(html: &str) -> Result<Self, Failure> {
         Ok(Self { nodes: read::nodes(html, true)?, document: false })
     }
 
-    /// A whole page.
+    /// Parses a document.
     pub(super) fn document(html: &str) -> Self {
-        // Whatever is loose is taken.
+        // The lenient mode never fails.
         let nodes = read::nodes(html, false).unwrap_or_default();
         let mut dom = Self { nodes, document: true };
         if Selector::parse("body").is_ok_and(|body| body.all(&dom.nodes).is_empty()) {
@@ -61,18 +60,17 @@ impl Dom {
         self.nodes.extend(other.nodes);
     }
 
-    /// The elements that a selector picks, in the page's order.
+    /// Returns the elements that match a selector, in document order.
     pub(super) fn find(&self, selector: &str) -> Result<Vec<&Element>, Failure> {
         Ok(Selector::parse(selector)?.all(&self.nodes))
     }
 
-    /// Every element, in the page's order.
+    /// Returns all elements in document order.
     pub(super) fn elements(&self) -> Vec<&Element> {
         Selector::any().all(&self.nodes)
     }
 
-    /// Patches elements as Datastar does. Says what is not there to be patched: Datastar writes that to the
-    /// console.
+    /// Patches elements as Datastar does. Returns the error that Datastar writes to the console if a target is missing.
     pub(super) fn patch(
         &mut self,
         mode: &str,
@@ -81,22 +79,22 @@ impl Dom {
     ) -> Result<Option<String>, Failure> {
         let new = read::nodes(html, !self.document)?;
         if selector.is_empty() {
-            ensure!(matches!(mode, "outer" | "replace"), PROMISE, "{mode} asks for a selector");
+            ensure!(matches!(mode, "outer" | "replace"), PROMISE, "the mode {mode} needs a selector");
             let mut missing = None;
             for node in new {
                 let DomNode::Element(element) = &node else { continue };
                 let Some(id) = element.attribute("id").map(str::to_owned) else {
-                    return Err(Failure::new(PROMISE, format!("<{}> has no id to be found by", element.tag)));
+                    return Err(Failure::new(PROMISE, format!("<{}> has no id", element.tag)));
                 };
-                if put(&mut self.nodes, &Selector::id(&id), 0, "outer", &[node]) == 0 {
-                    missing = Some(format!("nothing on the page has the id {id:?}"));
+                if apply_patch(&mut self.nodes, &Selector::id(&id), 0, "outer", &[node]) == 0 {
+                    missing = Some(format!("no element has the id {id:?}"));
                 }
             }
             return Ok(missing);
         }
-        let found = put(&mut self.nodes, &Selector::parse(selector)?, 0, mode, &new);
+        let found = apply_patch(&mut self.nodes, &Selector::parse(selector)?, 0, mode, &new);
         let missing = found == 0 && mode != "remove";
-        Ok(missing.then(|| format!("nothing on the page is {selector:?} for {mode}")))
+        Ok(missing.then(|| format!("no element matches {selector:?} for {mode}")))
     }
 }
 
@@ -115,7 +113,7 @@ impl Element {
         self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
-    /// The elements in this one that a name picks.
+    /// Returns the descendants with this element name.
     pub(super) fn find(&self, name: &str) -> Vec<&Self> {
         Selector::parse(name).map(|selector| selector.all(&self.children)).unwrap_or_default()
     }
@@ -148,9 +146,15 @@ impl fmt::Display for Element {
     }
 }
 
-/// Does what `mode` says to every element that the selector picks, and says how many there were. The
-/// selector's first `matched` steps are elements around these nodes.
-fn put(nodes: &mut Vec<DomNode>, selector: &Selector, matched: usize, mode: &str, new: &[DomNode]) -> usize {
+/// Applies a patch to every element that matches the selector, and returns their number. Ancestors of these nodes match the
+/// first `matched` steps of the selector.
+fn apply_patch(
+    nodes: &mut Vec<DomNode>,
+    selector: &Selector,
+    matched: usize,
+    mode: &str,
+    new: &[DomNode],
+) -> usize {
     let mut found = 0;
     let mut at = 0;
     while at < nodes.len() {
@@ -158,9 +162,9 @@ fn put(nodes: &mut Vec<DomNode>, selector: &Selector, matched: usize, mode: &str
             at += 1;
             continue;
         };
-        if !selector.picks(element, matched) {
+        if !selector.matches(element, matched) {
             let inside = selector.step(element, matched);
-            found += put(&mut element.children, selector, inside, mode, new);
+            found += apply_patch(&mut element.children, selector, inside, mode, new);
             at += 1;
             continue;
         }
@@ -205,7 +209,7 @@ mod tests {
         r#"<main id="m"><ul id="list" class="a>b"><li id="one">1</li></ul><br><p>text</p></main>"#;
 
     #[test]
-    fn a_page_is_written_as_it_was_read() {
+    fn parsed_page_is_printed_unchanged() {
         assert_eq!(Dom::parse(PAGE).unwrap().to_string(), PAGE);
         for bad in ["<p>", "</p>", "<p></b>", "<p", "<"] {
             assert!(Dom::parse(bad).is_err(), "{bad}");
@@ -213,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn all_that_have_the_id_are_removed() {
+    fn remove_removes_all_elements_with_the_id() {
         let mut dom = Dom::parse(r#"<p id="one">1</p><ul><li id="one">2</li><li>3</li></ul>"#).unwrap();
         dom.patch("remove", "#one", "").unwrap();
         assert_eq!(dom.to_string(), "<ul><li>3</li></ul>");
     }
 
     #[test]
-    fn every_mode_does_what_datastar_does() {
+    fn patch_modes_match_datastar() {
         let patched = |mode: &str, selector: &str, html: &str| {
             let mut dom = Dom::parse(r#"<ul id="list"><li id="one">1</li></ul>"#).unwrap();
             dom.patch(mode, selector, html).map(|missing| (missing, dom.to_string().replace(" id=", "")))
@@ -235,7 +239,7 @@ mod tests {
             ("replace", "#list", r#"<li"2">2</li>"#),
             ("remove", "[id=\"one\"]", r#"<ul"list"></ul>"#),
             ("remove", "#\\6fne", r#"<ul"list"></ul>"#),
-            ("remove", "#nobody", r#"<ul"list"><li"one">1</li></ul>"#),
+            ("remove", "#missing", r#"<ul"list"><li"one">1</li></ul>"#),
         ] {
             assert_eq!(patched(mode, selector, new), Ok((None, expected.to_owned())), "{mode}");
         }
@@ -244,14 +248,14 @@ mod tests {
             Ok((None, r#"<ul"list"><li"one">!</li></ul>"#.to_owned()))
         );
         assert_eq!(patched("inner", "ul li", "!").unwrap().1, r#"<ul"list"><li"one">!</li></ul>"#);
-        for (mode, selector) in [("outer", ""), ("append", "#nobody"), ("after", "ol li")] {
+        for (mode, selector) in [("outer", ""), ("append", "#missing"), ("after", "ol li")] {
             assert!(patched(mode, selector, new).unwrap().0.is_some(), "{mode} {selector:?}");
         }
         assert!(patched("append", "", new).is_err() && patched("inner", "ul > li", new).is_err());
     }
 
     #[test]
-    fn a_document_is_read_as_browsers_read_it() {
+    fn document_is_parsed_as_browsers_do() {
         let html = "<!doctype html><title>a <b> c</title><!-- <p> --><body data-x='1>2' class=a>\
                     <p>one<p>two<ul><li>a<li>b</ul><script>if (a<b) {}</script><input value=\"&lt;&#39;&#x26;\">";
         let dom = Dom::document(html);

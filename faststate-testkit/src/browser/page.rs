@@ -1,4 +1,4 @@
-//! A browser's page without the browser: what has merged a stream.
+//! A browser's page, without a browser, that merges streams.
 
 mod document;
 
@@ -13,12 +13,11 @@ use super::{
 };
 use crate::{Failure, ensure};
 
-/// A page that merges what a stream sends, as Datastar 1.0.4 does: signals, elements, cursors.
+/// A page that merges the signals, elements and cursors of a stream as Datastar 1.0.4 does.
 ///
-/// What it holds once a stream is quiet is what laws 4 and 5 are about:
-/// [`follows`](Self::follows) compares it with the truth, and [`feed`](Self::feed) refuses a version
-/// that is older than one before it. It outlives its connections: [`cut`](Self::cut) ends one, in the
-/// middle of a frame if need be.
+/// It checks laws 4 and 5: [`follows`](Self::follows) compares the page with the stored state once the stream is quiet, and
+/// [`feed`](Self::feed) refuses a version that is older than an earlier one. The page outlives its connections:
+/// [`cut`](Self::cut) ends one, even in the middle of a frame.
 #[derive(Debug, Default)]
 pub struct BrowserPage {
     parser: SseParser,
@@ -26,22 +25,21 @@ pub struct BrowserPage {
     body: Dom,
     seen: Vec<(Path, Version)>,
     events: usize,
-    /// What Datastar would write to the console; without one, it is a failure.
+    /// The errors that Datastar would write to the console. `None` turns each of them into a failure.
     console: Option<Vec<String>>,
 }
 
 impl BrowserPage {
-    /// A page that shows nothing yet.
+    /// Creates an empty page.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A page whose template has placed these topics: the signals merged, the views' elements in the
-    /// body.
+    /// Creates a page whose template shows these topics: signals are merged, and the elements of views are in the body.
     ///
     /// # Errors
-    /// What is no JSON object, or no HTML.
+    /// Fails if signals are not a JSON object or elements are not HTML.
     pub fn showing(topics: &[Rendered]) -> Result<Self, Failure> {
         let mut page = Self::new();
         for topic in topics {
@@ -50,10 +48,10 @@ impl BrowserPage {
         Ok(page)
     }
 
-    /// Shows one topic more, as a template does.
+    /// Adds a topic, as a template does.
     ///
     /// # Errors
-    /// What is no JSON object, or no HTML.
+    /// Fails if signals are not a JSON object or elements are not HTML.
     pub fn show(&mut self, topic: &Rendered) -> Result<(), Failure> {
         match topic {
             Rendered::Signals(signals) => self.merge(signals),
@@ -64,10 +62,10 @@ impl BrowserPage {
         }
     }
 
-    /// Merges the next bytes of the stream; where a connection cuts them is of no importance.
+    /// Merges the next bytes of the stream, which may be cut anywhere.
     ///
     /// # Errors
-    /// Bytes that a browser would not merge, and a version older than one before it (law 5).
+    /// Fails for bytes that a browser would not merge, and for a version older than an earlier one (law 5).
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         for event in self.parser.feed(bytes)? {
             self.take(&event)?;
@@ -75,76 +73,76 @@ impl BrowserPage {
         Ok(())
     }
 
-    /// The connection ends here.
+    /// Ends the connection.
     pub fn cut(&mut self) {
         self.parser.cut();
     }
 
-    /// Forgets what it has seen, for a test that lets the truth itself go back.
+    /// Forgets the versions seen so far, for a test that moves the stored state back.
     pub fn forget_versions(&mut self) {
         self.seen.clear();
     }
 
-    /// Whether the page shows a key's truth, `state` as it serialises, after the wire's normalisation.
+    /// Checks that the page shows `state`, the serialised state of a key, in its form on the wire.
     ///
     /// # Errors
-    /// The difference.
+    /// Fails with the difference.
     pub fn follows(&self, key: &Key, state: &Value) -> Result<(), Failure> {
         let shown = self.signals.at(&key.signal_path()).cloned();
         let shown = without_own(shown.unwrap_or_default());
         let truth = normal(state);
         ensure!(
             same(&shown, &truth),
-            "a quiet stream has led to the truth (law 4)",
+            "a page equals the stored state once its stream is quiet (law 4)",
             "{key} shows {shown}, not {truth}:{}",
             difference(&truth, &shown)
         );
         Ok(())
     }
 
-    /// The page's elements.
+    /// The HTML of the page.
     #[must_use]
     pub fn html(&self) -> String {
         self.body.to_string()
     }
 
-    /// The cursor that the page holds of a key's signals, or of one of its views.
+    /// The page's cursor of a key's signals, or of one of its views.
     #[must_use]
     pub fn cursor(&self, key: &Key, view: Option<&str>) -> Option<Version> {
         self.signals.at(&cursor_path(key, view))?.as_str()?.parse().ok()
     }
 
-    /// Every cursor, nested as the follow action sends them in `?datastar=`.
+    /// All cursors, nested as the follow action sends them in `?datastar=`.
     #[must_use]
     pub fn cursors(&self) -> Value {
         self.signals.cursors()
     }
 
-    /// The last id of the stream, as another client than a browser sends it in `Last-Event-ID`.
+    /// The last id of the stream, which clients other than browsers send in `Last-Event-ID`.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         self.parser.last_id()
     }
 
-    /// Every signal, cursors included.
+    /// All signals, including cursors.
     #[must_use]
     pub const fn signals(&self) -> &Map<String, Value> {
         self.signals.as_map()
     }
 
-    /// The versions that the page has been given, per cursor, in order.
+    /// The versions of one cursor that the page has received, in order.
     pub fn versions(&self, key: &Key, view: Option<&str>) -> impl Iterator<Item = Version> {
         let path = cursor_path(key, view);
         self.seen.iter().filter(move |(at, _)| *at == path).map(|(_, version)| *version)
     }
 
-    /// How many events it has merged.
+    /// The number of merged events.
     #[must_use]
     pub const fn events(&self) -> usize {
         self.events
     }
 
-    /// How the stream reads.
+    /// The parser of the stream.
     #[must_use]
     pub const fn stream(&self) -> &SseParser {
         &self.parser
@@ -166,10 +164,15 @@ impl BrowserPage {
                         console.push(missing);
                         Ok(())
                     }
-                    (Some(missing), None) => Err(Failure::new("elements fit the page", missing)),
+                    (Some(missing), None) => {
+                        Err(Failure::new("patched elements have a target on the page", missing))
+                    }
                 }
             }
-            kind => Err(Failure::new("a stream carries Datastar's events", format!("one is {kind:?}"))),
+            kind => Err(Failure::new(
+                "a stream contains only events of Datastar",
+                format!("it has the event {kind:?}"),
+            )),
         }
     }
 
@@ -177,20 +180,20 @@ impl BrowserPage {
         const PROMISE: &str = "signals are strict JSON objects (law 12)";
         let patch: Value = serde_json::from_slice(patch).map_err(|error| Failure::error(PROMISE, &error))?;
         let Value::Object(object) = &patch else {
-            return Err(Failure::new(PROMISE, format!("there is {patch}")));
+            return Err(Failure::new(PROMISE, format!("a patch is {patch}")));
         };
         let mut versions = Vec::new();
         find_cursors(object, &mut Vec::new(), &mut versions)?;
         for (path, version) in versions {
-            self.see(path, version)?;
+            self.record_version(path, version)?;
         }
         self.signals.merge(&patch);
         Ok(())
     }
 
-    /// Law 5: of one epoch never an older version, and no epoch comes back; but what nobody has saved yet each node
-    /// begins with an epoch of its own.
-    fn see(&mut self, path: Path, version: Version) -> Result<(), Failure> {
+    /// Records a version and checks law 5: no version of an epoch is older than an earlier one, and no epoch returns. An
+    /// instance that was never saved is exempt from the latter, because it has a different epoch on each node.
+    fn record_version(&mut self, path: Path, version: Version) -> Result<(), Failure> {
         let mut before = self.seen.iter().rev().filter(|(at, _)| *at == path).map(|(_, version)| *version);
         if let Some(last) = before.next() {
             let older = version.is_before(last)
@@ -212,7 +215,7 @@ impl BrowserPage {
     }
 }
 
-/// The arguments of a Datastar event: lines of a name, a blank and a text; lines of one name are joined.
+/// The arguments of a Datastar event: lines of a name, a space and a text. Lines with the same name are joined.
 struct Arguments<'a>(&'a str);
 
 impl<'a> Arguments<'a> {
@@ -226,7 +229,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Where the wire nests a topic's cursor. Taken from the wire, because it is its own choice.
+/// Returns the path of a topic's cursor, taken from an encoded example because the wire format defines it.
 fn cursor_path(key: &Key, view: Option<&str>) -> Path {
     let json = SignalPath::of(key, view).json(None, Some(Version::start()));
     let mut found = Vec::new();
@@ -240,8 +243,8 @@ fn cursor_path(key: &Key, view: Option<&str>) -> Path {
 mod tests {
     use super::*;
 
-    /// Whether a page takes these versions one after the other; each is an epoch and how far it came.
-    fn takes(versions: &[(u64, u64)]) -> bool {
+    /// Returns whether a page accepts these versions in order, each an epoch and a sequence number.
+    fn accepts(versions: &[(u64, u64)]) -> bool {
         let mut page = BrowserPage::new();
         versions.iter().all(|(epoch, seq)| {
             page.merge(format!(r#"{{"a":{{"_v":"{epoch:016x}-{seq:x}-00000001"}}}}"#).as_bytes()).is_ok()
@@ -250,16 +253,16 @@ mod tests {
 
     #[test]
     fn law_05_no_version_goes_back_and_no_epoch_comes_back() {
-        assert!(takes(&[(1, 0), (1, 1), (1, 5), (2, 0), (2, 1)]));
+        assert!(accepts(&[(1, 0), (1, 1), (1, 5), (2, 0), (2, 1)]));
         for back in [
             &[(1, 2), (1, 1)][..],
             &[(1, 1), (2, 0), (1, 2)],
             &[(1, 0), (2, 3), (1, 0)],
             &[(1, 0), (2, 3), (1, 4)],
         ] {
-            assert!(!takes(back), "{back:?}");
+            assert!(!accepts(back), "{back:?}");
         }
-        // Two nodes, before anybody has saved anything.
-        assert!(takes(&[(1, 0), (2, 0), (1, 0), (2, 1), (2, 2)]));
+        // Two nodes before the first save.
+        assert!(accepts(&[(1, 0), (2, 0), (1, 0), (2, 1), (2, 2)]));
     }
 }

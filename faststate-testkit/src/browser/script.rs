@@ -1,4 +1,4 @@
-//! As much of Datastar's expressions as FastState writes: literals, signals, and actions with a payload and
+//! A parser of the subset of Datastar's expressions that FastState writes: literals, signals, and actions with a payload and
 //! headers.
 
 use faststate_core::{EventId, internal::IN_ORDER};
@@ -11,23 +11,23 @@ use super::{
 };
 use crate::Failure;
 
-/// An expression that is read.
+/// An expression and the part of it that is not parsed yet.
 pub(super) struct Script<'a> {
     text: &'a str,
     rest: &'a str,
 }
 
-/// What an action sends.
+/// The method, URL, payload and headers of an action.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sending {
     pub(super) method: Method,
     pub(super) url: String,
-    /// Without one, the page's signals are sent.
+    /// `None` sends the page's signals.
     pub(super) payload: Option<Value>,
     pub(super) headers: Vec<(String, String)>,
 }
 
-/// What mints an event id.
+/// The expression that generates an event id.
 const EVENT_ID_EXPRESSION: &str = "[...crypto.getRandomValues(new Uint32Array(4))].join('-')";
 
 impl<'a> Script<'a> {
@@ -35,15 +35,15 @@ impl<'a> Script<'a> {
         Self { text, rest: text }
     }
 
-    /// The whole expression as a literal, in which signals may stand.
+    /// Evaluates the whole expression as a literal, which may contain signals.
     pub(super) fn literal(mut self, signals: &SignalTree) -> Result<Value, Failure> {
         let value = self.value(signals)?.unwrap_or_default();
         self.skip();
-        if self.rest.is_empty() { Ok(value) } else { Err(self.unread("a literal")) }
+        if self.rest.is_empty() { Ok(value) } else { Err(self.unexpected("a literal")) }
     }
 
-    /// The action of the expression, with what the page's signals are now: the first, unless one signal decides
-    /// between it and another one.
+    /// Evaluates the first action of the expression with the current signals. A condition on one signal may select the second
+    /// action instead.
     pub(super) fn action(mut self, signals: &SignalTree) -> Result<Sending, Failure> {
         let before = &self.rest[..self.rest.find('@').unwrap_or(0)];
         let in_order = before.find(IN_ORDER);
@@ -53,19 +53,19 @@ impl<'a> Script<'a> {
         let statement = condition.rsplit(';').next().unwrap_or_default().trim();
         let (path, is_negated) = statement.strip_prefix('!').map_or((statement, false), |rest| (rest, true));
         let Some(path) = path.strip_prefix('$').filter(|path| path.chars().all(in_path)) else {
-            return Err(self.unread("a condition on one signal"));
+            return Err(self.unexpected("a condition on one signal"));
         };
         let first = self.first_action(signals)?;
         if truthy(signals.get(path)) != is_negated {
             return Ok(first);
         }
         if in_order.is_some() {
-            self.takes(")");
+            self.consume(")");
         }
-        if self.takes(":") {
+        if self.consume(":") {
             self.first_action(signals)
         } else {
-            Err(self.unread("an action that is taken now"))
+            Err(self.unexpected("an action for the current signals"))
         }
     }
 
@@ -73,35 +73,37 @@ impl<'a> Script<'a> {
         let verbs = ["get", "post", "put", "patch", "delete"];
         let begin = |verb: &'static str| Some((self.rest.find(&format!("@{verb}("))?, verb));
         let Some((at, verb)) = verbs.into_iter().filter_map(begin).min() else {
-            return Err(self.unread("an action: `@post('/..')` or another verb"));
+            return Err(self.unexpected("an action: `@post('/..')` or another verb"));
         };
         self.rest = &self.rest[at + verb.len() + 2..];
         let method = Method::from_bytes(verb.to_ascii_uppercase().as_bytes());
-        let method = method.map_err(|error| Failure::error("a verb is a method", &error))?;
-        let Some(Value::String(url)) = self.value(signals)? else { return Err(self.unread("a URL")) };
+        let method = method.map_err(|error| Failure::error("an action's verb is an HTTP method", &error))?;
+        let Some(Value::String(url)) = self.value(signals)? else { return Err(self.unexpected("a URL")) };
         let mut sending = Sending { method, url, payload: None, headers: Vec::new() };
-        if self.takes(",") {
+        if self.consume(",") {
             let options = self.value(signals)?.unwrap_or_default();
             sending.payload = options.get("payload").cloned();
             let headers = options.get("headers").and_then(Value::as_object).into_iter().flatten();
             sending.headers = headers.map(|(name, value)| (name.clone(), plain(Some(value)))).collect();
         }
-        if self.takes(")") { Ok(sending) } else { Err(self.unread("the action's end")) }
+        if self.consume(")") { Ok(sending) } else { Err(self.unexpected("the action's end")) }
     }
 
-    /// The URL of the first `@get`, whatever else is in the expression.
+    /// Returns the URL of the first `@get` of the expression.
     pub(super) fn followed(self) -> Result<String, Failure> {
-        let Some((_, rest)) = self.rest.split_once("@get(") else { return Err(self.unread("`@get('/..')`")) };
+        let Some((_, rest)) = self.rest.split_once("@get(") else {
+            return Err(self.unexpected("`@get('/..')`"));
+        };
         match (Self { text: self.text, rest }).value(&SignalTree::default())? {
             Some(Value::String(url)) => Ok(url),
-            _ => Err(self.unread("a URL")),
+            _ => Err(self.unexpected("a URL")),
         }
     }
 
-    /// A value; `None` is `undefined`.
+    /// Parses a value. `None` is `undefined`.
     fn value(&mut self, signals: &SignalTree) -> Result<Option<Value>, Failure> {
         self.skip();
-        if self.takes(EVENT_ID_EXPRESSION) {
+        if self.consume(EVENT_ID_EXPRESSION) {
             return Ok(Some(EventId::random().to_string().into()));
         }
         let value = match self.rest.chars().next() {
@@ -109,14 +111,14 @@ impl<'a> Script<'a> {
             Some('{') => return self.object(signals).map(Some),
             Some('[') => return self.array(signals).map(Some),
             Some('$') => {
-                self.takes("$");
+                self.consume("$");
                 let path = self.word();
-                if self.takes("?") {
-                    let (yes, no) = (self.value(signals)?, self.takes(":").then(|| self.value(signals)));
-                    let no = no.ok_or_else(|| self.unread("`:`"))??;
+                if self.consume("?") {
+                    let (yes, no) = (self.value(signals)?, self.consume(":").then(|| self.value(signals)));
+                    let no = no.ok_or_else(|| self.unexpected("`:`"))??;
                     return Ok(if truthy(signals.get(path)) { yes } else { no });
                 }
-                // Reading a signal that is not there makes it `""`.
+                // Datastar creates a missing signal as `""` when it is read.
                 signals.get(path).cloned().unwrap_or_else(|| "".into())
             }
             _ => {
@@ -127,7 +129,7 @@ impl<'a> Script<'a> {
                     "null" => Value::Null,
                     "undefined" => return Ok(None),
                     number => serde_json::from_str::<serde_json::Number>(number)
-                        .map_err(|_| self.unread("a literal or a signal"))?
+                        .map_err(|_| self.unexpected("a literal or a signal"))?
                         .into(),
                 }
             }
@@ -136,32 +138,32 @@ impl<'a> Script<'a> {
     }
 
     fn object(&mut self, signals: &SignalTree) -> Result<Value, Failure> {
-        self.takes("{");
+        self.consume("{");
         let mut object = Map::new();
-        while !self.takes("}") {
+        while !self.consume("}") {
             self.skip();
             let quoted = self.rest.starts_with(['\'', '"']);
             let name = if quoted { self.string()? } else { self.word().to_owned() };
-            if name.is_empty() || !self.takes(":") {
-                return Err(self.unread("a field"));
+            if name.is_empty() || !self.consume(":") {
+                return Err(self.unexpected("a field"));
             }
             if let Some(value) = self.value(signals)? {
                 object.insert(name, value);
             }
-            if !self.takes(",") && !self.rest.trim_start().starts_with('}') {
-                return Err(self.unread("`,` or `}`"));
+            if !self.consume(",") && !self.rest.trim_start().starts_with('}') {
+                return Err(self.unexpected("`,` or `}`"));
             }
         }
         Ok(Value::Object(object))
     }
 
     fn array(&mut self, signals: &SignalTree) -> Result<Value, Failure> {
-        self.takes("[");
+        self.consume("[");
         let mut items = Vec::new();
-        while !self.takes("]") {
+        while !self.consume("]") {
             items.push(self.value(signals)?.unwrap_or_default());
-            if !self.takes(",") && !self.rest.trim_start().starts_with(']') {
-                return Err(self.unread("`,` or `]`"));
+            if !self.consume(",") && !self.rest.trim_start().starts_with(']') {
+                return Err(self.unexpected("`,` or `]`"));
             }
         }
         Ok(Value::Array(items))
@@ -170,7 +172,7 @@ impl<'a> Script<'a> {
     fn string(&mut self) -> Result<String, Failure> {
         let mut chars = self.rest.char_indices();
         let quote = chars.next().map(|(_, quote)| quote);
-        // UTF-16, since an escape may be half a character.
+        // UTF-16, because an escape may be half of a surrogate pair.
         let mut units = Vec::new();
         while let Some((at, char)) = chars.next() {
             if Some(char) == quote {
@@ -196,12 +198,12 @@ impl<'a> Script<'a> {
                 Some(char) => u16::try_from(u32::from(char)).ok(),
                 None => None,
             };
-            units.push(unit.ok_or_else(|| self.unread("an escape"))?);
+            units.push(unit.ok_or_else(|| self.unexpected("an escape"))?);
         }
-        Err(self.unread("the end of a text"))
+        Err(self.unexpected("the end of a string"))
     }
 
-    /// A name, a path or a number.
+    /// Parses a name, a path or a number.
     fn word(&mut self) -> &'a str {
         let is_number = self.rest.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         let signs = |c: char| is_number && matches!(c, '-' | '+');
@@ -215,19 +217,19 @@ impl<'a> Script<'a> {
         self.rest = self.rest.trim_start();
     }
 
-    fn takes(&mut self, text: &str) -> bool {
+    fn consume(&mut self, text: &str) -> bool {
         self.skip();
         let after = self.rest.strip_prefix(text);
         self.rest = after.unwrap_or(self.rest);
         after.is_some()
     }
 
-    fn unread(&self, expected: &str) -> Failure {
+    fn unexpected(&self, expected: &str) -> Failure {
         let at = self.text.len() - self.rest.len();
         let (read, rest) = (&self.text[..at], &self.text[at..]);
         Failure::new(
-            "a page says what this kit can read: what FastState writes, and literals",
-            format!("it expects {expected} where `{read}` goes on with `{rest}`"),
+            "a page contains only expressions that this kit can parse: those that FastState writes",
+            format!("expected {expected} where `{read}` continues with `{rest}`"),
         )
     }
 }
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_sends_what_the_bundle_would_send() {
+    fn action_sends_what_the_bundle_sends() {
         let action = Action::new(
             &Method::PUT,
             "product",
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_is_found_among_statements() {
+    fn action_is_found_among_statements() {
         let text = "evt.preventDefault(); $open = false; @delete(\"/x\")";
         let sent = Script::new(text).action(&signals()).unwrap();
         assert_eq!((sent.method, &*sent.url, sent.payload), (Method::DELETE, "/x", None));
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn one_signal_may_decide_between_actions() {
+    fn condition_on_one_signal_selects_the_action() {
         let url = |text: &str| Script::new(text).action(&signals()).map(|sent| sent.url).ok();
         assert_eq!(url("$x = 1; $touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/yes"));
         assert_eq!(url("!$touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/no"));
@@ -293,10 +295,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said_with_its_place() {
+    fn unsupported_expression_is_reported_with_its_position() {
         for bad in ["$count++", "@post('/x',{payload:$a+1})", "@post('/x'", "@post(url)"] {
             let failure = Script::new(bad).action(&signals()).unwrap_err().to_string();
-            assert!(failure.contains("goes on with") || failure.contains("literal"), "{failure}");
+            assert!(failure.contains("continues with") || failure.contains("literal"), "{failure}");
         }
         assert!(
             Script::new("{a:1} + 1").literal(&signals()).is_err()
@@ -310,7 +312,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_page_writes_is_read_as_it_was(text in "(?s).*", number in -1_000_000_i64..1_000_000) {
+        fn written_literal_is_parsed_unchanged(text in "(?s).*", number in -1_000_000_i64..1_000_000) {
             let written = json!({ "a": { "text": text, "n": number }, "list": [true, number] });
             prop_assert_eq!(Script::new(&attribute(&written)).literal(&signals()).unwrap(), written);
         }

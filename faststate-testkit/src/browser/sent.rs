@@ -1,4 +1,4 @@
-//! An event that was answered.
+//! The outcome of a sent event.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use super::Click;
 
-/// An event that was answered, and what became of it.
+/// A sent event and its outcome.
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub(super) click: Click,
@@ -19,54 +19,55 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// It changed the state.
+    /// Asserts that the event changed the state.
     ///
     /// # Panics
-    /// If it did not.
+    /// Panics with the outcome if it did not.
     #[track_caller]
     pub fn assert_changed(self) -> Self {
         self.assert_answer(Applied::Changed, "changed the state")
     }
 
-    /// It was accepted, and changed nothing.
+    /// Asserts that the event was accepted and changed nothing.
     ///
     /// # Panics
-    /// If it was not.
+    /// Panics with the outcome if it was not.
     #[track_caller]
     pub fn assert_unchanged(self) -> Self {
         self.assert_answer(Applied::Unchanged, "was accepted and changed nothing")
     }
 
-    /// It had been applied before.
+    /// Asserts that the event had already been applied.
     ///
     /// # Panics
-    /// If it had not.
+    /// Panics with the outcome if it had not.
     #[track_caller]
     pub fn assert_repeated(self) -> Self {
         self.assert_answer(Applied::Repeated, "was a repeat")
     }
 
-    /// It was rejected, or its input was not understood, with a message beside this field; `""` for a rejection
-    /// without fields.
+    /// Asserts that the event was rejected, or that its input was invalid, with a message for this field. `""` means a
+    /// rejection without fields.
     ///
     /// # Panics
-    /// If it was not.
+    /// Panics with the outcome if it was not.
     #[track_caller]
     pub fn assert_rejected(self, field: &str) -> Self {
         let problem = self.problem.as_ref().filter(|problem| matches!(problem.kind, "rejected" | "input"));
-        let is_beside = problem.is_some_and(|problem| match field {
+        let has_message = problem.is_some_and(|problem| match field {
             "" => problem.errors.is_empty(),
             field => problem.errors.iter().any(|(name, _)| name == field),
         });
-        let beside = if field.is_empty() { String::new() } else { format!(" beside `{field}`") };
-        assert!(is_beside, "expected that the event was rejected{beside}, but {}", self.outcome());
+        let for_field =
+            if field.is_empty() { String::new() } else { format!(" with a message for `{field}`") };
+        assert!(has_message, "expected that the event was rejected{for_field}, but {}", self.outcome());
         self
     }
 
-    /// It was refused as a problem of this [kind](Problem::kind): `not_found`, `sign_in`, `unavailable`.
+    /// Asserts that the event was refused with a problem of this [kind](Problem::kind): `not_found`, `sign_in`, `unavailable`.
     ///
     /// # Panics
-    /// If it was not.
+    /// Panics with the outcome if it was not.
     #[track_caller]
     pub fn assert_problem(self, kind: &str) -> Self {
         let is_it = self.problem.as_ref().is_some_and(|problem| problem.kind == kind);
@@ -74,25 +75,25 @@ impl Sent {
         self
     }
 
-    /// What became of it, if it was accepted.
+    /// The result of an accepted event.
     #[must_use]
     pub const fn answer(&self) -> Option<Applied> {
         self.answer
     }
 
-    /// Why it was refused, if it was.
+    /// The problem of a refused event.
     #[must_use]
     pub const fn problem(&self) -> Option<&Problem> {
         self.problem.as_ref()
     }
 
-    /// The state's version after it, if it was accepted.
+    /// The version of the state after an accepted event.
     #[must_use]
     pub const fn version(&self) -> Option<Version> {
         self.version
     }
 
-    /// The request, to be [repeated](super::Browser::repeat).
+    /// The request, which can be [repeated](super::Browser::repeat).
     #[must_use]
     pub const fn click(&self) -> &Click {
         &self.click
@@ -118,7 +119,7 @@ impl Sent {
                 }
                 text
             }
-            (None, None) => format!("the answer was {} and not an event's", self.status),
+            (None, None) => format!("the response was {} and not of an event", self.status),
         }
     }
 }

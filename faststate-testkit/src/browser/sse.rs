@@ -1,4 +1,4 @@
-//! Server-sent events, parsed independently of our encoder.
+//! A parser of server-sent events that is independent of the encoder.
 
 use crate::{Failure, ensure};
 
@@ -6,17 +6,16 @@ use crate::{Failure, ensure};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SseEvent {
-    /// Its type; empty if it did not say.
+    /// The event type; empty if there is no `event` line.
     pub kind: String,
-    /// Its `data` lines, joined by LF.
+    /// The `data` lines, joined by LF.
     pub data: String,
 }
 
-/// Reads a stream in pieces of any size.
+/// Parses a stream in pieces of any size.
 ///
-/// Like Datastar 1.0.4, it lets an `id` take effect as soon as its line is whole: what is cut between an
-/// `id` and the end of its event is lost to a client that resumes by id. Stricter than a browser, it takes
-/// no field that does not exist, no bytes that are not UTF-8 and no CR.
+/// Like Datastar 1.0.4, it applies an `id` as soon as its line is complete: a client that resumes by id loses an event that
+/// is cut off after its `id` line. It is stricter than a browser and refuses unknown fields, invalid UTF-8 and CR.
 #[derive(Debug, Default)]
 pub struct SseParser {
     line: Vec<u8>,
@@ -28,14 +27,14 @@ pub struct SseParser {
 }
 
 impl SseParser {
-    /// The events that these bytes complete.
+    /// Parses bytes and returns the events that they complete.
     ///
     /// # Errors
-    /// Bytes that are no stream of events.
+    /// Fails if the bytes are not an event stream.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, Failure> {
         let mut events = Vec::new();
         for byte in bytes {
-            ensure!(*byte != b'\r', PROMISE, "there is a CR after {:?}", String::from_utf8_lossy(&self.line));
+            ensure!(*byte != b'\r', PROMISE, "a CR follows {:?}", String::from_utf8_lossy(&self.line));
             if *byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
                 events.extend(self.line(&line)?);
@@ -46,32 +45,32 @@ impl SseParser {
         Ok(events)
     }
 
-    /// The connection ends here: half an event is forgotten, the last id is not.
+    /// Ends the connection. An incomplete event is discarded; the last id is kept.
     pub fn cut(&mut self) {
         self.line.clear();
         self.event = SseEvent::default();
         self.has_data = false;
     }
 
-    /// Whether everything so far was whole.
+    /// Returns whether no event is incomplete.
     #[must_use]
     pub fn is_between_events(&self) -> bool {
         self.line.is_empty() && self.event == SseEvent::default() && !self.has_data
     }
 
-    /// The last id; empty if there was none.
+    /// The last id; empty if there is none.
     #[must_use]
     pub fn last_id(&self) -> &str {
         &self.last_id
     }
 
-    /// The reconnection time that the stream asked for, in milliseconds.
+    /// The reconnection time from `retry`, in milliseconds.
     #[must_use]
     pub const fn retry(&self) -> Option<u64> {
         self.retry
     }
 
-    /// How many comments there were: pings.
+    /// The number of comments, which are heartbeats.
     #[must_use]
     pub const fn comments(&self) -> usize {
         self.comments
@@ -98,20 +97,20 @@ impl SseParser {
             "retry" => {
                 self.retry = Some(value.parse().map_err(|error| Failure::error(PROMISE, &error))?);
             }
-            _ => return Err(Failure::new(PROMISE, format!("there is a field {field:?}"))),
+            _ => return Err(Failure::new(PROMISE, format!("it has the field {field:?}"))),
         }
         Ok(None)
     }
 }
 
-const PROMISE: &str = "a stream is made of server-sent events (law 12)";
+const PROMISE: &str = "a stream contains only server-sent events (law 12)";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn any_pieces_give_the_same_events() {
+    fn events_do_not_depend_on_piece_sizes() {
         let stream = "retry: 900\n\n: ping\n\nevent: a\ndata: é🦀\ndata:two\nid: 7\n\ndata\n\nid: 8\n\nevent: cut\ndata: x\n";
         let event = |kind: &str, data: &str| SseEvent { kind: kind.to_owned(), data: data.to_owned() };
         for size in 1..stream.len() {
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_counts_before_its_event_is_whole() {
+    fn id_is_applied_before_its_event_is_complete() {
         let mut parser = SseParser::default();
         assert_eq!(parser.feed(b"id: 7\ndata: x"), Ok(vec![]));
         parser.cut();
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_is_refused() {
+    fn invalid_stream_is_refused() {
         for bad in [&b"data: a\rb\n"[..], b"nonsense: 1\n", b"data: \xff\n", b"retry: soon\n"] {
             assert!(SseParser::default().feed(bad).is_err());
         }

@@ -1,4 +1,4 @@
-//! The page's stream.
+//! The stream of a browser's page.
 
 use std::{
     future::{Future, poll_fn},
@@ -21,34 +21,33 @@ use tokio::{
 
 use super::{Browser, WAIT_TIMEOUT, act::in_query, datastar};
 
-/// How long the browser waits before it looks again.
+/// The pause between two polls of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Browser {
-    /// Hides the window: the stream is closed, and the page keeps what it has.
+    /// Hides the window. The stream is closed, and the page keeps its content.
     pub fn hide(&mut self) {
         self.hidden = true;
         self.close();
     }
 
-    /// Shows the window again: the page follows from where it was.
+    /// Shows the window again. The page resumes from its cursors.
     pub async fn show(&mut self) {
         self.hidden = false;
         self.connect().await;
     }
 
-    /// The connection breaks, and the page follows from where it was. What had arrived and was not read is lost.
+    /// Breaks the connection and resumes from the page's cursors. Unread bytes are lost.
     pub async fn reconnect(&mut self) {
         self.close();
         self.connect().await;
     }
 
-    /// The connection breaks after so many more bytes of what has arrived by now, be it in the middle of a frame.
-    /// The page stays without a stream until it is asked for: by [`reconnect`](Self::reconnect) or
-    /// [`settle`](Self::settle).
+    /// Breaks the connection after `bytes` more of the bytes that have arrived, even in the middle of a frame. The page has no
+    /// stream until [`reconnect`](Self::reconnect), [`read`](Self::read) or [`settle`](Self::settle) opens one.
     ///
     /// # Panics
-    /// If the bytes before that cannot be merged.
+    /// Panics if the bytes before that cannot be merged.
     pub async fn disconnect_mid_frame(&mut self, mut bytes: usize) {
         while let Some(piece) = self.piece().await {
             let kept = piece.len().min(bytes);
@@ -61,17 +60,17 @@ impl Browser {
         self.close();
     }
 
-    /// Whether the page has a stream.
+    /// Returns whether the page has an open stream.
     #[must_use]
     pub const fn is_following(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Waits until every event that was accepted so far, on any node, has been done with, work after the commit
-    /// included, and merges all that the page gets. A stream that has ended is opened again, as Datastar does.
+    /// Waits until every event that any node has accepted is complete, including its work after the commit, and merges the
+    /// stream. A stream that has ended is opened again, as Datastar does.
     ///
     /// # Panics
-    /// If that takes over 20 s.
+    /// Panics after 20 s.
     #[track_caller]
     pub fn settle(&mut self) -> impl Future<Output = ()> + Send + '_ {
         let at = Location::caller();
@@ -81,9 +80,12 @@ impl Browser {
                 let nodes = self.nodes();
                 for node in &nodes {
                     let settled = timeout_at(deadline, node.registry().settle()).await;
-                    assert!(settled.is_ok(), "at {at}: work after a commit still goes on: wait with `sees`");
+                    assert!(
+                        settled.is_ok(),
+                        "at {at}: work after a commit is still running: wait with `sees`"
+                    );
                 }
-                let agreed = self.agreed(&nodes).await;
+                let agreed = self.nodes_agree(&nodes).await;
                 self.read().await;
                 let follows = self.hidden || self.follow.is_none() || self.stream.is_some();
                 if agreed.is_ok() && follows {
@@ -99,10 +101,10 @@ impl Browser {
         }
     }
 
-    /// Merges what has arrived by now; says how many pieces that were.
+    /// Merges all bytes that have arrived. Returns the number of pieces.
     ///
     /// # Panics
-    /// If it cannot be merged.
+    /// Panics if the bytes cannot be merged.
     pub async fn read(&mut self) -> usize {
         let mut pieces = 0;
         if self.stream.is_none() && !self.hidden {
@@ -115,7 +117,7 @@ impl Browser {
         pieces
     }
 
-    /// Waits for the next piece that arrives, and merges it; a stream that has ended is opened again.
+    /// Waits for the next piece and merges it. Reopens a stream that has ended. Returns false at the deadline.
     pub(super) async fn next(&mut self, deadline: Instant) -> bool {
         let Some(stream) = &mut self.stream else {
             sleep(POLL_INTERVAL).await;
@@ -151,19 +153,19 @@ impl Browser {
         *request.uri_mut() = uri.parse().unwrap_or_else(|error| panic!("{uri}: {error}"));
         let mut request = self.request(request, "same-origin");
         datastar(&mut request);
-        let response = self.ask(request).await;
+        let response = self.respond_to(request).await;
         match response.status() {
             StatusCode::OK => self.stream = Some(response.into_body()),
-            // Datastar asks no more.
+            // Datastar stops reconnecting.
             StatusCode::NO_CONTENT => self.follow = None,
             _ => {}
         }
     }
 
-    /// What has arrived, if anything has.
+    /// Returns the next piece that has arrived, if any.
     async fn piece(&mut self) -> Option<Bytes> {
         let stream = self.stream.as_mut()?;
-        // A budget that is used up would look like silence.
+        // An exhausted task budget would look like an idle stream.
         let polled = unconstrained(poll_fn(|cx| {
             Poll::Ready(match Pin::new(&mut *stream).poll_frame(cx) {
                 Poll::Ready(frame) => Some(frame),
@@ -187,9 +189,9 @@ impl Browser {
         if self.app.nodes.is_empty() { vec![self.app.endpoint().clone()] } else { self.app.nodes.clone() }
     }
 
-    /// Whether this page's node has come as far as any other; alone it has. What nobody has saved yet each begins with
-    /// an epoch of its own.
-    async fn agreed(&self, nodes: &[Endpoint]) -> Result<(), String> {
+    /// Checks that this page's node has the same versions as all other nodes. An instance that was never saved has a
+    /// different epoch on each node.
+    async fn nodes_agree(&self, nodes: &[Endpoint]) -> Result<(), String> {
         if nodes.len() < 2 || self.hidden {
             return Ok(());
         }
@@ -199,7 +201,7 @@ impl Browser {
                 let there = self.version(node, topic).await;
                 let differs = |there: &Version| *there != here && (there.seq, here.seq) != (0, 0);
                 if there.as_ref().is_some_and(differs) {
-                    return Err(format!("this node has {topic} at {here}, another one differs"));
+                    return Err(format!("this node has {topic} at {here}, another node differs"));
                 }
             }
         }
@@ -210,7 +212,7 @@ impl Browser {
         let request = self.request(Request::new(()), "same-origin");
         let visitor = node.visitor(&request.into_parts().0).await.ok()?;
         let key = node.registry().key(&topic.state, visitor.viewer(), topic.id.as_deref()).ok()?;
-        let reading = node.registry().read(&key).await.ok()?;
-        (!reading.stale).then_some(reading.version)
+        let snapshot = node.registry().read(&key).await.ok()?;
+        (!snapshot.stale).then_some(snapshot.version)
     }
 }

@@ -1,14 +1,14 @@
-//! How what was expected differs from what was seen, in lines that people read.
+//! Readable differences between expected and actual values.
 
 use std::fmt::Write as _;
 
 use faststate_core::internal::{Difference, json_diff};
 use serde_json::Value;
 
-/// The longest value that is written out.
+/// The maximum length of a printed value, in characters.
 const MAX_VALUE_CHARS: usize = 200;
 
-/// One line for each path at which the two differ; a name that is missing is as good as `""`.
+/// Returns one line for each path at which the values differ. A missing name equals `""`.
 pub(super) fn difference(expected: &Value, seen: &Value) -> String {
     let mut lines = String::new();
     for Difference { path, before: expected, after: seen } in json_diff(expected, seen) {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_place_has_a_line_and_the_rest_is_silent() {
+    fn each_difference_has_one_line() {
         let expected = json!({"same": 1, "count": 2, "list": [1, 2], "gone": "", "name": "ada"});
         let seen = json!({"same": 1, "count": 1, "list": [1, 3, {"a": 1}], "more": true});
         assert_eq!(

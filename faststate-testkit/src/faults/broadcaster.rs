@@ -1,4 +1,4 @@
-//! A broadcaster that loses, repeats and reorders on demand.
+//! A broadcaster that loses, repeats and reorders changes on demand.
 
 use std::{fmt, sync::Arc};
 
@@ -10,24 +10,28 @@ use faststate_core::{
 };
 use parking_lot::Mutex;
 
-/// What becomes of a change on its way to this node.
+/// A fault of a change on its way to this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BroadcastFault {
-    /// It arrives.
+    /// The change arrives.
     #[default]
     None,
-    /// It is lost without a word. The promise is kept by [`FaultyBroadcaster::announce_loss`], later.
+    /// The change is lost silently. Call [`FaultyBroadcaster::announce_loss`] later, as the contract requires.
     Lose,
-    /// It arrives twice.
+    /// The change arrives twice.
     Repeat,
-    /// It waits for the next one and arrives after it, or with [`FaultyBroadcaster::release`].
+    /// The change arrives after the next one, or at [`FaultyBroadcaster::release`].
     Delay,
-    /// It arrives without its data.
+    /// The change arrives without its data.
     Strip,
 }
 
-/// Wraps a node's broadcaster and mistreats what arrives there.
+/// Wraps a node's broadcaster and injects faults into the changes that arrive.
+///
+/// # Locking
+/// Of its three locks, `inbox` (the node's inbox), `fault` (the decision function) and `delayed` (held changes), at most one
+/// is held at a time, and none while the node's inbox is called.
 pub struct FaultyBroadcaster {
     inner: Arc<dyn Broadcaster>,
     faulty_inbox: Arc<FaultyInbox>,
@@ -35,7 +39,7 @@ pub struct FaultyBroadcaster {
 
 type Decide = dyn FnMut(&Change) -> BroadcastFault + Send;
 
-/// Stands between the transport and the node's inbox.
+/// The inbox that is attached to the transport and forwards to the node's inbox.
 struct FaultyInbox {
     inbox: Mutex<Option<Arc<dyn Inbox>>>,
     fault: Mutex<Box<Decide>>,
@@ -43,7 +47,7 @@ struct FaultyInbox {
 }
 
 impl FaultyBroadcaster {
-    /// A wrapper that does no harm yet.
+    /// Wraps `inner` without a fault.
     #[must_use]
     pub fn new(inner: Arc<dyn Broadcaster>) -> Arc<Self> {
         let fault = Mutex::new(Box::new(|_: &Change| BroadcastFault::None) as Box<_>);
@@ -51,19 +55,19 @@ impl FaultyBroadcaster {
         Arc::new(Self { inner, faulty_inbox: Arc::new(faulty_inbox) })
     }
 
-    /// Decides from now on what becomes of each change.
+    /// Sets the function that chooses the fault of each later change.
     pub fn set(&self, fault: impl FnMut(&Change) -> BroadcastFault + Send + 'static) {
         *self.faulty_inbox.fault.lock() = Box::new(fault);
     }
 
-    /// Tells the node that changes may be lost, as a transport must once it knows.
+    /// Notifies the node that changes may be lost, as a transport must when it detects a loss.
     pub fn announce_loss(&self) {
         if let Some(inbox) = self.faulty_inbox.inbox() {
             inbox.lost();
         }
     }
 
-    /// Lets the delayed changes arrive.
+    /// Delivers the delayed changes.
     pub fn release(&self) {
         self.faulty_inbox.release();
     }

@@ -19,38 +19,37 @@ use faststate_core::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How a call fails.
+/// A fault of a store call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreFault {
-    /// It does not.
+    /// The call succeeds.
     #[default]
     None,
-    /// It answers after so long.
+    /// The call is delayed by this time.
     Slow(Duration),
-    /// It takes one call after the other, each for so long: the others wait in its queue, and a call whose
-    /// caller gave up keeps its place.
+    /// Calls run one at a time, each for this time. A call keeps its place in the queue when its caller gives up.
     Queue(Duration),
-    /// It never answers and does nothing.
+    /// The call has no effect and never returns.
     Hang,
-    /// It does what it should and never answers.
+    /// The call takes effect and never returns.
     HangAfter,
-    /// It never answers, and a save takes effect after so long, as one that a lock holds.
+    /// The call never returns, and a save takes effect after this time, as if it had waited for a lock.
     Late(Duration),
-    /// It fails and does nothing.
+    /// The call fails without effect.
     Fail,
-    /// It does what it should and then fails: the outcome is unknown to the caller.
+    /// The call takes effect and then fails, so the caller does not know the outcome.
     FailAfter,
-    /// A save says that there is a conflict, and does nothing; other calls succeed.
+    /// A save returns a conflict without effect; other calls succeed.
     Conflict,
-    /// A save finds no room, and does nothing; other calls succeed.
+    /// A save fails because the store is full; other calls succeed.
     Full,
 }
 
-/// Wraps a store and fails as it is told: for all calls from now on, or for the next few saves.
+/// Wraps a store and injects faults into all later calls or into the next saves.
 ///
-/// Receipts that the engine minted are kept here: a store whose own outcomes are never unknown need not keep them, and
-/// here they may be.
+/// The wrapper keeps the receipts of internal events itself. A store whose outcomes are never unknown need not keep them,
+/// but the injected faults make outcomes unknown.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     faults: Arc<Mutex<Faults>>,
@@ -63,47 +62,47 @@ struct Faults {
     always: StoreFault,
     deletes: StoreFault,
     saves: VecDeque<StoreFault>,
-    minted: HashSet<[u8; 16]>,
-    /// When the queue is empty.
+    internal_receipts: HashSet<[u8; 16]>,
+    /// The time at which the queue is empty.
     free: Option<Instant>,
 }
 
 impl FaultyStore {
-    /// A wrapper that does not fail yet.
+    /// Wraps `inner` without a fault.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Arc<Self> {
         let (loads, saves) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Arc::new(Self { inner, faults: Arc::default(), loads, saves })
     }
 
-    /// Every call fails like this from now on.
+    /// Sets the fault of every later call.
     pub fn set(&self, fault: StoreFault) {
         self.faults.lock().always = fault;
     }
 
-    /// The next saves fail like these, one each; loads and later saves are as [`set`](Self::set) says.
+    /// Queues one fault for each of the next saves. Loads and later saves have the fault of [`set`](Self::set).
     pub fn next_saves(&self, faults: impl IntoIterator<Item = StoreFault>) {
         self.faults.lock().saves.extend(faults);
     }
 
-    /// Every delete fails like this from now on, where [`set`](Self::set) says nothing else.
+    /// Sets the fault of every later delete, unless [`set`](Self::set) has set one.
     pub fn set_deletes(&self, fault: StoreFault) {
         self.faults.lock().deletes = fault;
     }
 
-    /// Whether [`next_saves`](Self::next_saves) has faults left.
+    /// Returns whether faults of [`next_saves`](Self::next_saves) are left.
     #[must_use]
     pub fn next_is_faulty(&self) -> bool {
         !self.faults.lock().saves.is_empty()
     }
 
-    /// How often it was asked to load so far.
+    /// The number of calls of `load`.
     #[must_use]
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
 
-    /// How often it was asked to save so far.
+    /// The number of calls of `save`.
     #[must_use]
     pub fn saves(&self) -> usize {
         self.saves.load(Ordering::SeqCst)
@@ -118,8 +117,8 @@ impl FaultyStore {
         faults.saves.pop_front().unwrap_or(faults.always)
     }
 
-    /// Joins the queue. Returns when the call's turn ends.
-    fn take_place(&self, each: Duration) -> Instant {
+    /// Enqueues a call that takes `each`. Returns the time at which it completes.
+    fn enqueue(&self, each: Duration) -> Instant {
         let mut faults = self.faults.lock();
         let now = Instant::now();
         let free = faults.free.map_or(now, |free| free.max(now)) + each;
@@ -139,7 +138,7 @@ impl FaultyStore {
                 call.await
             }
             StoreFault::Queue(each) => {
-                sleep_until(self.take_place(each)).await;
+                sleep_until(self.enqueue(each)).await;
                 call.await
             }
             StoreFault::Hang | StoreFault::Late(_) => pending().await,
@@ -162,7 +161,7 @@ impl Store for FaultyStore {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let mut loaded = self.with(self.fault(), self.inner.load(key, receipt)).await?;
         loaded.receipt |=
-            receipt.is_some_and(|receipt| self.faults.lock().minted.contains(receipt.as_bytes()));
+            receipt.is_some_and(|receipt| self.faults.lock().internal_receipts.contains(receipt.as_bytes()));
         Ok(loaded)
     }
 
@@ -181,7 +180,7 @@ impl Store for FaultyStore {
         if fault == StoreFault::Full {
             return Err(StoreError::Full("a fault".into()));
         }
-        if receipt.is_some_and(|receipt| self.faults.lock().minted.contains(receipt.as_bytes())) {
+        if receipt.is_some_and(|receipt| self.faults.lock().internal_receipts.contains(receipt.as_bytes())) {
             return self.with(fault, async { Ok(SaveOutcome::Duplicate) }).await;
         }
         let (inner, faults) = (Arc::clone(&self.inner), Arc::clone(&self.faults));
@@ -189,7 +188,7 @@ impl Store for FaultyStore {
         let save = async move {
             let saving = inner.save(&key, &record, expect, receipt.as_ref()).await?;
             if let (SaveOutcome::Saved, Some(receipt)) = (saving, receipt.filter(Receipt::is_internal)) {
-                faults.lock().minted.insert(*receipt.as_bytes());
+                faults.lock().internal_receipts.insert(*receipt.as_bytes());
             }
             Ok(saving)
         };

@@ -48,12 +48,18 @@ async fn what_became_of_an_event() {
     complains!(["was a repeat, but it changed the state"], changed.clone().assert_repeated());
     complains!(["changed the state, but it was a repeat"], repeated.assert_changed());
     complains!(["422 rejected, that is too much\n  amount: at most 100"], rejected.clone().assert_changed());
-    complains!(["beside `user`", "amount: at most 100"], rejected.clone().assert_rejected("user"));
+    complains!(
+        ["with a message for `user`", "amount: at most 100"],
+        rejected.clone().assert_rejected("user")
+    );
     complains!(["expected that the event was rejected, but"], rejected.clone().assert_rejected(""));
-    complains!(["rejected beside `amount`", "404 not_found"], unknown.clone().assert_rejected("amount"));
+    complains!(
+        ["rejected with a message for `amount`", "404 not_found"],
+        unknown.clone().assert_rejected("amount")
+    );
     complains!(["the problem `busy`", "404 not_found"], unknown.assert_problem("busy"));
     complains!(["the problem `busy`, but it changed"], changed.assert_problem("busy"));
-    complains!(["the answer was 200 OK and not an event's"], health.assert_changed());
+    complains!(["the response was 200 OK and not of an event"], health.assert_changed());
 }
 
 #[tokio::test]
@@ -65,7 +71,7 @@ async fn what_a_page_shows() {
     // The page lags, until it is settled.
     complains!(["`stock.count`", "expected -2, seen 0"], alice.assert_signal("stock.count", -2));
     complains!(["law 4", "count: expected -2, seen 0"], alice.assert_current().await);
-    complains!(["silence, but", "notices.rs"], alice.assert_quiet().await);
+    complains!(["expected no events, but", "notices.rs"], alice.assert_quiet().await);
     alice.settle().await;
     complains!(["expected -1, seen -2"], alice.assert_signal("stock.count", -1));
     complains!(["expected 1, seen \"\""], alice.assert_signal("stock.nothing", 1));
@@ -75,9 +81,9 @@ async fn what_a_page_shows() {
     );
     complains!(["`product.p1`", "expected"], alice.assert_record("p1", &Product { price: 1 }));
     complains!(["expected \"-1\"", "seen     \"-2\""], alice.assert_text("h1", "-1"));
-    complains!(["nothing on the page is `#nobody`", "-2 left"], alice.assert_text("#nobody", ""));
-    complains!(["does not read \"3 left\"", "-2 left"], alice.assert_reads("3 left"));
-    complains!(["the page reads \"-2 left\""], alice.assert_reads_not("-2 left"));
+    complains!(["no element matches `#missing`", "-2 left"], alice.assert_text("#missing", ""));
+    complains!(["does not show \"3 left\"", "-2 left"], alice.assert_reads("3 left"));
+    complains!(["the page shows \"-2 left\""], alice.assert_reads_not("-2 left"));
 }
 
 #[tokio::test]
@@ -98,11 +104,11 @@ async fn what_never_comes() {
     let mut alice = Browser::new(&app);
     alice.follow("stock").await;
     complains!(["within 20s", "expected 1, seen 0", "notices.rs"], alice.sees("stock.count", 1).await);
-    complains!(["did not read \"1 left\" within 20s"], alice.reads("1 left").await);
+    complains!(["did not show \"1 left\" within 20s"], alice.reads("1 left").await);
     alice.hide();
     complains!(["expected 1, seen 0"], alice.sees("stock.count", 1).await);
     alice.send(&Order { amount: 1, after_ms: 60_000 }).await.assert_changed();
-    complains!(["work after a commit still goes on", "notices.rs"], alice.settle().await);
+    complains!(["work after a commit is still running", "notices.rs"], alice.settle().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +132,7 @@ async fn nodes_that_never_agree() {
     alice.follow("stock").await;
     nodes.broadcaster(0).set(|_| BroadcastFault::Lose);
     bob.send(&Take { amount: 1 }).await.assert_changed();
-    complains!(["not settled within 20s", "another one differs"], alice.settle().await);
+    complains!(["not settled within 20s", "another node differs"], alice.settle().await);
 }
 
 #[tokio::test]
@@ -138,14 +144,14 @@ async fn what_cannot_be_done() {
     alice.visit("/").await;
     complains!(["`Sell` has a `data-on:click`", "Take some, Take all"], alice.click("Sell").await);
     complains!(["`#shelf` has a `data-on:submit`", "#order"], alice.submit("#shelf").await);
-    complains!(["it expects", "goes on with `+1"], alice.send("@post('/x',{payload:{a:$a+1}})").await);
+    complains!(["expected", "continues with `+1"], alice.send("@post('/x',{payload:{a:$a+1}})").await);
     complains!(["names, ids, classes"], alice.assert_text("p > b", ""));
     let needs_id = Price { price: 1 }.action();
     complains!(["an action"], alice.send(needs_id.bind("price", "not a signal")).await);
     let app = app.pages(|_| async {
         Response::builder().status(302).header("location", "/").body(Bytes::new()).unwrap()
     });
-    complains!(["redirects over 10 times"], Browser::new(&app).visit("/").await);
+    complains!(["redirects more than 10 times"], Browser::new(&app).visit("/").await);
 }
 
 #[tokio::test]
@@ -157,5 +163,5 @@ async fn elements_without_a_place_are_on_the_console() {
     assert_eq!(alice.console().len(), 1, "{:?}", alice.console());
     assert!(alice.console()[0].contains("#thanks"));
     alice.load("<p data-signals=\"{a:1*2}\">").await;
-    assert!(alice.console()[0].contains("goes on with `*2"), "{:?}", alice.console());
+    assert!(alice.console()[0].contains("continues with `*2"), "{:?}", alice.console());
 }

@@ -1,9 +1,9 @@
-//! HTML into nodes.
+//! An HTML parser.
 
 use super::{DomNode, Element, PROMISE};
 use crate::{Failure, ensure};
 
-/// Reads nodes: every tag closed where that is `strict`, and else as browsers read a page.
+/// Parses nodes. `strict` requires every tag to be closed; otherwise the parser is as lenient as a browser.
 pub(super) fn nodes(html: &str, strict: bool) -> Result<Vec<DomNode>, Failure> {
     let mut tree = Tree::default();
     let mut rest = html;
@@ -19,7 +19,7 @@ pub(super) fn nodes(html: &str, strict: bool) -> Result<Vec<DomNode>, Failure> {
             continue;
         }
         let Some((tag, after)) = split_tag(tag) else {
-            ensure!(!strict, PROMISE, "<{tag} is no tag");
+            ensure!(!strict, PROMISE, "<{tag} is not a tag");
             break;
         };
         rest = after;
@@ -50,7 +50,7 @@ pub(super) fn nodes(html: &str, strict: bool) -> Result<Vec<DomNode>, Failure> {
     Ok(tree.nodes)
 }
 
-/// What has been read, and the elements around what is read next.
+/// The parsed nodes, and the open elements around the next node.
 #[derive(Default)]
 struct Tree {
     nodes: Vec<DomNode>,
@@ -75,7 +75,7 @@ impl Tree {
         true
     }
 
-    /// Closes the element of this name: the innermost one, or else whatever is inside it, too.
+    /// Closes the innermost element of this name, and the open elements inside it unless `strict`.
     fn close(&mut self, name: &str, strict: bool) -> bool {
         let Some(at) = self.open.iter().rposition(|element| element.name == name) else { return false };
         if strict && at + 1 != self.open.len() {
@@ -87,7 +87,7 @@ impl Tree {
         true
     }
 
-    /// Closes what ends because this element begins.
+    /// Closes the elements that the start of this element ends.
     fn close_before(&mut self, name: &str) {
         let ends = |open: &str| match name {
             "li" => open == "li",
@@ -107,7 +107,7 @@ impl Tree {
     }
 }
 
-/// How long the comment or declaration is that begins here.
+/// Returns the length of a comment or declaration at the start of the text.
 fn other(text: &str) -> Option<usize> {
     if text.starts_with("<!--") {
         return Some(text.find("-->").map_or(text.len(), |end| end + 3));
@@ -115,14 +115,14 @@ fn other(text: &str) -> Option<usize> {
     text.starts_with("<!").then(|| text.find('>').map_or(text.len(), |end| end + 1))
 }
 
-/// Where the end tag of this name begins.
+/// Returns the position of the end tag of this name.
 fn find_end(text: &str, name: &str) -> Option<usize> {
     text.match_indices("</")
         .map(|(at, _)| at)
         .find(|at| text.get(at + 2..at + 2 + name.len()).is_some_and(|end| end.eq_ignore_ascii_case(name)))
 }
 
-/// Splits behind the `>` that ends the tag, which is not inside quotes.
+/// Splits the text after the `>` that ends the tag, ignoring quoted ones.
 fn split_tag(text: &str) -> Option<(&str, &str)> {
     let mut quote = None;
     for (at, char) in text.char_indices() {
@@ -155,13 +155,13 @@ fn is_void(name: &str) -> bool {
     )
 }
 
-/// The name of a tag.
+/// Returns the name of a tag.
 pub(super) fn name(tag: &str) -> String {
     let name = tag.split(|c: char| c.is_ascii_whitespace() || c == '/').next().unwrap_or_default();
     name.to_ascii_lowercase()
 }
 
-/// The attributes of a start tag.
+/// Parses the attributes of a start tag.
 pub(super) fn attributes(tag: &str) -> Vec<(String, String)> {
     let space = |c: char| c.is_ascii_whitespace() || c == '/';
     let mut found = Vec::new();
@@ -187,7 +187,7 @@ pub(super) fn attributes(tag: &str) -> Vec<(String, String)> {
     }
 }
 
-/// Text without references to characters.
+/// Decodes character references.
 pub(super) fn decoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,10 +1,9 @@
-//! CSS selectors, as far as pages and tests use them: names, ids, classes and attributes, and elements
-//! inside of others.
+//! A subset of CSS selectors: names, ids, classes, attributes and descendants.
 
 use super::{DomNode, Element, PROMISE};
 use crate::{Failure, ensure};
 
-/// Elements inside of elements: the outermost first.
+/// A chain of descendant selectors, the outermost first.
 pub(super) struct Selector(Vec<Compound>);
 
 #[derive(Default)]
@@ -34,7 +33,7 @@ impl Selector {
                             Condition::Is(name, value(&mut chars, quote))
                         }
                     };
-                    ensure!(chars.next() == Some(']'), PROMISE, "{text:?} has an open bracket");
+                    ensure!(chars.next() == Some(']'), PROMISE, "{text:?} has an unclosed bracket");
                     condition
                 }
                 ' ' => {
@@ -48,7 +47,7 @@ impl Selector {
                 _ => {
                     return Err(Failure::new(
                         PROMISE,
-                        format!("this page finds names, ids, classes and attributes only, not {text:?}"),
+                        format!("only names, ids, classes and attributes are supported, not {text:?}"),
                     ));
                 }
             };
@@ -56,26 +55,26 @@ impl Selector {
                 step.0.push(condition);
             }
         }
-        ensure!(steps.iter().all(|step| !step.0.is_empty()), PROMISE, "{text:?} is no selector");
+        ensure!(steps.iter().all(|step| !step.0.is_empty()), PROMISE, "{text:?} is not a selector");
         Ok(Self(steps))
     }
 
-    /// The element with this id.
+    /// Selects the element with this id.
     pub(super) fn id(id: &str) -> Self {
         Self(vec![Compound(vec![Condition::Is("id".to_owned(), id.to_owned())])])
     }
 
-    /// Every element.
+    /// Selects every element.
     pub(super) fn any() -> Self {
         Self(vec![Compound::default()])
     }
 
-    /// Whether the element is picked, where elements around it match the first `matched` steps.
-    pub(super) fn picks(&self, element: &Element, matched: usize) -> bool {
+    /// Returns whether the element matches, if its ancestors match the first `matched` steps.
+    pub(super) fn matches(&self, element: &Element, matched: usize) -> bool {
         matched + 1 == self.0.len() && self.0[matched].matches(element)
     }
 
-    /// How many steps match inside of this element.
+    /// Returns how many steps match for the children of this element.
     pub(super) fn step(&self, element: &Element, matched: usize) -> usize {
         matched + usize::from(matched + 1 < self.0.len() && self.0[matched].matches(element))
     }
@@ -89,7 +88,7 @@ impl Selector {
     fn collect<'a>(&self, nodes: &'a [DomNode], matched: usize, found: &mut Vec<&'a Element>) {
         for node in nodes {
             let DomNode::Element(element) = node else { continue };
-            if self.picks(element, matched) {
+            if self.matches(element, matched) {
                 found.push(element);
             }
             self.collect(&element.children, self.step(element, matched), found);
@@ -112,7 +111,7 @@ impl Compound {
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
-/// A name, with CSS escapes.
+/// Parses a name with CSS escapes.
 fn identifier(chars: &mut Chars<'_>) -> String {
     let mut name = String::new();
     while let Some(char) = chars.next_if(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '\\' | ':')) {
@@ -121,7 +120,7 @@ fn identifier(chars: &mut Chars<'_>) -> String {
     name
 }
 
-/// An attribute's value, up to its quote or bracket.
+/// Parses an attribute value up to its quote or bracket.
 fn value(chars: &mut Chars<'_>, quote: Option<char>) -> String {
     let mut value = String::new();
     loop {
@@ -138,7 +137,7 @@ fn value(chars: &mut Chars<'_>, quote: Option<char>) -> String {
     }
 }
 
-/// The character that a backslash stands before, or whose number follows it.
+/// Parses an escape after its backslash: a character or a hexadecimal code point.
 fn escaped(chars: &mut Chars<'_>) -> Option<char> {
     let mut digits = String::new();
     while digits.len() < 6

@@ -1,14 +1,14 @@
-//! What somebody reads on a page.
+//! The visible text of a page.
 
 use serde_json::Value;
 
 use super::{Dom, DomNode, Element, read::decoded};
 
-/// Looks a signal up by its path, without `$`.
+/// Returns a signal by its path without `$`.
 pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<Value> + 'a;
 
 impl Dom {
-    /// The page's text, with blanks between blocks.
+    /// Returns the visible text, with spaces between blocks.
     pub(crate) fn text(&self, signals: &Lookup<'_>) -> String {
         let mut out = String::new();
         push(&mut out, &self.nodes, signals);
@@ -17,8 +17,8 @@ impl Dom {
 }
 
 impl Element {
-    /// The element's text. `data-text` and `data-show` count where they name a signal and no more; what another
-    /// `data-text` would show is shown as its expression.
+    /// Returns the visible text. `data-text` and `data-show` are evaluated if they name a single signal; another `data-text` is
+    /// shown as its expression.
     pub(crate) fn text(&self, signals: &Lookup<'_>) -> String {
         let mut out = String::new();
         self.push_text(&mut out, signals);
@@ -68,14 +68,14 @@ impl Element {
     }
 }
 
-/// The path of an expression that is one signal.
+/// Returns the path of an expression that is a single signal.
 fn path_of(expression: &str) -> Option<&str> {
     let path = expression.trim().strip_prefix('$')?;
     let is_path = path.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
     is_path.then_some(path)
 }
 
-/// A value as JavaScript makes a text of it.
+/// Converts a value to text as JavaScript does.
 pub(crate) fn plain(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
@@ -84,7 +84,7 @@ pub(crate) fn plain(value: Option<&Value>) -> String {
     }
 }
 
-/// Whether JavaScript takes it for true.
+/// Returns whether a value is true in JavaScript.
 pub(crate) fn truthy(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => false,

@@ -1,4 +1,4 @@
-//! A page as a template wrote it.
+//! The parts of a page that come from its HTML document.
 
 use faststate_core::internal::merge;
 use serde_json::Value;
@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl BrowserPage {
-    /// A page as its HTML begins: the signals of `data-signals` and `data-bind`, and the elements. Signals that cannot be
-    /// read are on the console.
+    /// Creates a page from HTML: its elements, and the signals of `data-signals` and `data-bind`. Signals that cannot be
+    /// parsed are reported on the console.
     pub(crate) fn document(html: &str) -> Result<Self, Failure> {
         let mut page = Self { body: Dom::document(html), console: Some(Vec::new()), ..Self::new() };
         let all = page.body.elements();
@@ -26,7 +26,7 @@ impl BrowserPage {
         for (name, value) in all.collect::<Vec<_>>() {
             let (target, modifiers) = split(&name);
             match Script::new(&value).literal(&page.signals) {
-                Ok(value) => page.begin(target, value, modifiers)?,
+                Ok(value) => page.add_signals(target, value, modifiers)?,
                 Err(failure) => page.console.get_or_insert_default().push(failure.to_string()),
             }
         }
@@ -39,7 +39,7 @@ impl BrowserPage {
         Ok(page)
     }
 
-    fn begin(&mut self, target: &str, value: Value, modifiers: &str) -> Result<(), Failure> {
+    fn add_signals(&mut self, target: &str, value: Value, modifiers: &str) -> Result<(), Failure> {
         let mut signals = match target.strip_prefix(':') {
             Some(path) => nested(path, value),
             None => value,
@@ -50,23 +50,23 @@ impl BrowserPage {
         self.merge(signals.to_string().as_bytes())
     }
 
-    /// What an attribute of this name says, on the first element that has it.
+    /// Returns the value of an attribute of the first element that has it.
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
         self.body.elements().into_iter().find_map(|element| element.attribute(name))
     }
 
-    /// A signal, by its path without `$`.
+    /// Returns a signal by its path without `$`.
     pub(crate) fn signal(&self, path: &str) -> Option<&Value> {
         self.signals.get(path)
     }
 
-    /// Sets a signal as the page itself does.
+    /// Sets a signal as an expression of the page does.
     pub(crate) fn set(&mut self, path: &str, value: Value) {
         self.signals.set(path, value);
     }
 
-    /// Merges an answer to an event, which is no part of the stream.
-    pub(crate) fn answered(&mut self, content_type: &str, body: &[u8]) -> Result<(), Failure> {
+    /// Merges the response to an event, which is not part of the stream.
+    pub(crate) fn merge_response(&mut self, content_type: &str, body: &[u8]) -> Result<(), Failure> {
         match content_type {
             "application/json" => self.merge(body),
             "text/event-stream" => {
@@ -79,27 +79,27 @@ impl BrowserPage {
         }
     }
 
-    /// The elements that a selector picks.
+    /// Returns the elements that match a selector.
     pub(in crate::browser) fn find(&self, selector: &str) -> Result<Vec<&Element>, Failure> {
         self.body.find(selector)
     }
 
-    /// Every element.
+    /// Returns all elements.
     pub(in crate::browser) fn elements(&self) -> Vec<&Element> {
         self.body.elements()
     }
 
-    /// What somebody reads.
+    /// Returns the visible text.
     pub(crate) fn text(&self) -> String {
         self.body.text(&|path| self.signal(path).cloned())
     }
 
-    /// What somebody reads of an element.
+    /// Returns the visible text of an element.
     pub(in crate::browser) fn text_of(&self, element: &Element) -> String {
         element.text(&|path| self.signal(path).cloned())
     }
 
-    /// What Datastar would have written to the console.
+    /// The errors that Datastar would write to the console.
     pub(crate) fn console(&self) -> &[String] {
         self.console.as_deref().unwrap_or_default()
     }
@@ -110,7 +110,7 @@ impl BrowserPage {
     }
 }
 
-/// The signal that an element is bound to, and what it begins as.
+/// Returns the signal that an element is bound to, and its initial value.
 fn bound(element: &Element) -> Option<(String, String)> {
     let path = element.attributes().find_map(|(name, value)| {
         let (rest, _) = split(name.strip_prefix("data-bind")?);
@@ -122,7 +122,7 @@ fn bound(element: &Element) -> Option<(String, String)> {
     Some((path.trim_start_matches('$').to_owned(), element.attribute("value").unwrap_or_default().to_owned()))
 }
 
-/// The rest of an attribute's name, without its modifiers, and these.
+/// Splits the rest of an attribute's name from its modifiers.
 fn split(rest: &str) -> (&str, &str) {
     rest.split_once("__").unwrap_or((rest, ""))
 }
