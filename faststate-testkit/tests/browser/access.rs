@@ -1,4 +1,4 @@
-//! What code of the application reaches from an event and from outside: other states, and resources.
+//! Access to other states and resources, from events and from handles.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use faststate_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A resource: what was written down.
+/// A resource that records text.
 type Journal = Mutex<Vec<String>>;
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ impl Event for Bid {
         let journal = context.resource::<Journal>();
         context.after(move |lot| async move {
             let same = lot.resource::<Journal>().zip(journal.clone());
-            assert!(same.is_some_and(|(one, other)| Arc::ptr_eq(&one, &other)), "one resource for all");
+            assert!(same.is_some_and(|(one, other)| Arc::ptr_eq(&one, &other)), "the resource is shared");
             let bid = lot.read().await.unwrap().bid;
             journal.unwrap().lock().unwrap().push(format!("a bid of {bid}"));
         });
@@ -108,19 +108,19 @@ async fn prepare_reads_another_state_of_the_viewer() {
     let lot = registry.record::<Lot>("1").unwrap();
     bid(&lot, "ada", 7).await.unwrap();
     assert!(matches!(bid(&lot, "ada", 11).await, Err(Error::Rejected(_))));
-    assert!(matches!(bid(&lot, "ben", 1).await, Err(Error::Rejected(_))), "each has a credit of their own");
+    assert!(matches!(bid(&lot, "ben", 1).await, Err(Error::Rejected(_))), "the credit belongs to one user");
     assert_eq!(lot.read().await.unwrap().bid, 7);
 }
 
 #[tokio::test]
-async fn prepare_without_a_viewer_finds_no_state_of_a_viewer() {
+async fn prepare_without_viewer_has_no_user_state() {
     let lot = registry().record::<Lot>("1").unwrap();
     let refused = lot.send(Bid { amount: 0, credit: 0 }).await;
     assert!(matches!(refused, Err(Error::Rejected(rejection)) if rejection.message() == "sign in first"));
 }
 
 #[tokio::test]
-async fn work_after_the_commit_and_handles_reach_resources() {
+async fn after_work_and_handles_have_resources() {
     let registry = registry();
     let lot = registry.record::<Lot>("1").unwrap();
     bid(&lot, "ada", 0).await.unwrap();
@@ -133,7 +133,7 @@ async fn work_after_the_commit_and_handles_reach_resources() {
 }
 
 #[tokio::test]
-async fn law_08_handles_by_owner_reach_that_owner_alone() {
+async fn law_08_handle_by_owner_reaches_only_that_owner() {
     let registry = registry();
     let (one, other) = (SessionId::random(), SessionId::random());
     let basket = registry.session::<Basket>(one).unwrap();

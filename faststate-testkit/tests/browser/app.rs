@@ -1,4 +1,4 @@
-//! A small shop: stock that everybody sees, products, a basket that is a user's own, and its pages.
+//! A small shop: a public stock, products, a basket per user, and pages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ impl Event for Take {
             return Err(Rejection::invalid("that is too much").and("amount", "at most 100"));
         }
         if self.amount < 0 {
-            return Err(Rejection::forbidden("nobody brings anything back"));
+            return Err(Rejection::forbidden("returns are not accepted"));
         }
         stock.count -= self.amount;
         context.reply(Elements::inner("#thanks", format!("<b>{} taken</b>", self.amount)));
@@ -45,7 +45,7 @@ impl Event for Take {
     }
 }
 
-/// Delivers after a while, which nobody waits for.
+/// Delivers after a delay, in work after the commit.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) amount: i64,
@@ -166,7 +166,7 @@ pub(crate) fn app() -> App {
     over(faststate_core::MemoryStore::new())
 }
 
-/// What a framework's handlers would do.
+/// Renders pages as the handlers of a framework do.
 async fn page(endpoint: Endpoint, request: Request<Bytes>) -> Response<Bytes> {
     let (head, body) = request.into_parts();
     let mut response = Response::builder();

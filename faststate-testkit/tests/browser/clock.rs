@@ -1,4 +1,4 @@
-//! Paused time moves events' dates, receipts and lifetimes alike.
+//! Paused time applies to the dates of events, receipts and times to live.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +40,7 @@ impl Event for Visit {
 const MINUTE: Duration = Duration::from_mins(1);
 
 #[tokio::test(start_paused = true)]
-async fn paused_time_moves_dates_receipts_and_lifetimes_alike() {
+async fn paused_time_moves_dates_receipts_and_lifetimes() {
     faststate_testkit::follow_tokio_time();
     let config = StateConfig::global().access(Access::public()).ttl(30 * MINUTE);
     let registry = StateRegistry::builder().state::<Visits>(config, |state| state.event::<Visit>());
@@ -56,14 +56,14 @@ async fn paused_time_moves_dates_receipts_and_lifetimes_alike() {
     let (_, first) = visit(&id).await;
     let real = SystemTime::now();
     let apart = real.duration_since(first).unwrap_or_else(|error| error.duration());
-    assert!(apart < MINUTE, "it starts at the time of day: {apart:?} apart");
+    assert!(apart < MINUTE, "it starts at the current time, but is {apart:?} apart");
     assert_eq!(visit(&id).await, (1, first), "a repeat");
 
-    // A receipt lives for 10 minutes, and the date has moved as far.
+    // A receipt is kept for 10 minutes, and the date has advanced by 11 minutes.
     tokio::time::advance(11 * MINUTE).await;
     assert_eq!(visit(&id).await, (2, first + 11 * MINUTE));
 
-    // The record lives for 30 minutes after its last change.
+    // The record expires 30 minutes after its last change.
     tokio::time::advance(29 * MINUTE).await;
     assert_eq!(visits.read().await.unwrap().count, 2);
     tokio::time::advance(2 * MINUTE).await;

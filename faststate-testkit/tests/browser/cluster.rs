@@ -8,7 +8,7 @@ use faststate_testkit::{
 use super::app::{Stock, Take, shop};
 
 #[tokio::test]
-async fn any_node_takes_any_event_and_serves_any_stream() {
+async fn any_node_takes_events_and_serves_streams() {
     let nodes = Cluster::start(3, shop);
     let [mut alice, mut bob, mut carol] = [0, 1, 2].map(|at| Browser::new(&nodes[at]));
     for window in [&mut alice, &mut bob, &mut carol] {
@@ -29,7 +29,7 @@ async fn any_node_takes_any_event_and_serves_any_stream() {
 }
 
 #[tokio::test]
-async fn law_03_an_event_is_repeated_on_another_node() {
+async fn law_03_repeat_on_another_node_is_recognised() {
     let nodes = Cluster::start(2, shop);
     let mut alice = Browser::new(&nodes[0]);
     alice.follow("stock").await;
@@ -41,7 +41,7 @@ async fn law_03_an_event_is_repeated_on_another_node() {
 }
 
 #[tokio::test]
-async fn changes_that_are_lost_on_the_way_are_found() {
+async fn announced_loss_is_recovered() {
     let nodes = Cluster::start(2, shop);
     let [mut alice, mut bob] = [0, 1].map(|at| Browser::new(&nodes[at]));
     alice.follow("stock").await;
@@ -55,7 +55,7 @@ async fn changes_that_are_lost_on_the_way_are_found() {
 }
 
 #[tokio::test]
-async fn a_save_of_unknown_outcome_counts_once() {
+async fn save_of_unknown_outcome_is_applied_once() {
     let nodes = Cluster::start(2, shop);
     let mut alice = Browser::new(&nodes[0]);
     alice.follow("stock").await;

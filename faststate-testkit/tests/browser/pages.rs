@@ -5,7 +5,7 @@ use faststate_testkit::Browser;
 use super::app::{Stock, app};
 
 #[tokio::test]
-async fn a_page_is_clicked_by_what_it_says() {
+async fn elements_are_clicked_by_their_text() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.visit("/old").await;
@@ -30,7 +30,7 @@ async fn a_page_is_clicked_by_what_it_says() {
 }
 
 #[tokio::test]
-async fn a_form_without_datastar_is_posted_and_its_cookie_kept_until_it_is_taken_away() {
+async fn plain_form_sets_and_removes_a_cookie() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.post("/login", &[("name", "a b"), ("word", "&")]).await;
@@ -43,11 +43,11 @@ async fn a_form_without_datastar_is_posted_and_its_cookie_kept_until_it_is_taken
 }
 
 #[tokio::test]
-async fn a_page_of_any_framework_is_loaded_by_its_html() {
+async fn page_of_any_framework_is_loaded_from_html() {
     let app = app();
     let (mut alice, mut other) = (Browser::new(&app), Browser::new(&app));
     other.visit("/").await;
-    // As a template escapes it.
+    // Escaped as a template does.
     alice.load(&other.html().replace('\'', "&#39;")).await;
     assert!(alice.is_following());
     other.click("Take some").await.assert_changed();

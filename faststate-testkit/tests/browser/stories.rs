@@ -1,4 +1,4 @@
-//! What a test of an application reads like.
+//! Typical tests of an application.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::app::{Basket, Fill, Order, Price, Product, Stock, Take, app, over};
 
 #[tokio::test]
-async fn what_one_does_the_other_sees() {
+async fn event_of_one_browser_reaches_another() {
     let app = app();
     let (mut alice, mut bob) = (Browser::new(&app), Browser::new(&app));
     alice.follow("stock, stock.shelf").await;
@@ -24,14 +24,14 @@ async fn what_one_does_the_other_sees() {
     alice.assert_text("#shelf li", "-3 left");
     alice.assert_current().await;
     alice.assert_quiet().await;
-    // Bob follows nothing: the answer had the signals.
+    // Bob follows nothing; the response contained the signals.
     bob.assert_signal("stock.count", -3);
     bob.send(&Take { amount: 0 }).await.assert_unchanged();
     alice.assert_quiet().await;
 }
 
 #[tokio::test]
-async fn law_03_an_answer_that_is_lost_counts_once() {
+async fn law_03_event_with_lost_response_is_applied_once() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.follow("stock").await;
@@ -72,7 +72,7 @@ async fn law_04_hidden_cut_and_lagging_windows_miss_nothing() {
 }
 
 #[tokio::test]
-async fn law_08_everybody_has_what_is_theirs() {
+async fn law_08_each_user_has_its_own_basket() {
     let app = app();
     let [mut alice, mut bob] = ["alice", "bob"].map(|user| Browser::new(&app).user(user));
     let mut phone = Browser::new(&app).user("alice");
@@ -84,14 +84,14 @@ async fn law_08_everybody_has_what_is_theirs() {
     phone.assert_state(&Basket { things: 1 });
     bob.settle().await;
     bob.assert_state(&Basket { things: 0 });
-    let mut nobody = Browser::new(&app);
-    nobody.send(&Fill {}).await.assert_problem("sign_in");
-    assert!(nobody.try_follow("basket").await.is_err() && nobody.try_follow("till").await.is_err());
+    let mut anonymous = Browser::new(&app);
+    anonymous.send(&Fill {}).await.assert_problem("sign_in");
+    assert!(anonymous.try_follow("basket").await.is_err() && anonymous.try_follow("till").await.is_err());
     Browser::new(&app).role("cashier").follow("till").await;
 }
 
 #[tokio::test]
-async fn records_have_ids() {
+async fn record_is_followed_by_its_id() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.follow("product:p%201%2E%2Fx").await;
@@ -102,7 +102,7 @@ async fn records_have_ids() {
 }
 
 #[tokio::test]
-async fn a_rejection_is_beside_its_field() {
+async fn rejection_sets_the_error_of_its_field() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.follow("stock").await;
@@ -118,7 +118,7 @@ async fn a_rejection_is_beside_its_field() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_that_is_paused_passes_at_once() {
+async fn paused_time_passes_immediately() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.follow("stock").await;
@@ -132,7 +132,7 @@ async fn time_that_is_paused_passes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_store_that_is_away_is_told_and_comes_back() {
+async fn law_13_store_outage_is_shown_and_recovers() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let app = over(Arc::clone(&store));
     let mut alice = Browser::new(&app);
@@ -147,14 +147,14 @@ async fn law_13_a_store_that_is_away_is_told_and_comes_back() {
     alice.assert_signal("stock.count", -1);
     store.set(StoreFault::None);
     alice.sees("_stale", false).await;
-    // Nobody knows what became of it: the same id again settles that.
+    // The outcome is unknown; sending the same id again resolves it.
     alice.repeat(refused.click()).await;
     alice.settle().await;
     alice.assert_signal("stock.count", -2);
 }
 
 #[tokio::test]
-async fn windows_of_one_browser_share_a_session_and_the_application_has_handles() {
+async fn windows_of_one_browser_share_a_session() {
     let app = app();
     let mut alice = Browser::new(&app);
     alice.visit("/").await;

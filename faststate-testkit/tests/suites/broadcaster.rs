@@ -23,31 +23,31 @@ fn local() -> [LocalBroadcaster; 3] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_local_broadcaster_keeps_its_promises() {
+async fn local_broadcaster_passes_the_suite() {
     let nodes: ConnectedNodes = local().map(|node| Arc::new(node) as _);
     suites::broadcaster::all(&nodes).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_wrapper_that_does_no_harm_keeps_them_too() {
+async fn wrapper_without_faults_passes_the_suite() {
     let nodes: ConnectedNodes = local().map(|node| FaultyBroadcaster::new(Arc::new(node)) as _);
     suites::broadcaster::all(&nodes).await.unwrap();
 }
 
-/// What a mutant does wrong.
+/// The flaw of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
-    DeliversToNobody,
+    DeliversToNone,
     DeliversToAll,
-    DeliversToThoseWhoLeft,
+    DeliversAfterLeaving,
     ForgetsTheSecondInterest,
     CannotJoinAgain,
     MergesCase,
     SwapsVersions,
     CutsData,
     LosesUnderLoad,
-    IsMute,
-    TellsEverybody,
+    DropsPeerMessages,
+    SendsPeerMessagesToAll,
 }
 
 /// A local broadcaster with one flaw.
@@ -60,16 +60,16 @@ struct Mutant {
 
 type Inboxes = Arc<Mutex<Vec<Arc<MutantInbox>>>>;
 
-/// Mistreats what arrives.
+/// Applies the flaw to the changes that arrive.
 struct MutantInbox(Arc<dyn Inbox>, Flaw, Mutex<u32>);
 
 impl Inbox for MutantInbox {
     fn change(&self, change: Change) {
         let Change { key, from, to, schema, data } = change;
-        let mut heard = self.2.lock();
-        *heard += 1;
+        let mut count = self.2.lock();
+        *count += 1;
         self.0.change(match self.1 {
-            Flaw::LosesUnderLoad if heard.is_multiple_of(100) => return,
+            Flaw::LosesUnderLoad if count.is_multiple_of(100) => return,
             Flaw::SwapsVersions => Change { key, from: to, to, schema, data },
             Flaw::CutsData => {
                 let data = data.map(|data| Bytes::slice(&data, ..data.len().min(8000)));
@@ -102,7 +102,7 @@ impl Mutant {
 #[async_trait]
 impl Broadcaster for Mutant {
     async fn publish(&self, change: &Change) -> Result<(), BroadcastError> {
-        if self.flaw == Flaw::DeliversToNobody {
+        if self.flaw == Flaw::DeliversToNone {
             return Ok(());
         }
         if self.flaw == Flaw::DeliversToAll {
@@ -117,8 +117,8 @@ impl Broadcaster for Mutant {
 
     async fn notify(&self, key: Option<&Key>, message: Bytes) -> Result<(), BroadcastError> {
         match self.flaw {
-            Flaw::IsMute => Ok(()),
-            Flaw::TellsEverybody => {
+            Flaw::DropsPeerMessages => Ok(()),
+            Flaw::SendsPeerMessagesToAll => {
                 let inboxes = self.inboxes.lock().clone();
                 inboxes.iter().for_each(|inbox| inbox.notified(key.cloned(), message.clone()));
                 Ok(())
@@ -142,7 +142,7 @@ impl Broadcaster for Mutant {
             return Ok(Interest::new(|| {}));
         }
         let interest = self.inner.join(&key).await?;
-        if self.flaw == Flaw::DeliversToThoseWhoLeft {
+        if self.flaw == Flaw::DeliversAfterLeaving {
             std::mem::forget(interest);
             return Ok(Interest::new(|| {}));
         }
@@ -165,10 +165,10 @@ async fn suite(flaw: Flaw) -> Result<(), suites::Failure> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_mutant_is_caught() {
+async fn suite_catches_every_mutant() {
     for (flaw, promise) in [
-        (Flaw::DeliversToNobody, "reaches every node"),
-        (Flaw::DeliversToThoseWhoLeft, "that has left"),
+        (Flaw::DeliversToNone, "reaches every node"),
+        (Flaw::DeliversAfterLeaving, "that has left"),
         (Flaw::ForgetsTheSecondInterest, "one of two interests"),
         (Flaw::CannotJoinAgain, "joins again"),
         (Flaw::MergesCase, "arrives unmodified"),
@@ -176,8 +176,8 @@ async fn every_mutant_is_caught() {
         (Flaw::CutsData, "arrives unmodified"),
         (Flaw::LosesUnderLoad, "reaches every node"),
         (Flaw::DeliversToAll, "receives few changes"),
-        (Flaw::IsMute, "a peer message reaches"),
-        (Flaw::TellsEverybody, "few peer messages"),
+        (Flaw::DropsPeerMessages, "a peer message reaches"),
+        (Flaw::SendsPeerMessagesToAll, "few peer messages"),
     ] {
         let outcome = suite(flaw).await;
         caught(outcome, promise);

@@ -1,4 +1,4 @@
-//! Two stores as one: no wrong answer, whatever is slow, forgotten or dead.
+//! The cached store: reads are correct even if one of its two stores is slow, evicts or fails.
 
 mod chaos;
 mod naive;
@@ -33,7 +33,7 @@ fn record(version: Version) -> Record {
     Record { schema: 1, version, data: format!(r#"{{"at":"{version}"}}"#).into(), ttl: None }
 }
 
-/// A store whose loads can be held back after they have read.
+/// A store whose loads can be held after they have read.
 #[derive(Debug)]
 struct Held {
     inner: MemoryStore,
@@ -45,7 +45,7 @@ impl Held {
         Arc::new(Self { inner: MemoryStore::new(), gate: Semaphore::new(Semaphore::MAX_PERMITS) })
     }
 
-    /// From now on loads wait, until so many are let go.
+    /// Holds later loads until the gate gets permits.
     fn hold(&self) {
         self.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
@@ -94,7 +94,7 @@ struct World {
     present: Record,
 }
 
-/// A record that both stores have.
+/// Creates a cached store with one record in both of its stores.
 async fn world() -> World {
     let (fast, durable) = (FaultyStore::new(memory()), FaultyStore::new(memory()));
     let cached = Cached::new(Arc::clone(&fast), Arc::clone(&durable));
@@ -108,26 +108,26 @@ async fn version(store: &impl Store) -> Option<Version> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_stores_as_one_keep_a_stores_promises() {
+async fn cached_store_passes_the_suite() {
     let one: Shared = Arc::new(Cached::new(memory(), memory()));
     suites::store::all(&one, &one).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_nodes_with_the_same_two_stores_keep_them_too() {
+async fn two_nodes_over_one_cached_store_pass_the_suite() {
     let (fast, durable) = (memory(), memory());
     let node = || -> Shared { Arc::new(Cached::new(Arc::clone(&fast), Arc::clone(&durable))) };
     suites::store::all(&node(), &node()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn receipts_are_the_durable_stores_and_kept_as_long() {
+async fn receipts_are_kept_by_the_durable_store() {
     let cached: Shared = Arc::new(Cached::new(memory(), memory()));
     suites::store::receipt_is_kept_for_ten_minutes(&cached, tokio::time::advance).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_is_answered_by_the_fast_store_alone_and_again_after_it_forgot() {
+async fn evicted_record_is_cached_again() {
     let World { durable, cached, present, .. } = world().await;
     let asked = durable.loads();
     for _ in 0..10 {
@@ -142,7 +142,7 @@ async fn a_read_is_answered_by_the_fast_store_alone_and_again_after_it_forgot() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_fill_does_not_overwrite_a_newer_save() {
+async fn slow_fill_does_not_overwrite_a_newer_save() {
     let (fast, durable) = (memory(), Held::new());
     let node = || Arc::new(Cached::new(Arc::clone(&fast), Arc::clone(&durable)));
     let (a, b) = (node(), node());
@@ -150,21 +150,21 @@ async fn a_slow_fill_does_not_overwrite_a_newer_save() {
     durable.inner.save(&key(), &old, Precondition::Absent, None).await.unwrap();
     durable.hold();
     let reader = tokio::spawn(async move { version(&*a).await });
-    // It has read the old record and holds it.
+    // The reader has loaded the old record and is held.
     tokio::task::yield_now().await;
     sleep(Duration::from_millis(1)).await;
     let new = record(old.version.next());
     let saving = b.save(&key(), &new, Precondition::Version(old.version), None).await.unwrap();
     assert_eq!(saving, SaveOutcome::Saved);
     durable.gate.add_permits(1);
-    assert_eq!(reader.await.unwrap(), Some(old.version), "it began before the save");
+    assert_eq!(reader.await.unwrap(), Some(old.version), "the read started before the save");
     durable.gate.add_permits(Semaphore::MAX_PERMITS - 1);
     assert_eq!(version(&*b).await, Some(new.version));
     assert_eq!(version(&*b).await, Some(new.version));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_save_of_unknown_outcome_is_never_hidden_by_what_is_cached() {
+async fn cache_never_hides_a_save_of_unknown_outcome() {
     for fault in [StoreFault::FailAfter, StoreFault::Fail, StoreFault::HangAfter] {
         let World { durable, cached, present, .. } = world().await;
         durable.next_saves([fault]);
@@ -177,18 +177,18 @@ async fn a_save_of_unknown_outcome_is_never_hidden_by_what_is_cached() {
         for _ in 0..3 {
             assert_eq!(version(&cached).await, truth, "{fault:?}");
         }
-        assert_eq!(durable.loads(), asked + 3, "while it may yet happen, nothing is cached");
+        assert_eq!(durable.loads(), asked + 3, "nothing is cached while the save may still land");
         sleep(Duration::from_secs(30)).await;
         let asked = durable.loads();
         for _ in 0..3 {
             assert_eq!(version(&cached).await, truth, "{fault:?}");
         }
-        assert_eq!(durable.loads(), asked + 1, "a claim does not hold for ever");
+        assert_eq!(durable.loads(), asked + 1, "the claim expires");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_touch_that_happens_late_shortens_what_was_saved_meanwhile() {
+async fn late_touch_shortens_a_newer_record() {
     let World { durable, cached, present, .. } = world().await;
     let short = Duration::from_millis(50);
     durable.set(StoreFault::Hang);
@@ -196,14 +196,14 @@ async fn a_touch_that_happens_late_shortens_what_was_saved_meanwhile() {
     durable.set(StoreFault::None);
     let next = Record { ttl: Some(Duration::from_secs(60)), ..record(present.version.next()) };
     cached.save(&key(), &next, Precondition::Version(present.version), None).await.unwrap();
-    // Its caller is long gone, and now it arrives.
+    // The abandoned touch takes effect only now.
     assert!(durable.touch(&key(), short).await.unwrap());
     sleep(short).await;
     assert_eq!(version(&cached).await, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_fast_store_is_dead_reads_go_on_and_nothing_is_saved_behind_its_back() {
+async fn dead_fast_store_allows_loads_and_refuses_saves() {
     for fault in [StoreFault::Fail, StoreFault::Hang] {
         let World { fast, durable, cached, present } = world().await;
         fast.set(fault);
@@ -226,7 +226,7 @@ async fn while_the_fast_store_is_dead_reads_go_on_and_nothing_is_saved_behind_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_durable_store_is_dead_what_is_cached_is_answered() {
+async fn dead_durable_store_allows_cached_loads() {
     let World { durable, cached, present, .. } = world().await;
     durable.set(StoreFault::Fail);
     assert_eq!(version(&cached).await, Some(present.version));
@@ -236,7 +236,7 @@ async fn while_the_durable_store_is_dead_what_is_cached_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_fast_store_never_lets_a_record_outlive_its_time() {
+async fn cached_record_expires_with_the_durable_one() {
     let (fast, durable) = (memory(), memory());
     let cached = Cached::new(Arc::clone(&fast), Arc::clone(&durable));
     let ttl = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! A store that is asked only while it answers.
+//! The circuit breaker of a store.
 
 use std::{error::Error as _, iter::repeat_n, sync::Arc, time::Duration};
 
@@ -40,7 +40,7 @@ fn is_resting(outcome: &Result<(), StoreError>) -> bool {
     matches!(outcome, Err(StoreError::Unavailable(error)) if error.is::<CircuitOpen>())
 }
 
-/// How long it takes until the store is asked again.
+/// Measures how long it takes until the store is called again.
 async fn recovery(guarded: &CircuitBreaker<Arc<FaultyStore>>) -> Duration {
     let started = Instant::now();
     while load(guarded).await.is_err() {
@@ -50,13 +50,13 @@ async fn recovery(guarded: &CircuitBreaker<Arc<FaultyStore>>) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_guarded_store_keeps_a_stores_promises() {
+async fn circuit_breaker_passes_the_store_suite() {
     let store: Arc<dyn Store> = guarded().1;
     suites::store::all(&store, &store).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_dead_store_fails_by_the_deadline_and_then_at_once() {
+async fn law_13_calls_fail_at_deadline_then_immediately() {
     for fault in [StoreFault::Hang, StoreFault::HangAfter, StoreFault::Slow(Duration::from_secs(3))] {
         let (store, guarded) = guarded();
         store.set(fault);
@@ -76,7 +76,7 @@ async fn law_13_a_dead_store_fails_by_the_deadline_and_then_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_store_that_comes_back_is_asked_again_soon_however_long_it_was_away() {
+async fn law_13_recovered_store_is_retried_within_2250_ms() {
     for away in [0, 1, 10, 3600] {
         for fault in [StoreFault::Fail, StoreFault::Hang] {
             let (store, guarded) = guarded();
@@ -94,7 +94,7 @@ async fn law_13_a_store_that_comes_back_is_asked_again_soon_however_long_it_was_
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_failures_in_a_row_make_it_rest_and_a_refusal_is_an_answer() {
+async fn only_consecutive_failures_open_the_circuit() {
     let (store, guarded) = guarded();
     for _ in 0..10 {
         store.set(StoreFault::Fail);
@@ -114,7 +114,7 @@ async fn only_failures_in_a_row_make_it_rest_and_a_refusal_is_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_that_give_up_first_are_heard_too_unless_they_were_hasty() {
+async fn abandoned_call_counts_after_half_the_deadline() {
     let (store, guarded) = guarded();
     store.set(StoreFault::Hang);
     for _ in 0..10 {
@@ -128,7 +128,7 @@ async fn callers_that_give_up_first_are_heard_too_unless_they_were_hasty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_asked_before_the_rest_says_nothing_about_the_store_after_it() {
+async fn late_failure_does_not_reopen_the_circuit() {
     let (store, guarded) = guarded();
     store.set(StoreFault::Hang);
     let late: Vec<_> = (0..10)
@@ -151,7 +151,7 @@ async fn what_was_asked_before_the_rest_says_nothing_about_the_store_after_it() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_save_of_unknown_outcome_stays_what_it_is() {
+async fn save_of_unknown_outcome_is_not_retried() {
     let (store, guarded) = guarded();
     let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None };
     store.next_saves([StoreFault::HangAfter]);
@@ -162,7 +162,7 @@ async fn a_save_of_unknown_outcome_stays_what_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_asks_a_store_that_nobody_has_any_more() {
+async fn dropped_circuit_breaker_stops_probing() {
     let (store, guarded) = guarded();
     store.set(StoreFault::Fail);
     for _ in 0..3 {
@@ -174,11 +174,11 @@ async fn nobody_asks_a_store_that_nobody_has_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_few_saves_try_a_store_that_answers_pings_only() {
+async fn law_13_few_saves_probe_store_that_answers_only_pings() {
     let (store, guarded) = guarded();
     store.next_saves(repeat_n(StoreFault::Hang, 100_000));
     let began = Instant::now();
-    // 200 callers, each of which tries again after a pause.
+    // 200 callers that each retry after 50 ms.
     let callers = (0..200).map(|_| async {
         let mut slow = 0;
         while began.elapsed() < Duration::from_secs(60) {
@@ -190,14 +190,14 @@ async fn law_13_few_saves_try_a_store_that_answers_pings_only() {
         slow
     });
     let slow: usize = join_all(callers).await.into_iter().sum();
-    // 200 before the rest, and up to 3 for each 2 s of waiting and 0.8 s of pause.
+    // 200 saves before the circuit opens, and at most 3 trials per 2 s of waiting and 0.8 s of pause.
     assert!(store.saves() <= 200 + 3 * 25, "{} saves", store.saves());
     assert!(slow <= 200 + 3 * 25, "{slow} saves waited");
-    assert!(store.saves() >= 200 + 15, "the store is tried: {} saves", store.saves());
+    assert!(store.saves() >= 200 + 15, "the store is probed: {} saves", store.saves());
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_trial_that_succeeds_ends_the_rest_of_saves() {
+async fn law_13_successful_trial_closes_the_save_circuit() {
     let (store, guarded) = guarded();
     store.next_saves(repeat_n(StoreFault::Fail, 3));
     for _ in 0..3 {
@@ -214,7 +214,7 @@ async fn law_13_a_trial_that_succeeds_ends_the_rest_of_saves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_pauses_keep_growing_across_failed_trials() {
+async fn law_13_pauses_grow_across_failed_trials() {
     let (store, guarded) = guarded();
     store.next_saves(repeat_n(StoreFault::Fail, 100_000));
     let mut attempts = Vec::new();
@@ -231,10 +231,10 @@ async fn law_13_pauses_keep_growing_across_failed_trials() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_loads_and_saves_rest_apart() {
+async fn law_13_loads_and_saves_have_separate_circuits() {
     let (store, guarded) = guarded();
     store.next_saves(repeat_n(StoreFault::Fail, 1_000));
-    // Each load between them is answered.
+    // Each load in between succeeds.
     for _ in 0..3 {
         save(&guarded).await.unwrap_err();
         load(&guarded).await.unwrap();
@@ -246,9 +246,9 @@ async fn law_13_loads_and_saves_rest_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_call_that_fails_while_others_are_answered_counts_for_nothing() {
+async fn law_13_timeouts_of_a_responding_store_do_not_count() {
     let (store, guarded) = guarded();
-    // The loads of the last two seconds time out, although the store answers all the time.
+    // The loads of the last 2 s time out although the store responds all the time.
     store.set(StoreFault::Queue(Duration::from_millis(10)));
     let outcomes = join_all((0..400).map(|_| load(&guarded))).await;
     let late = outcomes.iter().filter(|outcome| outcome.is_err()).count();

@@ -1,4 +1,4 @@
-//! The relay, over a service that breaks in ways of its own.
+//! The relay over a faulty service.
 
 use std::{
     collections::HashMap,
@@ -22,12 +22,12 @@ use faststate_testkit::suites::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-/// A service in memory.
+/// An in-memory publish/subscribe service.
 #[derive(Debug, Default)]
 struct Service {
     lines: Mutex<HashMap<usize, Listening>>,
     next: AtomicUsize,
-    /// Takes everything and delivers nothing.
+    /// Accepts every message and delivers none.
     deaf: AtomicBool,
     away: AtomicBool,
     attempts: Mutex<Vec<Instant>>,
@@ -39,7 +39,7 @@ struct Listening {
     channels: Vec<Channel>,
 }
 
-/// A node's way to the service.
+/// A node's transport to the service.
 #[derive(Debug)]
 struct Way(Arc<Service>);
 
@@ -105,21 +105,21 @@ fn change() -> Change {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_relay_keeps_a_broadcasters_promises() {
+async fn relay_passes_the_broadcaster_suite() {
     let service = Arc::default();
     let nodes: ConnectedNodes = [node(&service).await, node(&service).await, node(&service).await];
     suites::broadcaster::all(&nodes).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_13_a_service_that_takes_everything_and_delivers_nothing_is_noticed_within_five_seconds() {
+async fn law_13_undelivered_messages_are_detected_within_5_s() {
     let service = Arc::<Service>::default();
     let (a, b) = (node(&service).await, node(&service).await);
     let inbox = RecordingInbox::attached(&b);
     let change = change();
     let _interest = b.join(&change.key).await.unwrap();
     sleep(Duration::from_secs(60)).await;
-    assert_eq!((inbox.losses(), service.attempts.lock().len()), (0, 2), "a quiet line is no dead one");
+    assert_eq!((inbox.losses(), service.attempts.lock().len()), (0, 2), "an idle connection is not dead");
     service.deaf.store(true, Ordering::SeqCst);
     a.publish(&change).await.unwrap();
     sleep(Duration::from_secs(4)).await;
@@ -131,7 +131,7 @@ async fn law_13_a_service_that_takes_everything_and_delivers_nothing_is_noticed_
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_a_service_that_is_away_is_asked_again_after_longer_and_longer_pauses() {
+async fn law_06_reconnects_back_off_while_service_is_away() {
     let service = Arc::<Service>::default();
     let node = node(&service).await;
     let inbox = RecordingInbox::attached(&node);
@@ -147,21 +147,21 @@ async fn law_06_a_service_that_is_away_is_asked_again_after_longer_and_longer_pa
     assert!(settled.iter().all(|pause| (400..=1600).contains(&pause.as_millis())), "{settled:?}");
     let mut different = settled.to_vec();
     different.dedup();
-    assert!(different.len() > settled.len() / 2, "no two nodes come back at the same time");
+    assert!(different.len() > settled.len() / 2, "the pauses are jittered");
     service.away.store(false, Ordering::SeqCst);
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(inbox.losses(), 1, "what was missed is announced");
+    assert_eq!(inbox.losses(), 1, "the loss is announced");
     let key = change().key;
     let joined =
         || service.lines.lock().values().any(|line| line.channels.contains(&Channel::Key(key.clone())));
-    assert!(joined(), "what was joined meanwhile is open");
+    assert!(joined(), "a key joined in the meantime is subscribed");
     drop(interest);
     sleep(Duration::from_secs(1)).await;
     assert!(!joined());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_newer_node_says_makes_the_store_be_read() {
+async fn message_of_newer_protocol_is_reported_as_loss() {
     let service = Arc::<Service>::default();
     let node = node(&service).await;
     let inbox = RecordingInbox::attached(&node);

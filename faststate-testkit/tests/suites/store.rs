@@ -22,30 +22,30 @@ fn memory() -> Arc<dyn Store> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_memory_store_keeps_its_promises() {
+async fn memory_store_passes_the_suite() {
     let store = memory();
     suites::store::all(&store, &store).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_memory_store_keeps_its_promises_of_time() {
+async fn memory_store_passes_the_suite_in_paused_time() {
     let store = memory();
     suites::store::all(&store, &store).await.unwrap();
     suites::store::receipt_is_kept_for_ten_minutes(&store, tokio::time::advance).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_wrapper_that_does_not_fail_keeps_them_too() {
+async fn wrapper_without_faults_passes_the_suite() {
     let store: Arc<dyn Store> = FaultyStore::new(memory());
     suites::store::all(&store, &store).await.unwrap();
 }
 
 #[tokio::test]
-async fn two_stores_are_not_one() {
+async fn two_separate_stores_fail_the_suite() {
     caught(suites::store::all(&memory(), &memory()).await, "loaded byte for byte");
 }
 
-/// What a mutant does wrong.
+/// The flaw of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     IgnoresExpect,
@@ -53,7 +53,7 @@ enum Flaw {
     AnswersBeforeCommit,
     ReusesVersions,
     IsLenientAtExpiry,
-    TellsConflictBeforeDuplicate,
+    ReportsConflictBeforeDuplicate,
     DropsReceipts,
     SavesReceiptsLater,
     KeepsReceiptsOfConflicts,
@@ -87,7 +87,7 @@ struct Mutant {
     memory: Mutex<Memory>,
 }
 
-/// What some flaws need to remember.
+/// State that some flaws need.
 #[derive(Debug, Default)]
 struct Memory {
     receipts: HashMap<Key, HashSet<[u8; 16]>>,
@@ -105,7 +105,7 @@ impl Mutant {
         self.flaw == flaw
     }
 
-    /// Whether the mutant keeps receipts itself, because its flaw is in how it does.
+    /// Returns whether the mutant keeps receipts itself, because its flaw is in doing so.
     fn keeps_receipts(&self) -> bool {
         use Flaw::{
             ForgetsReceiptsOnDelete, ForgetsReceiptsOnExpiry, KeepsReceiptsOfConflicts, SavesReceiptsLater,
@@ -191,7 +191,7 @@ impl Store for Mutant {
         let key = self.mapped(key);
         let mut record = self.written(record);
         if self.is(Flaw::TakesHalfAMebibyte) && record.data.len() > 1 << 19 {
-            return Err(StoreError::Refused("it is too large here".into()));
+            return Err(StoreError::Refused("the record is too large for this store".into()));
         }
         if record.check_size().is_err() {
             match self.flaw {
@@ -229,7 +229,7 @@ impl Store for Mutant {
             {
                 expect = Precondition::Absent;
             }
-            // It judges by a clock that is a little behind.
+            // The mutant decides by a clock that is 25 ms behind.
             (Flaw::IsLenientAtExpiry, Precondition::Version(version), None)
                 if self.memory.lock().ends.get(&key).is_some_and(|(last, ends)| {
                     *last == version && Instant::now() < *ends + Duration::from_millis(25)
@@ -241,7 +241,7 @@ impl Store for Mutant {
             (Flaw::HasSignedVersions, Precondition::Version(version), _) => {
                 expect = Precondition::Version(Version { epoch: version.epoch & (u64::MAX >> 1), ..version });
             }
-            (Flaw::TellsConflictBeforeDuplicate, _, found)
+            (Flaw::ReportsConflictBeforeDuplicate, _, found)
                 if expect
                     != found
                         .as_ref()
@@ -325,16 +325,16 @@ impl Store for Mutant {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_mutant_is_caught() {
+async fn suite_catches_every_mutant() {
     let mutants = [
         (Flaw::IgnoresExpect, "precondition does not hold"),
         (Flaw::IgnoresNonce, "precondition does not hold"),
         (Flaw::AnswersBeforeCommit, "loaded byte for byte"),
         (Flaw::ReusesVersions, "has its own version"),
         (Flaw::IsLenientAtExpiry, "an expired record is gone|does not come back"),
-        (Flaw::TellsConflictBeforeDuplicate, "is a duplicate"),
+        (Flaw::ReportsConflictBeforeDuplicate, "is a duplicate"),
         (Flaw::DropsReceipts, "is a duplicate"),
-        // Which of them sees it first is a race.
+        // A race decides which of these checks fails first.
         (Flaw::SavesReceiptsLater, "receipt|a dropped save leaves"),
         (Flaw::KeepsReceiptsOfConflicts, "conflict leaves no receipt"),
         (Flaw::ForgetsReceiptsOnDelete, "outlives deletion"),
@@ -373,13 +373,13 @@ async fn every_mutant_is_caught() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_lenient_at_expiry_is_caught() {
+async fn suite_catches_lenience_at_expiry() {
     let store = Mutant::store(Flaw::IsLenientAtExpiry);
     caught(suites::store::one_save_succeeds_at_expiry(&store, &store).await, "does not come back");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_forgets_receipts_soon_is_caught() {
+async fn suite_catches_receipts_that_expire_early() {
     #[derive(Debug)]
     struct Forgetful(MemoryStore, Mutex<Option<tokio::time::Instant>>);
 

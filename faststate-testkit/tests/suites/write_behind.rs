@@ -1,4 +1,4 @@
-//! The store that saves in the background: the promises it keeps, and the one it says it does not.
+//! The write-behind store: the promises that it keeps, and the one that it documents as not kept.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use faststate_testkit::suites;
 use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
-/// Longer than any test.
+/// An interval longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -57,23 +57,23 @@ async fn stored(durable: &Arc<dyn Store>) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn it_keeps_the_promises_of_a_store() {
+async fn write_behind_passes_the_suite() {
     let store: Arc<dyn Store> = WriteBehind::new(durable(), Duration::from_millis(1));
     suites::store::all(&store, &store).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_keeps_the_promises_of_time() {
+async fn write_behind_passes_the_suite_in_paused_time() {
     let store: Arc<dyn Store> = WriteBehind::new(durable(), Duration::from_millis(20));
     suites::store::all(&store, &store).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_writes_every_interval_and_when_the_registry_settles() {
+async fn write_behind_writes_every_interval_and_on_settle() {
     let durable = durable();
     let registry = registry(&durable, Duration::from_secs(5));
     add(&registry).await;
-    assert_eq!(stored(&durable).await, None, "acknowledged, and not written yet");
+    assert_eq!(stored(&durable).await, None, "it is acknowledged but not written yet");
     tokio::time::sleep(Duration::from_millis(5100)).await;
     assert_eq!(stored(&durable).await.as_deref(), Some("{\"count\":1}"));
     add(&registry).await;
@@ -82,7 +82,7 @@ async fn it_writes_every_interval_and_when_the_registry_settles() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_10_what_was_lost_in_a_crash_is_another_epoch() {
+async fn law_10_state_after_a_crash_has_another_epoch() {
     let durable = durable();
     let before = registry(&durable, NEVER);
     assert_eq!(add(&before).await, 1);
@@ -93,12 +93,12 @@ async fn law_10_what_was_lost_in_a_crash_is_another_epoch() {
 
     let after = registry(&durable, NEVER);
     let found = after.global::<Tally>().unwrap().read().await.unwrap();
-    assert_eq!(found.count, 1, "what was acknowledged after the last write is lost, as it says");
+    assert_eq!(found.count, 1, "changes after the last write are lost, as documented");
     assert_ne!(found.version().epoch, lost.epoch);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_record_stays_deleted() {
+async fn deleted_record_stays_deleted() {
     let durable = durable();
     let registry = registry(&durable, NEVER);
     add(&registry).await;
@@ -119,7 +119,7 @@ fn record(version: Version, data: &str, ttl: Option<Duration>) -> Record {
     Record { schema: 1, version, data: data.to_owned().into(), ttl }
 }
 
-/// A store that refuses saves when it is told so.
+/// A store with a mode in which it refuses saves.
 #[derive(Debug, Default)]
 struct Refusing {
     inner: MemoryStore,
@@ -133,7 +133,7 @@ const REFUSES_LONG: u8 = 2;
 #[async_trait]
 impl Store for Refusing {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        // So that others have a turn in between.
+        // Other tasks run in between.
         tokio::task::yield_now().await;
         self.inner.load(key, receipt).await
     }
@@ -171,9 +171,9 @@ impl Store for Refusing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_01_a_touch_that_races_an_eviction_keeps_the_durable_record() {
+async fn law_01_touch_during_eviction_keeps_the_durable_record() {
     const RECORDS: usize = 500;
-    // Longer than the clocks of the two threads ever differ.
+    // Longer than the difference between the clocks of the two threads.
     const LONG: Duration = Duration::from_hours(48);
     for round in 0..100 {
         let durable = durable();
@@ -191,7 +191,7 @@ async fn law_01_a_touch_that_races_an_eviction_keeps_the_durable_record() {
             threads.spawn(|| {
                 while !swept.load(Ordering::SeqCst) {
                     for key in &keys {
-                        // No call of a memory waits.
+                        // Calls of a memory store complete without waiting.
                         let _ = store.touch(key, LONG).now_or_never();
                     }
                 }
@@ -208,7 +208,7 @@ async fn law_01_a_touch_that_races_an_eviction_keeps_the_durable_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_01_an_evicted_record_can_still_be_touched() {
+async fn law_01_evicted_record_can_be_touched() {
     let durable = durable();
     let store = WriteBehind::new(Arc::clone(&durable), NEVER);
     let hour = Duration::from_secs(3600);
@@ -219,14 +219,14 @@ async fn law_01_an_evicted_record_can_still_be_touched() {
     store.flush().await.unwrap();
     tokio::time::advance(Duration::from_secs(301)).await;
     store.sweep(1000).await.unwrap();
-    assert!(store.touch(&key("a"), 2 * hour).await.unwrap(), "it is there, if not in memory");
+    assert!(store.touch(&key("a"), 2 * hour).await.unwrap(), "the record exists in the durable store");
     store.flush().await.unwrap();
     let found = durable.load(&key("a"), None).await.unwrap().record.unwrap();
     assert!(found.ttl.is_some_and(|left| left > hour), "{:?}", found.ttl);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_01_nothing_is_acknowledged_while_the_durable_store_is_full() {
+async fn law_01_no_save_is_acknowledged_while_durable_store_is_full() {
     let durable = Arc::new(Refusing::default());
     let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
     let first = record(Version::start(), "1", None);
@@ -234,13 +234,13 @@ async fn law_01_nothing_is_acknowledged_while_the_durable_store_is_full() {
     durable.mode.store(IS_FULL, Ordering::SeqCst);
     assert!(matches!(store.flush().await, Err(StoreError::Full(_))));
 
-    assert!(matches!(store.ping().await, Err(StoreError::Full(_))), "it is not well");
+    assert!(matches!(store.ping().await, Err(StoreError::Full(_))), "it reports the error");
     for (id, expect) in [("a", Precondition::Version(first.version)), ("b", Precondition::Absent)] {
         let saving = store.save(&key(id), &record(Version::start(), "2", None), expect, None).await;
         assert!(matches!(saving, Err(StoreError::Full(_))), "{saving:?}");
     }
     let here = store.load(&key("a"), None).await.unwrap().record;
-    assert_eq!(here, Some(first.clone()), "what was acknowledged is kept");
+    assert_eq!(here, Some(first.clone()), "the acknowledged record is kept");
 
     durable.mode.store(TAKES, Ordering::SeqCst);
     let second = record(first.version.next(), "2", None);
@@ -252,20 +252,20 @@ async fn law_01_nothing_is_acknowledged_while_the_durable_store_is_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_01_a_refused_record_is_kept_and_its_next_save_must_reach_the_durable_store() {
+async fn law_01_next_save_of_refused_record_is_written_through() {
     let durable = Arc::new(Refusing::default());
     durable.mode.store(REFUSES_LONG, Ordering::SeqCst);
     let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
     let long = record(Version::start(), "123456", None);
     store.save(&key("a"), &long, Precondition::Absent, None).await.unwrap();
     assert!(matches!(store.flush().await, Err(StoreError::Refused(_))));
-    assert!(store.ping().await.is_err(), "it is not well");
+    assert!(store.ping().await.is_err(), "it reports the error");
 
     let longer = record(long.version.next(), "1234567", None);
     let saving = store.save(&key("a"), &longer, Precondition::Version(long.version), None).await;
     assert!(matches!(saving, Err(StoreError::Refused(_))), "{saving:?}");
     assert_eq!(store.load(&key("a"), None).await.unwrap().record, Some(long.clone()));
-    // Other records are no worse for it.
+    // Other records are not affected.
     let other = record(Version::start(), "1", None);
     store.save(&key("b"), &other, Precondition::Absent, None).await.unwrap();
     assert_eq!(durable.load(&key("b"), None).await.unwrap().record, None, "it is written later");
@@ -280,7 +280,7 @@ async fn law_01_a_refused_record_is_kept_and_its_next_save_must_reach_the_durabl
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_01_a_refusal_of_the_durable_store_shows_in_health() {
+async fn law_01_refusal_of_durable_store_shows_in_health() {
     let durable = Arc::new(Refusing::default());
     durable.mode.store(IS_FULL, Ordering::SeqCst);
     let store: Arc<dyn Store> = Arc::clone(&durable) as _;
@@ -305,7 +305,7 @@ async fn law_01_a_refusal_of_the_durable_store_shows_in_health() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_01_a_stop_loses_nothing_when_background_work_outlasts_it() {
+async fn law_01_stop_loses_nothing_despite_running_work() {
     let durable = durable();
     let config = StateConfig::global().access(Access::public()).persist().persist_every(NEVER);
     let registry = StateRegistry::builder()
@@ -320,11 +320,11 @@ async fn law_01_a_stop_loses_nothing_when_background_work_outlasts_it() {
         add(&late).await;
     });
     let settled = tokio::time::timeout(Duration::from_secs(10), registry.settle()).await;
-    assert!(settled.is_err(), "the work outlasts it");
+    assert!(settled.is_err(), "the work is still running");
     assert_eq!(stored(&durable).await.as_deref(), Some("{\"count\":2}"));
 }
 
-/// Leaves work behind that takes an hour.
+/// Starts work after the commit that takes an hour.
 #[derive(Serialize, Deserialize)]
 struct Linger {}
 

@@ -1,5 +1,5 @@
-//! Two nodes that save, read and touch one key over stores that are slow, forget and lose
-//! answers: no read is older than what was acknowledged when it began.
+//! Two nodes save, read and touch one key over stores that are slow, evict records and lose responses. No read is older than
+//! the last save that was acknowledged before it.
 
 use std::{
     fmt,
@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Shared, key, record};
 
-/// A store that takes its time before and after each call, and forgets now and then if it may.
+/// A store that is slow before and after each call, and evicts records at random if `forgets` is set.
 pub(super) struct Moody {
     inner: MemoryStore,
     dice: Mutex<StdRng>,
@@ -91,9 +91,9 @@ impl fmt::Debug for Moody {
     }
 }
 
-/// Runs it; says what went wrong, if anything.
+/// Runs the tasks. Returns the first violation.
 pub(super) async fn run(a: Shared, b: Shared, seed: u64) -> Result<(), String> {
-    // The number of the last step that was acknowledged.
+    // The sequence number of the last acknowledged save.
     let acknowledged = Arc::new(AtomicU64::new(0));
     let tasks = (0..6).map(|task| {
         let store = Arc::clone(if task % 2 == 0 { &a } else { &b });
@@ -120,7 +120,7 @@ async fn read(store: &dyn Store, acknowledged: &AtomicU64, mut dice: StdRng) -> 
         let found = store.load(&key(), None).await.map_err(|error| error.to_string())?.record;
         let seq = found.map_or(0, |found| found.version.seq);
         if seq < step {
-            return Err(format!("a read gave {seq} after {step} was acknowledged"));
+            return Err(format!("a read returned {seq} after {step} was acknowledged"));
         }
     }
     Ok(())
@@ -129,7 +129,7 @@ async fn read(store: &dyn Store, acknowledged: &AtomicU64, mut dice: StdRng) -> 
 async fn write(store: &dyn Store, acknowledged: &AtomicU64, mut dice: StdRng) -> Result<(), String> {
     for _ in 0..40 {
         sleep(Duration::from_millis(dice.random_range(0..6))).await;
-        // The truth, as the engine asks for it: with a receipt.
+        // Loads with a receipt, as the engine does, to bypass the cache.
         let receipt = Receipt::internal();
         let loaded = store.load(&key(), Some(&receipt)).await.map_err(|error| error.to_string())?;
         let present = loaded.record.map(|record| record.version);
@@ -141,9 +141,9 @@ async fn write(store: &dyn Store, acknowledged: &AtomicU64, mut dice: StdRng) ->
         let expect = present.map_or(Precondition::Absent, Precondition::Version);
         let (key, record) = (key(), record(next));
         let save = store.save(&key, &record, expect, Some(&receipt));
-        // Now and then nobody waits for the answer.
-        let patience = if dice.random_range(0..10) == 0 { dice.random_range(0..12) } else { 60_000 };
-        if matches!(timeout(Duration::from_millis(patience), save).await, Ok(Ok(SaveOutcome::Saved))) {
+        // One in ten saves is abandoned.
+        let limit = if dice.random_range(0..10) == 0 { dice.random_range(0..12) } else { 60_000 };
+        if matches!(timeout(Duration::from_millis(limit), save).await, Ok(Ok(SaveOutcome::Saved))) {
             acknowledged.fetch_max(next.seq, Ordering::SeqCst);
         }
     }
@@ -151,7 +151,7 @@ async fn write(store: &dyn Store, acknowledged: &AtomicU64, mut dice: StdRng) ->
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_read_is_older_than_what_was_acknowledged_before_it() {
+async fn no_read_is_older_than_an_acknowledged_save() {
     for seed in 0..100 {
         let (fast, durable) = (Moody::store(seed, seed % 2 == 1), Moody::store(seed + 1, false));
         let node = || -> Shared { Arc::new(Cached::new(Arc::clone(&fast), Arc::clone(&durable))) };

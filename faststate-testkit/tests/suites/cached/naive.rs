@@ -1,4 +1,4 @@
-//! The caches that come to mind first: each gives a wrong answer, and is caught.
+//! Naive caches, each with a flaw that the tests must catch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use super::{
     memory,
 };
 
-/// What a mutant does wrong.
+/// The flaw of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
-    /// Puts what it has read into the fast store, whatever is there by then.
+    /// Writes a loaded record into the fast store even if that has a newer one.
     FillsLate,
-    /// Saves durably and then in the fast store, without a claim.
+    /// Saves in the durable store and then in the fast one, without a claim.
     SavesDurableFirst,
-    /// Saves in the fast store before the durable one has decided.
+    /// Saves in the fast store before the durable one has accepted the save.
     SavesFastFirst,
     JudgesReceiptsFast,
     JudgesVersionsFast,
@@ -47,7 +47,7 @@ impl Naive {
         self.flaw == flaw
     }
 
-    /// Puts a record there, whatever is there.
+    /// Overwrites the record in the fast store.
     async fn put(&self, key: &Key, record: &Record) -> Result<(), StoreError> {
         let mut record = record.clone();
         if self.is(Flaw::ForgetsTimeToLive) {
@@ -138,7 +138,7 @@ impl Store for Naive {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_suite_catches_caches_that_are_wrong_on_their_own() {
+async fn suite_catches_caches_with_logical_flaws() {
     let flaws = [
         Flaw::SavesFastFirst,
         Flaw::JudgesReceiptsFast,
@@ -160,7 +160,7 @@ async fn the_suite_catches_caches_that_are_wrong_on_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn chaos_catches_caches_that_are_wrong_when_things_are_slow() {
+async fn chaos_catches_caches_with_races() {
     for flaw in [Flaw::FillsLate, Flaw::SavesDurableFirst, Flaw::SavesFastFirst] {
         let mut caught = false;
         for seed in 0..20 {
