@@ -131,7 +131,7 @@ impl Browser {
     /// Posts a form without Datastar, and opens the page in the response.
     ///
     /// # Panics
-    /// As [`visit`](Self::visit).
+    /// Panics like [`visit`](Self::visit).
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         self.open(Method::POST, path, form.into()).await;

@@ -45,7 +45,7 @@ impl Cluster {
     /// Starts `nodes` nodes. `build` receives a builder with the store, the broadcaster and the name of the node.
     ///
     /// # Panics
-    /// If a registry cannot be built.
+    /// Panics if a registry cannot be built.
     #[must_use]
     pub fn start(
         nodes: usize,
@@ -57,7 +57,7 @@ impl Cluster {
     /// Starts `nodes` nodes with the application's endpoints. All nodes sign session cookies with one secret.
     ///
     /// # Panics
-    /// If a registry cannot be built.
+    /// Panics if a registry cannot be built.
     #[must_use]
     pub fn with(nodes: usize, build: impl Fn(RegistryBuilder) -> Result<Endpoint, BuildError>) -> Self {
         let store = FaultyStore::new(Arc::new(MemoryStore::new()));
@@ -85,7 +85,7 @@ impl Cluster {
     /// The broadcaster of one node.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// Panics if there is no such node.
     #[must_use]
     pub fn broadcaster(&self, node: usize) -> &Arc<FaultyBroadcaster> {
         &self.broadcasters[node]

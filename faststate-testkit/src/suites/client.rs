@@ -136,7 +136,7 @@ impl RawClient {
     /// Sends a GET.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// Fails like [`send`](Self::send).
     pub async fn get(&mut self, target: &str) -> Result<ClientResponse, Failure> {
         self.send("GET", target, "").await
     }
@@ -144,7 +144,7 @@ impl RawClient {
     /// Posts JSON.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// Fails like [`send`](Self::send).
     pub async fn post(
         &mut self,
         target: &str,
@@ -190,7 +190,7 @@ impl RawConnection {
     /// Reads the head of the response to a HEAD request, which has no body.
     ///
     /// # Errors
-    /// As [`answer`](Self::answer).
+    /// Fails like [`answer`](Self::answer).
     pub async fn answer_to_head(self) -> Result<ClientResponse, Failure> {
         ClientResponse::read(self, false).await
     }
