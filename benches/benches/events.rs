@@ -1,4 +1,4 @@
-//! What an event costs that nobody follows: `cargo bench --bench events`.
+//! Measures the cost of an event without followers: `cargo bench --bench events`.
 
 use std::{io, process::ExitCode};
 
@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 const COLUMNS: [Column; 1] = [Column { name: "CPU per event", unit: "us", digits: 2 }];
 
 const CONNECTIONS: u32 = 32;
-/// Events of each connection, of which the first part is not measured.
+/// The number of events per connection. The first ones are not measured.
 const EVENTS: u32 = 4_000;
 const WARM_UP: u32 = 200;
 
@@ -17,8 +17,8 @@ fn main() -> ExitCode {
 }
 
 async fn compare(settings: Settings) -> io::Result<()> {
-    // Keeps the load's core awake. To wake it is the server's work on one machine, as it is not over a network, and
-    // the slower the server is, the oftener it would have to.
+    // Keeps the load's core awake. On one machine the server would have to wake it, unlike over a network, and a slower
+    // server would do so more often.
     let awake = tokio::spawn(async {
         loop {
             tokio::task::yield_now().await;
@@ -31,7 +31,7 @@ async fn compare(settings: Settings) -> io::Result<()> {
     done
 }
 
-/// Microseconds of CPU for each event.
+/// Microseconds of CPU time per event.
 async fn measure(server: Server) -> io::Result<[f64; 1]> {
     let child = Child::start(server)?;
     let mut posters = Vec::new();

@@ -1,6 +1,7 @@
-//! What one change costs for each of many followers: `cargo bench --bench fanout`.
+//! Measures the cost of one change per follower: `cargo bench --bench fanout`.
 //!
-//! First one frame a write: the next event waits until every follower has the last. Then 16 events at a time.
+//! The first part has one frame per write: the next event waits until every follower has the last one. The second part has
+//! 16 events outstanding.
 
 use std::{io, process::ExitCode};
 
@@ -15,7 +16,7 @@ const COLUMNS: [Column; 5] = [
     Column { name: "CPU for a follower to connect", unit: "us", digits: 1 },
 ];
 
-/// Changes of the first part; of the second there are four times as many.
+/// The number of changes in the first part. The second part has four times as many.
 const CHANGES: u32 = 40;
 
 fn main() -> ExitCode {
@@ -44,9 +45,9 @@ async fn compare(settings: &Settings, followers: usize) -> io::Result<()> {
 
 async fn measure(server: Server, count: usize) -> io::Result<[f64; 5]> {
     let child = Child::start(server)?;
-    // What the first connections set up belongs to none of them.
+    // Setup by the first connections is not attributed to a connection.
     drop(Followers::connect(Client::many(&child, 16).await?, false).await?);
-    // A page that gives a cookie is no part of following.
+    // The page that sets the cookie is not part of following.
     let clients = Client::many(&child, count).await?;
     let before = child.usage()?;
     let followers = Followers::connect(clients, false).await?;
@@ -62,7 +63,7 @@ async fn measure(server: Server, count: usize) -> io::Result<[f64; 5]> {
         (slot, value)
     };
 
-    // The first reaches everybody, so that nothing is warmed up within what is measured.
+    // The first change reaches all followers, so that no warm-up is measured.
     let mut started = connected;
     for at in 0..=CHANGES {
         if at == 1 {

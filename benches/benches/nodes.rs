@@ -1,11 +1,10 @@
-//! How long a change takes from one node to a follower on another: `cargo bench --bench nodes`.
+//! Measures the latency of a change from one node to a follower on another: `cargo bench --bench nodes`.
 //!
-//! Two nodes over one server, which this starts by itself: an event is sent on the first, and the second
-//! gives a follower its frame. Beside it, a few changes of the one and then a few messages of the other, the
-//! bare service: a message that one connection publishes and another hears, over the same client, as long as
-//! what the nodes tell each other. Before each message something is saved, as it is before each change: a server
-//! that has just waited for its disk is slower than one that has only messages, which is measured, too. About a
-//! minute.
+//! Two nodes share one server, which the benchmark starts itself. An event is sent to the first node, and the second sends the
+//! frame to a follower. For comparison, a message of the same length goes from one bare connection to another through the
+//! same client. Changes and messages alternate in short series. A save precedes each message as it precedes each change,
+//! because a server that has just waited for its disk is slower; messages without a save are measured as well. The
+//! benchmark takes about one minute.
 
 use std::{
     future::poll_fn,
@@ -37,20 +36,19 @@ const COLUMNS: [Column; 2] = [
     Column { name: "99th percentile", unit: "us", digits: 0 },
 ];
 
-/// Changes of a round, and as many messages; the first of a round are not measured.
+/// The number of changes, and of messages, per round. The first ones of a round are not measured.
 const CHANGES: usize = 2_000;
 const WARM_UP: usize = 100;
-/// How many follow each other before the other side has its turn: whatever else the machine does then
-/// happens to both.
+/// The length of a series before the other side has its turn, so that other load on the machine affects both.
 const IN_A_ROW: usize = 25;
-/// How long a round may take, where a save takes long.
+/// The maximum duration of a round with slow saves.
 const ROUND: Duration = Duration::from_secs(16);
-/// How long anything may take before the benchmark gives up.
+/// The timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// As long as the name of a key's channel.
+/// A channel name of the same length as that of a key.
 const CHANNEL: &str = "faststate_v1_bare_counter_g_";
-/// As long as a change of the state below on its way between nodes: 54 bytes, the key, and what is stored.
+/// The length of a change of the state below between nodes: 54 bytes, the key, and the stored data.
 const MESSAGE: &str = "a change: which key, between which versions, of which schema... {\"count\":1234,\"last_updated_by\":\"somebody\"}";
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -60,7 +58,7 @@ fn main() -> ExitCode {
     let (mut rounds, mut only) = (5, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // What cargo says to every benchmark.
+            // Cargo passes this argument to every benchmark.
             "--bench" => {}
             "--rounds" => rounds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(rounds),
             _ => only.push(argument),
@@ -136,7 +134,7 @@ async fn compare(
     let mut report = Report::new(file, title, &COLUMNS);
     for round in 1..=rounds {
         let (pair, bare) = (Arc::clone(&pair), Arc::clone(&bare));
-        // Inside a worker: waking what `block_on` runs costs more.
+        // Run on a worker, because waking the future of `block_on` costs more.
         let times = tokio::spawn(async move { Times::of(&pair, &mut *bare.lock().await).await }).await??;
         let [acknowledged, sent] = [summary(&times.acknowledged)?, summary(&times.sent)?];
         let [bare, unsaved] = [summary(&times.bare)?, summary(&times.unsaved)?];
@@ -154,7 +152,7 @@ async fn compare(
     Ok(report.finish()?)
 }
 
-/// What a round measured.
+/// The measurements of a round.
 #[derive(Default)]
 struct Times {
     /// From the store's acknowledgement to the frame.
@@ -163,12 +161,12 @@ struct Times {
     sent: Vec<Duration>,
     /// From the publication to the message, after something was saved.
     bare: Vec<Duration>,
-    /// The same without that.
+    /// From the publication to the message, without a save before it.
     unsaved: Vec<Duration>,
 }
 
 impl Times {
-    /// Changes and messages one after the other, each as soon as the one before has been seen.
+    /// Measures changes and messages in turn. Each starts when the previous one has arrived.
     async fn of(pair: &Pair, bare: &mut Bare) -> Outcome<Self> {
         let (mut times, started) = (Self::default(), Instant::now());
         let mut follower = pair.follow().await?;
@@ -190,7 +188,7 @@ impl Times {
     }
 }
 
-/// What times were like: the median and the 99th percentile, in microseconds.
+/// The median and the 99th percentile of durations, in microseconds.
 fn summary(times: &[Duration]) -> Outcome<[f64; 2]> {
     let mut histogram = Histogram::<u64>::new(3)?;
     for time in times.iter().skip(WARM_UP) {
@@ -199,11 +197,11 @@ fn summary(times: &[Duration]) -> Outcome<[f64; 2]> {
     Ok([0.5, 0.99].map(|quantile| histogram.value_at_quantile(quantile) as f64 / 1e3))
 }
 
-/// One of two nodes takes events, somebody follows on the other.
+/// Two nodes: one receives events, the other has a follower.
 struct Pair {
     counter: Handle<Counter>,
     acknowledged: Arc<Stamps>,
-    /// Takes the events.
+    /// The node that receives events.
     _first: Arc<StateRegistry>,
     second: Arc<StateRegistry>,
 }
@@ -247,7 +245,7 @@ impl Pair {
         Ok(follower)
     }
 
-    /// One change: from the store's acknowledgement and from the event to the frame.
+    /// Measures one change from the store's acknowledgement, and from the event, to the frame.
     async fn once(&self, follower: &mut Follower) -> Outcome<[Duration; 2]> {
         let counter = self.counter.clone();
         let asked = Instant::now();
@@ -265,13 +263,13 @@ fn node(store: impl Store, broadcaster: impl Broadcaster) -> Outcome<Arc<StateRe
     Ok(builder.state::<Counter>(config, |state| state.event::<Increment>()).build()?)
 }
 
-/// When the next frame is there.
+/// Waits for the next frame and returns its arrival time.
 async fn frame(follower: &mut Follower) -> Outcome<Instant> {
     timeout(PATIENCE, poll_fn(|cx| follower.poll_frames(cx, true))).await??;
     Ok(Instant::now())
 }
 
-/// Remembers when the store acknowledged a save.
+/// A store that records when it acknowledged a save.
 #[derive(Debug)]
 struct Stamps {
     inner: Arc<dyn Store>,
@@ -313,7 +311,7 @@ impl Store for Stamps {
     }
 }
 
-/// The service by itself: one connection publishes, another listens.
+/// The bare service: one connection publishes, another subscribes.
 enum Bare {
     Redis(Box<BareRedis>),
     Postgres(Box<BarePostgres>),
@@ -336,7 +334,7 @@ struct BarePostgres {
 }
 
 impl Bare {
-    /// Something durable, as long as what a node saves.
+    /// Saves a durable value of the same length as the record of a node.
     async fn save(&mut self) -> Outcome<()> {
         match self {
             Self::Redis(bare) => {
@@ -349,7 +347,7 @@ impl Bare {
         Ok(())
     }
 
-    /// From the publication to the message.
+    /// Measures the time from the publication to the message.
     async fn once(&mut self) -> Outcome<Duration> {
         let asked = Instant::now();
         match self {
@@ -380,7 +378,7 @@ impl Bare {
 }
 
 impl BareRedis {
-    /// Connections of the kind that the nodes have.
+    /// Opens connections like those of the nodes.
     async fn connect(url: &str) -> Outcome<Self> {
         let info = url.into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
@@ -403,7 +401,7 @@ impl BarePostgres {
         let save = store.prepare("UPDATE bare SET message = $1").await?;
         let (publisher, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
-        // As the nodes have it: what is only told need not be on the disk.
+        // Like the nodes: notifications need not be on disk.
         publisher.batch_execute("SET synchronous_commit = off").await?;
         let notify = publisher.prepare("SELECT pg_notify($1, $2)").await?;
         let (listener, mut connection) = tokio_postgres::connect(url, NoTls).await?;

@@ -1,4 +1,4 @@
-//! What followers see while events arrive as fast as they can: `cargo bench --bench overload`.
+//! Measures the staleness that followers see while events arrive at the maximum rate: `cargo bench --bench overload`.
 
 use std::{
     io,
@@ -48,7 +48,7 @@ async fn measure(server: Server, count: usize) -> io::Result<[f64; 6]> {
         tokio::time::sleep(TIME / 2).await;
         io::Result::Ok((half, child.usage()?.memory))
     };
-    // Each connection has a number of its own, which only grows.
+    // Each connection increments its own number.
     let sending = try_join_all(posters.into_iter().enumerate().map(|(slot, mut poster)| {
         let followers = &followers;
         async move {

@@ -1,7 +1,7 @@
-//! What it costs to see what changed, and to write it: `cargo bench --bench patch`.
+//! Measures the cost of a diff and its patch: `cargo bench --bench patch`.
 //!
-//! In one thread, without a socket. Beside FastState: serialising the state and nothing else, which is the
-//! least that anybody does; and comparing two `serde_json::Value`s, which is what one would write.
+//! Runs on one thread without a socket. The alternatives are serialising the state only, which is the lower bound, and
+//! comparing two `serde_json::Value`s, which is the obvious implementation.
 
 use std::{
     hint::black_box,
@@ -26,7 +26,7 @@ const COLUMNS: [Column; 3] = [
     Column { name: "a snapshot's frame, encoded state given", unit: "us", digits: 3 },
 ];
 
-/// How long each figure is measured in each round.
+/// The duration of one measurement per round.
 const TIME: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Serialize)]
@@ -38,7 +38,7 @@ struct Small {
     user: Option<String>,
 }
 
-/// A struct of two hundred fields, as a derived `Serialize` would write it.
+/// A struct of 200 fields, serialised as a derived `Serialize` does.
 struct Wide([u32; 200]);
 
 impl Serialize for Wide {
@@ -135,7 +135,7 @@ fn compare(
     report.finish()
 }
 
-/// The fields that differ, as an event.
+/// Encodes the differing fields as an event.
 fn difference(before: &Value, after: &Value) -> Vec<u8> {
     let changed: serde_json::Map<_, _> = after
         .as_object()
@@ -159,7 +159,7 @@ fn framed(json: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Microseconds of this thread's CPU for each call.
+/// Microseconds of CPU time of this thread per call.
 fn micros<T>(mut call: impl FnMut() -> T) -> f64 {
     let (started, before) = (Instant::now(), cpu());
     let mut calls = 0_u32;

@@ -1,4 +1,4 @@
-//! Connections that send events, one after the other.
+//! Clients that send events one at a time.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{Child, Server};
 
-/// How many connect at once.
+/// The number of concurrent connection attempts.
 pub(crate) const CONNECTING: usize = 64;
 
 /// One client of a server: a browser with its session's cookie.
@@ -30,11 +30,11 @@ pub struct Poster {
 }
 
 impl Client {
-    /// A new client; where there are sessions it opens a page first and gets its cookie there. Elsewhere it has one
-    /// as long, so that all are sent the same.
+    /// Creates a client. On a server with sessions it opens a page first and gets its cookie there. On others it sends a
+    /// cookie of the same length, so that all requests are equal.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// Fails if the server does not respond.
     pub async fn new(child: &Child) -> io::Result<Self> {
         let cookie = format!("faststate_{:0<8}={:0<70}", "", "");
         let mut client = Self { server: child.server(), address: child.address(), cookie };
@@ -49,24 +49,24 @@ impl Client {
         Ok(client)
     }
 
-    /// So many new clients.
+    /// Creates `count` clients.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Fails like [`new`](Self::new).
     pub async fn many(child: &Child, count: usize) -> io::Result<Vec<Self>> {
         futures::stream::iter(0..count).map(|_| Self::new(child)).buffered(CONNECTING).try_collect().await
     }
 
-    /// Whether a stream begins with the first event instead of with the board.
+    /// Returns whether a stream starts with the first event instead of with the board.
     #[must_use]
     pub fn sends_nothing_first(&self) -> bool {
         self.server == Server::Nchan
     }
 
-    /// A connection to the server.
+    /// Opens a connection to the server.
     ///
     /// # Errors
-    /// When the server is gone.
+    /// Fails if the server does not accept the connection.
     pub async fn connect(&self) -> io::Result<TcpStream> {
         let socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
@@ -82,7 +82,7 @@ impl Client {
     /// A connection that sends events.
     ///
     /// # Errors
-    /// When the server is gone.
+    /// Fails if the server does not accept the connection.
     pub async fn poster(self) -> io::Result<Poster> {
         let socket = self.connect().await?;
         Ok(Poster { client: self, socket, read: Vec::with_capacity(4096) })
@@ -90,10 +90,10 @@ impl Client {
 }
 
 impl Poster {
-    /// Sets one number and waits for the answer; `follows` says that the caller's page follows the board.
+    /// Sets one number and waits for the response. `follows` states whether the client's page follows the board.
     ///
     /// # Errors
-    /// When the answer is no success.
+    /// Fails if the response is not a success.
     pub async fn set(&mut self, slot: usize, value: u32, follows: bool) -> io::Result<()> {
         let request = self.client.server.set(&self.client.cookie, slot, value, follows);
         self.socket.write_all(request.as_bytes()).await?;

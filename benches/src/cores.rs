@@ -8,15 +8,15 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// The first and the last core that this process may use: the server's, and the load's.
+/// The first and the last core that this process may use, for the server and for the load.
 static CORES: OnceLock<(usize, usize)> = OnceLock::new();
 
-/// Keeps the load off the server's core, where there are two.
+/// Keeps the load off the server's core if there are two cores.
 pub(crate) fn pin_load() -> io::Result<()> {
     pin(cores()?.1)
 }
 
-/// Starts a server on its own core. It inherits that from this thread.
+/// Starts a server on its own core, which it inherits from this thread.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     pin(cores()?.0)?;
     let process = command.spawn();
@@ -25,7 +25,7 @@ pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
 }
 
 fn cores() -> io::Result<(usize, usize)> {
-    // Before the first of them is pinned to.
+    // Read the cores before the first thread is pinned.
     if let Some(cores) = CORES.get() {
         return Ok(*cores);
     }

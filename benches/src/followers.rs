@@ -15,17 +15,17 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify, task::JoinSet,
 
 use crate::{Client, client::CONNECTING, servers::SLOTS};
 
-/// Connections that follow, and what each has seen. Dropping them hangs up.
+/// Connections that follow the board, and the numbers that each has received. They are closed on drop.
 #[derive(Debug)]
 pub struct Followers {
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
 }
 
-/// What the followers have seen in the end.
+/// The final state of the followers.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
-    /// Of all numbers on all followers' boards, the share that is right.
+    /// The share of correct numbers on the boards of all followers.
     pub right: f64,
     /// Followers whose connection has ended.
     pub gone: usize,
@@ -34,7 +34,7 @@ pub struct Seen {
 #[derive(Debug)]
 struct Shared {
     boards: Vec<[AtomicU32; SLOTS]>,
-    /// The value that all are waited to show, and how many do.
+    /// The expected value, and the number of followers that show it.
     target: AtomicU32,
     arrived: AtomicUsize,
     gone: AtomicUsize,
@@ -43,22 +43,22 @@ struct Shared {
     clock: Option<Clock>,
 }
 
-/// When values were sent, and how old they were when they were shown.
+/// The send times of values, and their ages on arrival.
 #[derive(Debug)]
 struct Clock {
     start: Instant,
-    /// By slot: values in their order, and the microseconds from the start until each was sent.
+    /// For each slot, the values in order and their send times in microseconds since the start.
     sent: [Mutex<Vec<(u32, u32)>>; SLOTS],
     ages: Mutex<Histogram<u64>>,
 }
 
 impl Followers {
-    /// Has each client follow, and waits until each has the board.
+    /// Makes each client follow, and waits until each has received the board.
     ///
-    /// `timed` measures the age of values, from their sending to their showing.
+    /// `timed` measures the age of values from sending to arrival.
     ///
     /// # Errors
-    /// When one is turned away.
+    /// Fails if a follower is refused.
     pub async fn connect(clients: Vec<Client>, timed: bool) -> io::Result<Self> {
         let clock = timed.then(|| Clock {
             start: Instant::now(),
@@ -88,7 +88,7 @@ impl Followers {
                 let mut socket = client.connect().await?;
                 socket.write_all(client.follow().as_bytes()).await?;
                 let mut lines = Lines::default();
-                // nchan sends nothing before the first event, not even its head; the others send the board.
+                // nchan sends nothing before the first event, not even a response head; the others send the board.
                 let mut seen = client.sends_nothing_first();
                 while !seen {
                     socket.readable().await?;
@@ -103,7 +103,7 @@ impl Followers {
         Ok(Self { shared, _tasks: tasks })
     }
 
-    /// Has [`arrived`](Self::arrived) wait for this value, or a newer one.
+    /// Sets the value that [`arrived`](Self::arrived) waits for; a newer one counts as well.
     pub fn expect(&self, value: u32) {
         self.shared.arrived.store(0, Relaxed);
         self.shared.target.store(value, Relaxed);
@@ -112,7 +112,7 @@ impl Followers {
     /// Waits until every follower shows the expected value.
     ///
     /// # Errors
-    /// When it takes more than a minute.
+    /// Fails after one minute.
     pub async fn arrived(&self) -> io::Result<()> {
         let all = self.shared.boards.len();
         let waiting = async {
@@ -125,7 +125,7 @@ impl Followers {
         })
     }
 
-    /// Waits until nothing has been received for a while.
+    /// Waits until no bytes have arrived for a while.
     pub async fn quiet(&self) {
         let mut before = u64::MAX;
         loop {
@@ -138,21 +138,21 @@ impl Followers {
         }
     }
 
-    /// Notes that a value is being sent.
+    /// Records that a value is being sent.
     pub fn sending(&self, slot: usize, value: u32) {
         if let Some(clock) = &self.shared.clock {
             clock.sending(slot, value);
         }
     }
 
-    /// The age of the values when they were shown, at a quantile; none if none was measured.
+    /// Returns a quantile of the ages of values on arrival, or `None` without measurements.
     #[must_use]
     pub fn age(&self, quantile: f64) -> Option<Duration> {
         let ages = self.shared.clock.as_ref()?.ages.lock();
         (!ages.is_empty()).then(|| Duration::from_micros(ages.value_at_quantile(quantile)))
     }
 
-    /// Compares what they show with what it should be.
+    /// Compares the boards of the followers with the expected one.
     #[must_use]
     pub fn seen(&self, truth: &[u32; SLOTS]) -> Seen {
         let boards = &self.shared.boards;
@@ -163,7 +163,7 @@ impl Followers {
         Seen { right: right as f64 / (boards.len() * SLOTS) as f64, gone: self.shared.gone.load(Relaxed) }
     }
 
-    /// Bytes received by all of them together.
+    /// The bytes that all followers have received.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.shared.bytes.load(Relaxed)
@@ -204,8 +204,8 @@ impl Shared {
 }
 
 impl Clock {
-    /// How long after a slot's last value that is measured the next one is, in microseconds: evenly in time, and
-    /// every value where they are few.
+    /// The interval between two measured values of a slot, in microseconds: the samples are spread evenly in time, and few
+    /// values are all measured.
     const SAMPLE: u32 = 50_000;
 
     fn now(&self) -> u32 {
@@ -231,15 +231,15 @@ impl Clock {
     }
 }
 
-/// A connection's text, of which only the numbers are of interest.
+/// The text of a connection, of which only the numbers are parsed.
 #[derive(Debug, Default)]
 struct Lines {
-    /// A line that has not ended yet.
+    /// The incomplete last line.
     rest: Vec<u8>,
 }
 
 impl Lines {
-    /// Reads what there is, and tells each number of the lines that have ended.
+    /// Reads the available bytes, and calls `shown` for each number in complete lines.
     fn read(&mut self, socket: &TcpStream, mut shown: impl FnMut(usize, u32)) -> io::Result<usize> {
         let mut buffer = [0; 8 * 1024];
         let read = match socket.try_read(&mut buffer) {

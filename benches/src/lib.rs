@@ -1,8 +1,8 @@
-//! FastState side by side with what one would pick instead.
+//! Benchmarks of FastState and its alternatives.
 //!
-//! One application, a board of 16 numbers that every follower sees live, written as FastState has it and as
-//! each alternative would have it. A benchmark starts each [`Server`] as a process of its own on one core, puts
-//! load on it from another core, and compares CPU time per operation. Each is a `cargo bench --bench NAME`.
+//! The application is a board of 16 numbers that every follower sees live. It is written with FastState and with each
+//! alternative. A benchmark starts each [`Server`] as a separate process on one core, generates load from another core, and
+//! compares CPU time per operation. Run one with `cargo bench --bench NAME`.
 
 mod client;
 mod cores;

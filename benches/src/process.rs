@@ -1,4 +1,4 @@
-//! Servers as processes of their own, each on one core, and what they cost.
+//! Server processes, each on one core, and their resource usage.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     servers::{Nginx, Server},
 };
 
-/// A server's process; killed when dropped.
+/// A server process, which is killed on drop.
 #[derive(Debug)]
 pub struct Child {
     server: Server,
@@ -29,7 +29,7 @@ enum Running {
     Nginx(Nginx),
 }
 
-/// What a server has used since it started.
+/// The resources that a server has used since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// CPU time, user and system.
@@ -42,7 +42,7 @@ impl Child {
     /// Starts a server and waits until it listens.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Fails if the server does not start.
     pub fn start(server: Server) -> io::Result<Self> {
         if server == Server::Nchan {
             let nginx = Nginx::start()?;
@@ -61,22 +61,22 @@ impl Child {
         Ok(Self { server, port, running: Running::Own(process) })
     }
 
-    /// Which it is.
+    /// The server.
     #[must_use]
     pub const fn server(&self) -> Server {
         self.server
     }
 
-    /// Where it listens, on the loopback interface.
+    /// The loopback address.
     #[must_use]
     pub const fn address(&self) -> (&'static str, u16) {
         ("127.0.0.1", self.port)
     }
 
-    /// What it has used so far, its own children included.
+    /// The resources used so far, including those of child processes.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Fails if the process has ended.
     pub fn usage(&self) -> io::Result<Usage> {
         let id = match &self.running {
             Running::Own(process) => process.id(),
@@ -105,7 +105,7 @@ impl Drop for Child {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Killed, it would leave its worker behind.
+        // A kill would leave its worker process running.
         if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -123,18 +123,18 @@ fn usage_of(id: u32) -> io::Result<Usage> {
     Ok(Usage { cpu: Duration::from_secs_f64(cpu), memory: resident })
 }
 
-/// What a child does: listens, says where, serves until its parent is gone.
+/// Runs a child: listens, prints the address, and serves until the parent ends.
 pub(crate) fn serve(slug: &str) -> io::Result<()> {
     let all = Server::STREAMING.into_iter().chain(Server::ANSWERING);
     let server = all.into_iter().find(|server| server.slug() == slug);
     let server = server.ok_or_else(|| io::Error::other(format!("there is no server {slug}")))?;
     std::thread::spawn(|| {
-        // Its parent holds the other end: it is closed when the parent ends, however it does.
+        // The parent holds the other end, which is closed whenever and however the parent ends.
         let _ = io::stdin().read(&mut [0]);
         process::exit(0);
     });
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    // Ten thousand connect within a moment.
+    // 10,000 clients connect at once.
     rustix::net::listen(&listener, 4096)?;
     say(listener.local_addr()?.port());
     server.serve(listener)

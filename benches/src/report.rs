@@ -1,47 +1,47 @@
-//! Medians, ranges and ratios: as a table, as JSON and as a chart.
+//! Reports of medians, ranges and ratios, as a table, JSON and a chart.
 
 use std::{fmt::Write as _, fs, io, path::PathBuf};
 
 use serde_json::{Value, json};
 
-/// One figure that is measured of every contender.
+/// A figure that is measured for every contender.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// What it is.
+    /// The name.
     pub name: &'static str,
-    /// Its unit.
+    /// The unit.
     pub unit: &'static str,
-    /// Digits after the point.
+    /// The number of decimal places.
     pub digits: usize,
 }
 
-/// What was measured: a row per contender, FastState's first; a column per figure; a value per round.
+/// The measurements: a row per contender with FastState first, a column per figure, and a value per round.
 #[derive(Clone, Debug)]
 pub struct Report {
     name: &'static str,
     title: String,
     columns: Vec<Column>,
-    /// How many of the columns are in the chart.
+    /// The number of columns in the chart.
     charted: usize,
     /// A contender's name, and a list of values per column.
     rows: Vec<(&'static str, Vec<Vec<f64>>)>,
 }
 
 impl Report {
-    /// An empty report; the file's name and a title.
+    /// Creates an empty report with a file name and a title.
     #[must_use]
     pub fn new(name: &'static str, title: impl Into<String>, columns: &[Column]) -> Self {
         Self { name, title: title.into(), columns: columns.to_vec(), charted: 1, rows: Vec::new() }
     }
 
-    /// Has the chart show so many of the columns, the first alone without this.
+    /// Sets the number of columns in the chart, 1 by default.
     #[must_use]
     pub const fn charting(mut self, columns: usize) -> Self {
         self.charted = columns;
         self
     }
 
-    /// One round of one contender.
+    /// Adds one round of one contender.
     pub fn push(&mut self, contender: &'static str, values: &[f64]) {
         let at = self.rows.iter().position(|(row, _)| *row == contender).unwrap_or_else(|| {
             self.rows.push((contender, vec![Vec::new(); self.columns.len()]));
@@ -55,7 +55,7 @@ impl Report {
     /// Prints the table and writes `target/bench/NAME.json` and `NAME.svg`.
     ///
     /// # Errors
-    /// When the files cannot be written.
+    /// Fails if the files cannot be written.
     #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
     pub fn finish(&self) -> io::Result<()> {
         println!("\n{}", self.table());
@@ -68,8 +68,8 @@ impl Report {
         Ok(())
     }
 
-    /// A row per contender and figure: the median, the range, and FastState's share of it: the median of each
-    /// round's share, because what slows the machine down for a while slows a whole round down.
+    /// Formats a row per contender and figure with the median, the range and FastState's ratio. The ratio is the median over the
+    /// rounds, because temporary load on the machine slows a whole round down.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = format!("{}\n", self.title);
@@ -101,7 +101,7 @@ impl Report {
         json!({ "title": self.title, "rows": rows.collect::<Vec<_>>() })
     }
 
-    /// Bars of the first figures, one below the other; readable on light and on dark ground.
+    /// Draws bars of the first figures, readable on light and dark backgrounds.
     fn chart(&self) -> String {
         let panel = 44 + 26 * self.rows.len();
         let height = 40 + panel * self.charted;
@@ -142,7 +142,7 @@ impl Report {
     }
 }
 
-/// A number with its thousands set apart.
+/// Formats a number with thousands separators.
 fn grouped(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let whole = text.split('.').next().map_or(0, str::len);
@@ -156,7 +156,7 @@ fn grouped(value: f64, digits: usize) -> String {
     grouped
 }
 
-/// `target/bench`, beside the benchmark's own folder.
+/// Returns `target/bench`.
 fn folder() -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     // target/release/deps/fanout-..
@@ -177,7 +177,7 @@ fn median(values: &[f64]) -> f64 {
     sorted(values).get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// How much of theirs ours is: the median of all rounds.
+/// The median over the rounds of FastState's value relative to the contender's.
 fn share(ours: &[f64], theirs: &[f64]) -> f64 {
     let shares = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs != 0.0);
     median(&shares.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_share_is_taken_within_each_round() {
-        // Of the medians, one is of a round in which the machine was slow, the other of one in which it was not.
+        // One median comes from a round in which the machine was slow, the other from a fast one.
         let (ours, theirs) = ([12.0, 24.0, 24.0, 12.0, 24.0], [8.0, 16.0, 8.0, 8.0, 16.0]);
         assert!((share(&ours, &theirs) - 1.5).abs() < 1e-9);
         assert!(share(&ours, &[0.0; 5]).is_nan());

@@ -1,17 +1,17 @@
-//! How a benchmark is run: as the parent that puts load on, or as the child that serves.
+//! Runs a benchmark as the parent, which generates load, or as the child, which serves.
 
 use std::{future::Future, io, process::ExitCode};
 
 use crate::{Report, Server, cores, process};
 
-/// What the command line says.
+/// The settings from the command line.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many interleaved rounds: 3.
+    /// The number of interleaved rounds, 3 by default.
     pub rounds: usize,
-    /// How many followers, instead of what the benchmark has.
+    /// The number of followers, instead of the default of the benchmark.
     pub followers: Option<usize>,
-    /// The servers to compare, by the beginning of their short names; all if there is none.
+    /// Prefixes of the short names of the servers to compare. Empty for all.
     pub only: Vec<String>,
 }
 
@@ -38,17 +38,17 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Whether this server takes part.
+    /// Returns whether this server takes part.
     #[must_use]
     pub fn includes(&self, slug: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| slug.starts_with(only.as_str()))
     }
 }
 
-/// Measures each server that takes part once a round, so that what else the machine does meets all of them alike.
+/// Measures each selected server once per round, so that other load on the machine affects all of them.
 ///
 /// # Errors
-/// When a measurement fails.
+/// Fails if a measurement fails.
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 pub async fn rounds<const N: usize, F: Future<Output = io::Result<[f64; N]>>>(
     settings: &Settings,
@@ -72,7 +72,7 @@ pub async fn rounds<const N: usize, F: Future<Output = io::Result<[f64; N]>>>(
     report.finish()
 }
 
-/// Runs a benchmark, or serves if the benchmark has started this process for that.
+/// Runs a benchmark, or serves if the benchmark has started this process as a server.
 pub fn bench<F>(run: impl FnOnce(Settings) -> F) -> ExitCode
 where
     F: Future<Output = io::Result<()>>,

@@ -1,4 +1,4 @@
-//! The same board, as each would have it.
+//! The servers to compare, each with the same board.
 
 mod axum_datastar;
 mod bare;
@@ -13,12 +13,12 @@ use std::{io, net::TcpListener};
 pub use self::board::SLOTS;
 pub(crate) use self::nchan::Nginx;
 
-/// A way to keep a board that everybody follows.
+/// A server that keeps a board and streams it to followers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Server {
-    /// FastState through its Salvo adapter, as its users run it.
+    /// FastState through its Salvo adapter, as an application runs it.
     FastState,
-    /// The same with an identity closure, for which each stream keeps a copy of its request's head.
+    /// The same with an identity closure, for which each stream keeps a copy of its request head.
     FastStateIdentity,
     /// axum, the official `datastar` crate and tokio's `broadcast`.
     AxumDatastar,
@@ -26,11 +26,11 @@ pub enum Server {
     HyperShared,
     /// Salvo's own `sse` and tokio's `broadcast`.
     SalvoSse,
-    /// Sockets and a loop: what the kernel and tokio cost, and nothing else.
+    /// Sockets and a loop: only the cost of the kernel and tokio.
     Bare,
     /// nginx with nchan: frames only, no application behind them.
     Nchan,
-    /// FastState with a state per session instead of one that all share.
+    /// FastState with a state per session instead of a global one.
     FastStateSessions,
     /// The same with 100,000 more instances of that state in memory.
     FastStateCrowded,
@@ -39,7 +39,7 @@ pub enum Server {
 }
 
 impl Server {
-    /// Those that can stream.
+    /// The servers that can stream.
     pub const STREAMING: [Self; 7] = [
         Self::FastState,
         Self::FastStateIdentity,
@@ -49,7 +49,7 @@ impl Server {
         Self::Nchan,
         Self::Bare,
     ];
-    /// Those whose answer to an event is measured.
+    /// The servers whose response to an event is measured.
     pub const ANSWERING: [Self; 6] = [
         Self::FastState,
         Self::FastStateSessions,
@@ -59,7 +59,7 @@ impl Server {
         Self::HyperShared,
     ];
 
-    /// How tables and charts call it.
+    /// The name in tables and charts.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -76,7 +76,7 @@ impl Server {
         }
     }
 
-    /// Its name on a command line.
+    /// The name on the command line.
     #[must_use]
     pub const fn slug(self) -> &'static str {
         match self {
@@ -93,14 +93,14 @@ impl Server {
         }
     }
 
-    /// What it needs that is not there.
+    /// Returns a missing program that the server needs.
     #[must_use]
     pub fn missing(self) -> Option<&'static str> {
         (self == Self::Nchan && !Nginx::is_installed())
             .then_some("nginx with nchan is not installed (apt-get install nginx-core libnginx-mod-nchan)")
     }
 
-    /// Whether a client's cookie comes from a page, as a browser's would.
+    /// Returns whether a client gets its cookie from a page.
     pub(crate) const fn has_sessions(self) -> bool {
         matches!(
             self,
@@ -116,7 +116,7 @@ impl Server {
         )
     }
 
-    /// The request that sets one number; `follows` says that the caller's page follows the board.
+    /// The request that sets one number. `follows` states whether the client's page follows the board.
     pub(crate) fn set(self, cookie: &str, slot: usize, value: u32, follows: bool) -> String {
         if self == Self::Nchan {
             let frame = board::frame(slot, value);
@@ -146,12 +146,12 @@ impl Server {
     /// Serves on the listener until the process ends.
     ///
     /// # Errors
-    /// When the runtime or the socket cannot be used.
+    /// Fails if the runtime or the socket cannot be used.
     pub(crate) fn serve(self, listener: TcpListener) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         listener.set_nonblocking(true)?;
         runtime.block_on(async move {
-            // From a worker, as users run it: the thread of `block_on` is slower to be woken.
+            // Serve from a worker, as an application does, because the thread of `block_on` is slower to wake.
             let serving = tokio::spawn(async move {
                 match self {
                     Self::FastState | Self::FastStateSessions => faststate::serve(listener, 0, false).await,

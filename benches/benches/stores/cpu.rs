@@ -1,16 +1,16 @@
-//! Time that processes have spent on a CPU.
+//! CPU time of processes.
 
 use std::{collections::HashMap, fs};
 
-/// How many times a second the kernel counts, wherever Linux runs today.
+/// Clock ticks per second on every current Linux platform.
 const TICKS: f64 = 100.0;
 
-/// Seconds that this process has used, in steps of 10 ms; not its children's.
+/// CPU seconds of this process without its children, with a resolution of 10 ms.
 pub(crate) fn own() -> f64 {
     stat("self").map_or(0.0, |stat| stat.itself) / TICKS
 }
 
-/// Seconds that a process and all below it have used.
+/// CPU seconds of a process and all its descendants.
 pub(crate) fn of_all_below(process: u32) -> f64 {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let stats: HashMap<u32, Stat> = entries
@@ -35,7 +35,7 @@ struct Stat {
 }
 
 fn stat(process: &str) -> Option<Stat> {
-    // It may have ended meanwhile.
+    // The process may have ended in the meantime.
     let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name before the last parenthesis may contain anything.
     let fields: Vec<_> = text.rsplit(')').next()?.split_whitespace().collect();

@@ -1,12 +1,11 @@
-//! Saves per second and CPU per save of each store, beside the naive way: `cargo bench --bench stores`.
+//! Measures saves per second and CPU time per save of each store and of a naive alternative: `cargo bench --bench stores`.
 //!
-//! Both ways save into the same tables of the same server (or file), with the same settings and
-//! guarantees: record and receipt at once, if the record still is at the version expected, on disk before
-//! it is acknowledged. The naive way ([`naive`]) checks out one connection and runs one transaction for
-//! each save. The ways take turns, so that what else the machine does meets both.
+//! Both save into the same tables of the same server (or file), with the same settings and guarantees: record and receipt in
+//! one step, conditional on the expected version, on disk before the acknowledgement. The naive alternative ([`naive`]) checks
+//! out one connection and runs one transaction per save. The two alternate, so that other load on the machine affects both.
 //!
-//! It starts the servers by itself and takes about four minutes; `cargo bench --bench stores -- --quick`
-//! takes one round of short turns, to see that it runs.
+//! The benchmark starts the servers itself and takes about four minutes. `cargo bench --bench stores -- --quick` runs one short
+//! round as a smoke test.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a program that prints")]
 
 mod cpu;
@@ -32,15 +31,15 @@ use faststate_tests::{Folder, MariaDb, Postgres, RedisServer};
 
 use self::table::Turn;
 
-/// How many keys are saved at the same time, each again and again.
+/// The number of keys that are saved repeatedly and concurrently.
 const KEYS: [usize; 3] = [1, 16, 256];
-/// About what a small state is.
+/// The size of a small state.
 const DATA: &str = r#"{"count":1234567,"title":"a small state","open":true}"#;
 
-/// Whatever can save.
+/// A store or a naive alternative.
 #[async_trait]
 trait Way: Send + Sync {
-    /// What came of it; none where that is unknown.
+    /// The outcome, or `None` if it is unknown.
     async fn save(
         &self,
         key: &Key,
@@ -69,11 +68,11 @@ struct Contest {
     name: &'static str,
     ours: Arc<dyn Way>,
     naive: Arc<dyn Way>,
-    /// The server's process, where there is one.
+    /// The process of the server, if there is one.
     server: Option<u32>,
 }
 
-/// How long it all takes.
+/// The durations of the benchmark.
 struct Pace {
     rounds: usize,
     warm_up: Duration,
@@ -86,7 +85,7 @@ async fn main() {
     for word in std::env::args().skip(1) {
         match word.as_str() {
             "--quick" => quick = true,
-            // What cargo says to every benchmark.
+            // Cargo passes this argument to every benchmark.
             "--bench" => {}
             _ => words.push(word),
         }
@@ -141,7 +140,7 @@ async fn main() {
     }
 }
 
-/// One turn of one way.
+/// Measures one alternative for one turn.
 async fn measure(way: &Arc<dyn Way>, keys: usize, server: Option<u32>, pace: &Pace) -> Turn {
     let [saves, failures] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
     let over = Arc::new(AtomicBool::new(false));
@@ -164,7 +163,7 @@ async fn measure(way: &Arc<dyn Way>, keys: usize, server: Option<u32>, pace: &Pa
                         saves.fetch_add(1, Ordering::Relaxed);
                         (expect, version) = (Precondition::Version(version), version.next());
                     }
-                    // What is stored now, nobody knows.
+                    // The stored version is unknown.
                     None => {
                         failures.fetch_add(1, Ordering::Relaxed);
                         (key, version, expect) = fresh();

@@ -1,7 +1,7 @@
-//! What one would write instead: for each save a connection out of a pool, and a transaction on it.
+//! The naive alternative: each save takes a connection from a pool and runs a transaction on it.
 //!
-//! Written with the same drivers and the usual tools, and not to lose: statements are prepared once, no
-//! connection is asked whether it still lives, and the pools are as large as ours.
+//! It uses the same drivers and the usual tools, and is tuned: statements are prepared once, connections are not tested before
+//! use, and the pools have the same size as those of the stores.
 
 mod mysql;
 mod postgres;
@@ -11,5 +11,5 @@ mod tables;
 
 pub(crate) use self::{mysql::Mysql, postgres::Postgres, redis::Redis, sqlite::Sqlite};
 
-/// How many connections a pool has.
+/// The number of connections in a pool.
 const CONNECTIONS: u32 = 16;

@@ -1,14 +1,14 @@
-//! What is printed.
+//! The printed table.
 
-/// What one turn gave.
+/// The result of one turn.
 pub(crate) struct Turn {
     /// Saves per second.
     pub(crate) rate: f64,
-    /// Microseconds of this process's CPU for each save.
+    /// Microseconds of CPU time of this process per save.
     pub(crate) cpu: f64,
-    /// The same of the server's.
+    /// Microseconds of CPU time of the server per save.
     pub(crate) server: Option<f64>,
-    /// How many saves failed, as they took too long.
+    /// The number of saves that timed out.
     pub(crate) failed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! axum, the official `datastar` crate, tokio's `broadcast`.
+//! axum with the official `datastar` crate, and tokio's `broadcast`.
 
 use std::{convert::Infallible, io, net, sync::Arc};
 
@@ -56,5 +56,5 @@ pub(super) async fn serve(listener: net::TcpListener) -> io::Result<()> {
     axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
 }
 
-/// What `broadcast` keeps for those that lag, as in tokio's and axum's examples.
+/// The capacity of `broadcast`, as in the examples of tokio and axum.
 pub(super) const CAPACITY: usize = 100;

@@ -1,4 +1,4 @@
-//! Sockets and a loop: the floor.
+//! Sockets and a loop, as the lower bound.
 
 use std::{io, net, sync::Arc};
 
@@ -19,7 +19,7 @@ struct App {
 }
 
 impl App {
-    /// Writes to every socket, one after the other. One that has no room misses the frame.
+    /// Writes to every socket in turn. A socket whose buffer is full misses the frame.
     fn tell(&self, frame: &[u8]) {
         for socket in self.followers.lock().iter() {
             let _ = socket.try_write(frame);

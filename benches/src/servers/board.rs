@@ -1,19 +1,19 @@
-//! The board, as a competent author without FastState would keep it.
+//! The board of the alternatives, as a competent author would write it without FastState.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// How many numbers a board has.
+/// The number of values on a board.
 pub const SLOTS: usize = 16;
 
-/// What sets a number.
+/// The input that sets a number.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Set {
     pub(crate) slot: usize,
     pub(crate) value: u32,
 }
 
-/// The alternatives' board.
+/// The board of the alternatives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Board {
     slots: [u32; SLOTS],
@@ -26,7 +26,7 @@ impl Board {
         }
     }
 
-    /// All of it as signals.
+    /// All numbers as signals.
     pub(crate) fn signals(&self) -> String {
         let slots = self.slots.iter().enumerate();
         let slots: serde_json::Map<_, _> =
@@ -40,12 +40,12 @@ pub(crate) fn signals(slot: usize, value: u32) -> String {
     format!("{{\"board\":{{\"s{slot}\":{value}}}}}")
 }
 
-/// One number as an event, for those that write it by hand.
+/// One number as an encoded event.
 pub(crate) fn frame(slot: usize, value: u32) -> String {
     format!("event: datastar-patch-signals\ndata: signals {}\n\n", signals(slot, value))
 }
 
-/// All of it as an event.
+/// All numbers as an encoded event.
 pub(crate) fn snapshot(board: &Board) -> String {
     format!("event: datastar-patch-signals\ndata: signals {}\n\n", board.signals())
 }

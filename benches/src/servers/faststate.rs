@@ -1,4 +1,4 @@
-//! FastState, with everything on that a user gets.
+//! FastState with its default features.
 
 use std::{future::ready, io, net};
 
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::board::SLOTS;
 
-/// The board that all share.
+/// The global board.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Board(Slots);
 
-/// A board of each session.
+/// The board of one session.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 struct OwnBoard(Slots);
@@ -107,14 +107,14 @@ impl Event for SetOwn {
     }
 }
 
-/// Where a client gets its cookie.
+/// The page that sets the cookie.
 #[handler]
 async fn index(page: Page) -> String {
     page.signals()
 }
 
-/// Serves with a number of unused instances of the sessions' state in memory, and with an identity closure
-/// where `identifies` says so.
+/// Serves with a number of unused instances of the session state in memory, and with an identity closure if `identifies` is
+/// set.
 pub(super) async fn serve(listener: net::TcpListener, others: usize, identifies: bool) -> io::Result<()> {
     let registry = StateRegistry::builder()
         .state::<Board>(StateConfig::global().access(Access::public()), |state| state.event::<Set>())
@@ -126,7 +126,7 @@ pub(super) async fn serve(listener: net::TcpListener, others: usize, identifies:
         let theirs = registry.handle::<OwnBoard>(&somebody, None).map_err(io::Error::other)?;
         theirs.send(SetOwn { slot: 0, value: 1 }).await.map_err(io::Error::other)?;
     }
-    // All of the load comes from one address.
+    // All load comes from one address.
     let limits = Limits::default().with_streams(0).with_streams_per_address(0);
     let mut site = FastState::new(registry).secret(Secret::random()).limits(limits).hosts(["bench"]);
     if identifies {

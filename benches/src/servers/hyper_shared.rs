@@ -1,4 +1,4 @@
-//! hyper, frames that are encoded once, tokio's `broadcast`.
+//! hyper with frames that are encoded once, and tokio's `broadcast`.
 
 use std::{convert::Infallible, io, net, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! nginx with nchan, in a folder of its own.
+//! nginx with nchan, in its own folder.
 
 use std::{
     fs, io,
@@ -14,10 +14,10 @@ use crate::cores::spawn;
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 const NGINX: &str = "/usr/sbin/nginx";
 
-/// How often it is looked whether it listens.
+/// The number of attempts to connect after the start.
 const PATIENCE: usize = 250;
 
-/// A running nginx.
+/// A running nginx process.
 #[derive(Debug)]
 pub(crate) struct Nginx {
     pub(crate) process: std::process::Child,
@@ -30,7 +30,7 @@ impl Nginx {
         Path::new(MODULE).exists() && Path::new(NGINX).exists()
     }
 
-    /// Starts one worker.
+    /// Starts nginx with one worker.
     pub(crate) fn start() -> io::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let folder = std::env::temp_dir().join(format!("faststate-bench-nchan-{port}"));

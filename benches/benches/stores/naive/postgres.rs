@@ -1,4 +1,4 @@
-//! PostgreSQL: four round trips, through bb8 as diesel-async offers it.
+//! PostgreSQL: four round trips, through the bb8 pool of diesel-async.
 
 use async_trait::async_trait;
 use diesel::prelude::*;
@@ -20,7 +20,7 @@ use crate::Way;
 pub(crate) struct Postgres(Pool<AsyncPgConnection>);
 
 impl Postgres {
-    /// Connects to the database, in which the tables are.
+    /// Connects to the database that contains the tables.
     pub(crate) async fn open(url: &str) -> Self {
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;

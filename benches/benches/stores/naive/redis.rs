@@ -1,5 +1,4 @@
-//! Redis: one script for each check-out, the same as ours: a round trip that does the whole of a save.
-//! `WATCH`, `MULTI` and `EXEC` would be three.
+//! Redis: one call of the store's script per save, which takes one round trip. `WATCH`, `MULTI` and `EXEC` would take three.
 
 use async_trait::async_trait;
 use bb8_redis::{
@@ -23,7 +22,7 @@ pub(crate) struct Redis {
 impl Redis {
     pub(crate) async fn open(url: &str) -> Self {
         let manager = RedisConnectionManager::new(url).unwrap();
-        // Otherwise it would send a PING before each save.
+        // Prevents a PING before each save.
         let pool =
             Pool::builder().max_size(CONNECTIONS).test_on_check_out(false).build(manager).await.unwrap();
         let text = include_str!("../../../../faststate-store-redis/src/scripts/save.lua");

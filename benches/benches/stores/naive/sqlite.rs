@@ -1,5 +1,5 @@
-//! SQLite: one connection for all, as it has one writer at a time anyway; a pool of several would wait for
-//! each other's locks by sleeping.
+//! SQLite: one shared connection, because SQLite has one writer at a time. Several connections would sleep while they wait for
+//! each other's locks.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::Way;
 pub(crate) struct Sqlite(Arc<Mutex<SqliteConnection>>);
 
 impl Sqlite {
-    /// Opens the file, in which the tables are, with the settings of our store.
+    /// Opens the file that contains the tables, with the settings of the store.
     pub(crate) fn open(file: &Path) -> Self {
         let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
         connection

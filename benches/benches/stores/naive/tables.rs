@@ -1,4 +1,4 @@
-//! The tables, as diesel knows them.
+//! The tables in the schema of diesel.
 
 use std::time::{Duration, SystemTime};
 
@@ -57,13 +57,13 @@ pub(super) fn columns(version: Version) -> (i64, i64, i64) {
     (version.epoch.cast_signed(), version.seq.cast_signed(), i64::from(version.nonce))
 }
 
-/// In milliseconds since 1970.
+/// Milliseconds since the Unix epoch.
 pub(super) fn from_now(time: Duration) -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + time;
     i64::try_from(since.as_millis()).unwrap()
 }
 
-/// Why a transaction is undone.
+/// The reason for a rollback.
 pub(super) enum Undone {
     Conflict,
     Duplicate,
@@ -76,7 +76,7 @@ impl From<diesel::result::Error> for Undone {
     }
 }
 
-/// What came of a transaction.
+/// The outcome of a transaction.
 pub(super) fn saving(outcome: Result<(), Undone>) -> Option<faststate_core::store::SaveOutcome> {
     use faststate_core::store::SaveOutcome;
     match outcome {
