@@ -15,16 +15,16 @@
 //! | `postgres` | PostgreSQL 12 and later | `tokio-postgres` |
 //! | `mysql` | MySQL 8, MariaDB 10.5 and later | `mysql_async` |
 //!
-//! Each alone pulls in only its own driver, and none needs a system library. Connections to a server are not
-//! encrypted: put a proxy between where the network is not yours.
+//! Each feature adds only its own driver, and none needs a system library. Connections to a server are not encrypted: use a
+//! proxy on networks that you do not control.
 //!
-//! # What each promises
+//! # Durability
 //!
-//! All keep the numbered promises of [`Store`](faststate_core::Store), as the suite
-//! `faststate_testkit::suites::store` checks them. What survives a crash (law 1) is a matter of
-//! settings, too:
+//! All stores keep the numbered promises of [`Store`](faststate_core::Store), as the suite
+//! `faststate_testkit::suites::store` checks them. The server's settings determine which crashes
+//! acknowledged saves survive (law 1):
 //!
-//! | database | what was acknowledged survives | settings | set by |
+//! | database | acknowledged saves survive | settings | set by |
 //! | --- | --- | --- | --- |
 //! | SQLite | `kill -9`, and a power failure | `journal_mode = WAL`, `synchronous = FULL`, on macOS `fullfsync`; a disk of this machine that does not lie about fsync | this crate |
 //! | PostgreSQL | `kill -9`, a power failure | `synchronous_commit` not `off` | this crate |
@@ -32,56 +32,53 @@
 //! | | also the loss of the server | a standby in `synchronous_standby_names` | the server |
 //! | MySQL, MariaDB | `kill -9`, a power failure | `innodb_flush_log_at_trx_commit = 1` (the default) | the server; a warning when connecting |
 //!
-//! # What a call costs
+//! # Costs
 //!
-//! | database | load | save | saves that come while others are on their way |
+//! | database | load | save | saves that are queued while others are in progress |
 //! | --- | --- | --- | --- |
 //! | SQLite | one statement on one of the reading threads | a transaction | share one transaction, at most 256 |
 //! | PostgreSQL | one round trip | one round trip: record and receipt are one statement | share one transaction of two round trips, at most 256: all statements are sent before the first is answered, then the commit |
-//! | MySQL | one round trip | four round trips (begin, record, receipt, commit), one without a receipt | share one transaction, at most 256: two round trips each and two for all, as the driver sends nothing ahead |
+//! | MySQL | one round trip | four round trips (begin, record, receipt, commit), one without a receipt | share one transaction, at most 256: two round trips each and two for all, because the driver does not pipeline |
 //!
-//! PostgreSQL has such transactions on a quarter of its connections ([`DieselStoreBuilder::connections`]), MySQL on
-//! half. They lock in the order of the keys, so that no two of them wait for each other. A conflict or a
-//! repeat among them is an outcome like others (on MySQL one more round trip); where one save waits for
-//! somebody's lock, all are undone and each is tried by itself: the others are saved, half a second later
-//! (MySQL: one).
+//! PostgreSQL runs such transactions on a quarter of its connections ([`DieselStoreBuilder::connections`]), MySQL on half.
+//! They lock in the order of the keys, so that no two of them wait for each other. A conflict or a duplicate is an ordinary
+//! outcome and does not affect the other saves (on MySQL it takes one more round trip). If one save waits too long for a
+//! lock, the transaction is rolled back and each save is retried alone; the others are then saved after 0.5 s (MySQL: 1 s).
 //!
-//! `cargo bench --bench stores` compares all of them with a check-out and a transaction for each save.
+//! `cargo bench --bench stores` compares all stores with one that uses a check-out and a transaction for each save.
 //!
-//! Statements are prepared once for each connection, and no query asks a connection whether it still
-//! lives: the first call that finds it dead has all of its age replaced. The same happens when a server
-//! has become read-only, as after a failover, so that new connections lead to its successor. An error
-//! that a server answers a statement with costs no connection. The stores over a server need the
-//! tokio runtime that they were opened in.
+//! Statements are prepared once per connection, and no query checks whether a connection is alive: when a call finds it
+//! closed, all connections of its generation are replaced. The same happens when a server has become read-only, as after
+//! a failover, so that new connections lead to its successor. An error that the server sends as the answer to a statement
+//! does not close the connection. The stores over a server need the tokio runtime in which they were opened.
 //!
 //! # Pools and proxies
 //!
-//! PgBouncer works with `pool_mode = session`. With `pool_mode = transaction` or `statement` opening the store
+//! PgBouncer works with `pool_mode = session`. With `pool_mode = transaction` or `statement`, opening the store
 //! fails with [`StoreError::Refused`](faststate_core::store::StoreError::Refused), because prepared statements
 //! and settings are lost there.
 //!
-//! # Time-outs
+//! # Timeouts
 //!
-//! A call takes at most 2 seconds ([`DieselStoreBuilder::timeout`]), waiting for a connection included, and then
-//! fails with [`StoreError::Unavailable`](faststate_core::store::StoreError::Unavailable); whether a
-//! save was done is then unknown, and its receipt tells. A connection whose call did not come to its end
-//! is closed. After the database has come back, the next calls succeed.
+//! A call takes at most 2 s ([`DieselStoreBuilder::timeout`]), including the wait for a connection, and then fails with
+//! [`StoreError::Unavailable`](faststate_core::store::StoreError::Unavailable). The outcome of a save is then unknown; load
+//! its receipt to learn it. A connection whose call was not completed is closed. After the database has recovered, the
+//! next calls succeed.
 //!
-//! # Many nodes
+//! # Multiple nodes
 //!
 //! `PostgresBroadcaster` (feature `postgres`) carries changes between nodes over LISTEN and NOTIFY: give it to the
-//! registry's `broadcaster`. Nodes over MySQL use a Redis for that. One process serves a SQLite file: another one that writes to it
-//! is noticed within seconds, and what is followed is loaded again.
+//! registry's `broadcaster`. Nodes over MySQL use Redis instead. One process serves a SQLite file: the store notices within seconds when
+//! another process writes to it, and reloads the followed states.
 //!
 //! # Tables
 //!
-//! `faststate_records` has a row for each key: the key's text as bytes, so that no collation merges two;
-//! schema number and version as integers of 64 bits; the data as bytes, as JSON may contain what a
-//! database's text may not; and the end of its life in milliseconds since 1970 by the database's clock
-//! (SQLite's is this machine's). `faststate_receipts` has a row for each receipt, which outlives its
-//! record. `faststate_schema` says which steps of the tables' making are done: opening a store does the
-//! missing ones, one node at a time, and refuses tables that are newer than it knows. Nothing here needs
-//! more than one thread of the runtime.
+//! `faststate_records` has a row for each key: the key's text as bytes, so that no collation merges two keys; schema number
+//! and version as 64-bit integers; the data as bytes, because JSON may contain characters that a database's text type does
+//! not allow; and the expiry in milliseconds since 1970 by the database's clock (for SQLite, this machine's clock).
+//! `faststate_receipts` has a row for each receipt, which outlives its record. `faststate_schema` lists the completed
+//! migrations: opening a store runs the missing ones, one node at a time, and refuses tables of a newer version. The
+//! stores work on a runtime with one thread.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
