@@ -47,10 +47,10 @@ impl Service<Request> for Routes {
 
 /// The address of the client, if the server provides it.
 fn peer(request: &Request) -> Option<SocketAddr> {
-    static TOLD: Once = Once::new();
+    static WARNED: Once = Once::new();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     if peer.is_none() {
-        TOLD.call_once(|| {
+        WARNED.call_once(|| {
             tracing::warn!(
                 "streams are not counted per address: serve with `into_make_service_with_connect_info::<SocketAddr>()`"
             );

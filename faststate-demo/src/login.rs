@@ -70,7 +70,7 @@ pub(crate) async fn sign_in(
         return Ok(PageResponse::refused(StatusCode::TOO_MANY_REQUESTS, html));
     }
     let Some(user) = user(name, &form.password) else {
-        let refused = "This name and this password do not belong together.";
+        let refused = "The name or the password is wrong.";
         let html = render(page, name, next, Some(refused)).await?;
         return Ok(PageResponse::refused(StatusCode::UNPROCESSABLE_ENTITY, html));
     };

@@ -35,7 +35,7 @@ fn a_wrong_password_is_refused_beside_the_form() {
     page.fill("#name", "alice");
     page.fill("#password", "guess");
     page.enter();
-    page.mentions("#refused", "do not belong together");
+    page.mentions("#refused", "name or the password is wrong");
     assert_eq!(page.eval("document.querySelector('#name').value"), "alice");
     assert_eq!(page.eval("document.querySelector('#password').value"), "");
     page.shows("#who", "Sign in");
