@@ -1,4 +1,4 @@
-//! What changes a state.
+//! The trait [`Event`], and the context in which an event is applied.
 
 mod context;
 mod environment;
@@ -51,10 +51,17 @@ use crate::{Action, ReactiveState, Rejection, Viewer};
 ///
 /// # Input
 /// Fields come from the query, the JSON or form body, and Datastar's signals, converted to the type
-/// that the field asks for: `"5"` is a number, `"on"`, `"true"` and `"1"` are true, `""` is an absent
+/// of the field: `"5"` is a number, `"on"`, `"true"` and `"1"` are true, `""` is an absent
 /// number or `None`. A name given twice is refused. `#[serde(flatten)]` and tagged enums buffer their
 /// input before they know its types, so inside them nothing is converted: give them JSON of the exact
 /// types. `Option` and `#[serde(default)]` fields may be absent.
+///
+/// # For implementers
+/// - Only `NAME`, `State` and [`apply`](Self::apply) are required.
+/// - Validate the fields in `apply`, and check permissions in [`authorize`](Self::authorize). Both run in the key's
+///   turn, so they see the state to which the event applies.
+/// - Do I/O in [`prepare`](Self::prepare), before the turn, or in [`Context::after`], after the commit. `apply` must
+///   be pure, because it runs again after a conflict.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a FastState event",
     label = "this type does not implement `Event`",
@@ -67,31 +74,31 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name within the state's: `[a-z][a-z0-9_]*` without `__`, at most 64 bytes.
     const NAME: &'static str;
 
-    /// The HTTP method. A GET that changes something is asked for here or does not exist.
+    /// The HTTP method. An event accepts GET only if it sets it here.
     const METHOD: Method = Method::POST;
 
     /// A path of its own instead of `/faststate/{state}[/{id}]/{event}`; `{id}` in it stands for the
     /// record's or component's id, percent-encoded.
     const PATH: Option<&'static str> = None;
 
-    /// Whether this viewer may do this, looking at the present state.
+    /// Checks that this viewer may apply this event to the present state.
     ///
-    /// Runs inside the turn, again after a conflict. Pure and quick.
+    /// Runs inside the turn, and again after a conflict. It must be pure and quick.
     ///
     /// # Errors
-    /// The refusal, usually [`Rejection::forbidden`]; nothing has changed.
+    /// Return a rejection, usually [`Rejection::forbidden`]; nothing has changed.
     fn authorize(&self, state: &Self::State, viewer: &Viewer) -> Result<(), Rejection> {
         let _ = (state, viewer);
         Ok(())
     }
 
-    /// Looks things up before the key's turn: a price, a user's name.
+    /// Loads data that `apply` needs before the key's turn, such as a price or a user's name.
     ///
-    /// Read-only, outside the turn, and perhaps without effect: what it finds goes into fields marked
-    /// `#[serde(skip)]`, which no request can fill. Counts towards the event's deadline of 2 s.
+    /// It may only read, and the event may still be rejected. Store the results in fields marked `#[serde(skip)]`, which
+    /// no request can set. Its time counts towards the event's deadline of 2 s.
     ///
     /// # Errors
-    /// A refusal; nothing has changed.
+    /// Return a rejection; nothing has changed.
     fn prepare(&mut self, scene: &PrepareContext) -> impl Future<Output = Result<(), Rejection>> + Send {
         let _ = scene;
         async { Ok(()) }
@@ -100,16 +107,16 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Changes a copy of the state; the copy is committed once it is saved.
     ///
     /// # Contract
-    /// Pure, synchronous and quick: no I/O, no clock (use [`Context::now`]), no randomness that
-    /// matters. The engine may run it again on a newer state after a conflict, and drops what an
-    /// earlier run put into the context. Law 7's and law 2's suites check it.
+    /// It is pure, synchronous and quick: no I/O, no clock (use [`Context::now`]), no randomness on which the result
+    /// depends. After a conflict the engine runs it again on a newer state, and drops what the earlier run put into the
+    /// context. The tests of laws 2 and 7 check this.
     ///
     /// # Errors
-    /// A refusal by a rule of the domain. After it, or after a panic, the state is byte for byte what
-    /// it was.
+    /// Return a rejection if a domain rule refuses the event. After it, or after a panic, the state is byte for byte
+    /// the same as before.
     fn apply(&self, state: &mut Self::State, context: &mut Context<Self::State>) -> Result<(), Rejection>;
 
-    /// The Datastar action that sends this event, for `data-on:click` and its like.
+    /// Returns the Datastar action that sends this event, for attributes such as `data-on:click`.
     ///
     /// ```
     /// # use faststate_core::{Context, Event, ReactiveState, Rejection};

@@ -1,4 +1,4 @@
-//! Calls that come at the same time go to the server together.
+//! Combines concurrent calls of a store into one round trip.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -7,47 +7,48 @@ use tokio::{
     task::yield_now,
 };
 
-/// How many calls may wait; more wait outside, where they can be dropped.
-const WAITING: usize = 4096;
+/// The maximum number of queued calls. Further callers wait for a place, where they can be dropped.
+const MAX_QUEUED: usize = 4096;
 
-/// For whoever writes a store over a server: calls `C` that wait, to be answered with `A`.
+/// A queue of calls `C` with answers `A`, for authors of stores over a server.
 ///
-/// A few lanes take them, each as many as wait and fit, and a lane takes no more before it has answered
-/// those. So the busier the server is, the more calls share a round trip or a transaction, and a single call
-/// waits for nobody.
+/// A few lanes take calls from the queue. Each lane takes as many queued calls as fit, and takes the next ones after it
+/// has answered these. So the busier the server is, the more calls share a round trip or a transaction, and a single
+/// call does not wait for others.
 ///
-/// The lanes are tasks of the runtime in which the queue was started, and end with its last clone or with the runtime.
+/// The lanes are tasks of the runtime in which the queue was started. They end with the queue's last clone or with the
+/// runtime.
 pub struct Queue<C, A> {
     calls: mpsc::Sender<Waiting<C, A>>,
 }
 
-/// How much goes together.
+/// The number of lanes, and the limits of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shards {
-    /// How many lanes there are; at least one.
+    /// The number of lanes; at least one.
     pub lanes: u32,
-    /// How many calls a lane takes at most.
+    /// The maximum number of calls in one batch.
     pub calls: usize,
-    /// About how many bytes they have, unless a single call has more.
+    /// The approximate maximum size of one batch in bytes. A larger call forms a batch of its own.
     pub bytes: usize,
 }
 
 impl Shards {
-    /// So many lanes, each of which takes at most 256 calls with about 1 MiB.
+    /// Creates this number of lanes, each with batches of at most 256 calls and about 1 MiB.
     #[must_use]
     pub const fn new(lanes: u32) -> Self {
         Self { lanes, calls: 256, bytes: 1 << 20 }
     }
 
-    /// Lanes that take at most so many calls.
+    /// Sets the maximum number of calls in one batch.
     #[must_use]
     pub const fn with_calls(mut self, calls: usize) -> Self {
         self.calls = calls;
         self
     }
 
-    /// Lanes that take calls with about so many bytes.
+    /// Sets the approximate maximum size of one batch in bytes.
     #[must_use]
     pub const fn with_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
@@ -55,26 +56,26 @@ impl Shards {
     }
 }
 
-/// A call that a lane has taken.
+/// A call that a lane has taken, and its caller.
 pub struct Waiting<C, A> {
-    /// What is asked.
+    /// The call.
     pub call: C,
     answer: oneshot::Sender<A>,
 }
 
 impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
-    /// Starts the lanes. `weight` says about how many bytes a call has; `run` answers the calls it is given,
-    /// of which there is at least one.
+    /// Starts the lanes. `weight` returns the approximate size of a call in bytes; `run` answers a batch of at least one
+    /// call.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     #[must_use]
     pub fn start<F: Future<Output = ()> + Send>(
         lanes: Shards,
         weight: fn(&C) -> usize,
         run: impl Fn(Vec<Waiting<C, A>>) -> F + Send + Sync + 'static,
     ) -> Self {
-        let (calls, waiting) = mpsc::channel(WAITING);
+        let (calls, waiting) = mpsc::channel(MAX_QUEUED);
         let (waiting, run) = (Arc::new(Mutex::new(waiting)), Arc::new(run));
         for _ in 0..lanes.lanes.max(1) {
             let (waiting, run) = (Arc::clone(&waiting), Arc::clone(&run));
@@ -90,8 +91,7 @@ impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
         Self { calls }
     }
 
-    /// Asks, and waits for the answer. None where there is nobody to give one: the runtime of the lanes has
-    /// ended.
+    /// Queues a call and waits for its answer. Returns `None` if the runtime of the lanes has ended.
     ///
     /// # Cancellation
     /// A call that is dropped before a lane has taken it is not run.
