@@ -1,20 +1,20 @@
-//! What the status page and the probes read.
+//! The figures for the status page and the probes.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Figures of one node.
+/// The figures of one node.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Health {
-    /// This node's name, as the registry's builder was told; random otherwise.
+    /// This node's name, as set in the registry's builder; random by default.
     pub node: String,
-    /// The names of the other nodes that were heard of within the last 4 seconds.
+    /// The names of the other nodes from which a message arrived within the last 4 s.
     pub nodes: Vec<String>,
     /// Seconds since the registry was built.
     pub uptime: u64,
-    /// Topics that somebody follows.
+    /// Topics with followers.
     pub topics: usize,
     /// Followers of all topics.
     pub followers: usize,
@@ -24,19 +24,19 @@ pub struct Health {
     pub events: u64,
     /// Conflicts with another node since the start.
     pub conflicts: u64,
-    /// Each store.
+    /// The health of each store.
     pub stores: Vec<StoreHealth>,
 }
 
-/// One store, as it answers now.
+/// The present health of one store.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Its name; the default store is `default`, the registry's own memory is `memory`.
+    /// The store's name; `default` for the default store, `memory` for the registry's own memory.
     pub name: String,
-    /// Whether it answers.
+    /// Whether the store answers.
     pub healthy: bool,
-    /// How long the answer took, in milliseconds; or how long there was none.
+    /// The time to the answer in milliseconds, or the time that passed without one.
     pub latency_ms: f64,
 }
 
@@ -49,7 +49,7 @@ impl Health {
 }
 
 impl StoreHealth {
-    /// A store of this name, and whether and how soon it answered.
+    /// Creates the health of a store.
     #[must_use]
     pub fn new(name: impl Into<String>, healthy: bool, latency: Duration) -> Self {
         Self { name: name.into(), healthy, latency_ms: latency.as_secs_f64() * 1000.0 }

@@ -29,6 +29,12 @@ use crate::{BoxError, patch::Whole};
 /// # Limits
 /// A state is copied once per event and serialised once per change. Keep it small: kilobytes, not megabytes.
 /// A list that grows without a limit belongs in a database table and a [`View`](crate::View).
+///
+/// # For implementers
+/// - Derive `Clone`, `Default`, `Serialize` and `Deserialize`, and set [`NAME`](Self::NAME).
+/// - If you rename or retype a field, raise [`SCHEMA`](Self::SCHEMA) and convert the old form in
+///   [`migrate`](Self::migrate). A new field with `#[serde(default)]` needs neither.
+/// - Override [`signals`](Self::signals) to hide fields from browsers. Every follower sees the same signals.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a FastState state",
     label = "this type does not implement `ReactiveState`",
