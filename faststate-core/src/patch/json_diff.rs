@@ -14,6 +14,7 @@ pub struct Difference<'a> {
 }
 
 /// Returns every place at which two values differ.
+#[must_use]
 pub fn json_diff<'a>(before: &'a Value, after: &'a Value) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
     compare(&mut found, String::new(), Some(before), Some(after));

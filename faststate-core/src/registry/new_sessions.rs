@@ -181,7 +181,9 @@ impl NewSessions {
                 );
                 return;
             }
-            records.kept.remove(&key);
+            if let Some(kept) = records.kept.remove(&key) {
+                self.bytes.fetch_sub(kept.record.data.len(), Ordering::Relaxed);
+            }
         }
         records.moved = true;
         drop(records);

@@ -91,6 +91,23 @@ async fn law_06_pages_without_cookies_use_bounded_memory() {
 }
 
 #[tokio::test]
+async fn law_06_returned_sessions_leave_room_for_new_ones() {
+    // 33 MiB in total, more than all new sessions together may use.
+    const SESSIONS: usize = 580;
+    let (_registry, client) = over(&Arc::new(MemoryStore::with_limits(SESSIONS + 10, 10_000)));
+    let large = text(&"x".repeat(60_000));
+    for _ in 0..SESSIONS {
+        let mut client = client.clone();
+        assert_eq!(client.post(WRITE, large.clone()).await.status(), 200);
+        shown(&client).await;
+    }
+    let (mut ada, mut bob) = (client.clone(), client);
+    ada.post(WRITE, text("ada's")).await;
+    bob.post(WRITE, text("bob's")).await;
+    assert_eq!(shown(&ada).await, "ada's", "a new session must not displace another one");
+}
+
+#[tokio::test]
 async fn law_01_session_is_saved_once_its_cookie_is_returned() {
     let (store, _registry, mut client) = start();
     client.post(WRITE, text("kept")).await;
