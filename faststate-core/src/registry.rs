@@ -2,41 +2,25 @@
 
 mod access;
 mod any_view;
-mod arrived;
-mod arriving;
-mod attempt;
-mod audience;
-mod builder;
-mod call;
+mod build;
+mod cluster;
 mod config;
-mod deletion;
+mod deadline;
+mod dispatch;
+mod dyn_table;
+mod engine;
 mod error;
-mod follow;
+mod event;
+mod followers;
 mod instance;
-mod look;
+mod load;
 mod maintenance_gate;
-#[cfg(feature = "metrics")]
-mod metrics;
-mod migration;
 mod mistakes;
 mod new_sessions;
-mod nodes;
-mod presence;
-mod reload;
-mod run;
+mod observe;
+mod panics;
+mod request;
 mod shared;
-mod state_registry;
-mod states;
-mod step;
-mod tries;
-mod turn;
-mod unanswered;
-mod upkeep;
-#[cfg(feature = "inspector")]
-mod watch;
-#[cfg(feature = "inspector")]
-mod watched;
-mod work;
 
 use std::{
     any::{Any, TypeId},
@@ -45,23 +29,23 @@ use std::{
 
 use async_trait::async_trait;
 
-pub(crate) use self::attempt::{Mutation, Update};
+pub(crate) use self::event::mutation::{Mutation, Update};
 #[cfg(feature = "inspector")]
-pub use self::watch::{EventObserver, EventTrace};
+pub use self::observe::trace::{EventObserver, EventTrace};
 pub use self::{
     access::Access,
-    audience::Audience,
-    builder::{RegistryBuilder, StateBuilder},
-    call::{
-        Applied, Call, Job, Outcome, Rendered, ReplyStream, ReplyView, Route, StateSnapshot, TopicName,
-        TopicNameError,
-    },
+    build::registry::{RegistryBuilder, StateBuilder},
     config::StateConfig,
+    engine::StateRegistry,
     error::{BuildError, Error},
+    followers::audience::Audience,
     maintenance_gate::MaintenanceGate,
     mistakes::Part,
     new_sessions::{Caps, NewSession, NewSessions},
-    state_registry::StateRegistry,
+    request::{
+        Applied, Call, Job, Outcome, Rendered, ReplyStream, ReplyView, Route, StateSnapshot, TopicName,
+        TopicNameError,
+    },
 };
 use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
 

@@ -5,6 +5,11 @@ use std::time::Duration;
 use super::Access;
 use crate::Scope;
 
+/// Name of the registry's own memory, which holds the states that are not persisted.
+pub(super) const MEMORY: &str = "memory";
+/// Name of the store that `persist()` uses.
+pub(super) const DEFAULT: &str = "default";
+
 /// The configuration of a state: its scope, its access policy, where it is saved, and for how long.
 #[derive(Clone, Debug)]
 pub struct StateConfig {
@@ -144,6 +149,15 @@ impl StateConfig {
     pub fn min_frame_interval(mut self, least: Duration) -> Self {
         self.pace = least.min(Duration::from_secs(1));
         self
+    }
+
+    /// The name of the store that the state is saved in.
+    pub(super) fn store_name(&self) -> &str {
+        match &self.store {
+            Saved::Memory => MEMORY,
+            Saved::Store(name) if name.is_empty() => DEFAULT,
+            Saved::Store(name) => name,
+        }
     }
 
     const fn new(scope: Scope) -> Self {

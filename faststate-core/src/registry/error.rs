@@ -78,3 +78,9 @@ impl BuildError {
         self.0.iter().map(String::as_str)
     }
 }
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error)
+    }
+}

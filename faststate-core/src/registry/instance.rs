@@ -1,9 +1,15 @@
 //! One instance: its present state, its queue, its topics.
 
+pub(super) mod eviction;
+pub(super) mod queue;
+pub(super) mod revision;
+pub(super) mod staleness;
+pub(super) mod table;
+
 use std::{
     collections::HashMap,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,23 +18,12 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
+use self::{queue::Queue, revision::Current};
 use super::{
-    Error,
-    arrived::Arrived,
-    audience::Listeners,
-    presence::{Counts, Lingers},
-    run::KeyQuota,
-    shared::guard,
-    turn::Queue,
+    cluster::arrivals::Arrived, cluster::fairness::KeyQuota, followers::audience::Listeners,
+    followers::counts::Counts,
 };
-use crate::{
-    Key, ReactiveState, Version,
-    broadcast::Interest,
-    patch::{EncodedFields, EncodedState, INITIAL_CAPACITY},
-    store::{Precondition, Record},
-    topics::Topic,
-    wire::SignalPath,
-};
+use crate::{Key, ReactiveState, broadcast::Interest, store::Precondition, topics::Topic, wire::SignalPath};
 
 /// How often what somebody has seen may start a new epoch.
 const RENEWAL: Duration = Duration::from_secs(60);
@@ -65,6 +60,12 @@ pub(super) struct Topics {
     pub(super) listeners: Option<Box<Listeners>>,
     /// What lets the node hear of the others when its last follower has left.
     pub(super) lingers: Option<Lingers>,
+}
+
+/// An interest that outlives the node's last follower, and the time at which it ends.
+pub(super) struct Lingers {
+    pub(super) interest: Interest,
+    pub(super) until: Instant,
 }
 
 /// Which topic of an instance: the signals, or the view at this place.
@@ -235,20 +236,6 @@ impl Freshness {
     }
 }
 
-/// A state at one version.
-pub(super) struct Current<S> {
-    pub(super) state: Arc<S>,
-    /// The state as it is, or would be, stored.
-    pub(super) encoded: EncodedState,
-    pub(super) version: Version,
-    pub(super) stored: bool,
-    /// The `SCHEMA` of the stored record: not to be overwritten if a newer version of the application wrote it.
-    pub(super) schema: u32,
-    /// Deleted: `state` is the last one.
-    pub(super) gone: bool,
-    image: OnceLock<Result<EncodedFields, Arc<str>>>,
-}
-
 impl<S: ReactiveState> Instance<S> {
     pub(super) fn new(key: Key) -> Self {
         Self {
@@ -330,97 +317,16 @@ impl<S: ReactiveState> Instance<S> {
     }
 }
 
-impl<S: ReactiveState> Current<S> {
-    /// A state that is not saved yet, under a new epoch.
-    pub(super) fn start(state: S) -> Result<Self, Error> {
-        let encoded = encode(&state, INITIAL_CAPACITY)?;
-        Ok(Self::new(state, encoded, Version::start(), false))
-    }
-
-    /// What is left of a deleted instance: its followers keep the last state, under a new epoch.
-    pub(super) fn deleted(&self) -> Self {
-        Self {
-            state: Arc::clone(&self.state),
-            encoded: EncodedState::loaded(self.encoded.data.clone()),
-            version: Version::start(),
-            stored: false,
-            schema: S::SCHEMA,
-            gone: true,
-            image: OnceLock::new(),
+impl Topics {
+    /// Takes the lingering interest if its time is over. Without it, the counts of other nodes are no longer received.
+    pub(super) fn stop_lingering(&mut self) -> Option<Interest> {
+        let Lingers { interest, .. } = self.lingers.take_if(|lingers| lingers.until <= Instant::now())?;
+        if self.streams.is_empty() {
+            self.present.others.clear();
+            if let Some(listeners) = &mut self.listeners {
+                listeners.counts.others.clear();
+            }
         }
-    }
-
-    pub(super) fn next(&self, state: S, encoded: EncodedState) -> Self {
-        Self::new(state, encoded, self.version.next(), true)
-    }
-
-    /// A state whose record is of this schema. What is encoded of an older one is what the upgraded state would
-    /// be stored as.
-    pub(super) fn stored(state: S, encoded: EncodedState, version: Version, schema: u32) -> Self {
-        Self { schema, ..Self::new(state, encoded, version, true) }
-    }
-
-    /// The same state at the same version, stored.
-    pub(super) fn kept(current: &Arc<Self>) -> Arc<Self> {
-        if current.stored {
-            return Arc::clone(current);
-        }
-        Arc::new(Self {
-            state: Arc::clone(&current.state),
-            encoded: current.encoded.clone(),
-            version: current.version,
-            stored: true,
-            schema: S::SCHEMA,
-            gone: false,
-            image: current.image.clone(),
-        })
-    }
-
-    /// Whether the record is as this version of the application would write it.
-    pub(super) const fn is_upgraded(&self) -> bool {
-        self.schema >= S::SCHEMA
-    }
-
-    pub(super) const fn is_read_only(&self) -> bool {
-        self.schema > S::SCHEMA
-    }
-
-    fn new(state: S, encoded: EncodedState, version: Version, stored: bool) -> Self {
-        Self {
-            state: Arc::new(state),
-            encoded,
-            version,
-            stored,
-            schema: S::SCHEMA,
-            gone: false,
-            image: OnceLock::new(),
-        }
-    }
-
-    /// The signals, encoded once.
-    pub(super) fn image(&self) -> Result<&EncodedFields, Error> {
-        let image = self.image.get_or_init(|| {
-            guard("`signals` panicked", || self.encoded.signals::<S>(&self.state.signals()))
-                .map_err(|error| error.to_string())
-                .and_then(|image| image.map_err(|error| error.to_string()))
-                .map_err(Arc::from)
-        });
-        image.as_ref().map_err(|error| Error::internal("the signals cannot be encoded", &(**error).into()))
-    }
-
-    pub(super) fn expect(&self) -> Precondition {
-        if self.stored { Precondition::Version(self.version) } else { Precondition::Absent }
-    }
-
-    pub(super) fn record(&self, ttl: Option<Duration>) -> Record {
-        Record { schema: S::SCHEMA, version: self.version, data: self.encoded.data.clone(), ttl }
-    }
-}
-
-/// The state as it is stored, of which about so many `bytes` are expected.
-pub(super) fn encode<S: ReactiveState>(state: &S, bytes: usize) -> Result<EncodedState, Error> {
-    match guard("`serialize` panicked", || EncodedState::of(state, bytes))? {
-        Ok(encoded) => Ok(encoded),
-        Err(error) => Err(Error::internal("the state cannot be encoded", &error.into())),
+        Some(interest)
     }
 }

@@ -20,7 +20,7 @@ use dashmap::DashMap;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::{Error, states::DynInstanceTable};
+use super::{Error, dyn_table::DynInstanceTable};
 use crate::{
     EventId, Key, Scope, SessionId, Version,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError},

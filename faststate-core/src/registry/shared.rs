@@ -2,12 +2,10 @@
 
 use std::{
     future::Future,
-    pin::Pin,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::{self, Poll, Waker},
     time::Duration,
 };
 
@@ -19,7 +17,12 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, NewSessions, StreamRevoker, nodes::Nodes, states::DynInstanceTable};
+use super::{
+    Error, NewSessions, StreamRevoker,
+    cluster::nodes::Nodes,
+    dyn_table::DynInstanceTable,
+    panics::{panic_text, poll_once},
+};
 use crate::{
     Handle, Key, ReactiveState, Revocation,
     broadcast::{Broadcaster, Change},
@@ -41,7 +44,7 @@ pub(super) struct Shared {
     pub(super) node: Arc<str>,
     revokers: Mutex<Vec<Weak<dyn StreamRevoker>>>,
     #[cfg(feature = "inspector")]
-    pub(super) watchers: super::watch::Watchers,
+    pub(super) watchers: super::observe::trace::Watchers,
     pub(super) events: AtomicU64,
     pub(super) conflicts: AtomicU64,
     tasks: TaskTracker,
@@ -72,7 +75,7 @@ impl Shared {
             node,
             revokers: Mutex::default(),
             #[cfg(feature = "inspector")]
-            watchers: super::watch::Watchers::default(),
+            watchers: super::observe::trace::Watchers::default(),
             events: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             tasks: TaskTracker::new(),
@@ -224,25 +227,4 @@ impl Shared {
     pub(super) fn publishing(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.nodes.as_ref()?.publishing()
     }
-}
-
-/// Looks whether a future is ready without waiting. Whoever gets `Pending` must poll it again.
-pub(super) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut task::Context::from_waker(Waker::noop()))
-}
-
-/// The text of a panic.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> crate::BoxError {
-    let text = panic
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a text");
-    text.into()
-}
-
-/// Runs a piece of the application's code; a panic in it becomes an error that names `what`.
-pub(super) fn guard<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, Error> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
-        .map_err(|panic| Error::internal(what, &panic_text(&*panic)))
 }

@@ -1,0 +1,3 @@
+//! The builders of a registry and of its states.
+
+pub(super) mod registry;

@@ -1,0 +1,12 @@
+//! The other nodes: which there are, what is sent to them, and fairness between them.
+
+pub(super) mod arrivals;
+pub(super) mod fairness;
+pub(super) mod inbox;
+mod membership;
+pub(super) mod nodes;
+mod outbox;
+pub(super) mod peer_message;
+mod pieces;
+mod revocations;
+mod send;

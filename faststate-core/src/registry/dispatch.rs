@@ -1,0 +1,207 @@
+//! Calls of the registry, on the instances of one state.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{
+    Elements, Key, ReactiveState, Version, Viewer,
+    broadcast::Change,
+    metrics::Stopwatch,
+    registry::{
+        Audience, Call, Error, Job, Mutation, Outcome, Rendered, Route, StateConfig, StateSnapshot,
+        dyn_table::DynInstanceTable,
+        event::admit::{EventRequest, send_event},
+        followers::{
+            notify::{exchange_counts, forget_nodes, hear},
+            subscribe::join_topic,
+        },
+        instance::{Instance, Slot, eviction::keep_instances_of, queue::Command, table::InstanceTable},
+        load::{
+            adopt::{arrive, elements_arrive},
+            background::reload_followed,
+            read::{Present, read_current},
+        },
+        panics::guard,
+    },
+    topics::Follower,
+    wire::SignalPath,
+};
+
+#[async_trait]
+impl<S: ReactiveState> DynInstanceTable for InstanceTable<S> {
+    fn config(&self) -> &StateConfig {
+        &self.config
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        self.events.values().map(|event| event.route.clone()).collect()
+    }
+
+    fn has_event(&self, name: &str) -> bool {
+        self.events.contains_key(name)
+    }
+
+    fn has_view(&self, name: &str) -> bool {
+        self.views.iter().any(|view| view.name() == name)
+    }
+
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        self.access.allows(viewer, key)
+    }
+
+    async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
+        let Call { key, event, viewer, input, id, wants_view } = call;
+        if !self.access.allows(&viewer, &key) {
+            return Err(Error::Unknown);
+        }
+        let event = self.events.get(&*event).ok_or(Error::Unknown)?;
+        let watch = Stopwatch::start();
+        let outcome = match (event.decode)(&input, &key) {
+            Ok((attempt, fields)) => {
+                send_event(self, &key, EventRequest { attempt, fields, viewer, id, wants_view }).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        event.meter.count(&outcome, watch);
+        outcome
+    }
+
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        let Job { attempt, viewer, id } = job;
+        let attempt = *attempt.downcast::<Box<dyn Mutation<S>>>().map_err(|_| Error::Unknown)?;
+        let watch = Stopwatch::start();
+        let outcome =
+            send_event(self, key, EventRequest { attempt, fields: &[], viewer, id, wants_view: false }).await;
+        self.application.count(&outcome, watch);
+        outcome
+    }
+
+    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
+        let Present { current, stale, .. } = read_current(self, key, self.deadline()).await?;
+        Ok(StateSnapshot { state: Arc::clone(&current.state) as _, version: current.version, stale })
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let (me, instance) = (self.me()?, self.instance(key)?);
+        me.take_turn(&instance, Command::Delete, self.deadline()).await.map(drop)
+    }
+
+    async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Rendered, Error> {
+        let slot = self.slot(view)?;
+        let Present { instance, current, .. } = read_current(self, key, self.deadline()).await?;
+        match slot {
+            Slot::Signals => {
+                Ok(Rendered::Signals(instance.nest.json(Some(current.image()?), Some(current.version))))
+            }
+            Slot::View(at) => {
+                let view = &self.views[at];
+                let elements = guard("a view panicked", || view.render(&current.state))?;
+                Ok(Rendered::View(
+                    elements,
+                    SignalPath::of(key, Some(view.name())).json(None, Some(current.version)),
+                ))
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        key: &Key,
+        view: Option<&str>,
+        cursor: Option<Version>,
+        stream: u64,
+        user: Option<&str>,
+    ) -> Result<Follower, Error> {
+        let slot = self.slot(view)?;
+        join_topic(self, key, slot, cursor, stream, user).await
+    }
+
+    fn followers(&self, key: &Key) -> usize {
+        self.loaded(key).map_or(0, |instance| instance.followers())
+    }
+
+    fn topics(&self) -> (usize, usize) {
+        let open = |instance: &Instance<S>| {
+            let topics = instance.topics.lock();
+            let followers: usize = topics.open.iter().map(|(_, topic)| topic.followers()).sum();
+            (topics.open.len(), followers)
+        };
+        let add = |(topics, followers), (more_topics, more)| (topics + more_topics, followers + more);
+        self.instances.iter().map(|instance| open(&instance)).fold((0, 0), add)
+    }
+
+    fn changed(&self, change: Change) {
+        arrive(self, change);
+    }
+
+    fn elements_elsewhere(&self, key: &Key, version: Option<Version>, elements: Vec<Elements>) {
+        elements_arrive(self, key, version, elements);
+    }
+
+    fn lost(&self) {
+        if self.nodes().is_none() {
+            return;
+        }
+        reload_followed(self);
+        exchange_counts(self);
+    }
+
+    fn node_came(&self) {
+        exchange_counts(self);
+    }
+
+    fn node_left(&self, node: u64) {
+        forget_nodes(self, &[node]);
+    }
+
+    fn has_untold(&self) -> bool {
+        self.nodes().is_some() && self.instances.iter().any(|instance| instance.upkeep.lock().untold)
+    }
+
+    fn nodes_died(&self, nodes: &[u64]) {
+        forget_nodes(self, nodes);
+        self.lost();
+    }
+
+    fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool) {
+        hear(self, key, node, count, asks);
+    }
+
+    fn audience_elsewhere(&self, key: &Key, node: u64, audience: Audience, asks: bool) {
+        hear(self, key, node, audience, asks);
+    }
+
+    fn returns(&self) -> Option<watch::Receiver<u64>> {
+        self.guard.as_ref().map(|guard| guard.returns())
+    }
+
+    fn returned(&self) {
+        let unfollowed = self.instances.iter().filter(|instance| instance.followers() == 0);
+        unfollowed.for_each(|instance| instance.upkeep.lock().suspect = true);
+        reload_followed(self);
+    }
+
+    fn is_stale(&self, key: &Key) -> bool {
+        self.loaded(key).is_some_and(|instance| instance.is_stale())
+    }
+
+    #[cfg(feature = "metrics")]
+    fn meter(&self) -> &crate::metrics::StateMeter {
+        &self.meter
+    }
+
+    async fn upkeep(&self) {
+        keep_instances_of(self).await;
+    }
+
+    fn let_go(&self) {
+        self.let_go_idle(Duration::ZERO);
+    }
+
+    fn let_go_of(&self, keys: &[Key]) {
+        let gone = keys.iter().filter(|key| key.state() == S::NAME && self.remove_idle(key)).count();
+        self.shared.instances_leave(gone);
+    }
+}

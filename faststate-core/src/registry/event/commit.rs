@@ -1,0 +1,252 @@
+//! From one version to the next: frames for whoever follows, and the commit.
+
+use std::sync::Arc;
+
+use crate::{
+    Elements, ReactiveState,
+    broadcast::Change,
+    registry::{
+        Error, ReplyView,
+        instance::{
+            Instance, Slot,
+            revision::Current,
+            table::{AnyView, InstanceTable},
+        },
+        panics::guard,
+    },
+    topics::{Content, ElementsSource, Encode, Topic},
+    version::Version,
+    wire::{Frame, SignalPath},
+};
+
+/// A change that is ready to be committed: encoded for every topic that somebody follows.
+pub(in crate::registry) struct Commit<S> {
+    next: Arc<Current<S>>,
+    encoded: Vec<(Arc<Topic>, Frame, Arc<Content>)>,
+}
+
+impl<S> Commit<S> {
+    /// The same step without frames: every follower gets the snapshot.
+    const fn unencoded(next: Arc<Current<S>>) -> Self {
+        Self { next, encoded: Vec::new() }
+    }
+}
+
+/// Encodes a change for the topics that are followed now, before anything is saved: a panic in
+/// `signals` or in a view fails the event and changes nothing (law 7).
+pub(in crate::registry) fn prepare_commit<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    before: &Arc<Current<S>>,
+    next: &Arc<Current<S>>,
+    broadcast: &[Elements],
+) -> Result<Commit<S>, Error> {
+    let followed = instance.topics.lock().open.clone();
+    let encode = |(slot, topic): (Slot, Arc<Topic>)| {
+        // A page shows what it showed before a deletion, so no difference would do.
+        if before.gone || next.gone {
+            return Ok(None);
+        }
+        let (frame, shown) = match slot {
+            Slot::Signals => {
+                // What could not be shown before is shown whole: an event may repair a state.
+                let Ok(shown) = before.image() else {
+                    return next.image().map(|_| None);
+                };
+                let frame = instance.nest.change(shown, next.image()?, next.version);
+                (frame.with_elements(broadcast), ElementsSource::Snapshot)
+            }
+            Slot::View(at) => view_change(table, instance, at, &topic, before, next)?,
+        };
+        let content = topic_content(table, instance, slot, next, shown);
+        Ok(Some((topic, frame, content)))
+    };
+    let encoded = followed.into_iter().filter_map(|topic| encode(topic).transpose());
+    let encoded = encoded.collect::<Result<_, Error>>()?;
+    Ok(Commit { next: Arc::clone(next), encoded })
+}
+
+/// Makes what the store has the present, whether or not it can be encoded.
+pub(in crate::registry) fn adopt_stored<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    before: &Arc<Current<S>>,
+    next: &Arc<Current<S>>,
+) {
+    // What events on other nodes have sent with the change.
+    let elements = instance.arrived.lock().due(next.version, true);
+    let step = prepare_commit(table, instance, before, next, &elements);
+    #[cfg(feature = "inspector")]
+    crate::registry::observe::report::watch_store(table, instance, before, next);
+    commit(table, instance, step.unwrap_or_else(|_| Commit::unencoded(Arc::clone(next))));
+}
+
+/// Makes the step the present: state and topics together, then the followers are woken.
+pub(in crate::registry) fn commit<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    step: Commit<S>,
+) {
+    let Commit { next, mut encoded } = step;
+    let topics = {
+        let topics = instance.topics.lock();
+        *instance.current.write() = Some(Arc::clone(&next));
+        for (slot, topic) in &topics.open {
+            match encoded.iter().position(|(encoded, ..)| Arc::ptr_eq(encoded, topic)) {
+                Some(at) => {
+                    let (topic, frame, content) = encoded.swap_remove(at);
+                    table.meter.frames.add(1);
+                    table.meter.frame_bytes.add(frame.len());
+                    topic.append(frame, content);
+                }
+                // It was opened after the step was encoded: its followers get the snapshot.
+                None => topic.reset(topic_content(table, instance, *slot, &next, ElementsSource::Snapshot)),
+            }
+        }
+        topics.open.clone()
+    };
+    for (slot, topic) in &topics {
+        tracing::debug!(?slot, followers = topic.followers(), version = %next.version, "frame");
+        topic.wake();
+    }
+}
+
+/// Elements without a change, for those who follow the signals right now.
+pub(in crate::registry) fn send_ephemeral<S: ReactiveState>(
+    _table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    elements: &[Elements],
+) {
+    if elements.is_empty() {
+        return;
+    }
+    let topics = instance.topics.lock();
+    let signals = topics.open.iter().find(|(slot, _)| *slot == Slot::Signals);
+    let Some((_, topic)) = signals.map(|(slot, topic)| (*slot, Arc::clone(topic))) else { return };
+    drop(topics);
+    topic.ephemeral(Frame::default().with_elements(elements));
+    topic.wake();
+}
+
+/// The signals in the reply to a caller that does not follow them.
+pub(in crate::registry) fn reply_view<S: ReactiveState>(
+    _table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    current: &Current<S>,
+    wanted: bool,
+) -> Result<Option<ReplyView>, Error> {
+    wanted.then(|| Ok(ReplyView::new(instance.nest.clone(), current.image()?.clone()))).transpose()
+}
+
+/// A topic's content at this state.
+pub(in crate::registry) fn topic_content<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    slot: Slot,
+    current: &Arc<Current<S>>,
+    shown: ElementsSource,
+) -> Arc<Content> {
+    let (state, version) = (Arc::clone(current), current.version);
+    match slot {
+        Slot::Signals => Content::new(version, shown, Signals { nest: instance.nest.clone(), state }),
+        Slot::View(at) => {
+            let view = Arc::clone(&table.views[at]);
+            let nest = SignalPath::of(&instance.key, Some(view.name()));
+            Content::new(version, shown, Viewed { nest, view, state })
+        }
+    }
+}
+
+/// A view's elements for a change; none if the page shows them already.
+fn view_change<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    at: usize,
+    topic: &Topic,
+    before: &Current<S>,
+    next: &Current<S>,
+) -> Result<(Frame, ElementsSource), Error> {
+    let view = &table.views[at];
+    let mut elements = guard("a view panicked", || view.update(&before.state, &next.state))?;
+    let shown = topic.elements_source();
+    let is_shown = match (&*elements, &shown) {
+        ([], _) => return Ok((Frame::default(), shown)),
+        ([only], ElementsSource::Whole(shown)) => **shown == *only,
+        // Once: from now on the topic has the elements.
+        ([only], ElementsSource::Snapshot) if only.is_whole() => {
+            guard("a view panicked", || view.render(&before.state))? == *only
+        }
+        _ => false,
+    };
+    let frame = if is_shown {
+        Frame::default()
+    } else {
+        SignalPath::of(&instance.key, Some(view.name())).elements(&elements, next.version)
+    };
+    let shown = match elements.pop() {
+        Some(only) if elements.is_empty() && only.is_whole() => ElementsSource::Whole(Arc::new(only)),
+        _ => ElementsSource::Pieces,
+    };
+    Ok((frame, shown))
+}
+
+pub(in crate::registry) fn publish_change<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    from: Version,
+    next: &Current<S>,
+) {
+    if table.config.each_node {
+        return;
+    }
+    table.shared.publish(|| Change {
+        key: instance.key.clone(),
+        from,
+        to: next.version,
+        schema: next.schema,
+        // Of a record of an older schema, this node has only the upgraded form.
+        data: (next.stored && next.is_upgraded()).then(|| next.encoded.data.clone()),
+    });
+}
+
+/// The signals of a state.
+struct Signals<S> {
+    nest: SignalPath,
+    state: Arc<Current<S>>,
+}
+
+impl<S: ReactiveState> Encode for Signals<S> {
+    fn snapshot(&self) -> Option<Frame> {
+        if self.state.gone {
+            return Some(self.nest.gone(self.state.version));
+        }
+        Some(self.nest.snapshot(self.state.image().ok()?, self.state.version))
+    }
+
+    fn merged(&self, frames: &mut dyn Iterator<Item = &Frame>) -> Option<Frame> {
+        self.nest.merge_frames(frames, self.state.image().ok()?, self.state.version)
+    }
+}
+
+/// A view of a state.
+struct Viewed<S> {
+    nest: SignalPath,
+    view: Arc<dyn AnyView<S>>,
+    state: Arc<Current<S>>,
+}
+
+impl<S: ReactiveState> Encode for Viewed<S> {
+    fn snapshot(&self) -> Option<Frame> {
+        let (state, version) = (&self.state.state, self.state.version);
+        let render = || if self.state.gone { self.view.gone(state) } else { Some(self.view.render(state)) };
+        Some(match guard("a view panicked", render).ok()? {
+            Some(elements) => self.nest.elements(&[elements], version),
+            None => self.nest.gone(version),
+        })
+    }
+
+    /// Elements may be added to others, so none can be left out.
+    fn merged(&self, _: &mut dyn Iterator<Item = &Frame>) -> Option<Frame> {
+        None
+    }
+}

@@ -1,0 +1,6 @@
+//! Followers of an instance: their subscriptions, and the events that report who follows.
+
+pub(super) mod audience;
+pub(super) mod counts;
+pub(super) mod notify;
+pub(super) mod subscribe;

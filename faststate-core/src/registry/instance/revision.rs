@@ -1,0 +1,134 @@
+//! One version of an instance's state, with its encodings.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use crate::{
+    ReactiveState, Version,
+    patch::{EncodedFields, EncodedState, INITIAL_CAPACITY},
+    registry::{Error, panics::guard},
+    store::{Precondition, Record},
+};
+
+/// A state at one version.
+pub(in crate::registry) struct Current<S> {
+    pub(in crate::registry) state: Arc<S>,
+    /// The state as it is, or would be, stored.
+    pub(in crate::registry) encoded: EncodedState,
+    pub(in crate::registry) version: Version,
+    pub(in crate::registry) stored: bool,
+    /// The `SCHEMA` of the stored record: not to be overwritten if a newer version of the application wrote it.
+    pub(in crate::registry) schema: u32,
+    /// Deleted: `state` is the last one.
+    pub(in crate::registry) gone: bool,
+    image: OnceLock<Result<EncodedFields, Arc<str>>>,
+}
+
+impl<S: ReactiveState> Current<S> {
+    /// A state that is not saved yet, under a new epoch.
+    pub(in crate::registry) fn start(state: S) -> Result<Self, Error> {
+        let encoded = encode(&state, INITIAL_CAPACITY)?;
+        Ok(Self::new(state, encoded, Version::start(), false))
+    }
+
+    /// What is left of a deleted instance: its followers keep the last state, under a new epoch.
+    pub(in crate::registry) fn deleted(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            encoded: EncodedState::loaded(self.encoded.data.clone()),
+            version: Version::start(),
+            stored: false,
+            schema: S::SCHEMA,
+            gone: true,
+            image: OnceLock::new(),
+        }
+    }
+
+    pub(in crate::registry) fn next(&self, state: S, encoded: EncodedState) -> Self {
+        Self::new(state, encoded, self.version.next(), true)
+    }
+
+    /// A state whose record is of this schema. What is encoded of an older one is what the upgraded state would
+    /// be stored as.
+    pub(in crate::registry) fn stored(
+        state: S,
+        encoded: EncodedState,
+        version: Version,
+        schema: u32,
+    ) -> Self {
+        Self { schema, ..Self::new(state, encoded, version, true) }
+    }
+
+    /// The same state at the same version, stored.
+    pub(in crate::registry) fn kept(current: &Arc<Self>) -> Arc<Self> {
+        if current.stored {
+            return Arc::clone(current);
+        }
+        Arc::new(Self {
+            state: Arc::clone(&current.state),
+            encoded: current.encoded.clone(),
+            version: current.version,
+            stored: true,
+            schema: S::SCHEMA,
+            gone: false,
+            image: current.image.clone(),
+        })
+    }
+
+    /// Whether the record is as this version of the application would write it.
+    pub(in crate::registry) const fn is_upgraded(&self) -> bool {
+        self.schema >= S::SCHEMA
+    }
+
+    pub(in crate::registry) const fn is_read_only(&self) -> bool {
+        self.schema > S::SCHEMA
+    }
+
+    fn new(state: S, encoded: EncodedState, version: Version, stored: bool) -> Self {
+        Self {
+            state: Arc::new(state),
+            encoded,
+            version,
+            stored,
+            schema: S::SCHEMA,
+            gone: false,
+            image: OnceLock::new(),
+        }
+    }
+
+    /// The signals, encoded once.
+    pub(in crate::registry) fn image(&self) -> Result<&EncodedFields, Error> {
+        let image = self.image.get_or_init(|| {
+            guard("`signals` panicked", || self.encoded.signals::<S>(&self.state.signals()))
+                .map_err(|error| error.to_string())
+                .and_then(|image| image.map_err(|error| error.to_string()))
+                .map_err(Arc::from)
+        });
+        image.as_ref().map_err(|error| Error::internal("the signals cannot be encoded", &(**error).into()))
+    }
+
+    pub(in crate::registry) fn expect(&self) -> Precondition {
+        if self.stored { Precondition::Version(self.version) } else { Precondition::Absent }
+    }
+
+    pub(in crate::registry) fn record(&self, ttl: Option<Duration>) -> Record {
+        Record { schema: S::SCHEMA, version: self.version, data: self.encoded.data.clone(), ttl }
+    }
+}
+
+impl<S> Current<S> {
+    /// Whether this node has been at `version` or past it, although it is not there now.
+    pub(in crate::registry) fn has_seen(&self, version: Version) -> bool {
+        self.stored && self.version.epoch == version.epoch && version.seq <= self.version.seq
+    }
+}
+
+/// The state as it is stored, of which about so many `bytes` are expected.
+pub(in crate::registry) fn encode<S: ReactiveState>(state: &S, bytes: usize) -> Result<EncodedState, Error> {
+    match guard("`serialize` panicked", || EncodedState::of(state, bytes))? {
+        Ok(encoded) => Ok(encoded),
+        Err(error) => Err(Error::internal("the state cannot be encoded", &error.into())),
+    }
+}

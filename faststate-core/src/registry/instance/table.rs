@@ -1,0 +1,213 @@
+//! All instances of one state.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use dashmap::{DashMap, Entry};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+pub(in crate::registry) use crate::registry::any_view::AnyView;
+use crate::{
+    BoxError, Key, ReactiveState,
+    metrics::{EventMeter, StateMeter, StoreMeter},
+    registry::{
+        Access, Audience, Error, Mutation, Outcome, Route, StateConfig,
+        cluster::nodes::Nodes,
+        instance::{
+            Instance, Slot,
+            queue::{Command, Ticket, Turn},
+        },
+        load::{limit::ReloadLimit, pending::Reloads},
+        new_sessions::{NewSessions, Returning},
+        shared::Shared,
+    },
+    store::{CircuitBreaker, Store},
+    wire::{Input, InputError},
+};
+
+/// Constructs the event that carries a count to the state.
+pub(in crate::registry) type TellsState<S, C> = dyn Fn(C) -> Box<dyn Mutation<S>> + Send + Sync;
+/// How a state begins; `None` if there is no such instance.
+pub(in crate::registry) type Initial<S> =
+    Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
+/// The event that tells a state how many streams follow it.
+pub(in crate::registry) type Presence<S> = Box<TellsState<S, usize>>;
+/// The event that tells a state who follows it.
+pub(in crate::registry) type Tell<S> = Box<TellsState<S, Audience>>;
+
+/// An event as it is known by name.
+pub(in crate::registry) struct EventEntry<S> {
+    pub(in crate::registry) route: Route,
+    pub(in crate::registry) decode: fn(&Input, &Key) -> Result<DecodedAttempt<S>, InputError>,
+    pub(in crate::registry) meter: Arc<EventMeter>,
+}
+
+pub(in crate::registry) type DecodedAttempt<S> = (Box<dyn Mutation<S>>, &'static [&'static str]);
+
+/// Where a state is saved.
+pub(in crate::registry) struct Home {
+    pub(in crate::registry) store: Arc<dyn Store>,
+    /// The same store, unless it is this process's memory.
+    pub(in crate::registry) guard: Option<Arc<CircuitBreaker<dyn Store>>>,
+    pub(in crate::registry) meter: Arc<StoreMeter>,
+    /// Of all states in this store.
+    pub(in crate::registry) reload_limit: Arc<ReloadLimit>,
+}
+
+impl Home {
+    /// The same for a state that sessions own: the records of new ones stay in memory.
+    pub(in crate::registry) fn returning(self, sessions: &Arc<NewSessions>) -> Self {
+        let store = Returning { store: self.store, sessions: Arc::clone(sessions) };
+        Self { store: Arc::new(store), ..self }
+    }
+}
+
+/// All instances of one state.
+pub(in crate::registry) struct InstanceTable<S: ReactiveState> {
+    pub(in crate::registry) me: Weak<Self>,
+    pub(in crate::registry) config: StateConfig,
+    pub(in crate::registry) access: Access,
+    pub(in crate::registry) store: Arc<dyn Store>,
+    pub(in crate::registry) guard: Option<Arc<CircuitBreaker<dyn Store>>>,
+    pub(in crate::registry) events: BTreeMap<&'static str, EventEntry<S>>,
+    pub(in crate::registry) views: Vec<Arc<dyn AnyView<S>>>,
+    pub(in crate::registry) initial: Option<Initial<S>>,
+    pub(in crate::registry) presence: Option<Presence<S>>,
+    pub(in crate::registry) audience: Option<Tell<S>>,
+    pub(in crate::registry) shared: Arc<Shared>,
+    pub(in crate::registry) instances: DashMap<Key, Arc<Instance<S>>>,
+    pub(in crate::registry) meter: StateMeter,
+    pub(in crate::registry) store_meter: Arc<StoreMeter>,
+    pub(in crate::registry) reloads: Mutex<Reloads<S>>,
+    pub(in crate::registry) reload_limit: Arc<ReloadLimit>,
+    /// Of events that the application sends itself.
+    pub(in crate::registry) application: Arc<EventMeter>,
+    /// Starts running an instance's queue. A function pointer, so that this module does not depend on the modules that
+    /// execute commands.
+    pub(in crate::registry) run_queue: fn(Arc<Self>, Arc<Instance<S>>),
+}
+
+impl<S: ReactiveState> InstanceTable<S> {
+    /// Queues a command now. The returned future waits for its result or the deadline.
+    pub(in crate::registry) fn take_turn(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<S>>,
+        work: Command<S>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send + use<S> {
+        let ticket = self.enqueue(instance, work, deadline);
+        async move { ticket?.result(deadline).await }
+    }
+
+    /// Queues a command, and starts a task that runs the queue if there is none.
+    pub(in crate::registry) fn enqueue(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<S>>,
+        work: Command<S>,
+        deadline: Instant,
+    ) -> Result<Ticket, Error> {
+        let (turn, ticket) = Turn::new(work, deadline);
+        let starts = instance.queue.lock().push(turn, self.config.queue)?;
+        if starts {
+            (self.run_queue)(Arc::clone(self), Arc::clone(instance));
+        }
+        Ok(ticket)
+    }
+
+    /// Evicts the instances that have been idle for this long.
+    pub(in crate::registry) fn let_go_idle(&self, idle: Duration) {
+        let now = Instant::now();
+        let mut gone = 0;
+        self.instances.retain(|_, instance| {
+            let stays = Arc::strong_count(instance) > 1
+                || now.duration_since(instance.upkeep.lock().used) < idle
+                || !instance.is_idle();
+            gone += usize::from(!stays);
+            stays
+        });
+        self.shared.instances_leave(gone);
+    }
+
+    /// Evicts an instance that does not exist or could not be loaded, unless another task uses it.
+    ///
+    /// Each task that has used such an instance calls this at its end, so that the last one evicts it.
+    pub(in crate::registry) fn forget(&self, instance: Arc<Instance<S>>) {
+        if !instance.is_empty() {
+            return;
+        }
+        let key = instance.key.clone();
+        drop(instance);
+        let removed =
+            self.instances.remove_if(&key, |_, instance| instance.is_empty() && is_unused(instance));
+        self.shared.instances_leave(usize::from(removed.is_some()));
+    }
+
+    /// Removes an instance if it is unused. Returns whether it was removed.
+    pub(in crate::registry) fn remove_idle(&self, key: &Key) -> bool {
+        self.instances.remove_if(key, |_, instance| is_unused(instance)).is_some()
+    }
+
+    /// Whether the store is not asked at the moment.
+    pub(in crate::registry) fn is_resting(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_resting())
+    }
+
+    /// Whether every load fails at once at the moment.
+    pub(in crate::registry) fn refuses_loads(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.refuses_loads())
+    }
+
+    /// The instance in memory, made if need be.
+    pub(in crate::registry) fn instance(&self, key: &Key) -> Result<Arc<Instance<S>>, Error> {
+        if let Some(instance) = self.loaded(key) {
+            return Ok(instance);
+        }
+        self.shared.new_sessions.note(key)?;
+        if !self.shared.instance_enters() {
+            self.shared.make_room();
+            if !self.shared.instance_enters() {
+                return Err(Error::Busy("too many instances in memory"));
+            }
+        }
+        match self.instances.entry(key.clone()) {
+            Entry::Occupied(instance) => {
+                self.shared.instances_leave(1);
+                Ok(Arc::clone(instance.get()))
+            }
+            Entry::Vacant(place) => Ok(Arc::clone(&place.insert(Arc::new(Instance::new(key.clone()))))),
+        }
+    }
+
+    pub(in crate::registry) fn loaded(&self, key: &Key) -> Option<Arc<Instance<S>>> {
+        self.instances.get(key).map(|instance| Arc::clone(&instance))
+    }
+
+    /// The way to the other nodes, unless each has its own.
+    pub(in crate::registry) fn nodes(&self) -> Option<&Nodes> {
+        self.shared.nodes.as_ref().filter(|_| !self.config.each_node)
+    }
+
+    pub(in crate::registry) fn me(&self) -> Result<Arc<Self>, Error> {
+        self.me.upgrade().ok_or(Error::Busy("the registry is shutting down"))
+    }
+
+    pub(in crate::registry) fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.deadline
+    }
+
+    pub(in crate::registry) fn slot(&self, view: Option<&str>) -> Result<Slot, Error> {
+        let Some(name) = view else { return Ok(Slot::Signals) };
+        let at = self.views.iter().position(|view| view.name() == name);
+        at.map(Slot::View).ok_or(Error::Unknown)
+    }
+}
+
+/// Whether an instance has no followers and no queued events, and no task uses it.
+fn is_unused<S: ReactiveState>(instance: &Arc<Instance<S>>) -> bool {
+    Arc::strong_count(instance) == 1 && instance.is_idle()
+}

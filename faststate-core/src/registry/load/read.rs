@@ -1,0 +1,90 @@
+//! The present state for reads, pages and streams.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::{
+    Key, ReactiveState,
+    registry::{
+        Error,
+        instance::{Instance, queue::Command, revision::Current, table::InstanceTable},
+        load::background::mark_stale,
+    },
+    store::StoreError,
+};
+
+/// A state as this node has it.
+pub(in crate::registry) struct Present<S> {
+    pub(in crate::registry) instance: Arc<Instance<S>>,
+    pub(in crate::registry) current: Arc<Current<S>>,
+    /// Whether the store did not answer when it was asked whether this is the newest.
+    pub(in crate::registry) stale: bool,
+}
+
+/// The present state, loaded or confirmed first if need be; where the store does not answer, what is
+/// in memory.
+pub(in crate::registry) async fn read_current<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    key: &Key,
+    deadline: Instant,
+) -> Result<Present<S>, Error> {
+    let instance = table.instance(key)?;
+    let alone = table.nodes().is_none() || instance.topics.lock().interest.is_some();
+    if table.is_resting() {
+        mark_stale(table, &instance);
+    }
+    if let Some(current) = instance.usable(Instant::now()).filter(|_| alone) {
+        return Ok(Present { instance, current, stale: false });
+    }
+    // With something to show, a page does not wait to the end; and not again and again.
+    let patience = match (instance.remembered(), instance.is_stale()) {
+        (None, _) => table.shared.deadline,
+        (Some(_), false) => table.shared.deadline / 2,
+        (Some(_), true) => table.shared.deadline / 8,
+    };
+    let patience = deadline.min(Instant::now() + patience);
+    match reload_latest(table, Arc::clone(&instance), patience).await {
+        Ok((instance, current)) => Ok(Present { instance, current, stale: false }),
+        Err(error) => {
+            let unanswered = matches!(
+                error,
+                Error::Unavailable(StoreError::Unavailable(_)) | Error::TimedOut | Error::OutcomeUnknown
+            );
+            let Some(current) = instance.remembered().filter(|_| unanswered) else {
+                table.forget(instance);
+                return Err(error);
+            };
+            mark_stale(table, &instance);
+            Ok(Present { instance, current, stale: true })
+        }
+    }
+}
+
+/// The present state as the store has it now.
+pub(in crate::registry) async fn reload_latest<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: Arc<Instance<S>>,
+    deadline: Instant,
+) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+    reload_with(table, instance, Command::refresh(), deadline).await
+}
+
+/// The present state after a look at the store.
+pub(in crate::registry) async fn reload_with<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: Arc<Instance<S>>,
+    look: Command<S>,
+    deadline: Instant,
+) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+    let outcome = table.me()?.take_turn(&instance, look, deadline).await;
+    let current = instance.current.read().clone();
+    match (outcome, current) {
+        (Ok(_), Some(current)) => Ok((instance, current)),
+        (Err(error), _) => {
+            table.forget(instance);
+            Err(error)
+        }
+        (Ok(_), None) => Err(Error::Unknown),
+    }
+}

@@ -1,0 +1,354 @@
+//! A look at the store, and what another node says of it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::time::Instant;
+
+use crate::{
+    Key, ReactiveState,
+    broadcast::Change,
+    metrics::Stopwatch,
+    patch::{EncodedState, GROWTH_SLACK},
+    registry::{
+        Applied, Error, Outcome,
+        deadline::within,
+        event::commit::{adopt_stored, publish_change},
+        instance::{
+            Instance,
+            queue::Found,
+            revision::{Current, encode},
+            staleness::load_failed,
+            table::InstanceTable,
+        },
+        load::migration::migrated,
+        panics::panic_text,
+    },
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    version::Version,
+};
+
+/// The state as the store has it now, and whether the receipt is there.
+type Looked<S> = (Arc<Current<S>>, bool);
+
+/// What the absence of a record means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::registry) enum Absence {
+    /// The instance begins as if it had never been saved, unless it was deleted while it was followed.
+    Begins,
+    /// The instance was deleted.
+    Deleted,
+    /// The instance begins, even after a deletion: the application creates it.
+    Created,
+}
+
+/// Loads what the store has now, commits it if it differs from what is in memory, and says whether
+/// the receipt is there.
+///
+/// In a box: most events need no look, and their futures are smaller for it.
+pub(in crate::registry) fn reload<'a, S: ReactiveState>(
+    table: &'a InstanceTable<S>,
+    instance: &'a Arc<Instance<S>>,
+    receipt: Option<&'a Receipt>,
+    deadline: Instant,
+) -> BoxFuture<'a, Result<Looked<S>, Error>> {
+    reload_as(table, instance, receipt, deadline, Absence::Begins)
+}
+
+/// As [`refresh`](refresh), where the absence of the record has another meaning.
+pub(in crate::registry) fn reload_as<'a, S: ReactiveState>(
+    table: &'a InstanceTable<S>,
+    instance: &'a Arc<Instance<S>>,
+    receipt: Option<&'a Receipt>,
+    deadline: Instant,
+    absence: Absence,
+) -> BoxFuture<'a, Result<Looked<S>, Error>> {
+    Box::pin(async move {
+        let asked = Instant::now();
+        match load_record(table, &instance.key, receipt, deadline).await {
+            Ok(loaded) => adopt_loaded(table, instance, loaded, asked, deadline, absence).await,
+            Err(error) => Err(load_failed(table, instance, error)),
+        }
+    })
+}
+
+/// One load of the store.
+pub(in crate::registry) async fn load_record<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    key: &Key,
+    receipt: Option<&Receipt>,
+    deadline: Instant,
+) -> Result<Loaded, StoreError> {
+    let watch = Stopwatch::start();
+    let loaded = within(deadline, table.store.load(key, receipt)).await;
+    table.store_meter.loads.observe(watch);
+    loaded.inspect_err(|_| table.store_meter.failed_loads.add(1))
+}
+
+/// Takes over what a reload found, unless events and other nodes' changes were faster.
+pub(in crate::registry) async fn adopt_reloaded<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Arc<Instance<S>>,
+    Found { loaded, before, asked }: Found,
+    deadline: Instant,
+) -> Result<Outcome, Error> {
+    let current = instance.current.read().as_ref().map(|current| (current.version, current.stored));
+    let version = current.map(|(version, _)| version);
+    let found = loaded.record.as_ref().map(|record| record.version);
+    let is_newer = |newer: Option<Version>, older: Option<Version>| {
+        older.zip(newer).is_some_and(|(older, newer)| older == newer || older.is_before(newer))
+    };
+    if version == before || is_newer(found, version) {
+        let (current, _) = adopt_loaded(table, instance, loaded, asked, deadline, Absence::Begins).await?;
+        return Ok(Outcome::quiet(Applied::Unchanged, current.version));
+    }
+    let Some((version, stored)) = current else { return Err(Error::Unknown) };
+    if stored && is_newer(Some(version), found) {
+        // It was saved after the load began.
+        instance.upkeep.lock().end_doubt(asked);
+    }
+    Ok(Outcome::quiet(Applied::Unchanged, version))
+}
+
+/// Commits what was loaded if it differs from what is in memory.
+fn adopt_loaded<'a, S: ReactiveState>(
+    table: &'a InstanceTable<S>,
+    instance: &'a Arc<Instance<S>>,
+    Loaded { record, receipt }: Loaded,
+    asked: Instant,
+    deadline: Instant,
+    absence: Absence,
+) -> BoxFuture<'a, Result<Looked<S>, Error>> {
+    Box::pin(async move {
+        let before = instance.current.read().clone();
+        let ttl = record.as_ref().and_then(|record| record.ttl);
+        let found =
+            record.as_ref().map_or(Precondition::Absent, |record| Precondition::Version(record.version));
+        let current = match (&before, record) {
+            (Some(before), Some(record)) if before.version == record.version => Current::kept(before),
+            (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
+            (before, Some(record))
+                if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
+            {
+                start_over(table, instance, record, deadline).await?
+            }
+            (_, Some(record)) => Arc::new(decode_record(table, instance, record)?),
+            (before, None) => {
+                match begin_absent(table, instance, before.as_deref(), absence, deadline).await {
+                    Err(Error::Unknown) => {
+                        if let Some(before) = before {
+                            vanish(table, instance, before)?;
+                        }
+                        return Err(Error::Unknown);
+                    }
+                    first => Arc::new(Current::start(first?)?),
+                }
+            }
+        };
+        let untold = instance.upkeep.lock().untold;
+        match &before {
+            Some(before) if Arc::ptr_eq(before, &current) => {}
+            Some(before) => {
+                adopt_stored(table, instance, before, &current);
+                if untold {
+                    publish_change(table, instance, before.version, &current);
+                }
+            }
+            None => *instance.current.write() = Some(Arc::clone(&current)),
+        }
+        instance.upkeep.lock().loaded(found, asked, ttl, table.store.settles_within());
+        instance.mark(false);
+        Ok((current, receipt))
+    })
+}
+
+/// How an instance begins that the store does not have; [`Error::Unknown`] if it does not exist.
+///
+/// `initial` decides whether a record exists. Without it every id exists, but a deleted record or component stays
+/// deleted for the pages that follow it, until the application creates it again: an event of such a page would
+/// otherwise bring back an empty one.
+pub(in crate::registry) async fn begin_absent<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    before: Option<&Current<S>>,
+    absence: Absence,
+    deadline: Instant,
+) -> Result<S, Error> {
+    let is_deleted = match absence {
+        Absence::Begins => before.is_some_and(|before| before.gone),
+        Absence::Deleted => instance.followers() > 0,
+        Absence::Created => false,
+    };
+    if is_deleted && table.initial.is_none() && table.config.scope.has_id() {
+        return Err(Error::Unknown);
+    }
+    initial_state(table, &instance.key, deadline).await
+}
+
+/// The instance does not exist any more: its followers are notified, and later calls get [`Error::Unknown`].
+pub(in crate::registry) fn vanish<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    before: &Arc<Current<S>>,
+) -> Result<Version, Error> {
+    instance.upkeep.lock().suspect = true;
+    if before.gone {
+        return Ok(before.version);
+    }
+    let next = Arc::new(before.deleted());
+    adopt_stored(table, instance, before, &next);
+    if std::mem::take(&mut instance.upkeep.lock().untold) {
+        publish_change(table, instance, before.version, &next);
+    }
+    Ok(next.version)
+}
+
+/// The store went back in time: what it has becomes the start of a new epoch (law 10).
+async fn start_over<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    record: Record,
+    deadline: Instant,
+) -> Result<Arc<Current<S>>, Error> {
+    tracing::warn!(key = ?instance.key, "the store went back in time: a new epoch starts");
+    let expect = Precondition::Version(record.version);
+    let renewed = Record { version: Version::start(), ..record };
+    let save = table.store.save(&instance.key, &renewed, expect, None);
+    let saved = within(deadline, save).await;
+    if matches!(saved, Err(StoreError::Unavailable(_))) {
+        instance.upkeep.lock().doubt(expect);
+    }
+    match saved? {
+        SaveOutcome::Saved => {
+            instance.upkeep.lock().untold = true;
+            Ok(Arc::new(decode_record(table, instance, renewed)?))
+        }
+        SaveOutcome::Conflict | SaveOutcome::Duplicate => Err(Error::Busy("the store changed meanwhile")),
+    }
+}
+
+/// Starts a new epoch if the store has not come as far as somebody has seen: what he has seen is lost,
+/// and is not to be mistaken for what comes instead (law 10). At most once a minute for each instance, as
+/// cursors come from outside.
+pub(in crate::registry) async fn renew_if_ahead<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Arc<Instance<S>>,
+    seen: Version,
+    deadline: Instant,
+) -> Result<Outcome, Error> {
+    let (before, _) = reload(table, instance, None, deadline).await?;
+    let found = before.version;
+    let is_lost = seen.epoch == found.epoch && seen != found && !seen.is_before(found);
+    if before.stored && is_lost && instance.upkeep.lock().may_renew() {
+        let record = within(deadline, table.store.load(&instance.key, None)).await?.record;
+        if let Some(record) = record.filter(|record| record.version == found) {
+            let current = start_over(table, instance, record, deadline).await?;
+            adopt_stored(table, instance, &before, &current);
+            publish_change(table, instance, found, &current);
+            instance.upkeep.lock().untold = false;
+            return Ok(Outcome::quiet(Applied::Changed, current.version));
+        }
+    }
+    Ok(Outcome::quiet(Applied::Unchanged, found))
+}
+
+/// Takes over another node's change, from what it carries or from the store.
+pub(in crate::registry) async fn adopt_change<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Arc<Instance<S>>,
+    change: Change,
+    deadline: Instant,
+) -> Result<Outcome, Error> {
+    let Some(before) = instance.usable(Instant::now()) else {
+        let (current, _) = reload_as(table, instance, None, deadline, Absence::Deleted).await?;
+        return Ok(Outcome::quiet(Applied::Unchanged, current.version));
+    };
+    if before.version == change.to || change.to.is_before(before.version) {
+        return Ok(Outcome::quiet(Applied::Unchanged, before.version));
+    }
+    let fits = before.version == change.from && change.schema == S::SCHEMA;
+    let carried = change.data.filter(|_| fits).and_then(|data| {
+        let state = serde_json::from_slice(&data).ok()?;
+        Some(Arc::new(Current::stored(state, EncodedState::loaded(data), change.to, S::SCHEMA)))
+    });
+    let current = match carried {
+        Some(current) => {
+            adopt_stored(table, instance, &before, &current);
+            note_adopted(table, instance);
+            current
+        }
+        // Another node announces only deletions without a record, not expiry.
+        None => reload_as(table, instance, None, deadline, Absence::Deleted).await?.0,
+    };
+    Ok(Outcome::quiet(Applied::Changed, current.version))
+}
+
+/// A save or deletion that was begun after `asked` succeeded: the current version is the store's.
+pub(in crate::registry) fn note_saved<S: ReactiveState>(
+    _table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    asked: Instant,
+    ttl: Option<Duration>,
+) {
+    instance.upkeep.lock().saved(asked, ttl);
+    instance.mark(false);
+}
+
+/// A save that was begun after `asked` kept the version: what is in memory is what the store has. An earlier
+/// save that expects this version may still take effect.
+pub(in crate::registry) fn note_kept<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    kept: &Arc<Current<S>>,
+    asked: Instant,
+) {
+    {
+        let _topics = instance.topics.lock();
+        *instance.current.write() = Some(Arc::clone(kept));
+    }
+    let settles = table.store.settles_within();
+    instance.upkeep.lock().loaded(kept.expect(), asked, table.config.ttl, settles);
+    instance.mark(false);
+}
+
+/// Another node's change is the current version now. It says nothing about later ones.
+fn note_adopted<S: ReactiveState>(table: &InstanceTable<S>, instance: &Instance<S>) {
+    instance.upkeep.lock().expires = table.config.ttl.map(|ttl| Instant::now() + ttl);
+    instance.mark(false);
+}
+
+/// The state that a record holds, upgraded if an older schema wrote it.
+fn decode_record<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    record: Record,
+) -> Result<Current<S>, Error> {
+    let corrupt = |source: crate::BoxError| {
+        load_failed(table, instance, StoreError::Corrupt { key: instance.key.clone(), source })
+    };
+    let Record { schema, version, data, .. } = record;
+    if schema >= S::SCHEMA {
+        let state = serde_json::from_slice(&data).map_err(|error| corrupt(error.into()))?;
+        return Ok(Current::stored(state, EncodedState::loaded(data), version, schema));
+    }
+    let state = migrated(schema, &data).map_err(corrupt)?;
+    // An event is compared with this: the old bytes may mean something else now.
+    let encoded = encode(&state, data.len() + GROWTH_SLACK)?;
+    Ok(Current::stored(state, encoded, version, schema))
+}
+
+/// How an instance begins that the store does not have.
+pub(in crate::registry) async fn initial_state<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    key: &Key,
+    deadline: Instant,
+) -> Result<S, Error> {
+    let Some(initial) = &table.initial else { return Ok(S::default()) };
+    let first = std::panic::AssertUnwindSafe(async { initial(key.clone()).await }).catch_unwind();
+    match tokio::time::timeout_at(deadline, first).await.map_err(|_| Error::TimedOut)? {
+        Ok(Ok(Some(state))) => Ok(state),
+        Ok(Ok(None)) => Err(Error::Unknown),
+        Ok(Err(source)) => Err(Error::Unavailable(crate::store::StoreError::Unavailable(source))),
+        Err(panic) => Err(Error::internal("`initial` panicked", &panic_text(&*panic))),
+    }
+}

@@ -1,0 +1,32 @@
+//! Panics of application code, which must fail one event and nothing else.
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{self, Poll, Waker},
+};
+
+use super::Error;
+use crate::BoxError;
+
+/// Looks whether a future is ready without waiting. Whoever gets `Pending` must poll it again.
+pub(super) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut task::Context::from_waker(Waker::noop()))
+}
+
+/// The text of a panic.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> BoxError {
+    let text = panic
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text");
+    text.into()
+}
+
+/// Runs a piece of the application's code; a panic in it becomes an error that names `what`.
+pub(super) fn guard<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Error::internal(what, &panic_text(&*panic)))
+}
