@@ -166,7 +166,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// - Measure lifetimes with the store's clock. The nodes' clocks may differ.
 /// - Return [`StoreError::Unavailable`] only if the outcome is unknown or a retry may help. Return
 ///   [`StoreError::Full`] and [`StoreError::Refused`] only if nothing has changed.
-/// - [`Shards`](crate::store::Shards) and [`Queue`](crate::store::Queue) combine concurrent calls into one round trip.
+/// - [`Shards`] and [`Queue`] combine concurrent calls into one round trip.
 /// - The [module's documentation](crate::store) contains a whole store, and `examples/custom_store.rs` in the
 ///   repository a tested one over a file. Run `conformance::store::all` in your tests.
 ///

@@ -44,7 +44,7 @@ const CHECKED: &str = "(f,d,n)=>f.own||((window.fetch=async(u,o)=>{\
 
 impl Action {
     /// The action that follows the topics of a stream's URL, for `data-init`: the same as
-    /// [`Page::follow_action`](crate::endpoint::Page::follow_action) writes for a heartbeat of 15 s.
+    /// `Page::follow_action` writes for a heartbeat of 15 s.
     ///
     /// The page has one stream. It is closed while the page is hidden, and opened again from the cursors when the
     /// page is shown, when it ends, and when nothing has arrived for two and a half heartbeats.

@@ -86,7 +86,7 @@ impl Limits {
         self
     }
 
-    /// Sets [`new_sessions`](Self::new_sessions) and [`new_sessions_per_address`](Self::new_sessions_per_address).
+    /// Sets [`new_sessions`](field@Self::new_sessions) and [`new_sessions_per_address`](field@Self::new_sessions_per_address).
     #[must_use]
     pub const fn with_new_sessions(mut self, per_node: usize, per_address: usize) -> Self {
         (self.new_sessions, self.new_sessions_per_address) = (per_node, per_address);
