@@ -31,9 +31,9 @@ pub const IN_ORDER: &str = "(u,f)=>{\
 
 /// A Datastar action that sends an event: its `Display` is the value of a `data-on:*` attribute.
 ///
-/// The browser sends it again, as the same event, for about three minutes while the network fails or whoever
-/// stands in front of the application answers a 4xx or 5xx, such as a proxy that finds no node. FastState itself
-/// answers Datastar with a 200, also when it refuses an event, so that its refusal is shown and not repeated.
+/// The browser repeats it, as the same event, for about three minutes while the network fails or a proxy in front of
+/// the application responds with a 4xx or 5xx, for example because it finds no node. FastState itself answers
+/// Datastar with a 200, also when it refuses an event, so that the refusal is shown and the event is not repeated.
 ///
 /// It contains neither `"` nor `&`, so that it means the same escaped by a template and raw inside double
 /// quotes. What cannot be written (an input that does not serialise, an illegal signal) becomes an

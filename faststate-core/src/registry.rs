@@ -49,10 +49,10 @@ pub use self::{
 };
 use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
 
-/// What adapters, handles and application code ask of the engine.
+/// The interface of the engine for adapters, handles and application code.
 ///
 /// Object-safe: an `Arc<dyn Registry>` is all that the endpoint and [`Handle`](crate::Handle) know. [`StateRegistry`] is
-/// the engine; whoever implements the trait wraps another registry, as [`MaintenanceGate`] does, and passes on what it does
+/// the engine. Other implementations wrap a registry, as [`MaintenanceGate`] does, and forward every call that they do
 /// not change.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
@@ -147,16 +147,16 @@ pub trait Registry: Send + Sync + 'static {
     /// Closes a viewer's streams on every node, for logout and revocation (law 8).
     ///
     /// # Contract
-    /// Every endpoint of this registry has been told when this returns. Other nodes that cannot be told
-    /// are told later, for as long as 5 minutes: by then each stream has been checked again anyway. Where more
-    /// than 4,096 revocations wait for that, they are told to check all of their streams. A node that was cut off
-    /// checks its streams when it is back.
+    /// Every endpoint of this registry has closed the streams when this returns. Unreachable nodes are notified
+    /// later, for up to 5 minutes: by then each stream has been rechecked anyway. If more than 4,096 revocations
+    /// are pending, the nodes recheck all of their streams instead. A node that was disconnected rechecks its
+    /// streams when it returns.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the other nodes have not been told yet within the deadline.
+    /// [`Error::Unavailable`] if other nodes were not notified within the deadline.
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error>;
 
-    /// Has a revoker told of revocations, here or on another node, for as long as it lives.
+    /// Registers a listener for revocations from this or any other node. It is held weakly.
     fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>);
 
     /// The table of sessions whose cookie has not come back, which an endpoint adds its new ones to: it bounds what
@@ -183,7 +183,7 @@ pub trait Registry: Send + Sync + 'static {
         String::new()
     }
 
-    /// Has a watcher told what becomes of every event, for as long as it lives: for development.
+    /// Registers an observer of every event's outcome, for development. It is held weakly.
     ///
     /// Nothing, unless it is implemented: what wraps a registry passes it on.
     #[cfg(feature = "inspector")]
@@ -200,14 +200,14 @@ pub trait Registry: Send + Sync + 'static {
     /// Says goodbye to the other nodes: they forget this node at once and reload nothing. To be called last,
     /// after [`settle`](Self::settle).
     ///
-    /// A node that may have saved something that it could not tell the others says nothing: they notice its
-    /// silence and reload what they follow.
+    /// A node that may have saved a change without notifying the others sends no goodbye: they detect its silence
+    /// and reload their followed keys.
     ///
     /// Nothing, unless it is implemented: what wraps a registry passes it on.
     async fn leave(&self) {}
 }
 
-/// What holds open streams, and closes them when it is told: an endpoint.
+/// Closes open streams on revocation. Implemented by the endpoint.
 pub trait StreamRevoker: Send + Sync + 'static {
     /// Ends the streams that the revocation concerns. Must not block.
     fn revoke(&self, revocation: &Revocation);

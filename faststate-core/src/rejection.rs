@@ -16,8 +16,7 @@ pub enum RejectionKind {
     Conflict,
 }
 
-/// An event refused by a rule of the domain: nothing changed, and the message is shown to the person
-/// who sent it.
+/// An event refused by a domain rule: nothing has changed, and the message is shown to the sender.
 ///
 /// ```
 /// # use faststate_core::Rejection;

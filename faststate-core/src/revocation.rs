@@ -7,7 +7,7 @@ use crate::{SessionId, Viewer};
 
 /// Whose streams are to be closed: a session's after a logout, a user's when rights are withdrawn.
 ///
-/// It holds a hash, so that what nodes tell each other of it names nobody.
+/// It contains a hash, so that messages between nodes reveal no session or user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Revocation {
     digest: (u64, u64),

@@ -4,8 +4,8 @@ use crate::{Elements, ReactiveState};
 
 /// A server-rendered fragment that follows a state: a topic of its own, `state.view`.
 ///
-/// A page shows a view by placing [`render`](Self::render)'s HTML and following the topic; whoever
-/// joins late or lagged gets `render` of the present state, which replaces the fragment.
+/// A page shows a view by placing [`render`](Self::render)'s HTML and following the topic. A
+/// follower that joins late or lags gets `render` of the present state, which replaces the fragment.
 ///
 /// # Contract
 /// - Pure: the same states give the same elements, and each node renders for its own followers.

@@ -1,4 +1,4 @@
-//! Who asks.
+//! The identity behind a request.
 
 use std::fmt;
 
@@ -6,8 +6,7 @@ use crate::version::push_hex;
 
 /// Names one browser session: 128 random bits, written as 32 lower-case hexadecimal digits.
 ///
-/// Whoever knows a session's id in a valid cookie *is* that session, so its `Debug` shows only the
-/// first four digits.
+/// A valid cookie with the id gives access to the session, so `Debug` shows only the first four digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId([u8; 16]);
 
@@ -45,8 +44,8 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// Who asks: the session of the request's cookie, and the user and roles that the application's
-/// identity closure told.
+/// The identity behind a request: the session of its cookie, and the user and roles that the application's identity
+/// closure returned.
 ///
 /// Keys are derived from the viewer, never from what a browser claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -22,8 +22,8 @@ const LONGEST: u128 = i32::MAX as u128;
 ///
 /// - A stream is cut when nothing has arrived for `silence`, comments included, or no head for `head`. An event is
 ///   cut when it has no head after `silence`; its repeat has the same id and counts once.
-/// - What is not an error, not an event stream and has no version is somebody else's. A redirect is not followed:
-///   its target would get the event.
+/// - A response that is neither an error nor an event stream and has no version is not from FastState. A redirect is
+///   not followed, because its target would receive the event.
 /// - Nothing is cached: Firefox lets a request wait for another one of the same URL that it may store, and the stream
 ///   of a second window would begin when that of the first ends.
 const CHECKED: &str = "(f,d,n)=>f.own||((window.fetch=async(u,o)=>{\
@@ -57,7 +57,7 @@ impl Action {
         Self::follow_within(url, Some(Duration::from_secs(15)))
     }
 
-    /// The same for this heartbeat. Without one, a quiet stream cannot be told from a dead one.
+    /// The same for this heartbeat. Without one, a quiet stream looks like a dead one.
     #[doc(hidden)]
     #[must_use]
     pub fn follow_within(url: &str, heartbeat: Option<Duration>) -> String {

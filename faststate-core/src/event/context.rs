@@ -80,7 +80,7 @@ impl<S: ReactiveState> Context<S> {
         &self.key
     }
 
-    /// Who sent the event.
+    /// The viewer that sent the event.
     #[must_use]
     pub const fn viewer(&self) -> &Viewer {
         &self.viewer
@@ -141,7 +141,7 @@ impl<S: ReactiveState> Context<S> {
     }
 
     /// Answers with a stream: `work` runs after the commit and writes to the caller's reply until it
-    /// returns. What it writes once the caller is gone is an error that tells it to stop.
+    /// returns. After the caller has disconnected, each write returns an error.
     ///
     /// The last call counts. Capped like [`after`](Self::after).
     pub fn stream<F, W>(&mut self, work: F)

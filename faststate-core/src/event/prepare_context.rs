@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::Environment;
 use crate::{Error, Handle, Key, ReactiveState, Snapshot, Viewer};
 
-/// What an event's `prepare` can look at: who asks, about which instance, other states, and the
-/// application's resources.
+/// The context of an event's `prepare`: the viewer, the instance, other states, and the application's resources.
 #[derive(Debug)]
 pub struct PrepareContext {
     pub(crate) key: Key,
@@ -21,7 +20,7 @@ impl PrepareContext {
         &self.key
     }
 
-    /// Who asks.
+    /// The viewer that sent the event.
     #[must_use]
     pub const fn viewer(&self) -> &Viewer {
         &self.viewer

@@ -42,15 +42,15 @@ pub(in crate::registry) trait DynInstanceTable: Send + Sync {
     fn lost(&self);
     /// Another node has come.
     fn node_came(&self);
-    /// Another node has left, and has told of all its changes.
+    /// Another node has left after it sent all of its changes.
     fn node_left(&self, node: u64);
-    /// Whether this node may have saved something that it could not tell the others yet.
+    /// Whether this node may have saved a change of which the others are not notified yet.
     fn has_untold(&self) -> bool;
-    /// Other nodes are gone, perhaps without having told of their last changes.
+    /// Other nodes have failed, perhaps before they sent their last changes.
     fn nodes_died(&self, nodes: &[u64]);
     /// So many streams of another node follow this key; perhaps it asks how many do here.
     fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool);
-    /// These users and so many guests follow this key on another node; perhaps it asks who does here.
+    /// These users and so many guests follow this key on another node; `asks` requests this node's audience.
     fn audience_elsewhere(&self, key: &Key, node: u64, audience: Audience, asks: bool);
     /// Changes whenever the store answers again after a rest.
     fn returns(&self) -> Option<watch::Receiver<u64>>;

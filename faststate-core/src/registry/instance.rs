@@ -25,11 +25,11 @@ use super::{
 };
 use crate::{Key, ReactiveState, broadcast::Interest, store::Precondition, topics::Topic, wire::SignalPath};
 
-/// How often what somebody has seen may start a new epoch.
+/// The minimum interval between epochs that clients' cursors start.
 const RENEWAL: Duration = Duration::from_secs(60);
 
-/// One instance in memory. It can be dropped whenever nobody follows it and no event waits: the store
-/// has everything.
+/// One instance in memory. It can be dropped while it has no followers and no queued events, because the store
+/// contains its state.
 pub(super) struct Instance<S> {
     pub(super) key: Key,
     /// Where its signals are nested.
@@ -47,7 +47,7 @@ pub(super) struct Instance<S> {
     stale: AtomicBool,
 }
 
-/// What is followed of an instance, and by whom.
+/// The followed topics of an instance, and its followers.
 #[derive(Default)]
 pub(super) struct Topics {
     pub(super) open: Vec<(Slot, Arc<Topic>)>,
@@ -56,9 +56,9 @@ pub(super) struct Topics {
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
     pub(super) present: Counts<usize>,
-    /// Who follows, where the state is told.
+    /// The audience, if the state is notified of it.
     pub(super) listeners: Option<Box<Listeners>>,
-    /// What lets the node hear of the others when its last follower has left.
+    /// Keeps the node subscribed for a while after its last follower has left.
     pub(super) lingers: Option<Lingers>,
 }
 
@@ -84,12 +84,12 @@ pub(super) struct Freshness {
     pub(super) expires: Option<Instant>,
     /// Whether the instance must be loaded again before it is used.
     pub(super) suspect: bool,
-    /// Whether the store may hold a change of this node that the other nodes have not been told.
+    /// Whether the store may contain a change of this node that was not sent to the other nodes.
     pub(super) untold: bool,
     /// Whether a deletion may have succeeded: what is in memory is not to be shown.
     pub(super) perhaps_deleted: bool,
-    /// Since when the store may have something newer that this node was not told of. The instance is used
-    /// meanwhile, as each save expects a version.
+    /// Since when the store may contain a newer version without a notification to this node. The instance stays in
+    /// use, because each save expects a version.
     pub(super) doubted: Option<Instant>,
     /// Whether the instance waits to be reloaded, is being reloaded, or pauses before that.
     pub(super) reloading: bool,
@@ -100,7 +100,7 @@ pub(super) struct Freshness {
 /// What is rarely known of an instance.
 #[derive(Default)]
 struct Trouble {
-    /// When a new epoch was started because of what somebody had seen.
+    /// When a client's cursor last started a new epoch.
     renewed: Option<Instant>,
     /// When a load last gave a record that cannot be read.
     unreadable: Option<Instant>,
@@ -119,8 +119,7 @@ struct Unsettled {
 }
 
 impl Freshness {
-    /// The outcome of a save that expects this is not known: the store must be asked, and the other nodes
-    /// told.
+    /// Records a save of unknown outcome: the record must be loaded, and the other nodes notified.
     pub(super) fn doubt(&mut self, expect: Precondition) {
         (self.suspect, self.untold) = (true, true);
         self.trouble().unsettled = Some(Unsettled { expect, until: None });
@@ -210,7 +209,7 @@ impl Freshness {
         self.trouble.get_or_insert_default()
     }
 
-    /// Whether a new epoch may be started because of what somebody has seen; then not again for a while.
+    /// Whether a client's cursor may start a new epoch now; returns `true` at most once per interval.
     pub(super) fn may_renew(&mut self) -> bool {
         let now = Instant::now();
         let renewed = &mut self.trouble().renewed;
@@ -289,7 +288,7 @@ impl<S: ReactiveState> Instance<S> {
         self.stale.load(Ordering::Acquire)
     }
 
-    /// Tells those who follow whether what they see may be stale.
+    /// Notifies the followers whether their view may be stale.
     pub(super) fn mark(&self, stale: bool) {
         if self.is_stale() == stale {
             return;

@@ -11,7 +11,7 @@ use std::{
 use super::Error;
 use crate::BoxError;
 
-/// Looks whether a future is ready without waiting. Whoever gets `Pending` must poll it again.
+/// Polls a future once without a waker. After `Pending`, the caller must poll it again.
 pub(super) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut task::Context::from_waker(Waker::noop()))
 }

@@ -92,7 +92,7 @@ impl Shared {
         Some(Handle::new(self.environment.registry().ok()?, key.clone()))
     }
 
-    /// Runs `future` here until it first waits, and what is left of it detached from whoever asked.
+    /// Polls `future` once here, and runs the rest detached from the caller.
     pub(super) fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
         let mut future = Box::pin(future);
         if poll_once(future.as_mut()).is_pending() {
@@ -216,14 +216,14 @@ impl Shared {
         Err(Error::Unavailable(StoreError::Unavailable("the other nodes are not told yet".into())))
     }
 
-    /// Has the other nodes told of a change, if there are any, when this turn is over.
+    /// Queues a change for the other nodes, which is sent after this turn.
     pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
         if let Some(nodes) = &self.nodes {
             nodes.publish(change());
         }
     }
 
-    /// Tells the other nodes what waits for that, unless nothing does or somebody does that already.
+    /// Sends the queued changes to the other nodes; `None` if there are none or another task is sending.
     pub(super) fn publishing(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.nodes.as_ref()?.publishing()
     }

@@ -15,7 +15,7 @@ use crate::{BoxError, Key, Version};
 
 /// How long the fast store may take: beyond it, asking the durable one is better.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a claim holds when nobody takes it back: longer than any call can still be on its way.
+/// The lifetime of a claim that is not released: longer than any call can be in flight.
 const LEASE: Duration = Duration::from_secs(30);
 /// How often a claim is tried while others claim the same key.
 const TRIES: usize = 32;
@@ -23,15 +23,15 @@ const TRIES: usize = 32;
 /// A store that answers reads from `Fast` where it can and keeps its promises with `Durable`.
 ///
 /// # Contract
-/// Whatever is between the two, no wrong answer: what `Fast` holds of a key is valid only while nobody
-/// is changing the key, whoever shares both stores. So a change first leaves a claim in `Fast`, in the
-/// place of what is cached; then `Durable` decides; then the claim makes way for the new record, unless
-/// somebody else claimed the key meanwhile. A read that finds nothing claims, reads `Durable` and fills in
-/// the same way, so that a slow one never overwrites what is newer. A claim whose change has an unknown
-/// outcome holds 30 s, and so does that of a process that died.
+/// Reads are never wrong, whatever fails between the two stores. A cached record is valid only while no process that
+/// shares both stores is changing its key. A change therefore replaces the cached record in `Fast` by a claim; then
+/// `Durable` decides; then the new record replaces the claim, unless another process has claimed the key in the
+/// meantime. A read that misses claims the key, loads from `Durable` and fills `Fast` in the same way, so that a slow
+/// read never overwrites a newer record. The claim of a change with an unknown outcome, or of a process that died,
+/// expires after 30 s.
 ///
 /// - Conflicts, receipts and expiry are judged by `Durable` alone: loads with a receipt ask only it.
-/// - All who write to `Durable` do so through a `Cached` over the same `Fast`.
+/// - Every process writes to `Durable` through a `Cached` over the same `Fast`.
 /// - `Fast` may forget anything at any time. It must not bring old things back: a Redis that restarts with
 ///   an old snapshot would, for up to [`max_age`](Self::max_age).
 ///
@@ -80,7 +80,7 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
         self
     }
 
-    /// Reads the durable store, and leaves a copy if nobody changes the key meanwhile.
+    /// Loads from the durable store, and caches a copy unless the key is changed in the meantime.
     async fn fill(&self, key: &Key) -> Result<Loaded, StoreError> {
         let (claim, since) = (Claim::none().join(), Instant::now());
         let claimed = self.fast.save(key, &claim.record(), Precondition::Absent, None).await;
@@ -112,7 +112,7 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
         changed
     }
 
-    /// Joins whoever else is changing the key; what was cached of it is gone.
+    /// Adds a claim to those of other writers of the key, which removes the cached record.
     async fn claim(&self, key: &Key, likely: Precondition) -> Result<Claimed, StoreError> {
         let since = Instant::now();
         let (mut expect, mut others) = (likely, Claim::none());
@@ -132,8 +132,8 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
         Err(unclaimed(StoreError::Unavailable("too many change the same key at once".into())))
     }
 
-    /// Takes a claim back, and puts the record in its place unless somebody else claimed the key. If that
-    /// fails, the claim holds until its lease ends, and that is safe.
+    /// Releases a claim, and caches the record unless another process has claimed the key. If this fails, the claim
+    /// stays until its lease ends, which is safe.
     async fn settle(&self, key: &Key, claimed: &Claimed, now: Option<&Record>) {
         let Claimed { claim, since } = claimed;
         let now = now.filter(|_| claim.is_alone());
@@ -160,7 +160,7 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
                     let saving = self.fast.save(key, &others.record(), expect, None).await;
                     saving.map(|saving| saving == SaveOutcome::Saved)
                 }
-                // Nobody is left; or the fast store forgot the claim, and what is there may be old.
+                // No claim is left, or the fast store lost the claim and the present entry may be old.
                 None => self.fast.delete(key, found.version).await,
             };
             if !matches!(left, Ok(false)) {

@@ -109,19 +109,19 @@ impl<C, A> Clone for Queue<C, A> {
 }
 
 impl<C, A> Waiting<C, A> {
-    /// Whether somebody still waits for the answer.
+    /// Whether the caller still waits for the answer.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         !self.answer.is_closed()
     }
 
-    /// Answers it. Whoever asked may have left; that is their business.
+    /// Sends the answer to the caller, which may be gone.
     pub fn answer(self, answer: A) {
         let _ = self.answer.send(answer);
     }
 }
 
-/// The calls that go together; none when the queue is gone.
+/// The calls of the next batch; `None` when the queue is dropped.
 async fn next<C, A>(
     waiting: &Mutex<mpsc::Receiver<Waiting<C, A>>>,
     lanes: Shards,
@@ -129,7 +129,7 @@ async fn next<C, A>(
 ) -> Option<Vec<Waiting<C, A>>> {
     let mut waiting = waiting.lock().await;
     let first = waiting.recv().await?;
-    // Whoever is about to call, calls now.
+    // Lets other tasks add their calls to this batch.
     yield_now().await;
     let mut bytes = weight(&first.call);
     let mut calls = vec![first];

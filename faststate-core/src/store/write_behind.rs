@@ -25,7 +25,7 @@ const KEPT: Duration = Duration::from_secs(300);
 /// # What it promises
 /// All that a [`Store`] promises, except 4: a crash loses what was acknowledged since the last write, at
 /// most an interval, with its receipts. So it belongs to one process, and each record that is read from
-/// the other store starts a new epoch: whoever followed a future that was lost notices.
+/// the other store starts a new epoch, so that followers of lost changes detect the loss.
 ///
 /// # A store that refuses
 /// Once the other store has refused a record that was acknowledged here, or has no room, a save is acknowledged only

@@ -37,8 +37,8 @@ enum Admission {
     Preparing(BoxFuture<'static, Result<Outcome, Error>>),
 }
 
-/// Prepares an event and takes its turn. An event that need not wait to be prepared has its place
-/// in the queue now; the rest goes on without the caller, who waits for the outcome.
+/// Prepares an event and takes its turn. An event without an asynchronous `prepare` is queued immediately. The rest
+/// runs detached from the caller, which only awaits the outcome.
 pub(in crate::registry) fn send_event<'a, S: ReactiveState>(
     table: &'a InstanceTable<S>,
     key: &Key,

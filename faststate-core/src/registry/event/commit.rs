@@ -1,4 +1,4 @@
-//! From one version to the next: frames for whoever follows, and the commit.
+//! The commit of a change, and its frames for the followers.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     wire::{Frame, SignalPath},
 };
 
-/// A change that is ready to be committed: encoded for every topic that somebody follows.
+/// A change that is ready to be committed, encoded for every followed topic.
 pub(in crate::registry) struct Commit<S> {
     next: Arc<Current<S>>,
     encoded: Vec<(Arc<Topic>, Frame, Arc<Content>)>,

@@ -52,7 +52,7 @@ async fn run_queue<S: ReactiveState>(table: Arc<InstanceTable<S>>, instance: Arc
         let Turn { work, deadline, claimed, reply } = turn;
         let work = async {
             if claimed.swap(true, Ordering::AcqRel) {
-                // Nobody waits for it any more. What is dropped is the application's, and may panic.
+                // The caller has given up. Dropping the command runs application code, which may panic.
                 drop(work);
                 return Err(Error::TimedOut);
             }
@@ -63,7 +63,7 @@ async fn run_queue<S: ReactiveState>(table: Arc<InstanceTable<S>>, instance: Arc
             .await
             .unwrap_or_else(|panic| Err(Error::internal("the engine panicked", &panic_text(&*panic))));
         failed = answer.is_err();
-        // Nobody listens any more if the caller hung up.
+        // Sending fails if the caller is gone.
         let _ = reply.send(answer);
         spawn_revalidation(&table, &instance);
     };
@@ -77,7 +77,7 @@ async fn run_queue<S: ReactiveState>(table: Arc<InstanceTable<S>>, instance: Arc
     }
 }
 
-/// Says that somebody takes an instance's turns, until it is dropped.
+/// Marks an instance's queue as running until it is dropped.
 struct Running<'a, S> {
     instance: &'a Instance<S>,
     ended: bool,

@@ -339,8 +339,8 @@ fn apply_to_copy<S: ReactiveState>(
     Ok(AppliedCopy { next, answer, effects, aftermath })
 }
 
-/// The answer to an event whose receipt is there. If it was this turn's own save that nobody knew
-/// of, it has only just been accepted; else it is a repeat: the present view, and nothing done again.
+/// The outcome of an event whose receipt is stored. If this turn's own save took effect unnoticed, the event has just
+/// been accepted. Otherwise it is a repeat, which returns the present view and has no further effect.
 fn repeated_outcome<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,

@@ -24,7 +24,7 @@ pub(in crate::registry) const GRACE: Duration = Duration::from_millis(50);
 /// What waits for an instance's turn.
 pub(in crate::registry) struct Queue<S> {
     waiting: VecDeque<Turn<S>>,
-    /// Whether somebody takes the turns.
+    /// Whether a task runs the queue.
     running: bool,
 }
 
@@ -32,24 +32,24 @@ pub(in crate::registry) struct Queue<S> {
 pub(in crate::registry) struct Turn<S> {
     pub(in crate::registry) work: Command<S>,
     pub(in crate::registry) deadline: Instant,
-    /// Set by whoever comes first: the turn that begins, or the caller that gives up.
+    /// Set by the first of the two: the turn when it begins, or the caller when it gives up.
     pub(in crate::registry) claimed: Arc<AtomicBool>,
     pub(in crate::registry) reply: oneshot::Sender<Result<Outcome, Error>>,
 }
 
-/// A turn's place in the queue, for whoever waits for its end.
+/// A place in the queue, with which a caller awaits the end of its turn.
 pub(in crate::registry) struct Ticket {
     claimed: Arc<AtomicBool>,
     answer: oneshot::Receiver<Result<Outcome, Error>>,
 }
 
-/// What is done in a turn.
+/// The work of one turn.
 pub(in crate::registry) enum Command<S> {
     /// Apply an event.
     Mutation(Box<QueuedEvent<S>>),
-    /// Look whether the store has something newer, unless that was done since then.
+    /// Loads the record, unless it was loaded since this moment.
     Refresh(Instant),
-    /// Somebody has seen this version. If the store has not come so far, it went back in time.
+    /// Compares the store with a version that a client has seen. A store behind it has lost changes.
     Compare(Version),
     /// Take over what a reload found.
     Found(Box<Found>),
@@ -77,9 +77,9 @@ pub(in crate::registry) struct QueuedEvent<S> {
     pub(in crate::registry) now: SystemTime,
     pub(in crate::registry) wants_view: bool,
     pub(in crate::registry) fields: &'static [&'static str],
-    /// What the turn's log entries belong to, whoever takes the turn.
+    /// The span of the turn's log entries, whichever task runs the turn.
     pub(in crate::registry) span: Span,
-    /// The state before and after it, once it is saved: what watchers are told.
+    /// The state before and after the change, once it is saved, for observers.
     #[cfg(feature = "inspector")]
     pub(in crate::registry) step: std::sync::OnceLock<Stepped<S>>,
 }
@@ -98,7 +98,7 @@ impl<S> Default for Queue<S> {
 }
 
 impl<S> Command<S> {
-    /// A look at the store, unless somebody looks between now and the turn.
+    /// A load, unless another one happens between now and the turn.
     pub(in crate::registry) fn refresh() -> Self {
         Self::Refresh(Instant::now())
     }

@@ -35,9 +35,9 @@ pub(in crate::registry) type TellsState<S, C> = dyn Fn(C) -> Box<dyn Mutation<S>
 /// How a state begins; `None` if there is no such instance.
 pub(in crate::registry) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
-/// The event that tells a state how many streams follow it.
+/// The event that reports the number of followers to a state.
 pub(in crate::registry) type Presence<S> = Box<TellsState<S, usize>>;
-/// The event that tells a state who follows it.
+/// The event that reports the audience to a state.
 pub(in crate::registry) type Tell<S> = Box<TellsState<S, Audience>>;
 
 /// An event as it is known by name.

@@ -227,9 +227,9 @@ async fn start_over<S: ReactiveState>(
     }
 }
 
-/// Starts a new epoch if the store has not come as far as somebody has seen: what he has seen is lost,
-/// and is not to be mistaken for what comes instead (law 10). At most once a minute for each instance, as
-/// cursors come from outside.
+/// Starts a new epoch if a client's cursor is ahead of the store: the store has lost those changes, and later
+/// versions must not collide with them (law 10). At most once a minute for each instance, because cursors come
+/// from clients.
 pub(in crate::registry) async fn renew_if_ahead<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,

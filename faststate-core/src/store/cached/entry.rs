@@ -1,4 +1,4 @@
-//! What the fast store holds: a copy of a record, or a claim of those who are changing it.
+//! An entry of the fast store: a copy of a record, or the claims of its writers.
 
 use std::time::Duration;
 
@@ -49,15 +49,15 @@ impl Entry {
     }
 }
 
-/// Who is changing a record, or reading it to fill the fast store: `{"claims":[[id,left],..]}`, where
-/// `left` is how many milliseconds the claim held when this was written.
+/// The writers of a record, and the readers that fill the fast store with it: `{"claims":[[id,left],..]}`, where
+/// `left` is the remaining lifetime of the claim in milliseconds when this was written.
 ///
-/// The fast store's clock measures them: this lives as long as the newest claim in it, and how much of
-/// that has passed tells how much of each has.
+/// The fast store's clock measures them: the entry lives as long as its newest claim, and its elapsed lifetime is the
+/// elapsed lifetime of each claim.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     version: Version,
-    /// Who made this version of it.
+    /// The claim that wrote this version.
     id: u64,
     holders: Vec<(u64, u64)>,
 }
@@ -86,14 +86,14 @@ impl Claim {
         Self { version: Version::start(), id, holders }
     }
 
-    /// These claims without the other's own, as a new version: whoever counted on the old one must look
-    /// again. None if nobody is left.
+    /// These claims without the other's own, as a new version, so that writers that expect the old one must load
+    /// again. `None` if no claim is left.
     pub(super) fn without(&self, other: &Self) -> Option<Self> {
         let holders: Vec<_> = self.holders.iter().copied().filter(|(id, _)| *id != other.id).collect();
         (!holders.is_empty()).then(|| Self { version: Version::start(), id: 0, holders })
     }
 
-    /// Whether nobody else claims the key in this version.
+    /// Whether this version has only one claim.
     pub(super) fn is_alone(&self) -> bool {
         self.holders.len() == 1
     }

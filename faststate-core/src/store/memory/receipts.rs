@@ -88,7 +88,7 @@ impl Receipts {
     }
 }
 
-/// Keyed: whoever chooses ids of events must not be able to choose a place in the table.
+/// A keyed hash, so that clients, which choose event ids, cannot choose the slot in the table.
 fn hash(hasher: &RandomState, digest: &[u8; 16]) -> u64 {
     hasher.hash_one(u128::from_ne_bytes(*digest))
 }
