@@ -157,7 +157,7 @@ fn the_room_says_who_is_here_and_whose_name_is_theirs() {
     guest.shows("#messages li:last-child .by bdi", "alice");
     guest.shows("#messages li:last-child .member", "signed in");
     say(&guest, "Alice", "it is me, too");
-    guest.mentions("#username-error", "belongs to somebody");
+    guest.mentions("#username-error", "belongs to a user");
     reads(&alice, &["it is me"]);
     drop(alice);
     guest.shows("#names", "1 guest");
