@@ -159,7 +159,7 @@ async fn measure(way: &Arc<dyn Way>, keys: usize, server: Option<u32>, pace: &Pa
                 let saving = way.save(&key, &record, expect, &Receipt::internal()).await;
                 match saving {
                     Some(saving) => {
-                        assert_eq!(saving, SaveOutcome::Saved, "nobody else saves this key");
+                        assert_eq!(saving, SaveOutcome::Saved, "no other task saves this key");
                         saves.fetch_add(1, Ordering::Relaxed);
                         (expect, version) = (Precondition::Version(version), version.next());
                     }

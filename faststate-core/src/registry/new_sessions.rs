@@ -237,12 +237,12 @@ impl NewSessions {
     }
 
     /// Whether there are new sessions.
-    pub fn are_there(&self) -> bool {
+    pub fn has_any(&self) -> bool {
         self.count.load(Ordering::Relaxed) != 0
     }
 
     fn place(&self, session: &SessionId) -> Option<Arc<Place>> {
-        if !self.are_there() {
+        if !self.has_any() {
             return None;
         }
         self.places.get(session).map(|place| Arc::clone(&place))
@@ -250,7 +250,7 @@ impl NewSessions {
 
     /// Returns the place of the new session that owns a key.
     fn owner(&self, key: &Key) -> Option<Arc<Place>> {
-        if !self.are_there() || !matches!(key.scope(), Scope::Session | Scope::Component) {
+        if !self.has_any() || !matches!(key.scope(), Scope::Session | Scope::Component) {
             return None;
         }
         let id = u128::from_str_radix(&key.owner()?, 16).ok()?;
@@ -393,7 +393,7 @@ impl Store for Returning {
         'c: 'f,
         Self: 'f,
     {
-        if self.sessions.are_there() {
+        if self.sessions.has_any() {
             Box::pin(self.load_kept(key, receipt))
         } else {
             self.store.load(key, receipt)
@@ -414,7 +414,7 @@ impl Store for Returning {
         'd: 'f,
         Self: 'f,
     {
-        if self.sessions.are_there() {
+        if self.sessions.has_any() {
             Box::pin(self.save_kept(key, record, expect, receipt))
         } else {
             self.store.save(key, record, expect, receipt)

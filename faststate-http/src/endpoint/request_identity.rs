@@ -51,7 +51,7 @@ impl RequestIdentity {
             Some(sessions) if is_new => {
                 Some(sessions.begin(session, address, settings.limits.new_sessions())?)
             }
-            Some(sessions) if sessions.are_there() => {
+            Some(sessions) if sessions.has_any() => {
                 Box::pin(sessions.returned(&session)).await;
                 None
             }
