@@ -236,46 +236,19 @@ fn account(registry: &Arc<dyn Registry>, user: &str) -> Result<Handle<Account>, 
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Mutex, PoisonError},
-    };
-
-    use faststate::{BoxError, EventId, MemoryStore, registry::Applied};
+    use faststate::{BoxError, EventId, MemoryStore, registry::Applied, testing::CapturedLog};
+    use tracing::Level;
 
     use super::*;
 
-    /// The captured log.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Log {
-        fn text(&self) -> String {
-            String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-        }
-    }
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[tokio::test]
     async fn log_out_of_guest_logs_no_warning() -> Result<(), BoxError> {
-        let log = Log::default();
-        let writer = log.clone();
-        let logger = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-        let _guard = tracing::subscriber::set_default(logger);
+        let log = CapturedLog::start(Level::WARN);
         let registry: Arc<dyn Registry> =
             register(StateRegistry::builder().store(Arc::new(MemoryStore::new()))).build()?;
         login(&registry, SessionId::random())?.send(LogOut {}).await?;
         registry.settle().await;
-        assert!(!log.text().contains("WARN"), "{}", log.text());
+        assert_eq!(log.text(), "");
         Ok(())
     }
 

@@ -60,6 +60,7 @@
 //!   stream in the middle of a frame.
 //! - A [`Cluster`] runs several nodes in one process, over one store that [fails on demand](faults) and broadcasters that
 //!   lose and reorder changes.
+//! - A [`CapturedLog`] holds what the code under test logs.
 //! - All time is tokio's: with `#[tokio::test(start_paused = true)]` minutes pass immediately. An [`App`] also derives the
 //!   dates of events from it; a test without an `App` calls [`follow_tokio_time`].
 //!
@@ -68,6 +69,7 @@
 
 mod app;
 mod browser;
+mod captured_log;
 mod cluster;
 mod failure;
 pub mod faults;
@@ -81,6 +83,7 @@ pub(crate) use self::failure::ensure;
 pub use self::{
     app::App,
     browser::{Act, Browser, Click, Sent, page, sse},
+    captured_log::CapturedLog,
     cluster::Cluster,
     failure::Failure,
     served::InProcess,

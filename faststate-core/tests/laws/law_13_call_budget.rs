@@ -15,14 +15,15 @@ use faststate_core::{
     registry::{Applied, Outcome},
     store::{Cached, Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
-use faststate_testkit::faults::{FaultyStore, StoreFault};
+use faststate_testkit::{
+    CapturedLog,
+    faults::{FaultyStore, StoreFault},
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{Instant, sleep};
+use tracing::Level;
 
-use crate::{
-    board::{Add, Board, board, with},
-    log::Log,
-};
+use crate::board::{Add, Board, board, with};
 
 const MAX_CALLS: usize = 10;
 
@@ -43,7 +44,7 @@ async fn add_one(board: &Handle<Board>) -> Result<Outcome, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn law_13_event_pauses_between_few_saves_that_fail_fast() {
-    let log = Log::start();
+    let log = CapturedLog::start(Level::WARN);
     let (_registry, board, store) = faulty();
     add_one(&board).await.unwrap();
     store.next_saves(std::iter::repeat_n(StoreFault::Fail, 1_000));
@@ -53,7 +54,7 @@ async fn law_13_event_pauses_between_few_saves_that_fail_fast() {
     let calls = calls(&store) - before;
     assert!((4..=MAX_CALLS).contains(&calls), "{calls} calls");
     assert!(asked.elapsed() > Duration::from_millis(150), "it pauses: {:?}", asked.elapsed());
-    let lines = log.lines("saves of an event failed");
+    let lines = log.count("saves of an event failed");
     assert_eq!(lines, 1, "one line per event");
 }
 
@@ -146,7 +147,7 @@ async fn law_13_durable_store_is_spared_while_the_fast_one_is_down() {
 
 #[tokio::test(start_paused = true)]
 async fn law_13_full_store_is_unhealthy_until_a_save_succeeds() {
-    let log = Log::start();
+    let log = CapturedLog::start(Level::WARN);
     let (registry, board, store) = faulty();
     add_one(&board).await.unwrap();
     store.next_saves([StoreFault::Full]);
@@ -154,7 +155,7 @@ async fn law_13_full_store_is_unhealthy_until_a_save_succeeds() {
     let outcome = add_one(&board).await;
     assert!(matches!(outcome, Err(Error::Unavailable(StoreError::Full(_)))), "{outcome:?}");
     assert_eq!(
-        (store.saves() - before, log.lines("saves of an event failed")),
+        (store.saves() - before, log.count("saves of an event failed")),
         (1, 0),
         "the outcome is known"
     );

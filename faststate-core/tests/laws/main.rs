@@ -23,7 +23,6 @@ mod law_13_call_budget;
 mod law_13_dead_store;
 mod law_14_quiet;
 mod law_15_drained;
-mod log;
 mod nodes;
 mod order;
 mod presence;

@@ -1,13 +1,12 @@
 //! Mistakes in an application's names: the browser gets a 404, and the log names the fix once.
 
 use faststate_core::{Elements, Error, ReactiveState, View, Viewer};
+use faststate_testkit::CapturedLog;
 use http::Request;
 use serde::{Deserialize, Serialize};
+use tracing::Level;
 
-use super::{
-    app::{Counter, Shown, Vault, start},
-    spans::Lines,
-};
+use super::app::{Counter, Shown, Vault, start};
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Unregistered {}
@@ -29,13 +28,7 @@ impl View for Gold {
 
 #[tokio::test]
 async fn mistake_is_a_404_and_one_warning_with_the_fix() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_ansi(false)
-        .with_writer(move || writer.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let log = CapturedLog::start(Level::WARN);
     let (registry, mut client) = start();
     let parts = Request::builder().uri("/").header("x-user", "ann").body(()).unwrap().into_parts().0;
     let page = client.endpoint.page(&parts).await.unwrap();
@@ -55,7 +48,7 @@ async fn mistake_is_a_404_and_one_warning_with_the_fix() {
             assert_eq!(client.post(path, "{}").await.status(), 404, "{path}");
         }
     }
-    let text = lines.text();
+    let text = log.text();
     for remedy in [
         "the state `unregistered` is not registered: add `.state::<..>(..)`",
         "the state `vault` needs an id: call `follow_id`",
@@ -70,16 +63,16 @@ async fn mistake_is_a_404_and_one_warning_with_the_fix() {
     }
 
     // A record that does not exist or that the viewer may not see is not a mistake.
-    let before = lines.text();
+    let before = log.text();
     assert!(page.follow_id::<Vault>("none").await.is_err());
     client.post("/faststate/vault/1/deposit", r#"{"gold":1}"#).await;
     assert!(registry.handle::<Vault>(&Viewer::application(), Some("none")).is_ok());
-    assert_eq!(lines.text(), before);
+    assert_eq!(log.text(), before);
 
     // Paths come from clients, so the number of warnings is bounded.
     for at in 0..200 {
         client.post(&format!("/faststate/made_up/event_{at}"), "{}").await;
         client.post(&format!("/faststate/note/made_up_{at}"), "{}").await;
     }
-    assert!(lines.text().lines().count() <= 64, "{}", lines.text());
+    assert!(log.text().lines().count() <= 64, "{}", log.text());
 }
