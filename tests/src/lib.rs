@@ -41,6 +41,6 @@ pub use self::{
     servers::{Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, RedisCluster, RedisServer, RedisSnapshot},
     site::{Answer, Request, Site},
     visitor::{BrowserKind, Visitor},
-    wait::{DEADLINE, until, until_within},
+    wait::{DEADLINE, UNAVAILABLE_LIMIT, until, until_within},
     window::{Cookie, Key, Window},
 };

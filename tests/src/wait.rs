@@ -9,6 +9,10 @@ use std::{
 /// The deadline of a condition.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The longest that a call may take while its store is unavailable: the deadline of 2 s, plus 2 s for a test machine
+/// whose cores are busy with other tests.
+pub const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(4);
+
 /// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(10);
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faststate_tests::http;
+use faststate_tests::{UNAVAILABLE_LIMIT, http};
 use tokio::{
     task::{JoinHandle, block_in_place},
     time::sleep,
@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     cluster::{Cluster, Server, until},
-    user::{Follower, PROMPT, Tally, Writer},
+    user::{Follower, Tally, Writer},
 };
 
 /// All nodes agree within 5 s after the recovery, plus a margin for a busy machine. An undetected loss is found within a minute.
@@ -140,7 +140,7 @@ async fn cut_off(server: Server, nodes: &[usize], what: &str) {
     for node in nodes.iter().map(|node| &cluster.nodes[*node].demo) {
         let asked = Instant::now();
         let page = block_in_place(|| http::get(node.address(), "/counter")).unwrap();
-        assert!(asked.elapsed() < PROMPT, "{what}: a page took {:?}", asked.elapsed());
+        assert!(asked.elapsed() < UNAVAILABLE_LIMIT, "{what}: a page took {:?}", asked.elapsed());
         assert!(matches!(page.status, 200 | 503), "{what}: {}", page.text());
     }
     sleep(Duration::from_secs(5)).await;

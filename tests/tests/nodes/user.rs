@@ -17,6 +17,7 @@ use faststate_testkit::{
         client::{RawClient, RawConnection},
     },
 };
+use faststate_tests::UNAVAILABLE_LIMIT;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
@@ -25,9 +26,6 @@ use tokio::{
 };
 
 use crate::cluster::counter_key;
-
-/// The deadline of a response: 2 s, plus a margin for a busy machine.
-pub(crate) const PROMPT: Duration = Duration::from_secs(4);
 
 /// Sends increments, each repeatedly until it is acknowledged.
 pub(crate) struct Writer {
@@ -59,7 +57,7 @@ impl Writer {
         let deadline = Instant::now() + Duration::from_secs(90);
         for tries in 0.. {
             let asked = Instant::now();
-            let outcome = timeout(PROMPT, self.try_increment(id)).await;
+            let outcome = timeout(UNAVAILABLE_LIMIT, self.try_increment(id)).await;
             self.tally.slowest = self.tally.slowest.max(asked.elapsed());
             if let Ok(Ok(Some(version))) = outcome {
                 let known = if tries == 0 { &mut self.tally.versions } else { &mut self.tally.later };

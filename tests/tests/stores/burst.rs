@@ -10,12 +10,10 @@ use std::{
 };
 
 use faststate_core::Store;
+use faststate_tests::UNAVAILABLE_LIMIT;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::ledger::Ledgers;
-
-/// The deadline of a response: 2 s, plus a margin for a busy machine.
-pub(crate) const PROMPT: Duration = Duration::from_millis(2_600);
 
 /// The number of ledgers of a burst.
 const LEDGERS: usize = 8;
@@ -125,7 +123,7 @@ impl Burst {
         let mut sent = Vec::new();
         for client in self.clients {
             let tally = timeout(Duration::from_secs(60), client).await.expect("it recovers").unwrap();
-            assert!(tally.slowest < PROMPT, "an answer took {:?}", tally.slowest);
+            assert!(tally.slowest < UNAVAILABLE_LIMIT, "an answer took {:?}", tally.slowest);
             sent.extend(tally.ids);
         }
         let other = Ledgers::new(store);

@@ -17,14 +17,11 @@ use faststate_core::{
 };
 use faststate_store_diesel::DieselStore;
 use faststate_testkit::suites;
-use faststate_tests::{Disk, Folder};
+use faststate_tests::{Disk, Folder, UNAVAILABLE_LIMIT};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::window::Window;
-
-/// The deadline of 2 s, plus a margin for a busy machine.
-const PROMPT: Duration = Duration::from_millis(2500);
 
 async fn open(folder: &Folder) -> Arc<dyn Store> {
     Arc::new(DieselStore::sqlite(folder.join("test.db")).await.unwrap())
@@ -85,14 +82,13 @@ async fn law_13_a_locked_file_is_an_error_in_time_and_then_forgotten() {
             let saving =
                 store.save(&key(&number.to_string()), &record("2"), Precondition::Absent, None).await;
             assert!(matches!(saving, Err(StoreError::Unavailable(_))), "{saving:?}");
-            assert!(asked.elapsed() <= PROMPT, "the answer took {:?}", asked.elapsed());
+            assert!(asked.elapsed() <= UNAVAILABLE_LIMIT, "the answer took {:?}", asked.elapsed());
         })
     });
     let saves: Vec<_> = saves.collect();
-    let asked = Instant::now();
     let found = store.load(&key("before"), None).await.unwrap().record;
     assert_eq!(found, Some(before), "a lock for writing is none for reading");
-    assert!(asked.elapsed() < Duration::from_secs(1), "a read does not wait for writers");
+    assert!(saves.iter().any(|save| !save.is_finished()), "a read does not wait for writers");
     assert!(store.ping().await.is_err(), "a store that cannot save is not well");
     for save in saves {
         save.await.unwrap();
@@ -116,7 +112,7 @@ async fn law_13_a_full_disk_is_an_error_in_time_and_then_forgotten() {
         let (key, record) = (key(&number.to_string()), record("x".repeat(100_000)));
         let asked = Instant::now();
         let saving = store.save(&key, &record, Precondition::Absent, Some(&Receipt::internal())).await;
-        assert!(asked.elapsed() <= PROMPT, "the answer took {:?}", asked.elapsed());
+        assert!(asked.elapsed() <= UNAVAILABLE_LIMIT, "the answer took {:?}", asked.elapsed());
         match saving {
             Ok(saving) => {
                 assert_eq!(saving, SaveOutcome::Saved);

@@ -7,13 +7,11 @@ use faststate_core::{
     Key, Scope, Store, Version,
     store::{Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
-use faststate_tests::{MariaDb, Postgres};
+use faststate_tests::{MariaDb, Postgres, UNAVAILABLE_LIMIT};
 use futures::future::join_all;
 
 use crate::open::open;
 
-/// The deadline of 2 s, plus a margin for a busy machine.
-const PROMPT: Duration = Duration::from_millis(2500);
 const SAVES: usize = 32;
 /// The save that blocks or fails.
 const BLOCKED: usize = 7;
@@ -104,7 +102,7 @@ async fn one_row_is_locked(url: &str, mut other: impl SimpleAsyncConnection) {
         }
     });
     for (number, saving, elapsed) in join_all(saves).await {
-        assert!(elapsed <= PROMPT, "{number}: the answer took {elapsed:?}");
+        assert!(elapsed <= UNAVAILABLE_LIMIT, "{number}: the answer took {elapsed:?}");
         if number == BLOCKED {
             assert!(matches!(saving, Err(StoreError::Unavailable(_))), "{saving:?}");
         } else {
