@@ -79,7 +79,7 @@ impl RedisBroadcaster {
             nodes.into_iter().map(IntoConnectionInfo::into_connection_info).collect();
         let infos = infos.map_err(RedisStoreError::Redis)?;
         let address = infos.iter().map(|info| info.addr().to_string()).collect::<Vec<_>>().join(", ");
-        let transport = crate::cluster::Cluster::new(infos, Prefix::new(prefix)?);
+        let transport = crate::cluster::ClusterTransport::new(infos, Prefix::new(prefix)?);
         Self::over(transport, address).await
     }
 
@@ -202,7 +202,7 @@ impl RelayConnection for Subscriber {
 
 impl fmt::Debug for RedisTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("RedisTransport").field("address", &self.address).finish_non_exhaustive()
     }
 }
 

@@ -23,19 +23,19 @@ use crate::{
 const SLOTS: u16 = 16_384;
 
 /// Connects to a cluster through some of its nodes.
-pub(crate) struct Cluster {
+pub(crate) struct ClusterTransport {
     nodes: Vec<ConnectionInfo>,
     prefix: Arc<Prefix>,
 }
 
-impl Cluster {
+impl ClusterTransport {
     pub(crate) fn new(nodes: Vec<ConnectionInfo>, prefix: Prefix) -> Self {
         Self { nodes, prefix: Arc::new(prefix) }
     }
 }
 
 #[async_trait]
-impl Transport for Cluster {
+impl Transport for ClusterTransport {
     async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
         let client = ClusterClientBuilder::new(self.nodes.iter().cloned())
             .use_protocol(ProtocolVersion::RESP3)
@@ -150,10 +150,10 @@ fn slot(name: &str) -> u16 {
     crc % SLOTS
 }
 
-impl fmt::Debug for Cluster {
+impl fmt::Debug for ClusterTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes: Vec<_> = self.nodes.iter().map(|info| info.addr().to_string()).collect();
-        f.debug_struct("Cluster").field("nodes", &nodes).finish_non_exhaustive()
+        f.debug_struct("ClusterTransport").field("nodes", &nodes).finish_non_exhaustive()
     }
 }
 

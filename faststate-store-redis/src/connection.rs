@@ -18,7 +18,7 @@ use bb8_redis::{
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::{error::has_code, order::Scripts};
+use crate::{command::Scripts, error::has_code};
 
 /// Maximum random pause after a failed attempt to connect, so that many nodes do not reconnect at once.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_millis(200);
@@ -64,7 +64,7 @@ impl Connector {
         self.failure.clone()
     }
 
-    async fn try_connect(&self) -> RedisResult<Connection> {
+    async fn try_connect(&self) -> RedisResult<PooledConnection> {
         let cut = Arc::new(AtomicBool::new(false));
         let notice = Arc::clone(&cut);
         let config = self.config.clone().set_push_sender(move |push: PushInfo| {
@@ -75,15 +75,15 @@ impl Connector {
         });
         let mut redis = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let scripts = load_scripts(&mut redis).await?;
-        Ok(Connection { redis, scripts, cut })
+        Ok(PooledConnection { redis, scripts, cut })
     }
 }
 
 impl ManageConnection for Connector {
-    type Connection = Connection;
+    type Connection = PooledConnection;
     type Error = RedisError;
 
-    async fn connect(&self) -> RedisResult<Connection> {
+    async fn connect(&self) -> RedisResult<PooledConnection> {
         let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         match timeout(self.connect_timeout, self.try_connect()).await.unwrap_or_else(late) {
             Ok(connection) => {
@@ -99,14 +99,14 @@ impl ManageConnection for Connector {
     }
 
     /// Sends nothing, because a closed connection has already been reported.
-    async fn is_valid(&self, connection: &mut Connection) -> RedisResult<()> {
+    async fn is_valid(&self, connection: &mut PooledConnection) -> RedisResult<()> {
         if self.has_broken(connection) {
             return Err((ErrorKind::Io, "the connection was closed").into());
         }
         Ok(())
     }
 
-    fn has_broken(&self, connection: &mut Connection) -> bool {
+    fn has_broken(&self, connection: &mut PooledConnection) -> bool {
         connection.cut.load(Ordering::Relaxed)
     }
 }
@@ -126,13 +126,13 @@ pub(crate) fn tuned(info: &ConnectionInfo, answer: Duration) -> ConnectionInfo {
 }
 
 /// One connection, with its scripts loaded.
-pub(crate) struct Connection {
+pub(crate) struct PooledConnection {
     redis: MultiplexedConnection,
     scripts: Scripts,
     cut: Arc<AtomicBool>,
 }
 
-impl Connection {
+impl PooledConnection {
     pub(crate) const fn scripts(&self) -> &Scripts {
         &self.scripts
     }

@@ -77,14 +77,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod broadcaster;
-mod builder;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod command;
 mod connection;
 mod durability;
 mod error;
 mod keys;
-mod order;
 mod push;
 mod queue;
 mod store;
@@ -93,7 +92,6 @@ pub use bb8_redis::redis;
 
 pub use self::{
     broadcaster::{RedisBroadcaster, RedisBroadcasterBuilder},
-    builder::RedisStoreBuilder,
     durability::Durability,
-    store::RedisStore,
+    store::{RedisStore, RedisStoreBuilder},
 };

@@ -1,4 +1,4 @@
-//! What the broadcaster's two transports have in common: limits, and push messages.
+//! Limits and push handling that both transports of the broadcaster share.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A queue in which concurrent calls share pipelines.
+//! Combines concurrent calls into pipelines.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,9 +10,9 @@ use faststate_core::store::{self, Shards, Waiting};
 use tokio::time::timeout;
 
 use crate::{
-    connection::{Connection, Connector, LastFailure},
+    command::{StoreCommand, lacks_script},
+    connection::{Connector, LastFailure, PooledConnection},
     error::RedisStoreError,
-    order::{StoreCommand, lacks_script},
 };
 
 /// Maximum number of calls in one pipeline.
@@ -88,7 +88,7 @@ impl PipelineSender {
 /// Sends the calls, and repeats those whose script Redis no longer has. No call is sent again that may have been
 /// executed.
 async fn exchange(
-    connection: &mut Connection,
+    connection: &mut PooledConnection,
     calls: &[Waiting<StoreCommand, CallResult>],
 ) -> RedisResult<Vec<RedisResult<Value>>> {
     if calls.is_empty() {
@@ -107,7 +107,7 @@ async fn exchange(
 }
 
 fn pipeline<'a>(
-    connection: &Connection,
+    connection: &PooledConnection,
     calls: impl ExactSizeIterator<Item = &'a Waiting<StoreCommand, CallResult>>,
 ) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(calls.len());

@@ -1,8 +1,10 @@
--- KEYS: record, receipt (or none).
--- ARGV: what the stored value must begin with ('' if there must be none), value, its time to live, the
--- receipt's (in ms; 0 is for ever).
--- Gives 0 saved, 1 conflict, 2 duplicate. Of two writes only the first can be refused (no memory, no disk):
--- after a script has written, Redis lets it write on.
+-- Saves a record and its receipt if the stored value matches the precondition.
+-- KEYS: record, optionally receipt.
+-- ARGV: prefix of the expected value ('' if there must be no record), new value, time to live of the record
+-- (0: unlimited) and of the receipt, both in milliseconds.
+-- Returns 0 for saved, 1 for a conflict, 2 for a duplicate.
+-- Only the first of the two writes can be refused (no memory, no disk): after a script's first write, Redis
+-- accepts its further writes.
 local expected, is_expected = ARGV[1], nil
 if expected == '' then
   is_expected = redis.call('EXISTS', KEYS[1]) == 0
