@@ -119,11 +119,11 @@ impl<S: ReactiveState> Handle<S> {
 
     async fn run(
         &self,
-        attempt: Box<dyn Mutation<S>>,
+        mutation: Box<dyn Mutation<S>>,
         viewer: Viewer,
         id: Option<EventId>,
     ) -> Result<Outcome, Error> {
-        self.registry.run(&self.key, Job { attempt: Box::new(attempt), viewer, id }).await
+        self.registry.run(&self.key, Job { mutation: Box::new(mutation), viewer, id }).await
     }
 }
 

@@ -21,6 +21,7 @@ mod observe;
 mod panics;
 mod request;
 mod shared;
+mod turn;
 
 use std::{
     any::{Any, TypeId},

@@ -59,8 +59,8 @@ impl<S: ReactiveState> DynInstanceTable for InstanceTable<S> {
         let event = self.events.get(&*event).ok_or(Error::Unknown)?;
         let watch = Stopwatch::start();
         let outcome = match (event.decode)(&input, &key) {
-            Ok((attempt, fields)) => {
-                send_event(self, &key, EventRequest { attempt, fields, viewer, id, wants_view }).await
+            Ok((mutation, fields)) => {
+                send_event(self, &key, EventRequest { mutation, fields, viewer, id, wants_view }).await
             }
             Err(error) => Err(error.into()),
         };
@@ -69,11 +69,12 @@ impl<S: ReactiveState> DynInstanceTable for InstanceTable<S> {
     }
 
     async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        let Job { attempt, viewer, id } = job;
-        let attempt = *attempt.downcast::<Box<dyn Mutation<S>>>().map_err(|_| Error::Unknown)?;
+        let Job { mutation, viewer, id } = job;
+        let mutation = *mutation.downcast::<Box<dyn Mutation<S>>>().map_err(|_| Error::Unknown)?;
         let watch = Stopwatch::start();
         let outcome =
-            send_event(self, key, EventRequest { attempt, fields: &[], viewer, id, wants_view: false }).await;
+            send_event(self, key, EventRequest { mutation, fields: &[], viewer, id, wants_view: false })
+                .await;
         self.application.count(&outcome, watch);
         outcome
     }

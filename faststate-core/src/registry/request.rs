@@ -56,7 +56,7 @@ impl Call {
 /// A mutation of one instance, created by [`Handle`](crate::Handle).
 pub struct Job {
     /// A `Box<dyn Mutation<S>>`; the instance table of the key's state downcasts it.
-    pub(crate) attempt: Box<dyn Any + Send>,
+    pub(crate) mutation: Box<dyn Any + Send>,
     pub(crate) viewer: Viewer,
     pub(crate) id: Option<EventId>,
 }
@@ -82,6 +82,13 @@ pub struct Outcome {
     pub stream: Option<ReplyStream>,
     /// The names of the event's fields, whose error messages the reply clears.
     pub fields: &'static [&'static str],
+}
+
+impl Outcome {
+    /// Creates an outcome that sends nothing to the caller.
+    pub(super) const fn quiet(answer: Applied, version: Version) -> Self {
+        Self { answer, version, view: None, elements: Vec::new(), stream: None, fields: &[] }
+    }
 }
 
 /// The receiving end of a streamed reply. Each piece is one or more encoded SSE events.

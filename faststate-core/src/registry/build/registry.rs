@@ -443,7 +443,7 @@ impl<S: ReactiveState> StateBuilder<S> {
             audience: self.audience,
             shared,
             instances: DashMap::new(),
-            run_queue: crate::registry::event::run::start,
+            run_queue: crate::registry::turn::start_queue,
         })
     }
 }

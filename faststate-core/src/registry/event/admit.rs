@@ -1,15 +1,18 @@
-//! An event on its way to its turn.
+//! The admission of an event: `prepare`, and a place in the queue of its instance.
 
-use std::{future::Future, pin::Pin, sync::Arc, task::Poll};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, task::Poll};
 
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
 use tokio::time::Instant;
 
 use crate::{
-    EventId, Key, PrepareContext, ReactiveState, Viewer, clock,
+    Context, EventId, Key, PrepareContext, ReactiveState, Rejection, Viewer, clock,
     registry::{
         Error, Mutation, Outcome,
-        event::mutation::Refused,
+        event::mutation::Prepared,
         instance::{
             Instance,
             queue::{Command, QueuedEvent, Ticket},
@@ -20,42 +23,44 @@ use crate::{
     store::Receipt,
 };
 
-/// An event that has arrived and waits for its turn.
+/// An event that has arrived.
 pub(in crate::registry) struct EventRequest<S> {
-    pub(in crate::registry) attempt: Box<dyn Mutation<S>>,
+    pub(in crate::registry) mutation: Box<dyn Mutation<S>>,
     pub(in crate::registry) fields: &'static [&'static str],
     pub(in crate::registry) viewer: Viewer,
     pub(in crate::registry) id: Option<EventId>,
     pub(in crate::registry) wants_view: bool,
 }
 
-/// How far an event is on its way.
+/// The result of admitting an event.
 enum Admission {
-    /// It has its place in the queue.
+    /// The event is in the queue.
     Queued(Ticket),
-    /// It waits to be prepared.
+    /// `prepare` waits. The future prepares, queues and awaits the event.
     Preparing(BoxFuture<'static, Result<Outcome, Error>>),
 }
 
-/// Prepares an event and takes its turn. An event without an asynchronous `prepare` is queued immediately. The rest
-/// runs detached from the caller, which only awaits the outcome.
+/// Prepares and queues an event, and waits for its outcome.
+///
+/// An event without an asynchronous `prepare` is queued before this function returns. The rest runs detached from the
+/// caller: dropping the future cancels nothing.
 pub(in crate::registry) fn send_event<'a, S: ReactiveState>(
     table: &'a InstanceTable<S>,
     key: &Key,
-    arriving: EventRequest<S>,
+    request: EventRequest<S>,
 ) -> impl Future<Output = Result<Outcome, Error>> + Send + use<'a, S> {
     let deadline = table.deadline();
-    let begun =
-        table.instance(key).and_then(|instance| match begin_event(table, &instance, arriving, deadline) {
-            Ok(way) => Ok((instance, way)),
+    let admitted =
+        table.instance(key).and_then(|instance| match admit_event(table, &instance, request, deadline) {
+            Ok(admission) => Ok((instance, admission)),
             Err(error) => {
                 table.forget(instance);
                 Err(error)
             }
         });
     async move {
-        let (instance, way) = begun?;
-        let outcome = match way {
+        let (instance, admission) = admitted?;
+        let outcome = match admission {
             Admission::Queued(ticket) => ticket.result(deadline).await,
             Admission::Preparing(rest) => table.shared.detached(rest).await?,
         };
@@ -66,60 +71,83 @@ pub(in crate::registry) fn send_event<'a, S: ReactiveState>(
     }
 }
 
-/// Lets an event begin as far as it goes without waiting.
-fn begin_event<S: ReactiveState>(
+/// Polls `prepare` once, and queues the event if it is ready.
+fn admit_event<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
-    arriving: EventRequest<S>,
+    request: EventRequest<S>,
     deadline: Instant,
 ) -> Result<Admission, Error> {
     let (me, key) = (table.me()?, &instance.key);
-    let EventRequest { attempt, fields, viewer, id, wants_view } = arriving;
-    let name = attempt.name();
+    let EventRequest { mutation, fields, viewer, id, wants_view } = request;
+    let name = mutation.name();
     let scene = PrepareContext {
         key: key.clone(),
         viewer: viewer.clone(),
         environment: Arc::clone(&table.shared.environment),
     };
-    // What is disabled costs a look at a flag.
+    // A disabled span costs one atomic load.
     let span = tracing::debug_span!("turn", ?key, event = name, id = tracing::field::Empty);
     let receipt =
         id.as_ref().map_or_else(Receipt::internal, |id| Receipt::from_viewer(key, name, id, &viewer));
-    let preparing = std::panic::AssertUnwindSafe(attempt.prepare(scene)).catch_unwind();
+    let preparing = AssertUnwindSafe(mutation.prepare(scene)).catch_unwind();
     let mut preparing = preparing.map(move |prepared| match prepared {
-        Ok((attempt, Ok(()))) => Ok(attempt),
+        Ok((mutation, Ok(()))) => Ok(mutation),
         Ok((_, Err(rejection))) if receipt.is_internal() => Err(Error::Rejected(rejection)),
         Ok((_, Err(rejection))) => Ok(Box::new(Refused { name, rejection }) as Box<dyn Mutation<S>>),
         Err(panic) => Err(Error::internal("`prepare` panicked", &panic_text(&*panic))),
     });
     let prepared = poll_once(Pin::new(&mut preparing));
-    let work = move |attempt| {
+    let apply = move |mutation| {
         let id = id.unwrap_or_else(EventId::random);
         span.record("id", tracing::field::display(&id));
-        let now = clock::now();
-        let attempting = QueuedEvent {
-            attempt,
+        Command::Apply(Box::new(QueuedEvent {
+            mutation,
             viewer,
             id,
             receipt,
-            now,
+            now: clock::now(),
             wants_view,
             fields,
             span,
             #[cfg(feature = "inspector")]
             step: std::sync::OnceLock::new(),
-        };
-        Command::Mutation(Box::new(attempting))
+        }))
     };
     match prepared {
-        Poll::Ready(attempt) => Ok(Admission::Queued(me.enqueue(instance, work(attempt?), deadline)?)),
+        Poll::Ready(mutation) => Ok(Admission::Queued(me.enqueue(instance, apply(mutation?), deadline)?)),
         Poll::Pending => {
             let instance = Arc::clone(instance);
             Ok(Admission::Preparing(Box::pin(async move {
                 let prepared = tokio::time::timeout_at(deadline, preparing).await;
-                let attempt = prepared.map_err(|_| Error::TimedOut)??;
-                me.take_turn(&instance, work(attempt), deadline).await
+                let mutation = prepared.map_err(|_| Error::TimedOut)??;
+                me.take_turn(&instance, apply(mutation), deadline).await
             })))
         }
+    }
+}
+
+/// An event that its `prepare` refused. It still takes its turn, because it may be the repeat of an event that was
+/// applied before.
+struct Refused {
+    name: &'static str,
+    rejection: Rejection,
+}
+
+impl<S: ReactiveState> Mutation<S> for Refused {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn prepare(self: Box<Self>, _: PrepareContext) -> BoxFuture<'static, Prepared<S>> {
+        Box::pin(ready((self as Box<dyn Mutation<S>>, Ok(()))))
+    }
+
+    fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {
+        Err(self.rejection.clone())
+    }
+
+    fn apply(&self, _: &mut S, _: &mut Context<S>) -> Result<(), Rejection> {
+        Err(self.rejection.clone())
     }
 }

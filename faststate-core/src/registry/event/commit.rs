@@ -1,4 +1,4 @@
-//! The commit of a change, and its frames for the followers.
+//! The commit of a change: the new state in memory, and its frames for the followers.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use crate::{
     broadcast::Change,
     registry::{
         Error, ReplyView,
+        event::after::Committed,
         instance::{
             Instance, Slot,
             revision::Current,
@@ -14,27 +15,38 @@ use crate::{
         },
         panics::guard,
     },
+    store::{Precondition, Record},
     topics::{Content, ElementsSource, Encode, Topic},
     version::Version,
     wire::{Frame, SignalPath},
 };
 
+/// A change that is ready to be saved.
+pub(super) struct PendingCommit<S> {
+    pub(super) expect: Precondition,
+    pub(super) next: Arc<Current<S>>,
+    /// `None` if the event changes nothing and only its receipt is new.
+    pub(super) commit: Option<Commit<S>>,
+    pub(super) record: Record,
+    pub(super) committed: Committed<S>,
+}
+
 /// A change that is ready to be committed, encoded for every followed topic.
-pub(in crate::registry) struct Commit<S> {
+pub(super) struct Commit<S> {
     next: Arc<Current<S>>,
     encoded: Vec<(Arc<Topic>, Frame, Arc<Content>)>,
 }
 
 impl<S> Commit<S> {
-    /// The same step without frames: every follower gets the snapshot.
+    /// Creates a commit without frames, after which every follower receives a snapshot.
     const fn unencoded(next: Arc<Current<S>>) -> Self {
         Self { next, encoded: Vec::new() }
     }
 }
 
-/// Encodes a change for the topics that are followed now, before anything is saved: a panic in
-/// `signals` or in a view fails the event and changes nothing (law 7).
-pub(in crate::registry) fn prepare_commit<S: ReactiveState>(
+/// Encodes a change for the topics that are followed now. This happens before the save, so that a panic in `signals` or
+/// in a view fails the event and changes nothing (law 7).
+pub(super) fn prepare_commit<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
     before: &Arc<Current<S>>,
@@ -43,13 +55,13 @@ pub(in crate::registry) fn prepare_commit<S: ReactiveState>(
 ) -> Result<Commit<S>, Error> {
     let followed = instance.topics.lock().open.clone();
     let encode = |(slot, topic): (Slot, Arc<Topic>)| {
-        // A page shows what it showed before a deletion, so no difference would do.
+        // After a deletion, the page may show either state, so a difference from one of them could be wrong.
         if before.gone || next.gone {
             return Ok(None);
         }
         let (frame, shown) = match slot {
             Slot::Signals => {
-                // What could not be shown before is shown whole: an event may repair a state.
+                // If the old state could not be encoded, followers receive a snapshot: an event may repair a state.
                 let Ok(shown) = before.image() else {
                     return next.image().map(|_| None);
                 };
@@ -66,28 +78,24 @@ pub(in crate::registry) fn prepare_commit<S: ReactiveState>(
     Ok(Commit { next: Arc::clone(next), encoded })
 }
 
-/// Makes what the store has the present, whether or not it can be encoded.
+/// Commits a state that comes from the store or another node. If it cannot be encoded, followers receive a snapshot.
 pub(in crate::registry) fn adopt_stored<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
     before: &Arc<Current<S>>,
     next: &Arc<Current<S>>,
 ) {
-    // What events on other nodes have sent with the change.
+    // Elements that events on other nodes have sent with the change.
     let elements = instance.arrived.lock().due(next.version, true);
-    let step = prepare_commit(table, instance, before, next, &elements);
+    let prepared = prepare_commit(table, instance, before, next, &elements);
     #[cfg(feature = "inspector")]
     crate::registry::observe::report::watch_store(table, instance, before, next);
-    commit(table, instance, step.unwrap_or_else(|_| Commit::unencoded(Arc::clone(next))));
+    commit(table, instance, prepared.unwrap_or_else(|_| Commit::unencoded(Arc::clone(next))));
 }
 
-/// Makes the step the present: state and topics together, then the followers are woken.
-pub(in crate::registry) fn commit<S: ReactiveState>(
-    table: &InstanceTable<S>,
-    instance: &Instance<S>,
-    step: Commit<S>,
-) {
-    let Commit { next, mut encoded } = step;
+/// Replaces the state and appends the frames under one lock, then wakes the followers.
+pub(super) fn commit<S: ReactiveState>(table: &InstanceTable<S>, instance: &Instance<S>, change: Commit<S>) {
+    let Commit { next, mut encoded } = change;
     let topics = {
         let topics = instance.topics.lock();
         *instance.current.write() = Some(Arc::clone(&next));
@@ -99,7 +107,7 @@ pub(in crate::registry) fn commit<S: ReactiveState>(
                     table.meter.frame_bytes.add(frame.len());
                     topic.append(frame, content);
                 }
-                // It was opened after the step was encoded: its followers get the snapshot.
+                // This topic was opened after the change was encoded, so its followers receive a snapshot.
                 None => topic.reset(topic_content(table, instance, *slot, &next, ElementsSource::Snapshot)),
             }
         }
@@ -111,12 +119,8 @@ pub(in crate::registry) fn commit<S: ReactiveState>(
     }
 }
 
-/// Elements without a change, for those who follow the signals right now.
-pub(in crate::registry) fn send_ephemeral<S: ReactiveState>(
-    _table: &InstanceTable<S>,
-    instance: &Instance<S>,
-    elements: &[Elements],
-) {
+/// Sends elements without a change to the current followers of the signals on this node.
+pub(in crate::registry) fn send_ephemeral<S: ReactiveState>(instance: &Instance<S>, elements: &[Elements]) {
     if elements.is_empty() {
         return;
     }
@@ -128,17 +132,16 @@ pub(in crate::registry) fn send_ephemeral<S: ReactiveState>(
     topic.wake();
 }
 
-/// The signals in the reply to a caller that does not follow them.
-pub(in crate::registry) fn reply_view<S: ReactiveState>(
-    _table: &InstanceTable<S>,
+/// Returns the signals for the reply, if the caller wants them because it does not follow them.
+pub(super) fn reply_view<S: ReactiveState>(
     instance: &Instance<S>,
     current: &Current<S>,
-    wanted: bool,
+    is_wanted: bool,
 ) -> Result<Option<ReplyView>, Error> {
-    wanted.then(|| Ok(ReplyView::new(instance.nest.clone(), current.image()?.clone()))).transpose()
+    is_wanted.then(|| Ok(ReplyView::new(instance.nest.clone(), current.image()?.clone()))).transpose()
 }
 
-/// A topic's content at this state.
+/// Returns a topic's content at this state.
 pub(in crate::registry) fn topic_content<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -157,7 +160,7 @@ pub(in crate::registry) fn topic_content<S: ReactiveState>(
     }
 }
 
-/// A view's elements for a change; none if the page shows them already.
+/// Encodes a view's elements for a change. The frame is empty if the page already shows them.
 fn view_change<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -172,7 +175,7 @@ fn view_change<S: ReactiveState>(
     let is_shown = match (&*elements, &shown) {
         ([], _) => return Ok((Frame::default(), shown)),
         ([only], ElementsSource::Whole(shown)) => **shown == *only,
-        // Once: from now on the topic has the elements.
+        // Rendered at most once, because the topic keeps the elements from then on.
         ([only], ElementsSource::Snapshot) if only.is_whole() => {
             guard("a view panicked", || view.render(&before.state))? == *only
         }
@@ -190,6 +193,7 @@ fn view_change<S: ReactiveState>(
     Ok((frame, shown))
 }
 
+/// Queues a change for the other nodes, unless each node has its own instances.
 pub(in crate::registry) fn publish_change<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -204,7 +208,7 @@ pub(in crate::registry) fn publish_change<S: ReactiveState>(
         from,
         to: next.version,
         schema: next.schema,
-        // Of a record of an older schema, this node has only the upgraded form.
+        // If the record has an older schema, this node has only the upgraded form, which another node must not adopt.
         data: (next.stored && next.is_upgraded()).then(|| next.encoded.data.clone()),
     });
 }
@@ -245,7 +249,7 @@ impl<S: ReactiveState> Encode for Viewed<S> {
         })
     }
 
-    /// Elements may be added to others, so none can be left out.
+    /// Frames of elements cannot be merged, because each may append to the ones before.
     fn merged(&self, _: &mut dyn Iterator<Item = &Frame>) -> Option<Frame> {
         None
     }

@@ -39,31 +39,6 @@ impl<E: Event> Mutation<E::State> for E {
     }
 }
 
-/// An event that its `prepare` refused: it may be the repeat of one that was applied before, so it takes
-/// its turn all the same.
-pub(in crate::registry) struct Refused {
-    pub(in crate::registry) name: &'static str,
-    pub(in crate::registry) rejection: Rejection,
-}
-
-impl<S: ReactiveState> Mutation<S> for Refused {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn prepare(self: Box<Self>, _: PrepareContext) -> BoxFuture<'static, Prepared<S>> {
-        Box::pin(ready((self as Box<dyn Mutation<S>>, Ok(()))))
-    }
-
-    fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {
-        Err(self.rejection.clone())
-    }
-
-    fn apply(&self, _: &mut S, _: &mut Context<S>) -> Result<(), Rejection> {
-        Err(self.rejection.clone())
-    }
-}
-
 /// A closure that changes a state.
 pub(crate) struct Update<F>(F);
 

@@ -1,4 +1,4 @@
-//! The store calls of one event: how many it makes, how it paces them, and which of its saves may still take
+//! The limits of an event's store calls: how many it makes, how it paces them, and which of its saves may still take
 //! effect.
 
 use std::time::Duration;
@@ -10,64 +10,64 @@ use crate::{
     registry::{
         Error, Outcome,
         cluster::fairness::KeyQuota,
-        event::pending::PendingCommit,
+        event::commit::PendingCommit,
         instance::{Instance, table::InstanceTable},
     },
     store::Precondition,
     version::Version,
 };
 
-/// How many calls to the store an event makes at most, whatever fails and however fast (law 13), unless other nodes
-/// change the key meanwhile.
+/// The most store calls of one event, whatever fails and however fast (law 13), unless other nodes change the key in the
+/// meantime.
 const MAX_CALLS: u32 = 10;
-/// How often the limit is raised by a round (a load and a save) because another node has changed the key meanwhile:
-/// the store works, and the event only has to wait for its turn among the nodes.
+/// How often the limit is raised by one round (a load and a save) because another node has changed the key in the
+/// meantime. The store works then, and the event only waits for its turn among the nodes.
 const MAX_CONTENDED_ROUNDS: u32 = 15;
-/// The pause after the first failed call. It doubles with each further one, and is up to half as long again or
-/// half as short, at random.
+/// The pause after the first failed call. It doubles with each further failure, and is changed by a random factor from
+/// 0.5 to 1.5.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
 /// The store calls of one event.
-pub(in crate::registry) struct RetryBudget<S> {
+pub(super) struct RetryBudget<S> {
     deadline: Instant,
     calls: u32,
-    /// In a box: most events have none.
+    /// Boxed because most events have none.
     trouble: Option<Box<Trouble<S>>>,
 }
 
-/// What went wrong so far.
+/// The failures and conflicts of one event.
 struct Trouble<S> {
     /// Saves of unknown outcome that may still take effect. They all expect the same version.
     pending: Vec<PendingCommit<S>>,
     failures: u32,
     failed_saves: u32,
-    /// Why the last call failed.
+    /// The error of the last failed call.
     error: Option<Error>,
     conflicts: u32,
     /// How often the event waited for the end of another node's run.
     waits: u32,
-    /// How many loads found that another node had changed the key since the load or save before.
+    /// The number of loads that found a change by another node since the load or save before.
     contended_rounds: u32,
-    /// The newest version that this node knew, and when that was.
+    /// The newest version that this node knew, and the time at which it was loaded.
     seen: Option<(Version, Instant)>,
 }
 
 impl<S> RetryBudget<S> {
-    pub(in crate::registry) const fn new(deadline: Instant) -> Self {
+    pub(super) const fn new(deadline: Instant) -> Self {
         Self { deadline, calls: 0, trouble: None }
     }
 
-    pub(in crate::registry) const fn deadline(&self) -> Instant {
+    pub(super) const fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Whether the store may be loaded. That may take a second call: a store that went back in time starts a new
-    /// epoch.
-    pub(in crate::registry) fn may_load(&self) -> bool {
+    /// Whether the event may load the record. A load may take two calls, because a store that went back in time starts a
+    /// new epoch.
+    pub(super) fn may_load(&self) -> bool {
         self.calls + 2 <= self.limit()
     }
 
-    pub(in crate::registry) fn may_save(&self) -> bool {
+    pub(super) fn may_save(&self) -> bool {
         self.calls < self.limit()
     }
 
@@ -76,52 +76,47 @@ impl<S> RetryBudget<S> {
         MAX_CALLS + 2 * rounds.min(MAX_CONTENDED_ROUNDS)
     }
 
-    /// Counts a load. It may have been two calls, if it failed or began a new epoch.
-    pub(in crate::registry) const fn count_load(&mut self, may_be_two: bool) {
+    /// Counts a load, which may have taken two calls if it failed or began a new epoch.
+    pub(super) const fn count_load(&mut self, may_be_two: bool) {
         self.calls += if may_be_two { 2 } else { 1 };
     }
 
-    pub(in crate::registry) const fn count_save(&mut self) {
+    pub(super) const fn count_save(&mut self) {
         self.calls += 1;
     }
 
     /// Whether a save of this event may still take effect.
-    pub(in crate::registry) fn is_in_doubt(&self) -> bool {
+    pub(super) fn is_in_doubt(&self) -> bool {
         self.trouble.as_ref().is_some_and(|trouble| !trouble.pending.is_empty())
     }
 
-    /// A save has an unknown outcome.
-    pub(in crate::registry) fn doubt(&mut self, unsaved: PendingCommit<S>) {
-        self.trouble().pending.push(unsaved);
+    /// Remembers a save of unknown outcome.
+    pub(super) fn doubt(&mut self, pending: PendingCommit<S>) {
+        self.trouble().pending.push(pending);
     }
 
-    /// The store has this, and no receipt: a save that expects something else cannot take effect any more.
-    pub(in crate::registry) fn settle(&mut self, found: Precondition) {
+    /// Forgets the saves that can no longer take effect, because the store has `found` and not the event's receipt.
+    pub(super) fn rule_out_saves(&mut self, found: Precondition) {
         if let Some(trouble) = &mut self.trouble {
-            trouble.pending.retain(|unsaved| unsaved.expect == found);
+            trouble.pending.retain(|pending| pending.expect == found);
         }
     }
 
-    /// The receipt is there: the save of this event that led to `version`, if it was one. Of an event that only
-    /// the engine knows, it was one of them whatever the version is.
-    pub(in crate::registry) fn take_landed(
-        &mut self,
-        version: Version,
-        is_internal: bool,
-    ) -> Option<PendingCommit<S>> {
+    /// Takes the save of unknown outcome that took effect, once the event's receipt was found at `version`. The receipt
+    /// of an internal event is known to this node alone, so it proves one of these saves at any version.
+    pub(super) fn take_landed(&mut self, version: Version, is_internal: bool) -> Option<PendingCommit<S>> {
         let pending = std::mem::take(&mut self.trouble.as_mut()?.pending);
-        let mut pending = pending.into_iter();
-        pending.find(|unsaved| is_internal || unsaved.next.version == version)
+        pending.into_iter().find(|pending| is_internal || pending.next.version == version)
     }
 
-    /// How long to pause after a save that failed.
-    pub(in crate::registry) fn save_failed(&mut self, error: Error) -> Duration {
+    /// Counts a failed save. Returns how long to pause.
+    pub(super) fn save_failed(&mut self, error: Error) -> Duration {
         self.trouble().failed_saves += 1;
         self.failed(error)
     }
 
-    /// How long to pause after a call that failed.
-    pub(in crate::registry) fn failed(&mut self, error: Error) -> Duration {
+    /// Counts a failed call. Returns how long to pause.
+    pub(super) fn failed(&mut self, error: Error) -> Duration {
         let trouble = self.trouble();
         let pause = FIRST_PAUSE.saturating_mul(1 << trouble.failures.min(10));
         trouble.failures += 1;
@@ -129,19 +124,19 @@ impl<S> RetryBudget<S> {
         self.in_time(pause.mul_f64(rand::random_range(0.5..1.5)))
     }
 
-    /// As much of a pause as leaves time for another try.
-    pub(in crate::registry) fn in_time(&self, pause: Duration) -> Duration {
+    /// Limits a pause to half of the remaining time, so that another attempt is possible.
+    pub(super) fn in_time(&self, pause: Duration) -> Duration {
         pause.min(self.deadline.saturating_duration_since(Instant::now()) / 2)
     }
 
-    /// This node stood back at `version`: another one may be in its run by now.
-    pub(in crate::registry) fn stood_back(&mut self, version: Version) {
+    /// Records that this node yielded at `version`, so that another node may be in its run by now.
+    fn yielded(&mut self, version: Version) {
         self.trouble().seen = Some((version, Instant::now()));
     }
 
-    /// A save found another version than it expected. Returns how long to pause: not after the first conflict, as
-    /// most events have only one.
-    pub(in crate::registry) fn conflicted(&mut self) -> Duration {
+    /// Counts a save that found another version than it expected. Returns how long to pause: not at all after the first
+    /// conflict, because most events have only one.
+    fn conflicted(&mut self) -> Duration {
         let trouble = self.trouble();
         trouble.conflicts += 1;
         if trouble.conflicts < 2 {
@@ -151,8 +146,9 @@ impl<S> RetryBudget<S> {
         self.in_time(pause.mul_f64(rand::random_range(0.5..1.5)))
     }
 
-    /// The same where other nodes change the key: the pause ends with the run of the one that was faster.
-    pub(in crate::registry) fn lost(&mut self, run: &mut KeyQuota, version: Version) -> Duration {
+    /// Like [`conflicted`](Self::conflicted) if other nodes may change the key. The pause ends with the run of the node
+    /// that was faster.
+    fn lost(&mut self, run: &mut KeyQuota, version: Version) -> Duration {
         let now = Instant::now();
         run.lost();
         self.conflicted();
@@ -167,13 +163,9 @@ impl<S> RetryBudget<S> {
         self.in_time(wait)
     }
 
-    /// How long to wait before `version`, just loaded, is loaded again, because another node is in its run: a save
-    /// would only be a conflict.
-    pub(in crate::registry) fn steps_aside(
-        &mut self,
-        run: &mut KeyQuota,
-        version: Version,
-    ) -> Option<Duration> {
+    /// Returns how long to wait before `version`, which was just loaded, is loaded again, because another node is in its
+    /// run and a save would only cause a conflict.
+    pub(super) fn steps_aside(&mut self, run: &mut KeyQuota, version: Version) -> Option<Duration> {
         let now = Instant::now();
         let trouble = self.trouble.as_mut()?;
         let (seen, at) = trouble.seen?;
@@ -194,18 +186,14 @@ impl<S> RetryBudget<S> {
         Some(self.in_time(wait))
     }
 
-    /// Why the event is not tried any more: its time or its calls are used up.
-    pub(in crate::registry) fn give_up(&mut self) -> Error {
+    /// Returns the error of an event whose time or calls are used up.
+    pub(super) fn give_up(&mut self) -> Error {
         self.trouble.as_mut().and_then(|trouble| trouble.error.take()).unwrap_or(Error::TimedOut)
     }
 
-    /// The outcome as the caller gets it: an error says that nothing changed only if no save can take effect any
-    /// more. Failed saves are logged here, once for the event.
-    pub(in crate::registry) fn conclude(
-        self,
-        key: &Key,
-        outcome: Result<Outcome, Error>,
-    ) -> Result<Outcome, Error> {
+    /// Returns the outcome for the caller. An error becomes [`Error::OutcomeUnknown`] if a save may still take effect.
+    /// Logs the failed saves, once for the event.
+    pub(super) fn conclude(self, key: &Key, outcome: Result<Outcome, Error>) -> Result<Outcome, Error> {
         let Some(trouble) = self.trouble else { return outcome };
         if trouble.failed_saves > 0 {
             let (saves, error) = (trouble.failed_saves, trouble.error.as_ref().or(outcome.as_ref().err()));
@@ -231,15 +219,43 @@ impl<S> RetryBudget<S> {
     }
 }
 
-/// Another version was stored than expected. Returns how long to pause.
-pub(in crate::registry) fn pause_after_conflict<S: ReactiveState>(
+/// Counts a save or deletion that found another version than `expected`. Returns how long to pause.
+pub(super) fn pause_after_conflict<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    tries: &mut RetryBudget<S>,
+    budget: &mut RetryBudget<S>,
     expected: Version,
 ) -> Duration {
     match table.nodes() {
-        Some(_) => tries.lost(&mut instance.run.lock(), expected),
-        None => tries.conflicted(),
+        Some(_) => budget.lost(&mut instance.run.lock(), expected),
+        None => budget.conflicted(),
+    }
+}
+
+/// Waits for the next trial save of a store whose circuit breaker refuses saves, for at most `patience`.
+pub(super) async fn wait_for_save_trial<S: ReactiveState>(table: &InstanceTable<S>, patience: Duration) {
+    if let Some(guard) = table.guard.as_ref().filter(|guard| guard.is_save_resting()) {
+        let _ = Box::pin(tokio::time::timeout(patience, guard.until_saves_are_tried())).await;
+    }
+}
+
+/// Lets other nodes change the key for a moment, if this node has used up its quota.
+pub(super) async fn yield_to_nodes<S: ReactiveState>(
+    table: &InstanceTable<S>,
+    instance: &Instance<S>,
+    budget: &mut RetryBudget<S>,
+) {
+    if table.nodes().is_none() {
+        return;
+    }
+    let Some(version) = instance.current.read().as_ref().map(|current| current.version) else { return };
+    let now = Instant::now();
+    let pause = instance.run.lock().stands_back(now, version.seq);
+    let Some(pause) = pause.filter(|pause| now + *pause < budget.deadline()) else { return };
+    tokio::time::sleep(pause).await;
+    if instance.run.lock().is_contended(Instant::now()) {
+        // A load costs less than the conflict that a save would probably cause.
+        instance.upkeep.lock().suspect = true;
+        budget.yielded(version);
     }
 }

@@ -1,399 +1,297 @@
-//! What happens in a turn: an event from load to commit, or other work.
+//! The loop that saves an event: load, apply, save, settle.
+//!
+//! Most events go through it once. It runs again after a conflict with another node, and after a failed save.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio::time::Instant;
-use tracing::{Instrument as _, Span};
 
 use crate::{
-    Context, ReactiveState, Reply,
+    ReactiveState,
     metrics::Stopwatch,
-    patch::GROWTH_SLACK,
     registry::{
-        Applied, Error, Outcome, ReplyStream,
+        Applied, Error, Outcome,
         deadline::{pause, within},
         event::{
-            commit::{commit, prepare_commit, publish_change, reply_view, send_ephemeral},
-            delete::delete_record,
-            pending::{AppliedCopy, Committed, PendingCommit},
-            retry::{RetryBudget, pause_after_conflict},
+            after::{Committed, start_aftermath},
+            apply::{AppliedCopy, apply_to_copy},
+            commit::{PendingCommit, commit, prepare_commit, publish_change, reply_view, send_ephemeral},
+            retry::{RetryBudget, pause_after_conflict, wait_for_save_trial, yield_to_nodes},
         },
-        instance::{
-            Instance,
-            queue::{Command, QueuedEvent},
-            revision::{Current, encode},
-            staleness::check_readable,
-            table::InstanceTable,
-        },
+        instance::{Instance, queue::QueuedEvent, revision::Current, table::InstanceTable},
         load::{
-            adopt::{adopt_arrived, send_elements},
-            background::mark_stale,
-            reload::{Absence, adopt_reloaded, note_kept, note_saved, reload, reload_as, renew_if_ahead},
+            adopt::send_elements,
+            reload::{Absence, note_kept, note_saved, reload, reload_as},
         },
-        panics::guard,
     },
-    store::{CircuitOpen, SaveOutcome, StoreError},
-    version::Version,
+    store::{Precondition, Record, SaveOutcome, StoreError},
 };
 
-pub(in crate::registry) async fn execute<S: ReactiveState>(
+/// Applies and saves an event in its turn.
+///
+/// # Errors
+/// [`Error::OutcomeUnknown`] if a save may still take effect. After any other error, nothing has changed.
+pub(in crate::registry) async fn save_event<S: ReactiveState>(
     table: &Arc<InstanceTable<S>>,
     instance: &Arc<Instance<S>>,
-    work: Command<S>,
+    event: &QueuedEvent<S>,
     deadline: Instant,
 ) -> Result<Outcome, Error> {
-    let outcome = match work {
-        Command::Mutation(mut attempting) => {
-            let span = std::mem::replace(&mut attempting.span, Span::none());
-            #[cfg(feature = "inspector")]
-            let began = Instant::now();
-            // A future that is instrumented is moved once more: not for nothing.
-            let outcome = if span.is_disabled() {
-                process_event(table, instance, &attempting, deadline).await
-            } else {
-                let attempt = process_event(table, instance, &attempting, deadline);
-                Box::pin(attempt.instrument(span.clone())).await
-            };
-            span.in_scope(|| match &outcome {
-                Ok(outcome) => tracing::debug!(answer = ?outcome.answer, "accepted"),
-                Err(error) => tracing::debug!(%error, "refused"),
-            });
-            #[cfg(feature = "inspector")]
-            crate::registry::observe::report::watch_event(table, instance, &attempting, began, &outcome);
-            outcome
+    let mut budget = RetryBudget::new(deadline);
+    yield_to_nodes(table, instance, &mut budget).await;
+    let mut save_loop = SaveLoop { table, instance, event, budget, is_verified: false };
+    let outcome = loop {
+        match save_loop.attempt().await {
+            Ok(outcome) => break Ok(outcome),
+            Err(Interruption::Retry) => {}
+            Err(Interruption::Done(outcome)) => break Ok(*outcome),
+            Err(Interruption::Failed(error)) => break Err(error),
         }
-        Command::Refresh(asked) => {
-            check_readable(table, instance)?;
-            let known = instance.upkeep.lock().verified.is_some_and(|at| at > asked);
-            let current = match instance.usable(Instant::now()).filter(|_| known) {
-                Some(current) => Ok(current),
-                None => reload(table, instance, None, deadline).await.map(|(current, _)| current),
-            };
-            current.map(|current| Outcome::quiet(Applied::Unchanged, current.version))
-        }
-        // In boxes: an event's future, of which there are more, is smaller for it.
-        Command::Compare(seen) => Box::pin(renew_if_ahead(table, instance, seen, deadline)).await,
-        Command::Found(found) => Box::pin(adopt_reloaded(table, instance, *found, deadline)).await,
-        Command::Arrived => Box::pin(adopt_arrived(table, instance, deadline)).await,
-        Command::Delete => Box::pin(delete_record(table, instance, deadline)).await,
     };
-    match &outcome {
-        // Only saves rest: what this node loaded is as good as before.
-        Err(Error::Unavailable(StoreError::Unavailable(error)))
-            if error.is::<CircuitOpen>() && !table.is_resting() => {}
-        Err(Error::Unavailable(StoreError::Unavailable(_)) | Error::OutcomeUnknown) => {
-            mark_stale(table, instance);
+    save_loop.budget.conclude(&instance.key, outcome)
+}
+
+/// An event in its turn, and the state of its attempts.
+struct SaveLoop<'a, S: ReactiveState> {
+    table: &'a Arc<InstanceTable<S>>,
+    instance: &'a Arc<Instance<S>>,
+    event: &'a QueuedEvent<S>,
+    budget: RetryBudget<S>,
+    /// Whether the store has confirmed the current version during this turn.
+    is_verified: bool,
+}
+
+/// The reason why an attempt ended before its change was committed.
+enum Interruption {
+    /// Another attempt is necessary.
+    Retry,
+    /// The event has an outcome without a save. Boxed because it is rare and larger than the other variants.
+    Done(Box<Outcome>),
+    /// The event has failed.
+    Failed(Error),
+}
+
+impl<S: ReactiveState> SaveLoop<'_, S> {
+    /// Goes through the four steps once.
+    async fn attempt(&mut self) -> Result<Outcome, Interruption> {
+        let begun = Instant::now();
+        if begun >= self.budget.deadline() {
+            return Err(self.budget.give_up().into());
         }
-        _ => {}
+        let current = self.load(begun).await?;
+        let pending = self.apply(&current).await?;
+        if !self.budget.may_save() {
+            return Err(self.budget.give_up().into());
+        }
+        let saved = self.save(&pending.record, pending.expect).await;
+        self.settle(begun, current, pending, saved).await
     }
-    outcome
-}
 
-/// Receipt, authorize, apply on a copy, compare, save, commit; again from the receipt on after a
-/// conflict or a failed save.
-async fn process_event<S: ReactiveState>(
-    table: &Arc<InstanceTable<S>>,
-    instance: &Arc<Instance<S>>,
-    attempting: &QueuedEvent<S>,
-    deadline: Instant,
-) -> Result<Outcome, Error> {
-    let mut tries = RetryBudget::new(deadline);
-    yield_to_nodes(table, instance, &mut tries, deadline).await;
-    let outcome = save_loop(table, instance, attempting, &mut tries).await;
-    tries.conclude(&instance.key, outcome)
-}
-
-/// RetryBudget an event until it has an outcome, or its time or its calls to the store are used up.
-async fn save_loop<S: ReactiveState>(
-    table: &Arc<InstanceTable<S>>,
-    instance: &Arc<Instance<S>>,
-    attempting: &QueuedEvent<S>,
-    tries: &mut RetryBudget<S>,
-) -> Result<Outcome, Error> {
-    let receipt = &attempting.receipt;
-    // Whether the store has confirmed, within this turn, the version that is looked at.
-    let mut verified = false;
-    loop {
-        let now = Instant::now();
-        if now >= tries.deadline() {
-            return Err(tries.give_up());
+    /// Returns the current state, from the store if the state in memory may be outdated.
+    async fn load(&mut self, begun: Instant) -> Result<Arc<Current<S>>, Interruption> {
+        let instance = self.instance;
+        if let Some(current) = instance.usable(begun) {
+            return Ok(current);
         }
-        let current = match instance.usable(now) {
-            Some(current) => current,
-            None if !tries.may_load() => return Err(tries.give_up()),
-            None => match load_for_event(table, instance, attempting, tries).await {
-                Ok((current, true)) => return repeated_outcome(table, instance, &current, attempting, tries),
-                Ok((current, false)) => {
-                    let wait = table
-                        .nodes()
-                        .and_then(|_| tries.steps_aside(&mut instance.run.lock(), current.version));
-                    if let Some(wait) = wait {
-                        instance.upkeep.lock().suspect = true;
-                        pause(wait).await;
-                        continue;
-                    }
-                    verified = true;
-                    current
-                }
-                Err(error) if tries.is_in_doubt() => {
-                    pause(tries.failed(error)).await;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        // A block and a box: while the store is waited for, the future keeps one word of all this.
-        let unsaved = {
-            let tried = apply_to_copy(table, instance, &current, attempting);
-            // Refused or even a defect now, it may be the repeat of an event that was applied before.
-            let saves_nothing = !matches!(&tried, Ok(AppliedCopy { next: Some(_), .. }));
-            let must_confirm = !receipt.is_internal() || table.nodes().is_some();
-            if saves_nothing && must_confirm && !verified {
-                let (confirmed, repeated) =
-                    Box::pin(load_for_event(table, instance, attempting, tries)).await?;
-                if repeated {
-                    return repeated_outcome(table, instance, &confirmed, attempting, tries);
-                }
-                verified = true;
-                if confirmed.version != current.version {
-                    continue;
-                }
+        if !self.budget.may_load() {
+            return Err(self.budget.give_up().into());
+        }
+        let current = match self.load_with_receipt().await {
+            Err(Interruption::Failed(error)) if self.budget.is_in_doubt() => {
+                pause(self.budget.failed(error)).await;
+                return Err(Interruption::Retry);
             }
-            let AppliedCopy { next, answer, effects, aftermath } = tried?;
-            let permits = table.shared.room_for(aftermath.pieces())?;
-            let shown = next.as_ref().unwrap_or(&current);
-            let view = reply_view(table, instance, shown, attempting.wants_view)?;
-            let answer = Outcome { view, ..Outcome::quiet(answer, shown.version) };
-            let Some(next) = next else {
-                send_ephemeral(table, instance, &effects.followers);
-                send_elements(table, instance, &current, &effects.followers);
-                let accepted = Committed { answer, effects, aftermath, permits };
-                return Ok(start_aftermath(table, instance, attempting, accepted));
-            };
-            let is_change = next.version != current.version;
-            let step =
-                is_change.then(|| prepare_commit(table, instance, &current, &next, &effects.followers));
-            let step = step.transpose()?;
-            let record = next.record(table.config.ttl);
-            let accepted = Committed { answer, effects, aftermath, permits };
-            Box::new(PendingCommit { expect: current.expect(), next, step, record, accepted })
+            loaded => loaded?,
         };
-        if !tries.may_save() {
-            return Err(tries.give_up());
+        let nodes = self.table.nodes();
+        if let Some(wait) =
+            nodes.and_then(|_| self.budget.steps_aside(&mut instance.run.lock(), current.version))
+        {
+            instance.upkeep.lock().suspect = true;
+            pause(wait).await;
+            return Err(Interruption::Retry);
         }
+        self.is_verified = true;
+        Ok(current)
+    }
+
+    /// Applies the event to a copy, and prepares its save. Ends the event if there is nothing to save.
+    async fn apply(&mut self, current: &Arc<Current<S>>) -> Result<Box<PendingCommit<S>>, Interruption> {
+        let (table, instance, event) = (self.table, self.instance, self.event);
+        let applied = apply_to_copy(table, instance, current, event);
+        if !matches!(&applied, Ok(AppliedCopy { next: Some(_), .. })) {
+            self.confirm(current).await?;
+        }
+        let AppliedCopy { next, answer, effects, aftermath } = applied?;
+        let permits = table.shared.room_for(aftermath.pieces())?;
+        let shown = next.as_ref().unwrap_or(current);
+        let view = reply_view(instance, shown, event.wants_view)?;
+        let outcome = Outcome { view, ..Outcome::quiet(answer, shown.version) };
+        let Some(next) = next else {
+            send_ephemeral(instance, &effects.followers);
+            send_elements(table, instance, current, &effects.followers);
+            let committed = Committed { outcome, effects, aftermath, permits };
+            return Err(Interruption::Done(Box::new(start_aftermath(table, instance, event, committed))));
+        };
+        let is_change = next.version != current.version;
+        let commit = is_change.then(|| prepare_commit(table, instance, current, &next, &effects.followers));
+        let commit = commit.transpose()?;
+        let record = next.record(table.config.ttl);
+        let committed = Committed { outcome, effects, aftermath, permits };
+        // Boxed, so that the future keeps one word of it during the save.
+        Ok(Box::new(PendingCommit { expect: current.expect(), next, commit, record, committed }))
+    }
+
+    /// Saves the record and the event's receipt, if the store still has the version that was read.
+    async fn save(&mut self, record: &Record, expect: Precondition) -> Result<SaveOutcome, StoreError> {
+        let (table, instance, event) = (self.table, self.instance, self.event);
         let watch = Stopwatch::start();
         let asked = table.nodes().map(|_| Instant::now());
-        let save = table.store.save(&instance.key, &unsaved.record, unsaved.expect, Some(receipt));
-        let saved = within(tries.deadline(), save).await;
+        let save = table.store.save(&instance.key, record, expect, Some(&event.receipt));
+        let saved = within(self.budget.deadline(), save).await;
         table.store_meter.saves.observe(watch);
         if !saved.as_ref().is_err_and(StoreError::is_resting) {
-            tries.count_save();
+            self.budget.count_save();
         }
         if let Some(asked) = asked.filter(|_| saved.is_ok()) {
             instance.run.lock().measure_save(asked.elapsed());
         }
+        saved
+    }
+
+    /// Commits a change that was saved. Otherwise, prepares the next attempt or ends the event.
+    async fn settle(
+        &mut self,
+        begun: Instant,
+        before: Arc<Current<S>>,
+        pending: Box<PendingCommit<S>>,
+        saved: Result<SaveOutcome, StoreError>,
+    ) -> Result<Outcome, Interruption> {
+        let (table, instance) = (self.table, self.instance);
         match saved {
-            Ok(SaveOutcome::Saved) => {
-                let PendingCommit { next, step, accepted, .. } = *unsaved;
-                tracing::debug!(version = %next.version, "saved");
-                let Some(step) = step else {
-                    note_kept(table, instance, &next, now);
-                    return Ok(start_aftermath(table, instance, attempting, accepted));
-                };
-                if asked.is_some() {
-                    instance.run.lock().saved(Instant::now());
-                }
-                note_saved(table, instance, now, table.config.ttl);
-                commit(table, instance, step);
-                #[cfg(feature = "inspector")]
-                let _ = attempting.step.set((Arc::clone(&current), Arc::clone(&next)));
-                send_elements(table, instance, &next, &accepted.effects.followers);
-                publish_change(table, instance, current.version, &next);
-                return Ok(start_aftermath(table, instance, attempting, accepted));
-            }
+            Ok(SaveOutcome::Saved) => Ok(self.commit(begun, &before, *pending)),
             Ok(SaveOutcome::Conflict) => {
                 tracing::debug!("another node was faster");
                 table.shared.conflicts.fetch_add(1, Ordering::Relaxed);
-                instance.upkeep.lock().suspect = true;
-                verified = false;
-                pause(pause_after_conflict(table, instance, tries, current.version)).await;
+                self.require_load();
+                pause(pause_after_conflict(table, instance, &mut self.budget, before.version)).await;
+                Err(Interruption::Retry)
             }
             Ok(SaveOutcome::Duplicate) => {
-                instance.upkeep.lock().suspect = true;
-                // The event was applied, whatever becomes of the load.
-                if !tries.may_load() {
-                    return Err(Error::OutcomeUnknown);
+                self.require_load();
+                // The event was applied, so an error of the load must not say that it was not.
+                if !self.budget.may_load() {
+                    return Err(Error::OutcomeUnknown.into());
                 }
-                return match reload(table, instance, None, tries.deadline()).await {
-                    Ok((current, _)) => repeated_outcome(table, instance, &current, attempting, tries),
-                    Err(Error::Unknown) => Err(Error::Unknown),
-                    Err(_) => Err(Error::OutcomeUnknown),
-                };
+                match reload(table, instance, None, self.budget.deadline()).await {
+                    Ok((current, _)) => Ok(self.repeated(&current)?),
+                    Err(Error::Unknown) => Err(Error::Unknown.into()),
+                    Err(_) => Err(Error::OutcomeUnknown.into()),
+                }
             }
             Err(error) => {
                 table.store_meter.failed_saves.add(1);
                 if error.is_outcome_unknown() {
-                    instance.upkeep.lock().doubt(unsaved.expect);
-                    tries.doubt(*unsaved);
-                } else if !tries.is_in_doubt() && !error.may_pass_soon() {
-                    return Err(Error::Unavailable(error));
+                    instance.upkeep.lock().doubt(pending.expect);
+                    self.budget.doubt(*pending);
+                } else if !self.budget.is_in_doubt() && !error.may_pass_soon() {
+                    return Err(Error::Unavailable(error).into());
                 }
-                instance.upkeep.lock().suspect = true;
-                verified = false;
-                let wait = tries.save_failed(Error::Unavailable(error));
-                if !tries.may_load() {
-                    return Err(tries.give_up());
+                self.require_load();
+                let wait = self.budget.save_failed(Error::Unavailable(error));
+                if !self.budget.may_load() {
+                    return Err(self.budget.give_up().into());
                 }
                 pause(wait).await;
-                wait_for_save_trial(table, tries.in_time(table.shared.deadline)).await;
+                wait_for_save_trial(table, self.budget.in_time(table.shared.deadline)).await;
+                Err(Interruption::Retry)
             }
         }
     }
+
+    /// Loads the record and looks for the event's receipt. Ends the event if it was already applied.
+    async fn load_with_receipt(&mut self) -> Result<Arc<Current<S>>, Interruption> {
+        let (table, instance, event) = (self.table, self.instance, self.event);
+        // The viewer of a browser has a session, so a viewer without one is the application.
+        let is_application = event.viewer.session_id().is_none();
+        let absence = if is_application { Absence::Created } else { Absence::Begins };
+        let asked = Instant::now();
+        let deadline = self.budget.deadline();
+        let loaded = reload_as(table, instance, Some(&event.receipt), deadline, absence).await;
+        if loaded.is_ok() && table.nodes().is_some() {
+            instance.run.lock().measure_load(asked.elapsed());
+        }
+        let began_epoch = |current: &Current<S>| current.stored && current.version.seq == 0;
+        self.budget.count_load(loaded.as_ref().map_or(true, |(current, _)| began_epoch(current)));
+        let (current, is_applied) = loaded?;
+        if is_applied {
+            return Err(Interruption::Done(Box::new(self.repeated(&current)?)));
+        }
+        self.budget.rule_out_saves(current.expect());
+        Ok(current)
+    }
+
+    /// Confirms the current version before the event ends without a save: an event that is refused, or fails, may be
+    /// the repeat of an event that was applied before.
+    async fn confirm(&mut self, current: &Current<S>) -> Result<(), Interruption> {
+        let must_confirm = !self.event.receipt.is_internal() || self.table.nodes().is_some();
+        if self.is_verified || !must_confirm {
+            return Ok(());
+        }
+        // Boxed because it is rare: the future of every event would be larger.
+        let confirmed = Box::pin(self.load_with_receipt()).await?;
+        self.is_verified = true;
+        if confirmed.version == current.version { Ok(()) } else { Err(Interruption::Retry) }
+    }
+
+    /// Makes the next attempt load the record.
+    fn require_load(&mut self) {
+        self.instance.upkeep.lock().suspect = true;
+        self.is_verified = false;
+    }
+
+    /// Commits a saved change, and notifies followers and other nodes.
+    fn commit(&self, begun: Instant, before: &Arc<Current<S>>, pending: PendingCommit<S>) -> Outcome {
+        let (table, instance, event) = (self.table, self.instance, self.event);
+        let PendingCommit { next, commit: change, committed, .. } = pending;
+        tracing::debug!(version = %next.version, "saved");
+        let Some(change) = change else {
+            note_kept(table, instance, &next, begun);
+            return start_aftermath(table, instance, event, committed);
+        };
+        if table.nodes().is_some() {
+            instance.run.lock().saved(Instant::now());
+        }
+        note_saved(table, instance, begun, table.config.ttl);
+        commit(table, instance, change);
+        #[cfg(feature = "inspector")]
+        let _ = event.step.set((Arc::clone(before), Arc::clone(&next)));
+        send_elements(table, instance, &next, &committed.effects.followers);
+        publish_change(table, instance, before.version, &next);
+        start_aftermath(table, instance, event, committed)
+    }
+
+    /// Returns the outcome of an event whose receipt is stored. If this turn's own save took effect unnoticed, the event
+    /// has just been accepted. Otherwise it is a repeat, which returns the current view and has no further effect.
+    fn repeated(&mut self, current: &Current<S>) -> Result<Outcome, Error> {
+        let (table, instance, event) = (self.table, self.instance, self.event);
+        let landed = self.budget.take_landed(current.version, event.receipt.is_internal());
+        if let Some(PendingCommit { committed, .. }) = landed {
+            let elements = &committed.effects.followers;
+            send_ephemeral(instance, elements);
+            send_elements(table, instance, current, elements);
+            return Ok(start_aftermath(table, instance, event, committed));
+        }
+        Ok(Outcome {
+            view: reply_view(instance, current, event.wants_view)?,
+            fields: event.fields,
+            ..Outcome::quiet(Applied::Repeated, current.version)
+        })
+    }
 }
 
-/// A look at the store for an event: what is there now, and whether the event was applied before.
-async fn load_for_event<S: ReactiveState>(
-    table: &Arc<InstanceTable<S>>,
-    instance: &Arc<Instance<S>>,
-    attempting: &QueuedEvent<S>,
-    tries: &mut RetryBudget<S>,
-) -> Result<(Arc<Current<S>>, bool), Error> {
-    // A browser's viewer has a session, so one without is the application.
-    let is_application = attempting.viewer.session_id().is_none();
-    let absence = if is_application { Absence::Created } else { Absence::Begins };
-    let asked = Instant::now();
-    let looked = reload_as(table, instance, Some(&attempting.receipt), tries.deadline(), absence).await;
-    if looked.is_ok() && table.nodes().is_some() {
-        instance.run.lock().measure_load(asked.elapsed());
-    }
-    let began_epoch = |current: &Current<S>| current.stored && current.version.seq == 0;
-    tries.count_load(looked.as_ref().map_or(true, |(current, _)| began_epoch(current)));
-    if let Ok((current, false)) = &looked {
-        tries.settle(current.expect());
-    }
-    looked
-}
-
-/// Waits until a resting store may be tried with a save, at most for so long.
-async fn wait_for_save_trial<S: ReactiveState>(table: &InstanceTable<S>, patience: Duration) {
-    if let Some(guard) = table.guard.as_ref().filter(|guard| guard.is_save_resting()) {
-        let _ = Box::pin(tokio::time::timeout(patience, guard.until_saves_are_tried())).await;
-    }
-}
-
-/// Lets other nodes have the key for a moment, if this one has had it for long enough.
-async fn yield_to_nodes<S: ReactiveState>(
-    table: &InstanceTable<S>,
-    instance: &Instance<S>,
-    tries: &mut RetryBudget<S>,
-    deadline: Instant,
-) {
-    if table.nodes().is_none() {
-        return;
-    }
-    let Some(version) = instance.current.read().as_ref().map(|current| current.version) else { return };
-    let now = Instant::now();
-    let pause = instance.run.lock().stands_back(now, version.seq);
-    let Some(pause) = pause.filter(|pause| now + *pause < deadline) else { return };
-    tokio::time::sleep(pause).await;
-    if instance.run.lock().is_contended(Instant::now()) {
-        // A load costs less than the conflict that a save would probably be.
-        instance.upkeep.lock().suspect = true;
-        tries.stood_back(version);
-    }
-}
-
-/// Authorize and apply, on a copy.
-fn apply_to_copy<S: ReactiveState>(
-    table: &InstanceTable<S>,
-    instance: &Instance<S>,
-    current: &Arc<Current<S>>,
-    attempting: &QueuedEvent<S>,
-) -> Result<AppliedCopy<S>, Error> {
-    if current.is_read_only() {
-        return Err(Error::Busy("a newer version of the application wrote this state"));
-    }
-    let QueuedEvent { attempt, viewer, id, receipt, now, .. } = attempting;
-    let environment = Arc::clone(&table.shared.environment);
-    let mut context = Context::new(instance.key.clone(), viewer.clone(), id.clone(), *now, environment);
-    let state = guard("an event panicked", || {
-        attempt.authorize(&current.state, viewer)?;
-        let mut copy = (*current.state).clone();
-        attempt.apply(&mut copy, &mut context).map(|()| copy)
-    })??;
-    let encoded = encode(&state, current.encoded.data.len() + GROWTH_SLACK)?;
-    let Context { effects, aftermath, .. } = context;
-    effects.check()?;
-    let answer = if encoded.data == current.encoded.data { Applied::Unchanged } else { Applied::Changed };
-    // What others notice is done once per event (law 3), so its receipt is saved whatever changed.
-    let is_noticed = aftermath.pieces() > 0 || !effects.followers.is_empty();
-    let next = match answer {
-        Applied::Unchanged if receipt.is_internal() => None,
-        // The receipt alone: the same version is saved again, so neither followers nor other nodes notice.
-        Applied::Unchanged if !is_noticed && current.is_upgraded() => Some(Current::kept(current)),
-        _ => Some(Arc::new(current.next(state, encoded))),
-    };
-    Ok(AppliedCopy { next, answer, effects, aftermath })
-}
-
-/// The outcome of an event whose receipt is stored. If this turn's own save took effect unnoticed, the event has just
-/// been accepted. Otherwise it is a repeat, which returns the present view and has no further effect.
-fn repeated_outcome<S: ReactiveState>(
-    table: &InstanceTable<S>,
-    instance: &Instance<S>,
-    current: &Arc<Current<S>>,
-    attempting: &QueuedEvent<S>,
-    tries: &mut RetryBudget<S>,
-) -> Result<Outcome, Error> {
-    let is_internal = attempting.receipt.is_internal();
-    if let Some(landed) = tries.take_landed(current.version, is_internal) {
-        let elements = &landed.accepted.effects.followers;
-        send_ephemeral(table, instance, elements);
-        send_elements(table, instance, current, elements);
-        return Ok(start_aftermath(table, instance, attempting, landed.accepted));
-    }
-    Ok(Outcome {
-        view: reply_view(table, instance, current, attempting.wants_view)?,
-        fields: attempting.fields,
-        ..Outcome::quiet(Applied::Repeated, current.version)
-    })
-}
-
-/// Starts the work that an accepted event left behind, and completes its answer.
-fn start_aftermath<S: ReactiveState>(
-    table: &InstanceTable<S>,
-    instance: &Instance<S>,
-    attempting: &QueuedEvent<S>,
-    accepted: Committed<S>,
-) -> Outcome {
-    let Committed { answer, effects, aftermath, permits } = accepted;
-    table.shared.events.fetch_add(1, Ordering::Relaxed);
-    let mut outcome = Outcome { elements: effects.caller, fields: attempting.fields, ..answer };
-    if permits.is_empty() {
-        return outcome;
-    }
-    let Some(handle) = table.shared.handle(&instance.key) else { return outcome };
-    let mut permits = permits.into_iter();
-    if let Some(streaming) = aftermath.streaming
-        && let Some(permit) = permits.next()
-    {
-        let (reply, pieces) = Reply::channel();
-        outcome.stream = Some(ReplyStream(pieces));
-        let handle = handle.clone();
-        table.shared.background(permit, move || streaming(handle, reply));
-    }
-    for (work, permit) in aftermath.background.into_iter().zip(permits) {
-        let handle = handle.clone();
-        table.shared.background(permit, move || work(handle));
-    }
-    outcome
-}
-
-impl Outcome {
-    pub(in crate::registry) const fn quiet(answer: Applied, version: Version) -> Self {
-        Self { answer, version, view: None, elements: Vec::new(), stream: None, fields: &[] }
+impl From<Error> for Interruption {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }

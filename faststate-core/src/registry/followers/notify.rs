@@ -159,12 +159,12 @@ async fn send_count<S: ReactiveState, C: ReportedCount>(
         C::counts(&mut instance.topics.lock()).sent_local = None;
     }
     let (Some(event), Some(total)) = (C::event(table), total) else { return };
-    let Ok(attempt) = guard("`presence` or `audience` panicked", || event(total)) else {
+    let Ok(mutation) = guard("`presence` or `audience` panicked", || event(total)) else {
         C::counts(&mut instance.topics.lock()).sent_total = None;
         return;
     };
     let arriving =
-        EventRequest { attempt, fields: &[], viewer: Viewer::application(), id: None, wants_view: false };
+        EventRequest { mutation, fields: &[], viewer: Viewer::application(), id: None, wants_view: false };
     let Err(error) = send_event(table, &instance.key, arriving).await else { return };
     tracing::warn!(key = ?instance.key, %error, "a presence or audience event failed");
     C::counts(&mut instance.topics.lock()).sent_total = None;

@@ -83,7 +83,7 @@ pub(in crate::registry) async fn adopt_arrived<S: ReactiveState>(
     };
     // These belong to a change that this node had already adopted, or to no change.
     let elements = instance.arrived.lock().due(version, adopted);
-    send_ephemeral(table, instance, &elements);
+    send_ephemeral(instance, &elements);
     Ok(Outcome::quiet(Applied::Unchanged, version))
 }
 

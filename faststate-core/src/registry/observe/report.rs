@@ -17,7 +17,7 @@ use crate::{
 pub(in crate::registry) fn watch_event<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    attempting: &QueuedEvent<S>,
+    event: &QueuedEvent<S>,
     began: Instant,
     outcome: &Result<Outcome, Error>,
 ) {
@@ -31,13 +31,13 @@ pub(in crate::registry) fn watch_event<S: ReactiveState>(
             Err(Error::Rejected(rejection)) => ("rejected", Some(rejection.to_string())),
             Err(error) => ("failed", Some(error.to_string())),
         };
-        let step = attempting.step.get();
+        let step = event.step.get();
         EventTrace {
             at: clock::now(),
             key: instance.key.clone(),
-            event: attempting.attempt.name(),
-            id: Some(attempting.id.clone()),
-            user: attempting.viewer.user().map(str::to_owned),
+            event: event.mutation.name(),
+            id: Some(event.id.clone()),
+            user: event.viewer.user().map(str::to_owned),
             outcome: outcome_and_reason,
             version: outcome.as_ref().ok().map(|outcome| outcome.version),
             change: step.map(|(before, after)| (before.encoded.data.clone(), after.encoded.data.clone())),
