@@ -52,8 +52,8 @@ use crate::{Action, ReactiveState, Rejection, Viewer};
 /// # Input
 /// Fields come from the query, the JSON or form body, and Datastar's signals, converted to the type
 /// of the field: `"5"` is a number, `"on"`, `"true"` and `"1"` are true, `""` is an absent
-/// number or `None`. A name given twice is refused. `#[serde(flatten)]` and tagged enums buffer their
-/// input before they know its types, so inside them nothing is converted: give them JSON of the exact
+/// number or `None`. A name that occurs twice is refused. `#[serde(flatten)]` and tagged enums buffer their
+/// input before its types are known, so values inside them are not converted: send JSON of the exact
 /// types. `Option` and `#[serde(default)]` fields may be absent.
 ///
 /// # For implementers
@@ -71,22 +71,22 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The state that this event changes.
     type State: ReactiveState;
 
-    /// The name within the state's: `[a-z][a-z0-9_]*` without `__`, at most 64 bytes.
+    /// The name, unique among the events of the state: `[a-z][a-z0-9_]*` without `__`, at most 64 bytes.
     const NAME: &'static str;
 
     /// The HTTP method. An event accepts GET only if it sets it here.
     const METHOD: Method = Method::POST;
 
-    /// A path of its own instead of `/faststate/{state}[/{id}]/{event}`; `{id}` in it stands for the
-    /// record's or component's id, percent-encoded.
+    /// A path that replaces `/faststate/{state}[/{id}]/{event}`. Its `{id}` stands for the percent-encoded id of the
+    /// record or component.
     const PATH: Option<&'static str> = None;
 
-    /// Checks that this viewer may apply this event to the present state.
+    /// Checks that this viewer may apply this event to the current state.
     ///
-    /// Runs inside the turn, and again after a conflict. It must be pure and quick.
+    /// It runs inside the turn, and again after a conflict. It must be pure and quick.
     ///
     /// # Errors
-    /// Return a rejection, usually [`Rejection::forbidden`]; nothing has changed.
+    /// Return a rejection, usually [`Rejection::forbidden`], to refuse the event. The state does not change.
     fn authorize(&self, state: &Self::State, viewer: &Viewer) -> Result<(), Rejection> {
         let _ = (state, viewer);
         Ok(())
@@ -98,7 +98,7 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// no request can set. Its time counts towards the event's deadline of 2 s.
     ///
     /// # Errors
-    /// Return a rejection; nothing has changed.
+    /// Return a rejection to refuse the event. The state does not change.
     fn prepare(&mut self, scene: &PrepareContext) -> impl Future<Output = Result<(), Rejection>> + Send {
         let _ = scene;
         async { Ok(()) }

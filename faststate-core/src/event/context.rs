@@ -1,4 +1,4 @@
-//! What an event wants done besides changing its state.
+//! The context in which an event is applied: the facts that it may use, and the effects that it requests.
 
 use std::{any::TypeId, fmt, future::Future, sync::Arc, time::SystemTime};
 
@@ -7,19 +7,18 @@ use futures::future::BoxFuture;
 use super::{Environment, EventId, Reply};
 use crate::{Elements, Error, Handle, Key, ReactiveState, Viewer};
 
-/// How many bytes of HTML an event sends to all followers at most.
-const MOST_BROADCAST: usize = 256 << 10;
+/// The most HTML that one event may send to all followers, in bytes.
+const MAX_BROADCAST_BYTES: usize = 256 << 10;
 
-/// Work that runs once the change is saved and committed.
+/// Work that runs after the change is saved and committed.
 pub(crate) type Background<S> = Box<dyn FnOnce(Handle<S>) -> BoxFuture<'static, ()> + Send>;
-/// Work that writes the reply while it goes on.
+/// Work that writes a streamed reply.
 pub(crate) type Streaming<S> = Box<dyn FnOnce(Handle<S>, Reply) -> BoxFuture<'static, ()> + Send>;
 
-/// What an event's `apply` knows besides the state, and what it wants done once the change is
-/// committed.
+/// The context of an event's `apply`: facts besides the state, and requests for effects after the commit.
 ///
-/// Nothing in here happens unless the event is accepted and saved; a repeat of an event that was
-/// applied before does none of it again.
+/// The effects happen only if the event is accepted and saved. A repeat of an event that was applied before does not
+/// cause them again.
 pub struct Context<S> {
     key: Key,
     viewer: Viewer,
@@ -30,7 +29,7 @@ pub struct Context<S> {
     pub(crate) aftermath: Aftermath<S>,
 }
 
-/// The elements that an event sends.
+/// The elements that an event sends to its caller and to the followers.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) caller: Vec<Elements>,
@@ -38,25 +37,26 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
-    /// Whether the elements for followers are within their limit.
+    /// Checks the size of the elements for followers.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let bytes: usize = self.followers.iter().map(|elements| elements.html.len()).sum();
-        if bytes <= MOST_BROADCAST {
+        if bytes <= MAX_BROADCAST_BYTES {
             return Ok(());
         }
-        let source = format!("{bytes} bytes, and at most {MOST_BROADCAST}: show what is larger in a view");
+        let source =
+            format!("{bytes} bytes, the limit is {MAX_BROADCAST_BYTES}: show larger content in a view");
         Err(Error::internal("an event broadcasts too much HTML", &source.into()))
     }
 }
 
-/// The work that an event leaves behind.
+/// The work that an event requests for after its commit.
 pub(crate) struct Aftermath<S> {
     pub(crate) background: Vec<Background<S>>,
     pub(crate) streaming: Option<Streaming<S>>,
 }
 
 impl<S> Aftermath<S> {
-    /// How many pieces of work there are.
+    /// The number of pieces of work.
     pub(crate) fn pieces(&self) -> usize {
         self.background.len() + usize::from(self.streaming.is_some())
     }
@@ -74,64 +74,67 @@ impl<S: ReactiveState> Context<S> {
         Self { key, viewer, id, now, environment, effects: Effects::default(), aftermath }
     }
 
-    /// The instance that the event changes.
+    /// Returns the key of the instance that the event changes.
     #[must_use]
     pub const fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The viewer that sent the event.
+    /// Returns the viewer that sent the event.
     #[must_use]
     pub const fn viewer(&self) -> &Viewer {
         &self.viewer
     }
 
-    /// The event's id: the browser's, or one that the engine minted.
+    /// Returns the event's id, which the browser or the engine has generated.
     #[must_use]
     pub const fn event_id(&self) -> &EventId {
         &self.id
     }
 
-    /// When the event arrived: the same however often `apply` runs.
+    /// Returns the time at which the event arrived. It is the same each time `apply` runs.
     ///
-    /// With the feature `testing`, a test that pauses tokio's time moves this with it.
+    /// In a test that pauses tokio's time, it follows tokio's time if the test called `follow_tokio_time`.
     #[must_use]
     pub const fn now(&self) -> SystemTime {
         self.now
     }
 
-    /// The resource of type `T` that the builder was given, for work [`after`](Self::after) the commit. `apply`
-    /// itself stays pure and does not use it: it may run again after a conflict.
+    /// Returns the resource of type `T` that was passed to the builder, for work [`after`](Self::after) the commit.
     ///
-    /// [`Handle::resource`] gives the same within the work.
+    /// `apply` itself must stay pure and must not use it, because it may run again after a conflict. Inside the work,
+    /// [`Handle::resource`] returns the same value.
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.environment.resources().shared(TypeId::of::<T>())?.downcast().ok()
     }
 
-    /// Sends elements to the caller, in the reply. Not ordered with the caller's stream.
+    /// Sends elements to the caller, in the reply. Their order relative to the caller's stream is not defined.
     pub fn reply(&mut self, elements: Elements) {
         self.effects.caller.push(elements);
     }
 
-    /// Sends elements to every follower of the state's signals on every node, in the frame of this change, or in one
-    /// of their own where the event changes nothing.
+    /// Sends elements to every follower of the state's signals, on every node.
     ///
-    /// Ephemeral, outside law 4: a follower that joins later, or lagged, does not get them, nor do the followers on
-    /// a node that is cut off at the moment.
+    /// They are part of this change's frame, or have a frame of their own if the event changes nothing. They are
+    /// ephemeral and not covered by law 4: a follower that joins later or lags behind does not receive them, and neither
+    /// do the followers on a node that is disconnected at the moment.
     ///
     /// # Limits
-    /// The HTML of one event's elements has at most 256 KiB. An event that broadcasts more fails and changes
-    /// nothing: content of that size belongs into a [`View`](crate::View).
+    /// The HTML of one event's elements has at most 256 KiB. An event that broadcasts more fails and changes nothing.
+    /// Put larger content into a [`View`](crate::View).
     pub fn broadcast(&mut self, elements: Elements) {
         self.effects.followers.push(elements);
     }
 
     /// Runs `work` after the commit, detached from the request, with a typed handle to this instance.
     ///
-    /// At most once: a crash between the commit and the work's end loses the rest of it. A panic in it
-    /// is logged. The number of such tasks is capped per registry; at the cap an event that asks for
-    /// one is refused and changes nothing.
+    /// It runs at most once: a crash between the commit and the end of the work loses the rest of it. A panic is logged.
+    ///
+    /// # Limits
+    /// The number of such tasks per registry is limited
+    /// ([`RegistryBuilder::max_background`](crate::registry::RegistryBuilder::max_background)). At the limit, an event
+    /// that requests one is refused and changes nothing.
     pub fn after<F, W>(&mut self, work: F)
     where
         F: FnOnce(Handle<S>) -> W + Send + 'static,
@@ -140,10 +143,10 @@ impl<S: ReactiveState> Context<S> {
         self.aftermath.background.push(Box::new(move |handle| Box::pin(work(handle))));
     }
 
-    /// Answers with a stream: `work` runs after the commit and writes to the caller's reply until it
-    /// returns. After the caller has disconnected, each write returns an error.
+    /// Streams the reply: `work` runs after the commit and writes to the caller's reply until it returns.
     ///
-    /// The last call counts. Capped like [`after`](Self::after).
+    /// After the caller has disconnected, each write returns an error. A second call replaces the first one. The limit is
+    /// that of [`after`](Self::after).
     pub fn stream<F, W>(&mut self, work: F)
     where
         F: FnOnce(Handle<S>, Reply) -> W + Send + 'static,

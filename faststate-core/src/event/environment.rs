@@ -1,4 +1,4 @@
-//! What the application's code reaches from an event: resources, and other states.
+//! The environment of events: the application's resources, and the registry.
 
 use std::{
     any::{Any, TypeId},
@@ -9,14 +9,14 @@ use std::{
 
 use crate::{Error, Registry};
 
-/// What the events of one registry can reach.
+/// The resources and the registry that the events of one registry can access.
 pub(crate) struct Environment {
     resources: Resources,
-    /// The registry itself, once it is built.
+    /// The registry, which is set once it is built.
     registry: OnceLock<Weak<dyn Registry>>,
 }
 
-/// One value per type.
+/// Values of the application, at most one of each type.
 #[derive(Default)]
 pub(crate) struct Resources(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
@@ -29,7 +29,7 @@ impl Environment {
         &self.resources
     }
 
-    /// Names the registry, once.
+    /// Sets the registry. Later calls have no effect.
     pub(crate) fn attach(&self, registry: Weak<dyn Registry>) {
         let _ = self.registry.set(registry);
     }

@@ -1,20 +1,21 @@
-//! What makes a retry the same event.
+//! The id of an event, by which a retry is recognised.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// Names one event, so that sending it again applies it only once (law 3): 1 to 64 bytes of visible
-/// ASCII from the header `Faststate-Event`.
+/// The id of one event. An event that is sent again under the same id is applied once (law 3).
+///
+/// It is 1 to 64 bytes of visible ASCII. Over HTTP, it comes from the header `Faststate-Event`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EventId(Arc<str>);
 
 impl EventId {
-    /// A new random id.
+    /// Generates a random id.
     #[must_use]
     pub fn random() -> Self {
         Self(format!("{:032x}", rand::random::<u128>()).into())
     }
 
-    /// The id's text.
+    /// Returns the text of the id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -33,7 +34,7 @@ impl fmt::Debug for EventId {
     }
 }
 
-/// The text is not an event id.
+/// The error of parsing an [`EventId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event id is 1 to 64 bytes of visible ASCII")]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! What `prepare` can look at.
+//! The context of an event's `prepare`.
 
 use std::sync::Arc;
 
@@ -14,45 +14,45 @@ pub struct PrepareContext {
 }
 
 impl PrepareContext {
-    /// The instance that the event is about.
+    /// Returns the key of the instance that the event will change.
     #[must_use]
     pub const fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The viewer that sent the event.
+    /// Returns the viewer that sent the event.
     #[must_use]
     pub const fn viewer(&self) -> &Viewer {
         &self.viewer
     }
 
-    /// The resource of type `T` that the builder was given (a database pool, say).
+    /// Returns the resource of type `T` that was passed to the builder, for example a database pool.
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.environment.resources().get()
     }
 
-    /// The present state of the viewer's instance of `S`, with an id for records and components.
+    /// Reads the viewer's instance of `S`. Records and components have an id.
     ///
     /// # Contract
-    /// Read-only, and not one transaction with the event: the other state may have changed before the event is
-    /// applied. Use it for what may be a moment old (a price, a name, whether an account is open), and not for
-    /// an amount that must not be spent twice.
+    /// The read and the event are not one transaction: the other state may change before the event is applied. Use the
+    /// result for facts that may be a moment old (a price, a name, whether an account is open), not for an amount that
+    /// must not be spent twice. If the store does not respond, the result is the state that this node has in memory
+    /// ([`Snapshot::is_stale`]).
     ///
-    /// No access checks, as for a [`Handle`]: `prepare` is the application's own code. So check an id that came
-    /// with the input before an answer depends on a record that the viewer may not see.
+    /// There are no access checks, because `prepare` is the application's own code. Check an id that came with the input
+    /// before the reply depends on a record that the viewer may not see.
     ///
     /// # Errors
-    /// As [`Registry::key`](crate::Registry::key) and [`Registry::read`](crate::Registry::read). Where the store does not answer, the
-    /// state is [what this node remembers](Snapshot::is_stale).
+    /// Those of [`Registry::key`](crate::Registry::key) and [`Registry::read`](crate::Registry::read).
     pub async fn read<S: ReactiveState>(&self, id: Option<&str>) -> Result<Snapshot<S>, Error> {
         self.read_as(&self.viewer, id).await
     }
 
-    /// Like [`read`](Self::read), for another viewer's instance: of another user, say.
+    /// Reads another viewer's instance of `S`, for example that of another user. See [`read`](Self::read).
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// Those of [`read`](Self::read).
     pub async fn read_as<S: ReactiveState>(
         &self,
         viewer: &Viewer,
