@@ -11,7 +11,8 @@ mod whole;
 
 pub(crate) use self::{
     diff::{FieldChange, Residue, diff},
-    encoded_state::{EncodedState, GROWTH_SLACK, INITIAL_CAPACITY},
+    encode::INITIAL_CAPACITY,
+    encoded_state::{EncodedState, GROWTH_SLACK},
     whole::Whole,
 };
 pub use self::{

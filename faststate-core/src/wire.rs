@@ -9,12 +9,10 @@ mod fault;
 #[doc(hidden)]
 pub mod frame;
 mod input;
+mod input_error;
 mod parse_json;
 mod signal_path;
 
-pub use self::{
-    attribute::attribute,
-    input::{Decoded, Input, InputError},
-};
+pub use self::{attribute::attribute, decode_event::Decoded, input::Input, input_error::InputError};
 #[doc(hidden)]
 pub use self::{frame::Frame, signal_path::SignalPath};

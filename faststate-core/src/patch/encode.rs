@@ -6,6 +6,7 @@ mod json;
 mod key;
 mod value;
 
+pub(crate) use self::buffer::INITIAL_CAPACITY;
 pub(super) use self::{
     buffer::{EncodeBuffer, FieldSpan, FieldSpans},
     form::{StoreForm, WireForm},

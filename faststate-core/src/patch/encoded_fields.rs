@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::{
     EncodeError,
-    encode::{EncodeBuffer, FieldSpan, FieldSpans, ValueSerializer, WireForm},
-    encoded_state::INITIAL_CAPACITY,
+    encode::{EncodeBuffer, FieldSpan, FieldSpans, INITIAL_CAPACITY, ValueSerializer, WireForm},
     error::BoxedEncodeError,
 };
 

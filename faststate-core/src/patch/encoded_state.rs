@@ -10,9 +10,6 @@ use super::{
     whole::is_whole,
 };
 
-/// Initial buffer capacity in bytes for a state of unknown size. Most states fit.
-pub(crate) const INITIAL_CAPACITY: usize = 128;
-
 /// Bytes by which a state may grow in one change before its buffer is reallocated.
 pub(crate) const GROWTH_SLACK: usize = 32;
 

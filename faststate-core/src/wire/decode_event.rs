@@ -8,11 +8,21 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{Decoded, InputError, coerce::ObjectAccess, decode_pass::DecodePass, fault::Fault};
+use super::{InputError, coerce::ObjectAccess, decode_pass::DecodePass, fault::Fault};
 
 /// Maximum number of passes over the input. Two suffice, unless a `Deserialize` implementation fails at a blank
 /// field and so hides the blank fields after it.
 const MAX_PASSES: usize = 8;
+
+/// An event that was decoded from input.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Decoded<E> {
+    /// The event.
+    pub event: E,
+    /// The names of the event's fields.
+    pub fields: &'static [&'static str],
+}
 
 /// Decodes an event. Each field comes from the first source that contains it.
 pub(super) fn decode<E: DeserializeOwned>(sources: &[&Map<String, Value>]) -> Result<Decoded<E>, InputError> {

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{decode_event, parse_json};
+use super::{Decoded, InputError, decode_event, parse_json};
 use crate::{Key, key::pollutes};
 
 /// The query parameter in which Datastar sends signals with GET and DELETE requests.
@@ -20,33 +20,6 @@ pub struct Input {
     query: Map<String, Value>,
     /// The fields of a JSON body, of a form, or of the `datastar` parameter.
     body: Map<String, Value>,
-}
-
-/// An event that was decoded from input.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Decoded<E> {
-    /// The event.
-    pub event: E,
-    /// The names of the event's fields.
-    pub fields: &'static [&'static str],
-}
-
-/// Input that cannot be parsed, or that is not a valid event.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-#[non_exhaustive]
-pub struct InputError {
-    /// The problem, and what would be valid input.
-    pub message: String,
-    /// The field that is invalid, if the problem concerns one field.
-    pub field: Option<String>,
-}
-
-impl InputError {
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), field: None }
-    }
 }
 
 impl Input {

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Channel, RelayConnection, connection::with_timeout};
+use super::{Channel, RelayConnection, transport::with_timeout};
 use crate::BoxError;
 
 /// The maximum number of queued envelopes. Further senders wait for a place.

@@ -2,21 +2,19 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
-    Batcher, Channel, Inbox, Receiver, RelayConnection, Shared, Transport, envelope::Envelope,
-    transport::ConnectionStatus,
+    Batcher, Channel, Inbox, Receiver, RelayConnection, Shared, Transport,
+    envelope::Envelope,
+    transport::{ConnectionStatus, with_timeout},
 };
 use crate::BoxError;
 
-/// The time limit of each call of the transport.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum time since the last probe that returned.
@@ -144,9 +142,4 @@ async fn probe(
             shared.with_inbox(Inbox::lost);
         }
     }
-}
-
-/// Awaits a call of the transport for at most [`CALL_TIMEOUT`].
-pub(super) async fn with_timeout<T>(call: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
-    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
 }

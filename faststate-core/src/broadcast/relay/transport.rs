@@ -3,19 +3,27 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{Shared, envelope::Envelope};
 use crate::{BoxError, Key};
+
+/// The time limit of each call of the transport.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A publish/subscribe service, such as Redis, PostgreSQL or NATS.
 ///
@@ -134,4 +142,9 @@ impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Receiver")
     }
+}
+
+/// Awaits a call of the transport for at most [`CALL_TIMEOUT`].
+pub(super) async fn with_timeout<T>(call: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
 }

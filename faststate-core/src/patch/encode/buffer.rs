@@ -8,6 +8,9 @@ use crate::{
     patch::{EncodeError, error::BoxedEncodeError},
 };
 
+/// The initial capacity of a buffer in bytes for a value of unknown size. Most states fit.
+pub(crate) const INITIAL_CAPACITY: usize = 128;
+
 /// The JSON written so far.
 pub(in crate::patch) struct EncodeBuffer<F> {
     pub(in crate::patch) json: Vec<u8>,

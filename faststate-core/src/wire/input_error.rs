@@ -1,0 +1,18 @@
+//! The error of parsing and decoding input.
+
+/// Input that cannot be parsed, or that is not a valid event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct InputError {
+    /// The problem, and what would be valid input.
+    pub message: String,
+    /// The field that is invalid, if the problem concerns one field.
+    pub field: Option<String>,
+}
+
+impl InputError {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), field: None }
+    }
+}
