@@ -1,14 +1,14 @@
 //! Converts input values to the types that an event's fields request.
 
-use serde::de::{
-    self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
-};
+mod access;
+mod convert;
+
+use serde::de::{self, DeserializeSeed, IntoDeserializer, VariantAccess, Visitor};
 use serde_json::Value;
 
+pub(super) use self::access::ObjectAccess;
+use self::access::{ListAccess, VariantContent};
 use super::{decode_pass::DecodePass, fault::Fault};
-
-/// 2^53: up to this value, a float represents each integer exactly.
-const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Deserializes a value, and converts it to the requested type if the conversion is unambiguous.
 pub(super) struct CoercingDeserializer<'a, 'r> {
@@ -54,15 +54,6 @@ impl<'a, 'r> CoercingDeserializer<'a, 'r> {
         is_null
     }
 
-    fn float(&self) -> Result<f64, Fault> {
-        let float = match self.value {
-            Value::Number(number) => number.as_f64(),
-            Value::String(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        float.filter(|float| float.is_finite()).ok_or_else(|| Fault::must_be("a number"))
-    }
-
     fn object(&self) -> Result<ObjectAccess<'a, 'r>, Fault> {
         if self.is_null_field() {
             return Ok(ObjectAccess::new(std::iter::empty(), self.pass));
@@ -73,13 +64,13 @@ impl<'a, 'r> CoercingDeserializer<'a, 'r> {
 
     fn list<'de, V: Visitor<'de>>(&self, len: Option<usize>, visitor: V) -> Result<V::Value, Fault> {
         if self.is_null_field() {
-            return visitor.visit_seq(ListAccess { items: [].iter().enumerate(), pass: self.pass });
+            return visitor.visit_seq(ListAccess::new(&[], self.pass));
         }
         let items = self.value.as_array().ok_or_else(|| Fault::must_be("a list"))?;
         if let Some(len) = len.filter(|len| *len != items.len()) {
             return Err(Fault::must_be(format_args!("a list of {len}")));
         }
-        visitor.visit_seq(ListAccess { items: items.iter().enumerate(), pass: self.pass })
+        visitor.visit_seq(ListAccess::new(items, self.pass))
     }
 
     fn is_empty_value(&self) -> bool {
@@ -92,54 +83,13 @@ impl<'a, 'r> CoercingDeserializer<'a, 'r> {
     }
 }
 
-/// Converts a value to an integer type.
-macro_rules! whole {
-    ($value:expr, $type:ty) => {{
-        let range =
-            || Fault::must_be(format_args!("a whole number from {} to {}", <$type>::MIN, <$type>::MAX));
-        match $value {
-            Value::Number(number) if number.is_i64() => {
-                <$type>::try_from(number.as_i64().unwrap_or_default()).map_err(|_| range())
-            }
-            Value::Number(number) if number.is_u64() => {
-                <$type>::try_from(number.as_u64().unwrap_or_default()).map_err(|_| range())
-            }
-            Value::Number(number) => match number.as_f64().and_then(exact) {
-                Some(whole) => <$type>::try_from(whole).map_err(|_| range()),
-                None => Err(Fault::must_be("a whole number")),
-            },
-            Value::String(text) => match text.trim().parse::<$type>() {
-                Ok(whole) => Ok(whole),
-                Err(_) => match text.trim().parse().ok().and_then(exact) {
-                    Some(whole) => <$type>::try_from(whole).map_err(|_| range()),
-                    None if text.trim().bytes().all(|b| b.is_ascii_digit() || b == b'-')
-                        && text.trim() != "" =>
-                    {
-                        Err(range())
-                    }
-                    None => Err(Fault::must_be("a whole number")),
-                },
-            },
-            _ => Err(Fault::must_be("a whole number")),
-        }
-    }};
-}
-
-/// Returns the integer that equals `float`, if exactly one integer converts to this float.
-fn exact(float: f64) -> Option<i64> {
-    let whole = float.fract() == 0.0 && float.abs() <= MAX_EXACT;
-    // The value is in range, so the conversion is exact.
-    #[expect(clippy::cast_possible_truncation)]
-    whole.then_some(float as i64)
-}
-
 macro_rules! integers {
     ($($method:ident -> $visit:ident($type:ty);)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
             if self.is_blank_number() {
                 return visitor.$visit(0);
             }
-            visitor.$visit(whole!(self.value, $type)?)
+            visitor.$visit(convert::integer(self.value, <$type>::MIN..=<$type>::MAX)?)
         }
     )*};
 }
@@ -170,39 +120,21 @@ impl<'de> de::Deserializer<'de> for CoercingDeserializer<'_, '_> {
         if self.is_blank_number() {
             return visitor.visit_f64(0.0);
         }
-        visitor.visit_f64(self.float()?)
+        visitor.visit_f64(convert::float(self.value)?)
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         if self.is_blank_number() {
             return visitor.visit_f32(0.0);
         }
-        let float = self.float()?;
-        if float.abs() > f64::from(f32::MAX) {
-            return Err(Fault::must_be(format_args!("a number from {:e} to {:e}", f32::MIN, f32::MAX)));
-        }
-        visitor.visit_f64(float)
+        visitor.visit_f64(convert::single_float(self.value)?)
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         if self.is_null_field() {
             return visitor.visit_bool(false);
         }
-        let flag = match self.value {
-            Value::Bool(flag) => Some(*flag),
-            Value::Number(number) => match number.as_u64() {
-                Some(0) => Some(false),
-                Some(1) => Some(true),
-                _ => None,
-            },
-            Value::String(text) => match text.trim() {
-                "on" | "true" | "1" => Some(true),
-                "off" | "false" | "0" | "" => Some(false),
-                _ => None,
-            },
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-        };
-        visitor.visit_bool(flag.ok_or_else(|| Fault::must_be("true or false"))?)
+        visitor.visit_bool(convert::boolean(self.value)?)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -229,16 +161,7 @@ impl<'de> de::Deserializer<'de> for CoercingDeserializer<'_, '_> {
         if self.is_null_field() {
             return visitor.visit_char('\0');
         }
-        let text = match self.value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
-        };
-        let mut chars = text.chars();
-        match (chars.next(), chars.next()) {
-            (Some(only), None) => visitor.visit_char(only),
-            _ => Err(Fault::must_be("one character")),
-        }
+        visitor.visit_char(convert::character(self.value)?)
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -323,10 +246,8 @@ impl<'de> de::Deserializer<'de> for CoercingDeserializer<'_, '_> {
             Value::Object(map) if map.len() == 1 => {
                 let entry = map.iter().next().map(|(name, content)| (name.as_str(), content));
                 let (name, content) = entry.unwrap_or(("", &Value::Null));
-                visitor.visit_enum(VariantContent {
-                    name,
-                    content: Self { value: content, entry: false, ..self },
-                })
+                let content = Self { value: content, entry: false, ..self };
+                visitor.visit_enum(VariantContent::new(name, content))
             }
             _ => Err(de::Error::unknown_variant("", variants)),
         }
@@ -334,92 +255,6 @@ impl<'de> de::Deserializer<'de> for CoercingDeserializer<'_, '_> {
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_unit()
-    }
-}
-
-/// The entries of an object, without the values that count as absent.
-pub(super) struct ObjectAccess<'a, 'r> {
-    rest: std::vec::IntoIter<(&'a str, &'a Value)>,
-    current: Option<(&'a str, &'a Value)>,
-    /// Whether the names are the names of a struct's fields.
-    are_fields: bool,
-    pass: &'r DecodePass,
-}
-
-impl<'a, 'r> ObjectAccess<'a, 'r> {
-    pub(super) fn new(entries: impl Iterator<Item = (&'a str, &'a Value)>, pass: &'r DecodePass) -> Self {
-        let present: Vec<_> = entries.filter(|(_, value)| !pass.is_absent(value)).collect();
-        Self { rest: present.into_iter(), current: None, are_fields: false, pass }
-    }
-
-    /// Marks the names as the names of a struct's fields, which need no conversion.
-    pub(super) fn with_field_names(self) -> Self {
-        Self { are_fields: true, ..self }
-    }
-}
-
-impl<'de> MapAccess<'de> for ObjectAccess<'_, '_> {
-    type Error = Fault;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        self.current = self.rest.next();
-        let Some((name, _)) = self.current else { return Ok(None) };
-        if self.are_fields {
-            return seed.deserialize(name.into_deserializer()).map(Some);
-        }
-        // A name is a string, but the key of a map may have another type.
-        let name = Value::from(name);
-        seed.deserialize(CoercingDeserializer::of(&name, self.pass)).map(Some)
-    }
-
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
-        let Some((name, value)) = self.current.take() else {
-            return Err(de::Error::custom("a value was requested before its name"));
-        };
-        seed.deserialize(CoercingDeserializer::of_entry(value, self.pass)).map_err(|fault| fault.within(name))
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.rest.len())
-    }
-}
-
-/// The items of a list.
-struct ListAccess<'a, 'r> {
-    items: std::iter::Enumerate<std::slice::Iter<'a, Value>>,
-    pass: &'r DecodePass,
-}
-
-impl<'de> SeqAccess<'de> for ListAccess<'_, '_> {
-    type Error = Fault;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        let Some((at, item)) = self.items.next() else { return Ok(None) };
-        let item = seed.deserialize(CoercingDeserializer::of(item, self.pass));
-        item.map(Some).map_err(|fault| fault.within(at.to_string()))
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.items.len())
-    }
-}
-
-/// A variant that has content.
-struct VariantContent<'a, 'r> {
-    name: &'a str,
-    content: CoercingDeserializer<'a, 'r>,
-}
-
-impl<'de, 'a, 'r> EnumAccess<'de> for VariantContent<'a, 'r> {
-    type Error = Fault;
-    type Variant = CoercingDeserializer<'a, 'r>;
-
-    fn variant_seed<T: DeserializeSeed<'de>>(
-        self,
-        seed: T,
-    ) -> Result<(T::Value, CoercingDeserializer<'a, 'r>), Fault> {
-        let variant = seed.deserialize(IntoDeserializer::<Fault>::into_deserializer(self.name))?;
-        Ok((variant, self.content))
     }
 }
 

@@ -11,11 +11,12 @@ use super::InputError;
 pub(super) struct Fault {
     /// The segments of the path, innermost first.
     path: Vec<String>,
-    problem: Problem,
+    text: FaultText,
 }
 
+/// The text of a fault, without the path.
 #[derive(Debug)]
-enum Problem {
+enum FaultText {
     /// A predicate of the value at the path, such as `must be a number`.
     Predicate(String),
     /// A message of a `Deserialize` implementation.
@@ -24,7 +25,7 @@ enum Problem {
 
 impl Fault {
     pub(super) fn must_be(what: impl fmt::Display) -> Self {
-        Self { path: Vec::new(), problem: Problem::Predicate(format!("must be {what}")) }
+        Self { path: Vec::new(), text: FaultText::Predicate(format!("must be {what}")) }
     }
 
     /// Adds an outer segment to the path.
@@ -44,11 +45,11 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.iter().rev().map(String::as_str).collect::<Vec<_>>().join(".");
-        match &self.problem {
-            Problem::Sentence(sentence) if path.is_empty() => f.write_str(sentence),
-            Problem::Sentence(sentence) => write!(f, "`{path}`: {sentence}"),
-            Problem::Predicate(predicate) if path.is_empty() => write!(f, "the input {predicate}"),
-            Problem::Predicate(predicate) => write!(f, "`{path}` {predicate}"),
+        match &self.text {
+            FaultText::Sentence(sentence) if path.is_empty() => f.write_str(sentence),
+            FaultText::Sentence(sentence) => write!(f, "`{path}`: {sentence}"),
+            FaultText::Predicate(predicate) if path.is_empty() => write!(f, "the input {predicate}"),
+            FaultText::Predicate(predicate) => write!(f, "`{path}` {predicate}"),
         }
     }
 }
@@ -57,12 +58,12 @@ impl std::error::Error for Fault {}
 
 impl de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: Vec::new(), problem: Problem::Sentence(message.to_string()) }
+        Self { path: Vec::new(), text: FaultText::Sentence(message.to_string()) }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        let problem = Problem::Predicate("is missing".to_owned());
-        Self { path: vec![field.to_owned()], problem }
+        let text = FaultText::Predicate("is missing".to_owned());
+        Self { path: vec![field.to_owned()], text }
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
