@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use faststate_core::{
     Key,
-    store::{Precondition, Queue, Receipt, Record, SaveOutcome, Shards, Waiting},
+    store::{CallQueue, Precondition, QueueLimits, QueuedCall, Receipt, Record, SaveOutcome},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -53,16 +53,16 @@ pub(crate) enum BatchOutcome {
 /// A save whose caller gave up before its turn is not begun. A transaction runs until the last of its callers gives up,
 /// and then its connection is closed.
 pub(crate) struct SaveBatcher {
-    queue: Queue<QueuedSave, Outcome>,
+    queue: CallQueue<QueuedSave, Outcome>,
     timeout: Duration,
 }
 
 impl SaveBatcher {
     pub(crate) fn start(server: Arc<impl Saver>, lanes: u32, settings: StoreSettings) -> Self {
         let timeout = settings.timeout;
-        let lanes = Shards::new(lanes).with_calls(MAX_BATCH_SAVES).with_bytes(MAX_BATCH_BYTES);
-        let queue = Queue::start(
-            lanes,
+        let limits = QueueLimits::new(lanes).with_calls(MAX_BATCH_SAVES).with_bytes(MAX_BATCH_BYTES);
+        let queue = CallQueue::start(
+            limits,
             |save: &QueuedSave| save.record.data.len(),
             move |saves| {
                 let server = Arc::clone(&server);
@@ -87,12 +87,12 @@ impl SaveBatcher {
             receipt: receipt.copied(),
             deadline,
         };
-        self.queue.ask(save).await.unwrap_or(Err(Error::Gone))
+        self.queue.call(save).await.unwrap_or(Err(Error::Gone))
     }
 }
 
 /// Saves a batch and sends each caller its outcome.
-async fn run(server: &Arc<impl Saver>, mut waiting: Vec<Waiting<QueuedSave, Outcome>>, within: Duration) {
+async fn run(server: &Arc<impl Saver>, mut waiting: Vec<QueuedCall<QueuedSave, Outcome>>, within: Duration) {
     if waiting.len() < 2 {
         for waiting in waiting {
             save_one(&**server, waiting, within).await;
@@ -125,7 +125,7 @@ async fn run(server: &Arc<impl Saver>, mut waiting: Vec<Waiting<QueuedSave, Outc
     }
 }
 
-async fn save_one(server: &impl Saver, waiting: Waiting<QueuedSave, Outcome>, within: Duration) {
+async fn save_one(server: &impl Saver, waiting: QueuedCall<QueuedSave, Outcome>, within: Duration) {
     let outcome = timeout_at(waiting.call.deadline, server.save_one(&waiting.call)).await;
     waiting.answer(outcome.unwrap_or(Err(Error::Late(within))));
 }

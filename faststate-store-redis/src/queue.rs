@@ -6,7 +6,7 @@ use bb8_redis::{
     bb8::Pool,
     redis::{Pipeline, RedisResult, Value},
 };
-use faststate_core::store::{self, Shards, Waiting};
+use faststate_core::store::{CallQueue, QueueLimits, QueuedCall};
 use tokio::time::timeout;
 
 use crate::{
@@ -28,7 +28,7 @@ type CallResult = Result<Value, RedisStoreError>;
 /// end.
 #[derive(Clone)]
 pub(crate) struct CommandQueue {
-    commands: store::Queue<StoreCommand, CallResult>,
+    commands: CallQueue<StoreCommand, CallResult>,
     call_timeout: Duration,
 }
 
@@ -36,8 +36,9 @@ impl CommandQueue {
     /// Starts `pipelines` lanes, one for each connection of the pool. They end when the queue is dropped.
     pub(crate) fn start(sender: PipelineSender, pipelines: u32, call_timeout: Duration) -> Self {
         let sender = Arc::new(sender);
-        let lanes = Shards::new(pipelines).with_calls(MAX_PIPELINE_CALLS).with_bytes(MAX_PIPELINE_BYTES);
-        let commands = store::Queue::start(lanes, StoreCommand::weight, move |calls| {
+        let limits =
+            QueueLimits::new(pipelines).with_calls(MAX_PIPELINE_CALLS).with_bytes(MAX_PIPELINE_BYTES);
+        let commands = CallQueue::start(limits, StoreCommand::weight, move |calls| {
             let sender = Arc::clone(&sender);
             async move { sender.send(calls).await }
         });
@@ -46,7 +47,7 @@ impl CommandQueue {
 
     /// Sends a command and returns its answer, within the deadline of a call.
     pub(crate) async fn run(&self, command: StoreCommand) -> CallResult {
-        let call = async { self.commands.ask(command).await.unwrap_or(Err(RedisStoreError::Ended)) };
+        let call = async { self.commands.call(command).await.unwrap_or(Err(RedisStoreError::Ended)) };
         timeout(self.call_timeout, call).await.unwrap_or(Err(RedisStoreError::Late(self.call_timeout)))
     }
 }
@@ -59,10 +60,10 @@ pub(crate) struct PipelineSender {
 }
 
 impl PipelineSender {
-    async fn send(&self, mut calls: Vec<Waiting<StoreCommand, CallResult>>) {
+    async fn send(&self, mut calls: Vec<QueuedCall<StoreCommand, CallResult>>) {
         let sent = match self.pool.get().await {
             Ok(mut connection) => {
-                calls.retain(Waiting::is_wanted);
+                calls.retain(QueuedCall::is_wanted);
                 exchange(&mut connection, &calls).await.map_err(RedisStoreError::Redis)
             }
             // bb8 reports only that there is no connection; the reason is in `failure`.
@@ -89,7 +90,7 @@ impl PipelineSender {
 /// executed.
 async fn exchange(
     connection: &mut PooledConnection,
-    calls: &[Waiting<StoreCommand, CallResult>],
+    calls: &[QueuedCall<StoreCommand, CallResult>],
 ) -> RedisResult<Vec<RedisResult<Value>>> {
     if calls.is_empty() {
         return Ok(Vec::new());
@@ -108,7 +109,7 @@ async fn exchange(
 
 fn pipeline<'a>(
     connection: &PooledConnection,
-    calls: impl ExactSizeIterator<Item = &'a Waiting<StoreCommand, CallResult>>,
+    calls: impl ExactSizeIterator<Item = &'a QueuedCall<StoreCommand, CallResult>>,
 ) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(calls.len());
     for call in calls {

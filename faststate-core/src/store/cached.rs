@@ -1,4 +1,4 @@
-//! Two stores as one: a fast one that answers, a durable one that keeps promises.
+//! A cache in one store for the records of another.
 
 mod entry;
 
@@ -7,20 +7,23 @@ use std::{future::Future, time::Duration};
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
-use self::entry::{Claim, Entry};
+use self::entry::{CachedCopy, Claims};
 use super::{
     CircuitBreaker, CircuitOpen, Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError,
+    error::Unclaimed,
 };
-use crate::{BoxError, Key, Version};
+use crate::{Key, Version};
 
-/// How long the fast store may take: beyond it, asking the durable one is better.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The time limit of a call of the fast store. After it, a call of the durable store is better.
+const FAST_TIMEOUT: Duration = Duration::from_millis(500);
 /// The lifetime of a claim that is not released: longer than any call can be in flight.
-const LEASE: Duration = Duration::from_secs(30);
-/// How often a claim is tried while others claim the same key.
-const TRIES: usize = 32;
+const CLAIM_LEASE: Duration = Duration::from_secs(30);
+/// The maximum number of attempts to add or remove a claim while other writers claim the same key.
+const MAX_CLAIM_ATTEMPTS: usize = 32;
+/// The default of [`Cached::max_age`].
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(60);
 
-/// A store that answers reads from `Fast` where it can and keeps its promises with `Durable`.
+/// A store that loads records from `Fast` if it can, and keeps the contract of [`Store`] with `Durable`.
 ///
 /// # Contract
 /// Reads are never wrong, whatever fails between the two stores. A cached record is valid only while no process that
@@ -30,14 +33,15 @@ const TRIES: usize = 32;
 /// read never overwrites a newer record. The claim of a change with an unknown outcome, or of a process that died,
 /// expires after 30 s.
 ///
-/// - Conflicts, receipts and expiry are judged by `Durable` alone: loads with a receipt ask only it.
-/// - Every process writes to `Durable` through a `Cached` over the same `Fast`.
-/// - `Fast` may forget anything at any time. It must not bring old things back: a Redis that restarts with
-///   an old snapshot would, for up to [`max_age`](Self::max_age).
+/// - `Durable` alone decides about conflicts, receipts and expiry. A load with a receipt calls only `Durable`.
+/// - Every process must write to `Durable` through a `Cached` over the same `Fast`.
+/// - `Fast` may lose any entry at any time, but it must not restore old entries. A Redis that restarts with an old
+///   snapshot does; its old records are then loaded for up to [`max_age`](Self::max_age).
 ///
 /// # Errors
-/// Reads need one of the stores, and ask `Durable` where `Fast` does not answer. Changes need both:
-/// a claim that cannot be left would leave what is cached to others, and a wrong answer is worse than none.
+/// A load needs one of the two stores, and calls `Durable` if `Fast` does not answer. A change needs both: without a
+/// claim, other processes could still load the cached record after the change, and an error is better than an old
+/// record.
 #[derive(Debug)]
 pub struct Cached<Fast, Durable> {
     fast: CircuitBreaker<Fast>,
@@ -45,35 +49,23 @@ pub struct Cached<Fast, Durable> {
     max_age: Duration,
 }
 
-/// The durable store was not called, because the key could not be claimed: nothing changed.
-#[derive(Debug, thiserror::Error)]
-#[error("the fast store does not answer, so nothing was changed; try again")]
-pub(super) struct Unclaimed(#[source] BoxError);
-
-fn unclaimed(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Unavailable(error) if !error.is::<CircuitOpen>() => {
-            StoreError::Unavailable(Unclaimed(error).into())
-        }
-        error => error,
-    }
-}
-
-/// What a change left in the fast store before it happens.
+/// A claim that is in the fast store.
 struct Claimed {
-    claim: Claim,
+    claims: Claims,
+    /// When the claim was requested.
     since: Instant,
 }
 
 impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
-    /// `fast` in front of `durable`.
+    /// Creates a store that caches the records of `durable` in `fast`.
     #[must_use]
     pub fn new(fast: Fast, durable: Durable) -> Self {
-        let fast = CircuitBreaker::new(fast).deadline(PATIENCE);
-        Self { fast, durable, max_age: Duration::from_secs(60) }
+        let fast = CircuitBreaker::new(fast).deadline(FAST_TIMEOUT);
+        Self { fast, durable, max_age: DEFAULT_MAX_AGE }
     }
 
-    /// How long a record may be answered from `Fast` (60 s) before `Durable` is asked again.
+    /// Sets the time for which a record is loaded from `Fast` before it is loaded from `Durable` again (60 s by
+    /// default).
     #[must_use]
     pub const fn max_age(mut self, max_age: Duration) -> Self {
         self.max_age = max_age;
@@ -82,91 +74,103 @@ impl<Fast: Store, Durable: Store> Cached<Fast, Durable> {
 
     /// Loads from the durable store, and caches a copy unless the key is changed in the meantime.
     async fn fill(&self, key: &Key) -> Result<Loaded, StoreError> {
-        let (claim, since) = (Claim::none().join(), Instant::now());
-        let claimed = self.fast.save(key, &claim.record(), Precondition::Absent, None).await;
+        let (claims, since) = (Claims::none().join(), Instant::now());
+        let claimed = self.fast.save(key, &claims.record(), Precondition::Absent, None).await;
         let loaded = self.durable.load(key, None).await;
         if matches!(claimed, Ok(SaveOutcome::Saved)) {
-            let now = loaded.as_ref().ok().and_then(|loaded| loaded.record.as_ref());
-            self.settle(key, &Claimed { claim, since }, now).await;
+            let stored = loaded.as_ref().ok().and_then(|loaded| loaded.record.as_ref());
+            self.release(key, &Claimed { claims, since }, stored).await;
         }
         loaded
     }
 
-    /// Claims a key and does something to it in the durable store; then says what is in there now, if
-    /// that is known.
+    /// Claims a key, changes its record in the durable store, and releases the claim.
+    ///
+    /// `expect` is the probable content of the fast store; a wrong one costs two more calls. `stored` returns the
+    /// record that the change left in the durable store, if the outcome determines it.
     async fn change<'a, T>(
         &self,
         key: &Key,
-        likely: Precondition,
+        expect: Precondition,
         change: impl Future<Output = Result<T, StoreError>>,
-        now: impl FnOnce(&T) -> Option<&'a Record>,
+        stored: impl FnOnce(&T) -> Option<&'a Record>,
     ) -> Result<T, StoreError> {
-        let claimed = self.claim(key, likely).await?;
-        let changed = match timeout(LEASE / 3, change).await {
-            // The change may happen yet, and the claim stays.
+        let claimed = self.claim(key, expect).await?;
+        let changed = match timeout(CLAIM_LEASE / 3, change).await {
+            // The change may still take effect, so the claim stays.
             Err(late) => return Err(StoreError::Unavailable(late.into())),
             Ok(Err(error @ StoreError::Unavailable(_))) => return Err(error),
             Ok(changed) => changed,
         };
-        self.settle(key, &claimed, changed.as_ref().ok().and_then(now)).await;
+        self.release(key, &claimed, changed.as_ref().ok().and_then(stored)).await;
         changed
     }
 
     /// Adds a claim to those of other writers of the key, which removes the cached record.
-    async fn claim(&self, key: &Key, likely: Precondition) -> Result<Claimed, StoreError> {
+    async fn claim(&self, key: &Key, mut expect: Precondition) -> Result<Claimed, StoreError> {
         let since = Instant::now();
-        let (mut expect, mut others) = (likely, Claim::none());
-        for _ in 0..TRIES {
-            let claim = others.join();
-            let claimed = self.fast.save(key, &claim.record(), expect, None).await.map_err(unclaimed)?;
+        let mut others = Claims::none();
+        for _ in 0..MAX_CLAIM_ATTEMPTS {
+            let claims = others.join();
+            let claimed = self.fast.save(key, &claims.record(), expect, None).await.map_err(unclaimed)?;
             if claimed == SaveOutcome::Saved {
-                return Ok(Claimed { claim, since });
+                return Ok(Claimed { claims, since });
             }
             (expect, others) = match self.fast.load(key, None).await.map_err(unclaimed)?.record {
-                None => (Precondition::Absent, Claim::none()),
+                None => (Precondition::Absent, Claims::none()),
                 Some(found) => {
-                    (Precondition::Version(found.version), Claim::read(&found).unwrap_or_else(Claim::none))
+                    (Precondition::Version(found.version), Claims::read(&found).unwrap_or_else(Claims::none))
                 }
             };
         }
-        Err(unclaimed(StoreError::Unavailable("too many change the same key at once".into())))
+        Err(unclaimed(StoreError::Unavailable("too many writers change the same key at once".into())))
     }
 
-    /// Releases a claim, and caches the record unless another process has claimed the key. If this fails, the claim
+    /// Releases a claim, and caches `stored` unless another process has claimed the key. If this fails, the claim
     /// stays until its lease ends, which is safe.
-    async fn settle(&self, key: &Key, claimed: &Claimed, now: Option<&Record>) {
-        let Claimed { claim, since } = claimed;
-        let now = now.filter(|_| claim.is_alone());
-        let settled = match now.and_then(|record| Entry::write(record, *since, self.max_age)) {
+    async fn release(&self, key: &Key, claimed: &Claimed, stored: Option<&Record>) {
+        let Claimed { claims, since } = claimed;
+        let stored = stored.filter(|_| claims.is_alone());
+        let released = match stored.and_then(|record| CachedCopy::write(record, *since, self.max_age)) {
             Some(copy) => {
-                let saving = self.fast.save(key, &copy, Precondition::Version(claim.version()), None).await;
-                saving.map(|saving| saving == SaveOutcome::Saved)
+                let saved = self.fast.save(key, &copy, Precondition::Version(claims.version()), None).await;
+                saved.map(|outcome| outcome == SaveOutcome::Saved)
             }
-            None if claim.is_alone() => self.fast.delete(key, claim.version()).await,
+            None if claims.is_alone() => self.fast.delete(key, claims.version()).await,
             None => Ok(false),
         };
-        if matches!(settled, Ok(false)) {
-            self.leave(key, claim).await;
+        if matches!(released, Ok(false)) {
+            self.release_among_others(key, claims).await;
         }
     }
 
-    /// Leaves a claim that is not alone any more.
-    async fn leave(&self, key: &Key, claim: &Claim) {
-        for _ in 0..TRIES {
+    /// Releases a claim of a key that other processes have claimed as well.
+    async fn release_among_others(&self, key: &Key, claims: &Claims) {
+        for _ in 0..MAX_CLAIM_ATTEMPTS {
             let Ok(Loaded { record: Some(found), .. }) = self.fast.load(key, None).await else { return };
-            let left = match Claim::read(&found).and_then(|others| others.without(claim)) {
+            let released = match Claims::read(&found).and_then(|present| present.without(claims)) {
                 Some(others) => {
                     let expect = Precondition::Version(found.version);
-                    let saving = self.fast.save(key, &others.record(), expect, None).await;
-                    saving.map(|saving| saving == SaveOutcome::Saved)
+                    let saved = self.fast.save(key, &others.record(), expect, None).await;
+                    saved.map(|outcome| outcome == SaveOutcome::Saved)
                 }
-                // No claim is left, or the fast store lost the claim and the present entry may be old.
+                // No claim remains, or the fast store lost the claim and the present entry may be old.
                 None => self.fast.delete(key, found.version).await,
             };
-            if !matches!(left, Ok(false)) {
+            if !matches!(released, Ok(false)) {
                 return;
             }
         }
+    }
+}
+
+/// Marks an error of the fast store, so that the engine knows that the durable store was not called.
+fn unclaimed(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(error) if !error.is::<CircuitOpen>() => {
+            StoreError::Unavailable(Unclaimed(error).into())
+        }
+        error => error,
     }
 }
 
@@ -177,7 +181,7 @@ impl<Fast: Store, Durable: Store> Store for Cached<Fast, Durable> {
             return self.durable.load(key, receipt).await;
         }
         match self.fast.load(key, None).await.map(|loaded| loaded.record) {
-            Ok(Some(found)) => match Entry::read(&found) {
+            Ok(Some(found)) => match CachedCopy::read(&found) {
                 Some(record) => Ok(Loaded { record: Some(record), receipt: false }),
                 None => self.durable.load(key, None).await,
             },
@@ -194,7 +198,7 @@ impl<Fast: Store, Durable: Store> Store for Cached<Fast, Durable> {
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
         let save = self.durable.save(key, record, expect, receipt);
-        self.change(key, expect, save, |saving| (*saving == SaveOutcome::Saved).then_some(record)).await
+        self.change(key, expect, save, |outcome| (*outcome == SaveOutcome::Saved).then_some(record)).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
@@ -205,11 +209,14 @@ impl<Fast: Store, Durable: Store> Store for Cached<Fast, Durable> {
         self.change(key, Precondition::Absent, self.durable.touch(key, ttl), |_| None).await
     }
 
-    /// Sweeps both, and says how many the durable one removed.
+    /// Sweeps both stores; returns how many entries the durable one removed.
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
         let (fast, durable) = tokio::join!(self.fast.sweep(limit), self.durable.sweep(limit));
         if let Err(error) = fast {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the fast store is not swept");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the fast store of a cache could not be swept"
+            );
         }
         durable
     }

@@ -1,8 +1,7 @@
 //! A circuit breaker around a store.
 
+mod capacity;
 mod circuit;
-
-mod room;
 
 use std::{
     fmt,
@@ -19,72 +18,72 @@ use tokio::{
 };
 
 use self::{
-    circuit::{Admission, Circuit, Opened},
-    room::Room,
+    capacity::Capacity,
+    circuit::{CallPermit, Circuit, Opened},
 };
-use super::{Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError};
+use super::{CircuitOpen, Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError};
 use crate::{Key, Version};
 
-/// Wraps a store: each call has one deadline (2 s, settable), and after 3 calls in a row without an
-/// answer the store rests: calls fail at once with [`StoreError::Unavailable`], whose source is
-/// [`CircuitOpen`] (law 13).
+/// The default of [`CircuitBreaker::deadline`].
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Wraps a store, so that calls fail fast while the store does not answer (law 13).
 ///
-/// Calls that read are counted apart from calls that write, as a store may still answer one kind: a full
-/// disk or a server that became read-only still answers loads. Any answer counts, a refusal too, and a call
-/// that failed while the store answered others of its kind does not count as a failure.
+/// Each call has one deadline (2 s by default). After three calls in a row without an answer, the circuit opens: calls
+/// fail at once with [`StoreError::Unavailable`], whose source is [`CircuitOpen`].
 ///
-/// A resting store is pinged after 100 ms, then less and less often up to about once a second. Once it
-/// answers, up to 3 calls at a time are let through to try it, and the others still fail at once. The first
-/// answer ends the rest; the first failure prolongs it, and the pauses keep their length.
+/// Loads have one circuit, and saves, deletions and touches another, because a store may still answer one kind: a full
+/// disk or a server that became read-only still answers loads. Every answer counts as a success, even a refusal. A
+/// call that failed while the store answered other calls of its kind counts for nothing.
 ///
-/// A ping also fails for 30 s after a save that found the store full, unless a later save succeeds. The registry
-/// wraps each of its stores in one, with its own deadline.
+/// While a circuit is open, the store is pinged: first after 100 ms, then at growing intervals of up to about one
+/// second. Once the store answers a ping, the circuit is half open: up to three trial calls at a time reach the store,
+/// and all others still fail at once. The first answer closes the circuit; the first failure opens it again, without
+/// shortening the intervals.
+///
+/// After a save found the store full, [`ping`](Store::ping) fails for 30 s, unless a later save succeeds. The registry
+/// wraps each of its stores in a circuit breaker with the registry's deadline.
 pub struct CircuitBreaker<S: ?Sized> {
     store: Arc<S>,
     deadline: Duration,
     loads: Arc<Circuit>,
     saves: Arc<Circuit>,
-    room: Room,
+    capacity: Capacity,
 }
 
-/// The store is not asked at the moment, because it gave no answer several times in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it has failed several times in a row and is not asked until it answers a ping; try again soon")]
-#[non_exhaustive]
-pub struct CircuitOpen;
-
 impl<S: ?Sized> CircuitBreaker<S> {
-    /// Whether loads fail at once at the moment, except for a few that try the store.
+    /// Returns whether the circuit of loads is open or half open: loads fail at once, except for trial calls.
     #[must_use]
     pub fn is_resting(&self) -> bool {
         self.loads.is_resting()
     }
 
-    /// Whether saves, deletes and touches fail at once at the moment, except for a few that try the store.
+    /// Returns whether the circuit of saves is open or half open: saves, deletions and touches fail at once, except for
+    /// trial calls.
     #[must_use]
     pub fn is_save_resting(&self) -> bool {
         self.saves.is_resting()
     }
 
-    /// Whether every load fails at once at the moment.
+    /// Returns whether the circuit of loads is open: every load fails at once.
     pub(crate) fn refuses_loads(&self) -> bool {
         self.loads.is_open()
     }
 
-    /// Waits until a save may try the store.
+    /// Waits until the circuit of saves is not open, so that a save may reach the store.
     pub(crate) async fn until_saves_are_tried(&self) {
         let mut returns = self.saves.returns();
         while self.saves.is_open() && returns.changed().await.is_ok() {}
     }
 
-    /// Changes whenever a few loads may try the store after a rest.
+    /// Returns a channel that changes whenever the circuit of loads becomes half open.
     pub(crate) fn returns(&self) -> watch::Receiver<u64> {
         self.loads.returns()
     }
 }
 
 impl<S: Store> CircuitBreaker<S> {
-    /// Guards `store`.
+    /// Creates a circuit breaker around `store`.
     #[must_use]
     pub fn new(store: S) -> Self {
         Self::shared(Arc::new(store))
@@ -96,34 +95,34 @@ impl<S: Store + ?Sized> CircuitBreaker<S> {
         let circuit = |calls| Arc::new(Circuit::new(calls));
         Self {
             store,
-            deadline: Duration::from_secs(2),
+            deadline: DEFAULT_DEADLINE,
             loads: circuit("loads"),
             saves: circuit("saves"),
-            room: Room::default(),
+            capacity: Capacity::default(),
         }
     }
 
-    /// How long a call may take (2 s).
+    /// Sets the deadline of each call (2 s by default).
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Makes a call that `circuit` counts.
+    /// Makes a call within the deadline, and counts its outcome in `circuit`.
     async fn call<T>(
         &self,
         circuit: &Arc<Circuit>,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let Some(admission) = circuit.admit() else { return Err(resting()) };
+        let Some(permit) = circuit.admit() else { return Err(circuit_open()) };
         let mut pending =
-            Pending { guarded: self, circuit, admission, began: Instant::now(), has_ended: false };
+            PendingCall { breaker: self, circuit, permit, began: Instant::now(), has_ended: false };
         let answer = self.in_time(call).await;
         pending.has_ended = true;
         match &answer {
-            Err(error @ StoreError::Unavailable(_)) => self.failed(circuit, &pending.admission, error),
-            _ => circuit.answered(&pending.admission),
+            Err(error @ StoreError::Unavailable(_)) => self.failed(circuit, &pending.permit, error),
+            _ => circuit.answered(&pending.permit),
         }
         answer
     }
@@ -135,65 +134,60 @@ impl<S: Store + ?Sized> CircuitBreaker<S> {
         }
     }
 
-    fn failed(
-        &self,
-        circuit: &Arc<Circuit>,
-        admission: &Admission,
-        error: &(dyn std::error::Error + 'static),
-    ) {
-        // Without a runtime, at its end, no task could close the circuit again.
+    fn failed(&self, circuit: &Arc<Circuit>, permit: &CallPermit, error: &(dyn std::error::Error + 'static)) {
+        // Without a runtime, no task could close the circuit again.
         let Ok(runtime) = Handle::try_current() else { return };
-        let Some(opened) = circuit.failed(admission) else { return };
-        // Once per outage.
+        let Some(opened) = circuit.failed(permit) else { return };
+        // Logged once per outage.
         if opened == Opened::First {
-            tracing::warn!(store = ?self.store, calls = circuit.calls, error, "a store rests until it answers");
+            tracing::warn!(store = ?self.store, calls = circuit.calls, error, "a store is not called until it answers a ping");
         }
         runtime.spawn(probe(Arc::downgrade(&self.store), Arc::downgrade(circuit), self.deadline));
     }
 }
 
-fn resting() -> StoreError {
+fn circuit_open() -> StoreError {
     StoreError::Unavailable(CircuitOpen.into())
 }
 
-/// Pings the store until it answers, and then lets trial calls through.
+/// Pings the store until it answers, and then half-opens the circuit.
 async fn probe<S: Store + ?Sized>(store: Weak<S>, circuit: Weak<Circuit>, deadline: Duration) {
     loop {
         let Some(pause) = circuit.upgrade().map(|circuit| circuit.next_pause()) else { return };
         sleep(pause).await;
         let (Some(store), Some(circuit)) = (store.upgrade(), circuit.upgrade()) else { return };
-        // Not for the whole deadline: it may have come back right after it was asked.
+        // Half the deadline, because a store that returns right after it was pinged answers only the next ping.
         if matches!(timeout(deadline / 2, store.ping()).await, Ok(Ok(()))) {
             return circuit.half_open();
         }
     }
 }
 
-/// A call in flight. A caller with a deadline of its own drops it early; after a long wait that counts as
-/// a failure.
-struct Pending<'a, S: Store + ?Sized> {
-    guarded: &'a CircuitBreaker<S>,
+/// A call in flight. A caller with a deadline of its own may drop it; if at least half of the breaker's deadline has
+/// passed by then, this counts as a failure.
+struct PendingCall<'a, S: Store + ?Sized> {
+    breaker: &'a CircuitBreaker<S>,
     circuit: &'a Arc<Circuit>,
-    admission: Admission,
+    permit: CallPermit,
     began: Instant,
     has_ended: bool,
 }
 
-impl<S: Store + ?Sized> Drop for Pending<'_, S> {
+impl<S: Store + ?Sized> Drop for PendingCall<'_, S> {
     fn drop(&mut self) {
         if self.has_ended {
             return;
         }
-        if self.began.elapsed() >= self.guarded.deadline / 2 {
-            self.guarded.failed(self.circuit, &self.admission, &Abandoned);
+        if self.began.elapsed() >= self.breaker.deadline / 2 {
+            self.breaker.failed(self.circuit, &self.permit, &Abandoned);
         } else {
-            self.circuit.dropped(&self.admission);
+            self.circuit.dropped(&self.permit);
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("its caller gave up waiting")]
+#[error("the caller dropped the call before the store answered")]
 struct Abandoned;
 
 #[async_trait]
@@ -211,7 +205,7 @@ impl<S: Store + ?Sized> Store for CircuitBreaker<S> {
     ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
         let saved = self.call(&self.saves, self.store.save(key, record, expect, receipt)).await;
-        self.room.note(&saved);
+        self.capacity.record(&saved);
         saved
     }
 
@@ -223,27 +217,26 @@ impl<S: Store + ?Sized> Store for CircuitBreaker<S> {
         self.call(&self.saves, self.store.touch(key, ttl)).await
     }
 
-    /// Not counted: a sweep that takes long says nothing about saves.
+    /// Counts for no circuit, because a slow sweep does not show that saves are slow.
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
         if self.saves.is_open() {
-            return Err(resting());
+            return Err(circuit_open());
         }
         self.in_time(self.store.sweep(limit)).await
     }
 
-    /// A store that is not asked to load or to save is not healthy. An answer says nothing about loads, so
-    /// only failures are counted.
+    /// Fails while a circuit is open. Counts only failures, because an answer to a ping does not show that loads work.
     async fn ping(&self) -> Result<(), StoreError> {
         if self.saves.is_open() {
-            return Err(resting());
+            return Err(circuit_open());
         }
-        let Some(admission) = self.loads.admit_ping() else { return Err(resting()) };
+        let Some(permit) = self.loads.admit_ping() else { return Err(circuit_open()) };
         let answer = self.in_time(self.store.ping()).await;
         if let Err(error @ StoreError::Unavailable(_)) = &answer {
-            self.failed(&self.loads, &admission, error);
+            self.failed(&self.loads, &permit, error);
         }
         answer?;
-        self.room.check()
+        self.capacity.check()
     }
 
     async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
@@ -254,7 +247,7 @@ impl<S: Store + ?Sized> Store for CircuitBreaker<S> {
         self.store.settles_within()
     }
 
-    /// As the store does it: without a deadline, and rest or no rest.
+    /// Calls the store even if a circuit is open, and without a deadline.
     async fn flush(&self) -> Result<(), StoreError> {
         self.store.flush().await
     }
@@ -262,7 +255,7 @@ impl<S: Store + ?Sized> Store for CircuitBreaker<S> {
 
 impl<S: fmt::Debug + ?Sized> fmt::Debug for CircuitBreaker<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guarded")
+        f.debug_struct("CircuitBreaker")
             .field("store", &&*self.store)
             .field("resting", &self.is_resting())
             .field("save_resting", &self.is_save_resting())

@@ -12,20 +12,20 @@ const MAX_QUEUED: usize = 4096;
 
 /// A queue of calls `C` with answers `A`, for authors of stores over a server.
 ///
-/// A few lanes take calls from the queue. Each lane takes as many queued calls as fit, and takes the next ones after it
-/// has answered these. So the busier the server is, the more calls share a round trip or a transaction, and a single
-/// call does not wait for others.
+/// A fixed number of lanes, which are tasks, run the calls in batches. A lane takes as many queued calls as fit into
+/// one batch, waits until they are answered, and takes the next batch. So a call in an idle queue waits for no other
+/// call, and the slower the server is, the more calls share a round trip or a transaction.
 ///
-/// The lanes are tasks of the runtime in which the queue was started. They end with the queue's last clone or with the
+/// The lanes run in the runtime in which the queue was started. They end with the queue's last clone or with the
 /// runtime.
-pub struct Queue<C, A> {
-    calls: mpsc::Sender<Waiting<C, A>>,
+pub struct CallQueue<C, A> {
+    calls: mpsc::Sender<QueuedCall<C, A>>,
 }
 
-/// The number of lanes, and the limits of one batch.
+/// The number of lanes of a [`CallQueue`], and the limits of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Shards {
+pub struct QueueLimits {
     /// The number of lanes; at least one.
     pub lanes: u32,
     /// The maximum number of calls in one batch.
@@ -34,8 +34,8 @@ pub struct Shards {
     pub bytes: usize,
 }
 
-impl Shards {
-    /// Creates this number of lanes, each with batches of at most 256 calls and about 1 MiB.
+impl QueueLimits {
+    /// Creates the limits of this number of lanes, each with batches of at most 256 calls and about 1 MiB.
     #[must_use]
     pub const fn new(lanes: u32) -> Self {
         Self { lanes, calls: 256, bytes: 1 << 20 }
@@ -56,34 +56,34 @@ impl Shards {
     }
 }
 
-/// A call that a lane has taken, and its caller.
-pub struct Waiting<C, A> {
+/// A call that a lane has taken from the queue, with the means to answer its caller.
+pub struct QueuedCall<C, A> {
     /// The call.
     pub call: C,
     answer: oneshot::Sender<A>,
 }
 
-impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
-    /// Starts the lanes. `weight` returns the approximate size of a call in bytes; `run` answers a batch of at least one
-    /// call.
+impl<C: Send + 'static, A: Send + 'static> CallQueue<C, A> {
+    /// Creates a queue, and spawns its lanes. `weight` returns the approximate size of a call in bytes. `run` answers
+    /// the calls of a batch, of which there is at least one.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
     #[must_use]
     pub fn start<F: Future<Output = ()> + Send>(
-        lanes: Shards,
+        limits: QueueLimits,
         weight: fn(&C) -> usize,
-        run: impl Fn(Vec<Waiting<C, A>>) -> F + Send + Sync + 'static,
+        run: impl Fn(Vec<QueuedCall<C, A>>) -> F + Send + Sync + 'static,
     ) -> Self {
-        let (calls, waiting) = mpsc::channel(MAX_QUEUED);
-        let (waiting, run) = (Arc::new(Mutex::new(waiting)), Arc::new(run));
-        for _ in 0..lanes.lanes.max(1) {
-            let (waiting, run) = (Arc::clone(&waiting), Arc::clone(&run));
+        let (calls, queued) = mpsc::channel(MAX_QUEUED);
+        let (queued, run) = (Arc::new(Mutex::new(queued)), Arc::new(run));
+        for _ in 0..limits.lanes.max(1) {
+            let (queued, run) = (Arc::clone(&queued), Arc::clone(&run));
             tokio::spawn(async move {
-                while let Some(mut calls) = next(&waiting, lanes, weight).await {
-                    calls.retain(Waiting::is_wanted);
-                    if !calls.is_empty() {
-                        run(calls).await;
+                while let Some(mut batch) = next_batch(&queued, limits, weight).await {
+                    batch.retain(QueuedCall::is_wanted);
+                    if !batch.is_empty() {
+                        run(batch).await;
                     }
                 }
             });
@@ -91,67 +91,68 @@ impl<C: Send + 'static, A: Send + 'static> Queue<C, A> {
         Self { calls }
     }
 
-    /// Queues a call and waits for its answer. Returns `None` if the runtime of the lanes has ended.
+    /// Queues a call and waits for its answer. Returns `None` if the runtime of the lanes has ended, or if the call
+    /// was dropped without an answer.
     ///
     /// # Cancellation
-    /// A call that is dropped before a lane has taken it is not run.
-    pub async fn ask(&self, call: C) -> Option<A> {
+    /// If the future is dropped before a lane has taken the call, the call is not run.
+    pub async fn call(&self, call: C) -> Option<A> {
         let (answer, answered) = oneshot::channel();
-        self.calls.send(Waiting { call, answer }).await.ok()?;
+        self.calls.send(QueuedCall { call, answer }).await.ok()?;
         answered.await.ok()
     }
 }
 
-impl<C, A> Clone for Queue<C, A> {
+impl<C, A> Clone for CallQueue<C, A> {
     fn clone(&self) -> Self {
         Self { calls: self.calls.clone() }
     }
 }
 
-impl<C, A> Waiting<C, A> {
-    /// Whether the caller still waits for the answer.
+impl<C, A> QueuedCall<C, A> {
+    /// Returns whether the caller still waits for the answer.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         !self.answer.is_closed()
     }
 
-    /// Sends the answer to the caller, which may be gone.
+    /// Sends the answer to the caller. Has no effect if the caller has stopped waiting.
     pub fn answer(self, answer: A) {
         let _ = self.answer.send(answer);
     }
 }
 
-/// The calls of the next batch; `None` when the queue is dropped.
-async fn next<C, A>(
-    waiting: &Mutex<mpsc::Receiver<Waiting<C, A>>>,
-    lanes: Shards,
+/// Waits for the calls of the next batch. Returns `None` when the queue's last clone is dropped.
+async fn next_batch<C, A>(
+    queued: &Mutex<mpsc::Receiver<QueuedCall<C, A>>>,
+    limits: QueueLimits,
     weight: fn(&C) -> usize,
-) -> Option<Vec<Waiting<C, A>>> {
-    let mut waiting = waiting.lock().await;
-    let first = waiting.recv().await?;
+) -> Option<Vec<QueuedCall<C, A>>> {
+    let mut queued = queued.lock().await;
+    let first = queued.recv().await?;
     // Lets other tasks add their calls to this batch.
     yield_now().await;
     let mut bytes = weight(&first.call);
-    let mut calls = vec![first];
-    while calls.len() < lanes.calls
-        && bytes < lanes.bytes
-        && let Ok(next) = waiting.try_recv()
+    let mut batch = vec![first];
+    while batch.len() < limits.calls
+        && bytes < limits.bytes
+        && let Ok(next) = queued.try_recv()
     {
         bytes += weight(&next.call);
-        calls.push(next);
+        batch.push(next);
     }
-    Some(calls)
+    Some(batch)
 }
 
-impl<C, A> fmt::Debug for Queue<C, A> {
+impl<C, A> fmt::Debug for CallQueue<C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
+        f.debug_struct("CallQueue").finish_non_exhaustive()
     }
 }
 
-impl<C: fmt::Debug, A> fmt::Debug for Waiting<C, A> {
+impl<C: fmt::Debug, A> fmt::Debug for QueuedCall<C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting").field("call", &self.call).finish_non_exhaustive()
+        f.debug_struct("QueuedCall").field("call", &self.call).finish_non_exhaustive()
     }
 }
 
@@ -161,11 +162,11 @@ mod tests {
 
     use super::*;
 
-    /// Answers each call with how many went together.
-    fn counting() -> Queue<usize, usize> {
-        let lanes = Shards { lanes: 1, calls: 4, bytes: 100 };
-        Queue::start(
-            lanes,
+    /// Answers each call with the number of calls in its batch. A call's weight is its value.
+    fn counting() -> CallQueue<usize, usize> {
+        let limits = QueueLimits { lanes: 1, calls: 4, bytes: 100 };
+        CallQueue::start(
+            limits,
             |call| *call,
             |calls| async {
                 let count = calls.len();
@@ -175,28 +176,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_that_wait_go_together_as_many_as_fit() {
+    async fn queued_calls_share_batches_up_to_both_limits() {
         let queue = counting();
-        assert_eq!(queue.ask(1).await, Some(1));
-        let answers = join_all((0..6).map(|_| queue.ask(1))).await;
+        assert_eq!(queue.call(1).await, Some(1));
+        let answers = join_all((0..6).map(|_| queue.call(1))).await;
         assert_eq!(answers, [4, 4, 4, 4, 2, 2].map(Some));
-        let answers = join_all([60, 60, 500, 1].map(|bytes| queue.ask(bytes))).await;
+        let answers = join_all([60, 60, 500, 1].map(|bytes| queue.call(bytes))).await;
         assert_eq!(answers, [2, 2, 1, 1].map(Some));
     }
 
     #[tokio::test]
-    async fn a_call_that_was_dropped_is_not_run() {
+    async fn dropped_call_is_not_run() {
         let queue = counting();
-        let mut dropped = Box::pin(queue.ask(1));
+        let mut dropped = Box::pin(queue.call(1));
         assert!((&mut dropped).now_or_never().is_none());
         drop(dropped);
-        assert_eq!(join_all([queue.ask(1), queue.ask(1)]).await, [Some(2), Some(2)]);
+        assert_eq!(join_all([queue.call(1), queue.call(1)]).await, [Some(2), Some(2)]);
     }
 
     #[test]
-    fn nobody_answers_when_the_runtime_is_gone() {
+    fn call_returns_none_when_the_runtime_has_ended() {
         let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
         let queue = runtime().block_on(async { counting() });
-        assert_eq!(runtime().block_on(queue.ask(1)), None);
+        assert_eq!(runtime().block_on(queue.call(1)), None);
     }
 }

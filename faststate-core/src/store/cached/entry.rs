@@ -1,20 +1,23 @@
-//! An entry of the fast store: a copy of a record, or the claims of its writers.
+//! The entries of the fast store: copies of records, and the claims of writers.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::LEASE;
+use super::CLAIM_LEASE;
 use crate::{Version, store::Record};
 
-/// A copy of a record: `[extra,data]`, where `extra` is how many milliseconds longer than its copy the
-/// record lives, or `null`.
-pub(super) struct Entry;
+/// A copy of a record: `[extra,data]`, where `extra` is the number of milliseconds by which the record outlives the
+/// copy, or `null` if the record does not expire.
+pub(super) struct CachedCopy;
 
-impl Entry {
-    /// The copy of a record that had its time to live at `since`, or a bit later. It goes when half of
-    /// what is left has passed, so that no clock or delay lets it outlive the record.
+impl CachedCopy {
+    /// Returns the copy of a record that had its time to live at `since` or later. `None` if the copy would expire
+    /// within 1 ms or be too large.
+    ///
+    /// The copy expires when half of the record's remaining lifetime has passed, so that no delay and no difference
+    /// between clocks lets it outlive the record.
     pub(super) fn write(record: &Record, since: Instant, max_age: Duration) -> Option<Record> {
         let (age, extra) = match record.ttl {
             None => (max_age, None),
@@ -29,11 +32,10 @@ impl Entry {
         }
         let extra = extra.map_or_else(|| "null".to_owned(), |extra| extra.to_string());
         let data = [b"[", extra.as_bytes(), b",", &record.data, b"]"].concat();
-        // A record that is nearly as large as it may be has no copy.
         Some(Record { data: data.into(), ttl: Some(age), ..*record }).filter(|copy| copy.check_size().is_ok())
     }
 
-    /// The record whose copy this is.
+    /// Returns the record of a copy; `None` if the entry is not a copy.
     pub(super) fn read(copy: &Record) -> Option<Record> {
         let inner = copy.data.strip_prefix(b"[")?.strip_suffix(b"]")?;
         let comma = inner.iter().position(|byte| *byte == b',')?;
@@ -49,51 +51,53 @@ impl Entry {
     }
 }
 
-/// The writers of a record, and the readers that fill the fast store with it: `{"claims":[[id,left],..]}`, where
-/// `left` is the remaining lifetime of the claim in milliseconds when this was written.
+/// The claims of a key by its writers, and by readers that fill the fast store: `{"claims":[[id,left],..]}`, where
+/// `left` is the remaining lifetime of the claim in milliseconds at the time of writing.
 ///
-/// The fast store's clock measures them: the entry lives as long as its newest claim, and its elapsed lifetime is the
-/// elapsed lifetime of each claim.
+/// An entry is always written with a lifetime of [`CLAIM_LEASE`]. Its remaining lifetime therefore shows how much time
+/// has passed since then, by the fast store's clock.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
+pub(super) struct Claims {
     version: Version,
-    /// The claim that wrote this version.
+    /// The id of the claim that [`join`](Self::join) added; 0 if there is none.
     id: u64,
+    /// Each claim's id and its remaining lifetime in milliseconds.
     holders: Vec<(u64, u64)>,
 }
 
-impl Claim {
-    /// No claim yet.
+impl Claims {
+    /// Returns an empty set of claims.
     pub(super) fn none() -> Self {
         Self { version: Version::start(), id: 0, holders: Vec::new() }
     }
 
-    /// The claims that this is, unless it is something else.
-    pub(super) fn read(record: &Record) -> Option<Self> {
-        let claims = record.data.strip_prefix(br#"{"claims":"#)?.strip_suffix(b"}")?;
+    /// Returns the claims in an entry that have not expired; `None` if the entry contains no claims.
+    pub(super) fn read(entry: &Record) -> Option<Self> {
+        let claims = entry.data.strip_prefix(br#"{"claims":"#)?.strip_suffix(b"}")?;
         let holders: Vec<(u64, u64)> = serde_json::from_slice(claims).ok()?;
-        let passed = millis(LEASE.saturating_sub(record.ttl?));
+        let passed = millis(CLAIM_LEASE.saturating_sub(entry.ttl?));
         let left = |(id, left): (u64, u64)| Some((id, left.checked_sub(passed).filter(|left| *left > 0)?));
         let holders = holders.into_iter().filter_map(left).collect();
-        Some(Self { version: record.version, id: 0, holders })
+        Some(Self { version: entry.version, id: 0, holders })
     }
 
-    /// These claims and a new one.
+    /// Returns these claims and a new one, under a new version.
     pub(super) fn join(&self) -> Self {
         let id = rand::random();
         let mut holders = self.holders.clone();
-        holders.push((id, millis(LEASE)));
+        holders.push((id, millis(CLAIM_LEASE)));
         Self { version: Version::start(), id, holders }
     }
 
-    /// These claims without the other's own, as a new version, so that writers that expect the old one must load
-    /// again. `None` if no claim is left.
-    pub(super) fn without(&self, other: &Self) -> Option<Self> {
-        let holders: Vec<_> = self.holders.iter().copied().filter(|(id, _)| *id != other.id).collect();
+    /// Returns these claims without the one that `joined` added. `None` if no claim remains.
+    ///
+    /// The result has a new version, so that writers that expect the old one must load again.
+    pub(super) fn without(&self, joined: &Self) -> Option<Self> {
+        let holders: Vec<_> = self.holders.iter().copied().filter(|(id, _)| *id != joined.id).collect();
         (!holders.is_empty()).then(|| Self { version: Version::start(), id: 0, holders })
     }
 
-    /// Whether this version has only one claim.
+    /// Returns whether there is exactly one claim.
     pub(super) fn is_alone(&self) -> bool {
         self.holders.len() == 1
     }
@@ -102,10 +106,11 @@ impl Claim {
         self.version
     }
 
+    /// Returns the entry that contains these claims.
     pub(super) fn record(&self) -> Record {
         let claims: Vec<_> = self.holders.iter().map(|(id, left)| format!("[{id},{left}]")).collect();
         let data = Bytes::from(format!(r#"{{"claims":[{}]}}"#, claims.join(",")));
-        Record { schema: 0, version: self.version, data, ttl: Some(LEASE) }
+        Record { schema: 0, version: self.version, data, ttl: Some(CLAIM_LEASE) }
     }
 }
 
@@ -122,40 +127,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_copy_tells_the_record_and_leaves_before_it() {
+    async fn copy_returns_the_record_and_expires_before_it() {
         let since = Instant::now();
         for data in [r#"{"a":[1,2]}"#, "[]", "null", ""] {
             for ttl in [None, Some(Duration::from_secs(7)), Some(Duration::from_hours(24))] {
                 let record = record(data, ttl);
-                let copy = Entry::write(&record, since, Duration::from_secs(60)).unwrap();
-                assert!(Claim::read(&copy).is_none());
+                let copy = CachedCopy::write(&record, since, Duration::from_secs(60)).unwrap();
+                assert!(Claims::read(&copy).is_none());
                 assert!(copy.ttl.unwrap() <= Duration::from_secs(60));
                 assert!(ttl.is_none_or(|ttl| copy.ttl.unwrap() <= ttl / 2));
-                assert_eq!(Entry::read(&copy), Some(record));
+                assert_eq!(CachedCopy::read(&copy), Some(record));
             }
         }
         let short = record("{}", Some(Duration::from_millis(100)));
         tokio::time::advance(Duration::from_millis(40)).await;
-        let copy = Entry::write(&short, since, Duration::from_secs(60)).unwrap();
+        let copy = CachedCopy::write(&short, since, Duration::from_secs(60)).unwrap();
         assert_eq!(copy.ttl, Some(Duration::from_millis(30)));
-        assert_eq!(Entry::read(&copy).unwrap().ttl, Some(Duration::from_millis(60)));
+        assert_eq!(CachedCopy::read(&copy).unwrap().ttl, Some(Duration::from_millis(60)));
         tokio::time::advance(Duration::from_millis(60)).await;
-        assert_eq!(Entry::write(&short, since, Duration::from_secs(60)), None);
+        assert_eq!(CachedCopy::write(&short, since, Duration::from_secs(60)), None);
     }
 
     #[test]
-    fn each_claim_holds_for_its_own_lease() {
-        let first = Claim::none().join();
+    fn each_claim_lasts_for_its_own_lease() {
+        let first = Claims::none().join();
         assert!(first.is_alone());
-        let later = Record { ttl: Some(LEASE - Duration::from_secs(10)), ..first.record() };
-        let second = Claim::read(&later).unwrap().join();
+        let later = Record { ttl: Some(CLAIM_LEASE - Duration::from_secs(10)), ..first.record() };
+        let second = Claims::read(&later).unwrap().join();
         assert!(!second.is_alone() && second.version() != first.version());
         let much_later = Record { ttl: Some(Duration::from_secs(5)), ..second.record() };
-        let third = Claim::read(&much_later).unwrap().join();
-        assert_eq!(third.holders.len(), 2, "the first has held its 30 seconds: {third:?}");
+        let third = Claims::read(&much_later).unwrap().join();
+        assert_eq!(third.holders.len(), 2, "the first claim has expired after 30 s: {third:?}");
         let left = third.without(&second).unwrap();
         assert!(left.is_alone() && left.version() != third.version());
         assert!(left.without(&third).is_none());
-        assert!(Entry::read(&third.record()).is_none());
+        assert!(CachedCopy::read(&third.record()).is_none());
     }
 }

@@ -8,23 +8,28 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// How many failures in a row open the circuit.
-const FAILURES: u32 = 3;
-/// How many trial calls may be in flight while the circuit is half open.
-const TRIALS: u32 = 3;
-/// The first and the longest pause before a ping; each is up to half as long again, at random, so that
-/// many nodes do not come back at once.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
+/// The number of failures in a row that open the circuit.
+const MAX_FAILURES: u32 = 3;
+/// The maximum number of trial calls in flight while the circuit is half open.
+const MAX_TRIALS: u32 = 3;
+/// The first pause before a ping. Each later pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause before a ping, without jitter.
+const MAX_PAUSE: Duration = Duration::from_millis(800);
+/// The maximum jitter of a pause, as a part of it. It keeps many nodes from calling the store again at once.
+const PAUSE_JITTER: f64 = 0.5;
 
-/// A circuit breaker: closed, open after [`FAILURES`], half open once a ping was answered, and closed again
-/// once a trial call was answered.
+/// The circuit of one kind of calls: closed at first, open after [`MAX_FAILURES`], half open once a ping was answered,
+/// and closed again once a trial call was answered.
 pub(super) struct Circuit {
-    /// The calls that it counts, for logs.
+    /// The kind of calls, for logs.
     pub(super) calls: &'static str,
-    state: Mutex<State>,
-    /// Whether the phase is not [`Phase::Closed`]. Relaxed: a reader may see the phase a moment late.
+    state: Mutex<CircuitState>,
+    /// Whether the phase is not [`Phase::Closed`].
+    ///
+    /// Relaxed: a reader may see a change of the phase late.
     resting: AtomicBool,
-    /// Sends the generation of each half-open phase.
+    /// Contains the generation of the last half-open phase.
     returns: watch::Sender<u64>,
 }
 
@@ -36,92 +41,92 @@ enum Phase {
     HalfOpen,
 }
 
-struct State {
+struct CircuitState {
     phase: Phase,
-    /// The number of the phase: the outcome of a call that began in another phase counts for nothing.
+    /// The number of the phase. The outcome of a call that began in another phase counts for nothing.
     generation: u64,
-    /// In a row, while closed.
+    /// The number of failures in a row while the circuit is closed.
     failures: u32,
-    /// In flight, while half open.
+    /// The number of trial calls in flight while the circuit is half open.
     trials: u32,
-    /// The number of calls that were answered.
+    /// The number of answered calls.
     answers: u64,
-    /// The pause before the next ping. It grows until the circuit closes.
+    /// The pause before the next ping, without jitter. It grows until the circuit closes.
     pause: Duration,
 }
 
 /// The right to make one call.
-pub(super) struct Admission {
+pub(super) struct CallPermit {
     generation: u64,
-    /// [`State::answers`] when the call began.
+    /// The value of [`CircuitState::answers`] when the call began.
     answers: u64,
     is_trial: bool,
 }
 
-/// How a failure opened the circuit.
+/// The phase from which a failure opened the circuit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opened {
-    /// It was closed.
+    /// The circuit was closed.
     First,
-    /// A trial call failed.
+    /// The circuit was half open, and a trial call failed.
     Again,
 }
 
 impl Circuit {
     pub(super) fn new(calls: &'static str) -> Self {
-        let state = State {
+        let state = CircuitState {
             phase: Phase::Closed,
             generation: 0,
             failures: 0,
             trials: 0,
             answers: 0,
-            pause: PAUSES.0,
+            pause: FIRST_PAUSE,
         };
         let (state, resting) = (Mutex::new(state), AtomicBool::new(false));
         Self { calls, state, resting, returns: watch::Sender::new(0) }
     }
 
-    /// Admits a call, unless it has to fail at once.
-    pub(super) fn admit(&self) -> Option<Admission> {
+    /// Admits a call. Returns `None` if the call must fail at once.
+    pub(super) fn admit(&self) -> Option<CallPermit> {
         let mut state = self.state.lock();
         match state.phase {
             Phase::Closed => {}
-            Phase::HalfOpen if state.trials < TRIALS => state.trials += 1,
+            Phase::HalfOpen if state.trials < MAX_TRIALS => state.trials += 1,
             Phase::HalfOpen | Phase::Open => return None,
         }
-        Some(state.admission(state.phase == Phase::HalfOpen))
+        Some(state.permit(state.phase == Phase::HalfOpen))
     }
 
-    /// Admits a ping. It is no trial call, so it is admitted unless the circuit is open.
-    pub(super) fn admit_ping(&self) -> Option<Admission> {
+    /// Admits a ping unless the circuit is open. A ping does not count as a trial call.
+    pub(super) fn admit_ping(&self) -> Option<CallPermit> {
         let state = self.state.lock();
-        (state.phase != Phase::Open).then(|| state.admission(false))
+        (state.phase != Phase::Open).then(|| state.permit(false))
     }
 
-    /// The store answered the call.
-    pub(super) fn answered(&self, admission: &Admission) {
+    /// Records that the store answered the call.
+    pub(super) fn answered(&self, permit: &CallPermit) {
         let mut state = self.state.lock();
         state.answers += 1;
-        if state.generation != admission.generation {
+        if state.generation != permit.generation {
             return;
         }
         state.failures = 0;
         if state.phase == Phase::HalfOpen {
             state.enter(Phase::Closed);
-            state.pause = PAUSES.0;
+            state.pause = FIRST_PAUSE;
             self.resting.store(false, Ordering::Relaxed);
             tracing::info!(calls = self.calls, "a store answers again");
         }
     }
 
-    /// The call failed. If that opened the circuit, the caller has to start to ping.
+    /// Records that the call failed. If this opened the circuit, the caller must begin to ping the store.
     ///
-    /// A call that failed while the store answered others counts for nothing: it waited its turn in a
-    /// queue, of the store or in front of it, and did not reach a dead store.
-    pub(super) fn failed(&self, admission: &Admission) -> Option<Opened> {
+    /// A call that failed while the store answered other calls counts for nothing: it waited in a queue of the store or
+    /// in front of it, so its failure does not show that the store is down.
+    pub(super) fn failed(&self, permit: &CallPermit) -> Option<Opened> {
         let mut state = self.state.lock();
-        if state.generation != admission.generation || state.answers != admission.answers {
-            state.end_trial(admission);
+        if state.generation != permit.generation || state.answers != permit.answers {
+            state.end_trial(permit);
             return None;
         }
         let opened = match state.phase {
@@ -130,7 +135,7 @@ impl Circuit {
             Phase::Open => return None,
         };
         state.failures += 1;
-        if opened == Opened::First && state.failures < FAILURES {
+        if opened == Opened::First && state.failures < MAX_FAILURES {
             return None;
         }
         state.enter(Phase::Open);
@@ -138,20 +143,20 @@ impl Circuit {
         Some(opened)
     }
 
-    /// The caller dropped the call too early to learn anything from it.
-    pub(super) fn dropped(&self, admission: &Admission) {
-        self.state.lock().end_trial(admission);
+    /// Records that the caller dropped the call too early for a conclusion about the store.
+    pub(super) fn dropped(&self, permit: &CallPermit) {
+        self.state.lock().end_trial(permit);
     }
 
-    /// The pause before the next ping; the one after it is twice as long.
+    /// Returns the pause before the next ping, with jitter, and doubles it for the ping after that.
     pub(super) fn next_pause(&self) -> Duration {
         let mut state = self.state.lock();
         let pause = state.pause;
-        state.pause = (pause * 2).min(PAUSES.1);
-        pause.mul_f64(1.0 + rand::random::<f64>() / 2.0)
+        state.pause = (pause * 2).min(MAX_PAUSE);
+        pause.mul_f64(1.0 + rand::random::<f64>() * PAUSE_JITTER)
     }
 
-    /// A ping was answered: the next few calls are trial calls.
+    /// Half-opens the circuit after an answered ping: the next few calls are trial calls.
     pub(super) fn half_open(&self) {
         let mut state = self.state.lock();
         state.enter(Phase::HalfOpen);
@@ -160,12 +165,12 @@ impl Circuit {
         self.returns.send_replace(generation);
     }
 
-    /// Whether the circuit is not closed.
+    /// Returns whether the circuit is open or half open.
     pub(super) fn is_resting(&self) -> bool {
         self.resting.load(Ordering::Relaxed)
     }
 
-    /// Whether every call fails at once.
+    /// Returns whether the circuit is open: every call fails at once.
     pub(super) fn is_open(&self) -> bool {
         self.is_resting() && self.state.lock().phase == Phase::Open
     }
@@ -176,9 +181,9 @@ impl Circuit {
     }
 }
 
-impl State {
-    const fn admission(&self, is_trial: bool) -> Admission {
-        Admission { generation: self.generation, answers: self.answers, is_trial }
+impl CircuitState {
+    const fn permit(&self, is_trial: bool) -> CallPermit {
+        CallPermit { generation: self.generation, answers: self.answers, is_trial }
     }
 
     const fn enter(&mut self, phase: Phase) {
@@ -186,8 +191,8 @@ impl State {
         self.generation += 1;
     }
 
-    const fn end_trial(&mut self, admission: &Admission) {
-        if admission.is_trial && self.generation == admission.generation {
+    const fn end_trial(&mut self, permit: &CallPermit) {
+        if permit.is_trial && self.generation == permit.generation {
             self.trials -= 1;
         }
     }

@@ -1,0 +1,77 @@
+//! The proof that an event was applied.
+
+use std::{fmt, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{EventId, Key, Viewer};
+
+/// How long a store keeps the receipt of a caller's event id, by the store's clock: 10 minutes.
+pub const RECEIPT_KEPT: Duration = Duration::from_secs(600);
+
+/// Proof that an event was applied to a key: 128 bits of SHA-256 over key, event, event id and sender.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    digest: [u8; 16],
+    is_internal: bool,
+}
+
+impl Receipt {
+    /// Creates the receipt of a caller's event id.
+    #[must_use]
+    pub fn new(key: &Key, event: &str, id: &EventId) -> Self {
+        Self::of(key, event, id, &[])
+    }
+
+    /// Creates the receipt of this viewer's event id, so that the same id from another session is another event.
+    ///
+    /// The session is left out for an instance that a session or a user owns, which has no other senders, and for a
+    /// client that has not returned its cookie yet, which cannot be distinguished from other new clients.
+    pub(crate) fn from_viewer(key: &Key, event: &str, id: &EventId, viewer: &Viewer) -> Self {
+        let bound = !key.scope().has_owner() && !viewer.is_unconfirmed();
+        let sender = viewer.session_id().filter(|_| bound);
+        Self::of(key, event, id, sender.map_or(&[], |session| session.as_bytes()))
+    }
+
+    fn of(key: &Key, event: &str, id: &EventId, sender: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        for part in [key.as_str(), event, id.as_str()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.update(sender);
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash.finalize()[..16]);
+        Self { digest, is_internal: false }
+    }
+
+    /// Creates a random receipt, with which the engine learns the outcome of its own saves.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self { digest: rand::random(), is_internal: true }
+    }
+
+    /// Returns the digest.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.digest
+    }
+
+    /// Returns whether the engine created it. A store whose outcomes are never unknown need not keep such a receipt.
+    #[must_use]
+    pub const fn is_internal(&self) -> bool {
+        self.is_internal
+    }
+
+    /// Returns how long a store keeps it: 10 minutes, or 1 minute if it is internal.
+    #[must_use]
+    pub const fn lifetime(&self) -> Duration {
+        if self.is_internal { Duration::from_secs(60) } else { RECEIPT_KEPT }
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Receipt({:032x})", u128::from_be_bytes(self.digest))
+    }
+}
