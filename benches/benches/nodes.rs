@@ -18,8 +18,8 @@ use bb8_redis::redis::{self, IntoConnectionInfo as _};
 use faststate::{
     Access, Broadcaster, Context, Event, Handle, Key, ReactiveState, Registry as _, Rejection, StateConfig,
     StateRegistry, Store, Version, Viewer,
+    internal::Follower,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
-    topics::Follower,
 };
 use faststate_benches::{Column, Report};
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
@@ -240,7 +240,8 @@ impl Pair {
     }
 
     async fn follow(&self) -> Outcome<Follower> {
-        let mut follower = self.second.follow(&"counter".parse()?, &Viewer::application(), None, 1).await?;
+        let mut follower =
+            self.second.engine().follow(&"counter".parse()?, &Viewer::application(), None, 1).await?;
         frame(&mut follower).await?;
         Ok(follower)
     }

@@ -4,7 +4,7 @@ use std::{any::TypeId, fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
 use crate::{
     Error, Event, EventId, Key, ReactiveState, Registry, Rejection, Version, Viewer,
-    registry::{Job, Mutation, Outcome, Part, Update},
+    registry::{Mutation, Outcome, Update, mistakes::Part, request::Job},
 };
 
 /// Typed access to one instance, for application code, background work and tests.
@@ -32,7 +32,7 @@ impl<S: ReactiveState> Handle<S> {
     pub fn of(registry: Arc<dyn Registry>, viewer: &Viewer, id: Option<&str>) -> Result<Self, Error> {
         let key = registry.key(S::NAME, viewer, id).inspect_err(|error| {
             if matches!(error, Error::Unknown) {
-                registry.report_mistake(S::NAME, id.is_some(), Part::Signals);
+                registry.engine().report_mistake(S::NAME, id.is_some(), Part::Signals);
             }
         })?;
         Ok(Self::new(registry, key))
@@ -57,7 +57,7 @@ impl<S: ReactiveState> Handle<S> {
     /// The resource of type `T` that the builder was given (a mail client, say).
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        self.registry.resource(TypeId::of::<T>())?.downcast().ok()
+        self.registry.engine().resource(TypeId::of::<T>())?.downcast().ok()
     }
 
     /// The present state; where the store does not answer, [what this node remembers of
@@ -74,7 +74,7 @@ impl<S: ReactiveState> Handle<S> {
     /// Changes the state in its turn, by a closure that may run again after a conflict.
     ///
     /// # Errors
-    /// The closure's rejection, or as [`Registry::run`]. Nothing has changed.
+    /// The closure's rejection, or as [`Registry::dispatch`]. Nothing has changed.
     pub async fn update(
         &self,
         change: impl Fn(&mut S) -> Result<(), Rejection> + Send + Sync + 'static,
@@ -85,7 +85,7 @@ impl<S: ReactiveState> Handle<S> {
     /// Sends an event as the application.
     ///
     /// # Errors
-    /// The event's rejection, or as [`Registry::run`].
+    /// The event's rejection, or as [`Registry::dispatch`].
     pub async fn send(&self, event: impl Event<State = S>) -> Result<Outcome, Error> {
         self.run(Box::new(event), Viewer::application(), None).await
     }
@@ -93,7 +93,7 @@ impl<S: ReactiveState> Handle<S> {
     /// Sends an event as `viewer`, once per `id` however often it is sent (law 3).
     ///
     /// # Errors
-    /// The event's rejection, or as [`Registry::run`].
+    /// The event's rejection, or as [`Registry::dispatch`].
     pub async fn send_as(
         &self,
         event: impl Event<State = S>,
@@ -106,15 +106,15 @@ impl<S: ReactiveState> Handle<S> {
     /// How many streams follow the instance on this node.
     #[must_use]
     pub fn followers(&self) -> usize {
-        self.registry.followers(&self.key)
+        self.registry.engine().followers(&self.key)
     }
 
     /// Deletes the instance: what follows it sees the default under a new epoch.
     ///
     /// # Errors
-    /// As [`Registry::run`].
+    /// As [`Registry::dispatch`].
     pub async fn delete(&self) -> Result<(), Error> {
-        self.registry.delete(&self.key).await
+        self.registry.engine().delete(&self.key).await
     }
 
     async fn run(
@@ -123,7 +123,7 @@ impl<S: ReactiveState> Handle<S> {
         viewer: Viewer,
         id: Option<EventId>,
     ) -> Result<Outcome, Error> {
-        self.registry.run(&self.key, Job { mutation: Box::new(mutation), viewer, id }).await
+        self.registry.engine().run(&self.key, Job { mutation: Box::new(mutation), viewer, id }).await
     }
 }
 

@@ -30,7 +30,7 @@
 //! **Cursors as signals.** The cursor of a topic arrives in the same merge as the data that it describes, so the two
 //! cannot disagree. Datastar does not send signals whose names begin with `_`, except in the follow action.
 //!
-//! **No queue per follower.** A [`topics::Follower`] is a cursor and a waker. Frames are encoded once and stay in one
+//! **No queue per follower.** A follower is a cursor and a waker. Frames are encoded once and stay in one
 //! bounded log per topic; a follower that has fallen behind the log gets a snapshot. So a slow client costs as much
 //! memory as a fast one.
 //!
@@ -73,7 +73,7 @@ mod metrics;
 mod patch;
 pub mod registry;
 pub mod store;
-pub mod topics;
+mod topics;
 pub mod wire;
 
 pub use action::Action;

@@ -1,4 +1,4 @@
-//! Instances and their turns: the engine.
+//! The engine: instances, their turns, and the interface of applications to them.
 
 mod access;
 mod any_view;
@@ -13,26 +13,21 @@ mod error;
 mod event;
 mod followers;
 mod instance;
+pub(crate) mod interface;
 mod load;
 mod maintenance_gate;
-mod mistakes;
-mod new_sessions;
-mod observe;
+pub(crate) mod mistakes;
+pub(crate) mod new_sessions;
+pub(crate) mod observe;
 mod panics;
-mod request;
+pub(crate) mod request;
 mod shared;
 mod turn;
 
-use std::{
-    any::{Any, TypeId},
-    sync::{Arc, Weak},
-};
-
 use async_trait::async_trait;
 
+use self::interface::Engine;
 pub(crate) use self::event::mutation::{Mutation, Update};
-#[cfg(feature = "inspector")]
-pub use self::observe::trace::{EventObserver, EventTrace};
 pub use self::{
     access::Access,
     build::registry::{RegistryBuilder, StateBuilder},
@@ -41,25 +36,25 @@ pub use self::{
     error::{BuildError, Error},
     followers::audience::Audience,
     maintenance_gate::MaintenanceGate,
-    mistakes::Part,
-    new_sessions::{Caps, NewSession, NewSessions},
-    request::{
-        Applied, Call, Job, Outcome, Rendered, ReplyStream, ReplyView, Route, StateSnapshot, TopicName,
-        TopicNameError,
-    },
+    request::{Applied, Call, Outcome, ReplyStream, ReplyView, StateSnapshot},
 };
-use crate::{Health, Key, Revocation, Version, Viewer, topics::Follower};
+use crate::{Health, Key, Revocation, Viewer};
 
-/// The interface of the engine for adapters, handles and application code.
+/// The calls of an application, or of an adapter written by hand, to its states.
 ///
-/// Object-safe: an `Arc<dyn Registry>` is all that the endpoint and [`Handle`](crate::Handle) know. [`StateRegistry`] is
-/// the engine. Other implementations wrap a registry, as [`MaintenanceGate`] does, and forward every call that they do
-/// not change.
+/// Object-safe: an endpoint and a [`Handle`](crate::Handle) hold an `Arc<dyn Registry>`. [`Handle::of`](crate::Handle::of)
+/// gives typed access to one instance, so most applications only name the trait as a type.
+///
+/// # For implementers
+/// [`StateRegistry`] is the engine. Every other implementation wraps a registry: it changes some calls, as
+/// [`MaintenanceGate`] does with [`dispatch`](Self::dispatch), and forwards the others, including
+/// [`engine`](Self::engine). Handles, pages and streams use `engine` without the wrapper's other methods, so a wrapper
+/// changes what it overrides and nothing else.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
-    /// The key of `state` for this viewer: owner from the viewer, id from the path.
+    /// Returns the key of `state` for this viewer: the owner comes from the viewer, the id from the path.
     ///
-    /// Says nothing about whether the instance exists or the viewer may see it.
+    /// The key does not imply that the instance exists or that the viewer may access it.
     ///
     /// # Errors
     /// [`Error::Unknown`] for a state that does not exist or an id that it cannot have,
@@ -67,89 +62,41 @@ pub trait Registry: Send + Sync + 'static {
     /// without a session.
     fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error>;
 
-    /// Warns in the log, once for each mistake, if this name can never be found here: a state, event or view that is
-    /// not registered, or an id that is missing or superfluous. Does nothing if only the instance does not exist.
-    ///
-    /// The provided implementation does nothing. A registry that wraps another one passes the call on.
-    fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
-        let _ = (state, has_id, part);
-    }
+    /// Returns whether the viewer may read and change this instance.
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
 
-    /// Every event that can be called over HTTP.
-    fn routes(&self) -> Vec<Route>;
-
-    /// Sends an event: input by type, access, prepare, the key's turn, reply.
+    /// Sends an event: decodes the input, checks access, prepares, applies in the key's turn, and replies.
     ///
     /// # Contract
-    /// The place in the key's queue is taken when the future is first polled, unless `prepare` waits.
-    /// The accepted event is applied exactly once (laws 2 and 3); anything else leaves the state as it
+    /// The event gets its place in the key's queue when the future is first polled, unless `prepare` waits.
+    /// An accepted event is applied exactly once (laws 2 and 3); any other outcome leaves the state as it
     /// was (law 7).
     ///
     /// # Errors
-    /// Within the deadline (2 s of arrival by default), whatever the queue: see [`Error`].
+    /// See [`Error`]. The call returns within the deadline (2 s after arrival by default), however long the queue is.
     ///
     /// # Cancellation
-    /// A dropped future stops nothing: once queued, the event runs to its end.
+    /// Dropping the future does not stop the event: once queued, it runs to its end.
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
 
-    /// Runs a job of the application in the key's turn, without access checks: what
-    /// [`Handle`](crate::Handle) is made of. Same contract, errors and cancellation as `dispatch`.
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
-
-    /// The present state of an instance, loaded if it is not in memory. Where the store does not answer, it
-    /// is what this node remembers, and marked as [stale](StateSnapshot::stale) (law 13).
+    /// Returns the current state of an instance, and loads it if it is not in memory.
+    ///
+    /// If the store does not respond, the result is the state that this node has in memory, marked as
+    /// [stale](StateSnapshot::stale) (law 13).
     ///
     /// # Errors
-    /// [`Error::Unknown`] for a record that does not exist, [`Error::Busy`] at the cap,
-    /// [`Error::Unavailable`] when the store does not answer and nothing is remembered.
+    /// [`Error::Unknown`] for a record that does not exist, [`Error::Busy`] if the registry holds its maximum of
+    /// instances, [`Error::Unavailable`] if the store does not respond and the instance is not in memory.
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect on the instance.
     async fn read(&self, key: &Key) -> Result<StateSnapshot, Error>;
-
-    /// Deletes an instance: its followers see the default under a new epoch. No access checks.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    async fn delete(&self, key: &Key) -> Result<(), Error>;
-
-    /// Whether the viewer may see and change this instance.
-    fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
-
-    /// What a page shows of a topic at this moment: its signals, or a view's elements.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read); [`Error::Unknown`] also when access is refused or the view is unknown.
-    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error>;
-
-    /// Joins a topic: nothing, the frames after `cursor`, or a snapshot, and frames from then on.
-    ///
-    /// `stream` names the connection, so that one that follows several topics of a key counts once.
-    /// A cursor of another epoch or ahead of this node makes it read the store first (law 4).
-    ///
-    /// # Errors
-    /// As [`visible`](Self::visible).
-    async fn follow(
-        &self,
-        topic: &TopicName,
-        viewer: &Viewer,
-        cursor: Option<Version>,
-        stream: u64,
-    ) -> Result<Follower, Error>;
-
-    /// The resource of this type that the builder was given, for [`Handle::resource`](crate::Handle::resource).
-    ///
-    /// Nothing, unless it is implemented: what wraps a registry passes it on.
-    fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
-        let _ = kind;
-        None
-    }
-
-    /// How many streams follow the key here, whichever of its topics.
-    fn followers(&self, key: &Key) -> usize;
 
     /// Closes a viewer's streams on every node, for logout and revocation (law 8).
     ///
     /// # Contract
-    /// Every endpoint of this registry has closed the streams when this returns. Unreachable nodes are notified
-    /// later, for up to 5 minutes: by then each stream has been rechecked anyway. If more than 4,096 revocations
+    /// When this returns, every endpoint of this registry has closed the streams. Unreachable nodes are notified
+    /// later, for up to 5 minutes; each stream is rechecked within that time anyway. If more than 4,096 revocations
     /// are pending, the nodes recheck all of their streams instead. A node that was disconnected rechecks its
     /// streams when it returns.
     ///
@@ -157,62 +104,27 @@ pub trait Registry: Send + Sync + 'static {
     /// [`Error::Unavailable`] if other nodes were not notified within the deadline.
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error>;
 
-    /// Registers a listener for revocations from this or any other node. It is held weakly.
-    fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>);
-
-    /// The table of sessions whose cookie has not come back, which an endpoint adds its new ones to: it bounds what
-    /// they hold.
+    /// Returns figures for the status page and the probes.
     ///
-    /// Nothing, unless it is implemented: what wraps a registry passes it on.
-    fn new_sessions(&self) -> Option<Arc<NewSessions>> {
-        None
-    }
-
-    /// Whether the store did not answer when it was asked last about the key, so that what this node shows
-    /// of it may be stale.
-    fn is_stale(&self, key: &Key) -> bool;
-
-    /// Figures for the status page and the probes. Asks each store once and goes over all instances: code that answers
-    /// the public keeps them for a second, as `/faststate/health` does.
+    /// Pings each store once and iterates over all instances. Code that serves the public caches the result for a
+    /// second, as `/faststate/health` does.
     async fn health(&self) -> Health;
 
-    /// Figures for Prometheus: text of whole families, which the endpoint adds its own to. Asks each store once.
+    /// Waits until every accepted event and its background work has ended.
     ///
-    /// Nothing, unless it is implemented: what wraps a registry passes it on.
-    #[cfg(feature = "metrics")]
-    async fn metrics(&self) -> String {
-        String::new()
-    }
-
-    /// Registers an observer of every event's outcome, for development. It is held weakly.
-    ///
-    /// Nothing, unless it is implemented: what wraps a registry passes it on.
-    #[cfg(feature = "inspector")]
-    fn watch(&self, watcher: Weak<dyn EventObserver>) {
-        drop(watcher);
-    }
-
-    /// Waits until every accepted event and the work it left behind has ended.
-    ///
-    /// Also waits until the other nodes have been notified of the changes, but for no more than 3 s where the
-    /// transport refuses. Does not refuse new events: stop the listener first. Bounded by the caller.
+    /// Also waits until the other nodes have been notified of the changes, but at most 3 s if the transport refuses.
+    /// Does not refuse new events: stop the listener first. The caller sets a time limit.
     async fn settle(&self);
 
-    /// Says goodbye to the other nodes: they forget this node at once and reload nothing. To be called last,
-    /// after [`settle`](Self::settle).
+    /// Sends a goodbye to the other nodes, which forget this node at once and reload nothing. Call it last, after
+    /// [`settle`](Self::settle).
     ///
     /// A node that may have saved a change without notifying the others sends no goodbye: they detect its silence
-    /// and reload their followed keys.
+    /// and reload the keys that they follow.
+    async fn leave(&self);
+
+    /// Returns the internal interface of the engine, for endpoints and handles. A wrapper forwards this call.
     ///
-    /// Nothing, unless it is implemented: what wraps a registry passes it on.
-    async fn leave(&self) {}
-}
-
-/// Closes open streams on revocation. Implemented by the endpoint.
-pub trait StreamRevoker: Send + Sync + 'static {
-    /// Ends the streams that the revocation concerns. Must not block.
-    fn revoke(&self, revocation: &Revocation);
-
-    /// Revocations may have been missed: each stream's access is to be checked soon. Must not block.
-    fn recheck_soon(&self);
+    /// No version guarantees the methods of the result.
+    fn engine(&self) -> &dyn Engine;
 }

@@ -1,18 +1,16 @@
 //! The wire format of Datastar 1.0.4: frames, attributes and input.
 
-mod attribute;
+pub(crate) mod attribute;
 mod coerce;
 mod decode_event;
 mod decode_pass;
 mod events;
 mod fault;
-#[doc(hidden)]
-pub mod frame;
+pub(crate) mod frame;
 mod input;
 mod input_error;
 mod parse_json;
-mod signal_path;
+pub(crate) mod signal_path;
 
-pub use self::{attribute::attribute, decode_event::Decoded, input::Input, input_error::InputError};
-#[doc(hidden)]
-pub use self::{frame::Frame, signal_path::SignalPath};
+pub(crate) use self::{decode_event::Decoded, frame::Frame, signal_path::SignalPath};
+pub use self::{input::Input, input_error::InputError};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use faststate_core::{
-    Access, ReactiveState, Registry, StateConfig, StateRegistry, Viewer, registry::TopicName,
+    Access, ReactiveState, Registry, StateConfig, StateRegistry, Viewer, internal::TopicName,
 };
 use faststate_testkit::page::BrowserPage;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ async fn law_06_silent_follower_has_constant_cost_and_catches_up() {
     let mut followers = Vec::new();
     let mut cx = Context::from_waker(Waker::noop());
     for stream in 0..FOLLOWERS {
-        let mut follower = registry.follow(&topic, &viewer, None, stream).await.unwrap();
+        let mut follower = registry.engine().follow(&topic, &viewer, None, stream).await.unwrap();
         assert!(
             follower.poll_frames(&mut cx, false).is_ready()
                 && follower.poll_frames(&mut cx, false).is_pending()
@@ -79,5 +79,5 @@ async fn law_06_silent_follower_has_constant_cost_and_catches_up() {
         assert!(bytes < 2 * SIZE, "it receives a snapshot, not every change: {bytes} bytes");
     }
     drop(followers);
-    assert_eq!(registry.followers(text.key()), 0);
+    assert_eq!(registry.engine().followers(text.key()), 0);
 }

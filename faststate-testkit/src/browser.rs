@@ -14,10 +14,7 @@ mod value_diff;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use faststate_core::{
-    Error, Version,
-    registry::{Applied, TopicName},
-};
+use faststate_core::{Error, Version, internal::TopicName, registry::Applied};
 use faststate_http::endpoint::{Identity, Problem, ReplyBody};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};

@@ -10,7 +10,7 @@ use crate::{
     broadcast::Change,
     metrics::Stopwatch,
     registry::{
-        Audience, Call, Error, Job, Mutation, Outcome, Rendered, Route, StateConfig, StateSnapshot,
+        Audience, Call, Error, Mutation, Outcome, StateConfig, StateSnapshot,
         dyn_table::DynInstanceTable,
         event::admit::{EventRequest, send_event},
         followers::{
@@ -24,6 +24,7 @@ use crate::{
             read::{Present, read_current},
         },
         panics::guard,
+        request::{Job, Rendered, Route},
     },
     topics::Follower,
     wire::SignalPath,

@@ -6,7 +6,10 @@ use tokio::sync::watch;
 use crate::{
     Elements, Key, Version, Viewer,
     broadcast::Change,
-    registry::{Audience, Call, Error, Job, Outcome, Rendered, Route, StateConfig, StateSnapshot},
+    registry::{
+        Audience, Call, Error, Outcome, StateConfig, StateSnapshot,
+        request::{Job, Rendered, Route},
+    },
     topics::Follower,
 };
 

@@ -15,10 +15,13 @@ use futures::future::{BoxFuture, join_all, ready};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Call, Error, Job, Outcome, Part, Registry, Rendered, Route, StateSnapshot, StreamRevoker, TopicName,
+    Call, Error, Outcome, Registry, StateSnapshot,
     cluster::nodes::Nodes,
     dyn_table::DynInstanceTable,
-    mistakes::{self, Mistakes},
+    interface::{Engine, StreamRevoker},
+    mistakes::{self, Mistakes, Part},
+    new_sessions::NewSessions,
+    request::{Job, Rendered, Route, TopicName},
     shared::Shared,
 };
 use crate::{
@@ -138,25 +141,8 @@ impl Registry for StateRegistry {
         Key::new(state, scope, owner.as_deref(), id).map_err(|_| Error::Unknown)
     }
 
-    fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
-        let mistake = match self.states.get(state) {
-            None => mistakes::unregistered(state),
-            Some(states) => {
-                let is_listed = match part {
-                    Part::Signals => true,
-                    Part::View(name) => states.has_view(name),
-                    Part::Event(name) => states.has_event(name),
-                };
-                mistakes::in_name(state, states.config().scope, has_id, part, is_listed)
-            }
-        };
-        if let Some(mistake) = mistake {
-            self.mistakes.report(&mistake);
-        }
-    }
-
-    fn routes(&self) -> Vec<Route> {
-        self.states.values().flat_map(|states| states.routes()).collect()
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        self.states(key.state()).is_ok_and(|states| states.allows(key, viewer))
     }
 
     // Not async: the future is the one of the states themselves, in their box.
@@ -171,52 +157,12 @@ impl Registry for StateRegistry {
         }
     }
 
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        self.states(key.state())?.run(key, job).await
-    }
-
     async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
         self.states(key.state())?.read(key).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.states(key.state())?.delete(key).await
-    }
-
-    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
-        self.states(key.state()).is_ok_and(|states| states.allows(key, viewer))
-    }
-
-    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
-        let (states, key) = self.seen(topic, viewer)?;
-        states.visible(&key, topic.view.as_deref()).await
-    }
-
-    async fn follow(
-        &self,
-        topic: &TopicName,
-        viewer: &Viewer,
-        cursor: Option<Version>,
-        stream: u64,
-    ) -> Result<Follower, Error> {
-        let (states, key) = self.seen(topic, viewer)?;
-        states.follow(&key, topic.view.as_deref(), cursor, stream, viewer.user()).await
-    }
-
-    fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.shared.environment.resources().shared(kind)
-    }
-
-    fn followers(&self, key: &Key) -> usize {
-        self.states(key.state()).map_or(0, |states| states.followers(key))
-    }
-
-    fn new_sessions(&self) -> Option<Arc<super::NewSessions>> {
-        Some(Arc::clone(&self.shared.new_sessions))
-    }
-
-    fn is_stale(&self, key: &Key) -> bool {
-        self.states(key.state()).is_ok_and(|states| states.is_stale(key))
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        self.shared.revoke(revocation).await
     }
 
     async fn health(&self) -> Health {
@@ -247,24 +193,6 @@ impl Registry for StateRegistry {
         }
     }
 
-    async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
-        self.shared.revoke(revocation).await
-    }
-
-    fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>) {
-        self.shared.guard_streams(revoker);
-    }
-
-    #[cfg(feature = "inspector")]
-    fn watch(&self, watcher: Weak<dyn super::EventObserver>) {
-        self.shared.watchers.add(watcher);
-    }
-
-    #[cfg(feature = "metrics")]
-    async fn metrics(&self) -> String {
-        self.expose().await
-    }
-
     async fn settle(&self) {
         let mut settled = pin!(self.shared.settle());
         // First, and again and again: a caller may not wait until all background work has ended.
@@ -283,6 +211,88 @@ impl Registry for StateRegistry {
         {
             nodes.leave().await;
         }
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        self
+    }
+}
+
+#[async_trait]
+impl Engine for StateRegistry {
+    fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
+        let mistake = match self.states.get(state) {
+            None => mistakes::unregistered(state),
+            Some(states) => {
+                let is_listed = match part {
+                    Part::Signals => true,
+                    Part::View(name) => states.has_view(name),
+                    Part::Event(name) => states.has_event(name),
+                };
+                mistakes::in_name(state, states.config().scope, has_id, part, is_listed)
+            }
+        };
+        if let Some(mistake) = mistake {
+            self.mistakes.report(&mistake);
+        }
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        self.states.values().flat_map(|states| states.routes()).collect()
+    }
+
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        self.states(key.state())?.run(key, job).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.states(key.state())?.delete(key).await
+    }
+
+    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
+        let (states, key) = self.seen(topic, viewer)?;
+        states.visible(&key, topic.view.as_deref()).await
+    }
+
+    async fn follow(
+        &self,
+        topic: &TopicName,
+        viewer: &Viewer,
+        cursor: Option<Version>,
+        stream: u64,
+    ) -> Result<Follower, Error> {
+        let (states, key) = self.seen(topic, viewer)?;
+        states.follow(&key, topic.view.as_deref(), cursor, stream, viewer.user()).await
+    }
+
+    fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.shared.environment.resources().shared(kind)
+    }
+
+    fn followers(&self, key: &Key) -> usize {
+        self.states(key.state()).map_or(0, |states| states.followers(key))
+    }
+
+    fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>) {
+        self.shared.guard_streams(revoker);
+    }
+
+    fn new_sessions(&self) -> Arc<NewSessions> {
+        Arc::clone(&self.shared.new_sessions)
+    }
+
+    fn is_stale(&self, key: &Key) -> bool {
+        self.states(key.state()).is_ok_and(|states| states.is_stale(key))
+    }
+
+    #[cfg(feature = "metrics")]
+    async fn metrics(&self) -> String {
+        self.expose().await
+    }
+
+    #[cfg(feature = "inspector")]
+    fn watch(&self, watcher: Weak<dyn super::observe::trace::EventObserver>) {
+        self.shared.watchers.add(watcher);
     }
 }
 

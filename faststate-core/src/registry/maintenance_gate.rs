@@ -1,21 +1,18 @@
 //! A registry wrapper that refuses events during maintenance.
 
 use std::{
-    any::{Any, TypeId},
     borrow::Cow,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use async_trait::async_trait;
 
-use super::{
-    Call, Error, Job, Outcome, Part, Registry, Rendered, Route, StateSnapshot, StreamRevoker, TopicName,
-};
-use crate::{Handle, Health, Key, ReactiveState, Rejection, Revocation, Version, Viewer, topics::Follower};
+use super::{Call, Error, Outcome, Registry, StateSnapshot, interface::Engine};
+use crate::{Handle, Health, Key, ReactiveState, Rejection, Revocation, Viewer};
 
 /// Wraps a registry, and refuses events from outside during maintenance. Pages, streams and the application's own
 /// mutations continue to work.
@@ -83,12 +80,8 @@ impl Registry for MaintenanceGate {
         self.registry.key(state, viewer, id)
     }
 
-    fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
-        self.registry.report_mistake(state, has_id, part);
-    }
-
-    fn routes(&self) -> Vec<Route> {
-        self.registry.routes()
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        self.registry.allows(key, viewer)
     }
 
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
@@ -102,72 +95,16 @@ impl Registry for MaintenanceGate {
         self.registry.dispatch(call).await
     }
 
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        self.registry.run(key, job).await
-    }
-
     async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
         self.registry.read(key).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.registry.delete(key).await
-    }
-
-    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
-        self.registry.allows(key, viewer)
-    }
-
-    async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
-        self.registry.visible(topic, viewer).await
-    }
-
-    async fn follow(
-        &self,
-        topic: &TopicName,
-        viewer: &Viewer,
-        cursor: Option<Version>,
-        stream: u64,
-    ) -> Result<Follower, Error> {
-        self.registry.follow(topic, viewer, cursor, stream).await
-    }
-
-    fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.registry.resource(kind)
-    }
-
-    fn followers(&self, key: &Key) -> usize {
-        self.registry.followers(key)
     }
 
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
         self.registry.revoke(revocation).await
     }
 
-    fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>) {
-        self.registry.register_revoker(revoker);
-    }
-
-    fn new_sessions(&self) -> Option<Arc<super::NewSessions>> {
-        self.registry.new_sessions()
-    }
-
-    fn is_stale(&self, key: &Key) -> bool {
-        self.registry.is_stale(key)
-    }
-
     async fn health(&self) -> Health {
         self.registry.health().await
-    }
-
-    #[cfg(feature = "inspector")]
-    fn watch(&self, watcher: Weak<dyn super::EventObserver>) {
-        self.registry.watch(watcher);
-    }
-
-    #[cfg(feature = "metrics")]
-    async fn metrics(&self) -> String {
-        self.registry.metrics().await
     }
 
     async fn settle(&self) {
@@ -176,6 +113,10 @@ impl Registry for MaintenanceGate {
 
     async fn leave(&self) {
         self.registry.leave().await;
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        self.registry.engine()
     }
 }
 

@@ -5,4 +5,4 @@ pub(super) mod metrics;
 #[cfg(feature = "inspector")]
 pub(super) mod report;
 #[cfg(feature = "inspector")]
-pub(super) mod trace;
+pub(crate) mod trace;

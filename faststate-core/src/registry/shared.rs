@@ -18,9 +18,11 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Error, NewSessions, StreamRevoker,
+    Error,
     cluster::nodes::Nodes,
     dyn_table::DynInstanceTable,
+    interface::StreamRevoker,
+    new_sessions::NewSessions,
     panics::{panic_text, poll_once},
 };
 use crate::{

@@ -16,12 +16,11 @@ const MAX_PASSES: usize = 8;
 
 /// An event that was decoded from input.
 #[derive(Debug)]
-#[non_exhaustive]
-pub struct Decoded<E> {
+pub(crate) struct Decoded<E> {
     /// The event.
-    pub event: E,
+    pub(crate) event: E,
     /// The names of the event's fields.
-    pub fields: &'static [&'static str],
+    pub(crate) fields: &'static [&'static str],
 }
 
 /// Decodes an event. Each field comes from the first source that contains it.

@@ -64,7 +64,7 @@ impl Input {
     ///
     /// # Errors
     /// A missing field, or a value that cannot be converted to the field's type.
-    pub fn decode<E: DeserializeOwned>(&self, key: &Key) -> Result<Decoded<E>, InputError> {
+    pub(crate) fn decode<E: DeserializeOwned>(&self, key: &Key) -> Result<Decoded<E>, InputError> {
         let nested = self.body.contains_key(key.state());
         let signals = nested.then(|| at(&self.body, &key.signal_path())).flatten().and_then(Value::as_object);
         match signals {

@@ -17,8 +17,7 @@ use faststate_core::{
     Access, Context, Elements, Event, Handle, Key, LocalBroadcaster, MemoryStore, ReactiveState,
     Registry as _, Rejection, StateConfig, StateRegistry, Store as _, View, Viewer,
     broadcast::{BroadcastError, Broadcaster, Change, Inbox, Interest},
-    registry::TopicName,
-    topics::Follower,
+    internal::{Follower, TopicName},
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore};
 use serde::{Deserialize, Serialize};
@@ -101,7 +100,7 @@ fn article(node: &Node, id: &str) -> Handle<Article> {
 
 async fn follow(node: &Node, id: &str) -> Follower {
     let topic: TopicName = format!("article:{id}.body").parse().unwrap();
-    let mut follower = node.registry.follow(&topic, &Viewer::application(), None, 1).await.unwrap();
+    let mut follower = node.registry.engine().follow(&topic, &Viewer::application(), None, 1).await.unwrap();
     // Skip the snapshot.
     assert!(shown(&mut follower).is_some());
     follower

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use faststate_core::{
     Access, Context, Event, LocalBroadcaster, MemoryStore, ReactiveState, Registry as _, Rejection,
-    StateConfig, StateRegistry, Viewer, registry::TopicName, topics::Follower,
+    StateConfig, StateRegistry, Viewer,
+    internal::{Follower, TopicName},
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,7 @@ fn nodes() -> (Nodes, Arc<FaultyStore>) {
 
 async fn follow(node: &StateRegistry, user: Option<&str>) -> Follower {
     let viewer = user.map_or_else(Viewer::application, |user| Viewer::application().with_user(user));
-    node.follow(&TopicName::signals("room").of("a"), &viewer, None, rand::random()).await.unwrap()
+    node.engine().follow(&TopicName::signals("room").of("a"), &viewer, None, rand::random()).await.unwrap()
 }
 
 async fn becomes(node: &Arc<StateRegistry>, text: &str) {
@@ -131,7 +132,7 @@ async fn state_receives_its_audience() {
     let topic = TopicName::signals("room").of("a");
     let follow = async |user: Option<&str>, stream| {
         let viewer = user.map_or_else(Viewer::application, |user| Viewer::application().with_user(user));
-        registry.follow(&topic, &viewer, None, stream).await.unwrap()
+        registry.engine().follow(&topic, &viewer, None, stream).await.unwrap()
     };
     let room = registry.record::<Room>("a").unwrap();
     let becomes = async |text: &str| until(text, async || room.read().await.unwrap().here == text).await;

@@ -23,7 +23,8 @@ use faststate_core::{
     Access, Broadcaster, Context, Error, Event, EventId, Handle, Key, LocalBroadcaster, MemoryStore,
     PrepareContext, ReactiveState, Registry, Rejection, StateConfig, StateRegistry, Store, Version, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    registry::{Applied, TopicName},
+    internal::TopicName,
+    registry::Applied,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};

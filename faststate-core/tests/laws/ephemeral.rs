@@ -8,8 +8,8 @@ use std::{
 use faststate_core::{
     Access, Context, Elements, Event, LocalBroadcaster, MemoryStore, ReactiveState, Registry as _, Rejection,
     StateConfig, StateRegistry, Viewer,
-    registry::{Applied, TopicName},
-    topics::Follower,
+    internal::{Follower, TopicName},
+    registry::Applied,
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,8 @@ fn nodes() -> Nodes {
 
 async fn follow(node: &StateRegistry) -> Follower {
     let topic = TopicName::signals("chat");
-    let mut follower = node.follow(&topic, &Viewer::application(), None, rand::random()).await.unwrap();
+    let mut follower =
+        node.engine().follow(&topic, &Viewer::application(), None, rand::random()).await.unwrap();
     assert!(shown(&mut follower).contains("texts"));
     follower
 }

@@ -11,7 +11,7 @@ use std::{
 
 use faststate_core::{
     Access, Context, Error, Event, Handle, LocalBroadcaster, MemoryStore, ReactiveState, Registry, Rejection,
-    SessionId, StateConfig, StateRegistry, Store, Viewer, registry::TopicName, store::StoreError,
+    SessionId, StateConfig, StateRegistry, Store, Viewer, internal::TopicName, store::StoreError,
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use futures::future::join_all;
@@ -113,8 +113,8 @@ async fn law_06_full_memory_refuses_and_keeps_followed_instances() {
         let refused = board_of(&registry, session).send(Add { amount: 1 }).await;
         assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
         let topic = TopicName::signals("board");
-        assert!(matches!(registry.visible(&topic, &viewer(session)).await, Err(Error::Busy(_))));
-        let followed = registry.follow(&topic, &viewer(session), None, 1).await;
+        assert!(matches!(registry.engine().visible(&topic, &viewer(session)).await, Err(Error::Busy(_))));
+        let followed = registry.engine().follow(&topic, &viewer(session), None, 1).await;
         assert!(matches!(followed, Err(Error::Busy(_))), "{followed:?}");
     }
     assert!(registry.health().await.instances <= 10);
@@ -164,8 +164,11 @@ async fn law_06_requests_for_missing_records_leave_no_instance() {
             match id % 4 {
                 0 => assert!(matches!(board.read().await, Err(Error::Unknown))),
                 1 => assert!(matches!(board.send(Add { amount: 1 }).await, Err(Error::Unknown))),
-                2 => assert!(matches!(registry.visible(&topic, &viewer).await, Err(Error::Unknown))),
-                _ => assert!(matches!(registry.follow(&topic, &viewer, None, id).await, Err(Error::Unknown))),
+                2 => assert!(matches!(registry.engine().visible(&topic, &viewer).await, Err(Error::Unknown))),
+                _ => assert!(matches!(
+                    registry.engine().follow(&topic, &viewer, None, id).await,
+                    Err(Error::Unknown)
+                )),
             }
         })
     });
@@ -322,7 +325,8 @@ async fn law_06_closed_streams_leave_no_follower_topic_or_task() {
                 let stream = task * 1_000 + at;
                 let mut followers = Vec::new();
                 for topic in ["board", "board.lines", "room"] {
-                    let follower = registry.follow(&topic.parse().unwrap(), &viewer, None, stream).await;
+                    let follower =
+                        registry.engine().follow(&topic.parse().unwrap(), &viewer, None, stream).await;
                     followers.push(follower.unwrap());
                 }
                 if at % 100 == 0 {
@@ -335,7 +339,10 @@ async fn law_06_closed_streams_leave_no_follower_topic_or_task() {
         task.await.unwrap();
     }
     for state in ["board", "room"] {
-        assert_eq!(registry.followers(&registry.key(state, &Viewer::application(), None).unwrap()), 0);
+        assert_eq!(
+            registry.engine().followers(&registry.key(state, &Viewer::application(), None).unwrap()),
+            0
+        );
     }
     let health = registry.health().await;
     assert_eq!((health.topics, health.followers), (0, 0));

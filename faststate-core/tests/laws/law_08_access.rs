@@ -8,9 +8,7 @@ use std::sync::{
 
 use faststate_core::{
     Access, Context, Error, Event, Key, PrepareContext, ReactiveState, Registry, Rejection, Scope, SessionId,
-    StateConfig, StateRegistry, Viewer,
-    registry::{Call, TopicName},
-    wire::Input,
+    StateConfig, StateRegistry, Viewer, internal::TopicName, registry::Call, wire::Input,
 };
 use serde::{Deserialize, Serialize};
 
@@ -157,15 +155,15 @@ async fn law_08_unknown_and_forbidden_give_the_same_error() {
         ["order:ben%3A1", "order:ben%3Amissing", "order:ann%3Amissing", "order:ann%3A1.nonsense", "nonsense"]
     {
         let topic: TopicName = topic.parse().unwrap();
-        answers.push(registry.visible(&topic, &ann).await.unwrap_err());
-        answers.push(registry.follow(&topic, &ann, None, 1).await.unwrap_err());
+        answers.push(registry.engine().visible(&topic, &ann).await.unwrap_err());
+        answers.push(registry.engine().follow(&topic, &ann, None, 1).await.unwrap_err());
     }
     for answer in answers {
         assert!(matches!(answer, Error::Unknown), "{answer:?}");
     }
     let order = registry.record::<Order>("ben:1").unwrap();
     assert_eq!(order.read().await.unwrap().total, 99, "only the clerk has changed it");
-    assert_eq!(registry.followers(order.key()), 0);
+    assert_eq!(registry.engine().followers(order.key()), 0);
 }
 
 #[tokio::test]

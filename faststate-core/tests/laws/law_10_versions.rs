@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use faststate_core::{
     Access, Handle, Key, MemoryStore, ReactiveState, Registry as _, Scope, StateConfig, StateRegistry, Store,
     Version, Viewer,
-    registry::TopicName,
+    internal::TopicName,
     store::{Precondition, Record},
 };
 
@@ -144,7 +144,7 @@ async fn law_10_future_cursors_start_at_most_one_epoch_per_minute() {
         epochs.insert(present.version().epoch);
         let future = Version { seq: 1000, ..present.version() };
         let topic = TopicName::signals("board");
-        drop(registry.follow(&topic, &Viewer::application(), Some(future), 1).await.unwrap());
+        drop(registry.engine().follow(&topic, &Viewer::application(), Some(future), 1).await.unwrap());
     }
     assert_eq!(epochs.len(), 2);
     // A cursor of another epoch has no effect.
@@ -152,7 +152,7 @@ async fn law_10_future_cursors_start_at_most_one_epoch_per_minute() {
     let present = board.read().await.unwrap().version();
     let topic = TopicName::signals("board");
     let other = Version { seq: 1000, ..Version::start() };
-    drop(registry.follow(&topic, &Viewer::application(), Some(other), 1).await.unwrap());
+    drop(registry.engine().follow(&topic, &Viewer::application(), Some(other), 1).await.unwrap());
     assert_eq!(board.read().await.unwrap().version(), present);
 }
 

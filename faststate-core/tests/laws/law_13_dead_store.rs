@@ -6,7 +6,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 use faststate_core::{
     Access, Context, Error, Event, Handle, MemoryStore, PrepareContext, ReactiveState, Registry, Rejection,
     SessionId, StateConfig, StateRegistry, Store, Version, Viewer,
-    registry::TopicName,
+    internal::TopicName,
     store::{Precondition, Record, StoreError},
 };
 use faststate_testkit::faults::{FaultyStore, StoreFault};
@@ -106,11 +106,11 @@ async fn law_13_every_queued_call_fails_within_two_seconds() {
             let viewer = Viewer::application();
             let topic = TopicName::signals("board");
             let read = in_time("a read", board.read()).await;
-            let page = in_time("a page", registry.visible(&topic, &viewer)).await;
-            let stream = in_time("a stream", registry.follow(&topic, &viewer, None, 1)).await;
+            let page = in_time("a page", registry.engine().visible(&topic, &viewer)).await;
+            let stream = in_time("a stream", registry.engine().follow(&topic, &viewer, None, 1)).await;
             if loaded {
                 assert!(read.unwrap().is_stale() && stream.unwrap().is_stale() && page.is_ok());
-                assert!(registry.is_stale(board.key()));
+                assert!(registry.engine().is_stale(board.key()));
             } else {
                 assert!(read.is_err() && page.is_err() && stream.is_err());
             }
@@ -187,7 +187,7 @@ async fn law_13_state_in_memory_is_marked_stale_during_an_outage() {
         board.send(Add { amount: 1 }).await.unwrap();
         let topic = TopicName::signals("board");
         let viewer = Viewer::application();
-        let follower = registry.follow(&topic, &viewer, None, 1).await.unwrap();
+        let follower = registry.engine().follow(&topic, &viewer, None, 1).await.unwrap();
         assert!(!board.read().await.unwrap().is_stale() && !follower.is_stale());
 
         store.set(fault);
@@ -198,11 +198,11 @@ async fn law_13_state_in_memory_is_marked_stale_during_an_outage() {
             let remembered = in_time("a read", board.read()).await.unwrap();
             assert!(remembered.is_stale() && remembered.count == 1, "after {fault:?}: {remembered:?}");
         }
-        let late = in_time("a stream", registry.follow(&topic, &viewer, None, 2)).await.unwrap();
-        assert!(late.is_stale() && !registry.is_stale(alive.key()));
+        let late = in_time("a stream", registry.engine().follow(&topic, &viewer, None, 2)).await.unwrap();
+        assert!(late.is_stale() && !registry.engine().is_stale(alive.key()));
         // A client that has seen a newer version is not led back.
         let ahead = board.read().await.unwrap().version().next();
-        in_time("a stream", registry.follow(&topic, &viewer, Some(ahead), 3)).await.unwrap_err();
+        in_time("a stream", registry.engine().follow(&topic, &viewer, Some(ahead), 3)).await.unwrap_err();
 
         store.set(StoreFault::None);
         sleep(Duration::from_secs(5)).await;

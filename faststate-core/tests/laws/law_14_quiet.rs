@@ -204,7 +204,7 @@ async fn law_14_view_with_an_unchanged_rendering_is_not_sent() {
     let cursor = tab.cursor(Some("parity"));
     tab.disconnect();
     let topic = tab.topics[0].clone();
-    drop(registry.follow(&topic, &Viewer::application(), cursor, 1).await.unwrap());
+    drop(registry.engine().follow(&topic, &Viewer::application(), cursor, 1).await.unwrap());
     tab.connect(&registry).await;
     tab.read();
     assert_eq!(tab.page.html(), LAST.with_borrow(Clone::clone));

@@ -14,8 +14,7 @@ use faststate_core::{
     Access, Broadcaster, Context, Event, Handle, Key, LocalBroadcaster, MemoryStore, ReactiveState, Registry,
     Rejection, StateConfig, StateRegistry, Store, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
-    registry::TopicName,
-    topics::Follower,
+    internal::{Follower, TopicName},
 };
 use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster};
 use serde::{Deserialize, Serialize};
@@ -93,7 +92,7 @@ fn presence_registry(
 
 async fn follow(node: &Node, room: &str, stream: u64) -> Follower {
     let topic: TopicName = format!("room:{room}").parse().unwrap();
-    node.registry.follow(&topic, &Viewer::application(), None, stream).await.unwrap()
+    node.registry.engine().follow(&topic, &Viewer::application(), None, stream).await.unwrap()
 }
 
 fn room(node: &Node, id: &str) -> Handle<Room> {

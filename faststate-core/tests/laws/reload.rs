@@ -13,9 +13,8 @@ use bytes::Bytes;
 use faststate_core::{
     Access, Context, Error, Event, Handle, Key, LocalBroadcaster, MemoryStore, ReactiveState, Registry,
     Rejection, StateConfig, StateRegistry, Store, Version, Viewer,
-    registry::TopicName,
+    internal::{Follower, TopicName},
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
-    topics::Follower,
 };
 use faststate_testkit::faults::{FaultyBroadcaster, FaultyStore, StoreFault};
 use futures::future::join_all;
@@ -156,7 +155,7 @@ async fn follow(
     let stream = followers.len() as u64;
     let item = registry.record::<Item>(&id.to_string()).unwrap();
     item.send(Bump {}).await.unwrap();
-    followers.push(registry.follow(&topic, &Viewer::application(), None, stream).await.unwrap());
+    followers.push(registry.engine().follow(&topic, &Viewer::application(), None, stream).await.unwrap());
     followed.push(item);
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use faststate_core::{
-    Access, Handle, ReactiveState, Registry, StateConfig, StateRegistry, Viewer, registry::TopicName,
+    Access, Handle, ReactiveState, Registry, StateConfig, StateRegistry, Viewer, internal::TopicName,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
@@ -167,7 +167,7 @@ async fn law_14_ten_thousand_new_followers_share_one_snapshot() {
     let mut followers = Vec::new();
     let mut first = None;
     for stream in 0..10_000 {
-        let mut follower = registry.follow(&topic, &viewer, None, stream).await.unwrap();
+        let mut follower = registry.engine().follow(&topic, &viewer, None, stream).await.unwrap();
         let Poll::Ready(Ok(snapshot)) = follower.poll_frames(&mut cx, false) else {
             panic!("no snapshot arrived");
         };

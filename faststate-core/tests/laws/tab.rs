@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use faststate_core::{
-    Error, Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer, registry::TopicName,
-    topics::Follower,
+    Error, Key, ReactiveState, Registry, StateRegistry, Store, Version, View, Viewer,
+    internal::{Follower, TopicName},
 };
 use faststate_testkit::{Failure, page::BrowserPage};
 
@@ -40,7 +40,7 @@ impl Tab {
         let topics: Vec<TopicName> = topics.iter().map(|topic| topic.parse().unwrap()).collect();
         let mut page = BrowserPage::new();
         for topic in &topics {
-            page.show(&registry.visible(topic, viewer).await.unwrap()).unwrap();
+            page.show(&registry.engine().visible(topic, viewer).await.unwrap()).unwrap();
         }
         let key = registry.key(&topics[0].state, viewer, topics[0].id.as_deref()).unwrap();
         Self { page, viewer: viewer.clone(), key, topics, followers: Vec::new() }
@@ -57,7 +57,7 @@ impl Tab {
         let stream = rand::random();
         for topic in &self.topics {
             let cursor = self.cursor(topic.view.as_deref());
-            self.followers.push(registry.follow(topic, &self.viewer, cursor, stream).await?);
+            self.followers.push(registry.engine().follow(topic, &self.viewer, cursor, stream).await?);
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Tab {
         let stream = STREAM.fetch_add(1, Ordering::Relaxed);
         for topic in self.topics.clone() {
             let cursor = cursor(self, topic.view.as_deref());
-            let follower = registry.follow(&topic, &self.viewer, cursor, stream).await.unwrap();
+            let follower = registry.engine().follow(&topic, &self.viewer, cursor, stream).await.unwrap();
             self.followers.push(follower);
         }
     }

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use faststate_core::{Revocation, SessionId, Viewer, internal::Count, registry::StreamRevoker};
+use faststate_core::{
+    Revocation, SessionId, Viewer,
+    internal::{Count, StreamRevoker},
+};
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use slab::Slab;

@@ -9,7 +9,8 @@ use std::{
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use faststate_core::{
     BoxError, EventId, Key,
-    registry::{Call, Outcome, TopicName},
+    internal::TopicName,
+    registry::{Call, Outcome},
     wire::Input,
 };
 use http::{HeaderName, Response, StatusCode, header, request::Parts};

@@ -17,7 +17,7 @@ use std::{
 
 use faststate_core::{
     Access, BoxError, Event as _, Handle, ReactiveState as _, StateConfig, StateRegistry,
-    registry::{EventObserver, EventTrace},
+    internal::{EventObserver, EventTrace},
 };
 use http::{Response, request::Parts};
 use http_body::Body;
@@ -87,7 +87,7 @@ fn mount(inspected: &Endpoint, access: OperatorAccess) -> Result<MountedInspecto
     tokio::spawn(record_traces(traces, registry.global()?, Arc::clone(&missed)));
     let observer = Arc::new(TraceSender { traces: sender, missed });
     let weak = Arc::downgrade(&observer);
-    inspected.registry().watch(weak);
+    inspected.registry().engine().watch(weak);
     let cookie = inspected.settings().cookie.sibling("faststate_inspector");
     let endpoint = Endpoint::new(registry).with(|settings| settings.cookie = cookie);
     Ok(MountedInspector { access, endpoint, _observer: observer })

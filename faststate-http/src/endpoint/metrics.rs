@@ -32,7 +32,7 @@ pub(super) async fn answer(
         access.announce(None, METRICS);
         return unknown();
     }
-    let mut text = endpoint.registry().metrics().await;
+    let mut text = endpoint.registry().engine().metrics().await;
     let mut page = Exposition::default();
     let streams = endpoint.streams();
     let meter = streams.meter();

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use faststate_core::{
     Error, Version,
-    internal::{check_name, frame},
-    registry::TopicName,
+    internal::{TopicName, check_name, frame},
 };
 use futures::future::join_all;
 use http::{Response, StatusCode, request::Parts};
@@ -115,7 +114,7 @@ async fn follow_topics(
     let joining = requested.iter().map(|topic| {
         let cursor = cursors.of(topic);
         let stream = permit.id();
-        async move { endpoint.registry().follow(topic, viewer, cursor, stream).await }
+        async move { endpoint.registry().engine().follow(topic, viewer, cursor, stream).await }
     });
     let mut topics = Vec::with_capacity(requested.len());
     let mut refused = Vec::new();

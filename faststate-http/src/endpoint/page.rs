@@ -5,9 +5,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use faststate_core::{
     Action, Elements, Error, Handle, ReactiveState, SessionId, Snapshot, View, Viewer,
-    internal::check_name,
-    registry::{Part, Rendered, TopicName},
-    wire::attribute,
+    internal::{Part, Rendered, TopicName, attribute, check_name},
 };
 use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
@@ -238,10 +236,10 @@ impl Page {
 
     async fn visible(&self, topic: &TopicName) -> Result<Rendered, Error> {
         let registry = self.inner.endpoint.registry();
-        registry.visible(topic, self.viewer()).await.inspect_err(|error| {
+        registry.engine().visible(topic, self.viewer()).await.inspect_err(|error| {
             if matches!(error, Error::Unknown) {
                 let part = topic.view.as_deref().map_or(Part::Signals, Part::View);
-                registry.report_mistake(&topic.state, topic.id.is_some(), part);
+                registry.engine().report_mistake(&topic.state, topic.id.is_some(), part);
             }
         })
     }
@@ -249,7 +247,7 @@ impl Page {
     /// Shows and follows any topic; returns the HTML of a view. For tests that follow topics by name.
     #[doc(hidden)]
     pub async fn show_topic(&self, topic: TopicName) -> Result<Option<String>, Error> {
-        match self.inner.endpoint.registry().visible(&topic, self.viewer()).await? {
+        match self.inner.endpoint.registry().engine().visible(&topic, self.viewer()).await? {
             Rendered::View(elements, json) => {
                 self.collect(topic, &json)?;
                 Ok(Some(elements.html().to_owned()))
@@ -263,7 +261,7 @@ impl Page {
             .map_err(|error| Error::internal("a topic's signals are not JSON", &error.into()))?;
         let registry = self.inner.endpoint.registry();
         let stale = registry.key(&topic.state, self.viewer(), topic.id.as_deref());
-        let stale = stale.is_ok_and(|key| registry.is_stale(&key));
+        let stale = stale.is_ok_and(|key| registry.engine().is_stale(&key));
         let mut content = self.inner.content.lock();
         nest::merge(&mut content.signals, signals);
         if stale {

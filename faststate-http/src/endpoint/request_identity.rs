@@ -47,15 +47,14 @@ impl RequestIdentity {
             }
         };
         let is_new = sent.session().is_none();
-        let new_session = match endpoint.new_sessions() {
-            Some(sessions) if is_new => {
-                Some(sessions.begin(session, address, settings.limits.new_sessions())?)
-            }
-            Some(sessions) if sessions.has_any() => {
+        let sessions = endpoint.new_sessions();
+        let new_session = if is_new {
+            Some(sessions.begin(session, address, settings.limits.new_sessions())?)
+        } else {
+            if sessions.has_any() {
                 Box::pin(sessions.returned(&session)).await;
-                None
             }
-            _ => None,
+            None
         };
         let viewer = match &settings.identify {
             None => Viewer::session(session),
@@ -128,7 +127,8 @@ impl RequestIdentity {
     /// event that began a session is not bound either, because the client may repeat it with the new cookie.
     pub(super) fn sender(&self, endpoint: &Endpoint, id: Option<&EventId>) -> Viewer {
         let viewer = self.viewer.clone();
-        let (Some(id), Some(sessions)) = (id, endpoint.new_sessions()) else { return viewer };
+        let Some(id) = id else { return viewer };
+        let sessions = endpoint.new_sessions();
         if viewer.is_unconfirmed() {
             sessions.begins_with(self.session, id.clone());
         } else if sessions.began_with(&self.session, id) && self.is_fresh() {

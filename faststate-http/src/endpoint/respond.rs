@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use faststate_core::{BoxError, Error, registry::Part};
+use faststate_core::{BoxError, Error, internal::Part};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts};
 use http_body::Body;
 use tracing::Instrument as _;
@@ -65,7 +65,7 @@ impl Endpoint {
             RouteMatch::Inspector => inspector::answer(self, parts, body, peer).await,
             RouteMatch::NotFound => {
                 if let Some((state, has_id, event)) = route::parse_default_path(parts.uri.path()) {
-                    self.registry().report_mistake(state, has_id, Part::Event(event));
+                    self.registry().engine().report_mistake(state, has_id, Part::Event(event));
                 }
                 self.refuse(&parts, &Problem::unknown())
             }

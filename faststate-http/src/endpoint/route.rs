@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use faststate_core::registry::Route;
+use faststate_core::internal::Route;
 use http::Method;
 use percent_encoding::percent_decode_str;
 

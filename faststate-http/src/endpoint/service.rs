@@ -10,7 +10,7 @@ use std::{
 };
 
 #[cfg(feature = "inspector")]
-use faststate_core::registry::EventObserver;
+use faststate_core::internal::EventObserver;
 use faststate_core::{Error, Registry, Revocation, Viewer, internal::NewSessions};
 use http::{HeaderMap, HeaderName, Response, Uri, header, request::Parts};
 
@@ -43,7 +43,7 @@ pub struct Endpoint {
     routes: Arc<RouteTable>,
     streams: Arc<Connections>,
     health: Arc<CachedHealth>,
-    new_sessions: Option<Arc<NewSessions>>,
+    new_sessions: Arc<NewSessions>,
     listening: ListenAddress,
     settings: Arc<EndpointSettings>,
 }
@@ -105,10 +105,10 @@ impl Endpoint {
         };
         let streams = Arc::<Connections>::default();
         let revoker = Arc::downgrade(&streams);
-        registry.register_revoker(revoker);
+        registry.engine().register_revoker(revoker);
         Self {
-            routes: Arc::new(RouteTable::new(registry.routes())),
-            new_sessions: registry.new_sessions(),
+            routes: Arc::new(RouteTable::new(registry.engine().routes())),
+            new_sessions: registry.engine().new_sessions(),
             registry,
             streams,
             health: Arc::default(),
@@ -235,7 +235,7 @@ impl Endpoint {
     /// patterns. `{id}` stands for one segment.
     #[must_use]
     pub fn own_paths(&self) -> Vec<Cow<'static, str>> {
-        let mut paths: Vec<_> = self.registry.routes().into_iter().map(|route| route.path).collect();
+        let mut paths: Vec<_> = self.registry.engine().routes().into_iter().map(|route| route.path).collect();
         paths.retain(|path| !path.starts_with("/faststate/"));
         paths.sort_unstable();
         paths.dedup();
@@ -408,8 +408,8 @@ impl Endpoint {
         &self.health
     }
 
-    pub(super) fn new_sessions(&self) -> Option<&Arc<NewSessions>> {
-        self.new_sessions.as_ref()
+    pub(super) const fn new_sessions(&self) -> &Arc<NewSessions> {
+        &self.new_sessions
     }
 
     pub(super) fn with(mut self, set: impl FnOnce(&mut EndpointSettings)) -> Self {

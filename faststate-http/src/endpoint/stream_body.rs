@@ -12,8 +12,7 @@ use bytes::{Bytes, BytesMut};
 use faststate_core::{
     Key, Registry, SessionId, Viewer,
     internal::frame::{self, PING},
-    registry::TopicName,
-    topics::Follower,
+    internal::{Follower, TopicName},
 };
 use parking_lot::Mutex;
 use serde_json::Value;

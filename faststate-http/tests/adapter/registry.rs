@@ -1,12 +1,15 @@
 //! A registry without an access check for streams.
 
-use std::sync::{Arc, Weak};
+use std::{
+    any::{Any, TypeId},
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 use faststate_core::{
     Error, Health, Key, Registry, Revocation, StateRegistry, Version, Viewer,
-    registry::{Call, Job, Outcome, Rendered, Route, StateSnapshot, StreamRevoker, TopicName},
-    topics::Follower,
+    internal::{Engine, Follower, Job, NewSessions, Part, Rendered, Route, StreamRevoker, TopicName},
+    registry::{Call, Outcome, StateSnapshot},
 };
 
 /// Follows topics for every viewer. It checks access for events only.
@@ -19,32 +22,59 @@ impl Registry for UnguardedFollow {
         self.0.key(state, viewer, id)
     }
 
-    fn routes(&self) -> Vec<Route> {
-        self.0.routes()
+    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
+        self.0.allows(key, viewer)
     }
 
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
         self.0.dispatch(call).await
     }
 
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        self.0.run(key, job).await
-    }
-
     async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
         self.0.read(key).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.0.delete(key).await
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        self.0.revoke(revocation).await
     }
 
-    fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
-        self.0.allows(key, viewer)
+    async fn health(&self) -> Health {
+        self.0.health().await
+    }
+
+    async fn settle(&self) {
+        self.0.settle().await;
+    }
+
+    async fn leave(&self) {
+        self.0.leave().await;
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        self
+    }
+}
+
+#[async_trait]
+impl Engine for UnguardedFollow {
+    fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
+        self.0.engine().report_mistake(state, has_id, part);
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        self.0.engine().routes()
+    }
+
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        self.0.engine().run(key, job).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.0.engine().delete(key).await
     }
 
     async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
-        self.0.visible(topic, viewer).await
+        self.0.engine().visible(topic, viewer).await
     }
 
     async fn follow(
@@ -55,30 +85,26 @@ impl Registry for UnguardedFollow {
         stream: u64,
     ) -> Result<Follower, Error> {
         let keeper = viewer.clone().with_role("keeper");
-        self.0.follow(topic, &keeper, cursor, stream).await
+        self.0.engine().follow(topic, &keeper, cursor, stream).await
+    }
+
+    fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.0.engine().resource(kind)
     }
 
     fn followers(&self, key: &Key) -> usize {
-        self.0.followers(key)
-    }
-
-    async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
-        self.0.revoke(revocation).await
+        self.0.engine().followers(key)
     }
 
     fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>) {
-        self.0.register_revoker(revoker);
+        self.0.engine().register_revoker(revoker);
+    }
+
+    fn new_sessions(&self) -> Arc<NewSessions> {
+        self.0.engine().new_sessions()
     }
 
     fn is_stale(&self, key: &Key) -> bool {
-        self.0.is_stale(key)
-    }
-
-    async fn health(&self) -> Health {
-        self.0.health().await
-    }
-
-    async fn settle(&self) {
-        self.0.settle().await;
+        self.0.engine().is_stale(key)
     }
 }

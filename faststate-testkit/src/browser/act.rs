@@ -1,7 +1,7 @@
 //! Actions and the requests that they send.
 
 use bytes::Bytes;
-use faststate_core::{Action, Event, registry::TopicName};
+use faststate_core::{Action, Event, internal::TopicName};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};

@@ -2,7 +2,7 @@
 
 use std::{future::Future, panic::Location};
 
-use faststate_core::{ReactiveState, registry::Rendered};
+use faststate_core::{ReactiveState, internal::Rendered};
 use http::Request;
 use serde::Serialize;
 use serde_json::Value;
@@ -113,7 +113,7 @@ impl Browser {
             let endpoint = self.app.endpoint();
             let visitor = endpoint.visitor(&head).await.unwrap_or_else(|error| panic!("at {at}: {error}"));
             for topic in &self.topics {
-                let visible = endpoint.registry().visible(topic, visitor.viewer()).await;
+                let visible = endpoint.registry().engine().visible(topic, visitor.viewer()).await;
                 let key = endpoint.registry().key(&topic.state, visitor.viewer(), topic.id.as_deref());
                 let (visible, key) = match visible.and_then(|visible| Ok((visible, key?))) {
                     Ok(found) => found,

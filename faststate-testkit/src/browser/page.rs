@@ -2,7 +2,10 @@
 
 mod document;
 
-use faststate_core::{Key, Version, internal::SignalPath, registry::Rendered};
+use faststate_core::{
+    Key, Version,
+    internal::{Rendered, SignalPath},
+};
 use serde_json::{Map, Value};
 
 use super::{

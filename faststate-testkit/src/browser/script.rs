@@ -240,7 +240,7 @@ fn in_path(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use faststate_core::{Action, wire::attribute};
+    use faststate_core::{Action, internal::attribute};
     use proptest::prelude::*;
     use serde_json::json;
 

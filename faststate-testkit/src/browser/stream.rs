@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use faststate_core::{Version, registry::TopicName};
+use faststate_core::{Version, internal::TopicName};
 use faststate_http::endpoint::Endpoint;
 use http::{Request, StatusCode};
 use http_body::Body as _;

@@ -1,6 +1,6 @@
 //! Any text in an attribute reaches the server unchanged (law 12).
 
-use faststate::{Action, Context, Event, ReactiveState, Rejection, wire};
+use faststate::{Action, Context, Event, ReactiveState, Rejection, internal};
 use faststate_tests::{Answer, Random, Session, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -34,7 +34,7 @@ fn law_12_texts_in_signals_come_back_as_they_went_in() {
         .map(|key| (key, json!(1)))
         .collect();
     let value = json!({ "state": { "texts": texts, "keys": keys, "nested": [[{ "a": texts[0] }], [], {}] } });
-    for attribute in attributes("data-signals", &wire::attribute(&value)) {
+    for attribute in attributes("data-signals", &internal::attribute(&value)) {
         let site = site(&format!("<body {attribute}>"));
         let page = Session::new().open(&site.url());
         let seen = page.signals();
@@ -55,7 +55,7 @@ fn numbers_and_what_is_not_there_come_back_by_the_wires_rules() {
         "small": -7, "float": 1.5e-7, "exact": 9_007_199_254_740_991_i64, "large": "18446744073709551615",
         "least": "-9223372036854775808", "none": "", "yes": true,
     }});
-    let attribute = wire::attribute(&value);
+    let attribute = internal::attribute(&value);
     let site = site(&format!("<body data-signals=\"{attribute}\">"));
     assert_eq!(Session::new().open(&site.url()).signals(), expected);
 }

@@ -4,7 +4,7 @@ use std::{process::Command, sync::Arc, time::Duration};
 
 use faststate_core::{
     Access, Handle, Key, ReactiveState, Registry as _, Scope, StateConfig, StateRegistry, Store, Version,
-    registry::TopicName,
+    internal::TopicName,
     store::{Precondition, Record, SaveOutcome},
 };
 use faststate_tests::{Folder, MariaDb, Postgres, RedisServer, shift_clock};

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, fs, time::Duration};
 
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
-use faststate_core::{Registry as _, registry::TopicName};
+use faststate_core::{Registry as _, internal::TopicName};
 use faststate_tests::{Folder, RedisServer, until};
 use serde_json::json;
 use tokio::{task::block_in_place, time::sleep};

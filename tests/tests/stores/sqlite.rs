@@ -12,7 +12,7 @@ use diesel::{
 };
 use faststate_core::{
     Access, Key, ReactiveState, Scope, StateConfig, StateRegistry, Store, Version,
-    registry::TopicName,
+    internal::TopicName,
     store::{Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_store_diesel::DieselStore;

@@ -2,7 +2,10 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use faststate_core::{Key, Registry, StateRegistry, Version, Viewer, registry::TopicName, topics::Follower};
+use faststate_core::{
+    Key, Registry, StateRegistry, Version, Viewer,
+    internal::{Follower, TopicName},
+};
 use faststate_testkit::page::BrowserPage;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -23,7 +26,7 @@ impl Window {
     pub(crate) async fn open(registry: &Arc<StateRegistry>, topic: TopicName) -> Self {
         let viewer = Viewer::application();
         let mut page = BrowserPage::new();
-        page.show(&registry.visible(&topic, &viewer).await.unwrap()).unwrap();
+        page.show(&registry.engine().visible(&topic, &viewer).await.unwrap()).unwrap();
         let key = registry.key(&topic.state, &viewer, topic.id.as_deref()).unwrap();
         let mut window = Self { page, topic, key, follower: None };
         window.connect(registry).await;
@@ -33,7 +36,8 @@ impl Window {
     /// Follows from the page's cursor.
     pub(crate) async fn connect(&mut self, registry: &Arc<StateRegistry>) {
         self.disconnect();
-        let follower = registry.follow(&self.topic, &Viewer::application(), Some(self.cursor()), 1).await;
+        let follower =
+            registry.engine().follow(&self.topic, &Viewer::application(), Some(self.cursor()), 1).await;
         self.follower = Some(follower.unwrap());
     }
 

@@ -18,7 +18,7 @@ use crate::{
     key::check_name,
     metrics::{EventMeter, StateMeter, StoreMeter},
     registry::{
-        Access, Audience, BuildError, Route, StateConfig, StateRegistry,
+        Access, Audience, BuildError, StateConfig, StateRegistry,
         cluster::inbox::{ClusterInbox, maintain_membership},
         config::{DEFAULT, MEMORY, Saved},
         dyn_table::DynInstanceTable,
@@ -30,6 +30,7 @@ use crate::{
         },
         load::limit::ReloadLimit,
         mistakes::Mistakes,
+        request::Route,
         shared::Shared,
     },
     store::{CircuitBreaker, Store, WriteBehind},

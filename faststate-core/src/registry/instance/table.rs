@@ -16,7 +16,7 @@ use crate::{
     BoxError, Key, ReactiveState,
     metrics::{EventMeter, StateMeter, StoreMeter},
     registry::{
-        Access, Audience, Error, Mutation, Outcome, Route, StateConfig,
+        Access, Audience, Error, Mutation, Outcome, StateConfig,
         cluster::nodes::Nodes,
         instance::{
             Instance, Slot,
@@ -24,6 +24,7 @@ use crate::{
         },
         load::{limit::ReloadLimit, pending::Reloads},
         new_sessions::{NewSessions, Returning},
+        request::Route,
         shared::Shared,
     },
     store::{CircuitBreaker, Store},

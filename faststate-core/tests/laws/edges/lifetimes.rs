@@ -17,14 +17,14 @@ async fn law_13_dead_store_does_not_let_other_states_expire() {
     let board = board(&registry);
     add_one(&board).await.unwrap();
     let viewer = Viewer::application();
-    let _board = registry.follow(&TopicName::signals("board"), &viewer, None, 0).await.unwrap();
+    let _board = registry.engine().follow(&TopicName::signals("board"), &viewer, None, 0).await.unwrap();
     let mut notes = Vec::new();
     for n in 0..100_u64 {
         let name = format!("n{n}");
         let note = registry.record::<Note>(&name).unwrap();
         note.send(Write { text: name.clone() }).await.unwrap();
         let topic = TopicName::signals("note").of(name);
-        notes.push(registry.follow(&topic, &viewer, None, n).await.unwrap());
+        notes.push(registry.engine().follow(&topic, &viewer, None, n).await.unwrap());
     }
     dead.set(StoreFault::Hang);
     let version = board.read().await.unwrap().version();

@@ -83,7 +83,7 @@ async fn follower_can_be_dropped_outside_the_runtime() {
         .unwrap();
     let topic = TopicName::signals("note").of("a");
     let viewer = Viewer::application();
-    let follower = registry.follow(&topic, &viewer, None, 1).await.unwrap();
+    let follower = registry.engine().follow(&topic, &viewer, None, 1).await.unwrap();
     let note = registry.record::<Note>("a").unwrap();
     until("the presence event is applied", async || note.read().await.unwrap().text == "1").await;
     std::thread::spawn(move || drop(follower)).join().unwrap();

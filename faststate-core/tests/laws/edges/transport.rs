@@ -60,7 +60,7 @@ async fn law_13_hanging_broadcaster_is_an_error() {
     let ([node, _], [transport, _]) = transported();
     transport.join_hangs.store(true, Ordering::SeqCst);
     let asked = Instant::now();
-    let refused = node.follow(&TopicName::signals("board"), &Viewer::application(), None, 1).await;
+    let refused = node.engine().follow(&TopicName::signals("board"), &Viewer::application(), None, 1).await;
     assert!(matches!(refused, Err(Error::Unavailable(_))));
     assert!(asked.elapsed() <= Duration::from_secs(2));
 }
@@ -70,7 +70,7 @@ async fn law_13_following_ends_within_the_deadline() {
     let Two { b, store_b, .. } = two(|config| config);
     store_b.set(StoreFault::Slow(Duration::from_millis(1500)));
     let asked = Instant::now();
-    let refused = b.follow(&TopicName::signals("board"), &Viewer::application(), None, 1).await;
+    let refused = b.engine().follow(&TopicName::signals("board"), &Viewer::application(), None, 1).await;
     assert!(refused.is_err(), "following loads twice");
     assert!(asked.elapsed() <= Duration::from_secs(2), "{:?}", asked.elapsed());
 }
@@ -162,7 +162,7 @@ async fn law_04_follower_that_joins_as_the_last_leaves_gets_changes() {
     store_b.set(StoreFault::Slow(Duration::from_millis(100)));
     let elsewhere = Some(Version::start());
     let topic = TopicName::signals("board");
-    let mut joining = Box::pin(b.follow(&topic, &viewer, elsewhere, 99));
+    let mut joining = Box::pin(b.engine().follow(&topic, &viewer, elsewhere, 99));
     assert!(poll_once(&mut joining).is_pending());
     drop(first);
     let mut follower = joining.await.unwrap();
@@ -179,7 +179,7 @@ async fn many_simultaneous_follows_are_accepted() {
     store_b.set(StoreFault::Slow(Duration::from_millis(50)));
     let topic = TopicName::signals("board");
     let viewer = Viewer::application();
-    let followers = join_all((0..500).map(|stream| b.follow(&topic, &viewer, None, stream))).await;
+    let followers = join_all((0..500).map(|stream| b.engine().follow(&topic, &viewer, None, stream))).await;
     assert!(followers.iter().all(Result::is_ok));
     assert!(store_b.loads() < 20, "one load serves all waiting callers: {}", store_b.loads());
 }

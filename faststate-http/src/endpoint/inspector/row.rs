@@ -5,10 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use faststate_core::{
-    internal::{Difference, json_diff},
-    registry::EventTrace,
-};
+use faststate_core::internal::{Difference, EventTrace, json_diff};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

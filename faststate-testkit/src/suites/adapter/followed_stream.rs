@@ -1,6 +1,6 @@
 //! A client that follows topics.
 
-use faststate_core::{Elements, registry::Rendered};
+use faststate_core::{Elements, internal::Rendered};
 
 use super::{ClientResponse, Failure, RawClient, ensure};
 use crate::browser::page::BrowserPage;
