@@ -26,11 +26,11 @@ mod turn;
 
 use async_trait::async_trait;
 
-use self::interface::Engine;
 pub(crate) use self::event::mutation::{Mutation, Update};
+use self::interface::Engine;
 pub use self::{
     access::Access,
-    build::registry::{RegistryBuilder, StateBuilder},
+    build::{registry::RegistryBuilder, state::StateBuilder},
     config::StateConfig,
     engine::StateRegistry,
     error::{BuildError, Error},

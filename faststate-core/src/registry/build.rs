@@ -1,3 +1,5 @@
 //! The builders of a registry and of its states.
 
+mod checks;
 pub(super) mod registry;
+pub(super) mod state;

@@ -1,32 +1,28 @@
-//! Builders of registries and states, and the checks of `build()`.
+//! The builder of a registry.
 
 use std::{
-    any::type_name,
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fmt,
-    future::Future,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use dashmap::DashMap;
-use parking_lot::Mutex;
-
+use super::{
+    checks::{Declaration, check_registry, check_states},
+    state::StateBuilder,
+};
 use crate::{
-    BoxError, Broadcaster, Event, Key, MemoryStore, ReactiveState, Scope, View,
+    Broadcaster, MemoryStore, ReactiveState, Scope,
     event::Resources,
-    key::check_name,
-    metrics::{EventMeter, StateMeter, StoreMeter},
+    metrics::StoreMeter,
     registry::{
-        Access, Audience, BuildError, StateConfig, StateRegistry,
+        BuildError, StateConfig, StateRegistry,
         cluster::inbox::{ClusterInbox, maintain_membership},
-        config::{DEFAULT, MEMORY, Saved},
+        config::{DEFAULT, MEMORY},
         dyn_table::DynInstanceTable,
         instance::{
             eviction::{maintain_instances, maintain_store, reload_on_recovery},
-            queue::GRACE,
-            revision::Current,
-            table::{AnyView, DecodedAttempt, EventEntry, Home, Initial, InstanceTable, Presence, Tell},
+            table::Home,
         },
         load::limit::ReloadLimit,
         mistakes::Mistakes,
@@ -34,11 +30,7 @@ use crate::{
         shared::Shared,
     },
     store::{CircuitBreaker, Store, WriteBehind},
-    wire::{Decoded, Input, InputError},
 };
-
-/// Metrics label of the events that the application sends itself. No event can have this name.
-const BY_APPLICATION: &str = "(application)";
 
 /// Builds a [`StateRegistry`].
 pub struct RegistryBuilder {
@@ -63,17 +55,6 @@ struct Declared {
 }
 
 type Finish = dyn FnOnce(Home, Arc<Shared>) -> Arc<dyn DynInstanceTable>;
-
-/// Builds one state of a registry: its events, its views and its first value.
-pub struct StateBuilder<S> {
-    name: &'static str,
-    has_id: bool,
-    events: Vec<EventEntry<S>>,
-    views: Vec<Arc<dyn AnyView<S>>>,
-    initial: Option<Initial<S>>,
-    presence: Option<Presence<S>>,
-    audience: Option<Tell<S>>,
-}
 
 impl StateRegistry {
     /// Starts to build a registry.
@@ -105,17 +86,8 @@ impl RegistryBuilder {
         config: StateConfig,
         describe: impl FnOnce(StateBuilder<S>) -> StateBuilder<S>,
     ) -> Self {
-        let built = describe(StateBuilder {
-            name: S::NAME,
-            has_id: config.scope.has_id(),
-            events: Vec::new(),
-            views: Vec::new(),
-            initial: None,
-            presence: None,
-            audience: None,
-        });
-        built.check(&config, &mut self.mistakes);
-        let routes = built.events.iter().map(|event| event.route.clone()).collect();
+        let built = describe(StateBuilder::new(&config));
+        let routes = built.check(&config, &mut self.mistakes);
         let declared = config.clone();
         let finish = move |home, shared| built.finish(declared, home, shared) as Arc<dyn DynInstanceTable>;
         self.states.push(Declared { name: S::NAME, config, routes, finish: Box::new(finish) });
@@ -195,7 +167,14 @@ impl RegistryBuilder {
     /// store, signals that cannot be encoded, a call outside a tokio runtime, and, with a broadcaster, a state that is not
     /// saved in a shared store.
     pub fn build(mut self) -> Result<Arc<StateRegistry>, BuildError> {
-        self.check();
+        let declarations = self.states.iter().map(Declared::declaration);
+        check_registry(self.deadline, &mut self.mistakes);
+        check_states(
+            declarations,
+            |name| self.stores.contains_key(name),
+            self.broadcaster.is_some(),
+            &mut self.mistakes,
+        );
         if !self.mistakes.is_empty() {
             return Err(BuildError(self.mistakes));
         }
@@ -244,225 +223,34 @@ impl RegistryBuilder {
             broadcaster.attach(Arc::new(ClusterInbox(Weak::clone(&weak))));
             tokio::spawn(maintain_membership(Weak::clone(&weak)));
         }
-        for states in registry.states.values() {
-            tokio::spawn(maintain_instances(Arc::downgrade(states), states.config().ttl));
-            if let Some(returns) = states.returns() {
-                tokio::spawn(reload_on_recovery(Arc::downgrade(states), returns));
-            }
-        }
-        for name in registry.stores.keys() {
-            tokio::spawn(maintain_store(name.clone(), Arc::downgrade(&registry)));
-        }
+        spawn_housekeeping(&registry);
         Ok(registry)
     }
+}
 
-    fn check(&mut self) {
-        let mistakes = &mut self.mistakes;
-        if self.deadline <= GRACE {
-            mistakes.push(format!(
-                "the deadline is {:?}, but a turn reserves {GRACE:?} for its reply, so every event would be refused: set a longer `deadline` (default: 2 s)",
-                self.deadline
-            ));
-        }
-        if tokio::runtime::Handle::try_current().is_err() {
-            mistakes.push("there is no tokio runtime: call `build` inside one".to_owned());
-        }
-        let (mut names, mut taken) = (HashSet::new(), HashSet::new());
-        for Declared { name, config, routes, .. } in &self.states {
-            if !names.insert(*name) {
-                mistakes.push(format!("two states are named `{name}`: rename one"));
-            }
-            let store = config.store_name();
-            if store != MEMORY && !self.stores.contains_key(store) {
-                mistakes.push(format!(
-                    "the state `{name}` is saved in the store `{store}`, which does not exist: add it with `store` or `store_named`"
-                ));
-            }
-            if self.broadcaster.is_some() && config.store == Saved::Memory && !config.each_node {
-                mistakes.push(format!(
-                    "the state `{name}` is not saved in a store that all nodes share: add `persist()`, add `node_local()` if each node has its own instances, or remove the broadcaster"
-                ));
-            }
-            if config.each_node && config.store != Saved::Memory {
-                mistakes.push(format!(
-                    "the state `{name}` is both local to a node and saved in a shared store: remove `node_local()` or `persist()`"
-                ));
-            }
-            if config.every.is_some() && config.store == Saved::Memory {
-                mistakes.push(format!(
-                    "the state `{name}` has `persist_every` but no store: add `persist()` or `persist_in`"
-                ));
-            }
-            if self.broadcaster.is_some() && config.every.is_some() {
-                mistakes.push(format!(
-                    "the state `{name}` acknowledges events before it saves them, so other nodes could miss them: remove `persist_every` or the broadcaster"
-                ));
-            }
-            for Route { method, path, event, .. } in routes {
-                if !taken.insert((method, path)) {
-                    mistakes.push(format!(
-                        "two events have the path `{method} {path}`, one of them `{name}.{event}`: change one"
-                    ));
-                }
-            }
-        }
+impl Declared {
+    fn declaration(&self) -> Declaration<'_> {
+        Declaration { name: self.name, config: &self.config, routes: &self.routes }
     }
 }
 
-impl<S: ReactiveState> StateBuilder<S> {
-    /// Adds an event that can be called over HTTP.
-    #[must_use]
-    pub fn event<E: Event<State = S>>(mut self) -> Self {
-        let path = match E::PATH {
-            Some(path) => path.into(),
-            None if self.has_id => format!("/faststate/{}/{{id}}/{}", S::NAME, E::NAME).into(),
-            None => format!("/faststate/{}/{}", S::NAME, E::NAME).into(),
-        };
-        let route = Route { method: E::METHOD, path, state: S::NAME, event: E::NAME };
-        self.events.push(EventEntry { route, decode: decode::<E>, meter: Arc::default() });
-        self
-    }
-
-    /// Adds a view, which is followed as a separate topic, `state.view`.
-    #[must_use]
-    pub fn view(mut self, view: impl View<State = S>) -> Self {
-        self.views.push(Arc::new(view));
-        self
-    }
-
-    /// Sets the first value of an instance that was never saved, instead of `Default`.
-    ///
-    /// `None` means that the instance does not exist, and gives [`Error::Unknown`](crate::registry::Error::Unknown) (404).
-    #[must_use]
-    pub fn initial<F>(self, initial: impl Fn(Key) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Option<S>> + Send + 'static,
-    {
-        self.try_initial(move |key| {
-            let first = initial(key);
-            async move { Ok(first.await) }
-        })
-    }
-
-    /// Like [`initial`](Self::initial), for a value whose lookup may fail. A call that needs the value then fails with
-    /// [`Error::Unavailable`](crate::registry::Error::Unavailable).
-    #[must_use]
-    pub fn try_initial<F>(mut self, initial: impl Fn(Key) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Result<Option<S>, BoxError>> + Send + 'static,
-    {
-        self.initial = Some(Box::new(move |key| Box::pin(initial(key))));
-        self
-    }
-
-    /// Sets an event that carries the number of streams that follow an instance, on all nodes.
-    ///
-    /// The engine sends it about 200 ms after the number changed, once for all changes in the meantime. Each node with
-    /// followers sends it, so the event should change nothing if the state already holds the number. The followers of a
-    /// node that died are counted for 5 s longer. If it was the last node with followers, they are counted until the
-    /// instance is followed again.
-    #[must_use]
-    pub fn presence<E: Event<State = S>>(
-        mut self,
-        event: impl Fn(usize) -> E + Send + Sync + 'static,
-    ) -> Self {
-        self.presence = Some(Box::new(move |count| Box::new(event(count))));
-        self
-    }
-
-    /// Sets an event that carries the users that follow an instance, on all nodes.
-    ///
-    /// The engine sends it as described for [`presence`](Self::presence), whenever the audience changed.
-    #[must_use]
-    pub fn audience<E: Event<State = S>>(
-        mut self,
-        event: impl Fn(Audience) -> E + Send + Sync + 'static,
-    ) -> Self {
-        self.audience = Some(Box::new(move |audience| Box::new(event(audience))));
-        self
-    }
-
-    fn check(&self, config: &StateConfig, mistakes: &mut Vec<String>) {
-        let state = self.name;
-        if check_name(state).is_err() {
-            mistakes.push(format!(
-                "`{state}` cannot name a state ({}): rename it to `[a-z][a-z0-9_]*` without `__`",
-                type_name::<S>()
-            ));
-        }
-        if config.scope.is_shared() && config.access.is_none() {
-            mistakes.push(format!(
-                "the state `{state}` is shared but has no access policy: add `.access(Access::public())` or another policy"
-            ));
-        }
-        let events = self.events.iter().map(|event| ("event", event.route.event));
-        let views = self.views.iter().map(|view| ("view", view.name()));
-        let mut seen = HashSet::new();
-        for (kind, name) in events.chain(views) {
-            if check_name(name).is_err() {
-                mistakes.push(format!(
-                    "`{name}` cannot name the {kind} of `{state}`: rename it to `[a-z][a-z0-9_]*` without `__`"
-                ));
-            }
-            if !seen.insert((kind, name)) {
-                mistakes.push(format!("the state `{state}` has two {kind}s named `{name}`: rename one"));
-            }
-        }
-        for route in self.events.iter().map(|event| &event.route) {
-            if route.path.contains("{id}") != self.has_id || !route.path.starts_with('/') {
-                mistakes.push(format!(
-                    "the path `{}` of the event `{state}.{}` must begin with `/` and contain `{{id}}` for records and components, and only for them",
-                    route.path, route.event
-                ));
-            }
-        }
-        if let Err(error) = Current::start(S::default()).and_then(|first| first.image().map(drop)) {
-            mistakes.push(format!("the default value of `{state}` cannot be encoded ({error}): see the log"));
+/// Spawns the tasks that evict instances, renew and sweep records, and reload after an outage. They end with the
+/// registry.
+fn spawn_housekeeping(registry: &Arc<StateRegistry>) {
+    for states in registry.states.values() {
+        tokio::spawn(maintain_instances(Arc::downgrade(states), states.config().ttl));
+        if let Some(returns) = states.returns() {
+            tokio::spawn(reload_on_recovery(Arc::downgrade(states), returns));
         }
     }
-
-    fn finish(self, config: StateConfig, home: Home, shared: Arc<Shared>) -> Arc<InstanceTable<S>> {
-        let meters = self.events.iter().map(|event| (event.route.event, Arc::clone(&event.meter)));
-        let application = Arc::<EventMeter>::default();
-        let mut meters: Vec<_> = meters.collect();
-        meters.push((BY_APPLICATION, Arc::clone(&application)));
-        Arc::new_cyclic(|me| InstanceTable {
-            meter: StateMeter { events: meters, ..StateMeter::default() },
-            application,
-            store_meter: home.meter,
-            reloads: Mutex::default(),
-            reload_limit: home.reload_limit,
-            me: Weak::clone(me),
-            access: config.access.clone().unwrap_or_else(Access::public),
-            config,
-            store: home.store,
-            guard: home.guard,
-            events: self.events.into_iter().map(|event| (event.route.event, event)).collect(),
-            views: self.views,
-            initial: self.initial,
-            presence: self.presence,
-            audience: self.audience,
-            shared,
-            instances: DashMap::new(),
-            run_queue: crate::registry::turn::start_queue,
-        })
+    for name in registry.stores.keys() {
+        tokio::spawn(maintain_store(name.clone(), Arc::downgrade(registry)));
     }
-}
-
-fn decode<E: Event>(input: &Input, key: &Key) -> Result<DecodedAttempt<E::State>, InputError> {
-    let Decoded { event, fields } = input.decode::<E>(key)?;
-    Ok((Box::new(event), fields))
 }
 
 impl fmt::Debug for RegistryBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let states: Vec<_> = self.states.iter().map(|declared| declared.name).collect();
         f.debug_struct("RegistryBuilder").field("states", &states).finish_non_exhaustive()
-    }
-}
-
-impl<S> fmt::Debug for StateBuilder<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StateBuilder").field("name", &self.name).finish_non_exhaustive()
     }
 }
