@@ -1,27 +1,21 @@
 //! Counters and histograms, and the Prometheus text format.
 //!
 //! A meter consists of relaxed atomics. One exists from the start for each label value that the code knows, so that
-//! an event looks up no name, takes no lock and allocates nothing. Without the feature `metrics`, the primitives
-//! are empty types whose methods do nothing, so the code that uses them needs no `cfg`.
+//! an event looks up no name, takes no lock and allocates nothing. Without the feature `metrics`, the compiler removes
+//! the recording, so the code that records needs no `cfg`.
 
-#[cfg(not(feature = "metrics"))]
-mod disabled;
-#[cfg(feature = "metrics")]
-mod enabled;
+mod count;
+mod durations;
 mod meter;
 #[cfg(feature = "metrics")]
 mod text;
 
-#[cfg(not(feature = "metrics"))]
-use self::disabled as primitives;
-#[cfg(feature = "metrics")]
-use self::enabled as primitives;
+pub use self::count::Count;
 #[cfg(feature = "metrics")]
 pub(crate) use self::meter::OUTCOMES;
-pub use self::primitives::Count;
 #[cfg(feature = "metrics")]
 pub use self::text::{Exposition, MetricKind};
 pub(crate) use self::{
+    durations::{Durations, Stopwatch},
     meter::{EventMeter, StateMeter, StoreMeter},
-    primitives::{Durations, Stopwatch},
 };

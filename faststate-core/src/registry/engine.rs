@@ -287,7 +287,8 @@ impl Engine for StateRegistry {
 
     #[cfg(feature = "metrics")]
     async fn metrics(&self) -> String {
-        self.expose().await
+        let states = self.states.iter().map(|(name, states)| (*name, states.meter()));
+        super::observe::metrics::render(states, &self.meters, &self.health().await)
     }
 
     #[cfg(feature = "inspector")]
