@@ -4,6 +4,9 @@
 //! client address, and are kept in memory only; the newest displace the oldest. When a request carries a session's
 //! cookie, the session's records move to the store.
 
+mod records;
+mod store;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fmt,
@@ -12,22 +15,16 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use async_trait::async_trait;
 use dashmap::DashMap;
-use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+use self::records::{HeldRecord, SessionRecords};
+pub(super) use self::store::NewSessionStore;
 use super::{Error, dyn_table::DynInstanceTable};
-use crate::{
-    EventId, Key, Scope, SessionId, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError},
-};
+use crate::{EventId, Key, Scope, SessionId, store::Precondition};
 
-/// Maximum size of the records of one new session, in bytes.
-const SESSION_BYTES: usize = 64 * 1024;
 /// Maximum size of the records of all new sessions, in bytes. Beyond it, the oldest sessions are displaced.
 const NODE_BYTES: usize = 32 * 1024 * 1024;
 /// Maximum number of remembered events that started sessions.
@@ -71,24 +68,13 @@ struct Place {
     /// The number of requests in progress. The session is not displaced before it is 0.
     requests: AtomicUsize,
     instances: Mutex<Vec<Key>>,
-    records: tokio::sync::Mutex<Records>,
+    records: tokio::sync::Mutex<SessionRecords>,
 }
 
-#[derive(Default)]
-struct Records {
-    kept: HashMap<Key, Kept>,
-    /// Whether the records have moved to the store.
-    moved: bool,
-}
-
-struct Kept {
-    record: Record,
-    receipts: Vec<Receipt>,
-    store: Arc<dyn Store>,
-}
-
+/// The places in the order in which their sessions started.
 #[derive(Default)]
 struct Order {
+    /// The number of the next place.
     next: u64,
     all: BTreeMap<u64, Arc<Place>>,
     addresses: HashMap<Option<IpAddr>, BTreeSet<u64>>,
@@ -169,10 +155,10 @@ impl NewSessions {
     pub async fn returned(&self, session: &SessionId) {
         let Some(place) = self.place(session) else { return };
         let mut records = place.records.lock().await;
-        let keys: Vec<Key> = records.kept.keys().cloned().collect();
+        let keys: Vec<Key> = records.held.keys().cloned().collect();
         for key in keys {
-            let Some(Kept { record, receipts, store }) = records.kept.get(&key) else { continue };
-            // If another node has saved the record in the meantime, that one is kept.
+            let Some(HeldRecord { record, receipts, store }) = records.held.get(&key) else { continue };
+            // If another node has saved the record in the meantime, the save is a conflict and changes nothing.
             if let Err(error) = store.save(&key, record, Precondition::Absent, receipts.last()).await {
                 tracing::warn!(
                     ?key,
@@ -181,8 +167,8 @@ impl NewSessions {
                 );
                 return;
             }
-            if let Some(kept) = records.kept.remove(&key) {
-                self.bytes.fetch_sub(kept.record.data.len(), Ordering::Relaxed);
+            if let Some(held) = records.held.remove(&key) {
+                self.bytes.fetch_sub(held.record.data.len(), Ordering::Relaxed);
             }
         }
         records.moved = true;
@@ -206,7 +192,7 @@ impl NewSessions {
         first_events.events.insert(session, event);
     }
 
-    /// Whether this event started the session.
+    /// Returns whether this event started the session.
     pub fn began_with(&self, session: &SessionId, event: &EventId) -> bool {
         self.first_events.lock().events.get(session) == Some(event)
     }
@@ -222,6 +208,7 @@ impl NewSessions {
         Ok(())
     }
 
+    /// Removes a displaced session, its records and its instances.
     fn forget(&self, place: &Place) {
         self.places.remove(&place.session);
         self.count.fetch_sub(1, Ordering::Relaxed);
@@ -231,12 +218,12 @@ impl NewSessions {
         }
         // The lock is free: no request of this session is in progress, so nothing saves its records.
         if let Ok(mut records) = place.records.try_lock() {
-            let bytes: usize = records.kept.drain().map(|(_, kept)| kept.record.data.len()).sum();
+            let bytes: usize = records.held.drain().map(|(_, held)| held.record.data.len()).sum();
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Whether there are new sessions.
+    /// Returns whether there are new sessions.
     pub fn has_any(&self) -> bool {
         self.count.load(Ordering::Relaxed) != 0
     }
@@ -270,6 +257,7 @@ impl Order {
         }
     }
 
+    /// Removes a place.
     fn take(&mut self, number: u64) -> Option<Arc<Place>> {
         let place = self.all.remove(&number)?;
         if let Some(own) = self.addresses.get_mut(&place.address) {
@@ -297,164 +285,5 @@ impl fmt::Debug for NewSession {
 impl fmt::Debug for NewSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewSessions").field("count", &self.count).finish_non_exhaustive()
-    }
-}
-
-/// Wraps the store of a state that sessions own, and keeps the records of new sessions in memory.
-#[derive(Debug)]
-pub(super) struct Returning {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) sessions: Arc<NewSessions>,
-}
-
-impl Returning {
-    /// Runs `access` on the records of the new session that owns the key. Returns `None` if the store has them.
-    async fn kept<T>(&self, key: &Key, access: impl FnOnce(&mut Records) -> T + Send) -> Option<T> {
-        let place = self.sessions.owner(key)?;
-        let mut records = place.records.lock().await;
-        if records.moved { None } else { Some(access(&mut records)) }
-    }
-
-    fn keep(
-        &self,
-        records: &mut Records,
-        key: &Key,
-        record: &Record,
-        expect: Precondition,
-        receipt: Option<&Receipt>,
-    ) -> Result<SaveOutcome, StoreError> {
-        let before = records.kept.get(key);
-        if before.is_some_and(|kept| receipt.is_some_and(|receipt| kept.receipts.contains(receipt))) {
-            return Ok(SaveOutcome::Duplicate);
-        }
-        let found = before.map_or(Precondition::Absent, |kept| Precondition::Version(kept.record.version));
-        if found != expect {
-            return Ok(SaveOutcome::Conflict);
-        }
-        let freed = before.map_or(0, |kept| kept.record.data.len());
-        let others: usize = records.kept.values().map(|kept| kept.record.data.len()).sum::<usize>() - freed;
-        if others + record.data.len() > SESSION_BYTES {
-            let detail = format!(
-                "a new session has at most {SESSION_BYTES} bytes until its client returns the cookie"
-            );
-            return Err(StoreError::Full(detail.into()));
-        }
-        self.sessions.bytes.fetch_add(record.data.len(), Ordering::Relaxed);
-        self.sessions.bytes.fetch_sub(freed, Ordering::Relaxed);
-        let mut receipts = records.kept.remove(key).map_or_else(Vec::new, |kept| kept.receipts);
-        receipts.extend(receipt.filter(|receipt| !receipt.is_internal()));
-        let kept = Kept { record: record.clone(), receipts, store: Arc::clone(&self.store) };
-        records.kept.insert(key.clone(), kept);
-        Ok(SaveOutcome::Saved)
-    }
-}
-
-impl Returning {
-    async fn load_kept(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        let load = |records: &mut Records| match records.kept.get(key) {
-            Some(kept) => Loaded {
-                record: Some(kept.record.clone()),
-                receipt: receipt.is_some_and(|receipt| kept.receipts.contains(receipt)),
-            },
-            None => Loaded { record: None, receipt: false },
-        };
-        match self.kept(key, load).await {
-            Some(loaded) => Ok(loaded),
-            None => self.store.load(key, receipt).await,
-        }
-    }
-
-    async fn save_kept(
-        &self,
-        key: &Key,
-        record: &Record,
-        expect: Precondition,
-        receipt: Option<&Receipt>,
-    ) -> Result<SaveOutcome, StoreError> {
-        match self.kept(key, |records| self.keep(records, key, record, expect, receipt)).await {
-            Some(saved) => saved,
-            None => self.store.save(key, record, expect, receipt).await,
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Returning {
-    // `load` and `save` are written without `async`, so that they return the store's own future while there are no new
-    // sessions.
-    fn load<'a, 'b, 'c, 'f>(
-        &'a self,
-        key: &'b Key,
-        receipt: Option<&'c Receipt>,
-    ) -> BoxFuture<'f, Result<Loaded, StoreError>>
-    where
-        'a: 'f,
-        'b: 'f,
-        'c: 'f,
-        Self: 'f,
-    {
-        if self.sessions.has_any() {
-            Box::pin(self.load_kept(key, receipt))
-        } else {
-            self.store.load(key, receipt)
-        }
-    }
-
-    fn save<'a, 'b, 'c, 'd, 'f>(
-        &'a self,
-        key: &'b Key,
-        record: &'c Record,
-        expect: Precondition,
-        receipt: Option<&'d Receipt>,
-    ) -> BoxFuture<'f, Result<SaveOutcome, StoreError>>
-    where
-        'a: 'f,
-        'b: 'f,
-        'c: 'f,
-        'd: 'f,
-        Self: 'f,
-    {
-        if self.sessions.has_any() {
-            Box::pin(self.save_kept(key, record, expect, receipt))
-        } else {
-            self.store.save(key, record, expect, receipt)
-        }
-    }
-
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        let remove = |records: &mut Records| {
-            let is_there = records.kept.get(key).is_some_and(|kept| kept.record.version == version);
-            if is_there && let Some(kept) = records.kept.remove(key) {
-                self.sessions.bytes.fetch_sub(kept.record.data.len(), Ordering::Relaxed);
-            }
-            is_there
-        };
-        match self.kept(key, remove).await {
-            Some(deleted) => Ok(deleted),
-            None => self.store.delete(key, version).await,
-        }
-    }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        match self.kept(key, |records| records.kept.contains_key(key)).await {
-            Some(found) => Ok(found),
-            None => self.store.touch(key, ttl).await,
-        }
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.store.sweep(limit).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.store.ping().await
-    }
-
-    fn settles_within(&self) -> Duration {
-        self.store.settles_within()
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.store.flush().await
     }
 }

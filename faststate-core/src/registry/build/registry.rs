@@ -209,7 +209,7 @@ impl RegistryBuilder {
                     Home { store, guard: None, meter, reload_limit }
                 }
             };
-            let home = if is_sessions { home.returning(&shared.new_sessions) } else { home };
+            let home = if is_sessions { home.holding_new_sessions(&shared.new_sessions) } else { home };
             states.insert(name, finish(home, Arc::clone(&shared)));
         }
         // This is the only place that sets it.

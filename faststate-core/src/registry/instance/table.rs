@@ -1,4 +1,4 @@
-//! All instances of one state.
+//! The instances of one state.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::{
             queue::{Command, Ticket, Turn},
         },
         load::{limit::ReloadLimit, pending::Reloads},
-        new_sessions::{NewSessions, Returning},
+        new_sessions::{NewSessionStore, NewSessions},
         request::Route,
         shared::Shared,
     },
@@ -33,7 +33,7 @@ use crate::{
 
 /// Constructs the event that carries a count to the state.
 pub(in crate::registry) type TellsState<S, C> = dyn Fn(C) -> Box<dyn Mutation<S>> + Send + Sync;
-/// How a state begins; `None` if there is no such instance.
+/// Returns the initial state of an instance, or `None` if the instance does not exist.
 pub(in crate::registry) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
 /// The event that reports the number of followers to a state.
@@ -41,7 +41,7 @@ pub(in crate::registry) type Presence<S> = Box<TellsState<S, usize>>;
 /// The event that reports the audience to a state.
 pub(in crate::registry) type Tell<S> = Box<TellsState<S, Audience>>;
 
-/// An event as it is known by name.
+/// A registered event.
 pub(in crate::registry) struct EventEntry<S> {
     pub(in crate::registry) route: Route,
     pub(in crate::registry) decode: fn(&Input, &Key) -> Result<DecodedAttempt<S>, InputError>,
@@ -50,25 +50,25 @@ pub(in crate::registry) struct EventEntry<S> {
 
 pub(in crate::registry) type DecodedAttempt<S> = (Box<dyn Mutation<S>>, &'static [&'static str]);
 
-/// Where a state is saved.
+/// The store of a state.
 pub(in crate::registry) struct Home {
     pub(in crate::registry) store: Arc<dyn Store>,
-    /// The same store, unless it is this process's memory.
+    /// The same store's circuit breaker. The registry's own memory has none.
     pub(in crate::registry) guard: Option<Arc<CircuitBreaker<dyn Store>>>,
     pub(in crate::registry) meter: Arc<StoreMeter>,
-    /// Of all states in this store.
+    /// The limit that all states in this store share.
     pub(in crate::registry) reload_limit: Arc<ReloadLimit>,
 }
 
 impl Home {
-    /// The same for a state that sessions own: the records of new ones stay in memory.
-    pub(in crate::registry) fn returning(self, sessions: &Arc<NewSessions>) -> Self {
-        let store = Returning { store: self.store, sessions: Arc::clone(sessions) };
+    /// Wraps the store of a state that sessions own, so that the records of new sessions stay in memory.
+    pub(in crate::registry) fn holding_new_sessions(self, sessions: &Arc<NewSessions>) -> Self {
+        let store = NewSessionStore { store: self.store, sessions: Arc::clone(sessions) };
         Self { store: Arc::new(store), ..self }
     }
 }
 
-/// All instances of one state.
+/// The instances of one state, and the parts of the state that they share.
 pub(in crate::registry) struct InstanceTable<S: ReactiveState> {
     pub(in crate::registry) me: Weak<Self>,
     pub(in crate::registry) config: StateConfig,
@@ -86,7 +86,7 @@ pub(in crate::registry) struct InstanceTable<S: ReactiveState> {
     pub(in crate::registry) store_meter: Arc<StoreMeter>,
     pub(in crate::registry) reloads: Mutex<Reloads<S>>,
     pub(in crate::registry) reload_limit: Arc<ReloadLimit>,
-    /// Of events that the application sends itself.
+    /// The meter of the events that the application sends itself.
     pub(in crate::registry) application: Arc<EventMeter>,
     /// Starts running an instance's queue. A function pointer, so that this module does not depend on the modules that
     /// execute commands.
@@ -153,17 +153,17 @@ impl<S: ReactiveState> InstanceTable<S> {
         self.instances.remove_if(key, |_, instance| is_unused(instance)).is_some()
     }
 
-    /// Whether the store is not asked at the moment.
+    /// Whether the circuit breaker refuses calls, except for trial calls.
     pub(in crate::registry) fn is_resting(&self) -> bool {
         self.guard.as_ref().is_some_and(|guard| guard.is_resting())
     }
 
-    /// Whether every load fails at once at the moment.
+    /// Whether the circuit breaker refuses every load.
     pub(in crate::registry) fn refuses_loads(&self) -> bool {
         self.guard.as_ref().is_some_and(|guard| guard.refuses_loads())
     }
 
-    /// The instance in memory, made if need be.
+    /// Returns the instance in memory, and creates it if there is none.
     pub(in crate::registry) fn instance(&self, key: &Key) -> Result<Arc<Instance<S>>, Error> {
         if let Some(instance) = self.loaded(key) {
             return Ok(instance);
@@ -188,7 +188,7 @@ impl<S: ReactiveState> InstanceTable<S> {
         self.instances.get(key).map(|instance| Arc::clone(&instance))
     }
 
-    /// The way to the other nodes, unless each has its own.
+    /// Returns the connection to the other nodes, unless the state is local to each node.
     pub(in crate::registry) fn nodes(&self) -> Option<&Nodes> {
         self.shared.nodes.as_ref().filter(|_| !self.config.each_node)
     }
