@@ -1,5 +1,5 @@
-//! Reactive web applications in plain Rust: the state lives on the server, and every browser that shows it
-//! follows it live.
+//! Reactive web applications in plain Rust, for applications, which depend on this crate alone: the state lives on
+//! the server, and every browser that shows it follows it live.
 //!
 //! An application consists of states (structs), events (types that change them) and pages (HTML from any
 //! template engine). A page shows states and sends events through [Datastar](https://data-star.dev) attributes,
@@ -127,7 +127,7 @@
 //! | `conformance` | suites for stores, broadcasters and adapters, as `faststate::conformance` |
 //!
 //! FastState needs Rust 1.95 and tokio. `faststate-core`, `faststate-http` and the other crates of the workspace
-//! are for authors of stores and adapters; applications depend on this crate alone.
+//! are for authors of stores and adapters.
 // The guide links to items of some features; all links resolve only if these features are on.
 #![cfg_attr(
     not(all(

@@ -4,11 +4,86 @@
 //! Authors of stores implement [`Store`], authors of broadcasters [`Broadcaster`] or [`broadcast::Transport`]; each of
 //! these traits has a section "For implementers".
 //!
+//! A state is a plain struct on the server, an event is a type that changes it, and a page is HTML that shows states and
+//! sends events:
+//!
+//! ```
+//! use faststate_core::{
+//!     Access, Context, Error, Event, Handle, ReactiveState, Rejection, StateConfig, StateRegistry,
+//! };
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Clone, Default, Serialize, Deserialize)]
+//! struct Counter {
+//!     count: i64,
+//! }
+//!
+//! impl ReactiveState for Counter {
+//!     const NAME: &'static str = "counter";
+//! }
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Increment {
+//!     amount: i64,
+//! }
+//!
+//! impl Event for Increment {
+//!     type State = Counter;
+//!     const NAME: &'static str = "increment";
+//!
+//!     fn apply(&self, counter: &mut Counter, _: &mut Context<Counter>) -> Result<(), Rejection> {
+//!         counter.count = counter
+//!             .count
+//!             .checked_add(self.amount)
+//!             .ok_or_else(|| Rejection::invalid("the count would overflow").field("amount"))?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! // A page. `faststate-http` adds the signals, the cursors and the stream that keep it up to date.
+//! async fn counter_html(counter: &Handle<Counter>) -> Result<String, Error> {
+//!     let count = counter.read().await?.count;
+//!     let add = Increment { amount: 1 }.action();
+//!     Ok(format!(r#"<b data-text="$counter.count">{count}</b> <button data-on:click="{add}">Add one</button>"#))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), faststate_core::BoxError> {
+//! let registry = StateRegistry::builder()
+//!     .state::<Counter>(StateConfig::global().access(Access::public()), |counter| {
+//!         counter.event::<Increment>()
+//!     })
+//!     .build()?;
+//! let counter = registry.global::<Counter>()?;
+//! counter.send(Increment { amount: 2 }).await?;
+//! assert!(counter_html(&counter).await?.contains(">2</b>"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When not to use it
+//!
+//! FastState keeps small states that several viewers see at once. It does not fit states of megabytes, queries over many
+//! records, transactions over several states, offline use, or pages without live parts.
+//!
+//! # The items that an application uses first
+//!
+//! | item | purpose |
+//! | --- | --- |
+//! | [`ReactiveState`] | a state: its name, and what browsers see of it |
+//! | [`Event`], [`Context`], [`PrepareContext`] | an event: its input, checks and effects |
+//! | [`Rejection`] | an event's refusal, with messages beside fields |
+//! | [`View`], [`Elements`] | HTML that follows a state |
+//! | [`Action`] | an event as the value of a `data-on:*` attribute |
+//! | [`StateConfig`], [`Access`], [`Viewer`] | a state's scope, store and limits, and its access policy |
+//! | [`StateRegistry`], [`Handle`] | the engine, and typed access to one instance |
+//! | [`MemoryStore`], [`LocalBroadcaster`] | the store and the broadcaster of one process |
+//!
 //! # Design
 //!
-//! A state is a plain struct on the server, and every browser that shows it follows it. Four properties are worth their
-//! cost here: an acknowledged event is not lost, an event counts once however often it is sent, a page that was away
-//! gets exactly what it missed, and any node can serve any request. The following decisions produce them.
+//! Four properties are worth their cost here: an acknowledged event is not lost, an event counts once however often it
+//! is sent, a page that was away gets exactly what it missed, and any node can serve any request. The following
+//! decisions produce them.
 //!
 //! **A conditional save instead of a transaction.** A [`Store`] promises one thing: of all saves that expect the same
 //! version, one succeeds ([`store::Precondition`]). Every backend can do this, with a `WHERE version =`, a script or a
@@ -43,6 +118,10 @@
 //!
 //! **Events are erased, states are not.** [`Registry`] is object-safe and [`Handle`]s are typed. Inside the engine, the
 //! path of an event contains no downcast of the state.
+//!
+//! **A small trait for applications, a hidden one for the endpoint.** [`Registry`] has the calls of an application, so
+//! wrapping a registry, as [`registry::MaintenanceGate`] does, takes a few lines. The calls of the endpoint change with
+//! it, so no version guarantees them.
 //!
 //! **No macros.** [`ReactiveState`] and [`Event`] are a few lines each, written by hand. Their errors are rustc's own.
 //!
