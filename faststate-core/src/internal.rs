@@ -14,7 +14,7 @@ pub use crate::{
         interface::{Engine, StreamRevoker},
         mistakes::Part,
         new_sessions::{Caps, NewSession, NewSessions},
-        request::{Job, Rendered, Route, TopicName, TopicNameError},
+        request::{Job, Rendered, ReplyView, Route, TopicName, TopicNameError},
     },
     topics::{Follower, SnapshotFailed},
     wire::{attribute::attribute, frame::Frame, signal_path::SignalPath},

@@ -26,7 +26,6 @@ mod turn;
 
 use async_trait::async_trait;
 
-pub(crate) use self::event::mutation::{Mutation, Update};
 use self::interface::Engine;
 pub use self::{
     access::Access,
@@ -36,7 +35,11 @@ pub use self::{
     error::{BuildError, Error},
     followers::audience::Audience,
     maintenance_gate::MaintenanceGate,
-    request::{Applied, Call, Outcome, ReplyStream, ReplyView, StateSnapshot},
+    request::{Applied, Call, Outcome, ReplyStream, StateSnapshot},
+};
+pub(crate) use self::{
+    event::mutation::{Mutation, Update},
+    request::ReplyView,
 };
 use crate::{Health, Key, Revocation, Viewer};
 

@@ -1,4 +1,4 @@
-//! The other nodes: which there are, what is sent to them, and fairness between them.
+//! The other nodes: membership, messages, and fairness between them.
 
 pub(super) mod arrivals;
 pub(super) mod fairness;

@@ -1,4 +1,4 @@
-//! Pauses, and calls of a store within a deadline.
+//! Pauses, and store calls with a deadline.
 
 use std::{future::Future, time::Duration};
 
@@ -6,15 +6,15 @@ use tokio::time::Instant;
 
 use crate::store::StoreError;
 
-/// Pauses, if at all.
+/// Sleeps for `pause`, unless it is zero.
 pub(super) async fn pause(pause: Duration) {
     if !pause.is_zero() {
-        // In a box: most events never pause, and their future is smaller for it.
+        // Boxed, because most events never pause, and their future is smaller this way.
         Box::pin(tokio::time::sleep(pause)).await;
     }
 }
 
-/// One call of the store, within the deadline.
+/// Awaits a store call until the deadline, and then returns [`StoreError::Unavailable`].
 pub(super) async fn within<T>(
     deadline: Instant,
     call: impl Future<Output = Result<T, StoreError>>,

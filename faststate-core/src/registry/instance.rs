@@ -1,4 +1,4 @@
-//! One instance: its present state, its queue, its topics.
+//! One instance: its current state, its queue and its topics.
 
 pub(super) mod eviction;
 pub(super) mod queue;
@@ -25,25 +25,36 @@ use super::{
 };
 use crate::{Key, ReactiveState, broadcast::Interest, store::Precondition, topics::Topic, wire::SignalPath};
 
-/// The minimum interval between epochs that clients' cursors start.
-const RENEWAL: Duration = Duration::from_secs(60);
+/// Minimum interval between two epochs that clients' cursors start.
+const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One instance in memory. It can be dropped while it has no followers and no queued events, because the store
 /// contains its state.
+///
+/// # Locking
+/// - `queue` protects the queued commands. Only the holder of the instance's turn takes commands out of it.
+/// - `topics` protects the followed topics. A change of `current` happens under it, so that a follower that joins sees
+///   either the old state and the later frame, or the new state.
+/// - `current` is written only in the instance's turn, and while `topics` is held unless it was empty. Any task may read
+///   it.
+/// - `upkeep`, `arrived` and `run` protect one value each.
+///
+/// The order is `queue`, `topics`, `current`, `upkeep`; `arrived` and `run` are taken alone. No lock is held across an
+/// await.
 pub(super) struct Instance<S> {
     pub(super) key: Key,
-    /// Where its signals are nested.
+    /// The path of its signals.
     pub(super) nest: SignalPath,
     pub(super) queue: Mutex<Queue<S>>,
-    /// Read by anybody, written only in the instance's turn and under the lock of `topics`.
+    /// The state in memory, if it was loaded.
     pub(super) current: RwLock<Option<Arc<Current<S>>>>,
     pub(super) topics: Mutex<Topics>,
     pub(super) upkeep: Mutex<Freshness>,
-    /// What other nodes have sent.
+    /// The changes and elements that other nodes have sent.
     pub(super) arrived: Mutex<Arrived>,
     /// This node's turn among the nodes that change the key.
     pub(super) run: Mutex<KeyQuota>,
-    /// Whether the store did not answer when it was asked last.
+    /// Whether the store did not respond to the last call. Acquire and release order it with the topics' marks.
     stale: AtomicBool,
 }
 
@@ -51,12 +62,12 @@ pub(super) struct Instance<S> {
 #[derive(Default)]
 pub(super) struct Topics {
     pub(super) open: Vec<(Slot, Arc<Topic>)>,
-    /// How many topics each stream follows.
+    /// The number of topics that each stream follows.
     pub(super) streams: HashMap<u64, u32>,
     /// The node's interest in the key, while it has followers.
     pub(super) interest: Option<Interest>,
     pub(super) present: Counts<usize>,
-    /// The audience, if the state is notified of it.
+    /// The audience, if the state has an audience event.
     pub(super) listeners: Option<Box<Listeners>>,
     /// Keeps the node subscribed for a while after its last follower has left.
     pub(super) lingers: Option<Lingers>,
@@ -68,14 +79,14 @@ pub(super) struct Lingers {
     pub(super) until: Instant,
 }
 
-/// Which topic of an instance: the signals, or the view at this place.
+/// One topic of an instance: the signals, or the view at this index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
     Signals,
     View(usize),
 }
 
-/// When an instance was used and looked up.
+/// When an instance was last used and confirmed, and what is in doubt about it.
 pub(super) struct Freshness {
     pub(super) used: Instant,
     /// When the store last confirmed the current version.
@@ -86,25 +97,25 @@ pub(super) struct Freshness {
     pub(super) suspect: bool,
     /// Whether the store may contain a change of this node that was not sent to the other nodes.
     pub(super) untold: bool,
-    /// Whether a deletion may have succeeded: what is in memory is not to be shown.
+    /// Whether a deletion may have succeeded, so that the state in memory must not be shown.
     pub(super) perhaps_deleted: bool,
-    /// Since when the store may contain a newer version without a notification to this node. The instance stays in
-    /// use, because each save expects a version.
+    /// The time since which the store may contain a newer version of which this node was not notified. The instance
+    /// stays in use, because each save expects a version.
     pub(super) doubted: Option<Instant>,
     /// Whether the instance waits to be reloaded, is being reloaded, or pauses before that.
     pub(super) reloading: bool,
-    /// In a box: most instances have none.
-    trouble: Option<Box<Trouble>>,
+    /// Boxed, because most instances have none.
+    incidents: Option<Box<Incidents>>,
 }
 
-/// What is rarely known of an instance.
+/// The incidents of an instance: unknown outcomes, unreadable records, retries.
 #[derive(Default)]
-struct Trouble {
+struct Incidents {
     /// When a client's cursor last started a new epoch.
     renewed: Option<Instant>,
-    /// When a load last gave a record that cannot be read.
+    /// When a load last returned a record that cannot be decoded.
     unreadable: Option<Instant>,
-    /// The number of pauses between reloads in a row.
+    /// The number of consecutive pauses between reloads.
     pauses: u32,
     /// A save or deletion that may still take effect.
     unsettled: Option<Unsettled>,
@@ -112,9 +123,9 @@ struct Trouble {
 
 /// A save or deletion of unknown outcome.
 struct Unsettled {
-    /// What it expects: as soon as the store has anything else, it cannot take effect any more.
+    /// Its precondition. Once the store holds anything else, the save can no longer take effect.
     expect: Precondition,
-    /// When it cannot take effect any more, if the store has answered since.
+    /// The time after which it can no longer take effect, if the store has responded since.
     until: Option<Instant>,
 }
 
@@ -122,19 +133,20 @@ impl Freshness {
     /// Records a save of unknown outcome: the record must be loaded, and the other nodes notified.
     pub(super) fn doubt(&mut self, expect: Precondition) {
         (self.suspect, self.untold) = (true, true);
-        self.trouble().unsettled = Some(Unsettled { expect, until: None });
+        self.incidents().unsettled = Some(Unsettled { expect, until: None });
     }
 
-    /// A save or deletion of this node succeeded that was begun after `asked`: no earlier one can any more.
+    /// Records that a save or deletion that this node began after `asked` succeeded. No earlier one can take effect any
+    /// more.
     pub(super) fn saved(&mut self, asked: Instant, ttl: Option<Duration>) {
-        if let Some(trouble) = &mut self.trouble {
-            trouble.unsettled = None;
+        if let Some(incidents) = &mut self.incidents {
+            incidents.unsettled = None;
         }
         self.confirmed(asked, ttl);
     }
 
-    /// A load that was begun at `asked` found this, and it is the current version now. A save of unknown
-    /// outcome may still take effect, for up to `settles` after the store's first answer.
+    /// Records that a load that began at `asked` found the current version. A save of unknown outcome may still take
+    /// effect, for up to `settles` after the store's first response.
     pub(super) fn loaded(
         &mut self,
         found: Precondition,
@@ -142,8 +154,8 @@ impl Freshness {
         ttl: Option<Duration>,
         settles: Duration,
     ) {
-        if let Some(trouble) = &mut self.trouble
-            && let Some(unsettled) = &mut trouble.unsettled
+        if let Some(incidents) = &mut self.incidents
+            && let Some(unsettled) = &mut incidents.unsettled
         {
             let until = *unsettled.until.get_or_insert_with(|| Instant::now() + settles);
             if unsettled.expect == found && asked < until && !settles.is_zero() {
@@ -151,7 +163,7 @@ impl Freshness {
                 self.end_doubt(asked);
                 return;
             }
-            trouble.unsettled = None;
+            incidents.unsettled = None;
         }
         self.confirmed(asked, ttl);
     }
@@ -159,76 +171,75 @@ impl Freshness {
     fn confirmed(&mut self, asked: Instant, ttl: Option<Duration>) {
         (self.suspect, self.untold, self.perhaps_deleted) = (false, false, false);
         self.expires = ttl.map(|ttl| Instant::now() + ttl);
-        if let Some(trouble) = &mut self.trouble {
-            trouble.unreadable = None;
+        if let Some(incidents) = &mut self.incidents {
+            incidents.unreadable = None;
         }
         self.end_doubt(asked);
     }
 
-    /// What is in memory was not older than the store at `asked`.
+    /// Records that the state in memory was not older than the store at `asked`.
     pub(super) fn end_doubt(&mut self, asked: Instant) {
         self.verified = self.verified.max(Some(asked));
         self.doubted = self.doubted.filter(|doubted| *doubted >= asked);
     }
 
-    /// A load gave a record that cannot be read. Returns whether that is news.
+    /// Records that a load returned a record that cannot be decoded. Returns whether the previous load did not.
     pub(super) fn note_unreadable(&mut self) -> bool {
         self.suspect = true;
-        self.trouble().unreadable.replace(Instant::now()).is_none()
+        self.incidents().unreadable.replace(Instant::now()).is_none()
     }
 
-    /// Whether the record could not be read when it was last loaded.
+    /// Whether the record could not be decoded when it was last loaded.
     pub(super) fn is_unreadable(&self) -> bool {
         self.unreadable_since().is_some()
     }
 
     pub(super) fn unreadable_since(&self) -> Option<Instant> {
-        self.trouble.as_ref()?.unreadable
+        self.incidents.as_ref()?.unreadable
     }
 
-    /// The pause before the next reload, if it still is necessary: it doubles from the first to the longest,
-    /// and is up to half as short, at random.
+    /// Returns the pause before the next reload. Pauses double from the first to the longest, and each is shortened by a
+    /// random part of up to one half.
     pub(super) fn next_reload_pause(&mut self, (first, longest): (Duration, Duration)) -> Duration {
-        let trouble = self.trouble();
-        let pause = first.saturating_mul(1 << trouble.pauses.min(16)).min(longest);
-        trouble.pauses += 1;
+        let incidents = self.incidents();
+        let pause = first.saturating_mul(1 << incidents.pauses.min(16)).min(longest);
+        incidents.pauses += 1;
         pause.mul_f64(rand::random_range(0.5..1.0))
     }
 
-    /// No reload is necessary or useful any more. An instance that is still in doubt is loaded when it is
-    /// used.
+    /// Ends the reloads of the instance. If it is still in doubt, it is loaded when it is used.
     pub(super) fn end_reloading(&mut self) {
         self.suspect |= self.doubted.take().is_some();
         self.reloading = false;
-        if let Some(trouble) = &mut self.trouble {
-            trouble.pauses = 0;
+        if let Some(incidents) = &mut self.incidents {
+            incidents.pauses = 0;
         }
     }
 
-    fn trouble(&mut self) -> &mut Trouble {
-        self.trouble.get_or_insert_default()
+    fn incidents(&mut self) -> &mut Incidents {
+        self.incidents.get_or_insert_default()
     }
 
     /// Whether a client's cursor may start a new epoch now; returns `true` at most once per interval.
     pub(super) fn may_renew(&mut self) -> bool {
         let now = Instant::now();
-        let renewed = &mut self.trouble().renewed;
-        let may = renewed.is_none_or(|at| now - at >= RENEWAL);
+        let renewed = &mut self.incidents().renewed;
+        let may = renewed.is_none_or(|at| now - at >= MIN_RENEWAL_INTERVAL);
         if may {
             *renewed = Some(now);
         }
         may
     }
 
-    /// The record was deleted. The instance is not shown until it has started over.
+    /// Records that the record was deleted. The instance is not shown until it has started over.
     pub(super) fn deleted(&mut self) {
-        if let Some(trouble) = &mut self.trouble {
-            trouble.unsettled = None;
+        if let Some(incidents) = &mut self.incidents {
+            incidents.unsettled = None;
         }
         (self.suspect, self.untold, self.perhaps_deleted) = (true, true, true);
     }
 
-    /// The outcome of a deletion that expects this is not known.
+    /// Records a deletion of unknown outcome with this precondition.
     pub(super) fn doubt_deletion(&mut self, expect: Precondition) {
         self.doubt(expect);
         self.perhaps_deleted = true;
@@ -254,13 +265,13 @@ impl<S: ReactiveState> Instance<S> {
                 perhaps_deleted: false,
                 doubted: None,
                 reloading: false,
-                trouble: None,
+                incidents: None,
             }),
             stale: AtomicBool::new(false),
         }
     }
 
-    /// The state in memory, unless it must be loaded (again) first.
+    /// Returns the state in memory, unless it must be loaded first.
     pub(super) fn usable(&self, now: Instant) -> Option<Arc<Current<S>>> {
         {
             let mut upkeep = self.upkeep.lock();
@@ -272,7 +283,7 @@ impl<S: ReactiveState> Instance<S> {
         self.current.read().clone()
     }
 
-    /// The state in memory, however doubtful; not one that has expired or may have been deleted.
+    /// Returns the state in memory even if it is in doubt, unless it has expired or may have been deleted.
     pub(super) fn remembered(&self) -> Option<Arc<Current<S>>> {
         let now = Instant::now();
         {
@@ -288,7 +299,7 @@ impl<S: ReactiveState> Instance<S> {
         self.stale.load(Ordering::Acquire)
     }
 
-    /// Notifies the followers whether their view may be stale.
+    /// Sets whether the state may be stale, and notifies the followers.
     pub(super) fn mark(&self, stale: bool) {
         if self.is_stale() == stale {
             return;
@@ -302,7 +313,8 @@ impl<S: ReactiveState> Instance<S> {
         topics.iter().for_each(|(_, topic)| topic.wake());
     }
 
-    /// Whether nothing is in memory but that the instance does not exist. That it cannot be read is remembered.
+    /// Whether the instance does not exist or was never loaded. An instance whose record cannot be decoded is not empty,
+    /// so that the failure is remembered.
     pub(super) fn is_empty(&self) -> bool {
         self.current.read().as_ref().is_none_or(|current| current.gone) && !self.upkeep.lock().is_unreadable()
     }
@@ -317,7 +329,8 @@ impl<S: ReactiveState> Instance<S> {
 }
 
 impl Topics {
-    /// Takes the lingering interest if its time is over. Without it, the counts of other nodes are no longer received.
+    /// Takes the lingering interest if its time is over, and forgets the counts of other nodes, which are then no longer
+    /// received.
     pub(super) fn stop_lingering(&mut self) -> Option<Interest> {
         let Lingers { interest, .. } = self.lingers.take_if(|lingers| lingers.until <= Instant::now())?;
         if self.streams.is_empty() {

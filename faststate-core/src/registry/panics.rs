@@ -16,7 +16,7 @@ pub(super) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Outp
     future.poll(&mut task::Context::from_waker(Waker::noop()))
 }
 
-/// The text of a panic.
+/// Returns the message of a panic.
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> BoxError {
     let text = panic
         .downcast_ref::<&'static str>()
@@ -26,7 +26,7 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> BoxError {
     text.into()
 }
 
-/// Runs a piece of the application's code; a panic in it becomes an error that names `what`.
+/// Runs application code, and converts a panic into an error that contains `what`.
 pub(super) fn guard<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Error::internal(what, &panic_text(&*panic)))
 }

@@ -28,6 +28,7 @@ pub struct Call {
     /// The caller's id for the event. Without one, the engine generates an id.
     pub id: Option<EventId>,
     /// Whether the reply must contain the state's signals, because the caller does not follow them.
+    #[doc(hidden)]
     pub wants_view: bool,
 }
 
@@ -46,6 +47,7 @@ impl Call {
     }
 
     /// Requests the state's signals in the reply, for a caller that does not follow the state.
+    #[doc(hidden)]
     #[must_use]
     pub const fn wanting_view(mut self) -> Self {
         self.wants_view = true;
@@ -75,12 +77,14 @@ pub struct Outcome {
     /// The instance's version after the event.
     pub version: Version,
     /// The signals after the event, if the call requested them.
+    #[doc(hidden)]
     pub view: Option<ReplyView>,
     /// Elements for the caller.
     pub elements: Vec<Elements>,
     /// The streamed reply, if there is one. Dropping it stops its writer.
     pub stream: Option<ReplyStream>,
     /// The names of the event's fields, whose error messages the reply clears.
+    #[doc(hidden)]
     pub fields: &'static [&'static str],
 }
 

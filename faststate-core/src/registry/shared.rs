@@ -1,4 +1,4 @@
-//! What all states of a registry share.
+//! The context that all states of a registry share.
 
 use std::{
     future::Future,
@@ -32,10 +32,14 @@ use crate::{
     store::StoreError,
 };
 
-/// How often a full registry looks for instances to let go.
-const CROWDED: Duration = Duration::from_millis(100);
+/// Minimum interval between two evictions of idle instances by a full registry.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What all states of a registry share. No lock in here is on an event's way.
+/// The context that all states of a registry share.
+///
+/// # Locking
+/// `revokers` protects the list of revokers, `crowded` the time of the last eviction. Neither is held while another lock
+/// is taken or across an await, and no event takes either of them.
 pub(super) struct Shared {
     pub(super) environment: Arc<Environment>,
     pub(super) deadline: Duration,
@@ -53,9 +57,9 @@ pub(super) struct Shared {
     background: Arc<Semaphore>,
     instances: AtomicUsize,
     max_instances: usize,
-    /// Every state, to make room in.
+    /// The instance tables of all states, from which idle instances are evicted.
     pub(super) states: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
-    /// When room was made last.
+    /// When a full registry last evicted idle instances.
     crowded: Mutex<Option<Instant>>,
 }
 
@@ -89,12 +93,12 @@ impl Shared {
         }
     }
 
-    /// A handle, unless the registry is gone.
+    /// Returns a handle, unless the registry has been dropped.
     pub(super) fn handle<S: ReactiveState>(&self, key: &Key) -> Option<Handle<S>> {
         Some(Handle::new(self.environment.registry().ok()?, key.clone()))
     }
 
-    /// Polls `future` once here, and runs the rest detached from the caller.
+    /// Polls `future` once, and spawns it as a task if it is pending.
     pub(super) fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
         let mut future = Box::pin(future);
         if poll_once(future.as_mut()).is_pending() {
@@ -102,12 +106,12 @@ impl Shared {
         }
     }
 
-    /// Runs `future` in a task of its own: nothing of it runs here.
+    /// Spawns `future` as a task without polling it here.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(future);
     }
 
-    /// Runs `future` detached, and waits for it; dropping the wait stops nothing.
+    /// Spawns `future` as a task and waits for it. Dropping the returned future does not stop the task.
     pub(super) async fn detached<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -118,7 +122,7 @@ impl Shared {
             .map_err(|error| Error::internal("a task of the engine failed", &error.into()))
     }
 
-    /// Runs work that an event left behind.
+    /// Spawns an event's background work.
     pub(super) fn background<W: Future<Output = ()> + Send>(
         &self,
         permit: OwnedSemaphorePermit,
@@ -126,7 +130,7 @@ impl Shared {
     ) {
         self.tasks.spawn(async move {
             let _permit = permit;
-            // It begins in here too: the event is committed, and is not to fail for its sake.
+            // The closure is called inside the task as well, because a panic must not fail the committed event.
             let worked = std::panic::AssertUnwindSafe(async { work().await }).catch_unwind().await;
             if let Err(panic) = worked {
                 tracing::error!(error = %panic_text(&*panic), "work after a commit panicked");
@@ -134,7 +138,7 @@ impl Shared {
         });
     }
 
-    /// Room for so many pieces of work after the commit.
+    /// Reserves permits for this number of background tasks.
     pub(super) fn room_for(&self, pieces: usize) -> Result<Vec<OwnedSemaphorePermit>, Error> {
         (0..pieces)
             .map(|_| {
@@ -145,8 +149,8 @@ impl Shared {
             .collect()
     }
 
-    /// Waits until nothing runs that the engine started, and, if the transport takes it, until the other nodes
-    /// have been notified.
+    /// Waits until all tasks of the engine have ended, and, unless the transport refuses, until the other nodes have been
+    /// notified.
     pub(super) async fn settle(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -156,7 +160,7 @@ impl Shared {
         }
     }
 
-    /// Takes room for one more instance, unless the cap is reached.
+    /// Counts one more instance. Returns false if the limit is reached.
     pub(super) fn instance_enters(&self) -> bool {
         self.instances
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
@@ -165,12 +169,12 @@ impl Shared {
             .is_ok()
     }
 
-    /// Lets idle instances of every state go, at most every 100 ms.
+    /// Evicts idle instances of every state, at most once every 100 ms.
     pub(super) fn make_room(&self) {
         let now = Instant::now();
         {
             let mut crowded = self.crowded.lock();
-            if crowded.is_some_and(|at| now - at < CROWDED) {
+            if crowded.is_some_and(|at| now - at < EVICTION_INTERVAL) {
                 return;
             }
             *crowded = Some(now);
@@ -198,7 +202,7 @@ impl Shared {
         self.revokers().iter().for_each(|revoker| revoker.revoke(revocation));
     }
 
-    /// Has every stream's access on this node checked soon.
+    /// Schedules an access check of every stream on this node.
     pub(super) fn doubt_streams(&self) {
         self.revokers().iter().for_each(|revoker| revoker.recheck_soon());
     }
@@ -207,7 +211,7 @@ impl Shared {
         self.revokers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Closes streams here, and has the other nodes close theirs.
+    /// Closes streams on this node, and sends the revocation to the other nodes.
     pub(super) async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
         self.close_streams(&revocation);
         let Some(nodes) = &self.nodes else { return Ok(()) };
@@ -215,17 +219,20 @@ impl Shared {
         if nodes.revoke(revocation, deadline).await {
             return Ok(());
         }
-        Err(Error::Unavailable(StoreError::Unavailable("the other nodes are not told yet".into())))
+        Err(Error::Unavailable(StoreError::Unavailable(
+            "the other nodes have not been notified yet; this node keeps trying for up to 5 minutes".into(),
+        )))
     }
 
-    /// Queues a change for the other nodes, which is sent after this turn.
+    /// Queues a change for the other nodes. It is sent after the turn.
     pub(super) fn publish(&self, change: impl FnOnce() -> Change) {
         if let Some(nodes) = &self.nodes {
             nodes.publish(change());
         }
     }
 
-    /// Sends the queued changes to the other nodes; `None` if there are none or another task is sending.
+    /// Returns a future that sends the queued changes to the other nodes, or `None` if there are none or another task is
+    /// sending them.
     pub(super) fn publishing(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.nodes.as_ref()?.publishing()
     }

@@ -230,8 +230,8 @@ fn push_cleared_errors(json: &mut Vec<u8>, key: &Key, event: &str, fields: &[&st
 mod tests {
     use faststate_core::{
         Elements, Scope, Version,
-        internal::{EncodedFields, SignalPath},
-        registry::{Applied, ReplyStream, ReplyView},
+        internal::{EncodedFields, ReplyView, SignalPath},
+        registry::{Applied, ReplyStream},
     };
     use http_body_util::BodyExt as _;
     use serde_json::{Value, json};

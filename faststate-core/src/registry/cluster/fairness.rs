@@ -1,53 +1,54 @@
-//! How nodes take turns on a hot key, which several of them change as fast as they can.
+//! Fairness between nodes on a hot key, which several of them change as fast as they can.
 //!
-//! A node that has just saved knows the newest version, so it wins the next save too, for as long as events
-//! wait in its queue. The events of the other nodes would grow too old. Therefore a node takes a run of
-//! events and then stands back for a moment, in which another node gets in and starts a run of its own. A
-//! node that stood back although no other node wanted the key makes its runs longer.
+//! A node that has just saved knows the newest version, so it also wins the next save while events are queued there, and
+//! the events of the other nodes time out. A node therefore saves a run of events and then pauses, so that another node
+//! can start a run of its own. If no other node used the pause, the node's runs become longer.
 //!
-//! Runs end at versions whose `seq` is a multiple of their length, so a node that waits knows from any version
-//! when the run ends that led to it. It loads at about that moment, instead of again and again: an event has
-//! only a few calls to the store (law 13).
+//! A run ends at a version whose `seq` is a multiple of its length. A waiting node can therefore compute from any version
+//! when the current run ends, and loads the record at about that moment instead of polling: an event may make only a few
+//! store calls (law 13).
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many events a run has on a key that several nodes change; a power of two, as all lengths are.
-const SHORTEST: u32 = 32;
-/// How many events a run has at most.
-const LONGEST: u32 = 1024;
-/// How long such a run lasts at most, so that the events of the other nodes do not grow too old.
-const SOON: Duration = Duration::from_millis(250);
-/// How long a run lasts at most.
-const LATE: Duration = Duration::from_millis(1250);
-/// How many times as long as a save a node stands back.
-const STANDS_BACK: u32 = 16;
-/// What a save is taken to last at least: the runtime's timers are not finer than a millisecond.
-const FASTEST: Duration = Duration::from_micros(250);
-/// What a save is taken to last at most, where a node stands back.
-const SLOWEST: Duration = Duration::from_millis(4);
-/// Another node changes the key as fast as it can if its events take at most this many times as long as a save.
-const BUSY: u32 = 4;
-/// How many calls a new average is made of; each further save changes it by an eighth.
-const MEASURED: u32 = 7;
-/// How long a key counts as contended after another node was seen at work on it.
-const CONTENDED: Duration = Duration::from_secs(3);
+/// Maximum number of events in a run on a contended key. All lengths are powers of two.
+const CONTENDED_RUN_EVENTS: u32 = 32;
+/// Maximum number of events in a run.
+const MAX_RUN_EVENTS: u32 = 1024;
+/// Maximum duration of a run on a contended key, so that the events of the other nodes do not time out.
+const CONTENDED_RUN_DURATION: Duration = Duration::from_millis(250);
+/// Maximum duration of a run.
+const MAX_RUN_DURATION: Duration = Duration::from_millis(1250);
+/// Duration of the pause after a run, in saves.
+const PAUSE_SAVES: u32 = 16;
+/// Minimum for the estimated duration of a save. The runtime's timers have a resolution of one millisecond.
+const MIN_SAVE: Duration = Duration::from_micros(250);
+/// Maximum duration of a save for the computation of the pause.
+const MAX_PAUSED_SAVE: Duration = Duration::from_millis(4);
+/// A node is in a run if each of its changes takes at most this many times the duration of a save.
+const BUSY_SAVES: u32 = 4;
+/// Number of calls in a new average. Each later save changes the average by one eighth.
+const AVERAGED_CALLS: u32 = 7;
+/// Time for which a key counts as contended after another node has changed it.
+const CONTENDED_FOR: Duration = Duration::from_secs(3);
 
 /// A node's runs of events on one key.
 #[derive(Debug)]
 pub(in crate::registry) struct KeyQuota {
     /// When this node last saved.
     last: Instant,
-    /// How many events it has saved in this run.
+    /// The number of events that it has saved in this run.
     events: u32,
+    /// The maximum number of events in the next run.
     longest: u32,
-    /// How long a save takes, on average.
+    /// The average duration of a save.
     save: Duration,
-    /// How many calls the average is of, up to [`MEASURED`].
+    /// The number of calls in the average, up to [`AVERAGED_CALLS`].
     measured: u32,
+    /// Whether this node has paused since its last save.
     stood_back: bool,
-    /// When another node was last seen at work.
+    /// When another node last changed the key.
     contended: Option<Instant>,
 }
 
@@ -56,7 +57,7 @@ impl KeyQuota {
         Self {
             last: now,
             events: 0,
-            longest: SHORTEST,
+            longest: CONTENDED_RUN_EVENTS,
             save: Duration::ZERO,
             measured: 0,
             stood_back: false,
@@ -64,14 +65,15 @@ impl KeyQuota {
         }
     }
 
-    /// How long to stand back before the event that follows version `seq`, if the run ends there.
+    /// Returns the pause before the event that follows version `seq`, if the run ends there.
     pub(in crate::registry) fn stands_back(&mut self, now: Instant, seq: u64) -> Option<Duration> {
         let pause = self.pause();
         if now.duration_since(self.last) > pause {
-            // The other nodes had time enough.
+            // The other nodes have had enough time.
             self.events = 0;
         }
-        let lasts = if self.longest == SHORTEST { SOON } else { LATE };
+        let lasts =
+            if self.longest == CONTENDED_RUN_EVENTS { CONTENDED_RUN_DURATION } else { MAX_RUN_DURATION };
         if self.events == 0 || !seq.is_multiple_of(self.length(self.longest, lasts)) {
             return None;
         }
@@ -79,66 +81,67 @@ impl KeyQuota {
         Some(pause)
     }
 
-    /// The store answered a load after so long: better than nothing, until enough saves were measured.
+    /// Records the duration of a load, which stands in for a save until enough saves have been measured.
     pub(in crate::registry) fn measure_load(&mut self, took: Duration) {
-        if self.measured < MEASURED {
+        if self.measured < AVERAGED_CALLS {
             self.measure_save(took);
         }
     }
 
-    /// The store judged a save after so long.
+    /// Records the duration of a save, successful or not.
     pub(in crate::registry) fn measure_save(&mut self, took: Duration) {
         self.save = (self.save * self.measured + took) / (self.measured + 1);
-        self.measured = (self.measured + 1).min(MEASURED);
+        self.measured = (self.measured + 1).min(AVERAGED_CALLS);
     }
 
-    /// An event was saved.
+    /// Records a saved event.
     pub(in crate::registry) fn saved(&mut self, now: Instant) {
         if std::mem::take(&mut self.stood_back) {
-            self.longest = (self.longest * 2).min(LONGEST);
+            self.longest = (self.longest * 2).min(MAX_RUN_EVENTS);
         }
         self.last = now;
         self.events += 1;
     }
 
-    /// Another node was faster.
+    /// Records that another node saved first.
     pub(in crate::registry) const fn lost(&mut self) {
-        (self.events, self.stood_back, self.longest) = (0, false, SHORTEST);
+        (self.events, self.stood_back, self.longest) = (0, false, CONTENDED_RUN_EVENTS);
     }
 
-    /// Another node is at work on the key.
+    /// Records that another node is changing the key.
     pub(in crate::registry) const fn contend(&mut self, now: Instant) {
         self.lost();
         self.contended = Some(now);
     }
 
     pub(in crate::registry) fn is_contended(&self, now: Instant) -> bool {
-        self.contended.is_some_and(|at| now.duration_since(at) < CONTENDED)
+        self.contended.is_some_and(|at| now.duration_since(at) < CONTENDED_FOR)
     }
 
-    /// Whether so many changes within this time are those of a node in its run.
+    /// Whether this number of changes within this time comes from a node in a run.
     pub(in crate::registry) fn is_busy(&self, changes: u64, within: Duration) -> bool {
         let changes = u32::try_from(changes).unwrap_or(u32::MAX);
-        changes > 0 && within < self.save().saturating_mul(BUSY).saturating_mul(changes)
+        changes > 0 && within < self.save().saturating_mul(BUSY_SAVES).saturating_mul(changes)
     }
 
     /// Whether another node's run may have ended at version `seq`.
     pub(in crate::registry) fn is_end(&self, seq: u64) -> bool {
-        seq.is_multiple_of(self.length(SHORTEST, SOON))
+        seq.is_multiple_of(self.length(CONTENDED_RUN_EVENTS, CONTENDED_RUN_DURATION))
     }
 
-    /// How long to wait at version `seq` until the run ends that led to it, after so many waits before: the more,
-    /// the sooner, so that the event that has waited longest gets in first. It is better too early than too
-    /// late: another load costs less than another run.
+    /// Returns the time until the run that led to version `seq` ends.
+    ///
+    /// `waits` is the number of earlier waits of the event. Each makes the next one shorter, so that the event that has
+    /// waited longest is first. Too early is better than too late: another load costs less than another run.
     pub(in crate::registry) fn wait(&self, seq: u64, waits: u32) -> Duration {
-        let length = self.length(SHORTEST, SOON);
-        let left = u32::try_from(length - seq % length).unwrap_or(SHORTEST);
+        let length = self.length(CONTENDED_RUN_EVENTS, CONTENDED_RUN_DURATION);
+        let left = u32::try_from(length - seq % length).unwrap_or(CONTENDED_RUN_EVENTS);
         let hurry = f64::from(waits.min(3)).mul_add(-0.04, 1.0);
         let spread = self.pause().mul_f64(rand::random_range(0.1..0.8)) / (1 << waits.min(6));
         (self.save() * left).mul_f64(hurry) + spread
     }
 
-    /// How many events a run has that has at most `longest` and lasts at most so long.
+    /// Returns the length of a run of at most `longest` events and at most this duration.
     fn length(&self, longest: u32, lasts: Duration) -> u64 {
         let fit = lasts.as_nanos() / self.save().as_nanos();
         let fit = u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, longest);
@@ -146,11 +149,11 @@ impl KeyQuota {
     }
 
     fn pause(&self) -> Duration {
-        self.save().min(SLOWEST) * STANDS_BACK
+        self.save().min(MAX_PAUSED_SAVE) * PAUSE_SAVES
     }
 
     fn save(&self) -> Duration {
-        self.save.max(FASTEST)
+        self.save.max(MIN_SAVE)
     }
 }
 
@@ -160,8 +163,8 @@ mod tests {
 
     const SAVE: Duration = Duration::from_micros(500);
 
-    /// The lengths of the runs of so many events in a row that follow version `seq`, where no other node changes
-    /// the key.
+    /// Returns the lengths of the runs of `events` consecutive events after version `seq`, if no other node changes the
+    /// key.
     fn runs(run: &mut KeyQuota, now: &mut Instant, seq: &mut u64, events: u32) -> Vec<u32> {
         let mut runs = vec![0];
         for _ in 0..events {
@@ -206,10 +209,16 @@ mod tests {
     fn runs_are_short_over_a_slow_store() {
         let mut run = KeyQuota::new(Instant::now());
         run.measure_save(Duration::from_millis(20));
-        assert_eq!((run.length(SHORTEST, SOON), run.length(LONGEST, LATE)), (8, 32));
+        assert_eq!(
+            (
+                run.length(CONTENDED_RUN_EVENTS, CONTENDED_RUN_DURATION),
+                run.length(MAX_RUN_EVENTS, MAX_RUN_DURATION)
+            ),
+            (8, 32)
+        );
         run.measure_save(Duration::from_secs(100));
         run.measure_load(Duration::ZERO);
-        assert_eq!(run.length(LONGEST, LATE), 1);
+        assert_eq!(run.length(MAX_RUN_EVENTS, MAX_RUN_DURATION), 1);
     }
 
     #[test]
@@ -219,8 +228,8 @@ mod tests {
         for (seq, left) in [(0, 32), (1, 31), (63, 1), (64, 32)] {
             for _ in 0..100 {
                 let wait = run.wait(seq, 0);
-                assert!(wait >= SAVE * left && wait < SAVE * (left + STANDS_BACK), "{seq}: {wait:?}");
-                assert!(run.wait(seq, 9) < SAVE * left + SAVE, "{seq}: the longer it waits, the sooner");
+                assert!(wait >= SAVE * left && wait < SAVE * (left + PAUSE_SAVES), "{seq}: {wait:?}");
+                assert!(run.wait(seq, 9) < SAVE * left + SAVE, "{seq}: each wait is shorter");
             }
         }
     }

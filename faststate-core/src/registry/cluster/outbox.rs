@@ -42,7 +42,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 pub(in crate::registry) struct Outbox {
     /// The keys in order of their last change, newest last.
     order: BTreeMap<u64, Key>,
-    waiting: HashMap<Key, Waiting>,
+    queued: HashMap<Key, QueuedKey>,
     /// Total size of the queued data and elements.
     bytes: usize,
     /// The place that was assigned last.
@@ -55,7 +55,7 @@ pub(in crate::registry) struct Outbox {
 
 /// The elements and the change that are queued for one key.
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueuedKey {
     /// The key's place in the order.
     place: u64,
     /// Encoded messages with elements, which are sent before the change.
@@ -70,7 +70,7 @@ enum Next {
     /// The notice that changes were dropped. It is sent before any other change, so that the receivers do not take a
     /// later change for the next one.
     ChangesDropped,
-    Keys(Vec<(Key, Waiting)>),
+    Keys(Vec<(Key, QueuedKey)>),
 }
 
 /// Publishes until the outbox is empty or the transport refuses. After a refusal, a background task tries again.
@@ -109,14 +109,14 @@ async fn publish_until_refused(transport: &dyn Broadcaster, outbox: &Mutex<Outbo
                 sent.inspect_err(|_| outbox.lock().dropped = true)?;
             }
             Next::Keys(mut keys) => {
-                let publications = keys.iter_mut().map(|(key, waiting)| waiting.publish(transport, key));
+                let publications = keys.iter_mut().map(|(key, queued)| queued.publish(transport, key));
                 let outcomes = join_all(publications).await;
                 let mut refusal = None;
                 let mut outbox = outbox.lock();
-                for ((key, waiting), outcome) in keys.into_iter().zip(outcomes) {
+                for ((key, queued), outcome) in keys.into_iter().zip(outcomes) {
                     if let Err(error) = outcome {
                         refusal = Some(error);
-                        outbox.put_back(key, waiting);
+                        outbox.put_back(key, queued);
                     }
                 }
                 refusal.map_or(Ok(()), Err)?;
@@ -125,7 +125,7 @@ async fn publish_until_refused(transport: &dyn Broadcaster, outbox: &Mutex<Outbo
     }
 }
 
-impl Waiting {
+impl QueuedKey {
     /// Publishes the elements and then the change. Elements that were sent are removed, so that a retry does not repeat
     /// them.
     async fn publish(&mut self, transport: &dyn Broadcaster, key: &Key) -> Result<(), BoxError> {
@@ -187,18 +187,18 @@ impl Outbox {
             return Next::Nothing;
         }
         let keys = keys.into_iter().filter_map(|(_, key)| {
-            let waiting = self.waiting.remove(&key)?;
-            self.bytes -= waiting.bytes();
-            Some((key, waiting))
+            let queued = self.queued.remove(&key)?;
+            self.bytes -= queued.bytes();
+            Some((key, queued))
         });
         Next::Keys(keys.collect())
     }
 
     /// Queues a change, merged with the one that is already queued for its key.
     pub(in crate::registry) fn push(&mut self, change: Change) {
-        self.update(change.key.clone(), |waiting, room| {
+        self.update(change.key.clone(), |queued, room| {
             let data = change.data.filter(|data| data.len() <= room);
-            waiting.change = Some(match waiting.change.take() {
+            queued.change = Some(match queued.change.take() {
                 Some(before) => {
                     let data = data.filter(|_| before.data.is_some());
                     Change { from: before.from, data, ..change }
@@ -211,9 +211,9 @@ impl Outbox {
     /// Queues elements for the key's followers, as one or several encoded messages. They are sent before any change that
     /// is queued later.
     pub(in crate::registry) fn push_elements(&mut self, key: &Key, messages: Vec<Bytes>) {
-        self.update(key.clone(), |waiting, room| {
+        self.update(key.clone(), |queued, room| {
             if messages.iter().map(Bytes::len).sum::<usize>() <= room {
-                waiting.elements.extend(messages);
+                queued.elements.extend(messages);
             } else {
                 tracing::debug!(?key, "elements for other nodes are dropped: the outbox is full");
             }
@@ -221,43 +221,43 @@ impl Outbox {
     }
 
     /// Changes the entry of a key and makes it the newest. `change` receives the number of bytes that are still free.
-    fn update(&mut self, key: Key, change: impl FnOnce(&mut Waiting, usize)) {
-        if self.waiting.len() >= MAX_KEYS && !self.waiting.contains_key(&key) {
+    fn update(&mut self, key: Key, change: impl FnOnce(&mut QueuedKey, usize)) {
+        if self.queued.len() >= MAX_KEYS && !self.queued.contains_key(&key) {
             tracing::warn!(
                 keys = MAX_KEYS,
                 "too many changes are queued for the other nodes: dropped them, and the nodes reload what they follow"
             );
             self.order.clear();
-            self.waiting.clear();
+            self.queued.clear();
             (self.bytes, self.dropped) = (0, true);
         }
-        let waiting = self.waiting.entry(key.clone()).or_default();
-        let before = waiting.bytes();
-        change(waiting, MAX_BYTES.saturating_sub(self.bytes));
-        self.bytes = self.bytes - before + waiting.bytes();
-        self.order.remove(&waiting.place);
+        let queued = self.queued.entry(key.clone()).or_default();
+        let before = queued.bytes();
+        change(queued, MAX_BYTES.saturating_sub(self.bytes));
+        self.bytes = self.bytes - before + queued.bytes();
+        self.order.remove(&queued.place);
         self.next += 1;
-        waiting.place = self.next;
-        self.order.insert(waiting.place, key);
+        queued.place = self.next;
+        self.order.insert(queued.place, key);
     }
 
     /// Queues a refused entry again, without the data, which may be why the transport refused it.
-    fn put_back(&mut self, key: Key, refused: Waiting) {
-        let Waiting { place, mut elements, change } = refused;
+    fn put_back(&mut self, key: Key, refused: QueuedKey) {
+        let QueuedKey { place, mut elements, change } = refused;
         let change = change.map(|change| Change { data: None, ..change });
-        let waiting = self.waiting.entry(key.clone()).or_insert_with(|| {
+        let queued = self.queued.entry(key.clone()).or_insert_with(|| {
             self.order.insert(place, key);
-            Waiting { place, ..Waiting::default() }
+            QueuedKey { place, ..QueuedKey::default() }
         });
-        let before = waiting.bytes();
-        elements.append(&mut waiting.elements);
-        waiting.elements = elements;
-        match (&mut waiting.change, change) {
+        let before = queued.bytes();
+        elements.append(&mut queued.elements);
+        queued.elements = elements;
+        match (&mut queued.change, change) {
             (Some(newer), Some(change)) => newer.from = change.from,
             (newer @ None, change) => *newer = change,
             (Some(_), None) => {}
         }
-        self.bytes = self.bytes - before + waiting.bytes();
+        self.bytes = self.bytes - before + queued.bytes();
     }
 }
 
@@ -279,7 +279,7 @@ mod tests {
         match outbox.pop() {
             Next::Nothing => Vec::new(),
             Next::ChangesDropped => panic!("changes were dropped"),
-            Next::Keys(keys) => keys.into_iter().filter_map(|(_, waiting)| waiting.change).collect(),
+            Next::Keys(keys) => keys.into_iter().filter_map(|(_, queued)| queued.change).collect(),
         }
     }
 
@@ -293,7 +293,8 @@ mod tests {
         let refused = change("y", first, second, "y");
         assert_eq!([outbox.begin(), outbox.begin()], [true, false], "one task publishes");
         assert_eq!(pop(&mut outbox), [change("x", first, third, "3"), refused.clone()]);
-        outbox.put_back(key("y"), Waiting { place: 2, elements: Vec::new(), change: Some(refused.clone()) });
+        outbox
+            .put_back(key("y"), QueuedKey { place: 2, elements: Vec::new(), change: Some(refused.clone()) });
         outbox.push(change("y", second, third, "3"));
         assert_eq!(pop(&mut outbox), [Change { data: None, to: third, ..refused }]);
         assert_eq!(pop(&mut outbox), []);
@@ -305,7 +306,7 @@ mod tests {
         let (mut outbox, version) = (Outbox::default(), Version::start());
         for at in 0..3 * MAX_KEYS {
             outbox.push(change(&at.to_string(), version, version.next(), "{}"));
-            assert!(outbox.waiting.len() <= MAX_KEYS && outbox.order.len() == outbox.waiting.len());
+            assert!(outbox.queued.len() <= MAX_KEYS && outbox.order.len() == outbox.queued.len());
         }
         assert!(matches!(outbox.pop(), Next::ChangesDropped), "before any change");
         let newest = pop(&mut outbox).swap_remove(0);
@@ -325,10 +326,10 @@ mod tests {
             outbox.push(change(&(at % 50).to_string(), version, version.next(), data));
             outbox.push_elements(&key(&at.to_string()), vec![Bytes::from_static(data.as_bytes())]);
             assert!(outbox.bytes <= MAX_BYTES);
-            let bytes: usize = outbox.waiting.values().map(Waiting::bytes).sum();
+            let bytes: usize = outbox.queued.values().map(QueuedKey::bytes).sum();
             assert_eq!(outbox.bytes, bytes);
         }
-        assert_eq!(outbox.waiting.len(), 100, "every change is queued, with or without its data");
+        assert_eq!(outbox.queued.len(), 100, "every change is queued, with or without its data");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(in crate::registry) struct Revocations {
 #[derive(Default)]
 struct List {
     /// Oldest first.
-    waiting: VecDeque<Waiting>,
+    queued: VecDeque<QueuedRevocation>,
     /// After an overflow: until when to send the request to recheck all streams, and the number of the last revocation
     /// that it replaces.
     overflow: Option<(Instant, u64)>,
@@ -40,7 +40,7 @@ struct List {
     running: bool,
 }
 
-struct Waiting {
+struct QueuedRevocation {
     number: u64,
     revocation: Revocation,
     until: Instant,
@@ -95,14 +95,14 @@ impl List {
     fn push(&mut self, revocation: Revocation, now: Instant) -> (u64, bool) {
         let until = now + RETRY_PERIOD;
         self.latest += 1;
-        if self.waiting.len() >= MAX_QUEUED {
+        if self.queued.len() >= MAX_QUEUED {
             tracing::warn!(
                 "too many revocations are queued for the other nodes: asking them to recheck all streams"
             );
-            self.waiting.clear();
+            self.queued.clear();
             self.overflow = Some((until, self.latest));
         } else {
-            self.waiting.push_back(Waiting { number: self.latest, revocation, until });
+            self.queued.push_back(QueuedRevocation { number: self.latest, revocation, until });
         }
         (self.latest, !std::mem::replace(&mut self.running, true))
     }
@@ -113,18 +113,18 @@ impl List {
         if let Some((_, last)) = self.overflow {
             return Some((vec![PeerMessage::RecheckStreams], last));
         }
-        while self.waiting.pop_front_if(|oldest| oldest.until <= now).is_some() {}
-        let batch = self.waiting.iter().take(BATCH);
-        let last = batch.clone().next_back().map(|waiting| waiting.number);
+        while self.queued.pop_front_if(|oldest| oldest.until <= now).is_some() {}
+        let batch = self.queued.iter().take(BATCH);
+        let last = batch.clone().next_back().map(|queued| queued.number);
         self.running = last.is_some();
-        let messages = batch.map(|waiting| PeerMessage::Revoke { revocation: waiting.revocation });
+        let messages = batch.map(|queued| PeerMessage::Revoke { revocation: queued.revocation });
         last.map(|last| (messages.collect(), last))
     }
 
     /// Removes the revocations up to this number, which were sent.
     fn mark_sent(&mut self, last: u64) {
         self.overflow = self.overflow.filter(|(_, latest)| *latest > last);
-        while self.waiting.pop_front_if(|oldest| oldest.number <= last).is_some() {}
+        while self.queued.pop_front_if(|oldest| oldest.number <= last).is_some() {}
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!((messages.len(), last), (BATCH, BATCH as u64));
         for _ in 0..MAX_QUEUED {
             list.push(Revocation::user("b"), now);
-            assert!(list.waiting.len() <= MAX_QUEUED);
+            assert!(list.queued.len() <= MAX_QUEUED);
         }
         let (messages, covered) = list.next(now).unwrap();
         assert_eq!((messages, covered), (vec![PeerMessage::RecheckStreams], MAX_QUEUED as u64 + 1));

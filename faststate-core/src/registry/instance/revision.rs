@@ -15,25 +15,25 @@ use crate::{
 /// A state at one version.
 pub(in crate::registry) struct Current<S> {
     pub(in crate::registry) state: Arc<S>,
-    /// The state as it is, or would be, stored.
+    /// The state in the form in which it is, or would be, stored.
     pub(in crate::registry) encoded: EncodedState,
     pub(in crate::registry) version: Version,
     pub(in crate::registry) stored: bool,
-    /// The `SCHEMA` of the stored record: not to be overwritten if a newer version of the application wrote it.
+    /// The `SCHEMA` of the stored record. A record that a newer version of the application wrote must not be overwritten.
     pub(in crate::registry) schema: u32,
-    /// Deleted: `state` is the last one.
+    /// Whether the instance was deleted; `state` is then the last one.
     pub(in crate::registry) gone: bool,
     image: OnceLock<Result<EncodedFields, Arc<str>>>,
 }
 
 impl<S: ReactiveState> Current<S> {
-    /// A state that is not saved yet, under a new epoch.
+    /// Creates an unsaved state under a new epoch.
     pub(in crate::registry) fn start(state: S) -> Result<Self, Error> {
         let encoded = encode(&state, INITIAL_CAPACITY)?;
         Ok(Self::new(state, encoded, Version::start(), false))
     }
 
-    /// What is left of a deleted instance: its followers keep the last state, under a new epoch.
+    /// Creates the successor of a deleted instance, whose followers keep the last state, under a new epoch.
     pub(in crate::registry) fn deleted(&self) -> Self {
         Self {
             state: Arc::clone(&self.state),
@@ -50,8 +50,8 @@ impl<S: ReactiveState> Current<S> {
         Self::new(state, encoded, self.version.next(), true)
     }
 
-    /// A state whose record is of this schema. What is encoded of an older one is what the upgraded state would
-    /// be stored as.
+    /// Creates a stored state whose record has this schema. For an older schema, `encoded` is the form in which the
+    /// upgraded state would be stored.
     pub(in crate::registry) fn stored(
         state: S,
         encoded: EncodedState,
@@ -61,7 +61,7 @@ impl<S: ReactiveState> Current<S> {
         Self { schema, ..Self::new(state, encoded, version, true) }
     }
 
-    /// The same state at the same version, stored.
+    /// Returns the same state at the same version, marked as stored.
     pub(in crate::registry) fn kept(current: &Arc<Self>) -> Arc<Self> {
         if current.stored {
             return Arc::clone(current);
@@ -77,7 +77,7 @@ impl<S: ReactiveState> Current<S> {
         })
     }
 
-    /// Whether the record is as this version of the application would write it.
+    /// Whether the record has the form that this version of the application writes.
     pub(in crate::registry) const fn is_upgraded(&self) -> bool {
         self.schema >= S::SCHEMA
     }
@@ -98,7 +98,7 @@ impl<S: ReactiveState> Current<S> {
         }
     }
 
-    /// The signals, encoded once.
+    /// Returns the signals, which are encoded once.
     pub(in crate::registry) fn image(&self) -> Result<&EncodedFields, Error> {
         let image = self.image.get_or_init(|| {
             guard("`signals` panicked", || self.encoded.signals::<S>(&self.state.signals()))
@@ -119,13 +119,13 @@ impl<S: ReactiveState> Current<S> {
 }
 
 impl<S> Current<S> {
-    /// Whether this node has been at `version` or past it, although it is not there now.
+    /// Whether this node has been at or past `version`, in the same epoch.
     pub(in crate::registry) fn has_seen(&self, version: Version) -> bool {
         self.stored && self.version.epoch == version.epoch && version.seq <= self.version.seq
     }
 }
 
-/// The state as it is stored, of which about so many `bytes` are expected.
+/// Encodes a state for the store. `bytes` is the expected size.
 pub(in crate::registry) fn encode<S: ReactiveState>(state: &S, bytes: usize) -> Result<EncodedState, Error> {
     match guard("`serialize` panicked", || EncodedState::of(state, bytes))? {
         Ok(encoded) => Ok(encoded),

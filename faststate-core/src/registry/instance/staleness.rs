@@ -1,4 +1,4 @@
-//! Where the store does not answer: what is in memory is marked, and reloaded once it does.
+//! Records that cannot be decoded, and the pause before they are loaded again.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     store::StoreError,
 };
 
-/// How long a record that cannot be read is not loaded again for reads.
-const UNREADABLE: Duration = Duration::from_secs(1);
+/// Minimum interval between two loads of a record that cannot be decoded.
+const UNREADABLE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The error of a load that failed. A record that cannot be read is logged once.
+/// Returns the error of a failed load. A record that cannot be decoded is logged once.
 pub(in crate::registry) fn load_failed<S: ReactiveState>(
     _table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -23,20 +23,21 @@ pub(in crate::registry) fn load_failed<S: ReactiveState>(
     if let StoreError::Corrupt { source, .. } = &error
         && instance.upkeep.lock().note_unreadable()
     {
-        tracing::error!(key = ?instance.key, error = %source, "what is stored cannot be read");
+        tracing::error!(key = ?instance.key, error = %source, "the record cannot be decoded");
     }
     Error::Unavailable(error)
 }
 
-/// Refuses to load a record again for a read that could not be read a moment ago.
+/// Returns an error if the record could not be decoded within the last second, so that reads do not load it again and
+/// again.
 pub(in crate::registry) fn check_readable<S: ReactiveState>(
     _table: &InstanceTable<S>,
     instance: &Instance<S>,
 ) -> Result<(), Error> {
     let unreadable = instance.upkeep.lock().unreadable_since();
-    if unreadable.is_none_or(|since| since.elapsed() >= UNREADABLE) {
+    if unreadable.is_none_or(|since| since.elapsed() >= UNREADABLE_RETRY_INTERVAL) {
         return Ok(());
     }
-    let source = "it could not be read a moment ago".into();
+    let source = "it could not be decoded less than a second ago".into();
     Err(Error::Unavailable(StoreError::Corrupt { key: instance.key.clone(), source }))
 }

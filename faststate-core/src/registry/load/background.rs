@@ -8,7 +8,7 @@ use std::{
 use rand::seq::SliceRandom as _;
 use tokio::time::{Instant, sleep};
 
-use super::limit::{ReloadLimit, Slot};
+use super::limit::{ReloadLimit, ReloadPermit};
 use crate::{
     ReactiveState,
     registry::{
@@ -111,28 +111,28 @@ fn is_concerned<S: ReactiveState>(table: &InstanceTable<S>, instance: &Instance<
 }
 
 /// Loads one instance and queues the result for a turn.
-async fn reload_in_slot<S: ReactiveState>(
+async fn reload_with_permit<S: ReactiveState>(
     table: Arc<InstanceTable<S>>,
     instance: Arc<Instance<S>>,
-    slot: Slot,
+    permit: ReloadPermit,
 ) {
-    // The deadline begins here: neither the queue nor the wait for a slot counts.
+    // The deadline begins here: neither the queue nor the wait for a permit counts.
     let (asked, deadline) = (Instant::now(), table.deadline());
     let before = instance.current.read().as_ref().map(|current| current.version);
     // Outside the instance's turn, so that no event waits for it.
     let loaded = load_record(&table, &instance.key, None, deadline).await;
     let outcome = match loaded {
         Ok(loaded) => {
-            slot.answered();
+            permit.answered();
             let found = Command::Found(Box::new(Found { loaded, before, asked }));
             table.take_turn(&instance, found, table.deadline()).await.map(drop)
         }
         Err(StoreError::Unavailable(error)) => {
             let is_resting = error.is::<CircuitOpen>();
             if is_resting {
-                drop(slot)
+                drop(permit)
             } else {
-                slot.failed()
+                permit.failed()
             }
             mark_stale(&table, &instance);
             if is_resting {
@@ -142,7 +142,7 @@ async fn reload_in_slot<S: ReactiveState>(
             Err(Error::Unavailable(StoreError::Unavailable(error)))
         }
         Err(error) => {
-            slot.answered();
+            permit.answered();
             Err(load_failed(&table, &instance, error))
         }
     };
@@ -218,10 +218,10 @@ async fn run_reloads<S: ReactiveState>(states: Weak<InstanceTable<S>>, limit: Ar
                 }
             }
         }
-        let (Some(slot), Some(states)) = (limit.slot().await, states.upgrade()) else { return };
+        let (Some(permit), Some(states)) = (limit.permit().await, states.upgrade()) else { return };
         let Some(instance) = next_reload(&states) else { return };
         let is_trial = states.is_resting();
-        let reload = tokio::spawn(reload_in_slot(states, instance, slot));
+        let reload = tokio::spawn(reload_with_permit(states, instance, permit));
         if is_trial {
             // One at a time, because events need trial calls as well.
             let _ = reload.await;

@@ -23,10 +23,11 @@ const QUEUED_RANGE: (f64, f64) = (2.0, 4.0);
 /// and reloads do not saturate a degraded store. A failed load also lowers the limit.
 pub(in crate::registry) struct ReloadLimit {
     slots: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Mutex<LimitState>,
 }
 
-struct State {
+/// The limit and the measurements that it follows.
+struct LimitState {
     limit: usize,
     /// The duration of the shortest load since a load was last the only one in flight.
     fastest: Duration,
@@ -34,8 +35,8 @@ struct State {
     changed: Option<Instant>,
 }
 
-/// One reload in flight.
-pub(in crate::registry) struct Slot {
+/// Admits one reload, and reports its end.
+pub(in crate::registry) struct ReloadPermit {
     limit: Arc<ReloadLimit>,
     permit: OwnedSemaphorePermit,
     began: Instant,
@@ -43,23 +44,23 @@ pub(in crate::registry) struct Slot {
 
 impl ReloadLimit {
     pub(in crate::registry) fn new() -> Arc<Self> {
-        let state = State { limit: INITIAL_LIMIT, fastest: Duration::MAX, changed: None };
+        let state = LimitState { limit: INITIAL_LIMIT, fastest: Duration::MAX, changed: None };
         Arc::new(Self { slots: Arc::new(Semaphore::new(INITIAL_LIMIT)), state: Mutex::new(state) })
     }
 
-    /// Waits for a free slot. Returns `None` only if the semaphore is closed, which never happens.
-    pub(in crate::registry) async fn slot(self: &Arc<Self>) -> Option<Slot> {
+    /// Waits for a free permit. Returns `None` only if the semaphore is closed, which never happens.
+    pub(in crate::registry) async fn permit(self: &Arc<Self>) -> Option<ReloadPermit> {
         let permit = Arc::clone(&self.slots).acquire_owned().await.ok()?;
         let mut state = self.state.lock();
         if self.slots.available_permits() + 1 >= state.limit {
             state.fastest = Duration::MAX;
         }
         drop(state);
-        Some(Slot { limit: Arc::clone(self), permit, began: Instant::now() })
+        Some(ReloadPermit { limit: Arc::clone(self), permit, began: Instant::now() })
     }
 }
 
-impl Slot {
+impl ReloadPermit {
     /// Ends a load that the store answered, and adjusts the limit to its latency.
     pub(in crate::registry) fn answered(self) {
         let Self { limit, permit, began } = self;
@@ -88,7 +89,7 @@ impl Slot {
     }
 }
 
-impl State {
+impl LimitState {
     fn change(&mut self, limit: usize) {
         (self.limit, self.changed) = (limit, Some(Instant::now()));
     }
@@ -117,7 +118,7 @@ mod tests {
         let node = async |limit: Arc<ReloadLimit>| {
             let mut tasks = Vec::new();
             for _ in 0..loads {
-                let slot = limit.slot().await.unwrap();
+                let permit = limit.permit().await.unwrap();
                 let (free, in_flight) = (Arc::clone(&free), Arc::clone(&in_flight));
                 tasks.push(tokio::spawn(async move {
                     let end = {
@@ -133,7 +134,7 @@ mod tests {
                     }
                     sleep_until(end).await;
                     in_flight.lock().0 -= 1;
-                    slot.answered();
+                    permit.answered();
                 }));
             }
             join_all(tasks).await;
@@ -167,9 +168,9 @@ mod tests {
     async fn law_13_failing_store_gets_one_reload_at_a_time() {
         let limit = ReloadLimit::new();
         for _ in 0..100 {
-            limit.slot().await.unwrap().failed();
+            limit.permit().await.unwrap().failed();
         }
-        let only = limit.slot().await.unwrap();
+        let only = limit.permit().await.unwrap();
         assert_eq!(limit.slots.available_permits(), 0);
         only.answered();
         assert!(limit.slots.available_permits() >= 1, "the limit grows again");

@@ -1,4 +1,4 @@
-//! The present state for reads, pages and streams.
+//! The current state for reads, pages and streams.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use crate::{
     store::StoreError,
 };
 
-/// A state as this node has it.
+/// The current state of an instance on this node.
 pub(in crate::registry) struct Present<S> {
     pub(in crate::registry) instance: Arc<Instance<S>>,
     pub(in crate::registry) current: Arc<Current<S>>,
-    /// Whether the store did not answer when it was asked whether this is the newest.
+    /// Whether the store did not respond, so that it may hold a newer version.
     pub(in crate::registry) stale: bool,
 }
 
-/// The present state, loaded or confirmed first if need be; where the store does not answer, what is
-/// in memory.
+/// Returns the current state, which is loaded or confirmed first if necessary. If the store does not respond, returns the
+/// state in memory.
 pub(in crate::registry) async fn read_current<S: ReactiveState>(
     table: &InstanceTable<S>,
     key: &Key,
@@ -37,7 +37,7 @@ pub(in crate::registry) async fn read_current<S: ReactiveState>(
     if let Some(current) = instance.usable(Instant::now()).filter(|_| alone) {
         return Ok(Present { instance, current, stale: false });
     }
-    // With something to show, a page does not wait to the end; and not again and again.
+    // A page that can show the state in memory waits for a part of the deadline, and for less while the store is down.
     let patience = match (instance.remembered(), instance.is_stale()) {
         (None, _) => table.shared.deadline,
         (Some(_), false) => table.shared.deadline / 2,
@@ -61,7 +61,7 @@ pub(in crate::registry) async fn read_current<S: ReactiveState>(
     }
 }
 
-/// The present state as the store has it now.
+/// Returns the state that the store holds now.
 pub(in crate::registry) async fn reload_latest<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: Arc<Instance<S>>,
@@ -70,7 +70,7 @@ pub(in crate::registry) async fn reload_latest<S: ReactiveState>(
     reload_with(table, instance, Command::refresh(), deadline).await
 }
 
-/// The present state after a look at the store.
+/// Returns the current state after a command that loads it.
 pub(in crate::registry) async fn reload_with<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: Arc<Instance<S>>,

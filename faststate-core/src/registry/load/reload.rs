@@ -1,4 +1,4 @@
-//! A look at the store, and what another node says of it.
+//! Loads of one instance, and the adoption of their results and of other nodes' changes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,10 +28,10 @@ use crate::{
     version::Version,
 };
 
-/// The state as the store has it now, and whether the receipt is there.
+/// The state that the store holds now, and whether it holds the receipt.
 type Looked<S> = (Arc<Current<S>>, bool);
 
-/// What the absence of a record means.
+/// The meaning of a record's absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::registry) enum Absence {
     /// The instance begins as if it had never been saved, unless it was deleted while it was followed.
@@ -42,10 +42,9 @@ pub(in crate::registry) enum Absence {
     Created,
 }
 
-/// Loads what the store has now, commits it if it differs from what is in memory, and says whether
-/// the receipt is there.
+/// Loads the record, commits it if it differs from the state in memory, and returns whether the store holds the receipt.
 ///
-/// In a box: most events need no look, and their futures are smaller for it.
+/// Boxed, because most events need no load, and their futures are smaller this way.
 pub(in crate::registry) fn reload<'a, S: ReactiveState>(
     table: &'a InstanceTable<S>,
     instance: &'a Arc<Instance<S>>,
@@ -55,7 +54,7 @@ pub(in crate::registry) fn reload<'a, S: ReactiveState>(
     reload_as(table, instance, receipt, deadline, Absence::Begins)
 }
 
-/// As [`refresh`](refresh), where the absence of the record has another meaning.
+/// Like [`reload`], with another meaning of the record's absence.
 pub(in crate::registry) fn reload_as<'a, S: ReactiveState>(
     table: &'a InstanceTable<S>,
     instance: &'a Arc<Instance<S>>,
@@ -72,7 +71,7 @@ pub(in crate::registry) fn reload_as<'a, S: ReactiveState>(
     })
 }
 
-/// One load of the store.
+/// Loads a record within the deadline, and measures the call.
 pub(in crate::registry) async fn load_record<S: ReactiveState>(
     table: &InstanceTable<S>,
     key: &Key,
@@ -85,7 +84,7 @@ pub(in crate::registry) async fn load_record<S: ReactiveState>(
     loaded.inspect_err(|_| table.store_meter.failed_loads.add(1))
 }
 
-/// Takes over what a reload found, unless events and other nodes' changes were faster.
+/// Adopts the result of a background reload, unless events or other nodes' changes have already replaced it.
 pub(in crate::registry) async fn adopt_reloaded<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
@@ -104,13 +103,13 @@ pub(in crate::registry) async fn adopt_reloaded<S: ReactiveState>(
     }
     let Some((version, stored)) = current else { return Err(Error::Unknown) };
     if stored && is_newer(Some(version), found) {
-        // It was saved after the load began.
+        // The version in memory was saved after the load began.
         instance.upkeep.lock().end_doubt(asked);
     }
     Ok(Outcome::quiet(Applied::Unchanged, version))
 }
 
-/// Commits what was loaded if it differs from what is in memory.
+/// Commits a loaded record if it differs from the state in memory.
 fn adopt_loaded<'a, S: ReactiveState>(
     table: &'a InstanceTable<S>,
     instance: &'a Arc<Instance<S>>,
@@ -162,11 +161,11 @@ fn adopt_loaded<'a, S: ReactiveState>(
     })
 }
 
-/// How an instance begins that the store does not have; [`Error::Unknown`] if it does not exist.
+/// Returns the initial state of an instance without a record, or [`Error::Unknown`] if the instance does not exist.
 ///
 /// `initial` decides whether a record exists. Without it every id exists, but a deleted record or component stays
-/// deleted for the pages that follow it, until the application creates it again: an event of such a page would
-/// otherwise bring back an empty one.
+/// deleted for the pages that follow it until the application creates it again. Otherwise, an event of such a page would
+/// recreate it empty.
 pub(in crate::registry) async fn begin_absent<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -185,7 +184,7 @@ pub(in crate::registry) async fn begin_absent<S: ReactiveState>(
     initial_state(table, &instance.key, deadline).await
 }
 
-/// The instance does not exist any more: its followers are notified, and later calls get [`Error::Unknown`].
+/// Commits that the instance no longer exists: notifies its followers, and makes later calls load it again.
 pub(in crate::registry) fn vanish<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -203,7 +202,7 @@ pub(in crate::registry) fn vanish<S: ReactiveState>(
     Ok(next.version)
 }
 
-/// The store went back in time: what it has becomes the start of a new epoch (law 10).
+/// Starts a new epoch with a record that is older than the state in memory, because the store lost changes (law 10).
 async fn start_over<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -228,8 +227,8 @@ async fn start_over<S: ReactiveState>(
 }
 
 /// Starts a new epoch if a client's cursor is ahead of the store: the store has lost those changes, and later
-/// versions must not collide with them (law 10). At most once a minute for each instance, because cursors come
-/// from clients.
+/// versions must not collide with them (law 10). This happens at most once a minute per instance, because clients
+/// choose their cursors.
 pub(in crate::registry) async fn renew_if_ahead<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
@@ -252,7 +251,7 @@ pub(in crate::registry) async fn renew_if_ahead<S: ReactiveState>(
     Ok(Outcome::quiet(Applied::Unchanged, found))
 }
 
-/// Takes over another node's change, from what it carries or from the store.
+/// Adopts another node's change, from the data in the message or from the store.
 pub(in crate::registry) async fn adopt_change<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
@@ -277,13 +276,13 @@ pub(in crate::registry) async fn adopt_change<S: ReactiveState>(
             note_adopted(table, instance);
             current
         }
-        // Another node announces only deletions without a record, not expiry.
+        // An absent record means a deletion, because nodes do not announce expiry.
         None => reload_as(table, instance, None, deadline, Absence::Deleted).await?.0,
     };
     Ok(Outcome::quiet(Applied::Changed, current.version))
 }
 
-/// A save or deletion that was begun after `asked` succeeded: the current version is the store's.
+/// Records that a save or deletion that began after `asked` succeeded, so that the store holds the current version.
 pub(in crate::registry) fn note_saved<S: ReactiveState>(
     _table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -294,8 +293,8 @@ pub(in crate::registry) fn note_saved<S: ReactiveState>(
     instance.mark(false);
 }
 
-/// A save that was begun after `asked` kept the version: what is in memory is what the store has. An earlier
-/// save that expects this version may still take effect.
+/// Records that a save that began after `asked` kept the version, so that the store holds the state in memory. An
+/// earlier save that expects this version may still take effect.
 pub(in crate::registry) fn note_kept<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -311,13 +310,13 @@ pub(in crate::registry) fn note_kept<S: ReactiveState>(
     instance.mark(false);
 }
 
-/// Another node's change is the current version now. It says nothing about later ones.
+/// Records that the current version came from another node. Later versions may exist.
 fn note_adopted<S: ReactiveState>(table: &InstanceTable<S>, instance: &Instance<S>) {
     instance.upkeep.lock().expires = table.config.ttl.map(|ttl| Instant::now() + ttl);
     instance.mark(false);
 }
 
-/// The state that a record holds, upgraded if an older schema wrote it.
+/// Decodes a record, and upgrades it if an older schema wrote it.
 fn decode_record<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
@@ -332,12 +331,12 @@ fn decode_record<S: ReactiveState>(
         return Ok(Current::stored(state, EncodedState::loaded(data), version, schema));
     }
     let state = migrated(schema, &data).map_err(corrupt)?;
-    // An event is compared with this: the old bytes may mean something else now.
+    // The result of an event is compared with the upgraded form, because the old bytes may mean something else now.
     let encoded = encode(&state, data.len() + GROWTH_SLACK)?;
     Ok(Current::stored(state, encoded, version, schema))
 }
 
-/// How an instance begins that the store does not have.
+/// Calls `initial`, or returns the default state.
 pub(in crate::registry) async fn initial_state<S: ReactiveState>(
     table: &InstanceTable<S>,
     key: &Key,
