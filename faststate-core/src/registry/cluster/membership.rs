@@ -11,7 +11,7 @@ const MAX_NAME_CHARS: usize = 64;
 
 /// The other nodes, by their random ids.
 #[derive(Debug, Default)]
-pub(in crate::registry) struct Members(HashMap<u64, Member>);
+pub(super) struct Members(HashMap<u64, Member>);
 
 #[derive(Debug)]
 struct Member {
@@ -41,7 +41,7 @@ impl Members {
     }
 
     /// Counts the silence of all nodes from `now`.
-    pub(in crate::registry) fn restart_timeouts(&mut self, now: Instant) {
+    pub(super) fn restart_timeouts(&mut self, now: Instant) {
         self.0.values_mut().for_each(|member| member.last_heartbeat = now);
     }
 

@@ -131,7 +131,7 @@ impl Nodes {
 
     /// Restarts the timeouts of all nodes: this node's own transport failed, so their silence does not mean that they
     /// are dead.
-    pub(in crate::registry) fn restart_timeouts(&self) {
+    pub(super) fn restart_timeouts(&self) {
         self.members.lock().restart_timeouts(Instant::now());
     }
 

@@ -39,7 +39,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 ///
 /// Consecutive changes of a queued key are merged into one, because the other nodes need only the newest version.
 #[derive(Default)]
-pub(in crate::registry) struct Outbox {
+pub(super) struct Outbox {
     /// The keys in order of their last change, newest last.
     order: BTreeMap<u64, Key>,
     queued: HashMap<Key, QueuedKey>,
@@ -74,7 +74,7 @@ enum Next {
 }
 
 /// Publishes until the outbox is empty or the transport refuses. After a refusal, a background task tries again.
-pub(in crate::registry) async fn publish_all(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<Outbox>>) {
+pub(super) async fn publish_all(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<Outbox>>) {
     if let Err(error) = publish_until_refused(&*transport, &outbox).await {
         tracing::warn!(error = &*error as &dyn std::error::Error, "changes are not broadcast yet");
         // Not tracked by `settle`, because the transport may be unavailable for a long time.

@@ -67,7 +67,7 @@ pub(in crate::registry) struct MessageElements {
 }
 
 impl PeerMessage {
-    pub(in crate::registry) fn to_bytes(&self) -> Bytes {
+    pub(super) fn to_bytes(&self) -> Bytes {
         // Serialising numbers and strings cannot fail.
         serde_json::to_vec(self).unwrap_or_default().into()
     }
@@ -107,7 +107,7 @@ impl From<&Elements> for MessageElements {
 
 impl MessageElements {
     /// Decodes the elements. Returns `None` for a mode that only a newer version knows.
-    pub(in crate::registry) fn into_elements(self) -> Option<Elements> {
+    pub(super) fn into_elements(self) -> Option<Elements> {
         let Self { mode, selector, html, added } = self;
         Some(Elements { mode: Mode::named(&mode)?, selector, html, added })
     }

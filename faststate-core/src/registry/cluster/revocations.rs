@@ -21,7 +21,7 @@ const BATCH: usize = 128;
 const RETRY_PERIOD: Duration = Duration::from_mins(5);
 
 /// The queue of revocations in front of the broadcaster: one bounded list, and one task that sends them.
-pub(in crate::registry) struct Revocations {
+pub(super) struct Revocations {
     list: Mutex<List>,
     /// The number of the latest revocation that was sent together with all earlier ones.
     sent: watch::Sender<u64>,

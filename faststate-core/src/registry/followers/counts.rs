@@ -22,13 +22,13 @@ pub(in crate::registry) trait Census:
 /// The counts of one instance's followers.
 pub(in crate::registry) struct Counts<C> {
     /// Whether a count is scheduled.
-    pub(in crate::registry) scheduled: bool,
+    pub(super) scheduled: bool,
     /// The total that was last sent to the state.
-    pub(in crate::registry) sent_total: Option<C>,
+    pub(super) sent_total: Option<C>,
     /// This node's count as it was last sent to the other nodes.
-    pub(in crate::registry) sent_local: Option<C>,
+    pub(super) sent_local: Option<C>,
     /// Whether another node waits for this node's count.
-    pub(in crate::registry) reply_owed: bool,
+    reply_owed: bool,
     /// The counts of the other nodes, by node id, while this node has an interest in the key.
     pub(in crate::registry) others: HashMap<u64, C>,
 }

@@ -89,10 +89,7 @@ fn counts_followers<S: ReactiveState>(table: &InstanceTable<S>) -> bool {
 }
 
 /// Schedules the presence and audience events of an instance whose followers changed.
-pub(in crate::registry) fn count_followers<S: ReactiveState>(
-    table: &InstanceTable<S>,
-    instance: &Arc<Instance<S>>,
-) {
+pub(super) fn count_followers<S: ReactiveState>(table: &InstanceTable<S>, instance: &Arc<Instance<S>>) {
     // A follower may be dropped outside the runtime, or after it has shut down.
     if counts_followers(table) && tokio::runtime::Handle::try_current().is_ok() {
         schedule_count::<S, usize>(table, instance);
@@ -122,7 +119,7 @@ fn schedule_count<S: ReactiveState, C: ReportedCount>(table: &InstanceTable<S>, 
 
 /// Keeps an interest for [`LINGER`] after the last follower on this node has left. Returns an interest that is no
 /// longer needed.
-pub(in crate::registry) fn linger<S: ReactiveState>(
+pub(super) fn linger<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
     interest: Interest,

@@ -10,7 +10,7 @@ use crate::{BoxError, ReactiveState};
 /// for longer numbers would change how every crate of the application reads JSON. A longer integer passes through the
 /// value as a string of a random prefix and its digits. No stored text can look like one, because the prefix is new for
 /// each record.
-pub(in crate::registry) fn migrated<S: ReactiveState>(from: u32, data: &[u8]) -> Result<S, BoxError> {
+pub(super) fn migrated<S: ReactiveState>(from: u32, data: &[u8]) -> Result<S, BoxError> {
     let prefix = format!("{:032x}:", rand::random::<u128>());
     let text = with_quoted_integers(std::str::from_utf8(data)?, &prefix);
     let mut value = serde_json::from_str(&text)?;

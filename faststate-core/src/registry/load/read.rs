@@ -62,7 +62,7 @@ pub(in crate::registry) async fn read_current<S: ReactiveState>(
 }
 
 /// Returns the state that the store holds now.
-pub(in crate::registry) async fn reload_latest<S: ReactiveState>(
+async fn reload_latest<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: Arc<Instance<S>>,
     deadline: Instant,

@@ -72,7 +72,7 @@ pub(in crate::registry) fn reload_as<'a, S: ReactiveState>(
 }
 
 /// Loads a record within the deadline, and measures the call.
-pub(in crate::registry) async fn load_record<S: ReactiveState>(
+pub(super) async fn load_record<S: ReactiveState>(
     table: &InstanceTable<S>,
     key: &Key,
     receipt: Option<&Receipt>,
@@ -252,7 +252,7 @@ pub(in crate::registry) async fn renew_if_ahead<S: ReactiveState>(
 }
 
 /// Adopts another node's change, from the data in the message or from the store.
-pub(in crate::registry) async fn adopt_change<S: ReactiveState>(
+pub(super) async fn adopt_change<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
     change: Change,
@@ -337,7 +337,7 @@ fn decode_record<S: ReactiveState>(
 }
 
 /// Calls `initial`, or returns the default state.
-pub(in crate::registry) async fn initial_state<S: ReactiveState>(
+async fn initial_state<S: ReactiveState>(
     table: &InstanceTable<S>,
     key: &Key,
     deadline: Instant,
