@@ -7,6 +7,8 @@ use faststate::{
     store_redis::RedisBroadcaster,
 };
 
+use crate::store::is_redis;
+
 /// A broadcaster by its address. Its `Debug` shows no password.
 #[derive(Clone)]
 pub(crate) enum BroadcasterAddress {
@@ -34,7 +36,7 @@ impl FromStr for BroadcasterAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
-            Some(("redis" | "rediss", _)) => Ok(Self::Redis(text.to_owned())),
+            Some((scheme, _)) if is_redis(scheme) => Ok(Self::Redis(text.to_owned())),
             _ => Err("a broadcaster is redis://.. or postgres://.."),
         }
     }

@@ -48,10 +48,19 @@ impl FromStr for StoreAddress {
             }
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url())),
             Some(("mysql", _)) => Ok(Self::Mysql(url())),
-            Some(("redis" | "rediss", _)) => Ok(Self::Redis(url())),
+            Some((scheme, _)) if is_redis(scheme) => Ok(Self::Redis(url())),
             _ => Err("a store is sqlite://FILE, postgres://.., mysql://.., redis://.. or memory:"),
         }
     }
+}
+
+/// Whether a scheme is one of Redis: `rediss`, `valkey+cluster`, `unix`.
+pub(crate) fn is_redis(scheme: &str) -> bool {
+    let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+    matches!(
+        (base, kind),
+        ("unix", "") | ("redis" | "rediss" | "valkey" | "valkeys", "" | "sentinel" | "cluster" | "unix")
+    )
 }
 
 impl fmt::Debug for StoreAddress {
@@ -79,6 +88,10 @@ mod tests {
             ("postgres://me:secret@host/db", "postgres://.."),
             ("mysql://me:secret@host/db", "mysql://.."),
             ("redis://:secret@host", "redis://.."),
+            ("rediss://:secret@host", "redis://.."),
+            ("valkeys+sentinel://:secret@host/mymaster", "redis://.."),
+            ("redis+cluster://:secret@host", "redis://.."),
+            ("unix:///run/redis.sock", "redis://.."),
         ] {
             assert_eq!(format!("{:?}", text.parse::<StoreAddress>().unwrap()), shown);
         }

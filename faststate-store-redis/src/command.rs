@@ -9,7 +9,7 @@ use faststate_core::{
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
-use crate::{error::RedisStoreError, keys::Prefix};
+use crate::{error::RedisStoreError, keys::Prefix, slots::slot};
 
 /// Maximum time to live that is sent to Redis, in milliseconds: about 30,000 years, so that its arithmetic does not
 /// overflow.
@@ -105,8 +105,19 @@ impl StoreCommand {
         Self::Touch { record: prefix.record(key), ttl }
     }
 
-    pub(crate) fn ping(prefix: &Prefix) -> Self {
-        Self::Ping { nothing: prefix.nothing() }
+    pub(crate) fn ping(nothing: String) -> Self {
+        Self::Ping { nothing }
+    }
+
+    /// The slot of the command's keys in a cluster.
+    pub(crate) fn slot(&self) -> u16 {
+        match self {
+            Self::Load { record, .. }
+            | Self::Save { record, .. }
+            | Self::Delete { record, .. }
+            | Self::Touch { record, .. } => slot(record),
+            Self::Ping { nothing } => slot(nothing),
+        }
     }
 
     /// Approximate size of the command in bytes.

@@ -1,4 +1,4 @@
-//! Connections to Redis.
+//! Pooled connections of the store.
 
 use std::{
     sync::{
@@ -10,15 +10,18 @@ use std::{
 
 use bb8_redis::{
     bb8::ManageConnection,
-    redis::{
-        AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion,
-        PushInfo, PushKind, RedisError, RedisResult, Value, aio::MultiplexedConnection,
-    },
+    redis::{Pipeline, PushInfo, PushKind, RedisResult, Value},
 };
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::{command::Scripts, error::has_code};
+use crate::{
+    address::ServerAddress,
+    command::Scripts,
+    dialer::{ConnectError, RedisLink},
+    error::is_demoted,
+    primary::{Primary, PrimaryLink},
+};
 
 /// Maximum random pause after a failed attempt to connect, so that many nodes do not reconnect at once.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_millis(200);
@@ -26,66 +29,61 @@ const MAX_RECONNECT_JITTER: Duration = Duration::from_millis(200);
 /// Opens connections for the pool. The manager of bb8-redis sends PING at each check-out, does not notice closed
 /// connections and sets no timeouts. This one notices a closed connection at once, because RESP3 reports it.
 pub(crate) struct Connector {
-    client: Client,
-    config: AsyncConnectionConfig,
-    connect_timeout: Duration,
+    primary: Primary,
     failure: LastFailure,
 }
 
 /// The error of the last attempt to connect, if it failed. bb8 itself reports only that there is no connection.
 #[derive(Clone, Default)]
-pub(crate) struct LastFailure(Arc<Mutex<Option<RedisError>>>);
+pub(crate) struct LastFailure(Arc<Mutex<Option<ConnectError>>>);
 
 impl LastFailure {
-    pub(crate) fn get(&self) -> Option<RedisError> {
+    pub(crate) fn get(&self) -> Option<ConnectError> {
         self.0.lock().clone()
     }
 
-    fn set(&self, failure: Option<RedisError>) {
+    fn set(&self, failure: Option<ConnectError>) {
         *self.0.lock() = failure;
     }
 }
 
 impl Connector {
-    pub(crate) fn new(info: &ConnectionInfo, connect: Duration, answer: Duration) -> RedisResult<Self> {
-        let info = tuned(info, answer);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(connect))
-            .set_response_timeout(Some(answer));
-        Ok(Self {
-            client: Client::open(info)?,
-            config,
-            connect_timeout: connect,
-            failure: LastFailure::default(),
-        })
+    pub(crate) fn new(primary: Primary) -> Self {
+        Self { primary, failure: LastFailure::default() }
     }
 
     pub(crate) fn failure(&self) -> LastFailure {
         self.failure.clone()
     }
 
-    async fn try_connect(&self) -> RedisResult<PooledConnection> {
+    async fn try_connect(&self) -> Result<PooledConnection, ConnectError> {
         let cut = Arc::new(AtomicBool::new(false));
         let notice = Arc::clone(&cut);
-        let config = self.config.clone().set_push_sender(move |push: PushInfo| {
+        let on_push = move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {
                 notice.store(true, Ordering::Relaxed);
             }
-            Ok::<(), ()>(())
-        });
-        let mut redis = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let scripts = load_scripts(&mut redis).await?;
-        Ok(PooledConnection { redis, scripts, cut })
+        };
+        let PrimaryLink { mut link, server } = self.primary.connect(on_push).await?;
+        let scripts = load_scripts(&mut link)
+            .await
+            .map_err(|source| ConnectError::Server { server: server.clone(), source })?;
+        Ok(PooledConnection { link, server, scripts, cut })
     }
 }
 
 impl ManageConnection for Connector {
     type Connection = PooledConnection;
-    type Error = RedisError;
+    type Error = ConnectError;
 
-    async fn connect(&self) -> RedisResult<PooledConnection> {
-        let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        match timeout(self.connect_timeout, self.try_connect()).await.unwrap_or_else(late) {
+    async fn connect(&self) -> Result<PooledConnection, ConnectError> {
+        let limit = self.primary.dialer().timeouts().connect;
+        let late = |_| {
+            // The failure of one host, or of the phase that took too long, says more.
+            let server = self.primary.first_host();
+            Err(self.failure.get().unwrap_or(ConnectError::Late { server, phase: "connecting", advice: "" }))
+        };
+        match timeout(limit, self.try_connect()).await.unwrap_or_else(late) {
             Ok(connection) => {
                 self.failure.set(None);
                 Ok(connection)
@@ -99,36 +97,24 @@ impl ManageConnection for Connector {
     }
 
     /// Sends nothing, because a closed connection has already been reported.
-    async fn is_valid(&self, connection: &mut PooledConnection) -> RedisResult<()> {
+    async fn is_valid(&self, connection: &mut PooledConnection) -> Result<(), ConnectError> {
         if self.has_broken(connection) {
-            return Err((ErrorKind::Io, "the connection was closed").into());
+            return Err(ConnectError::Ended { server: connection.server.clone() });
         }
         Ok(())
     }
 
     fn has_broken(&self, connection: &mut PooledConnection) -> bool {
-        connection.cut.load(Ordering::Relaxed)
+        connection.cut.load(Ordering::Relaxed) || !self.primary.is_current(&connection.server)
     }
-}
-
-/// Adds the settings of every connection: RESP3, which reports the end of a connection, and TCP timeouts.
-pub(crate) fn tuned(info: &ConnectionInfo, answer: Duration) -> ConnectionInfo {
-    let info =
-        info.clone().set_redis_settings(info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3));
-    if matches!(info.addr(), ConnectionAddr::Unix(_)) {
-        return info;
-    }
-    // Unsent data must not arrive after its caller has received an error, so closing a connection resets it.
-    let settings = info.tcp_settings().clone().set_linger_time(Duration::ZERO);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(answer);
-    info.set_tcp_settings(settings)
 }
 
 /// One connection, with its scripts loaded.
 pub(crate) struct PooledConnection {
-    redis: MultiplexedConnection,
+    link: RedisLink,
+    server: ServerAddress,
     scripts: Scripts,
+    /// Whether it is not to be used again. Relaxed: the flag alone matters.
     cut: Arc<AtomicBool>,
 }
 
@@ -140,13 +126,10 @@ impl PooledConnection {
     /// Sends the commands in one pipeline. Returns the answer to each, or the error that prevented all answers.
     pub(crate) async fn exchange(&mut self, mut pipeline: Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
         let answers: RedisResult<Vec<RedisResult<Value>>> =
-            pipeline.ignore_errors().query_async(&mut self.redis).await;
-        let replica = |answer: &RedisResult<Value>| {
-            let is_refused = |error| has_code(error, "READONLY") || has_code(error, "MASTERDOWN");
-            answer.as_ref().is_err_and(is_refused)
-        };
-        // After a timeout, a closed connection or an answer of a replica, this connection is not used again.
-        if answers.as_ref().map_or(true, |answers| answers.iter().any(replica)) {
+            pipeline.ignore_errors().query_async(&mut self.link.redis).await;
+        let demoted = |answer: &RedisResult<Value>| answer.as_ref().is_err_and(is_demoted);
+        // After a timeout, a closed connection or an answer of a demoted server, this connection is not used again.
+        if answers.as_ref().map_or(true, |answers| answers.iter().any(demoted)) {
             self.cut.store(true, Ordering::Relaxed);
         }
         answers
@@ -154,12 +137,12 @@ impl PooledConnection {
 
     /// Loads the scripts again after a `SCRIPT FLUSH`.
     pub(crate) async fn reload(&mut self) -> RedisResult<()> {
-        self.scripts = load_scripts(&mut self.redis).await?;
+        self.scripts = load_scripts(&mut self.link).await?;
         Ok(())
     }
 }
 
-async fn load_scripts(redis: &mut MultiplexedConnection) -> RedisResult<Scripts> {
-    let names: [String; 3] = Scripts::load().query_async(redis).await?;
+async fn load_scripts(link: &mut RedisLink) -> RedisResult<Scripts> {
+    let names: [String; 3] = Scripts::load().query_async(&mut link.redis).await?;
     Ok(names.into())
 }

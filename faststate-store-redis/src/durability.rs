@@ -56,6 +56,20 @@ impl Durability {
         if reasons.is_empty() { Self::Synced } else { Self::Weaker(reasons) }
     }
 
+    /// The weaker of two servers' durability.
+    pub(crate) fn weaker(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Weaker(mut reasons), Self::Weaker(others)) => {
+                let new: Vec<_> = others.into_iter().filter(|reason| !reasons.contains(reason)).collect();
+                reasons.extend(new);
+                Self::Weaker(reasons)
+            }
+            (weaker @ Self::Weaker(_), _) | (_, weaker @ Self::Weaker(_)) => weaker,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Synced, Self::Synced) => Self::Synced,
+        }
+    }
+
     /// Logs a warning for each problem.
     pub(crate) fn warn(&self, address: &str) {
         match self {

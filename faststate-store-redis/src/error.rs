@@ -5,21 +5,29 @@ use std::time::Duration;
 use bb8_redis::redis::{ErrorKind, ParsingError, RedisError, ServerErrorKind};
 use faststate_core::store::StoreError;
 
-use crate::keys::PrefixError;
+use crate::{address::AddressError, dialer::ConnectError, keys::PrefixError, tls::TlsProblem};
 
 /// An error of a call. It can be cloned because one failure can concern several calls.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum RedisStoreError {
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error(transparent)]
+    Tls(#[from] TlsProblem),
     #[error("there is no connection to {address}")]
-    Connection { address: String, source: Option<RedisError> },
+    Connection { address: String, source: Option<ConnectError> },
     #[error("Redis returned an error")]
     Redis(#[source] RedisError),
+    #[error("the server is one of a cluster: use `redis+cluster://` instead of `redis://`")]
+    IsCluster(#[source] RedisError),
     #[error("Redis {why}")]
     Full { why: &'static str, source: RedisError },
     #[error("Redis returned an answer of an unexpected type")]
     Answer(#[source] ParsingError),
     #[error("there was no answer within {0:?}")]
     Late(Duration),
+    #[error("no server of the cluster holds the slot {0}")]
+    NoMaster(u16),
     #[error("the store's task has ended with its runtime")]
     Ended,
 }
@@ -31,6 +39,9 @@ const FULL: [(&str, &str); 3] = [
     ("NOREPLICAS", "takes no writes, because it has too few replicas"),
 ];
 
+/// The codes of a server that is not, or no longer, the one to use. It has not executed the command.
+const DEMOTED: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"];
+
 impl From<RedisStoreError> for StoreError {
     fn from(problem: RedisStoreError) -> Self {
         let permanent = match &problem {
@@ -38,12 +49,20 @@ impl From<RedisStoreError> for StoreError {
                 if let Some((_, why)) = FULL.iter().find(|(code, _)| has_code(error, code)) {
                     return Self::Full(RedisStoreError::Full { why, source: error.clone() }.into());
                 }
-                !has_code(error, "READONLY") && is_permanent(error)
+                if has_code(error, "MOVED") || has_code(error, "CROSSSLOT") {
+                    return Self::Refused(RedisStoreError::IsCluster(error.clone()).into());
+                }
+                !is_demoted(error) && is_permanent(error)
             }
             RedisStoreError::Full { .. } => return Self::Full(problem.into()),
-            RedisStoreError::Connection { source, .. } => source.as_ref().is_some_and(is_of_config),
-            RedisStoreError::Answer(_) => true,
-            RedisStoreError::Late(_) | RedisStoreError::Ended => false,
+            RedisStoreError::Connection { source, .. } => {
+                source.as_ref().is_some_and(ConnectError::is_permanent)
+            }
+            RedisStoreError::Address(_)
+            | RedisStoreError::Tls(_)
+            | RedisStoreError::Answer(_)
+            | RedisStoreError::IsCluster(_) => true,
+            RedisStoreError::Late(_) | RedisStoreError::NoMaster(_) | RedisStoreError::Ended => false,
         };
         if permanent { Self::Refused(problem.into()) } else { Self::Unavailable(problem.into()) }
     }
@@ -55,33 +74,30 @@ pub(crate) fn has_code(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(in_script)
 }
 
-/// Returns whether a retry cannot succeed until the configuration is changed.
-fn is_permanent(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Server(kind) => matches!(
-            kind,
-            ServerErrorKind::ResponseError
-                | ServerErrorKind::Moved
-                | ServerErrorKind::Ask
-                | ServerErrorKind::CrossSlot
-                | ServerErrorKind::NoPerm
-        ),
-        ErrorKind::Extension if error.code() == Some("WRONGTYPE") => true,
-        _ => is_of_config(error),
-    }
+/// Returns whether another server has to be used: the connection is closed, and the command was not executed.
+pub(crate) fn is_demoted(error: &RedisError) -> bool {
+    DEMOTED.iter().any(|code| has_code(error, code))
 }
 
-/// Returns whether the address or the password is wrong.
-fn is_of_config(error: &RedisError) -> bool {
-    let kind = matches!(
-        error.kind(),
-        ErrorKind::AuthenticationFailed
-            | ErrorKind::InvalidClientConfig
-            | ErrorKind::UnexpectedReturnType
-            | ErrorKind::Client
-            | ErrorKind::RESP3NotSupported
-    );
-    kind || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
+/// Returns whether a retry cannot succeed until the configuration is changed.
+fn is_permanent(error: &RedisError) -> bool {
+    let kind = match error.kind() {
+        ErrorKind::Server(kind) => {
+            matches!(
+                kind,
+                ServerErrorKind::ResponseError | ServerErrorKind::CrossSlot | ServerErrorKind::NoPerm
+            )
+        }
+        kind => matches!(
+            kind,
+            ErrorKind::AuthenticationFailed
+                | ErrorKind::InvalidClientConfig
+                | ErrorKind::UnexpectedReturnType
+                | ErrorKind::Client
+                | ErrorKind::RESP3NotSupported
+        ),
+    };
+    kind || matches!(error.code(), Some("WRONGTYPE" | "WRONGPASS" | "NOAUTH" | "NOPERM"))
 }
 
 impl From<PrefixError> for StoreError {

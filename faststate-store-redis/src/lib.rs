@@ -11,9 +11,52 @@
 //! # }
 //! ```
 //!
-//! Requires Redis 6.2 or later, or Valkey; the suite has passed on Redis 6.2.14 and 7.0.15, and on Valkey 9.1.2. The store
-//! connects to one server (or a proxy that behaves like one), not to a cluster. For `rediss://`, add the crate `redis`
-//! with its feature `tokio-rustls-comp` to the application.
+//! Requires Redis 6.2 or later, or Valkey; the suite has passed on Redis 6.2.14 and 7.0.15, and on Valkey 9.1.2. A cluster
+//! requires Redis 7 or later.
+//!
+//! # Addresses
+//!
+//! | address | connects to |
+//! | --- | --- |
+//! | `redis://[[user]:password@]host[:port][/database]` | one server, or a proxy that behaves like one; the port is 6379 by default |
+//! | `redis://host1,host2:6380/database` | the first of the hosts that accepts writes |
+//! | `rediss://..` | the same, encrypted |
+//! | `redis+sentinel://[[user]:password@]host1[:port],host2/service[/database]` | the primary that the sentinels name; their port is 26379 by default |
+//! | `redis+cluster://[[user]:password@]host1[:port],host2` | a cluster, through any of its servers |
+//! | `rediss+sentinel://..`, `rediss+cluster://..` | the same, encrypted, including the connections to the sentinels |
+//! | `unix:///path/to/redis.sock`, `redis+unix://..` | a server on this machine |
+//!
+//! `valkey` and `valkeys` may replace `redis` and `rediss`. In a user and a password, the characters `/`, `?`, `#`, `%`
+//! and in a user also `:` are percent-encoded: `p/w` is `p%2Fw`. An address that is not understood is refused with an error
+//! that names the part. No error, log or `Debug` contains a password.
+//!
+//! | parameter | meaning |
+//! | --- | --- |
+//! | `sslrootcert` | a PEM file with the authorities to trust; `system` is the default |
+//! | `sslcert`, `sslkey` | PEM files with the certificate and the private key of this client |
+//! | `sentinel_username`, `sentinel_password` | the credentials for the sentinels, which do not get the servers' |
+//! | `db` | the database, for example of a socket |
+//!
+//! Two applications can share a database, because every key begins with a prefix.
+//!
+//! # Encryption
+//!
+//! `rediss` always encrypts, and always verifies the server's certificate and its name; it never falls back. With the
+//! feature `tls-native-roots` (default), the authorities of the system are trusted, or those of the files in the
+//! environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR`. With `tls-webpki-roots`, the authorities that Mozilla trusts are
+//! compiled in. Without any of the two, no TLS is compiled. TLS 1.2 and 1.3 are provided by rustls with `ring`, not by OpenSSL.
+//!
+//! Sentinels and clusters must announce host names if the certificates contain no IP addresses: `sentinel
+//! resolve-hostnames yes` with `sentinel announce-hostnames yes`, and `cluster-preferred-endpoint-type hostname`.
+//!
+//! # Failover
+//!
+//! A connection whose server has become a replica, is still loading or has lost its cluster (`READONLY`, `LOADING`,
+//! `CLUSTERDOWN`) is closed, and the next one is made to the present primary. Sentinels are
+//! asked for each new connection, and one of them is watched: when they name another primary, every connection to the old
+//! one is closed, even if it goes on accepting writes. On
+//! a cluster, a call follows a moved slot, since the server that refused it has not executed it; no command is sent again
+//! that may have been executed.
 //!
 //! # Durability
 //!
@@ -43,10 +86,14 @@
 //!
 //! # Keys
 //!
-//! A record is at `prefix:v1:{key}`, as `version schema json`; its receipts are at
-//! `prefix:v1:{key}:digest`. Give each application its own prefix. An ACL needs `~prefix:*` and
-//! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`, and
-//! `+config|get` to check the settings.
+//! A record is at `prefix:v1:{key}`, as `version schema json`; its receipts are at `prefix:v1:{key}:digest`. On a cluster,
+//! the keys are spread over 64 buckets: `prefix:v1:{b7}:key` and `prefix:v1:{b7}:key:digest`. The braces enclose the text
+//! that determines the slot, so the scripts of one key touch one slot. A cluster of more than 16 masters gets unequal shares.
+//! Data moves from a server to a cluster only by copying each record under its new key.
+//!
+//! Give each application its own prefix. An ACL needs `~prefix:*` and
+//! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`, on a cluster also
+//! `+cluster|slots +cluster|info +asking`, and `+config|get` to check the settings.
 //!
 //! # Multiple nodes
 //!
@@ -68,27 +115,33 @@
 //! # Outages
 //!
 //! A call fails within 2 s (by default) with [`StoreError::Unavailable`]. The outcome of a save is then unknown, and the
-//! engine loads the receipt to learn it. A closed connection is replaced, with jitter, and so is one whose server has
-//! become a replica; no command is sent twice. [`StoreError::Full`] means that Redis temporarily refuses writes (`OOM`,
-//! `MISCONF`, `NOREPLICAS`) and that nothing was changed.
+//! engine loads the receipt to learn it. A closed connection is replaced, with jitter. [`StoreError::Full`] means that Redis
+//! temporarily refuses writes (`OOM`, `MISCONF`, `NOREPLICAS`) and that nothing was changed. [`StoreError::Refused`] means
+//! that the address, the password or a certificate is wrong; the error states which and what to change.
 //!
 //! [`StoreError::Unavailable`]: faststate_core::store::StoreError::Unavailable
 //! [`StoreError::Full`]: faststate_core::store::StoreError::Full
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod address;
 mod broadcaster;
-#[cfg(feature = "cluster")]
-mod cluster;
+mod cluster_transport;
 mod command;
 mod connection;
+mod dialer;
 mod durability;
 mod error;
 mod keys;
+mod primary;
 mod push;
 mod queue;
+mod router;
+mod sentinels;
+mod slots;
 mod store;
-
-pub use bb8_redis::redis;
+mod tls;
+mod topology;
+mod transport;
 
 pub use self::{
     broadcaster::{RedisBroadcaster, RedisBroadcasterBuilder},

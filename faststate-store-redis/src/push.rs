@@ -5,8 +5,11 @@ use std::time::Duration;
 use bb8_redis::redis::{PushInfo, PushKind, Value};
 use faststate_core::broadcast::Receiver;
 
-/// Deadline of a call to Redis.
-pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::dialer::Timeouts;
+
+/// Deadlines of the transports. The relay bounds each of its calls to 2 s.
+pub(crate) const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_millis(1_500), answer: Duration::from_secs(2) };
 /// Maximum payload of a change in bytes. Nodes with followers load the data of larger records from the store.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 

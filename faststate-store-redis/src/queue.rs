@@ -1,10 +1,10 @@
-//! Combines concurrent calls into pipelines.
+//! Combines concurrent calls to one server into pipelines.
 
 use std::{sync::Arc, time::Duration};
 
 use bb8_redis::{
     bb8::Pool,
-    redis::{Pipeline, RedisResult, Value},
+    redis::{Pipeline, RedisResult, Value, cmd},
 };
 use faststate_core::store::{CallQueue, QueueLimits, QueuedCall};
 use tokio::time::timeout;
@@ -12,7 +12,9 @@ use tokio::time::timeout;
 use crate::{
     command::{StoreCommand, lacks_script},
     connection::{Connector, LastFailure, PooledConnection},
+    durability::{self, Durability},
     error::RedisStoreError,
+    primary::Primary,
 };
 
 /// Maximum number of calls in one pipeline.
@@ -20,56 +22,94 @@ const MAX_PIPELINE_CALLS: usize = 512;
 /// Approximate maximum of bytes in one pipeline; a single larger call is sent alone.
 const MAX_PIPELINE_BYTES: usize = 1 << 20;
 
-type CallResult = Result<Value, RedisStoreError>;
+pub(crate) type CallResult = Result<Value, RedisStoreError>;
 
-/// A queue of calls. Calls that are queued while others are in progress share the next pipeline.
+/// The limits of the calls to one server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallLimits {
+    /// Deadline of a call.
+    pub(crate) timeout: Duration,
+    /// Maximum number of connections, each with one pipeline in progress.
+    pub(crate) connections: u32,
+}
+
+/// A queue of calls to one server. Calls that are queued while others are in progress share the next pipeline.
 ///
 /// Each lane has at most one pipeline in progress. A call whose caller has given up is not sent; a sent call runs to its
 /// end.
 #[derive(Clone)]
 pub(crate) struct CommandQueue {
-    commands: CallQueue<StoreCommand, CallResult>,
+    commands: CallQueue<RoutedCommand, CallResult>,
+    sender: Arc<PipelineSender>,
     call_timeout: Duration,
 }
 
+/// A command, and how a server of a cluster has to take it.
+struct RoutedCommand {
+    command: Arc<StoreCommand>,
+    /// Whether the command follows a redirection to a server that is taking over the slot.
+    asking: bool,
+}
+
 impl CommandQueue {
-    /// Starts `pipelines` lanes, one for each connection of the pool. They end when the queue is dropped.
-    pub(crate) fn start(sender: PipelineSender, pipelines: u32, call_timeout: Duration) -> Self {
-        let sender = Arc::new(sender);
-        let limits =
-            QueueLimits::new(pipelines).with_calls(MAX_PIPELINE_CALLS).with_bytes(MAX_PIPELINE_BYTES);
-        let commands = CallQueue::start(limits, StoreCommand::weight, move |calls| {
-            let sender = Arc::clone(&sender);
-            async move { sender.send(calls).await }
-        });
-        Self { commands, call_timeout }
+    /// Starts a lane for each connection. They end when the queue is dropped.
+    pub(crate) fn start(primary: Primary, address: String, limits: CallLimits) -> Self {
+        let CallLimits { timeout, connections } = limits;
+        let connector = Connector::new(primary);
+        let failure = connector.failure();
+        let pool = Pool::builder()
+            .max_size(connections)
+            .connection_timeout(timeout / 2)
+            // Free of cost, because `Connector::is_valid` sends nothing.
+            .test_on_check_out(true)
+            .build_unchecked(connector);
+        let sender = Arc::new(PipelineSender { pool, failure, address });
+        let batches =
+            QueueLimits::new(connections).with_calls(MAX_PIPELINE_CALLS).with_bytes(MAX_PIPELINE_BYTES);
+        let lane_sender = Arc::clone(&sender);
+        let commands = CallQueue::start(
+            batches,
+            |call: &RoutedCommand| call.command.weight(),
+            move |calls| {
+                let sender = Arc::clone(&lane_sender);
+                async move { sender.send(calls).await }
+            },
+        );
+        Self { commands, sender, call_timeout: timeout }
     }
 
     /// Sends a command and returns its answer, within the deadline of a call.
-    pub(crate) async fn run(&self, command: StoreCommand) -> CallResult {
-        let call = async { self.commands.call(command).await.unwrap_or(Err(RedisStoreError::Ended)) };
+    pub(crate) async fn run(&self, command: Arc<StoreCommand>, asking: bool) -> CallResult {
+        let call = async {
+            let answer = self.commands.call(RoutedCommand { command, asking }).await;
+            answer.unwrap_or(Err(RedisStoreError::Ended))
+        };
         timeout(self.call_timeout, call).await.unwrap_or(Err(RedisStoreError::Late(self.call_timeout)))
+    }
+
+    /// Judges the server's settings.
+    pub(crate) async fn durability(&self) -> Result<Durability, RedisStoreError> {
+        let mut connection = self.sender.pool.get().await.map_err(|_| self.sender.no_connection())?;
+        let settings = connection.exchange(durability::settings_query()).await;
+        Ok(Durability::judge(settings.map_err(RedisStoreError::Redis)?))
     }
 }
 
 /// Sends pipelines through the connections of a pool.
-pub(crate) struct PipelineSender {
-    pub(crate) pool: Pool<Connector>,
-    pub(crate) failure: LastFailure,
-    pub(crate) address: String,
+struct PipelineSender {
+    pool: Pool<Connector>,
+    failure: LastFailure,
+    address: String,
 }
 
 impl PipelineSender {
-    async fn send(&self, mut calls: Vec<QueuedCall<StoreCommand, CallResult>>) {
+    async fn send(&self, mut calls: Vec<QueuedCall<RoutedCommand, CallResult>>) {
         let sent = match self.pool.get().await {
             Ok(mut connection) => {
                 calls.retain(QueuedCall::is_wanted);
                 exchange(&mut connection, &calls).await.map_err(RedisStoreError::Redis)
             }
-            // bb8 reports only that there is no connection; the reason is in `failure`.
-            Err(_) => {
-                Err(RedisStoreError::Connection { address: self.address.clone(), source: self.failure.get() })
-            }
+            Err(_) => Err(self.no_connection()),
         };
         match sent {
             Ok(answers) => {
@@ -84,36 +124,52 @@ impl PipelineSender {
             }
         }
     }
+
+    /// bb8 reports only that there is no connection; the reason is in `failure`.
+    fn no_connection(&self) -> RedisStoreError {
+        RedisStoreError::Connection { address: self.address.clone(), source: self.failure.get() }
+    }
 }
 
 /// Sends the calls, and repeats those whose script Redis no longer has. No call is sent again that may have been
 /// executed.
 async fn exchange(
     connection: &mut PooledConnection,
-    calls: &[QueuedCall<StoreCommand, CallResult>],
+    calls: &[QueuedCall<RoutedCommand, CallResult>],
 ) -> RedisResult<Vec<RedisResult<Value>>> {
     if calls.is_empty() {
         return Ok(Vec::new());
     }
-    let mut answers = connection.exchange(pipeline(connection, calls.iter())).await?;
+    let mut answers = send(connection, calls.iter()).await?;
     if answers.iter().any(lacks_script) {
         connection.reload().await?;
         let again: Vec<_> = (0..answers.len()).filter(|at| lacks_script(&answers[*at])).collect();
-        let repeat = pipeline(connection, again.iter().map(|at| &calls[*at]));
-        for (at, answer) in again.iter().zip(connection.exchange(repeat).await?) {
-            answers[*at] = answer;
+        let repeated = send(connection, again.iter().map(|at| &calls[*at])).await?;
+        for (at, answer) in again.into_iter().zip(repeated) {
+            answers[at] = answer;
         }
     }
     Ok(answers)
 }
 
-fn pipeline<'a>(
-    connection: &PooledConnection,
-    calls: impl ExactSizeIterator<Item = &'a QueuedCall<StoreCommand, CallResult>>,
-) -> Pipeline {
+/// Sends the calls in one pipeline, and returns the answer to each.
+async fn send<'a>(
+    connection: &mut PooledConnection,
+    calls: impl ExactSizeIterator<Item = &'a QueuedCall<RoutedCommand, CallResult>> + Clone,
+) -> RedisResult<Vec<RedisResult<Value>>> {
     let mut pipeline = Pipeline::with_capacity(calls.len());
-    for call in calls {
-        pipeline.add_command(call.call.command(connection.scripts()));
+    for call in calls.clone() {
+        if call.call.asking {
+            pipeline.add_command(cmd("ASKING"));
+        }
+        pipeline.add_command(call.call.command.command(connection.scripts()));
     }
-    pipeline
+    let mut answers = connection.exchange(pipeline).await?.into_iter();
+    let answer = |call: &QueuedCall<RoutedCommand, CallResult>| {
+        if call.call.asking {
+            answers.next();
+        }
+        answers.next()
+    };
+    Ok(calls.map_while(answer).collect())
 }

@@ -3,22 +3,22 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use bb8_redis::{
-    bb8::Pool,
-    redis::{ConnectionInfo, IntoConnectionInfo, RedisResult},
-};
 use faststate_core::{
     Key, Store, Version,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
 use crate::{
+    address::{AddressError, Deployment, RedisAddress},
     command::{self, StoreCommand},
-    connection::Connector,
-    durability::{self, Durability},
+    dialer::{Dialer, Timeouts},
+    durability::Durability,
     error::RedisStoreError,
     keys::Prefix,
-    queue::{CommandQueue, PipelineSender},
+    primary::Primary,
+    queue::{CallLimits, CommandQueue},
+    router::{CallRouter, ClusterRouter},
+    topology::Topology,
 };
 
 /// A store in Redis or Valkey. The [crate documentation](crate) states its promises for each setting of the server.
@@ -26,27 +26,33 @@ use crate::{
 /// It needs the tokio runtime in which it was connected. Cloning is cheap; the connections are shared.
 #[derive(Clone)]
 pub struct RedisStore {
-    queue: CommandQueue,
+    router: CallRouter,
     prefix: Prefix,
     address: String,
     durability: Durability,
 }
 
 impl RedisStore {
-    /// Connects to `redis://[user:password@]host[:port][/database]`, with the prefix `faststate`.
+    /// Connects to an [address](crate#addresses) such as `rediss://user:password@host/0`, with the prefix `faststate`.
     ///
     /// # Errors
     /// As [`RedisStoreBuilder::connect`].
-    pub async fn connect(info: impl IntoConnectionInfo) -> Result<Self, StoreError> {
-        Self::builder(info).connect().await
+    pub async fn connect(address: impl Into<String>) -> Result<Self, StoreError> {
+        Self::builder(address).connect().await
     }
 
     /// Returns a builder for the prefix, the timeout and the number of connections.
-    pub fn builder(info: impl IntoConnectionInfo) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(info)
+    pub fn builder(address: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder {
+            address: RedisAddress::parse(&address.into()),
+            prefix: "faststate".to_owned(),
+            timeout: Duration::from_secs(2),
+            connections: 2,
+        }
     }
 
-    /// The durability (law 1) that the server's settings gave when the store connected.
+    /// The durability (law 1) that the server's settings gave when the store connected. In a cluster, that of the server
+    /// with the weakest settings.
     #[must_use]
     pub const fn durability(&self) -> &Durability {
         &self.durability
@@ -56,22 +62,13 @@ impl RedisStore {
 /// The address and the settings of a [`RedisStore`].
 #[must_use]
 pub struct RedisStoreBuilder {
-    info: RedisResult<ConnectionInfo>,
+    address: Result<RedisAddress, AddressError>,
     prefix: String,
     timeout: Duration,
     connections: u32,
 }
 
 impl RedisStoreBuilder {
-    fn new(info: impl IntoConnectionInfo) -> Self {
-        Self {
-            info: info.into_connection_info(),
-            prefix: "faststate".to_owned(),
-            timeout: Duration::from_secs(2),
-            connections: 2,
-        }
-    }
-
     /// The prefix of all Redis keys of this application (default: `faststate`). It has 1 to 64 letters, digits, `_`, `-`
     /// and `.`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -86,51 +83,46 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Maximum number of connections (default: 2), each with one pipeline in progress. Redis executes one pipeline at a
-    /// time, so more connections make the pipelines smaller and cost more, but are not faster.
+    /// Maximum number of connections to a server (default: 2), each with one pipeline in progress. Redis executes one
+    /// pipeline at a time, so more connections make the pipelines smaller and cost more, but are not faster.
     pub const fn connections(mut self, connections: u32) -> Self {
         self.connections = if connections == 0 { 1 } else { connections };
         self
     }
 
-    /// Connects, and logs a warning if the server's settings do not keep law 1.
+    /// Connects, and logs a warning if the settings of a server do not keep law 1.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the address, the password or the prefix is wrong,
+    /// [`StoreError::Refused`] if the address, a certificate, the password or the prefix is wrong,
     /// [`StoreError::Unavailable`] if the server does not respond in time.
     pub async fn connect(self) -> Result<RedisStore, StoreError> {
-        let prefix = Prefix::new(&self.prefix)?;
+        let mut prefix = Prefix::new(&self.prefix)?;
+        let parsed = self.address.map_err(RedisStoreError::Address)?;
         let timeout = self.timeout.max(Duration::from_millis(1));
-        let (info, connector) = self
-            .info
-            .and_then(|info| Connector::new(&info, timeout / 2, timeout).map(|connector| (info, connector)))
-            .map_err(RedisStoreError::Redis)?;
-        let (address, failure) = (info.addr().to_string(), connector.failure());
-        let pool = Pool::builder()
-            .max_size(self.connections)
-            .connection_timeout(timeout / 2)
-            // Free of cost, because `Connector::is_valid` sends nothing.
-            .test_on_check_out(true)
-            .build_unchecked(connector);
-        let sender =
-            PipelineSender { pool: pool.clone(), failure: failure.clone(), address: address.clone() };
-        let queue = CommandQueue::start(sender, self.connections, timeout);
-        queue.run(StoreCommand::ping(&prefix)).await?;
-        let durability = match pool.get().await {
-            Ok(mut connection) => Durability::judge(
-                connection.exchange(durability::settings_query()).await.map_err(RedisStoreError::Redis)?,
-            ),
-            Err(_) => return Err(RedisStoreError::Connection { address, source: failure.get() }.into()),
+        let timeouts = Timeouts { connect: timeout / 2, answer: timeout };
+        let limits = CallLimits { timeout, connections: self.connections };
+        let dialer = Dialer::new(&parsed, timeouts).map_err(RedisStoreError::Tls)?;
+        let address = parsed.to_string();
+        let router = if parsed.deployment == Deployment::Cluster {
+            prefix = prefix.with_buckets();
+            let cluster = ClusterRouter::new(Topology::new(&parsed, &dialer), dialer, limits);
+            cluster.start().await?;
+            CallRouter::Cluster(cluster.into())
+        } else {
+            let primary = Primary::new(&parsed, dialer, prefix.nothing());
+            CallRouter::Single(CommandQueue::start(primary, address.clone(), limits))
         };
+        router.ping(&prefix).await?;
+        let durability = router.durability().await?;
         durability.warn(&address);
-        Ok(RedisStore { queue, prefix, address, durability })
+        Ok(RedisStore { router, prefix, address, durability })
     }
 }
 
 #[async_trait]
 impl Store for RedisStore {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        command::loaded(key, self.queue.run(StoreCommand::load(&self.prefix, key, receipt)).await?)
+        command::loaded(key, self.router.run(StoreCommand::load(&self.prefix, key, receipt)).await?)
     }
 
     async fn save(
@@ -141,15 +133,15 @@ impl Store for RedisStore {
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
-        command::saved(self.queue.run(StoreCommand::save(&self.prefix, key, record, expect, receipt)).await?)
+        command::saved(self.router.run(StoreCommand::save(&self.prefix, key, record, expect, receipt)).await?)
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        command::changed(self.queue.run(StoreCommand::delete(&self.prefix, key, version)).await?)
+        command::changed(self.router.run(StoreCommand::delete(&self.prefix, key, version)).await?)
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        command::changed(self.queue.run(StoreCommand::touch(&self.prefix, key, ttl)).await?)
+        command::changed(self.router.run(StoreCommand::touch(&self.prefix, key, ttl)).await?)
     }
 
     /// Does nothing, because Redis removes expired keys itself.
@@ -158,8 +150,7 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.queue.run(StoreCommand::ping(&self.prefix)).await?;
-        Ok(())
+        Ok(self.router.ping(&self.prefix).await?)
     }
 }
 
@@ -176,7 +167,7 @@ impl fmt::Debug for RedisStore {
 impl fmt::Debug for RedisStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStoreBuilder")
-            .field("address", &self.info.as_ref().map(|info| info.addr().to_string()).ok())
+            .field("address", &self.address)
             .field("prefix", &self.prefix)
             .field("timeout", &self.timeout)
             .field("connections", &self.connections)

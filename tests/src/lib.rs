@@ -7,6 +7,7 @@
 mod axe;
 mod browser;
 mod cable;
+mod certificates;
 mod clock;
 mod console;
 mod context;
@@ -22,6 +23,7 @@ mod proxy;
 mod random;
 mod servers;
 mod site;
+mod tap;
 mod value;
 mod visitor;
 mod wait;
@@ -30,6 +32,7 @@ mod window;
 pub use self::{
     browser::{Browser, Session},
     cable::Cable,
+    certificates::{CertificateFiles, Certificates},
     clock::shift_clock,
     demo::Demo,
     example::Example,
@@ -38,8 +41,12 @@ pub use self::{
     page::Page,
     proxy::Proxy,
     random::Random,
-    servers::{Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, RedisCluster, RedisServer, RedisSnapshot},
+    servers::{
+        Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, RedisCluster, RedisSentinels, RedisServer,
+        RedisSnapshot,
+    },
     site::{Answer, Request, Site},
+    tap::Tap,
     visitor::{BrowserKind, Visitor},
     wait::{DEADLINE, UNAVAILABLE_LIMIT, until, until_within},
     window::{Cookie, Key, Window},

@@ -7,6 +7,8 @@ mod nginx;
 mod pgbouncer;
 mod postgres;
 mod redis;
+mod redis_cluster;
+mod redis_sentinel;
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -22,7 +24,9 @@ pub use self::{
     nginx::Nginx,
     pgbouncer::PgBouncer,
     postgres::Postgres,
-    redis::{RedisCluster, RedisServer, RedisSnapshot},
+    redis::{RedisServer, RedisSnapshot},
+    redis_cluster::RedisCluster,
+    redis_sentinel::RedisSentinels,
 };
 
 /// A free address. Its port is below the system's range for outgoing connections, one of which

@@ -2,13 +2,23 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use super::{folder::Folder, free_address, signal};
-use crate::wait::until;
+use crate::{
+    certificates::{CertificateFiles, Certificates},
+    wait::until,
+};
+
+/// The name of a server's socket in its folder.
+const SOCKET: &str = "redis.sock";
+/// Stands for the server's port in its settings.
+const PORT: &str = "{port}";
 
 /// A `redis-server` for one test.
 #[derive(Debug)]
@@ -45,6 +55,44 @@ impl RedisServer {
             }
         }
         panic!("redis-server ends as soon as it is started");
+    }
+
+    /// The settings of a server that accepts only encrypted connections, of clients, replicas and a cluster's servers.
+    #[must_use]
+    pub fn tls_settings(certificates: &Certificates, own: &CertificateFiles) -> Vec<String> {
+        let text = |path: &Path| path.to_str().expect("a path of ours is UTF-8").to_owned();
+        let (authority, certificate, key) =
+            (text(&certificates.authority()), text(&own.certificate), text(&own.key));
+        let settings = [
+            ["--tls-port", PORT],
+            ["--tls-ca-cert-file", &authority],
+            ["--tls-cert-file", &certificate],
+            ["--tls-key-file", &key],
+            ["--tls-auth-clients", "no"],
+            ["--tls-replication", "yes"],
+            ["--tls-cluster", "yes"],
+        ];
+        settings.as_flattened().iter().copied().map(str::to_owned).collect()
+    }
+
+    /// Starts a server that accepts only encrypted connections and persists every acknowledged write.
+    #[must_use]
+    pub fn with_tls(certificates: &Certificates, own: &CertificateFiles, settings: &[&str]) -> Self {
+        let tls = Self::tls_settings(certificates, own);
+        let tls: Vec<_> = tls.iter().map(String::as_str).collect();
+        Self::with(&[&["--appendonly", "yes", "--appendfsync", "always"], &*tls, settings].concat())
+    }
+
+    /// The file of its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(SOCKET)
+    }
+
+    /// The URL to connect to over TLS, with the authority to trust.
+    #[must_use]
+    pub fn tls_url(&self, certificates: &Certificates) -> String {
+        format!("rediss://{}?sslrootcert={}", self.address, certificates.authority().display())
     }
 
     /// The address on which it listens.
@@ -107,63 +155,18 @@ impl RedisServer {
     /// Sends one command and returns the raw reply.
     #[must_use]
     pub fn command(&self, words: &[&str]) -> String {
-        ask(self.address, words).expect("redis-server answers")
+        ask(&self.socket(), words).expect("redis-server answers")
     }
 
     /// Waits until the server responds, even with a request for a password; fails if it exits.
     fn is_ready(&mut self) -> bool {
         let look = || {
             let ended = self.child.try_wait().expect("a child of ours").is_some();
-            let answer = ask(self.address, &["PING"]).unwrap_or_default();
+            let answer = ask(&self.socket(), &["PING"]).unwrap_or_default();
             (ended, answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
         };
         let (ended, _) = until("redis-server to answer", look, |(ended, ready)| *ended || *ready);
         !ended
-    }
-}
-
-/// Three `redis-server`s as one cluster, each with a third of the slots.
-#[derive(Debug)]
-pub struct RedisCluster(Vec<RedisServer>);
-
-impl RedisCluster {
-    /// Starts the cluster, and waits until every node knows the others.
-    #[must_use]
-    pub fn start() -> Self {
-        let servers: Vec<_> = (0..3)
-            .map(|_| {
-                // Set explicitly, because the default (port + 10,000) may exceed the range of ports.
-                let bus = free_address().port().to_string();
-                let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus];
-                (RedisServer::with(&settings), bus)
-            })
-            .collect();
-        let (first, bus) = &servers[0];
-        for ((server, _), slots) in servers.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
-            let slots: Vec<_> = slots.split(' ').collect();
-            let _ = server.command(&[&["CLUSTER", "ADDSLOTSRANGE"], &*slots].concat());
-            let (ip, port) = (first.address.ip().to_string(), first.address.port().to_string());
-            let _ = server.command(&["CLUSTER", "MEET", &ip, &port, bus]);
-        }
-        let cluster = Self(servers.into_iter().map(|(server, _)| server).collect());
-        let states =
-            || cluster.0.iter().map(|server| server.command(&["CLUSTER", "INFO"])).collect::<Vec<_>>();
-        let knows =
-            |info: &String| info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3");
-        until("the cluster to be one", states, |infos| infos.iter().all(knows));
-        cluster
-    }
-
-    /// The URLs of all nodes.
-    #[must_use]
-    pub fn urls(&self) -> Vec<String> {
-        self.0.iter().map(RedisServer::url).collect()
-    }
-
-    /// Its nodes.
-    #[must_use]
-    pub fn nodes(&mut self) -> &mut [RedisServer] {
-        &mut self.0
     }
 }
 
@@ -175,23 +178,29 @@ impl Drop for RedisServer {
 }
 
 fn run(address: SocketAddr, folder: &Folder, settings: &[String]) -> Child {
+    let port = address.port().to_string();
+    // A server with TLS does not listen without it.
+    let plain = if settings.iter().any(|setting| setting == "--tls-port") { "0" } else { &*port };
     Command::new("redis-server")
-        .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
+        .args(["--bind", &address.ip().to_string(), "--port", plain])
         .args(["--save", "", "--loglevel", "warning", "--dir"])
         .arg(folder.path())
-        .args(settings)
+        .arg("--unixsocket")
+        .arg(folder.join(SOCKET))
+        .args(settings.iter().map(|setting| if setting == PORT { &*port } else { &**setting }))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("redis-server: {error}: apt-get install redis-server"))
 }
 
-fn ask(address: SocketAddr, words: &[&str]) -> std::io::Result<String> {
+/// Sends one command over the server's socket, which needs no TLS.
+pub(super) fn ask(socket: &Path, words: &[&str]) -> std::io::Result<String> {
     let mut command = format!("*{}\r\n", words.len());
     for word in words {
         command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
     }
-    let mut connection = TcpStream::connect(address)?;
+    let mut connection = UnixStream::connect(socket)?;
     connection.set_read_timeout(Some(Duration::from_secs(1)))?;
     connection.write_all(command.as_bytes())?;
     let mut answer = vec![0; 64 * 1024];

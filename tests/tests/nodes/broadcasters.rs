@@ -64,9 +64,7 @@ async fn redis_carries_changes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_redis_cluster_carries_changes_on_sharded_channels() {
     let mut cluster = RedisCluster::start();
-    let urls = cluster.urls();
-    let node = async || Arc::new(RedisBroadcaster::cluster(urls.clone(), "test").await.unwrap()) as Arc<_>;
-    let nodes: ConnectedNodes = [node().await, node().await, node().await];
+    let nodes = three(&cluster.url()).await;
     suites::broadcaster::all(&nodes).await.unwrap();
 
     // Every shard carries some channels, and a cluster node without a channel receives none of its messages.

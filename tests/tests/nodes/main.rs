@@ -9,5 +9,6 @@ mod drain;
 mod following;
 mod nginx;
 mod outages;
+mod redis;
 mod user;
 mod versions;

@@ -1,8 +1,10 @@
 //! The Redis store.
 
+mod failover;
 mod outage;
+mod tls;
 
-use std::sync::Arc;
+use std::{error::Error as _, sync::Arc};
 
 use faststate_core::{
     EventId, Key, Scope, Store, Version,
@@ -17,6 +19,17 @@ use crate::{
     burst::{Burst, once},
     ledger::Ledgers,
 };
+
+/// The messages of an error and of its sources.
+fn explain(error: &StoreError) -> String {
+    let mut text = format!("{error:?}: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
 
 async fn connect(url: String) -> Arc<dyn Store> {
     Arc::new(RedisStore::builder(url).prefix("test").connect().await.unwrap())

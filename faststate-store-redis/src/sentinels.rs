@@ -1,0 +1,184 @@
+//! Asks sentinels for the primary of a service, and notices when they name another one.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bb8_redis::redis::{Pipeline, PushInfo, PushKind, RedisResult, Value, from_redis_value};
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    address::ServerAddress,
+    dialer::{ConnectError, Dialer, RedisLink},
+};
+
+/// The channel on which a sentinel announces that a service has another primary.
+const SWITCHES: &str = "+switch-master";
+/// Time between two questions to the sentinel that is watched, in case it announces nothing.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// Time for one sentinel to answer.
+const ASK_TIMEOUT: Duration = Duration::from_millis(400);
+/// Maximum pause before the next sentinel is watched.
+const MAX_WATCH_PAUSE: Duration = Duration::from_millis(400);
+
+/// The sentinels of one service.
+#[derive(Clone)]
+pub(crate) struct Sentinels {
+    dialer: Dialer,
+    hosts: Arc<[ServerAddress]>,
+    service: Arc<str>,
+    /// The primary that any sentinel has named with the latest epoch.
+    named: watch::Sender<Option<NamedPrimary>>,
+    /// The sentinel that answered last, which is asked first. Relaxed: any sentinel is correct.
+    first: Arc<AtomicUsize>,
+}
+
+/// A primary, and the epoch of the sentinels' decision for it. A later decision has a higher epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NamedPrimary {
+    epoch: u64,
+    server: ServerAddress,
+}
+
+impl Sentinels {
+    pub(crate) fn new(hosts: Arc<[ServerAddress]>, service: &str, dialer: &Dialer) -> Self {
+        let dialer = dialer.with_connect_timeout(ASK_TIMEOUT);
+        Self {
+            dialer,
+            hosts,
+            service: service.into(),
+            named: watch::Sender::default(),
+            first: Arc::default(),
+        }
+    }
+
+    /// Asks the sentinels one after another, and returns the primary of the latest decision.
+    pub(crate) async fn find(&self) -> Result<ServerAddress, ConnectError> {
+        let mut failure = ConnectError::NoHost;
+        let first = self.first.load(Ordering::Relaxed);
+        for at in (0..self.hosts.len()).map(|at| (first + at) % self.hosts.len()) {
+            let sentinel = &self.hosts[at];
+            let answer = async {
+                let mut link = self.dialer.dial(sentinel, |_| {}).await?;
+                self.ask(sentinel, &mut link).await
+            };
+            match answer.await {
+                Ok(server) => {
+                    self.first.store(at, Ordering::Relaxed);
+                    return Ok(server);
+                }
+                // A wrong password or certificate says more than a sentinel that is down.
+                Err(error) if !failure.is_permanent() || error.is_permanent() => failure = error,
+                Err(_) => {}
+            }
+        }
+        Err(failure)
+    }
+
+    /// Whether the sentinels name no other primary than this one.
+    pub(crate) fn is_current(&self, server: &ServerAddress) -> bool {
+        self.named.borrow().as_ref().is_none_or(|named| named.server == *server)
+    }
+
+    /// Waits until the sentinels name another primary than this one.
+    pub(crate) async fn replaced(&self, server: &ServerAddress) {
+        let is_other =
+            |named: &Option<NamedPrimary>| named.as_ref().is_some_and(|named| named.server != *server);
+        // Fails only when the sender is dropped, which `self` holds.
+        let _ = self.named.subscribe().wait_for(is_other).await;
+    }
+
+    /// Forgets the latest decision: a primary that cannot be reached does not prevent an older one. The sentinels may
+    /// have begun again with lower epochs.
+    pub(crate) fn forget(&self, server: &ServerAddress) {
+        self.named.send_if_modified(|named| {
+            let forgets = named.as_ref().is_some_and(|named| named.server == *server);
+            if forgets {
+                *named = None;
+            }
+            forgets
+        });
+    }
+
+    /// Watches one sentinel at a time, until the task is aborted.
+    ///
+    /// A primary that was replaced on request, or that only the sentinels cannot reach, goes on accepting writes for
+    /// seconds, and they are lost when it becomes a replica.
+    pub(crate) async fn watch(self) {
+        for at in 1.. {
+            let sentinel = &self.hosts[(self.first.load(Ordering::Relaxed) + at) % self.hosts.len()];
+            if let Err(error) = self.watch_one(sentinel).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a sentinel is not watched");
+            }
+            sleep(MAX_WATCH_PAUSE.mul_f64(rand::random())).await;
+        }
+    }
+
+    async fn watch_one(&self, sentinel: &ServerAddress) -> Result<(), ConnectError> {
+        let announced = Arc::new(Notify::new());
+        let notice = Arc::clone(&announced);
+        let on_push = move |push: PushInfo| {
+            if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
+                notice.notify_one();
+            }
+        };
+        let mut link = self.dialer.dial(sentinel, on_push).await?;
+        let failed = |source| ConnectError::Server { server: sentinel.clone(), source };
+        link.redis.subscribe(SWITCHES).await.map_err(failed)?;
+        loop {
+            self.ask(sentinel, &mut link).await?;
+            // Either is a reason to ask again.
+            let _ = timeout(ASK_INTERVAL, announced.notified()).await;
+        }
+    }
+
+    /// Asks one sentinel, and returns the primary of the latest decision of all.
+    async fn ask(
+        &self,
+        sentinel: &ServerAddress,
+        link: &mut RedisLink,
+    ) -> Result<ServerAddress, ConnectError> {
+        let failed = |source| ConnectError::Server { server: sentinel.clone(), source };
+        let mut questions = Pipeline::with_capacity(2);
+        // During a failover, only the first answer is the new primary, and only the second one has the epoch.
+        questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&*self.service);
+        questions.cmd("SENTINEL").arg("MASTER").arg(&*self.service);
+        let asked = questions.ignore_errors().query_async(&mut link.redis);
+        let answers: RedisResult<Vec<RedisResult<Value>>> = timeout(ASK_TIMEOUT, asked)
+            .await
+            .map_err(|_| ConnectError::Late { server: sentinel.clone(), phase: "its answer", advice: "" })?;
+        let [address, details]: [RedisResult<Value>; 2] = answers
+            .map_err(failed)?
+            .try_into()
+            .map_err(|_| ConnectError::Ended { server: sentinel.clone() })?;
+        let address: Option<(String, u16)> =
+            address.and_then(|address| Ok(from_redis_value(address)?)).map_err(failed)?;
+        let Some((host, port)) = address else {
+            return Err(ConnectError::UnknownService { service: self.service.to_string() });
+        };
+        let details: Option<HashMap<String, String>> =
+            details.ok().and_then(|details| from_redis_value(details).ok());
+        let epoch = details.and_then(|details| details.get("config-epoch")?.parse().ok()).unwrap_or(0);
+        Ok(self.note(NamedPrimary { epoch, server: ServerAddress::Tcp { host, port } }))
+    }
+
+    /// Records an answer unless a later decision is known. Returns the primary of the latest decision.
+    fn note(&self, answer: NamedPrimary) -> ServerAddress {
+        self.named.send_if_modified(|named| {
+            let is_new = named.as_ref().is_none_or(|named| answer.epoch >= named.epoch && *named != answer);
+            if is_new {
+                *named = Some(answer.clone());
+            }
+            is_new
+        });
+        self.named.borrow().as_ref().map_or(answer.server, |named| named.server.clone())
+    }
+}

@@ -1,0 +1,276 @@
+//! Failover under load, over sentinels and in a cluster.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use faststate_core::{
+    Store,
+    store::{Precondition, Receipt, SaveOutcome},
+};
+use faststate_store_redis::RedisStore;
+use faststate_testkit::suites;
+use faststate_tests::{Certificates, RedisCluster, RedisSentinels, RedisServer, until};
+use tokio::{
+    task::{JoinSet, block_in_place},
+    time::sleep,
+};
+
+use super::{connect, explain, key, record};
+
+/// The time within which every node is healthy again after a new primary is in its place.
+const HEALTHY: Duration = Duration::from_secs(5);
+/// Number of nodes.
+const NODES: usize = 2;
+
+/// Nodes that save new records all the time.
+struct Load {
+    nodes: Vec<Arc<dyn Store>>,
+    writers: JoinSet<()>,
+    shared: Arc<LoadState>,
+}
+
+#[derive(Default)]
+struct LoadState {
+    next: AtomicUsize,
+    stopped: AtomicBool,
+    acknowledged: Mutex<BTreeSet<usize>>,
+}
+
+impl Load {
+    async fn start(url: &str) -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..NODES {
+            nodes.push(connect(url.to_owned()).await);
+        }
+        let (mut writers, shared) = (JoinSet::new(), Arc::<LoadState>::default());
+        for writer in 0..NODES * 4 {
+            let (store, shared) = (Arc::clone(&nodes[writer % NODES]), Arc::clone(&shared));
+            writers.spawn(async move {
+                while !shared.stopped.load(Ordering::Relaxed) {
+                    let id = shared.next.fetch_add(1, Ordering::Relaxed);
+                    if save(&*store, id).await {
+                        shared.acknowledged.lock().unwrap().insert(id);
+                    } else {
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            });
+        }
+        Self { nodes, writers, shared }
+    }
+
+    /// The records that were acknowledged so far.
+    fn acknowledged(&self) -> BTreeSet<usize> {
+        self.shared.acknowledged.lock().unwrap().clone()
+    }
+
+    /// Waits until this many more records are acknowledged.
+    async fn goes_on(&self, more: usize) {
+        let (goal, since) = (self.acknowledged().len() + more, Instant::now());
+        while self.acknowledged().len() < goal {
+            assert!(since.elapsed() < 3 * HEALTHY, "the load stands still");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until a ping and a save succeed at every node, and returns the time that took.
+    async fn healthy(&self) -> Duration {
+        let since = Instant::now();
+        for node in &self.nodes {
+            loop {
+                let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+                if node.ping().await.is_ok() && save(&**node, id).await {
+                    break;
+                }
+                assert!(since.elapsed() <= HEALTHY, "a node is not healthy {HEALTHY:?} after the failover");
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        since.elapsed()
+    }
+
+    /// Stops the load, and returns the acknowledged records that are missing.
+    async fn missing(mut self) -> (BTreeSet<usize>, usize) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        while self.writers.join_next().await.is_some() {}
+        let acknowledged = self.acknowledged();
+        let mut missing = BTreeSet::new();
+        for id in &acknowledged {
+            if self.nodes[0].load(&key(&id.to_string()), None).await.unwrap().record.is_none() {
+                missing.insert(*id);
+            }
+        }
+        (missing, acknowledged.len())
+    }
+}
+
+/// Waits until a replica has everything that its primary has now.
+fn replicated(primary: &RedisServer, replica: &RedisServer) {
+    let offset = |server: &RedisServer| -> u64 {
+        let info = server.command(&["INFO", "replication"]);
+        let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+        offset.and_then(|offset| offset.trim().parse().ok()).unwrap_or(0)
+    };
+    let goal = offset(primary);
+    until("a replica to have everything", || offset(replica), |offset| *offset >= goal);
+}
+
+async fn save(store: &dyn Store, id: usize) -> bool {
+    let (key, receipt) = (key(&id.to_string()), Receipt::internal());
+    let saved = store.save(&key, &record("{}"), Precondition::Absent, Some(&receipt)).await;
+    matches!(saved, Ok(SaveOutcome::Saved))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_01_sentinel_switches_three_times_under_load() {
+    let mut redis = RedisSentinels::start();
+    let load = Load::start(&redis.url()).await;
+    let mut lost = BTreeSet::new();
+    let mut primary = 0;
+    for switch in 0..3 {
+        load.goes_on(200).await;
+        let before = load.acknowledged();
+        // Replication is asynchronous, so only what has reached the replicas is kept.
+        let servers = redis.servers();
+        block_in_place(|| (0..3).for_each(|replica| replicated(&servers[primary], &servers[replica])));
+        let successor = block_in_place(|| {
+            match switch {
+                0 => redis.servers()[primary].kill(),
+                1 => redis.fail_over(),
+                _ => redis.servers()[primary].pause(),
+            }
+            redis.successor(primary)
+        });
+        let took = load.healthy().await;
+        eprintln!("switch {switch}: every node is healthy {took:?} after the sentinels agreed");
+        let after = load.acknowledged();
+        lost.extend(after.difference(&before).copied());
+        block_in_place(|| {
+            match switch {
+                0 => redis.servers()[primary].restart(),
+                1 => {}
+                _ => redis.servers()[primary].resume(),
+            }
+            redis.rejoin(primary, successor);
+        });
+        primary = successor;
+    }
+    load.goes_on(100).await;
+    let (missing, acknowledged) = load.missing().await;
+    eprintln!("{} of {acknowledged} acknowledged in a switch, lost {}", lost.len(), missing.len());
+    assert!(missing.is_subset(&lost), "records that the replicas had are lost: {missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_01_cluster_moves_a_slot_and_replaces_a_master_under_load() {
+    let mut cluster = RedisCluster::with_replicas();
+    let load = Load::start(&cluster.url()).await;
+    load.goes_on(200).await;
+
+    // The slot of the bucket `b7` changes its master while its keys are written.
+    block_in_place(|| cluster.move_slot(11_260, 2, 0, || std::thread::sleep(Duration::from_millis(300))));
+    load.goes_on(200).await;
+    let moved = load.acknowledged();
+    for node in &load.nodes {
+        node.ping().await.unwrap();
+    }
+
+    let before = load.acknowledged();
+    assert!(moved.is_subset(&before));
+    let nodes = cluster.nodes();
+    block_in_place(|| replicated(&nodes[1], &nodes[4]));
+    block_in_place(|| {
+        cluster.nodes()[1].kill();
+        let replica = || cluster.nodes()[4].command(&["INFO", "replication"]);
+        until("the replica to be promoted", replica, |info| info.contains("role:master"));
+    });
+    let took = load.healthy().await;
+    eprintln!("every node is healthy {took:?} after the promotion");
+    let during = load.acknowledged();
+    load.goes_on(200).await;
+    let (missing, acknowledged) = load.missing().await;
+    let window = during.difference(&before).copied().collect();
+    eprintln!("of {acknowledged} acknowledged, {} are lost", missing.len());
+    assert!(missing.is_subset(&window), "records that the replica had are lost: {missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_keeps_a_stores_promises_over_sentinels() {
+    let redis = RedisSentinels::start();
+    let (a, b) = (connect(redis.url()).await, connect(redis.url()).await);
+    suites::store::all(&a, &b).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_keeps_a_stores_promises_over_sentinels_with_tls() {
+    let certificates = Certificates::new();
+    let redis = RedisSentinels::with_tls(&certificates);
+    let (a, b) = (connect(redis.url()).await, connect(redis.url()).await);
+    suites::store::all(&a, &b).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_keeps_a_stores_promises_on_a_cluster() {
+    let mut cluster = RedisCluster::start();
+    let (a, b) = (connect(cluster.url()).await, connect(cluster.url()).await);
+    suites::store::all(&a, &b).await.unwrap();
+    // Every master holds some records, and the entries of a key are in one bucket.
+    for id in 0..100 {
+        save(&*a, id).await;
+    }
+    for node in cluster.nodes() {
+        let keys = node.command(&["KEYS", "test:v1:{b*}:test/*"]);
+        assert!(keys.contains("}:test/r/"), "{keys}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_keeps_a_stores_promises_on_a_cluster_with_tls() {
+    let certificates = Certificates::new();
+    let cluster = RedisCluster::with_tls(&certificates);
+    let (a, b) = (connect(cluster.url()).await, connect(cluster.url()).await);
+    suites::store::all(&a, &b).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_health_of_a_cluster_notices_each_master() {
+    let mut cluster = RedisCluster::start();
+    let store = connect(cluster.url()).await;
+    for master in 0..3 {
+        store.ping().await.unwrap();
+        cluster.nodes()[master].pause();
+        assert!(store.ping().await.is_err(), "master {master} is not missed");
+        cluster.nodes()[master].resume();
+        let since = Instant::now();
+        while store.ping().await.is_err() {
+            assert!(since.elapsed() <= HEALTHY, "master {master} is not found again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn address_without_cluster_is_refused_on_a_cluster_and_the_reverse() {
+    let mut cluster = RedisCluster::start();
+    let url = cluster.nodes()[0].url();
+    // A server of a cluster refuses the keys of the others.
+    let mut refused = Vec::new();
+    match RedisStore::connect(&url).await {
+        Err(error) => refused.push(explain(&error)),
+        Ok(store) => {
+            for id in 0..20 {
+                let loaded = store.load(&key(&id.to_string()), None).await;
+                refused.extend(loaded.err().map(|error| explain(&error)));
+            }
+        }
+    }
+    assert!(refused.iter().any(|error| error.contains("use `redis+cluster://`")), "{refused:?}");
+    let single = RedisServer::start();
+    let error = RedisStore::connect(format!("redis+cluster://{}", single.address())).await.unwrap_err();
+    assert!(explain(&error).contains("not a server of a cluster"), "{error:?}");
+}
