@@ -49,9 +49,7 @@ impl Health {
 }
 
 impl StoreHealth {
-    /// Creates the health of a store.
-    #[must_use]
-    pub fn new(name: impl Into<String>, healthy: bool, latency: Duration) -> Self {
+    pub(crate) fn new(name: impl Into<String>, healthy: bool, latency: Duration) -> Self {
         Self { name: name.into(), healthy, latency_ms: latency.as_secs_f64() * 1000.0 }
     }
 }

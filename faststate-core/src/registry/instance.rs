@@ -18,7 +18,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use self::{queue::Queue, revision::Current};
+use self::{queue::Queue, revision::Revision};
 use super::{
     cluster::arrivals::Arrived, cluster::fairness::KeyQuota, followers::audience::Listeners,
     followers::counts::Counts,
@@ -47,7 +47,7 @@ pub(super) struct Instance<S> {
     pub(super) nest: SignalPath,
     pub(super) queue: Mutex<Queue<S>>,
     /// The state in memory, if it was loaded.
-    pub(super) current: RwLock<Option<Arc<Current<S>>>>,
+    pub(super) current: RwLock<Option<Arc<Revision<S>>>>,
     pub(super) topics: Mutex<Topics>,
     pub(super) upkeep: Mutex<Freshness>,
     /// The changes and elements that other nodes have sent.
@@ -272,7 +272,7 @@ impl<S: ReactiveState> Instance<S> {
     }
 
     /// Returns the state in memory, unless it must be loaded first.
-    pub(super) fn usable(&self, now: Instant) -> Option<Arc<Current<S>>> {
+    pub(super) fn usable(&self, now: Instant) -> Option<Arc<Revision<S>>> {
         {
             let mut upkeep = self.upkeep.lock();
             upkeep.used = now;
@@ -284,7 +284,7 @@ impl<S: ReactiveState> Instance<S> {
     }
 
     /// Returns the state in memory even if it is in doubt, unless it has expired or may have been deleted.
-    pub(super) fn remembered(&self) -> Option<Arc<Current<S>>> {
+    pub(super) fn remembered(&self) -> Option<Arc<Revision<S>>> {
         let now = Instant::now();
         {
             let upkeep = self.upkeep.lock();

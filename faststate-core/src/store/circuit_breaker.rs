@@ -53,6 +53,7 @@ pub struct CircuitBreaker<S: ?Sized> {
 
 impl<S: ?Sized> CircuitBreaker<S> {
     /// Returns whether the circuit of loads is open or half open: loads fail at once, except for trial calls.
+    #[doc(hidden)]
     #[must_use]
     pub fn is_resting(&self) -> bool {
         self.loads.is_resting()
@@ -60,6 +61,7 @@ impl<S: ?Sized> CircuitBreaker<S> {
 
     /// Returns whether the circuit of saves is open or half open: saves, deletions and touches fail at once, except for
     /// trial calls.
+    #[doc(hidden)]
     #[must_use]
     pub fn is_save_resting(&self) -> bool {
         self.saves.is_resting()

@@ -8,7 +8,7 @@ use crate::{
     registry::{
         StateConfig,
         config::{MEMORY, Saved},
-        instance::{queue::GRACE, revision::Current},
+        instance::{queue::GRACE, revision::Revision},
         request::Route,
     },
 };
@@ -121,7 +121,7 @@ pub(super) fn check_state<S: ReactiveState>(
             ));
         }
     }
-    if let Err(error) = Current::start(S::default()).and_then(|first| first.image().map(drop)) {
+    if let Err(error) = Revision::start(S::default()).and_then(|first| first.image().map(drop)) {
         mistakes.push(format!("the default value of `{state}` cannot be encoded ({error}): see the log"));
     }
 }

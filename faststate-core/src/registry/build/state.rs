@@ -17,7 +17,7 @@ use crate::{
     registry::{
         Access, Audience, StateConfig,
         instance::table::{
-            AnyView, DecodedAttempt, EventEntry, Home, Initial, InstanceTable, Presence, Tell,
+            AnyView, AudienceEvent, DecodedAttempt, EventEntry, Home, Initial, InstanceTable, PresenceEvent,
         },
         request::Route,
         shared::Shared,
@@ -34,8 +34,8 @@ pub struct StateBuilder<S> {
     events: Vec<EventEntry<S>>,
     views: Vec<Arc<dyn AnyView<S>>>,
     initial: Option<Initial<S>>,
-    presence: Option<Presence<S>>,
-    audience: Option<Tell<S>>,
+    presence: Option<PresenceEvent<S>>,
+    audience: Option<AudienceEvent<S>>,
 }
 
 impl<S: ReactiveState> StateBuilder<S> {

@@ -11,7 +11,7 @@ use crate::{
         instance::{
             Instance,
             queue::QueuedEvent,
-            revision::{Current, encode},
+            revision::{Revision, encode},
             table::InstanceTable,
         },
         panics::guard,
@@ -21,7 +21,7 @@ use crate::{
 /// The result of applying an event to a copy.
 pub(super) struct AppliedCopy<S> {
     /// The state to save, or `None` if there is nothing to save.
-    pub(super) next: Option<Arc<Current<S>>>,
+    pub(super) next: Option<Arc<Revision<S>>>,
     pub(super) answer: Applied,
     pub(super) effects: Effects,
     pub(super) aftermath: Aftermath<S>,
@@ -31,7 +31,7 @@ pub(super) struct AppliedCopy<S> {
 pub(super) fn apply_to_copy<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    current: &Arc<Current<S>>,
+    current: &Arc<Revision<S>>,
     event: &QueuedEvent<S>,
 ) -> Result<AppliedCopy<S>, Error> {
     if current.is_read_only() {
@@ -54,7 +54,7 @@ pub(super) fn apply_to_copy<S: ReactiveState>(
     let next = match answer {
         Applied::Unchanged if receipt.is_internal() => None,
         // Only the receipt is new. The same version is saved again, so neither followers nor other nodes are notified.
-        Applied::Unchanged if !has_effects && current.is_upgraded() => Some(Current::kept(current)),
+        Applied::Unchanged if !has_effects && current.is_upgraded() => Some(Revision::kept(current)),
         _ => Some(Arc::new(current.next(state, encoded))),
     };
     Ok(AppliedCopy { next, answer, effects, aftermath })

@@ -10,7 +10,7 @@ use crate::{
         event::after::Committed,
         instance::{
             Instance, Slot,
-            revision::Current,
+            revision::Revision,
             table::{AnyView, InstanceTable},
         },
         panics::guard,
@@ -24,7 +24,7 @@ use crate::{
 /// A change that is ready to be saved.
 pub(super) struct PendingCommit<S> {
     pub(super) expect: Precondition,
-    pub(super) next: Arc<Current<S>>,
+    pub(super) next: Arc<Revision<S>>,
     /// `None` if the event changes nothing and only its receipt is new.
     pub(super) commit: Option<Commit<S>>,
     pub(super) record: Record,
@@ -33,13 +33,13 @@ pub(super) struct PendingCommit<S> {
 
 /// A change that is ready to be committed, encoded for every followed topic.
 pub(super) struct Commit<S> {
-    next: Arc<Current<S>>,
+    next: Arc<Revision<S>>,
     encoded: Vec<(Arc<Topic>, Frame, Arc<Content>)>,
 }
 
 impl<S> Commit<S> {
     /// Creates a commit without frames, after which every follower receives a snapshot.
-    const fn unencoded(next: Arc<Current<S>>) -> Self {
+    const fn unencoded(next: Arc<Revision<S>>) -> Self {
         Self { next, encoded: Vec::new() }
     }
 }
@@ -49,8 +49,8 @@ impl<S> Commit<S> {
 pub(super) fn prepare_commit<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    before: &Arc<Current<S>>,
-    next: &Arc<Current<S>>,
+    before: &Arc<Revision<S>>,
+    next: &Arc<Revision<S>>,
     broadcast: &[Elements],
 ) -> Result<Commit<S>, Error> {
     let followed = instance.topics.lock().open.clone();
@@ -82,8 +82,8 @@ pub(super) fn prepare_commit<S: ReactiveState>(
 pub(in crate::registry) fn adopt_stored<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    before: &Arc<Current<S>>,
-    next: &Arc<Current<S>>,
+    before: &Arc<Revision<S>>,
+    next: &Arc<Revision<S>>,
 ) {
     // Elements that events on other nodes have sent with the change.
     let elements = instance.arrived.lock().due(next.version, true);
@@ -135,7 +135,7 @@ pub(in crate::registry) fn send_ephemeral<S: ReactiveState>(instance: &Instance<
 /// Returns the signals for the reply, if the caller wants them because it does not follow them.
 pub(super) fn reply_view<S: ReactiveState>(
     instance: &Instance<S>,
-    current: &Current<S>,
+    current: &Revision<S>,
     is_wanted: bool,
 ) -> Result<Option<ReplyView>, Error> {
     is_wanted.then(|| Ok(ReplyView::new(instance.nest.clone(), current.image()?.clone()))).transpose()
@@ -146,7 +146,7 @@ pub(in crate::registry) fn topic_content<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
     slot: Slot,
-    current: &Arc<Current<S>>,
+    current: &Arc<Revision<S>>,
     shown: ElementsSource,
 ) -> Arc<Content> {
     let (state, version) = (Arc::clone(current), current.version);
@@ -166,8 +166,8 @@ fn view_change<S: ReactiveState>(
     instance: &Instance<S>,
     at: usize,
     topic: &Topic,
-    before: &Current<S>,
-    next: &Current<S>,
+    before: &Revision<S>,
+    next: &Revision<S>,
 ) -> Result<(Frame, ElementsSource), Error> {
     let view = &table.views[at];
     let mut elements = guard("a view panicked", || view.update(&before.state, &next.state))?;
@@ -198,7 +198,7 @@ pub(in crate::registry) fn publish_change<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
     from: Version,
-    next: &Current<S>,
+    next: &Revision<S>,
 ) {
     if table.config.each_node {
         return;
@@ -216,7 +216,7 @@ pub(in crate::registry) fn publish_change<S: ReactiveState>(
 /// The signals of a state.
 struct Signals<S> {
     nest: SignalPath,
-    state: Arc<Current<S>>,
+    state: Arc<Revision<S>>,
 }
 
 impl<S: ReactiveState> Encode for Signals<S> {
@@ -236,7 +236,7 @@ impl<S: ReactiveState> Encode for Signals<S> {
 struct Viewed<S> {
     nest: SignalPath,
     view: Arc<dyn AnyView<S>>,
-    state: Arc<Current<S>>,
+    state: Arc<Revision<S>>,
 }
 
 impl<S: ReactiveState> Encode for Viewed<S> {

@@ -13,7 +13,7 @@ use crate::{
             commit::{adopt_stored, publish_change},
             retry::{RetryBudget, pause_after_conflict},
         },
-        instance::{Instance, revision::Current, table::InstanceTable},
+        instance::{Instance, revision::Revision, table::InstanceTable},
         load::reload::{Absence, begin_absent, note_saved, reload, vanish},
     },
     store::{Precondition, StoreError},
@@ -48,7 +48,7 @@ async fn load_before_deletion<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
     deadline: Instant,
-) -> Result<(Option<Arc<Current<S>>>, Option<Version>), Error> {
+) -> Result<(Option<Arc<Revision<S>>>, Option<Version>), Error> {
     match reload(table, instance, None, deadline).await {
         Ok((current, _)) => {
             let stored = current.stored.then_some(current.version);
@@ -82,7 +82,7 @@ async fn delete_version<S: ReactiveState>(
 async fn commit_deletion<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
-    before: Option<Arc<Current<S>>>,
+    before: Option<Arc<Revision<S>>>,
     asked: Instant,
     deadline: Instant,
 ) -> Result<Outcome, Error> {
@@ -94,7 +94,7 @@ async fn commit_deletion<S: ReactiveState>(
         }
         first => first?,
     };
-    let next = Arc::new(Current::start(first)?);
+    let next = Arc::new(Revision::start(first)?);
     match &before {
         Some(before) => adopt_stored(table, instance, before, &next),
         None => *instance.current.write() = Some(Arc::clone(&next)),

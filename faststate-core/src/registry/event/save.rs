@@ -18,7 +18,7 @@ use crate::{
             commit::{PendingCommit, commit, prepare_commit, publish_change, reply_view, send_ephemeral},
             retry::{RetryBudget, pause_after_conflict, wait_for_save_trial, yield_to_nodes},
         },
-        instance::{Instance, queue::QueuedEvent, revision::Current, table::InstanceTable},
+        instance::{Instance, queue::QueuedEvent, revision::Revision, table::InstanceTable},
         load::{
             adopt::send_elements,
             reload::{Absence, note_kept, note_saved, reload, reload_as},
@@ -88,7 +88,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
     }
 
     /// Returns the current state, from the store if the state in memory may be outdated.
-    async fn load(&mut self, begun: Instant) -> Result<Arc<Current<S>>, Interruption> {
+    async fn load(&mut self, begun: Instant) -> Result<Arc<Revision<S>>, Interruption> {
         let instance = self.instance;
         if let Some(current) = instance.usable(begun) {
             return Ok(current);
@@ -116,7 +116,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
     }
 
     /// Applies the event to a copy, and prepares its save. Ends the event if there is nothing to save.
-    async fn apply(&mut self, current: &Arc<Current<S>>) -> Result<Box<PendingCommit<S>>, Interruption> {
+    async fn apply(&mut self, current: &Arc<Revision<S>>) -> Result<Box<PendingCommit<S>>, Interruption> {
         let (table, instance, event) = (self.table, self.instance, self.event);
         let applied = apply_to_copy(table, instance, current, event);
         if !matches!(&applied, Ok(AppliedCopy { next: Some(_), .. })) {
@@ -163,7 +163,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
     async fn settle(
         &mut self,
         begun: Instant,
-        before: Arc<Current<S>>,
+        before: Arc<Revision<S>>,
         pending: Box<PendingCommit<S>>,
         saved: Result<SaveOutcome, StoreError>,
     ) -> Result<Outcome, Interruption> {
@@ -210,7 +210,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
     }
 
     /// Loads the record and looks for the event's receipt. Ends the event if it was already applied.
-    async fn load_with_receipt(&mut self) -> Result<Arc<Current<S>>, Interruption> {
+    async fn load_with_receipt(&mut self) -> Result<Arc<Revision<S>>, Interruption> {
         let (table, instance, event) = (self.table, self.instance, self.event);
         // The viewer of a browser has a session, so a viewer without one is the application.
         let is_application = event.viewer.session_id().is_none();
@@ -221,7 +221,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         if loaded.is_ok() && table.nodes().is_some() {
             instance.run.lock().measure_load(asked.elapsed());
         }
-        let began_epoch = |current: &Current<S>| current.stored && current.version.seq == 0;
+        let began_epoch = |current: &Revision<S>| current.stored && current.version.seq == 0;
         self.budget.count_load(loaded.as_ref().map_or(true, |(current, _)| began_epoch(current)));
         let (current, is_applied) = loaded?;
         if is_applied {
@@ -233,7 +233,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
 
     /// Confirms the current version before the event ends without a save: an event that is refused, or fails, may be
     /// the repeat of an event that was applied before.
-    async fn confirm(&mut self, current: &Current<S>) -> Result<(), Interruption> {
+    async fn confirm(&mut self, current: &Revision<S>) -> Result<(), Interruption> {
         let must_confirm = !self.event.receipt.is_internal() || self.table.nodes().is_some();
         if self.is_verified || !must_confirm {
             return Ok(());
@@ -251,7 +251,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
     }
 
     /// Commits a saved change, and notifies followers and other nodes.
-    fn commit(&self, begun: Instant, before: &Arc<Current<S>>, pending: PendingCommit<S>) -> Outcome {
+    fn commit(&self, begun: Instant, before: &Arc<Revision<S>>, pending: PendingCommit<S>) -> Outcome {
         let (table, instance, event) = (self.table, self.instance, self.event);
         let PendingCommit { next, commit: change, committed, .. } = pending;
         tracing::debug!(version = %next.version, "saved");
@@ -273,7 +273,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
 
     /// Returns the outcome of an event whose receipt is stored. If this turn's own save took effect unnoticed, the event
     /// has just been accepted. Otherwise it is a repeat, which returns the current view and has no further effect.
-    fn repeated(&mut self, current: &Current<S>) -> Result<Outcome, Error> {
+    fn repeated(&mut self, current: &Revision<S>) -> Result<Outcome, Error> {
         let (table, instance, event) = (self.table, self.instance, self.event);
         let landed = self.budget.take_landed(current.version, event.receipt.is_internal());
         if let Some(PendingCommit { committed, .. }) = landed {

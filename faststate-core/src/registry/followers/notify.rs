@@ -17,7 +17,7 @@ use crate::{
         followers::counts::{Census, Counted, Counts},
         instance::{
             Instance, Lingers, Topics,
-            table::{InstanceTable, TellsState},
+            table::{CountEvent, InstanceTable},
         },
         panics::guard,
     },
@@ -37,7 +37,7 @@ pub(in crate::registry) trait ReportedCount: Census {
     /// The counts of an instance.
     fn counts(topics: &mut Topics) -> &mut Counts<Self>;
     /// The constructor of the event, if the application registered one.
-    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&TellsState<S, Self>>;
+    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&CountEvent<S, Self>>;
     /// The message that carries this node's count to the other nodes.
     fn message(self, node: u64, wants_reply: bool) -> PeerMessage;
 }
@@ -51,7 +51,7 @@ impl ReportedCount for usize {
         &mut topics.present
     }
 
-    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&TellsState<S, Self>> {
+    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&CountEvent<S, Self>> {
         states.presence.as_deref()
     }
 
@@ -74,7 +74,7 @@ impl ReportedCount for Audience {
         &mut topics.listeners.get_or_insert_default().counts
     }
 
-    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&TellsState<S, Self>> {
+    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&CountEvent<S, Self>> {
         states.audience.as_deref()
     }
 

@@ -88,8 +88,8 @@ pub(in crate::registry) struct QueuedEvent<S> {
 /// A state before a change and after it.
 #[cfg(feature = "inspector")]
 pub(in crate::registry) type Stepped<S> = (
-    Arc<crate::registry::instance::revision::Current<S>>,
-    Arc<crate::registry::instance::revision::Current<S>>,
+    Arc<crate::registry::instance::revision::Revision<S>>,
+    Arc<crate::registry::instance::revision::Revision<S>>,
 );
 
 impl<S> Queue<S> {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A state at one version.
-pub(in crate::registry) struct Current<S> {
+pub(in crate::registry) struct Revision<S> {
     pub(in crate::registry) state: Arc<S>,
     /// The state in the form in which it is, or would be, stored.
     pub(in crate::registry) encoded: EncodedState,
@@ -26,7 +26,7 @@ pub(in crate::registry) struct Current<S> {
     image: OnceLock<Result<EncodedFields, Arc<str>>>,
 }
 
-impl<S: ReactiveState> Current<S> {
+impl<S: ReactiveState> Revision<S> {
     /// Creates an unsaved state under a new epoch.
     pub(in crate::registry) fn start(state: S) -> Result<Self, Error> {
         let encoded = encode(&state, INITIAL_CAPACITY)?;
@@ -118,7 +118,7 @@ impl<S: ReactiveState> Current<S> {
     }
 }
 
-impl<S> Current<S> {
+impl<S> Revision<S> {
     /// Whether this node has been at or past `version`, in the same epoch.
     pub(in crate::registry) fn has_seen(&self, version: Version) -> bool {
         self.stored && self.version.epoch == version.epoch && version.seq <= self.version.seq

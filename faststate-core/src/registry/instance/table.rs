@@ -32,14 +32,14 @@ use crate::{
 };
 
 /// Constructs the event that carries a count to the state.
-pub(in crate::registry) type TellsState<S, C> = dyn Fn(C) -> Box<dyn Mutation<S>> + Send + Sync;
+pub(in crate::registry) type CountEvent<S, C> = dyn Fn(C) -> Box<dyn Mutation<S>> + Send + Sync;
 /// Returns the initial state of an instance, or `None` if the instance does not exist.
 pub(in crate::registry) type Initial<S> =
     Box<dyn Fn(Key) -> BoxFuture<'static, Result<Option<S>, BoxError>> + Send + Sync>;
 /// The event that reports the number of followers to a state.
-pub(in crate::registry) type Presence<S> = Box<TellsState<S, usize>>;
+pub(in crate::registry) type PresenceEvent<S> = Box<CountEvent<S, usize>>;
 /// The event that reports the audience to a state.
-pub(in crate::registry) type Tell<S> = Box<TellsState<S, Audience>>;
+pub(in crate::registry) type AudienceEvent<S> = Box<CountEvent<S, Audience>>;
 
 /// A registered event.
 pub(in crate::registry) struct EventEntry<S> {
@@ -78,8 +78,8 @@ pub(in crate::registry) struct InstanceTable<S: ReactiveState> {
     pub(in crate::registry) events: BTreeMap<&'static str, EventEntry<S>>,
     pub(in crate::registry) views: Vec<Arc<dyn AnyView<S>>>,
     pub(in crate::registry) initial: Option<Initial<S>>,
-    pub(in crate::registry) presence: Option<Presence<S>>,
-    pub(in crate::registry) audience: Option<Tell<S>>,
+    pub(in crate::registry) presence: Option<PresenceEvent<S>>,
+    pub(in crate::registry) audience: Option<AudienceEvent<S>>,
     pub(in crate::registry) shared: Arc<Shared>,
     pub(in crate::registry) instances: DashMap<Key, Arc<Instance<S>>>,
     pub(in crate::registry) meter: StateMeter,

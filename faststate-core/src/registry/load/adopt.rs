@@ -14,7 +14,7 @@ use crate::{
         Applied, Error, Outcome,
         cluster::arrivals::{Changes, Ephemeral},
         event::commit::send_ephemeral,
-        instance::{Instance, queue::Command, revision::Current, table::InstanceTable},
+        instance::{Instance, queue::Command, revision::Revision, table::InstanceTable},
         load::{
             background::spawn_revalidation,
             reload::{adopt_change, reload},
@@ -91,7 +91,7 @@ pub(in crate::registry) async fn adopt_arrived<S: ReactiveState>(
 pub(in crate::registry) fn send_elements<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    current: &Current<S>,
+    current: &Revision<S>,
     elements: &[Elements],
 ) {
     if let Some(nodes) = table.nodes().filter(|_| !elements.is_empty()) {

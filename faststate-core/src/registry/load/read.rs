@@ -8,7 +8,7 @@ use crate::{
     Key, ReactiveState,
     registry::{
         Error,
-        instance::{Instance, queue::Command, revision::Current, table::InstanceTable},
+        instance::{Instance, queue::Command, revision::Revision, table::InstanceTable},
         load::background::mark_stale,
     },
     store::StoreError,
@@ -17,7 +17,7 @@ use crate::{
 /// The current state of an instance on this node.
 pub(in crate::registry) struct Present<S> {
     pub(in crate::registry) instance: Arc<Instance<S>>,
-    pub(in crate::registry) current: Arc<Current<S>>,
+    pub(in crate::registry) current: Arc<Revision<S>>,
     /// Whether the store did not respond, so that it may hold a newer version.
     pub(in crate::registry) stale: bool,
 }
@@ -66,7 +66,7 @@ async fn reload_latest<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: Arc<Instance<S>>,
     deadline: Instant,
-) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+) -> Result<(Arc<Instance<S>>, Arc<Revision<S>>), Error> {
     reload_with(table, instance, Command::refresh(), deadline).await
 }
 
@@ -76,7 +76,7 @@ pub(in crate::registry) async fn reload_with<S: ReactiveState>(
     instance: Arc<Instance<S>>,
     look: Command<S>,
     deadline: Instant,
-) -> Result<(Arc<Instance<S>>, Arc<Current<S>>), Error> {
+) -> Result<(Arc<Instance<S>>, Arc<Revision<S>>), Error> {
     let outcome = table.me()?.take_turn(&instance, look, deadline).await;
     let current = instance.current.read().clone();
     match (outcome, current) {

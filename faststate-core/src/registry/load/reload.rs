@@ -17,7 +17,7 @@ use crate::{
         instance::{
             Instance,
             queue::Found,
-            revision::{Current, encode},
+            revision::{Revision, encode},
             staleness::load_failed,
             table::InstanceTable,
         },
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The state that the store holds now, and whether it holds the receipt.
-type Looked<S> = (Arc<Current<S>>, bool);
+type Looked<S> = (Arc<Revision<S>>, bool);
 
 /// The meaning of a record's absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ fn adopt_loaded<'a, S: ReactiveState>(
         let found =
             record.as_ref().map_or(Precondition::Absent, |record| Precondition::Version(record.version));
         let current = match (&before, record) {
-            (Some(before), Some(record)) if before.version == record.version => Current::kept(before),
+            (Some(before), Some(record)) if before.version == record.version => Revision::kept(before),
             (Some(before), None) if !before.stored && !before.gone => Arc::clone(before),
             (before, Some(record))
                 if before.as_ref().is_some_and(|before| before.has_seen(record.version)) =>
@@ -140,7 +140,7 @@ fn adopt_loaded<'a, S: ReactiveState>(
                         }
                         return Err(Error::Unknown);
                     }
-                    first => Arc::new(Current::start(first?)?),
+                    first => Arc::new(Revision::start(first?)?),
                 }
             }
         };
@@ -169,7 +169,7 @@ fn adopt_loaded<'a, S: ReactiveState>(
 pub(in crate::registry) async fn begin_absent<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    before: Option<&Current<S>>,
+    before: Option<&Revision<S>>,
     absence: Absence,
     deadline: Instant,
 ) -> Result<S, Error> {
@@ -188,7 +188,7 @@ pub(in crate::registry) async fn begin_absent<S: ReactiveState>(
 pub(in crate::registry) fn vanish<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    before: &Arc<Current<S>>,
+    before: &Arc<Revision<S>>,
 ) -> Result<Version, Error> {
     instance.upkeep.lock().suspect = true;
     if before.gone {
@@ -208,7 +208,7 @@ async fn start_over<S: ReactiveState>(
     instance: &Instance<S>,
     record: Record,
     deadline: Instant,
-) -> Result<Arc<Current<S>>, Error> {
+) -> Result<Arc<Revision<S>>, Error> {
     tracing::warn!(key = ?instance.key, "the store went back in time: a new epoch starts");
     let expect = Precondition::Version(record.version);
     let renewed = Record { version: Version::start(), ..record };
@@ -268,7 +268,7 @@ pub(super) async fn adopt_change<S: ReactiveState>(
     let fits = before.version == change.from && change.schema == S::SCHEMA;
     let carried = change.data.filter(|_| fits).and_then(|data| {
         let state = serde_json::from_slice(&data).ok()?;
-        Some(Arc::new(Current::stored(state, EncodedState::loaded(data), change.to, S::SCHEMA)))
+        Some(Arc::new(Revision::stored(state, EncodedState::loaded(data), change.to, S::SCHEMA)))
     });
     let current = match carried {
         Some(current) => {
@@ -298,7 +298,7 @@ pub(in crate::registry) fn note_saved<S: ReactiveState>(
 pub(in crate::registry) fn note_kept<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    kept: &Arc<Current<S>>,
+    kept: &Arc<Revision<S>>,
     asked: Instant,
 ) {
     {
@@ -321,19 +321,19 @@ fn decode_record<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
     record: Record,
-) -> Result<Current<S>, Error> {
+) -> Result<Revision<S>, Error> {
     let corrupt = |source: crate::BoxError| {
         load_failed(table, instance, StoreError::Corrupt { key: instance.key.clone(), source })
     };
     let Record { schema, version, data, .. } = record;
     if schema >= S::SCHEMA {
         let state = serde_json::from_slice(&data).map_err(|error| corrupt(error.into()))?;
-        return Ok(Current::stored(state, EncodedState::loaded(data), version, schema));
+        return Ok(Revision::stored(state, EncodedState::loaded(data), version, schema));
     }
     let state = migrated(schema, &data).map_err(corrupt)?;
     // The result of an event is compared with the upgraded form, because the old bytes may mean something else now.
     let encoded = encode(&state, data.len() + GROWTH_SLACK)?;
-    Ok(Current::stored(state, encoded, version, schema))
+    Ok(Revision::stored(state, encoded, version, schema))
 }
 
 /// Calls `initial`, or returns the default state.

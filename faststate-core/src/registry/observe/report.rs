@@ -8,7 +8,7 @@ use crate::{
     ReactiveState, clock,
     registry::{
         Applied, Error, Outcome,
-        instance::{Instance, Slot, queue::QueuedEvent, revision::Current, table::InstanceTable},
+        instance::{Instance, Slot, queue::QueuedEvent, revision::Revision, table::InstanceTable},
         observe::trace::EventTrace,
     },
 };
@@ -51,8 +51,8 @@ pub(in crate::registry) fn watch_event<S: ReactiveState>(
 pub(in crate::registry) fn watch_store<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Instance<S>,
-    before: &Arc<Current<S>>,
-    after: &Arc<Current<S>>,
+    before: &Arc<Revision<S>>,
+    after: &Arc<Revision<S>>,
 ) {
     table.shared.watchers.notify(|| EventTrace {
         at: clock::now(),
