@@ -1,13 +1,15 @@
-//! The trait [`Event`], and the context in which an event is applied.
+//! The trait [`Event`], the context in which an event is applied, and the handles that send events.
 
 mod context;
 mod environment;
+mod handle;
 mod id;
 mod prepare_context;
 mod reply;
 
 use std::future::Future;
 
+use futures::future::{BoxFuture, ready};
 use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -15,6 +17,7 @@ pub(crate) use self::context::{Aftermath, Effects};
 pub(crate) use self::environment::{Environment, Resources};
 pub use self::{
     context::Context,
+    handle::{Handle, Snapshot},
     id::{EventId, EventIdError},
     prepare_context::PrepareContext,
     reply::{Reply, ReplyClosed},
@@ -137,5 +140,66 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn action(&self) -> Action {
         let input = serde_json::to_value(self);
         Action::new(&Self::METHOD, Self::State::NAME, Self::NAME, Self::PATH, input)
+    }
+}
+
+/// A mutation, and the result of its `prepare`.
+pub(crate) type Prepared<S> = (Box<dyn Mutation<S>>, Result<(), Rejection>);
+
+/// A mutation of an `S`: an [`Event`] or a closure of the application, without its type.
+///
+/// The type of the event is erased, that of the state is not, so no downcast happens while an event is processed.
+pub(crate) trait Mutation<S>: Send + Sync + 'static {
+    /// The name in receipts and in the log.
+    fn name(&self) -> &'static str;
+    /// Prepares the mutation, and returns it with the result.
+    fn prepare(self: Box<Self>, scene: PrepareContext) -> BoxFuture<'static, Prepared<S>>;
+    fn authorize(&self, state: &S, viewer: &Viewer) -> Result<(), Rejection>;
+    fn apply(&self, state: &mut S, context: &mut Context<S>) -> Result<(), Rejection>;
+}
+
+impl<E: Event> Mutation<E::State> for E {
+    fn name(&self) -> &'static str {
+        E::NAME
+    }
+
+    fn prepare(mut self: Box<Self>, scene: PrepareContext) -> BoxFuture<'static, Prepared<E::State>> {
+        Box::pin(async move {
+            let prepared = Event::prepare(&mut *self, &scene).await;
+            (self as Box<dyn Mutation<E::State>>, prepared)
+        })
+    }
+
+    fn authorize(&self, state: &E::State, viewer: &Viewer) -> Result<(), Rejection> {
+        Event::authorize(self, state, viewer)
+    }
+
+    fn apply(&self, state: &mut E::State, context: &mut Context<E::State>) -> Result<(), Rejection> {
+        Event::apply(self, state, context)
+    }
+}
+
+/// A closure that changes a state.
+pub(crate) struct Update<F>(pub(crate) F);
+
+impl<S, F> Mutation<S> for Update<F>
+where
+    S: ReactiveState,
+    F: Fn(&mut S) -> Result<(), Rejection> + Send + Sync + 'static,
+{
+    fn name(&self) -> &'static str {
+        "update"
+    }
+
+    fn prepare(self: Box<Self>, _: PrepareContext) -> BoxFuture<'static, Prepared<S>> {
+        Box::pin(ready((self as Box<dyn Mutation<S>>, Ok(()))))
+    }
+
+    fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    fn apply(&self, state: &mut S, _: &mut Context<S>) -> Result<(), Rejection> {
+        (self.0)(state)
     }
 }

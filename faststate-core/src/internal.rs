@@ -11,6 +11,7 @@ pub use crate::{
     metrics::Count,
     patch::{Difference, EncodeError, EncodedFields, json_diff, merge},
     registry::{
+        instances::Instances,
         interface::{Engine, StreamRevoker},
         mistakes::Part,
         new_sessions::{Caps, NewSession, NewSessions},

@@ -140,7 +140,6 @@ mod viewer;
 
 mod action;
 mod event;
-mod handle;
 mod state;
 mod view;
 
@@ -158,8 +157,9 @@ pub mod wire;
 pub use action::Action;
 pub use broadcast::{Broadcaster, LocalBroadcaster};
 pub use elements::{Elements, Mode};
-pub use event::{Context, Event, EventId, EventIdError, PrepareContext, Reply, ReplyClosed};
-pub use handle::{Handle, Snapshot};
+pub use event::{
+    Context, Event, EventId, EventIdError, Handle, PrepareContext, Reply, ReplyClosed, Snapshot,
+};
 pub use health::{Health, StoreHealth};
 pub use key::{Key, KeyError, Scope};
 pub use registry::{Access, Error, Registry, StateConfig, StateRegistry};

@@ -6,13 +6,14 @@ mod build;
 mod cluster;
 mod config;
 mod deadline;
-mod dispatch;
 mod dyn_table;
 mod engine;
+mod erased_table;
 mod error;
 mod event;
 mod followers;
 mod instance;
+pub(crate) mod instances;
 pub(crate) mod interface;
 mod load;
 mod maintenance_gate;
@@ -27,6 +28,7 @@ mod turn;
 use async_trait::async_trait;
 
 use self::interface::Engine;
+pub(crate) use self::request::ReplyView;
 pub use self::{
     access::Access,
     build::{registry::RegistryBuilder, state::StateBuilder},
@@ -36,10 +38,6 @@ pub use self::{
     followers::audience::Audience,
     maintenance_gate::MaintenanceGate,
     request::{Applied, Call, Outcome, ReplyStream, StateSnapshot},
-};
-pub(crate) use self::{
-    event::mutation::{Mutation, Update},
-    request::ReplyView,
 };
 use crate::{Health, Key, Revocation, Viewer};
 

@@ -4,8 +4,8 @@ use std::{any::TypeId, fmt, future::Future, sync::Arc, time::SystemTime};
 
 use futures::future::BoxFuture;
 
-use super::{Environment, EventId, Reply};
-use crate::{Elements, Error, Handle, Key, ReactiveState, Viewer};
+use super::{Environment, EventId, Handle, Reply};
+use crate::{Elements, Error, Key, ReactiveState, Viewer};
 
 /// The most HTML that one event may send to all followers, in bytes.
 const MAX_BROADCAST_BYTES: usize = 256 << 10;

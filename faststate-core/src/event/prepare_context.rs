@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Environment;
-use crate::{Error, Handle, Key, ReactiveState, Snapshot, Viewer};
+use super::{Environment, Handle, Snapshot};
+use crate::{Error, Key, ReactiveState, Viewer};
 
 /// The context of an event's `prepare`: the viewer, the instance, other states, and the application's resources.
 #[derive(Debug)]

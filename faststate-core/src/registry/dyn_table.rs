@@ -7,25 +7,27 @@ use crate::{
     Elements, Key, Version, Viewer,
     broadcast::Change,
     registry::{
-        Audience, Call, Error, Outcome, StateConfig, StateSnapshot,
-        request::{Job, Rendered, Route},
+        Audience, Call, Error, Outcome, StateConfig,
+        instances::Instances,
+        request::{Rendered, Route},
     },
     topics::Follower,
 };
 
-/// All instances of some state: what the registry knows of it.
+/// The calls of the engine to the instances of one state.
 #[async_trait]
-pub(in crate::registry) trait DynInstanceTable: Send + Sync {
+pub(super) trait DynInstanceTable: Instances {
     fn config(&self) -> &StateConfig;
     fn routes(&self) -> Vec<Route>;
     fn has_event(&self, name: &str) -> bool;
     fn has_view(&self, name: &str) -> bool;
+    /// Whether the viewer may read and change the instance.
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
+    /// Decodes and sends an event, if the viewer has access.
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
-    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error>;
-    async fn delete(&self, key: &Key) -> Result<(), Error>;
+    /// Returns the initial content of a topic in a page. `view` is the name of a view, or `None` for the signals.
     async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Rendered, Error>;
+    /// Adds a follower to a topic. See [`Engine::follow`](super::interface::Engine::follow).
     async fn follow(
         &self,
         key: &Key,
@@ -34,39 +36,40 @@ pub(in crate::registry) trait DynInstanceTable: Send + Sync {
         stream: u64,
         user: Option<&str>,
     ) -> Result<Follower, Error>;
+    /// The number of streams that follow the instance on this node.
     fn followers(&self, key: &Key) -> usize;
-    /// Topics that are followed, and followers of them.
+    /// The number of followed topics, and the number of their followers.
     fn topics(&self) -> (usize, usize);
-    /// Another node changed this key.
+    /// Queues a change of another node.
     fn changed(&self, change: Change);
-    /// An event on another node sends elements to all followers of this key.
+    /// Queues elements that an event on another node sends to all followers.
     fn elements_elsewhere(&self, key: &Key, version: Option<Version>, elements: Vec<Elements>);
-    /// Other nodes may have changed anything.
+    /// Reloads the followed instances, because changes of other nodes may have been lost.
     fn lost(&self);
-    /// Another node has come.
+    /// Sends the counts of followers to the other nodes, because a node has joined.
     fn node_came(&self);
-    /// Another node has left after it sent all of its changes.
+    /// Forgets the followers of a node that has left after it sent all of its changes.
     fn node_left(&self, node: u64);
-    /// Whether this node may have saved a change of which the others are not notified yet.
+    /// Whether this node may have saved a change that was not sent to the other nodes yet.
     fn has_untold(&self) -> bool;
-    /// Other nodes have failed, perhaps before they sent their last changes.
+    /// Forgets the followers of failed nodes, and reloads, because their last changes may not have been sent.
     fn nodes_died(&self, nodes: &[u64]);
-    /// So many streams of another node follow this key; perhaps it asks how many do here.
+    /// Records how many streams of another node follow the instance. `asks` requests the count of this node.
     fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool);
-    /// These users and so many guests follow this key on another node; `asks` requests this node's audience.
+    /// Records the audience of another node. `asks` requests the audience of this node.
     fn audience_elsewhere(&self, key: &Key, node: u64, audience: Audience, asks: bool);
-    /// Changes whenever the store answers again after a rest.
+    /// A value that changes when the store responds again after its circuit breaker was open.
     fn returns(&self) -> Option<watch::Receiver<u64>>;
-    /// The store answers again after a rest: it may hold anything.
+    /// Reloads the followed instances, because the store has returned and may contain newer versions.
     fn returned(&self);
-    /// Whether what is in memory of an instance may be stale.
+    /// Whether the state in memory may be stale.
     fn is_stale(&self, key: &Key) -> bool;
     #[cfg(feature = "metrics")]
     fn meter(&self) -> &crate::metrics::StateMeter;
-    /// Keeps followed and used records alive, and lets idle instances go.
+    /// Extends the lifetime of followed and used records, and evicts idle instances.
     async fn upkeep(&self);
-    /// Lets every idle instance go.
+    /// Evicts every idle instance.
     fn let_go(&self);
-    /// Lets these instances go, those of this state that are idle.
+    /// Evicts those of these instances that belong to this state and are idle.
     fn let_go_of(&self, keys: &[Key]);
 }

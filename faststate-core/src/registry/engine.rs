@@ -1,4 +1,4 @@
-//! The engine, put together.
+//! The engine: the table of states, and the routing of calls to them.
 
 use std::{
     any::{Any, TypeId},
@@ -18,10 +18,11 @@ use super::{
     Call, Error, Outcome, Registry, StateSnapshot,
     cluster::nodes::Nodes,
     dyn_table::DynInstanceTable,
+    instances::Instances,
     interface::{Engine, StreamRevoker},
     mistakes::{self, Mistakes, Part},
     new_sessions::NewSessions,
-    request::{Job, Rendered, Route, TopicName},
+    request::{Rendered, Route, TopicName},
     shared::Shared,
 };
 use crate::{
@@ -29,23 +30,26 @@ use crate::{
     metrics::StoreMeter, store::Store, topics::Follower,
 };
 
-/// How often the stores are flushed while a registry settles.
-const FLUSHES: Duration = Duration::from_secs(1);
+/// The interval between flushes of the stores while a registry settles.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The engine: instances, turns, topics. Dropping the last `Arc` ends its housekeeping.
+/// The engine. Dropping the last `Arc` of it ends its background tasks.
 pub struct StateRegistry {
     pub(super) states: BTreeMap<&'static str, Arc<dyn DynInstanceTable>>,
-    /// By name; the registry's own memory is `memory`, the default store `default`.
+    /// The stores by name. The registry's own memory is `memory`, and the default store is `default`.
     pub(super) stores: BTreeMap<String, Arc<dyn Store>>,
-    /// By the names under which states are saved.
-    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "they measure nothing"))]
+    /// The meters of stores, by the names under which states are saved.
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(dead_code, reason = "without the feature, the meters are empty")
+    )]
     pub(super) meters: BTreeMap<String, Arc<StoreMeter>>,
     pub(super) shared: Arc<Shared>,
     pub(super) mistakes: Mistakes,
 }
 
 impl StateRegistry {
-    /// Typed access to a global state.
+    /// Returns a handle to a global state.
     ///
     /// # Errors
     /// [`Error::Unknown`] if `S` is not a global state of this registry.
@@ -53,34 +57,34 @@ impl StateRegistry {
         self.handle(&Viewer::application(), None)
     }
 
-    /// Typed access to the record of this id.
+    /// Returns a handle to the record with this id.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if `S` is not a record state of this registry, or cannot have the id.
+    /// [`Error::Unknown`] if `S` is not a record state of this registry, or if the id is not valid.
     pub fn record<S: ReactiveState>(self: &Arc<Self>, id: &str) -> Result<Handle<S>, Error> {
         self.handle(&Viewer::application(), Some(id))
     }
 
-    /// Typed access to the state of this user.
+    /// Returns a handle to the state of this user.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if `S` is not a user's state of this registry.
+    /// [`Error::Unknown`] if `S` is not a user state of this registry.
     pub fn user<S: ReactiveState>(self: &Arc<Self>, name: &str) -> Result<Handle<S>, Error> {
         self.scoped(Scope::User, &Viewer::application().with_user(name), None)
     }
 
-    /// Typed access to the state of this session.
+    /// Returns a handle to the state of this session.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if `S` is not a session's state of this registry.
+    /// [`Error::Unknown`] if `S` is not a session state of this registry.
     pub fn session<S: ReactiveState>(self: &Arc<Self>, session: SessionId) -> Result<Handle<S>, Error> {
         self.scoped(Scope::Session, &Viewer::session(session), None)
     }
 
-    /// Typed access to this session's component of this id.
+    /// Returns a handle to this session's component with this id.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if `S` is not a component's state of this registry, or cannot have the id.
+    /// [`Error::Unknown`] if `S` is not a component state of this registry, or if the id is not valid.
     pub fn component<S: ReactiveState>(
         self: &Arc<Self>,
         session: SessionId,
@@ -89,10 +93,10 @@ impl StateRegistry {
         self.scoped(Scope::Component, &Viewer::session(session), Some(id))
     }
 
-    /// Typed access to `viewer`'s instance of `S`, with an id for records and components.
+    /// Returns a handle to `viewer`'s instance of `S`. Records and components have an id.
     ///
     /// # Errors
-    /// As [`Registry::key`].
+    /// Those of [`Registry::key`].
     pub fn handle<S: ReactiveState>(
         self: &Arc<Self>,
         viewer: &Viewer,
@@ -101,7 +105,7 @@ impl StateRegistry {
         Handle::of(Arc::clone(self) as _, viewer, id)
     }
 
-    /// As [`handle`](Self::handle), of a state with this scope.
+    /// Like [`handle`](Self::handle), if the state has this scope.
     fn scoped<S: ReactiveState>(
         self: &Arc<Self>,
         scope: Scope,
@@ -119,11 +123,37 @@ impl StateRegistry {
         self.states.get(state).ok_or(Error::Unknown)
     }
 
-    /// The states and the key of a topic that the viewer may see.
-    fn seen(&self, topic: &TopicName, viewer: &Viewer) -> Result<(&Arc<dyn DynInstanceTable>, Key), Error> {
+    /// Returns the states and the key of a topic that the viewer may follow.
+    fn permitted(
+        &self,
+        topic: &TopicName,
+        viewer: &Viewer,
+    ) -> Result<(&Arc<dyn DynInstanceTable>, Key), Error> {
         let key = self.key(&topic.state, viewer, topic.id.as_deref())?;
         let states = self.states(&topic.state)?;
         if states.allows(&key, viewer) { Ok((states, key)) } else { Err(Error::Unknown) }
+    }
+
+    /// Returns the states that are saved in this store before an event is acknowledged.
+    pub(super) fn saved_in(&self, store: &str) -> impl Iterator<Item = &Arc<dyn DynInstanceTable>> {
+        self.states.values().filter(move |states| {
+            let config = states.config();
+            config.every.is_none() && config.store_name() == store
+        })
+    }
+
+    /// Flushes every store. Errors are logged.
+    async fn flush(&self) {
+        let flush = |(name, store): (&String, &Arc<dyn Store>)| {
+            let (name, store) = (name.clone(), Arc::clone(store));
+            async move {
+                if let Err(error) = store.flush().await {
+                    tracing::error!(store = name, error = &error as &dyn std::error::Error, "not flushed");
+                }
+            }
+        };
+        // Concurrent, so that a store that hangs does not delay the others.
+        join_all(self.stores.iter().map(flush)).await;
     }
 }
 
@@ -145,7 +175,7 @@ impl Registry for StateRegistry {
         self.states(key.state()).is_ok_and(|states| states.allows(key, viewer))
     }
 
-    // Not async: the future is the one of the states themselves, in their box.
+    // Not async, so that the call returns the boxed future of the states and adds no box of its own.
     fn dispatch<'a, 'f>(&'a self, call: Call) -> BoxFuture<'f, Result<Outcome, Error>>
     where
         'a: 'f,
@@ -195,10 +225,10 @@ impl Registry for StateRegistry {
 
     async fn settle(&self) {
         let mut settled = pin!(self.shared.settle());
-        // First, and again and again: a caller may not wait until all background work has ended.
+        // Flushed before and during the wait, because the caller may stop waiting before all background work has ended.
         loop {
             self.flush().await;
-            if timeout(FLUSHES, &mut settled).await.is_ok() {
+            if timeout(FLUSH_INTERVAL, &mut settled).await.is_ok() {
                 break;
             }
         }
@@ -241,16 +271,12 @@ impl Engine for StateRegistry {
         self.states.values().flat_map(|states| states.routes()).collect()
     }
 
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        self.states(key.state())?.run(key, job).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.states(key.state())?.delete(key).await
+    fn instances(&self, state: &str) -> Result<&dyn Instances, Error> {
+        Ok(&**self.states(state)?)
     }
 
     async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
-        let (states, key) = self.seen(topic, viewer)?;
+        let (states, key) = self.permitted(topic, viewer)?;
         states.visible(&key, topic.view.as_deref()).await
     }
 
@@ -261,7 +287,7 @@ impl Engine for StateRegistry {
         cursor: Option<Version>,
         stream: u64,
     ) -> Result<Follower, Error> {
-        let (states, key) = self.seen(topic, viewer)?;
+        let (states, key) = self.permitted(topic, viewer)?;
         states.follow(&key, topic.view.as_deref(), cursor, stream, viewer.user()).await
     }
 
@@ -294,30 +320,6 @@ impl Engine for StateRegistry {
     #[cfg(feature = "inspector")]
     fn watch(&self, watcher: Weak<dyn super::observe::trace::EventObserver>) {
         self.shared.watchers.add(watcher);
-    }
-}
-
-impl StateRegistry {
-    /// The states that are saved in this store, and acknowledged once they are.
-    pub(super) fn saved_in(&self, store: &str) -> impl Iterator<Item = &Arc<dyn DynInstanceTable>> {
-        self.states.values().filter(move |states| {
-            let config = states.config();
-            config.every.is_none() && config.store_name() == store
-        })
-    }
-
-    /// Has every store write what it acknowledged and has not written.
-    async fn flush(&self) {
-        let flush = |(name, store): (&String, &Arc<dyn Store>)| {
-            let (name, store) = (name.clone(), Arc::clone(store));
-            async move {
-                if let Err(error) = store.flush().await {
-                    tracing::error!(store = name, error = &error as &dyn std::error::Error, "not flushed");
-                }
-            }
-        };
-        // One that hangs keeps no other from it.
-        join_all(self.stores.iter().map(flush)).await;
     }
 }
 

@@ -8,6 +8,5 @@ mod after;
 mod apply;
 pub(super) mod commit;
 pub(super) mod delete;
-pub(super) mod mutation;
 mod retry;
 pub(super) mod save;

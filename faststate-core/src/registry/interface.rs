@@ -10,17 +10,18 @@ use async_trait::async_trait;
 #[cfg(feature = "inspector")]
 use super::observe::trace::EventObserver;
 use super::{
-    Error, Outcome,
+    Error,
+    instances::Instances,
     mistakes::Part,
     new_sessions::NewSessions,
-    request::{Job, Rendered, Route, TopicName},
+    request::{Rendered, Route, TopicName},
 };
 use crate::{Key, Revocation, Version, Viewer, topics::Follower};
 
 /// The calls of the endpoint, of handles and of the testkit to the engine.
 ///
-/// Hidden, and so sealed in effect: [`StateRegistry`] implements it, and registries in tests that change one of these
-/// calls. A wrapper of another crate returns the engine of the registry that it wraps.
+/// Hidden, and so sealed in effect: [`StateRegistry`](crate::StateRegistry) implements it, and registries in tests that
+/// change one of these calls. A wrapper of another crate returns the engine of the registry that it wraps.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Logs a warning, once for each mistake, if this name can never be found here: a state, event or view that is
@@ -30,20 +31,17 @@ pub trait Engine: Send + Sync + 'static {
     /// Returns every event that can be called over HTTP.
     fn routes(&self) -> Vec<Route>;
 
-    /// Runs a mutation of the application in the key's turn, without access checks. Contract, errors and cancellation
-    /// are those of [`Registry::dispatch`].
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
-
-    /// Deletes an instance without access checks. Its followers receive the initial state under a new epoch.
+    /// Returns the instances of a state.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
-    async fn delete(&self, key: &Key) -> Result<(), Error>;
+    /// [`Error::Unknown`] for a state that does not exist.
+    fn instances(&self, state: &str) -> Result<&dyn Instances, Error>;
 
     /// Returns the initial content of a topic in a page: its signals, or a view's elements.
     ///
     /// # Errors
-    /// As [`Registry::read`]; [`Error::Unknown`] also if access is refused or the view is unknown.
+    /// Those of [`Registry::read`](crate::Registry::read); [`Error::Unknown`] also if access is refused or the view is
+    /// unknown.
     async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error>;
 
     /// Joins a topic. The follower receives nothing, the frames after `cursor`, or a snapshot, and all later frames.

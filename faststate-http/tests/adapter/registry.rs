@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use faststate_core::{
     Error, Health, Key, Registry, Revocation, StateRegistry, Version, Viewer,
-    internal::{Engine, Follower, Job, NewSessions, Part, Rendered, Route, StreamRevoker, TopicName},
+    internal::{Engine, Follower, Instances, NewSessions, Part, Rendered, Route, StreamRevoker, TopicName},
     registry::{Call, Outcome, StateSnapshot},
 };
 
@@ -65,12 +65,8 @@ impl Engine for UnguardedFollow {
         self.0.engine().routes()
     }
 
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        self.0.engine().run(key, job).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.0.engine().delete(key).await
+    fn instances(&self, state: &str) -> Result<&dyn Instances, Error> {
+        self.0.engine().instances(state)
     }
 
     async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {

@@ -20,6 +20,7 @@ use crate::{
         cluster::inbox::{ClusterInbox, maintain_membership},
         config::{DEFAULT, MEMORY},
         dyn_table::DynInstanceTable,
+        erased_table::ErasedTable,
         instance::{
             eviction::{maintain_instances, maintain_store, reload_on_recovery},
             table::Home,
@@ -89,7 +90,9 @@ impl RegistryBuilder {
         let built = describe(StateBuilder::new(&config));
         let routes = built.check(&config, &mut self.mistakes);
         let declared = config.clone();
-        let finish = move |home, shared| built.finish(declared, home, shared) as Arc<dyn DynInstanceTable>;
+        let finish = move |home, shared| -> Arc<dyn DynInstanceTable> {
+            Arc::new(ErasedTable { table: built.finish(declared, home, shared) })
+        };
         self.states.push(Declared { name: S::NAME, config, routes, finish: Box::new(finish) });
         self
     }

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use crate::{
     Context, EventId, Key, PrepareContext, ReactiveState, Rejection, Viewer, clock,
+    event::{Mutation, Prepared},
     registry::{
-        Error, Mutation, Outcome,
-        event::mutation::Prepared,
+        Error, Outcome,
         instance::{
             Instance,
             queue::{Command, QueuedEvent, Ticket},
@@ -45,7 +45,7 @@ enum Admission {
 /// An event without an asynchronous `prepare` is queued before this function returns. The rest runs detached from the
 /// caller: dropping the future cancels nothing.
 pub(in crate::registry) fn send_event<'a, S: ReactiveState>(
-    table: &'a InstanceTable<S>,
+    table: &'a Arc<InstanceTable<S>>,
     key: &Key,
     request: EventRequest<S>,
 ) -> impl Future<Output = Result<Outcome, Error>> + Send + use<'a, S> {
@@ -73,12 +73,12 @@ pub(in crate::registry) fn send_event<'a, S: ReactiveState>(
 
 /// Polls `prepare` once, and queues the event if it is ready.
 fn admit_event<S: ReactiveState>(
-    table: &InstanceTable<S>,
+    table: &Arc<InstanceTable<S>>,
     instance: &Arc<Instance<S>>,
     request: EventRequest<S>,
     deadline: Instant,
 ) -> Result<Admission, Error> {
-    let (me, key) = (table.me()?, &instance.key);
+    let key = &instance.key;
     let EventRequest { mutation, fields, viewer, id, wants_view } = request;
     let name = mutation.name();
     let scene = PrepareContext {
@@ -115,13 +115,15 @@ fn admit_event<S: ReactiveState>(
         }))
     };
     match prepared {
-        Poll::Ready(mutation) => Ok(Admission::Queued(me.enqueue(instance, apply(mutation?), deadline)?)),
+        Poll::Ready(mutation) => {
+            Ok(Admission::Queued(table.enqueue(instance, apply(mutation?), deadline)?))
+        }
         Poll::Pending => {
-            let instance = Arc::clone(instance);
+            let (table, instance) = (Arc::clone(table), Arc::clone(instance));
             Ok(Admission::Preparing(Box::pin(async move {
                 let prepared = tokio::time::timeout_at(deadline, preparing).await;
                 let mutation = prepared.map_err(|_| Error::TimedOut)??;
-                me.take_turn(&instance, apply(mutation), deadline).await
+                table.take_turn(&instance, apply(mutation), deadline).await
             })))
         }
     }

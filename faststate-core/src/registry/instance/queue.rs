@@ -14,7 +14,8 @@ use tracing::Span;
 
 use crate::{
     EventId, Version, Viewer,
-    registry::{Error, Mutation, Outcome},
+    event::Mutation,
+    registry::{Error, Outcome},
     store::{Loaded, Receipt},
 };
 
@@ -97,7 +98,7 @@ impl<S> Queue<S> {
     ///
     /// Loads and changes of other nodes are exempt from the limit: one load serves all of its callers, and arrived
     /// changes share one turn.
-    pub(in crate::registry) fn push(&mut self, turn: Turn<S>, limit: usize) -> Result<bool, Error> {
+    pub(super) fn push(&mut self, turn: Turn<S>, limit: usize) -> Result<bool, Error> {
         let is_exempt = matches!(
             turn.command,
             Command::Refresh(_) | Command::Compare(_) | Command::Found(_) | Command::Arrived
@@ -121,7 +122,7 @@ impl<S> Queue<S> {
         self.is_running = false;
     }
 
-    pub(in crate::registry) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         !self.is_running && self.waiting.is_empty()
     }
 }
@@ -141,7 +142,7 @@ impl<S> Command<S> {
 
 impl<S> Turn<S> {
     /// Returns a turn, and the ticket for its outcome.
-    pub(in crate::registry) fn new(command: Command<S>, deadline: Instant) -> (Self, Ticket) {
+    pub(super) fn new(command: Command<S>, deadline: Instant) -> (Self, Ticket) {
         let (reply, outcome) = oneshot::channel();
         let claimed = Arc::new(AtomicBool::new(false));
         let ticket = Ticket { claimed: Arc::clone(&claimed), outcome };

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 pub(in crate::registry) use crate::registry::any_view::AnyView;
 use crate::{
     BoxError, Key, ReactiveState,
+    event::Mutation,
     metrics::{EventMeter, StateMeter, StoreMeter},
     registry::{
-        Access, Audience, Error, Mutation, Outcome, StateConfig,
+        Access, Audience, Error, Outcome, StateConfig,
         cluster::nodes::Nodes,
         instance::{
             Instance, Slot,

@@ -13,7 +13,6 @@ use crate::{
     ReactiveState,
     registry::{
         Error,
-        dyn_table::DynInstanceTable as _,
         instance::{
             Instance,
             queue::{Command, Found},
@@ -209,7 +208,10 @@ fn next_reload<S: ReactiveState>(table: &InstanceTable<S>) -> Option<Arc<Instanc
 /// Processes the queue, with as many concurrent reloads as the limit allows, and none while the circuit breaker is open.
 /// A task that waits keeps neither the registry nor its store alive.
 async fn run_reloads<S: ReactiveState>(states: Weak<InstanceTable<S>>, limit: Arc<ReloadLimit>) {
-    let Some(mut returns) = states.upgrade().map(|states| states.returns()) else { return };
+    let Some(mut returns) = states.upgrade().map(|states| states.guard.as_ref().map(|guard| guard.returns()))
+    else {
+        return;
+    };
     loop {
         if let Some(returns) = &mut returns {
             while states.upgrade().is_some_and(|states| states.refuses_loads()) {

@@ -2,21 +2,22 @@
 
 use std::{any::TypeId, fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
+use super::{Event, EventId, Mutation, Update};
 use crate::{
-    Error, Event, EventId, Key, ReactiveState, Registry, Rejection, Version, Viewer,
-    registry::{Mutation, Outcome, Update, mistakes::Part, request::Job},
+    Error, Key, ReactiveState, Registry, Rejection, Version, Viewer,
+    registry::{Outcome, instances::Instances, mistakes::Part, request::Job},
 };
 
 /// Typed access to one instance, for application code, background work and tests.
 ///
-/// Cheap to clone. No access checks: the application is trusted.
+/// A handle is cheap to clone. Its methods do not check access, because the application is trusted.
 pub struct Handle<S> {
     registry: Arc<dyn Registry>,
     key: Key,
     state: PhantomData<fn() -> S>,
 }
 
-/// A state as it was at one version. Cheap to clone.
+/// A state at one version. Cheap to clone.
 #[derive(Debug)]
 pub struct Snapshot<S> {
     state: Arc<S>,
@@ -25,10 +26,10 @@ pub struct Snapshot<S> {
 }
 
 impl<S: ReactiveState> Handle<S> {
-    /// The handle of `viewer`'s instance of `S`; `id` for records and components.
+    /// Creates a handle for `viewer`'s instance of `S`. Records and components have an `id`.
     ///
     /// # Errors
-    /// As [`Registry::key`].
+    /// Those of [`Registry::key`].
     pub fn of(registry: Arc<dyn Registry>, viewer: &Viewer, id: Option<&str>) -> Result<Self, Error> {
         let key = registry.key(S::NAME, viewer, id).inspect_err(|error| {
             if matches!(error, Error::Unknown) {
@@ -42,58 +43,67 @@ impl<S: ReactiveState> Handle<S> {
         Self { registry, key, state: PhantomData }
     }
 
-    /// The instance's key.
+    /// Returns the instance's key.
     #[must_use]
     pub const fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The registry, for work that concerns other instances too.
+    /// Returns the registry, for work that concerns other instances as well.
     #[must_use]
     pub fn registry(&self) -> &Arc<dyn Registry> {
         &self.registry
     }
 
-    /// The resource of type `T` that the builder was given (a mail client, say).
+    /// Returns the resource of type `T` that was passed to the builder, for example a mail client.
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.registry.engine().resource(TypeId::of::<T>())?.downcast().ok()
     }
 
-    /// The present state; where the store does not answer, [what this node remembers of
-    /// it](Snapshot::is_stale).
+    /// Reads the current state. If the store does not respond, the result is the state that this node has in memory
+    /// ([`Snapshot::is_stale`]).
     ///
     /// # Errors
-    /// As [`Registry::read`].
+    /// Those of [`Registry::read`].
     pub async fn read(&self) -> Result<Snapshot<S>, Error> {
-        let reading = self.registry.read(&self.key).await?;
-        let state = reading.state.downcast().map_err(|_| Error::Unknown)?;
-        Ok(Snapshot { state, version: reading.version, stale: reading.stale })
+        let found = self.instances()?.read(&self.key).await?;
+        let state = found.state.downcast().map_err(|_| Error::Unknown)?;
+        Ok(Snapshot { state, version: found.version, stale: found.stale })
     }
 
     /// Changes the state in its turn, by a closure that may run again after a conflict.
     ///
     /// # Errors
-    /// The closure's rejection, or as [`Registry::dispatch`]. Nothing has changed.
+    /// The closure's rejection, or an error of [`Registry::dispatch`].
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the change: once queued, it runs to its end.
     pub async fn update(
         &self,
         change: impl Fn(&mut S) -> Result<(), Rejection> + Send + Sync + 'static,
     ) -> Result<Outcome, Error> {
-        self.run(Box::new(Update::new(change)), Viewer::application(), None).await
+        self.run(Box::new(Update(change)), Viewer::application(), None).await
     }
 
     /// Sends an event as the application.
     ///
     /// # Errors
-    /// The event's rejection, or as [`Registry::dispatch`].
+    /// The event's rejection, or an error of [`Registry::dispatch`].
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the event: once queued, it runs to its end.
     pub async fn send(&self, event: impl Event<State = S>) -> Result<Outcome, Error> {
         self.run(Box::new(event), Viewer::application(), None).await
     }
 
-    /// Sends an event as `viewer`, once per `id` however often it is sent (law 3).
+    /// Sends an event as `viewer`. Events with the same `id` are applied once (law 3).
     ///
     /// # Errors
-    /// The event's rejection, or as [`Registry::dispatch`].
+    /// The event's rejection, or an error of [`Registry::dispatch`].
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the event: once queued, it runs to its end.
     pub async fn send_as(
         &self,
         event: impl Event<State = S>,
@@ -103,18 +113,21 @@ impl<S: ReactiveState> Handle<S> {
         self.run(Box::new(event), viewer, Some(id)).await
     }
 
-    /// How many streams follow the instance on this node.
+    /// Returns how many streams follow the instance on this node.
     #[must_use]
     pub fn followers(&self) -> usize {
         self.registry.engine().followers(&self.key)
     }
 
-    /// Deletes the instance: what follows it sees the default under a new epoch.
+    /// Deletes the instance. Its followers receive the initial state under a new epoch.
     ///
     /// # Errors
-    /// As [`Registry::dispatch`].
+    /// Those of [`Registry::dispatch`], except a rejection.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the deletion: once queued, it runs to its end.
     pub async fn delete(&self) -> Result<(), Error> {
-        self.registry.engine().delete(&self.key).await
+        self.instances()?.delete(&self.key).await
     }
 
     async fn run(
@@ -123,7 +136,12 @@ impl<S: ReactiveState> Handle<S> {
         viewer: Viewer,
         id: Option<EventId>,
     ) -> Result<Outcome, Error> {
-        self.registry.engine().run(&self.key, Job { mutation: Box::new(mutation), viewer, id }).await
+        let job = Job { mutation: Box::new(mutation), viewer, id };
+        self.instances()?.run(&self.key, job).await
+    }
+
+    fn instances(&self) -> Result<&dyn Instances, Error> {
+        self.registry.engine().instances(self.key.state())
     }
 }
 
@@ -139,21 +157,14 @@ impl<S> fmt::Debug for Handle<S> {
     }
 }
 
-impl<S> Clone for Snapshot<S> {
-    fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state), ..*self }
-    }
-}
-
 impl<S> Snapshot<S> {
-    /// The version at which the state was this.
+    /// Returns the version of the state.
     #[must_use]
     pub const fn version(&self) -> Version {
         self.version
     }
 
-    /// Whether the store did not answer when it was asked, so that this is from memory and there may be
-    /// something newer.
+    /// Returns whether the store did not respond to the last call, so that it may contain a newer version.
     #[must_use]
     pub const fn is_stale(&self) -> bool {
         self.stale
@@ -165,5 +176,11 @@ impl<S> Deref for Snapshot<S> {
 
     fn deref(&self) -> &S {
         &self.state
+    }
+}
+
+impl<S> Clone for Snapshot<S> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state), ..*self }
     }
 }

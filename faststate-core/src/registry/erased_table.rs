@@ -1,4 +1,4 @@
-//! Calls of the registry, on the instances of one state.
+//! The implementation of the type-erased interfaces to the instances of one state.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use crate::{
     Elements, Key, ReactiveState, Version, Viewer,
     broadcast::Change,
+    event::Mutation,
     metrics::Stopwatch,
     registry::{
-        Audience, Call, Error, Mutation, Outcome, StateConfig, StateSnapshot,
+        Audience, Call, Error, Outcome, StateConfig, StateSnapshot,
         dyn_table::DynInstanceTable,
         event::admit::{EventRequest, send_event},
         followers::{
@@ -18,6 +19,7 @@ use crate::{
             subscribe::join_topic,
         },
         instance::{Instance, Slot, eviction::keep_instances_of, queue::Command, table::InstanceTable},
+        instances::Instances,
         load::{
             adopt::{arrive, elements_arrive},
             background::reload_followed,
@@ -30,38 +32,69 @@ use crate::{
     wire::SignalPath,
 };
 
+/// The instances of one state, behind interfaces that do not name the state's type.
+///
+/// A type of its own, so that the modules below, which know these interfaces, do not depend on the modules that
+/// implement them.
+pub(super) struct ErasedTable<S: ReactiveState> {
+    pub(super) table: Arc<InstanceTable<S>>,
+}
+
 #[async_trait]
-impl<S: ReactiveState> DynInstanceTable for InstanceTable<S> {
+impl<S: ReactiveState> Instances for ErasedTable<S> {
+    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
+        let Job { mutation, viewer, id } = job;
+        let mutation = *mutation.downcast::<Box<dyn Mutation<S>>>().map_err(|_| Error::Unknown)?;
+        let watch = Stopwatch::start();
+        let request = EventRequest { mutation, fields: &[], viewer, id, wants_view: false };
+        let outcome = send_event(&self.table, key, request).await;
+        self.table.application.count(&outcome, watch);
+        outcome
+    }
+
+    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
+        let Present { current, stale, .. } = read_current(&self.table, key, self.table.deadline()).await?;
+        Ok(StateSnapshot { state: Arc::clone(&current.state) as _, version: current.version, stale })
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let instance = self.table.instance(key)?;
+        self.table.take_turn(&instance, Command::Delete, self.table.deadline()).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl<S: ReactiveState> DynInstanceTable for ErasedTable<S> {
     fn config(&self) -> &StateConfig {
-        &self.config
+        &self.table.config
     }
 
     fn routes(&self) -> Vec<Route> {
-        self.events.values().map(|event| event.route.clone()).collect()
+        self.table.events.values().map(|event| event.route.clone()).collect()
     }
 
     fn has_event(&self, name: &str) -> bool {
-        self.events.contains_key(name)
+        self.table.events.contains_key(name)
     }
 
     fn has_view(&self, name: &str) -> bool {
-        self.views.iter().any(|view| view.name() == name)
+        self.table.views.iter().any(|view| view.name() == name)
     }
 
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
-        self.access.allows(viewer, key)
+        self.table.access.allows(viewer, key)
     }
 
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error> {
         let Call { key, event, viewer, input, id, wants_view } = call;
-        if !self.access.allows(&viewer, &key) {
+        if !self.table.access.allows(&viewer, &key) {
             return Err(Error::Unknown);
         }
-        let event = self.events.get(&*event).ok_or(Error::Unknown)?;
+        let event = self.table.events.get(&*event).ok_or(Error::Unknown)?;
         let watch = Stopwatch::start();
         let outcome = match (event.decode)(&input, &key) {
             Ok((mutation, fields)) => {
-                send_event(self, &key, EventRequest { mutation, fields, viewer, id, wants_view }).await
+                send_event(&self.table, &key, EventRequest { mutation, fields, viewer, id, wants_view }).await
             }
             Err(error) => Err(error.into()),
         };
@@ -69,36 +102,15 @@ impl<S: ReactiveState> DynInstanceTable for InstanceTable<S> {
         outcome
     }
 
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        let Job { mutation, viewer, id } = job;
-        let mutation = *mutation.downcast::<Box<dyn Mutation<S>>>().map_err(|_| Error::Unknown)?;
-        let watch = Stopwatch::start();
-        let outcome =
-            send_event(self, key, EventRequest { mutation, fields: &[], viewer, id, wants_view: false })
-                .await;
-        self.application.count(&outcome, watch);
-        outcome
-    }
-
-    async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
-        let Present { current, stale, .. } = read_current(self, key, self.deadline()).await?;
-        Ok(StateSnapshot { state: Arc::clone(&current.state) as _, version: current.version, stale })
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let (me, instance) = (self.me()?, self.instance(key)?);
-        me.take_turn(&instance, Command::Delete, self.deadline()).await.map(drop)
-    }
-
     async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Rendered, Error> {
-        let slot = self.slot(view)?;
-        let Present { instance, current, .. } = read_current(self, key, self.deadline()).await?;
+        let slot = self.table.slot(view)?;
+        let Present { instance, current, .. } = read_current(&self.table, key, self.table.deadline()).await?;
         match slot {
             Slot::Signals => {
                 Ok(Rendered::Signals(instance.nest.json(Some(current.image()?), Some(current.version))))
             }
             Slot::View(at) => {
-                let view = &self.views[at];
+                let view = &self.table.views[at];
                 let elements = guard("a view panicked", || view.render(&current.state))?;
                 Ok(Rendered::View(
                     elements,
@@ -116,12 +128,12 @@ impl<S: ReactiveState> DynInstanceTable for InstanceTable<S> {
         stream: u64,
         user: Option<&str>,
     ) -> Result<Follower, Error> {
-        let slot = self.slot(view)?;
-        join_topic(self, key, slot, cursor, stream, user).await
+        let slot = self.table.slot(view)?;
+        join_topic(&self.table, key, slot, cursor, stream, user).await
     }
 
     fn followers(&self, key: &Key) -> usize {
-        self.loaded(key).map_or(0, |instance| instance.followers())
+        self.table.loaded(key).map_or(0, |instance| instance.followers())
     }
 
     fn topics(&self) -> (usize, usize) {
@@ -131,79 +143,80 @@ impl<S: ReactiveState> DynInstanceTable for InstanceTable<S> {
             (topics.open.len(), followers)
         };
         let add = |(topics, followers), (more_topics, more)| (topics + more_topics, followers + more);
-        self.instances.iter().map(|instance| open(&instance)).fold((0, 0), add)
+        self.table.instances.iter().map(|instance| open(&instance)).fold((0, 0), add)
     }
 
     fn changed(&self, change: Change) {
-        arrive(self, change);
+        arrive(&self.table, change);
     }
 
     fn elements_elsewhere(&self, key: &Key, version: Option<Version>, elements: Vec<Elements>) {
-        elements_arrive(self, key, version, elements);
+        elements_arrive(&self.table, key, version, elements);
     }
 
     fn lost(&self) {
-        if self.nodes().is_none() {
+        if self.table.nodes().is_none() {
             return;
         }
-        reload_followed(self);
-        exchange_counts(self);
+        reload_followed(&self.table);
+        exchange_counts(&self.table);
     }
 
     fn node_came(&self) {
-        exchange_counts(self);
+        exchange_counts(&self.table);
     }
 
     fn node_left(&self, node: u64) {
-        forget_nodes(self, &[node]);
+        forget_nodes(&self.table, &[node]);
     }
 
     fn has_untold(&self) -> bool {
-        self.nodes().is_some() && self.instances.iter().any(|instance| instance.upkeep.lock().untold)
+        self.table.nodes().is_some()
+            && self.table.instances.iter().any(|instance| instance.upkeep.lock().untold)
     }
 
     fn nodes_died(&self, nodes: &[u64]) {
-        forget_nodes(self, nodes);
+        forget_nodes(&self.table, nodes);
         self.lost();
     }
 
     fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool) {
-        hear(self, key, node, count, asks);
+        hear(&self.table, key, node, count, asks);
     }
 
     fn audience_elsewhere(&self, key: &Key, node: u64, audience: Audience, asks: bool) {
-        hear(self, key, node, audience, asks);
+        hear(&self.table, key, node, audience, asks);
     }
 
     fn returns(&self) -> Option<watch::Receiver<u64>> {
-        self.guard.as_ref().map(|guard| guard.returns())
+        self.table.guard.as_ref().map(|guard| guard.returns())
     }
 
     fn returned(&self) {
-        let unfollowed = self.instances.iter().filter(|instance| instance.followers() == 0);
+        let unfollowed = self.table.instances.iter().filter(|instance| instance.followers() == 0);
         unfollowed.for_each(|instance| instance.upkeep.lock().suspect = true);
-        reload_followed(self);
+        reload_followed(&self.table);
     }
 
     fn is_stale(&self, key: &Key) -> bool {
-        self.loaded(key).is_some_and(|instance| instance.is_stale())
+        self.table.loaded(key).is_some_and(|instance| instance.is_stale())
     }
 
     #[cfg(feature = "metrics")]
     fn meter(&self) -> &crate::metrics::StateMeter {
-        &self.meter
+        &self.table.meter
     }
 
     async fn upkeep(&self) {
-        keep_instances_of(self).await;
+        keep_instances_of(&self.table).await;
     }
 
     fn let_go(&self) {
-        self.let_go_idle(Duration::ZERO);
+        self.table.let_go_idle(Duration::ZERO);
     }
 
     fn let_go_of(&self, keys: &[Key]) {
-        let gone = keys.iter().filter(|key| key.state() == S::NAME && self.remove_idle(key)).count();
-        self.shared.instances_leave(gone);
+        let gone = keys.iter().filter(|key| key.state() == S::NAME && self.table.remove_idle(key)).count();
+        self.table.shared.instances_leave(gone);
     }
 }
