@@ -27,7 +27,9 @@ use faststate_core::{
     registry::Applied,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
-use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
+use faststate_testkit::faults::{
+    BroadcastFault, FaultyBroadcaster, FaultyStore, Overridden, StoreFault, StoreOverride,
+};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};

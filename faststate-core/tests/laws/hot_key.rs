@@ -11,9 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use faststate_core::{
-    Access, Key, LocalBroadcaster, MemoryStore, StateConfig, StateRegistry, Store, Version,
+    Access, Key, LocalBroadcaster, MemoryStore, StateConfig, StateRegistry, Store,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
+use faststate_testkit::faults::{Overridden, StoreOverride};
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep};
 
@@ -30,7 +31,11 @@ async fn latency() {
 }
 
 #[async_trait]
-impl Store for Distant {
+impl StoreOverride for Distant {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         latency().await;
         let loaded = self.inner.load(key, receipt).await;
@@ -51,22 +56,6 @@ impl Store for Distant {
         latency().await;
         Ok(saving)
     }
-
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.inner.touch(key, ttl).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.inner.sweep(limit).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.inner.ping().await
-    }
 }
 
 impl fmt::Debug for Distant {
@@ -86,7 +75,7 @@ struct Figures {
 }
 
 async fn contend(nodes: usize, tasks: usize, time: Duration) -> Figures {
-    let store = Arc::new(Distant { inner: MemoryStore::new(), conflicts: AtomicUsize::new(0) });
+    let store = Arc::new(Overridden(Distant { inner: MemoryStore::new(), conflicts: AtomicUsize::new(0) }));
     let hub = LocalBroadcaster::new();
     let registries: Vec<_> = (0..nodes)
         .map(|_| {

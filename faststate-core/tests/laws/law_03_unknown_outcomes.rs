@@ -14,9 +14,9 @@ use faststate_core::{
     Context, Error, Event, EventId, Handle, Key, MemoryStore, Registry as _, Rejection, StateRegistry, Store,
     Version, Viewer,
     registry::{Applied, Outcome},
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
-use faststate_testkit::faults::{FaultyStore, StoreFault};
+use faststate_testkit::faults::{FaultyStore, Overridden, StoreFault, StoreOverride};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -49,9 +49,9 @@ impl ScriptedStore {
 }
 
 #[async_trait]
-impl Store for ScriptedStore {
-    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        self.inner.load(key, receipt).await
+impl StoreOverride for ScriptedStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
     async fn save(
@@ -81,22 +81,6 @@ impl Store for ScriptedStore {
             SaveFault::Refused => return Err(StoreError::Refused("not this".into())),
         }
         Err(StoreError::Unavailable("no answer".into()))
-    }
-
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.inner.touch(key, ttl).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.inner.sweep(limit).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 
@@ -128,8 +112,8 @@ impl Event for Order {
 fn shop(faults: &[SaveFault]) -> (Arc<StateRegistry>, Handle<Board>, Arc<MemoryStore>) {
     let inner = Arc::<MemoryStore>::default();
     let faults = Mutex::new(faults.iter().rev().copied().collect());
-    let store = ScriptedStore { inner: Arc::clone(&inner), faults, first: Mutex::default() };
-    let registry = with(|builder| builder.store(store), |config| config.persist());
+    let script = ScriptedStore { inner: Arc::clone(&inner), faults, first: Mutex::default() };
+    let registry = with(|builder| builder.store(Overridden(script)), |config| config.persist());
     let board = board(&registry);
     (registry, board, inner)
 }

@@ -13,11 +13,11 @@ use faststate_core::{
     Access, Error, Handle, Key, MemoryStore, Registry as _, StateConfig, StateRegistry, Store, Version,
     Viewer,
     registry::{Applied, Outcome},
-    store::{Cached, Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{Cached, Loaded, Receipt, StoreError},
 };
 use faststate_testkit::{
     CapturedLog,
-    faults::{FaultyStore, StoreFault},
+    faults::{FaultyStore, Overridden, StoreFault, StoreOverride},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{Instant, sleep};
@@ -214,41 +214,23 @@ async fn law_13_deletion_that_always_conflicts_makes_ten_calls() {
     }
 
     #[async_trait]
-    impl Store for Stubborn {
+    impl StoreOverride for Stubborn {
+        fn inner(&self) -> &dyn Store {
+            &self.inner
+        }
+
         async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
             self.calls.fetch_add(1, SeqCst);
             self.inner.load(key, receipt).await
-        }
-
-        async fn save(
-            &self,
-            key: &Key,
-            record: &Record,
-            expect: Precondition,
-            receipt: Option<&Receipt>,
-        ) -> Result<SaveOutcome, StoreError> {
-            self.inner.save(key, record, expect, receipt).await
         }
 
         async fn delete(&self, _: &Key, _: Version) -> Result<bool, StoreError> {
             self.calls.fetch_add(1, SeqCst);
             Ok(false)
         }
-
-        async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-            self.inner.touch(key, ttl).await
-        }
-
-        async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-            self.inner.sweep(limit).await
-        }
-
-        async fn ping(&self) -> Result<(), StoreError> {
-            Ok(())
-        }
     }
 
-    let store = Arc::new(Stubborn::default());
+    let store = Arc::new(Overridden(Stubborn::default()));
     let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
     let board = board(&registry);
     add_one(&board).await.unwrap();

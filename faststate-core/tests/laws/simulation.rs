@@ -20,9 +20,11 @@ use faststate_core::{
     Store, Version, Viewer,
     broadcast::{BroadcastError, Change, Inbox, Interest},
     registry::{Applied, Outcome},
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
-use faststate_testkit::faults::{BroadcastFault, FaultyBroadcaster, FaultyStore, StoreFault};
+use faststate_testkit::faults::{
+    BroadcastFault, FaultyBroadcaster, FaultyStore, Overridden, StoreFault, StoreOverride,
+};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -81,7 +83,7 @@ impl World {
         let memory = Arc::new(MemoryStore::new());
         let world = Arc::new(Self {
             store: if plan.is_mutant_store {
-                Arc::new(LastWriteWins(Arc::clone(&memory)))
+                Arc::new(Overridden(LastWriteWins(Arc::clone(&memory))))
             } else {
                 Arc::clone(&memory) as _
             },
@@ -418,9 +420,9 @@ async fn law_02_04_05_hold_for_fifty_failing_nodes_without_notices() {
 struct LastWriteWins(Arc<MemoryStore>);
 
 #[async_trait]
-impl Store for LastWriteWins {
-    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        self.0.load(key, receipt).await
+impl StoreOverride for LastWriteWins {
+    fn inner(&self) -> &dyn Store {
+        &*self.0
     }
 
     async fn save(
@@ -433,22 +435,6 @@ impl Store for LastWriteWins {
         let there = self.0.load(key, None).await?.record;
         let expect = there.map_or(Precondition::Absent, |there| Precondition::Version(there.version));
         self.0.save(key, record, expect, receipt).await
-    }
-
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.0.delete(key, version).await
-    }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.0.touch(key, ttl).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.0.sweep(limit).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.0.ping().await
     }
 }
 

@@ -3,10 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use faststate_core::{
-    Key, MemoryStore, Store, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
-};
+use faststate_core::{MemoryStore, Store, store::StoreError};
+use faststate_testkit::faults::{Overridden, StoreOverride};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -27,9 +25,10 @@ struct Expiring {
 }
 
 impl Expiring {
-    fn new(speed: f64) -> Arc<Self> {
+    fn new(speed: f64) -> Arc<Overridden<Self>> {
         let (swept, longest) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { inner: MemoryStore::new(), since: Instant::now(), swept, speed, longest })
+        let since = Instant::now();
+        Arc::new(Overridden(Self { inner: MemoryStore::new(), since, swept, speed, longest }))
     }
 
     fn backlog(&self) -> usize {
@@ -38,27 +37,9 @@ impl Expiring {
 }
 
 #[async_trait]
-impl Store for Expiring {
-    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        self.inner.load(key, receipt).await
-    }
-
-    async fn save(
-        &self,
-        key: &Key,
-        record: &Record,
-        expect: Precondition,
-        receipt: Option<&Receipt>,
-    ) -> Result<SaveOutcome, StoreError> {
-        self.inner.save(key, record, expect, receipt).await
-    }
-
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.inner.touch(key, ttl).await
+impl StoreOverride for Expiring {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     /// Like a database, rolls back a call that takes too long.
@@ -74,10 +55,6 @@ impl Store for Expiring {
         let mut longest = self.longest.lock();
         *longest = takes.max(*longest);
         Ok(rows)
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 

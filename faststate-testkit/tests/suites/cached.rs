@@ -11,7 +11,7 @@ use faststate_core::{
     store::{Cached, Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::{
-    faults::{FaultyStore, StoreFault},
+    faults::{FaultyStore, Overridden, StoreFault, StoreOverride},
     suites,
 };
 use tokio::{
@@ -41,8 +41,9 @@ struct Held {
 }
 
 impl Held {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { inner: MemoryStore::new(), gate: Semaphore::new(Semaphore::MAX_PERMITS) })
+    fn new() -> Arc<Overridden<Self>> {
+        let gate = Semaphore::new(Semaphore::MAX_PERMITS);
+        Arc::new(Overridden(Self { inner: MemoryStore::new(), gate }))
     }
 
     /// Holds later loads until the gate gets permits.
@@ -52,38 +53,16 @@ impl Held {
 }
 
 #[async_trait]
-impl Store for Held {
+impl StoreOverride for Held {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         let loaded = self.inner.load(key, receipt).await;
         let permit = self.gate.acquire().await.unwrap();
         drop(permit);
         loaded
-    }
-
-    async fn save(
-        &self,
-        key: &Key,
-        record: &Record,
-        expect: Precondition,
-        receipt: Option<&Receipt>,
-    ) -> Result<SaveOutcome, StoreError> {
-        self.inner.save(key, record, expect, receipt).await
-    }
-
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.inner.touch(key, ttl).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.inner.sweep(limit).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 

@@ -14,8 +14,10 @@ use faststate_core::{
     StateRegistry, Store, Version,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError, WriteBehind},
 };
-use faststate_testkit::suites;
-
+use faststate_testkit::{
+    faults::{Overridden, StoreOverride},
+    suites,
+};
 use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -131,7 +133,11 @@ const IS_FULL: u8 = 1;
 const REFUSES_LONG: u8 = 2;
 
 #[async_trait]
-impl Store for Refusing {
+impl StoreOverride for Refusing {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         // Other tasks run in between.
         tokio::task::yield_now().await;
@@ -151,22 +157,6 @@ impl Store for Refusing {
             REFUSES_LONG if record.data.len() > 5 => Err(StoreError::Refused("too long".into())),
             _ => self.inner.save(key, record, expect, receipt).await,
         }
-    }
-
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.inner.touch(key, ttl).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.inner.sweep(limit).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 
@@ -227,7 +217,7 @@ async fn law_01_evicted_record_can_be_touched() {
 
 #[tokio::test(start_paused = true)]
 async fn law_01_no_save_is_acknowledged_while_durable_store_is_full() {
-    let durable = Arc::new(Refusing::default());
+    let durable = Arc::new(Overridden(Refusing::default()));
     let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
     let first = record(Version::start(), "1", None);
     store.save(&key("a"), &first, Precondition::Absent, None).await.unwrap();
@@ -253,7 +243,7 @@ async fn law_01_no_save_is_acknowledged_while_durable_store_is_full() {
 
 #[tokio::test(start_paused = true)]
 async fn law_01_next_save_of_refused_record_is_written_through() {
-    let durable = Arc::new(Refusing::default());
+    let durable = Arc::new(Overridden(Refusing::default()));
     durable.mode.store(REFUSES_LONG, Ordering::SeqCst);
     let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
     let long = record(Version::start(), "123456", None);
@@ -281,7 +271,7 @@ async fn law_01_next_save_of_refused_record_is_written_through() {
 
 #[tokio::test(start_paused = true)]
 async fn law_01_refusal_of_durable_store_shows_in_health() {
-    let durable = Arc::new(Refusing::default());
+    let durable = Arc::new(Overridden(Refusing::default()));
     durable.mode.store(IS_FULL, Ordering::SeqCst);
     let store: Arc<dyn Store> = Arc::clone(&durable) as _;
     let registry = registry(&store, Duration::from_secs(1));

@@ -15,6 +15,7 @@ use faststate_core::{
     Key, MemoryStore, Store, Version,
     store::{Cached, Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
+use faststate_testkit::faults::{Overridden, StoreOverride};
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{sleep, timeout};
@@ -30,7 +31,8 @@ pub(super) struct Moody {
 
 impl Moody {
     pub(super) fn store(seed: u64, forgets: bool) -> Shared {
-        Arc::new(Self { inner: MemoryStore::new(), dice: Mutex::new(StdRng::seed_from_u64(seed)), forgets })
+        let dice = Mutex::new(StdRng::seed_from_u64(seed));
+        Arc::new(Overridden(Self { inner: MemoryStore::new(), dice, forgets }))
     }
 
     async fn slowly<T>(
@@ -53,7 +55,11 @@ impl Moody {
 }
 
 #[async_trait]
-impl Store for Moody {
+impl StoreOverride for Moody {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         self.slowly(key, self.inner.load(key, receipt)).await
     }
@@ -74,14 +80,6 @@ impl Store for Moody {
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
         self.slowly(key, self.inner.touch(key, ttl)).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.inner.sweep(limit).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 

@@ -1,0 +1,99 @@
+//! A store that forwards to another one, except for the calls that a test overrides.
+
+use std::{fmt, ops::Deref, time::Duration};
+
+use async_trait::async_trait;
+use faststate_core::{
+    Key, Store, Version,
+    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+};
+
+/// The calls of a store that a test replaces. Every provided method forwards to [`inner`](Self::inner).
+///
+/// [`Overridden`] makes a [`Store`] of it.
+#[async_trait]
+pub trait StoreOverride: fmt::Debug + Send + Sync + 'static {
+    /// Returns the store that receives all calls that are not overridden.
+    fn inner(&self) -> &dyn Store;
+
+    /// Replaces [`Store::load`].
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        self.inner().load(key, receipt).await
+    }
+
+    /// Replaces [`Store::save`].
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Precondition,
+        receipt: Option<&Receipt>,
+    ) -> Result<SaveOutcome, StoreError> {
+        self.inner().save(key, record, expect, receipt).await
+    }
+
+    /// Replaces [`Store::delete`].
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.inner().delete(key, version).await
+    }
+
+    /// Replaces [`Store::touch`].
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner().touch(key, ttl).await
+    }
+
+    /// Replaces [`Store::sweep`].
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner().sweep(limit).await
+    }
+
+    /// Replaces [`Store::ping`].
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner().ping().await
+    }
+}
+
+/// A [`Store`] with the calls of a [`StoreOverride`], whose fields are reached through `Deref`.
+#[derive(Debug)]
+pub struct Overridden<T>(pub T);
+
+impl<T> Deref for Overridden<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+#[async_trait]
+impl<T: StoreOverride> Store for Overridden<T> {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        self.0.load(key, receipt).await
+    }
+
+    async fn save(
+        &self,
+        key: &Key,
+        record: &Record,
+        expect: Precondition,
+        receipt: Option<&Receipt>,
+    ) -> Result<SaveOutcome, StoreError> {
+        self.0.save(key, record, expect, receipt).await
+    }
+
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.0.delete(key, version).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        self.0.touch(key, ttl).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.0.sweep(limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.ping().await
+    }
+}
