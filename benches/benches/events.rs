@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use faststate_benches::{Child, Client, Column, Report, SLOTS, Server, Settings, bench, rounds};
+use faststate_benches::{BenchSettings, Child, Client, Column, Report, SLOTS, Server, bench, rounds};
 use futures::future::try_join_all;
 
 const COLUMNS: [Column; 1] = [Column { name: "CPU per event", unit: "us", digits: 2 }];
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     bench(compare)
 }
 
-async fn compare(settings: Settings) -> io::Result<()> {
+async fn compare(settings: BenchSettings) -> io::Result<()> {
     // Keeps the load's core awake. On one machine the server would have to wake it, unlike over a network, and a slower
     // server would do so more often.
     let awake = tokio::spawn(async {

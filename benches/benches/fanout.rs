@@ -5,7 +5,9 @@
 
 use std::{io, process::ExitCode};
 
-use faststate_benches::{Child, Client, Column, Followers, Report, SLOTS, Server, Settings, bench, rounds};
+use faststate_benches::{
+    BenchSettings, Child, Client, Column, Followers, Report, SLOTS, Server, bench, rounds,
+};
 use futures::future::try_join_all;
 
 const COLUMNS: [Column; 5] = [
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     })
 }
 
-async fn compare(settings: &Settings, followers: usize) -> io::Result<()> {
+async fn compare(settings: &BenchSettings, followers: usize) -> io::Result<()> {
     let name = if followers == 10_000 {
         "fanout-10000"
     } else if followers == 1_000 {

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faststate_benches::{Child, Client, Column, Followers, Report, SLOTS, Server, Settings, bench, rounds};
+use faststate_benches::{
+    BenchSettings, Child, Client, Column, Followers, Report, SLOTS, Server, bench, rounds,
+};
 use futures::future::try_join_all;
 
 const COLUMNS: [Column; 6] = [
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
     bench(compare)
 }
 
-async fn compare(settings: Settings) -> io::Result<()> {
+async fn compare(settings: BenchSettings) -> io::Result<()> {
     let followers = settings.followers.unwrap_or(10_000);
     let title = format!(
         "{followers} followers while events arrive as fast as they can for {TIME:?}, medians of {} interleaved rounds",

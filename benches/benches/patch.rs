@@ -15,7 +15,7 @@ use faststate::{
     Key, Scope, Version,
     internal::{EncodedFields, SignalPath},
 };
-use faststate_benches::{Column, Report, Settings, bench};
+use faststate_benches::{BenchSettings, Column, Report, bench};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(
-    settings: &Settings,
+    settings: &BenchSettings,
     name: &'static str,
     title: &str,
     before: &impl Serialize,

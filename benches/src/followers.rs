@@ -18,7 +18,7 @@ use crate::{Client, client::CONNECTING, servers::SLOTS};
 /// Connections that follow the board, and the numbers that each has received. They are closed on drop.
 #[derive(Debug)]
 pub struct Followers {
-    shared: Arc<Shared>,
+    shared: Arc<FollowerState>,
     _tasks: JoinSet<()>,
 }
 
@@ -32,7 +32,7 @@ pub struct Seen {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct FollowerState {
     boards: Vec<[AtomicU32; SLOTS]>,
     /// The expected value, and the number of followers that show it.
     target: AtomicU32,
@@ -67,7 +67,7 @@ impl Followers {
                 Histogram::new_with_bounds(1, 120_000_000, 3).unwrap_or_else(|_| unreachable!()),
             ),
         });
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FollowerState {
             boards: clients.iter().map(|_| std::array::from_fn(|_| AtomicU32::new(0))).collect(),
             target: AtomicU32::new(u32::MAX),
             arrived: AtomicUsize::new(0),
@@ -170,7 +170,11 @@ impl Followers {
     }
 }
 
-fn follow(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, (at, socket, mut lines): (usize, TcpStream, Lines)) {
+fn follow(
+    tasks: &mut JoinSet<()>,
+    shared: &Arc<FollowerState>,
+    (at, socket, mut lines): (usize, TcpStream, Lines),
+) {
     let shared = Arc::clone(shared);
     tasks.spawn(async move {
         let mut newest = 0;
@@ -188,7 +192,7 @@ fn follow(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, (at, socket, mut lines)
     });
 }
 
-impl Shared {
+impl FollowerState {
     fn shown(&self, follower: usize, slot: usize, value: u32, newest: &mut u32) {
         let before = self.boards[follower][slot].swap(value, Relaxed);
         if let Some(clock) = &self.clock {

@@ -17,6 +17,6 @@ pub use self::{
     followers::{Followers, Seen},
     process::{Child, Usage},
     report::{Column, Report},
-    round::{Settings, bench, rounds},
+    round::{BenchSettings, bench, rounds},
     servers::{SLOTS, Server},
 };

@@ -20,11 +20,11 @@ use crate::{
 pub struct Child {
     server: Server,
     port: u16,
-    running: Running,
+    running: ServerProcess,
 }
 
 #[derive(Debug)]
-enum Running {
+enum ServerProcess {
     Own(process::Child),
     Nginx(Nginx),
 }
@@ -47,7 +47,7 @@ impl Child {
         if server == Server::Nchan {
             let nginx = Nginx::start()?;
             let port = nginx.port;
-            return Ok(Self { server, port, running: Running::Nginx(nginx) });
+            return Ok(Self { server, port, running: ServerProcess::Nginx(nginx) });
         }
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--serve", server.slug()]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -58,7 +58,7 @@ impl Child {
         }
         let port =
             line.trim().parse().map_err(|_| io::Error::other(format!("{} does not start", server.name())))?;
-        Ok(Self { server, port, running: Running::Own(process) })
+        Ok(Self { server, port, running: ServerProcess::Own(process) })
     }
 
     /// The server.
@@ -79,8 +79,8 @@ impl Child {
     /// Fails if the process has ended.
     pub fn usage(&self) -> io::Result<Usage> {
         let id = match &self.running {
-            Running::Own(process) => process.id(),
-            Running::Nginx(nginx) => nginx.process.id(),
+            ServerProcess::Own(process) => process.id(),
+            ServerProcess::Nginx(nginx) => nginx.process.id(),
         };
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|child| child.parse().ok());
@@ -96,7 +96,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if let Running::Own(process) = &mut self.running {
+        if let ServerProcess::Own(process) = &mut self.running {
             let _ = process.kill();
             let _ = process.wait();
         }

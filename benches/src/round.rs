@@ -6,7 +6,7 @@ use crate::{Report, Server, cores, process};
 
 /// The settings from the command line.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct BenchSettings {
     /// The number of interleaved rounds, 3 by default.
     pub rounds: usize,
     /// The number of followers, instead of the default of the benchmark.
@@ -15,7 +15,7 @@ pub struct Settings {
     pub only: Vec<String>,
 }
 
-impl Settings {
+impl BenchSettings {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut settings = Self { rounds: 3, followers: None, only: Vec::new() };
         while let Some(argument) = arguments.next() {
@@ -51,7 +51,7 @@ impl Settings {
 /// Fails if a measurement fails.
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 pub async fn rounds<const N: usize, F: Future<Output = io::Result<[f64; N]>>>(
-    settings: &Settings,
+    settings: &BenchSettings,
     servers: &[Server],
     mut report: Report,
     measure: impl Fn(Server) -> F,
@@ -73,7 +73,7 @@ pub async fn rounds<const N: usize, F: Future<Output = io::Result<[f64; N]>>>(
 }
 
 /// Runs a benchmark, or serves if the benchmark has started this process as a server.
-pub fn bench<F>(run: impl FnOnce(Settings) -> F) -> ExitCode
+pub fn bench<F>(run: impl FnOnce(BenchSettings) -> F) -> ExitCode
 where
     F: Future<Output = io::Result<()>>,
 {
@@ -81,7 +81,7 @@ where
     let outcome = if arguments.next_if(|first| first == "--serve").is_some() {
         process::serve(&arguments.next().unwrap_or_default())
     } else {
-        Settings::read(arguments).map_err(io::Error::other).and_then(|settings| load(run(settings)))
+        BenchSettings::read(arguments).map_err(io::Error::other).and_then(|settings| load(run(settings)))
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

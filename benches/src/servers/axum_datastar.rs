@@ -15,15 +15,15 @@ use datastar::prelude::PatchSignals;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::board::{self, Board, Set};
+use super::board::{self, PlainBoard, SetBoardNumber};
 
 #[derive(Clone)]
-struct App {
-    board: Arc<Mutex<Board>>,
+struct AxumApp {
+    board: Arc<Mutex<PlainBoard>>,
     changes: broadcast::Sender<Arc<PatchSignals>>,
 }
 
-async fn follow(State(app): State<App>) -> impl IntoResponse {
+async fn follow(State(app): State<AxumApp>) -> impl IntoResponse {
     let stream = async_stream::stream! {
         let (first, mut changes) = {
             let board = app.board.lock();
@@ -41,7 +41,7 @@ async fn follow(State(app): State<App>) -> impl IntoResponse {
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
 
-async fn set(State(app): State<App>, Json(set): Json<Set>) -> impl IntoResponse {
+async fn set(State(app): State<AxumApp>, Json(set): Json<SetBoardNumber>) -> impl IntoResponse {
     let patch = Arc::new(PatchSignals::new(board::signals(set.slot, set.value)));
     let mut board = app.board.lock();
     board.set(set);
@@ -51,7 +51,7 @@ async fn set(State(app): State<App>, Json(set): Json<Set>) -> impl IntoResponse 
 }
 
 pub(super) async fn serve(listener: net::TcpListener) -> io::Result<()> {
-    let app = App { board: Arc::default(), changes: broadcast::channel(CAPACITY).0 };
+    let app = AxumApp { board: Arc::default(), changes: broadcast::channel(CAPACITY).0 };
     let router = Router::new().route("/follow", get(follow)).route("/set", post(set)).with_state(app);
     axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
 }

@@ -8,17 +8,17 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::board::{self, Board, Set};
+use super::board::{self, PlainBoard, SetBoardNumber};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
 
 #[derive(Default)]
-struct App {
-    board: Mutex<Board>,
+struct BareApp {
+    board: Mutex<PlainBoard>,
     followers: Mutex<Vec<TcpStream>>,
 }
 
-impl App {
+impl BareApp {
     /// Writes to every socket in turn. A socket whose buffer is full misses the frame.
     fn tell(&self, frame: &[u8]) {
         for socket in self.followers.lock().iter() {
@@ -51,7 +51,7 @@ impl App {
                     return Ok(());
                 }
             }
-            if let Ok(set) = serde_json::from_slice::<Set>(&read[end..end + length]) {
+            if let Ok(set) = serde_json::from_slice::<SetBoardNumber>(&read[end..end + length]) {
                 self.board.lock().set(set);
                 self.tell(board::frame(set.slot, set.value).as_bytes());
             }
@@ -63,7 +63,7 @@ impl App {
 
 pub(super) async fn serve(listener: net::TcpListener) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let app = Arc::new(App::default());
+    let app = Arc::new(BareApp::default());
     loop {
         let (socket, _) = listener.accept().await?;
         let _ = socket.set_nodelay(true);

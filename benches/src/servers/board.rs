@@ -8,19 +8,19 @@ pub const SLOTS: usize = 16;
 
 /// The input that sets a number.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Set {
+pub(crate) struct SetBoardNumber {
     pub(crate) slot: usize,
     pub(crate) value: u32,
 }
 
 /// The board of the alternatives.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Board {
+pub(crate) struct PlainBoard {
     slots: [u32; SLOTS],
 }
 
-impl Board {
-    pub(crate) fn set(&mut self, set: Set) {
+impl PlainBoard {
+    pub(crate) fn set(&mut self, set: SetBoardNumber) {
         if let Some(slot) = self.slots.get_mut(set.slot) {
             *slot = set.value;
         }
@@ -46,6 +46,6 @@ pub(crate) fn frame(slot: usize, value: u32) -> String {
 }
 
 /// All numbers as an encoded event.
-pub(crate) fn snapshot(board: &Board) -> String {
+pub(crate) fn snapshot(board: &PlainBoard) -> String {
     format!("event: datastar-patch-signals\ndata: signals {}\n\n", board.signals())
 }

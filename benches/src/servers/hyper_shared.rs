@@ -15,18 +15,18 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{
     axum_datastar::CAPACITY,
-    board::{self, Board},
+    board::{self, PlainBoard},
 };
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 #[derive(Clone)]
-struct App {
-    board: Arc<Mutex<Board>>,
+struct HyperApp {
+    board: Arc<Mutex<PlainBoard>>,
     changes: broadcast::Sender<Bytes>,
 }
 
-impl App {
+impl HyperApp {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let mut response = Response::new(Empty::new().boxed_unsync());
         match (request.method(), request.uri().path()) {
@@ -64,7 +64,7 @@ impl App {
 
     async fn set(self, request: Request<Incoming>) -> StatusCode {
         let Ok(body) = request.into_body().collect().await else { return StatusCode::BAD_REQUEST };
-        let Ok(set) = serde_json::from_slice::<board::Set>(&body.to_bytes()) else {
+        let Ok(set) = serde_json::from_slice::<board::SetBoardNumber>(&body.to_bytes()) else {
             return StatusCode::BAD_REQUEST;
         };
         let mut board = self.board.lock();
@@ -76,7 +76,7 @@ impl App {
 
 pub(super) async fn serve(listener: net::TcpListener) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let app = App { board: Arc::default(), changes: broadcast::channel(CAPACITY).0 };
+    let app = HyperApp { board: Arc::default(), changes: broadcast::channel(CAPACITY).0 };
     loop {
         let (socket, _) = listener.accept().await?;
         let _ = socket.set_nodelay(true);

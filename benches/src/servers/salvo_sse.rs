@@ -12,12 +12,12 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{
     axum_datastar::CAPACITY,
-    board::{self, Board, Set},
+    board::{self, PlainBoard, SetBoardNumber},
 };
 
 #[derive(Clone)]
-struct App {
-    board: Arc<Mutex<Board>>,
+struct SalvoApp {
+    board: Arc<Mutex<PlainBoard>>,
     changes: broadcast::Sender<Arc<str>>,
 }
 
@@ -25,7 +25,7 @@ fn event(signals: &str) -> Result<SseEvent, Infallible> {
     Ok(SseEvent::default().name("datastar-patch-signals").text(format!("signals {signals}")))
 }
 
-struct Follow(App);
+struct Follow(SalvoApp);
 
 #[async_trait]
 impl Handler for Follow {
@@ -48,12 +48,12 @@ impl Handler for Follow {
     }
 }
 
-struct SetSlot(App);
+struct SetSlot(SalvoApp);
 
 #[async_trait]
 impl Handler for SetSlot {
     async fn handle(&self, request: &mut Request, _: &mut Depot, response: &mut Response, _: &mut FlowCtrl) {
-        let Ok(set) = request.parse_json::<Set>().await else {
+        let Ok(set) = request.parse_json::<SetBoardNumber>().await else {
             response.status_code(StatusCode::BAD_REQUEST);
             return;
         };
@@ -65,7 +65,7 @@ impl Handler for SetSlot {
 }
 
 pub(super) async fn serve(listener: net::TcpListener) -> io::Result<()> {
-    let app = App { board: Arc::default(), changes: broadcast::channel(CAPACITY).0 };
+    let app = SalvoApp { board: Arc::default(), changes: broadcast::channel(CAPACITY).0 };
     let router = Router::new()
         .push(Router::with_path("follow").get(Follow(app.clone())))
         .push(Router::with_path("set").post(SetSlot(app)));
