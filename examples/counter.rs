@@ -56,10 +56,13 @@ async fn index(page: Page, counter: Current<Counter>) -> Text<String> {
     let (count, add) = (counter.count, Increment { amount: 1 }.action().bind("amount", "amount"));
     let reset = Reset {}.action();
     Text::Html(format!(
-        r#"<!doctype html><html lang="en"><title>Counter</title><link rel="icon" href="data:,">{datastar}
-        <body data-signals="{signals}" data-init="{follow}"><h1 data-text="$counter.count">{count}</h1>
-        <form data-on:submit="{add}"><label>Amount <input inputmode="numeric" data-bind="amount"></label>
-        <button>Add</button> <button type="button" data-on:click="{reset}">Reset</button></form>
+        r#"<!doctype html><html lang="en"><title>Counter</title>
+        <link rel="icon" href="data:,">{datastar}
+        <body data-signals="{signals}" data-init="{follow}">
+        <h1 data-text="$counter.count">{count}</h1><form data-on:submit="{add}">
+        <label>Amount <input inputmode="numeric" data-bind="amount"></label>
+        <button>Add</button>
+        <button type="button" data-on:click="{reset}">Reset</button></form>
         <p role="alert" data-text="$_errors.counter.amount"></p>"#
     ))
 }

@@ -55,10 +55,13 @@ async fn index(page: Page, counter: Current<Counter>) -> Html<String> {
     let (count, add) = (counter.count, Increment { amount: 1 }.action().bind("amount", "amount"));
     let reset = Reset {}.action();
     Html(format!(
-        r#"<!doctype html><html lang="en"><title>Counter</title><link rel="icon" href="data:,">{datastar}
-        <body data-signals="{signals}" data-init="{follow}"><h1 data-text="$counter.count">{count}</h1>
-        <form data-on:submit="{add}"><label>Amount <input inputmode="numeric" data-bind="amount"></label>
-        <button>Add</button> <button type="button" data-on:click="{reset}">Reset</button></form>
+        r#"<!doctype html><html lang="en"><title>Counter</title>
+        <link rel="icon" href="data:,">{datastar}
+        <body data-signals="{signals}" data-init="{follow}">
+        <h1 data-text="$counter.count">{count}</h1><form data-on:submit="{add}">
+        <label>Amount <input inputmode="numeric" data-bind="amount"></label>
+        <button>Add</button>
+        <button type="button" data-on:click="{reset}">Reset</button></form>
         <p role="alert" data-text="$_errors.counter.amount"></p>"#
     ))
 }
@@ -71,5 +74,6 @@ async fn main() -> Result<(), BoxError> {
         })
         .build()?;
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
-    Ok(FastState::new(registry).serve(address, Router::new().route("/", get(index))).await?)
+    let router = Router::new().route("/", get(index));
+    Ok(FastState::new(registry).serve(address, router).await?)
 }

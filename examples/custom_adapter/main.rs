@@ -62,10 +62,13 @@ async fn index(page: Page, request: Request<Incoming>) -> Shown {
     let (count, add) = (counter.count, Increment { amount: 1 }.action().bind("amount", "amount"));
     let reset = Reset {}.action();
     let html = format!(
-        r#"<!doctype html><html lang="en"><title>Counter</title><link rel="icon" href="data:,">{datastar}
-        <body data-signals="{signals}" data-init="{follow}"><h1 data-text="$counter.count">{count}</h1>
-        <form data-on:submit="{add}"><label>Amount <input inputmode="numeric" data-bind="amount"></label>
-        <button>Add</button> <button type="button" data-on:click="{reset}">Reset</button></form>
+        r#"<!doctype html><html lang="en"><title>Counter</title>
+        <link rel="icon" href="data:,">{datastar}
+        <body data-signals="{signals}" data-init="{follow}">
+        <h1 data-text="$counter.count">{count}</h1><form data-on:submit="{add}">
+        <label>Amount <input inputmode="numeric" data-bind="amount"></label>
+        <button>Add</button>
+        <button type="button" data-on:click="{reset}">Reset</button></form>
         <p role="alert" data-text="$_errors.counter.amount"></p>"#
     );
     Ok(Response::new(html.into()))

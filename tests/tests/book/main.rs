@@ -10,6 +10,8 @@ use documents::{Document, repository};
 const API: &str = "https://docs.rs/faststate/latest/faststate/";
 /// The first program of the guide, on two frameworks.
 const FIRST: [&str; 2] = ["examples/counter.rs", "examples/counter_axum.rs"];
+/// The width of a snippet, in columns.
+const MAX_SNIPPET_COLUMNS: usize = 88;
 
 fn chapters() -> Vec<Document> {
     let folder = repository().join("docs/guide");
@@ -185,6 +187,30 @@ fn is_example(program: &str) -> bool {
     FIRST.iter().any(|file| {
         let example = fs::read_to_string(repository().join(file)).expect("the example is there");
         let example = example.split("\n/// `cargo test").next().unwrap_or_default().trim_end();
-        example.find("\nuse ").is_some_and(|start| example[start + 1..] == *program.trim_end())
+        example.find("\nuse ").is_some_and(|start| tokens(&example[start + 1..]) == tokens(&program))
     })
+}
+
+/// Returns a program without what a formatter changes for another width: white space, and commas at the end of a list.
+fn tokens(program: &str) -> String {
+    let text: String = program.split_whitespace().collect();
+    text.replace(",)", ")").replace(",}", "}")
+}
+
+/// Longer lines of a snippet do not fit into the pages of the book.
+#[test]
+fn snippets_are_at_most_88_columns_wide() {
+    let mut wide = Vec::new();
+    for chapter in chapters() {
+        let lines = chapter.snippets.iter().flat_map(|(_, text)| text.lines());
+        let long = lines.filter(|line| line.chars().count() > MAX_SNIPPET_COLUMNS);
+        wide.extend(long.map(|line| format!("{}: {line}", name(&chapter))));
+    }
+    assert!(wide.is_empty(), "break these lines:\n{}", wide.join("\n"));
+}
+
+#[test]
+fn tokens_differ_only_with_the_program() {
+    assert_eq!(tokens("fn a(\n    b: u8,\n) {}"), tokens("fn a(b: u8) {}"));
+    assert_ne!(tokens("a(1)"), tokens("a(2)"));
 }
