@@ -128,7 +128,7 @@ async fn it_keeps_every_promise_of_an_adapter() {
             "/broken" => return Err(fixture::INTERNAL.into()),
             _ => {}
         }
-        let counter = page.follow::<fixture::Counter>().await?;
+        let counter = page.follow::<fixture::FixtureCounter>().await?;
         Ok(Response::new(fixture::page(&page, &counter).into()))
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,7 +6,7 @@ use axum::{Router, body::Body, extract::ConnectInfo};
 use faststate_core::BoxError;
 use faststate_http::{
     endpoint::Endpoint,
-    server::{Application, Connection, Framework, RequestBody},
+    server::{Application, ClientConnection, Framework, RequestBody},
 };
 use http::{Request, Response};
 use tower_service::Service as _;
@@ -44,21 +44,21 @@ impl Framework for Axum {
 pub struct Site(Router);
 
 impl Application for Site {
-    type Connection = Client;
+    type Connection = SiteConnection;
 
-    fn connect(&self, _: SocketAddr, peer: SocketAddr) -> Client {
-        Client { router: self.0.clone(), peer }
+    fn connect(&self, _: SocketAddr, peer: SocketAddr) -> SiteConnection {
+        SiteConnection { router: self.0.clone(), peer }
     }
 }
 
 /// One client's connection.
 #[derive(Debug)]
-pub struct Client {
+pub struct SiteConnection {
     router: Router,
     peer: SocketAddr,
 }
 
-impl Connection for Client {
+impl ClientConnection for SiteConnection {
     type Body = Body;
 
     async fn answer(&self, mut request: Request<RequestBody>) -> Result<Response<Body>, BoxError> {

@@ -68,6 +68,6 @@ pub use self::{
     layer::{Paged, Pages},
 };
 
-/// FastState on axum: all settings and servers of [`serve::FastState`](faststate_http::server::FastState). Its router is
-/// axum's, its pages are a layer.
+/// FastState on axum: all settings and servers of [`server::FastState`](faststate_http::server::FastState). Its router is
+/// axum's `Router`, and its pages are a layer.
 pub type FastState = faststate_http::server::FastState<Axum>;

@@ -8,7 +8,7 @@ use faststate_axum::{Current, FastState, Page, PageError};
 use faststate_testkit::suites::{adapter, fixture};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-async fn shown(page: Page, counter: Current<fixture::Counter>) -> Html<String> {
+async fn shown(page: Page, counter: Current<fixture::FixtureCounter>) -> Html<String> {
     Html(fixture::page(&page, &counter))
 }
 

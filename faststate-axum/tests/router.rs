@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use faststate_axum::{Current, FastState, Page, PageError};
-use faststate_testkit::suites::fixture::{self, Counter};
+use faststate_testkit::suites::fixture::{self, FixtureCounter};
 use http::StatusCode;
 use tower_service::Service as _;
 
@@ -30,7 +30,7 @@ async fn ask(router: &Router, method: &str, path: &str) -> (Response, String) {
 
 #[tokio::test]
 async fn router_coexists_with_stateful_routes_and_fallback() {
-    async fn shown(State(name): State<&'static str>, counter: Current<Counter>) -> String {
+    async fn shown(State(name): State<&'static str>, counter: Current<FixtureCounter>) -> String {
         format!("{name} {}", counter.count)
     }
     let site = site();
@@ -72,7 +72,7 @@ async fn refused_argument_responds_instead_of_handler() {
         page.follow_id::<fixture::Vault>("v1").await?;
         Ok("open".to_owned())
     }
-    async fn profile(profile: Current<fixture::Profile>) -> String {
+    async fn profile(profile: Current<fixture::FixtureProfile>) -> String {
         profile.name.clone()
     }
     let router =

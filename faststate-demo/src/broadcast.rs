@@ -11,12 +11,12 @@ use crate::store::is_redis;
 
 /// A broadcaster by its address. Its `Debug` shows no password.
 #[derive(Clone)]
-pub(crate) enum BroadcasterAddress {
+pub(crate) enum BroadcasterChoice {
     Postgres(String),
     Redis(String),
 }
 
-impl BroadcasterAddress {
+impl BroadcasterChoice {
     pub(crate) async fn open(&self) -> Result<Arc<dyn Broadcaster>, BoxError> {
         let opened: Result<Arc<dyn Broadcaster>, StoreError> = match self {
             Self::Postgres(url) => PostgresBroadcaster::connect(url).await.map(|nodes| Arc::new(nodes) as _),
@@ -30,7 +30,7 @@ impl BroadcasterAddress {
     }
 }
 
-impl FromStr for BroadcasterAddress {
+impl FromStr for BroadcasterChoice {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -42,7 +42,7 @@ impl FromStr for BroadcasterAddress {
     }
 }
 
-impl fmt::Debug for BroadcasterAddress {
+impl fmt::Debug for BroadcasterChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Postgres(_) => "postgres://..",
@@ -60,10 +60,10 @@ mod tests {
         for (text, shown) in
             [("postgres://me:secret@host/db", "postgres://.."), ("redis://:secret@host", "redis://..")]
         {
-            assert_eq!(format!("{:?}", text.parse::<BroadcasterAddress>().unwrap()), shown);
+            assert_eq!(format!("{:?}", text.parse::<BroadcasterChoice>().unwrap()), shown);
         }
         for text in ["", "memory:", "sqlite://a.db", "nats://host"] {
-            assert!(text.parse::<BroadcasterAddress>().is_err(), "{text}");
+            assert!(text.parse::<BroadcasterChoice>().is_err(), "{text}");
         }
     }
 }

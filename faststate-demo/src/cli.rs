@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use faststate::endpoint::{Limits, OperatorAccess, Secret, SecretError};
 
-use crate::{broadcast::BroadcasterAddress, store::StoreAddress, web::Adapter};
+use crate::{broadcast::BroadcasterChoice, store::StoreChoice, web::Adapter};
 
 /// FastState's demo: a small site, live in every window.
 #[derive(Debug, Parser)]
@@ -36,12 +36,12 @@ pub(crate) struct Options {
     /// variable for an address with a password
     #[arg(long, env = "FASTSTATE_STORE", value_name = "ADDRESS", default_value = "sqlite://faststate.db")]
     #[arg(hide_env_values = true)]
-    pub(crate) store: StoreAddress,
+    pub(crate) store: StoreChoice,
 
     /// The broadcaster that carries changes between nodes over one store: redis://.. or postgres://..
     /// Without it, this is the only node. All nodes need the same --secret
     #[arg(long, env = "FASTSTATE_BROADCAST", value_name = "ADDRESS", hide_env_values = true)]
-    pub(crate) broadcast: Option<BroadcasterAddress>,
+    pub(crate) broadcast: Option<BroadcasterChoice>,
 
     /// The name of this node on the status page
     #[arg(long, env = "FASTSTATE_NODE", value_name = "NAME")]
@@ -112,10 +112,12 @@ impl Options {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits::default()
-            .with_streams(self.max_streams)
-            .with_streams_per_address(self.max_streams_per_address)
-            .with_streams_per_session(self.max_streams_per_session)
+        Limits {
+            streams: self.max_streams,
+            streams_per_address: self.max_streams_per_address,
+            streams_per_session: self.max_streams_per_session,
+            ..Limits::default()
+        }
     }
 }
 

@@ -50,7 +50,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    assets::ContentPolicy, cli::Options, redaction::Redaction, settings::Settings, store::StoreAddress,
+    assets::ContentPolicy, cli::Options, redaction::Redaction, settings::Settings, store::StoreChoice,
 };
 
 #[tokio::main]
@@ -93,7 +93,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     };
 
     let nodes = match &options.broadcast {
-        Some(_) if matches!(options.store, StoreAddress::Memory) => {
+        Some(_) if matches!(options.store, StoreChoice::Memory) => {
             return Err("--broadcast is for nodes that share a store, and memory: is not shared: choose another --store".into());
         }
         Some(address) => Some(address.open().await?),
@@ -165,7 +165,7 @@ fn registry(
 /// The Datastar bundle that the build script embedded.
 #[cfg(datastar_embedded)]
 fn bundle() -> Result<Bundle, BundleError> {
-    Bundle::embedded(include_bytes!(concat!(env!("OUT_DIR"), "/datastar.js")))
+    Bundle::bytes(include_bytes!(concat!(env!("OUT_DIR"), "/datastar.js")).as_slice())
 }
 
 /// Without an embedded bundle, browsers fetch it from the CDN; the build script has warned of it.

@@ -8,7 +8,7 @@ use faststate::{
 
 /// A store by its address. Its `Debug` shows no password.
 #[derive(Clone)]
-pub(crate) enum StoreAddress {
+pub(crate) enum StoreChoice {
     Memory,
     Sqlite(PathBuf),
     Postgres(String),
@@ -16,7 +16,7 @@ pub(crate) enum StoreAddress {
     Redis(String),
 }
 
-impl StoreAddress {
+impl StoreChoice {
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, BoxError> {
         let opened: Result<Arc<dyn Store>, StoreError> = match self {
             Self::Memory => Ok(Arc::new(MemoryStore::new())),
@@ -31,7 +31,7 @@ impl StoreAddress {
     }
 }
 
-impl FromStr for StoreAddress {
+impl FromStr for StoreChoice {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -63,7 +63,7 @@ pub(crate) fn is_redis(scheme: &str) -> bool {
     )
 }
 
-impl fmt::Debug for StoreAddress {
+impl fmt::Debug for StoreChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory:"),
@@ -93,10 +93,10 @@ mod tests {
             ("redis+cluster://:secret@host", "redis://.."),
             ("unix:///run/redis.sock", "redis://.."),
         ] {
-            assert_eq!(format!("{:?}", text.parse::<StoreAddress>().unwrap()), shown);
+            assert_eq!(format!("{:?}", text.parse::<StoreChoice>().unwrap()), shown);
         }
         for text in ["", "memory", "memory:x", "sqlite:", "mongodb://x", "faststate.db"] {
-            assert!(text.parse::<StoreAddress>().is_err(), "{text}");
+            assert!(text.parse::<StoreChoice>().is_err(), "{text}");
         }
     }
 }

@@ -22,5 +22,5 @@ mod socket;
 pub use self::{
     body::RequestBody,
     fast_state::FastState,
-    framework::{Application, Connection, Framework},
+    framework::{Application, ClientConnection, Framework},
 };

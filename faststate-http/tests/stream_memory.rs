@@ -57,7 +57,7 @@ fn law_06_idle_stream_with_identity_takes_at_most_4_kib() {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let limits = Limits::default().with_streams_per_address(0).with_streams_per_session(0);
+            let limits = Limits { streams_per_address: 0, streams_per_session: 0, ..Limits::default() };
             let endpoint = fixture::endpoint(fixture::registry().unwrap()).limits(limits);
             let site = FastState::from_endpoint(endpoint.heartbeat(Duration::ZERO));
             site.serve_until(listener, (), std::future::pending()).await.unwrap();

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use faststate_core::BoxError;
 use faststate_http::{
     endpoint::Endpoint,
-    server::{Application, Connection, Framework, RequestBody},
+    server::{Application, ClientConnection, Framework, RequestBody},
 };
 use http::{Request, Response, uri::Scheme};
 use hyper::service::Service as _;
@@ -48,23 +48,23 @@ impl Framework for Salvo {
 pub struct Site(Arc<Service>);
 
 impl Application for Site {
-    type Connection = Client;
+    type Connection = SiteConnection;
 
-    fn connect(&self, local: SocketAddr, peer: SocketAddr) -> Client {
-        Client { service: Arc::clone(&self.0), local, peer, control: ConnCtrl::new() }
+    fn connect(&self, local: SocketAddr, peer: SocketAddr) -> SiteConnection {
+        SiteConnection { service: Arc::clone(&self.0), local, peer, control: ConnCtrl::new() }
     }
 }
 
 /// One client's connection.
 #[derive(Debug)]
-pub struct Client {
+pub struct SiteConnection {
     service: Arc<Service>,
     local: SocketAddr,
     peer: SocketAddr,
     control: ConnCtrl,
 }
 
-impl Connection for Client {
+impl ClientConnection for SiteConnection {
     type Body = ResBody;
 
     async fn answer(&self, request: Request<RequestBody>) -> Result<Response<ResBody>, BoxError> {

@@ -9,7 +9,7 @@ use salvo::{Router, Server, Writer, conn::tcp::TcpAcceptor, handler, writing::Te
 use tokio::{sync::oneshot, task::JoinHandle};
 
 #[handler]
-async fn shown(page: Page, counter: Current<fixture::Counter>) -> Text<String> {
+async fn shown(page: Page, counter: Current<fixture::FixtureCounter>) -> Text<String> {
     Text::Html(fixture::page(&page, &counter))
 }
 

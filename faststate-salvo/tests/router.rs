@@ -16,7 +16,7 @@ async fn serve(router: Router) -> RawClient {
 }
 
 #[handler]
-async fn greeting(profile: Current<fixture::Profile>) -> String {
+async fn greeting(profile: Current<fixture::FixtureProfile>) -> String {
     profile.name.clone()
 }
 

@@ -44,7 +44,9 @@ pub struct Browser {
     /// The cookies, which all windows of one browser share.
     cookies: Arc<Mutex<BTreeMap<String, String>>>,
     headers: HeaderMap,
-    identity: Option<Identity>,
+    /// The user and the roles that replace the result of the identity closure.
+    user: Option<String>,
+    roles: Vec<String>,
     page: BrowserPage,
     status: StatusCode,
     topics: Vec<TopicName>,
@@ -62,7 +64,8 @@ impl Browser {
             app: app.clone(),
             cookies: Arc::default(),
             headers: HeaderMap::new(),
-            identity: None,
+            user: None,
+            roles: Vec::new(),
             page: BrowserPage::document("").unwrap_or_default(),
             status: StatusCode::OK,
             topics: Vec::new(),
@@ -75,16 +78,14 @@ impl Browser {
     /// Signs this browser in as `user`, instead of the identity that the application's closure returns.
     #[must_use]
     pub fn user(mut self, user: &str) -> Self {
-        let mut identity = self.identity.unwrap_or_default();
-        identity.user = Some(user.to_owned());
-        self.identity = Some(identity);
+        self.user = Some(user.to_owned());
         self
     }
 
     /// Adds a role to this browser.
     #[must_use]
     pub fn role(mut self, role: &str) -> Self {
-        self.identity = Some(self.identity.unwrap_or_default().with_role(role));
+        self.roles.push(role.to_owned());
         self
     }
 
@@ -112,7 +113,8 @@ impl Browser {
         Self {
             cookies: Arc::clone(&self.cookies),
             headers: self.headers.clone(),
-            identity: self.identity.clone(),
+            user: self.user.clone(),
+            roles: self.roles.clone(),
             ..Self::new(&self.app)
         }
     }
@@ -351,8 +353,9 @@ impl Browser {
             headers.insert(header::COOKIE, cookies);
         }
         headers.extend(self.headers.clone());
-        if let Some(identity) = &self.identity {
-            request.extensions_mut().insert(identity.clone());
+        if self.user.is_some() || !self.roles.is_empty() {
+            let user = self.user.as_deref().map_or_else(Identity::nobody, Identity::user);
+            request.extensions_mut().insert(self.roles.iter().fold(user, Identity::with_role));
         }
         request
     }
@@ -451,7 +454,8 @@ fn topics_of(url: &str) -> Vec<TopicName> {
 impl fmt::Debug for Browser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Browser")
-            .field("identity", &self.identity)
+            .field("user", &self.user)
+            .field("roles", &self.roles)
             .field("follow", &self.follow)
             .field("connected", &self.stream.is_some())
             .finish_non_exhaustive()

@@ -79,10 +79,13 @@ pub mod suites;
 #[doc(inline)]
 pub use faststate_core::internal::follow_tokio_time;
 
+/// The page and the parser of a [`Browser`], for the tests of this repository. They have no semver guarantee.
+#[doc(hidden)]
+pub use self::browser::{page, sse};
 pub(crate) use self::failure::ensure;
 pub use self::{
     app::App,
-    browser::{Act, Browser, Click, Sent, page, sse},
+    browser::{Act, Browser, Click, Sent},
     captured_log::CapturedLog,
     cluster::Cluster,
     failure::Failure,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use faststate_core::BoxError;
-use faststate_http::server::{Application, Connection, FastState, Framework};
+use faststate_http::server::{Application, ClientConnection, FastState, Framework};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 
@@ -22,7 +22,7 @@ pub trait InProcess<F: Framework> {
 
 impl<F: Framework> InProcess<F> for FastState<F> {
     fn app(self, router: F::Router) -> App {
-        let app = App::of(self.into_endpoint());
+        let app = App::of(self.endpoint().clone());
         let application = Arc::new(F::application(router, F::pages(app.endpoint().clone())));
         app.pages(move |request| {
             let application = Arc::clone(&application);

@@ -24,7 +24,7 @@
 //! The suite of an adapter needs only the address of a server that serves the [`fixture`].
 //!
 //! For an implementation's own tests, [`faults`](crate::faults) has wrappers that make a store or a broadcaster hang, fail or
-//! lose changes, and [`page`](crate::page) merges streams as a browser's page does.
+//! lose changes, and a [`Browser`](crate::Browser) merges streams as a browser's page does.
 
 #![allow(clippy::missing_errors_doc, reason = "every check returns the first broken promise as its error")]
 

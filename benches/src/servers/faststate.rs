@@ -127,7 +127,7 @@ pub(super) async fn serve(listener: net::TcpListener, others: usize, identifies:
         theirs.send(SetOwn { slot: 0, value: 1 }).await.map_err(io::Error::other)?;
     }
     // All load comes from one address.
-    let limits = Limits::default().with_streams(0).with_streams_per_address(0);
+    let limits = Limits { streams: 0, streams_per_address: 0, ..Limits::default() };
     let mut site = FastState::new(registry).secret(Secret::random()).limits(limits).hosts(["bench"]);
     if identifies {
         site = site.identity(|head| {

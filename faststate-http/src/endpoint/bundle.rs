@@ -51,7 +51,7 @@ impl Bundle {
         Self(None)
     }
 
-    /// Serves these bytes at `/faststate/datastar.js`.
+    /// Serves these bytes at `/faststate/datastar.js`, for example the bytes of `include_bytes!(..).as_slice()`.
     ///
     /// # Errors
     /// [`BundleError::Hash`] for anything but the pinned bundle.
@@ -62,14 +62,6 @@ impl Bundle {
             let _ = write!(found, "{byte:02x}");
         }
         if found == Self::SHA256 { Ok(Self(Some(bytes))) } else { Err(BundleError::Hash { found }) }
-    }
-
-    /// Serves bytes that are part of the program, as [`bytes`](Self::bytes).
-    ///
-    /// # Errors
-    /// [`BundleError::Hash`] for anything but the pinned bundle.
-    pub fn embedded(bytes: &'static [u8]) -> Result<Self, BundleError> {
-        Self::bytes(Bytes::from_static(bytes))
     }
 
     /// Serves the content of a file, which is read once, by this call.

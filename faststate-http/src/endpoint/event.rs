@@ -62,7 +62,7 @@ where
     let patches = endpoint.patches(&parts.headers);
     let refuse = |problem: Problem| {
         let errors = FieldErrors::of(target.state, target.id);
-        let problem = problem.about(target.state, target.event, errors);
+        let problem = problem.about(target.event, errors);
         endpoint.annotated(reply::problem(&problem, patches), &problem)
     };
     if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {

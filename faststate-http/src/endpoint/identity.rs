@@ -11,12 +11,9 @@ pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The user and roles of a request, as returned by the application's identity closure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Identity {
-    /// The signed-in user's id, or `None`. At most 255 bytes if a state has the scope `User`.
-    pub user: Option<String>,
-    /// The user's roles.
-    pub roles: Vec<String>,
+    user: Option<String>,
+    roles: Vec<String>,
 }
 
 impl Identity {
@@ -26,7 +23,8 @@ impl Identity {
         Self::default()
     }
 
-    /// Returns the identity of a signed-in user without roles.
+    /// Returns the identity of a signed-in user without roles. The id has at most 255 bytes if a state has the scope
+    /// `User`.
     #[must_use]
     pub fn user(user: impl Into<String>) -> Self {
         Self { user: Some(user.into()), roles: Vec::new() }

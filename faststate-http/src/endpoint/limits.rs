@@ -7,15 +7,15 @@ use http::{HeaderMap, HeaderName};
 
 /// The limits of one node; 0 means no limit.
 ///
-/// A request above a limit is answered with a problem. A limit never ends an open stream (law 6).
+/// A request above a limit is answered with a problem. A limit never ends an open stream (law 6). Later versions may add
+/// limits, so end the expression with `..Limits::default()`.
 ///
 /// ```
 /// # use faststate_http::endpoint::Limits;
-/// let limits = Limits::default().with_streams(5_000).with_streams_per_address(200);
-/// assert_eq!((limits.streams, limits.streams_per_session), (5_000, 64));
+/// let limits = Limits { streams: 5_000, streams_per_address: 200, ..Limits::default() };
+/// assert_eq!(limits.streams_per_session, 64);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// The longest body of an event, in bytes (default: 64 KiB).
     pub body_bytes: usize,
@@ -51,48 +51,6 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Sets [`body_bytes`](Self::body_bytes).
-    #[must_use]
-    pub const fn with_body_bytes(mut self, bytes: usize) -> Self {
-        self.body_bytes = bytes;
-        self
-    }
-
-    /// Sets [`streams`](Self::streams).
-    #[must_use]
-    pub const fn with_streams(mut self, streams: usize) -> Self {
-        self.streams = streams;
-        self
-    }
-
-    /// Sets [`streams_per_session`](Self::streams_per_session).
-    #[must_use]
-    pub const fn with_streams_per_session(mut self, streams: usize) -> Self {
-        self.streams_per_session = streams;
-        self
-    }
-
-    /// Sets [`streams_per_address`](Self::streams_per_address).
-    #[must_use]
-    pub const fn with_streams_per_address(mut self, streams: usize) -> Self {
-        self.streams_per_address = streams;
-        self
-    }
-
-    /// Sets [`topics_per_stream`](Self::topics_per_stream).
-    #[must_use]
-    pub const fn with_topics_per_stream(mut self, topics: usize) -> Self {
-        self.topics_per_stream = topics;
-        self
-    }
-
-    /// Sets [`new_sessions`](field@Self::new_sessions) and [`new_sessions_per_address`](field@Self::new_sessions_per_address).
-    #[must_use]
-    pub const fn with_new_sessions(mut self, per_node: usize, per_address: usize) -> Self {
-        (self.new_sessions, self.new_sessions_per_address) = (per_node, per_address);
-        self
-    }
-
     pub(super) const fn new_sessions(&self) -> Caps {
         Caps { node: limit(self.new_sessions), address: limit(self.new_sessions_per_address) }
     }

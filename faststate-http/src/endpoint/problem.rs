@@ -27,14 +27,12 @@ pub struct Problem {
     pub detail: String,
     /// The messages for single fields: name and message.
     pub errors: Vec<(String, String)>,
-    /// The state that the request named, if any.
-    pub state: Option<String>,
     /// The id of the log entry, for an internal error.
     pub id: Option<String>,
     /// A random id of this occurrence. The signal `$_problem` contains it while the problem is shown.
     pub token: String,
     /// The number of seconds after which the client may try again.
-    pub retry_after: Option<u32>,
+    pub(super) retry_after: Option<u32>,
     /// The refused event, and the path of its instance's messages.
     refused: Option<(&'static str, FieldErrors)>,
 }
@@ -52,7 +50,6 @@ impl Problem {
             title,
             detail: detail.into(),
             errors: Vec::new(),
-            state: None,
             id: None,
             token: format!("{:08x}", rand::random::<u32>()),
             retry_after: None,
@@ -60,8 +57,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn about(mut self, state: &str, event: &'static str, errors: FieldErrors) -> Self {
-        self.state = Some(state.to_owned());
+    pub(super) fn about(mut self, event: &'static str, errors: FieldErrors) -> Self {
         self.refused = Some((event, errors));
         self
     }

@@ -99,8 +99,7 @@ impl RequestIdentity {
     ///
     /// Returns `None` for a cross-site request with an unsafe method. Browsers omit the session cookie from such
     /// requests, and a new cookie would replace it (law 8), so the new session ends with the response.
-    #[must_use]
-    pub const fn set_cookie(&self) -> Option<&HeaderValue> {
+    pub(super) const fn set_cookie(&self) -> Option<&HeaderValue> {
         self.cookie.as_ref()
     }
 

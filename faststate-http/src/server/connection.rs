@@ -26,8 +26,8 @@ use tokio::{
 };
 
 use super::{
-    Application, Connection, RequestBody, body::BodySource, detached_stream::DetachedStream, linger::linger,
-    socket::Socket,
+    Application, ClientConnection, RequestBody, body::BodySource, detached_stream::DetachedStream,
+    linger::linger, socket::Socket,
 };
 use crate::endpoint::{Endpoint, MAX_HEAD_BYTES, PeerAddress, ReplyBody};
 
@@ -163,7 +163,7 @@ impl<A: Application> ServerState<A> {
 
     /// Answers a request through the endpoint or the application. A stream's response is put into `stream`, and this
     /// future then never completes.
-    async fn answer<C: Connection>(
+    async fn answer<C: ClientConnection>(
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,

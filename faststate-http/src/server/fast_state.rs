@@ -1,6 +1,6 @@
 //! The server's settings.
 
-use std::{borrow::Cow, fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
 use faststate_core::Registry;
 use http::{HeaderName, request::Parts};
@@ -11,7 +11,9 @@ use crate::endpoint::{Bundle, Endpoint, IntoIdentity, Limits, ProblemView, Secre
 /// FastState on a web framework.
 ///
 /// Make the settings, then call [`serve`](Self::serve), or mount [`router`](Self::router) and [`pages`](Self::pages) in
-/// an existing server. A clone is cheap and shares the open streams.
+/// an existing server. Rare settings (the cookie's name and lifetime, the intervals of heartbeats and access checks) are
+/// methods of [`Endpoint`]: make them there and call [`from_endpoint`](Self::from_endpoint). A clone is cheap and shares
+/// the open streams.
 pub struct FastState<F> {
     pub(super) endpoint: Endpoint,
     pub(super) drain_window: Duration,
@@ -41,12 +43,6 @@ impl<F: Framework> FastState<F> {
         }
     }
 
-    /// Returns the endpoint with all settings made so far.
-    #[must_use]
-    pub fn into_endpoint(self) -> Endpoint {
-        self.endpoint
-    }
-
     /// Sets the secret that signs session cookies. Without it, sessions end with the process.
     #[must_use]
     pub fn secret(self, secret: Secret) -> Self {
@@ -57,18 +53,6 @@ impl<F: Framework> FastState<F> {
     #[must_use]
     pub fn secure_cookies(self, secure: bool) -> Self {
         self.with(|endpoint| endpoint.secure_cookies(secure))
-    }
-
-    /// Sets the session cookie's name (default: `faststate_..`, derived from the secret): see [`Endpoint::cookie_name`].
-    #[must_use]
-    pub fn cookie_name(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.with(|endpoint| endpoint.cookie_name(name))
-    }
-
-    /// Sets how long browsers keep the session cookie (default: one year).
-    #[must_use]
-    pub fn cookie_max_age(self, age: Duration) -> Self {
-        self.with(|endpoint| endpoint.cookie_max_age(age))
     }
 
     /// Sets the closure that identifies user and roles from a request's head: see [`Endpoint::identity`].
@@ -110,18 +94,6 @@ impl<F: Framework> FastState<F> {
     #[must_use]
     pub fn problem_view(self, view: impl ProblemView) -> Self {
         self.with(|endpoint| endpoint.problem_view(view))
-    }
-
-    /// Sets the silence after which a stream sends a comment (default: 15 s; zero: never).
-    #[must_use]
-    pub fn heartbeat(self, silence: Duration) -> Self {
-        self.with(|endpoint| endpoint.heartbeat(silence))
-    }
-
-    /// Sets the longest time between two access checks of an open stream (default and maximum: 5 minutes).
-    #[must_use]
-    pub fn recheck(self, every: Duration) -> Self {
-        self.with(|endpoint| endpoint.recheck(every))
     }
 
     /// Serves metrics at `/faststate/metrics` to the given operators (default: off): see [`Endpoint::metrics`].

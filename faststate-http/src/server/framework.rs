@@ -33,14 +33,14 @@ pub trait Framework: 'static {
 /// The part of a site that FastState does not serve: pages, files and the application's own routes.
 pub trait Application: Send + Sync + 'static {
     /// One client's connection.
-    type Connection: Connection;
+    type Connection: ClientConnection;
 
     /// Returns the handler of a new connection. The server calls this for every connection, so keep it cheap.
     fn connect(&self, local: SocketAddr, peer: SocketAddr) -> Self::Connection;
 }
 
 /// One client's connection, as the application sees it.
-pub trait Connection: Send + Sync + 'static {
+pub trait ClientConnection: Send + Sync + 'static {
     /// The body of a response.
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static;
 

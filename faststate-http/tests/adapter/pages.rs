@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use faststate_core::BoxError;
 use faststate_http::endpoint::{Endpoint, Problem, ReplyBody, RequestPage};
-use faststate_testkit::suites::fixture::{self, Counter, Vault};
+use faststate_testkit::suites::fixture::{self, FixtureCounter, Vault};
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{Either, Full};
 
@@ -58,7 +58,7 @@ async fn show(
         Flaw::MakesAPagePerArgument => RequestPage::new(endpoint.clone()),
         _ => request_page.clone(),
     };
-    let counter = other.page(parts).await?.follow::<Counter>().await?;
+    let counter = other.page(parts).await?.follow::<FixtureCounter>().await?;
     Ok(fixture::page(&page, &counter))
 }
 

@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use faststate_core::{
-    Access, Context, Elements, Event, ReactiveState, Rejection, StateConfig, StateRegistry, View, Viewer,
-    registry::RegistryBuilder,
+    Access, Context, Elements, Event, ReactiveState, Rejection, StateConfig, StateRegistry, Store, View,
+    Viewer, registry::RegistryBuilder,
 };
 use faststate_http::endpoint::{Endpoint, Identity, ReplyBody};
 use http::{Method, Request, Response, request::Parts};
@@ -178,6 +178,11 @@ impl Doorman {
 
 pub(crate) fn registry() -> Arc<StateRegistry> {
     registry_with(StateRegistry::builder(), |config| config)
+}
+
+/// Returns the application whose states are all persisted in `store`.
+pub(crate) fn persisted(store: &Arc<impl Store>) -> Arc<StateRegistry> {
+    registry_with(StateRegistry::builder().store(Arc::clone(store)), |config| config.persist())
 }
 
 /// Adds the application's states to the builder, with every state's configuration changed by `config`.

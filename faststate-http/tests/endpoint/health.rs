@@ -9,63 +9,41 @@ use std::{
 };
 
 use async_trait::async_trait;
-use faststate_core::{
-    Key, MemoryStore, StateRegistry, Store, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
-};
+use faststate_core::{MemoryStore, Store, store::StoreError};
+use faststate_testkit::faults::{Overridden, StoreOverride};
 use futures::future::join_all;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::app::{Client, Doorman, endpoint, registry_with};
+use crate::app::{Client, Doorman, endpoint, persisted};
 
 const HEALTH: &str = "/faststate/health";
 
 /// A store that counts its pings.
-#[derive(Debug)]
-struct Pinged(MemoryStore, AtomicUsize);
+#[derive(Debug, Default)]
+struct Pinged {
+    inner: MemoryStore,
+    pings: AtomicUsize,
+}
 
 #[async_trait]
-impl Store for Pinged {
-    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        self.0.load(key, receipt).await
-    }
-
-    async fn save(
-        &self,
-        key: &Key,
-        record: &Record,
-        expect: Precondition,
-        receipt: Option<&Receipt>,
-    ) -> Result<SaveOutcome, StoreError> {
-        self.0.save(key, record, expect, receipt).await
-    }
-
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.0.delete(key, version).await
-    }
-
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        self.0.touch(key, ttl).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.0.sweep(limit).await
+impl StoreOverride for Pinged {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.1.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        self.0.ping().await
+        self.pings.fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_millis(100)).await;
+        self.inner.ping().await
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_06_health_pings_each_store_once_per_second() {
-    let store = Arc::new(Pinged(MemoryStore::new(), AtomicUsize::new(0)));
-    let pings = || store.1.load(Ordering::SeqCst);
-    let builder = StateRegistry::builder().store(Arc::clone(&store));
-    let registry = registry_with(builder, |config| config.persist());
+    let store = Arc::new(Overridden(Pinged::default()));
+    let pings = || store.pings.load(Ordering::SeqCst);
+    let registry = persisted(&store);
     let client = Client::of(endpoint(&registry, &Doorman::default()));
     let ask = || {
         let mut client = client.clone();

@@ -6,13 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use faststate_core::{MemoryStore, StateRegistry};
-use faststate_http::endpoint::{Endpoint, OperatorAccess};
+use faststate_core::MemoryStore;
+use faststate_http::endpoint::{Endpoint, Limits, OperatorAccess};
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use http::{Method, Request};
 use http_body_util::Full;
 
-use super::app::{Client, Doorman, Increment, endpoint, registry, registry_with};
+use super::app::{Client, Doorman, Increment, endpoint, persisted, registry};
 
 const METRICS: &str = "/faststate/metrics";
 
@@ -180,15 +180,14 @@ async fn metrics_count_events_frames_and_streams() {
 #[tokio::test]
 async fn metrics_show_store_failures_and_reached_limits() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
-    let builder = StateRegistry::builder().store(Arc::clone(&store));
-    let registry = registry_with(builder, |config| config.persist());
+    let registry = persisted(&store);
     registry
         .global::<super::app::Counter>()
         .unwrap()
         .send(Increment { amount: 1, user: String::new() })
         .await
         .unwrap();
-    let limits = faststate_http::endpoint::Limits::default().with_streams_per_session(1);
+    let limits = Limits { streams_per_session: 1, ..Limits::default() };
     let mut client = open(endpoint(&registry, &Doorman::default()).limits(limits));
     client.increment(1).await;
     let first =

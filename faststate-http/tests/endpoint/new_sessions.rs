@@ -6,7 +6,7 @@ use faststate_core::{Registry as _, StateRegistry, store::MemoryStore};
 use faststate_http::endpoint::{Endpoint, Limits, Secret};
 use http::Request;
 
-use super::app::{Client, Note, registry_with};
+use super::app::{Client, Note, persisted};
 
 const WRITE: &str = "/faststate/note/write";
 
@@ -18,11 +18,10 @@ fn start() -> (Arc<MemoryStore>, Arc<StateRegistry>, Client) {
 }
 
 fn over(store: &Arc<MemoryStore>) -> (Arc<StateRegistry>, Client) {
-    let builder = StateRegistry::builder().store(Arc::clone(store));
-    let registry = registry_with(builder, |config| config.persist());
+    let registry = persisted(store);
     let endpoint = Endpoint::new(Arc::clone(&registry) as _)
         .secret(Secret::from_bytes(&[7; 32]).unwrap())
-        .limits(Limits::default().with_new_sessions(30, 10))
+        .limits(Limits { new_sessions: 30, new_sessions_per_address: 10, ..Limits::default() })
         .trusted_proxy_header("x-forwarded-for".parse().unwrap());
     (registry, Client::of(endpoint).datastar())
 }

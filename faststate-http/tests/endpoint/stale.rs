@@ -2,27 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use faststate_core::{Access, MemoryStore, StateConfig, StateRegistry};
+use faststate_core::MemoryStore;
 use faststate_testkit::faults::{FaultyStore, StoreFault};
 use http::Request;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::app::{Client, Counter, Doorman, Increment, endpoint, last_signals};
+use super::app::{Client, Counter, Doorman, endpoint, last_signals, persisted};
 
 const COUNTER: &str = "/faststate/sse?states=counter";
 
 #[tokio::test(start_paused = true)]
 async fn law_13_followers_are_notified_of_store_outage_and_recovery() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
-    let registry = StateRegistry::builder()
-        .store(Arc::clone(&store))
-        .state::<Counter>(StateConfig::global().access(Access::public()).persist(), |state| {
-            state.event::<Increment>()
-        })
-        .build()
-        .unwrap();
-    let client = Client::of(endpoint(&registry, &Doorman::default()));
+    let client = Client::of(endpoint(&persisted(&store), &Doorman::default()));
     let (mut page, mut tool) = (client.clone().datastar(), client);
     let mut streams = [page.get(COUNTER).await.patient(), tool.get(COUNTER).await.patient()];
     let first = streams[0].until("_v").await;

@@ -312,7 +312,7 @@ async fn law_14_idle_stream_sends_a_ping_every_15_seconds() {
 #[tokio::test]
 async fn law_06_stream_caps_refuse_and_never_evict() {
     let registry = registry();
-    let limits = Limits::default().with_streams(2).with_streams_per_session(1);
+    let limits = Limits { streams: 2, streams_per_session: 1, ..Limits::default() };
     let endpoint = endpoint(&registry, &Doorman::default()).limits(limits);
     let mut ann = Client::of(endpoint.clone()).with("sec-fetch-site", "same-origin");
     let mut stream = ann.get(COUNTER).await;

@@ -16,7 +16,7 @@ use faststate_core::StateRegistry;
 use faststate_http::endpoint::Endpoint;
 use faststate_testkit::suites::{
     adapter,
-    fixture::{self, Counter},
+    fixture::{self, FixtureCounter},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -213,7 +213,7 @@ async fn law_06_topics_are_left_when_clients_hang_up() {
         stream.until("\nid: ").await;
         streams.push(stream);
     }
-    let counter = running.registry.global::<Counter>().unwrap();
+    let counter = running.registry.global::<FixtureCounter>().unwrap();
     assert_eq!((running.endpoint.connections(), counter.followers()), (streams.len(), streams.len()));
     drop(streams);
     eventually("the streams end", || running.endpoint.connections() == 0 && counter.followers() == 0).await;
@@ -242,7 +242,7 @@ async fn law_15_shutdown_ends_streams_and_finishes_events() {
     assert!(rest.ends_with("0\r\n\r\n"), "a clean end: {rest:?}");
     let registry = Arc::clone(&running.registry);
     running.stopped().await;
-    assert_eq!(registry.global::<Counter>().unwrap().read().await.unwrap().count, 2);
+    assert_eq!(registry.global::<FixtureCounter>().unwrap().read().await.unwrap().count, 2);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use faststate_core::BoxError;
 use faststate_http::{
     endpoint::Endpoint,
-    server::{self, Application, Connection, Framework, RequestBody},
+    server::{self, Application, ClientConnection, Framework, RequestBody},
 };
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -51,7 +51,7 @@ pub(crate) struct Client {
     leaves: AtomicBool,
 }
 
-impl Connection for Client {
+impl ClientConnection for Client {
     type Body = Full<Bytes>;
 
     async fn answer(&self, request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, BoxError> {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Running, eventually, start_on};
+use super::{FastState, Running, eventually, start_on};
 
 const SERVER: &str = "10.213.77.1";
 const CLIENT: &str = "10.213.77.2";
@@ -80,7 +80,8 @@ fn ip(arguments: &[&str]) {
 async fn law_06_vanished_client_is_forgotten_within_60_s() {
     let network = Network::new();
     let with_heartbeat = start_on(SERVER, |server| server);
-    let without = start_on(SERVER, |server| server.heartbeat(Duration::ZERO));
+    let silent = |server: FastState| server.endpoint().clone().heartbeat(Duration::ZERO);
+    let without = start_on(SERVER, |server| FastState::from_endpoint(silent(server)));
     let servers = [&with_heartbeat, &without];
     let clients = servers.map(|server| network.follow(server));
     for server in servers {

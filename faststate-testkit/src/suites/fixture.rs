@@ -26,12 +26,11 @@ use faststate_core::{Access, Registry, StateConfig, StateRegistry, registry::Bui
 use faststate_http::endpoint::{Endpoint, Identity, Limits, Page, Secret};
 use http::{HeaderName, request::Parts};
 
-pub use self::{
-    counter::Counter,
-    own::{Profile, Vault},
-};
+pub use self::counter::FixtureCounter;
+#[doc(hidden)]
+pub use self::own::{FixtureProfile, Vault};
 use self::{
-    counter::{CountView, CountVisit, Explode, Increment, Reset},
+    counter::{AddToCounter, CountView, CountVisit, Explode, ResetCounter},
     gate::Gates,
     item::{
         CountUp, DiscardItem, ItemCard, OpenGate, PutPart, RenameAtGate, RenameItem, SetDue, StockItem,
@@ -41,12 +40,15 @@ use self::{
 };
 
 /// A text that must never leave the server. The event `explode` panics with it.
+#[doc(hidden)]
 pub const INTERNAL: &str = "the password is hunter2";
 
 /// The interval after which an idle stream of the fixture sends a comment.
+#[doc(hidden)]
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// The header in which a trusted proxy names the client's address.
+#[doc(hidden)]
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Builds the fixture's registry with all states and events.
@@ -56,11 +58,11 @@ pub const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub fn registry() -> Result<Arc<StateRegistry>, BuildError> {
     StateRegistry::builder()
         .resource(Gates::default())
-        .state::<Counter>(StateConfig::global().access(Access::public()), |state| {
+        .state::<FixtureCounter>(StateConfig::global().access(Access::public()), |state| {
             state
-                .event::<Increment>()
+                .event::<AddToCounter>()
                 .event::<Explode>()
-                .event::<Reset>()
+                .event::<ResetCounter>()
                 .event::<CountVisit>()
                 .view(CountView)
         })
@@ -83,7 +85,9 @@ pub fn registry() -> Result<Arc<StateRegistry>, BuildError> {
                 .event::<Deposit>()
                 .initial(|key| async move { (key.id().as_deref() != Some("none")).then(Vault::default) })
         })
-        .state::<Profile>(StateConfig::user(), |state| state.event::<SetName>().event::<LeaveForGood>())
+        .state::<FixtureProfile>(StateConfig::user(), |state| {
+            state.event::<SetName>().event::<LeaveForGood>()
+        })
         .build()
 }
 
@@ -102,12 +106,13 @@ pub fn endpoint(registry: Arc<dyn Registry>) -> Endpoint {
 /// Renders a page that shows the counter and follows the topics that `page` has collected, for
 /// [`pages_belong_to_their_viewer`](super::adapter::pages_belong_to_their_viewer).
 #[must_use]
-pub fn page(page: &Page, counter: &Counter) -> String {
+pub fn page(page: &Page, counter: &FixtureCounter) -> String {
     let (signals, follow) = (page.signals(), page.follow_action());
     format!("<body data-signals=\"{signals}\" data-init=\"{follow}\"><p>{}</p>", counter.count)
 }
 
 /// Reads user and roles from `x-user` and `x-roles`. Returns an anonymous identity for a user who has sent `leave`.
+#[doc(hidden)]
 pub fn identify(parts: &Parts) -> Ready<Identity> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     if header("x-user").is_some_and(own::has_left) {
@@ -120,12 +125,14 @@ pub fn identify(parts: &Parts) -> Ready<Identity> {
 
 /// Returns limits that the suite can reach: 12 streams per node, 3 per session and 8 per address.
 #[must_use]
+#[doc(hidden)]
 pub fn limits() -> Limits {
-    Limits::default().with_streams(12).with_streams_per_session(3).with_streams_per_address(8)
+    Limits { streams: 12, streams_per_session: 3, streams_per_address: 8, ..Limits::default() }
 }
 
 /// Returns the secret that signs the fixture's cookies. The suite also signs cookies of another name with it.
 #[must_use]
+#[doc(hidden)]
 pub fn secret() -> Secret {
     Secret::from_bytes(b"the secret of the conformance fixture").unwrap_or_else(|_| Secret::random())
 }

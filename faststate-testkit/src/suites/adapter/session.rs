@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use faststate_http::endpoint::Secret;
-use http::Request;
+use http::{HeaderMap, Request, header};
 use serde_json::{Value, json};
 
 use super::{
@@ -199,7 +199,9 @@ async fn cookie(
     let endpoint = change(fixture::endpoint(registry));
     let (parts, ()) = Request::new(()).into_parts();
     let visitor = endpoint.visitor(&parts).await.map_err(|error| Failure::error(PROMISE, &error))?;
-    let set = visitor.set_cookie().and_then(|set| set.to_str().ok()).unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    visitor.mark(&mut headers);
+    let set = headers.get(header::SET_COOKIE).and_then(|set| set.to_str().ok()).unwrap_or_default();
     let value = set.split(';').next().and_then(|cookie| cookie.split_once('=')).map(|(_, value)| value);
     Ok(value.unwrap_or_default().to_owned())
 }
