@@ -55,7 +55,7 @@
 //!
 //! - [`App::of`] takes the application's endpoint. With a framework, [`InProcess::app`] takes the router as well; other
 //!   renderers of pages are passed to [`App::pages`]. Tests of pages use [`Browser::visit`], [`Browser::click`] with the
-//!   label of a button, and [`Browser::assert_text`].
+//!   label of a button, and [`assert_text`](ShownPage::assert_text).
 //! - [`Browser::send_and_drop_reply`] sends an event whose response is lost. [`Browser::disconnect_mid_frame`] breaks a
 //!   stream in the middle of a frame.
 //! - A [`Cluster`] runs several nodes in one process, over one store that [fails on demand](faults) and broadcasters that
@@ -85,7 +85,7 @@ pub use self::browser::{page, sse};
 pub(crate) use self::failure::ensure;
 pub use self::{
     app::App,
-    browser::{Act, Browser, Click, Sent},
+    browser::{Act, Browser, Click, Sent, ShownPage},
     captured_log::CapturedLog,
     cluster::Cluster,
     failure::Failure,

@@ -3,22 +3,34 @@
 use std::fmt::Write as _;
 
 use faststate_core::{Version, registry::Applied};
-use faststate_http::endpoint::Problem;
-use http::StatusCode;
+use faststate_http::endpoint::{Problem, ReplyBody};
+use http::{Response, StatusCode};
 
 use super::Click;
 
 /// A sent event and its outcome.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    pub(super) click: Click,
+    click: Click,
     pub(super) status: StatusCode,
-    pub(super) answer: Option<Applied>,
-    pub(super) problem: Option<Problem>,
-    pub(super) version: Option<Version>,
+    answer: Option<Applied>,
+    problem: Option<Problem>,
+    version: Option<Version>,
 }
 
 impl Sent {
+    /// Reads the outcome from the head of a response.
+    pub(super) fn new(click: &Click, response: &Response<ReplyBody>) -> Self {
+        let version = response.headers().get("faststate-version").and_then(|value| value.to_str().ok());
+        Self {
+            click: click.clone(),
+            status: response.status(),
+            answer: response.extensions().get().copied(),
+            problem: response.extensions().get().cloned(),
+            version: version.and_then(|version| version.parse().ok()),
+        }
+    }
+
     /// Asserts that the event changed the state.
     ///
     /// # Panics
