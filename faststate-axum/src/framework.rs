@@ -34,7 +34,7 @@ impl Framework for Axum {
     }
 
     fn application(router: Router, pages: Pages) -> Site {
-        // With the state set once, axum does not set it on each request.
+        // Set here once, the state need not be set again for each request.
         Site(router.layer(pages).with_state(()))
     }
 }

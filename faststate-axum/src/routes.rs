@@ -1,4 +1,4 @@
-//! Conversion of axum's requests and responses.
+//! The service that passes axum's requests to the endpoint.
 
 use std::{
     convert::Infallible,
@@ -17,7 +17,7 @@ use axum::{
 use faststate_http::endpoint::Endpoint;
 use tower_service::Service;
 
-/// Handles all requests under `/faststate`, and events with custom paths.
+/// Answers all requests under `/faststate`, and events with their own paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
     endpoint: Endpoint,
@@ -45,7 +45,7 @@ impl Service<Request> for Routes {
     }
 }
 
-/// The address of the client, if the server provides it.
+/// Returns the address of the client, if the server provides it. Logs once if it does not.
 fn peer(request: &Request) -> Option<SocketAddr> {
     static WARNED: Once = Once::new();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);

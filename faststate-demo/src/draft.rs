@@ -1,5 +1,7 @@
-//! Forms whose fields are drafts: the typed text is kept beside the followed state, in `_draft`, and only the fields that
-//! were touched (`_touched`) are sent, so that two people who edit at once lose nothing.
+//! Forms whose fields are drafts.
+//!
+//! The signals `_draft` hold the typed text, beside the followed state, and `_touched` marks the fields that the user has
+//! changed. An action sends only those, so that two people who edit at once lose nothing.
 //!
 //! The macro `field` in `templates/draft.html` renders such a field.
 
@@ -11,7 +13,7 @@ pub(crate) fn touched<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     String::deserialize(deserializer).map(Some)
 }
 
-/// Binds each of these fields to its draft, if it was touched.
+/// Makes an action send the draft of each of these fields that was touched.
 pub(crate) fn only_touched(action: Action, fields: &[&str]) -> Action {
     fields.iter().fold(action, |action, field| {
         action.bind_if(field, &format!("_draft.{field}"), &format!("_touched.{field}"))

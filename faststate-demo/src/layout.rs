@@ -32,7 +32,7 @@ async fn follow_or_default<S: ReactiveState>(page: &Page) -> Result<S, Error> {
     }
 }
 
-/// The element id of a list item that is named by a text. Without ids, Datastar morphs a list by position, and the
+/// Returns the element id of the list item that shows `text`. Without ids, Datastar morphs a list by position, and the
 /// focus moves to another item when one is removed.
 pub(crate) fn element_id(kind: &str, text: &str) -> String {
     let mut id = format!("{kind}-");
@@ -48,13 +48,15 @@ pub(crate) fn element_id(kind: &str, text: &str) -> String {
 }
 
 impl Layout {
-    /// The layout of a page that follows all of its own states already.
+    /// Creates the layout. The page must follow its own states before, because the action `follow` covers only the states
+    /// that are followed by then.
     pub(crate) async fn of(page: &Page, path: &'static str, file: &'static str) -> Result<Self, Error> {
         let (settings, login) = (follow_or_default(page).await?, follow_or_default(page).await?);
         let (signals, follow, datastar) = (page.signals(), page.follow_action(), page.datastar_script());
         Ok(Self { signals, follow, datastar, settings, login, path, file })
     }
 
+    /// The pages of the navigation: path and title.
     pub(crate) const PAGES: &'static [(&'static str, &'static str)] = &[
         ("/", "Home"),
         ("/products", "Products"),

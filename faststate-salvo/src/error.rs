@@ -13,9 +13,9 @@ use crate::routes::write;
 
 /// Any error of a page handler, rendered as a plain styled page. `?` converts every error into it.
 ///
-/// FastState's own errors and rejections are shown with their text and status. So are Salvo's `ParseError` and
-/// `StatusError`, if the client caused them (400, 413 and so on). Any other error is internal: it is
-/// logged in full under the id that the page shows.
+/// The page shows the text and the status of FastState's own errors and rejections, and of Salvo's `ParseError` and
+/// `StatusError` if the client caused them (400, 413 and so on). Any other error is internal: the log contains it in
+/// full, under the id that the page shows.
 #[derive(Debug)]
 pub struct PageError(BoxError);
 
@@ -35,7 +35,7 @@ impl Scribe for PageError {
     }
 }
 
-/// The status and the reason of an error for which Salvo has its own response.
+/// Returns the status and the reason of an error for which Salvo has its own response.
 fn refusal(error: &(dyn Error + 'static)) -> Option<(StatusCode, String)> {
     if let Some(error) = error.downcast_ref::<StatusError>() {
         return Some((error.code, error.brief.clone()));

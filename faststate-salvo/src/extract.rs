@@ -10,8 +10,8 @@ use crate::{PageError, routes::parts};
 
 /// The page of a request, with all methods of [`endpoint::Page`].
 ///
-/// An argument of any `#[handler]` below [`FastState::pages`](crate::FastState::pages); all arguments of
-/// one request are the same page.
+/// Any `#[handler]` below [`FastState::pages`](crate::FastState::pages) can take it as an argument. All handlers of one
+/// request get the same page.
 #[derive(Clone, Debug)]
 pub struct Page(endpoint::Page);
 
@@ -23,9 +23,9 @@ impl Deref for Page {
     }
 }
 
-/// The viewer's current state, as an argument of a `#[handler]`; the page follows it from then on.
+/// The viewer's current state. A `#[handler]` that takes it as an argument makes the page follow that state.
 ///
-/// For states without an id. Use [`endpoint::Page::follow_id`] for records and components.
+/// The state must have no id. Use [`endpoint::Page::follow_id`] for records and components.
 pub struct Current<S>(Snapshot<S>);
 
 impl<S> Current<S> {
@@ -83,7 +83,9 @@ impl<'ex, S: ReactiveState> Extractible<'ex> for Current<S> {
 
 async fn page(request: &Request, depot: &Depot) -> Result<Page, PageError> {
     let Ok(request_page) = depot.get_typed::<RequestPage>() else {
-        return Err("no page here: hang `FastState::pages()` on this route, or use `FastState::serve`".into());
+        return Err(
+            "no page here: add the hoop `FastState::pages()` to this route, or use `FastState::serve`".into(),
+        );
     };
     Ok(Page(request_page.page(&parts(request)).await?))
 }
