@@ -74,6 +74,5 @@ async fn main() -> Result<(), BoxError> {
         })
         .build()?;
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
-    let router = Router::new().route("/", get(index));
-    Ok(FastState::new(registry).serve(address, router).await?)
+    Ok(FastState::new(registry).serve(address, Router::new().route("/", get(index))).await?)
 }
