@@ -238,6 +238,9 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         if self.is_verified || !must_confirm {
             return Ok(());
         }
+        if !self.budget.may_load() {
+            return Err(self.budget.give_up().into());
+        }
         // Boxed because it is rare: the future of every event would be larger.
         let confirmed = Box::pin(self.load_with_receipt()).await?;
         self.is_verified = true;
