@@ -8,13 +8,13 @@ use faststate_core::{
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 
-use crate::error::Error;
+use crate::error::BackendError;
 
 /// A [`Store`](faststate_core::Store) without deadlines and size limits. A call may be dropped at any point: the
 /// database then executes it completely or not at all.
 #[async_trait]
 pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
-    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error>;
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, BackendError>;
 
     async fn save(
         &self,
@@ -22,26 +22,26 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
         record: &Record,
         expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<SaveOutcome, Error>;
+    ) -> Result<SaveOutcome, BackendError>;
 
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error>;
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, BackendError>;
 
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, Error>;
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, BackendError>;
 
-    async fn sweep(&self, limit: usize) -> Result<usize, Error>;
+    async fn sweep(&self, limit: usize) -> Result<usize, BackendError>;
 
-    async fn ping(&self) -> Result<(), Error>;
+    async fn ping(&self) -> Result<(), BackendError>;
 
     /// Returns whether another process has written since the last call. For databases that one process serves.
-    async fn is_written_elsewhere(&self) -> Result<bool, Error> {
+    async fn is_written_elsewhere(&self) -> Result<bool, BackendError> {
         Ok(false)
     }
 
     /// Moves the contents of a write-ahead log into the database.
-    async fn flush(&self) -> Result<(), Error> {
+    async fn flush(&self) -> Result<(), BackendError> {
         Ok(())
     }
 
     /// Writes a copy of the database into a new file.
-    async fn backup(&self, file: PathBuf) -> Result<(), Error>;
+    async fn backup(&self, file: PathBuf) -> Result<(), BackendError>;
 }

@@ -9,7 +9,7 @@ use std::{
 
 use faststate_core::store::StoreError;
 
-use crate::{DieselStore, error::Error};
+use crate::{DieselStore, error::BackendError};
 
 /// Deadline for opening a store, during which another node may be upgrading its tables.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -105,7 +105,7 @@ impl DieselStoreBuilder {
         self
     }
 
-    async fn open(self) -> Result<DieselStore, Error> {
+    async fn open(self) -> Result<DieselStore, BackendError> {
         let settings = self.settings;
         match self.address {
             #[cfg(feature = "sqlite")]
@@ -134,7 +134,7 @@ impl IntoFuture for DieselStoreBuilder {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let opened = tokio::time::timeout(OPEN_TIMEOUT, self.open()).await;
-            Ok(opened.unwrap_or(Err(Error::Late(OPEN_TIMEOUT)))?)
+            Ok(opened.unwrap_or(Err(BackendError::Late(OPEN_TIMEOUT)))?)
         })
     }
 }

@@ -6,7 +6,7 @@ use faststate_core::{Key, store::StoreError};
 
 /// The reason for which a backend did not execute a call.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum BackendError {
     #[error("no answer within {0:?}")]
     Late(Duration),
     #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -67,7 +67,7 @@ pub(crate) enum Error {
     Nonce(i64),
 }
 
-impl Error {
+impl BackendError {
     /// The error that the caller of an operation on `key` receives.
     pub(crate) fn about(self, key: &Key) -> StoreError {
         match self {
@@ -92,29 +92,31 @@ impl Error {
     }
 }
 
-impl From<Error> for StoreError {
-    fn from(error: Error) -> Self {
+impl From<BackendError> for StoreError {
+    fn from(error: BackendError) -> Self {
         match error {
-            Error::Newer { .. } => Self::Refused(error.into()),
+            BackendError::Newer { .. } => Self::Refused(error.into()),
             #[cfg(feature = "mysql")]
-            Error::TooLarge { .. } => Self::Refused(error.into()),
+            BackendError::TooLarge { .. } => Self::Refused(error.into()),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
-            Error::Address(_) | Error::Denied(_) | Error::NoBackup => Self::Refused(error.into()),
+            BackendError::Address(_) | BackendError::Denied(_) | BackendError::NoBackup => {
+                Self::Refused(error.into())
+            }
             #[cfg(feature = "postgres")]
-            Error::TransactionPool => Self::Refused(error.into()),
+            BackendError::TransactionPool => Self::Refused(error.into()),
             _ if error.is_full() => Self::Full(error.into()),
             _ => Self::Unavailable(error.into()),
         }
     }
 }
 
-impl From<diesel::result::Error> for Error {
+impl From<diesel::result::Error> for BackendError {
     fn from(error: diesel::result::Error) -> Self {
         Self::Query(Arc::new(error))
     }
 }
 
-impl From<diesel::ConnectionError> for Error {
+impl From<diesel::ConnectionError> for BackendError {
     fn from(error: diesel::ConnectionError) -> Self {
         Self::Connect(Arc::new(error))
     }

@@ -3,17 +3,17 @@
 //! Each backend embeds its steps: step 1 creates the tables, and later steps change them. The table
 //! `faststate_schema` has a row for each completed step. Steps are only added, never changed.
 
-use crate::error::Error;
+use crate::error::BackendError;
 
 /// The steps after version `found`, each with its number.
 pub(crate) fn missing(
     found: Option<i64>,
     steps: &'static [&'static str],
-) -> Result<impl Iterator<Item = (i64, &'static str)>, Error> {
+) -> Result<impl Iterator<Item = (i64, &'static str)>, BackendError> {
     let found = found.unwrap_or(0);
     let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     if found > known {
-        return Err(Error::Newer { found, known });
+        return Err(BackendError::Newer { found, known });
     }
     Ok((1..).zip(steps.iter().copied()).filter(move |(number, _)| *number > found))
 }
@@ -29,6 +29,6 @@ mod tests {
         assert_eq!(run(None).unwrap(), [(1, "one"), (2, "two")]);
         assert_eq!(run(Some(1)).unwrap(), [(2, "two")]);
         assert_eq!(run(Some(2)).unwrap(), []);
-        assert!(matches!(run(Some(3)), Err(Error::Newer { found: 3, known: 2 })));
+        assert!(matches!(run(Some(3)), Err(BackendError::Newer { found: 3, known: 2 })));
     }
 }

@@ -15,9 +15,9 @@ use faststate_core::store::{Record, SaveOutcome};
 use self::connection::MysqlConnector;
 use crate::{
     builder::StoreSettings,
-    error::Error,
+    error::BackendError,
     pool::Link,
-    row::{Columns, Row},
+    row::{Columns, LoadedRow},
     save_batcher::{BatchOutcome, QueuedSave},
     sql_store::{Dialect, SqlStore, Statements},
     statement::{Statement, only},
@@ -32,7 +32,7 @@ pub(crate) struct Mysql {
 
 impl Mysql {
     /// Opens the store, and creates or upgrades its tables.
-    pub(crate) async fn open(url: &str, settings: StoreSettings) -> Result<SqlStore<Self>, Error> {
+    pub(crate) async fn open(url: &str, settings: StoreSettings) -> Result<SqlStore<Self>, BackendError> {
         let connector = MysqlConnector::new(url, settings.timeout)?;
         let max_data_bytes = connector.prepare_database().await?;
         // Half of the connections: the server works on each transaction step by step.
@@ -46,7 +46,7 @@ impl Dialect for Mysql {
     const NAME: &'static str = "Mysql";
     const STATEMENTS: Statements = sql::STATEMENTS;
 
-    async fn open(&self) -> Result<AsyncMysqlConnection, Error> {
+    async fn open(&self) -> Result<AsyncMysqlConnection, BackendError> {
         self.connector.open().await
     }
 
@@ -57,8 +57,8 @@ impl Dialect for Mysql {
     async fn load_row(
         connection: &mut AsyncMysqlConnection,
         statement: Statement<'_, Columns>,
-    ) -> QueryResult<Row> {
-        statement.load::<Row>(connection).await.and_then(only)
+    ) -> QueryResult<LoadedRow> {
+        statement.load::<LoadedRow>(connection).await.and_then(only)
     }
 
     async fn load_numbers(
@@ -73,7 +73,7 @@ impl Dialect for Mysql {
         &self,
         connection: &mut AsyncMysqlConnection,
         save: &QueuedSave,
-    ) -> Result<SaveOutcome, Error> {
+    ) -> Result<SaveOutcome, BackendError> {
         saving::save_one(connection, save).await
     }
 
@@ -82,7 +82,7 @@ impl Dialect for Mysql {
         &self,
         connection: &mut AsyncMysqlConnection,
         saves: &[&QueuedSave],
-    ) -> Result<BatchOutcome, Error> {
+    ) -> Result<BatchOutcome, BackendError> {
         saving::save_batch(connection, saves).await
     }
 
@@ -90,13 +90,13 @@ impl Dialect for Mysql {
         errors::is_answer(error)
     }
 
-    fn is_deadlock(error: &Error) -> bool {
+    fn is_deadlock(error: &BackendError) -> bool {
         errors::is_deadlock(error)
     }
 
-    fn check_size(&self, record: &Record) -> Result<(), Error> {
+    fn check_size(&self, record: &Record) -> Result<(), BackendError> {
         let (bytes, most) = (record.data.len(), self.max_data_bytes);
-        if bytes > most { Err(Error::TooLarge { bytes, most }) } else { Ok(()) }
+        if bytes > most { Err(BackendError::TooLarge { bytes, most }) } else { Ok(()) }
     }
 }
 

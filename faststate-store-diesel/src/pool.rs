@@ -13,9 +13,9 @@ use std::{
 
 use tokio::time::timeout;
 
-use crate::{builder::StoreSettings, error::Error};
+use crate::{builder::StoreSettings, error::BackendError};
 
-type ConnectFuture<C> = Pin<Box<dyn Future<Output = Result<C, Error>> + Send>>;
+type ConnectFuture<C> = Pin<Box<dyn Future<Output = Result<C, BackendError>> + Send>>;
 
 /// A pool that sends no query to check whether a connection is alive. A driver that notices the end of its connection
 /// reports it through [`Link::is_closed`]; otherwise the next call fails, and then all connections of the same generation
@@ -25,27 +25,27 @@ type ConnectFuture<C> = Pin<Box<dyn Future<Output = Result<C, Error>> + Send>>;
 /// failed call are unknown.
 pub(crate) struct Pool<C: Link> {
     pool: bb8::Pool<Manager<C>>,
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     within: Duration,
 }
 
 #[derive(Default)]
-struct Shared {
+struct PoolState {
     /// The current generation; connections of older generations are replaced. `Relaxed` is enough, because no other
     /// data depends on the value.
     generation: AtomicU64,
     /// The error of the last attempt to connect, if it failed.
-    failure: Mutex<Option<Error>>,
+    failure: Mutex<Option<BackendError>>,
 }
 
 struct Manager<C> {
     connect: Box<dyn Fn() -> ConnectFuture<C> + Send + Sync>,
     /// Deadline of an attempt, because one that hangs would occupy a place in the pool.
     within: Duration,
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
 }
 
-struct Connection<C> {
+struct ManagedConnection<C> {
     inner: C,
     generation: u64,
     /// Whether a call was begun and not completed.
@@ -61,7 +61,7 @@ pub(crate) trait Link: Send + 'static {
 /// A connection for one call.
 pub(crate) struct Lease<'a, C: Link> {
     connection: bb8::PooledConnection<'a, Manager<C>>,
-    shared: &'a Shared,
+    shared: &'a PoolState,
 }
 
 impl<C: Link> Pool<C> {
@@ -69,7 +69,7 @@ impl<C: Link> Pool<C> {
         settings: StoreSettings,
         connect: impl Fn() -> ConnectFuture<C> + Send + Sync + 'static,
     ) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(PoolState::default());
         // A little less than the deadline of a call, so that the call can still return the reason.
         let within = settings.timeout.mul_f32(0.95);
         let manager = Manager { connect: Box::new(connect), within, shared: Arc::clone(&shared) };
@@ -81,12 +81,12 @@ impl<C: Link> Pool<C> {
     }
 
     /// Takes a connection for one call, which must finish with [`end`](Lease::end).
-    pub(crate) async fn lease(&self) -> Result<Lease<'_, C>, Error> {
+    pub(crate) async fn lease(&self) -> Result<Lease<'_, C>, BackendError> {
         let mut connection = self.pool.get().await.map_err(|error| match error {
             bb8::RunError::User(error) => error,
             bb8::RunError::TimedOut => {
                 let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                Error::NoConnection { within: self.within, source: failure.map(Arc::new) }
+                BackendError::NoConnection { within: self.within, source: failure.map(Arc::new) }
             }
         })?;
         connection.busy = true;
@@ -104,14 +104,14 @@ impl<C: Link> Lease<'_, C> {
     /// connection or the server's role, and therefore all connections of the same generation.
     pub(crate) fn end<T>(
         mut self,
-        outcome: Result<T, Error>,
+        outcome: Result<T, BackendError>,
         is_answer: fn(&diesel::result::Error) -> bool,
-    ) -> Result<T, Error> {
+    ) -> Result<T, BackendError> {
         match &outcome {
             Ok(_) => self.connection.busy = false,
-            Err(Error::Query(error)) if is_answer(error) => self.connection.busy = false,
+            Err(BackendError::Query(error)) if is_answer(error) => self.connection.busy = false,
             // The state of the transaction is unknown, so this connection is closed, but no other.
-            Err(Error::Transaction(error)) if is_answer(error) => {}
+            Err(BackendError::Transaction(error)) if is_answer(error) => {}
             Err(_) => {
                 // Other connections of this generation are probably dead as well, and each would fail a call.
                 let (old, order) = (self.connection.generation, Ordering::Relaxed);
@@ -123,24 +123,24 @@ impl<C: Link> Lease<'_, C> {
 }
 
 impl<C: Link> bb8::ManageConnection for Manager<C> {
-    type Connection = Connection<C>;
-    type Error = Error;
+    type Connection = ManagedConnection<C>;
+    type Error = BackendError;
 
-    async fn connect(&self) -> Result<Connection<C>, Error> {
+    async fn connect(&self) -> Result<ManagedConnection<C>, BackendError> {
         let generation = self.shared.generation.load(Ordering::Relaxed);
         let outcome = timeout(self.within, (self.connect)()).await;
-        let outcome = outcome.unwrap_or(Err(Error::Late(self.within)));
+        let outcome = outcome.unwrap_or(Err(BackendError::Late(self.within)));
         let mut failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
         *failure = outcome.as_ref().err().cloned();
-        Ok(Connection { inner: outcome?, generation, busy: false })
+        Ok(ManagedConnection { inner: outcome?, generation, busy: false })
     }
 
-    async fn is_valid(&self, connection: &mut Connection<C>) -> Result<(), Error> {
+    async fn is_valid(&self, connection: &mut ManagedConnection<C>) -> Result<(), BackendError> {
         let is_old = connection.generation < self.shared.generation.load(Ordering::Relaxed);
-        if is_old || connection.inner.is_closed() { Err(Error::Gone) } else { Ok(()) }
+        if is_old || connection.inner.is_closed() { Err(BackendError::Gone) } else { Ok(()) }
     }
 
-    fn has_broken(&self, connection: &mut Connection<C>) -> bool {
+    fn has_broken(&self, connection: &mut ManagedConnection<C>) -> bool {
         connection.busy || connection.inner.is_closed()
     }
 }

@@ -23,9 +23,9 @@ pub use self::broadcaster::PostgresBroadcaster;
 use self::connection::PostgresConnector;
 use crate::{
     builder::StoreSettings,
-    error::Error,
+    error::BackendError,
     pool::Link,
-    row::{Columns, Row, VersionColumns, millis},
+    row::{Columns, LoadedRow, VersionColumns, millis},
     save_batcher::{BatchOutcome, QueuedSave},
     sql_store::{Dialect, SqlStore, Statements},
     statement::{Bind, Statement, only},
@@ -38,7 +38,7 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// Opens the store, and creates or upgrades its tables.
-    pub(crate) async fn open(url: &str, settings: StoreSettings) -> Result<SqlStore<Self>, Error> {
+    pub(crate) async fn open(url: &str, settings: StoreSettings) -> Result<SqlStore<Self>, BackendError> {
         let connector = PostgresConnector::new(url, settings.timeout)?;
         connector.prepare_database().await?;
         // A quarter of the connections: the fewer there are, the more saves share a commit.
@@ -52,7 +52,7 @@ impl Dialect for Postgres {
     const NAME: &'static str = "Postgres";
     const STATEMENTS: Statements = sql::STATEMENTS;
 
-    async fn open(&self) -> Result<AsyncPgConnection, Error> {
+    async fn open(&self) -> Result<AsyncPgConnection, BackendError> {
         self.connector.open().await
     }
 
@@ -63,8 +63,8 @@ impl Dialect for Postgres {
     async fn load_row(
         connection: &mut AsyncPgConnection,
         statement: Statement<'_, Columns>,
-    ) -> QueryResult<Row> {
-        statement.load::<Row>(connection).await.and_then(only)
+    ) -> QueryResult<LoadedRow> {
+        statement.load::<LoadedRow>(connection).await.and_then(only)
     }
 
     async fn load_numbers(
@@ -79,13 +79,13 @@ impl Dialect for Postgres {
         &self,
         connection: &mut AsyncPgConnection,
         save: &QueuedSave,
-    ) -> Result<SaveOutcome, Error> {
+    ) -> Result<SaveOutcome, BackendError> {
         match put(&*connection, save).await {
             // The receipt arrived after the statement began, and was not overwritten: nothing is saved.
             Err(DieselError::DatabaseError(DatabaseErrorKind::NotNullViolation, _)) => {
                 Ok(SaveOutcome::Duplicate)
             }
-            outcome => outcome.map_err(Error::from),
+            outcome => outcome.map_err(BackendError::from),
         }
     }
 
@@ -94,16 +94,16 @@ impl Dialect for Postgres {
         &self,
         connection: &mut AsyncPgConnection,
         saves: &[&QueuedSave],
-    ) -> Result<BatchOutcome, Error> {
+    ) -> Result<BatchOutcome, BackendError> {
         let connection = &*connection;
         let begin = async { (&mut &*connection).batch_execute(&self.connector.begin).await };
         // `join` polls `begin` first, so it is sent first; the server refuses every statement after an error.
         let (begun, outcomes) = join(begin, join_all(saves.iter().map(|save| put(connection, save)))).await;
-        begun.map_err(|error| Error::Transaction(error.into()))?;
+        begun.map_err(|error| BackendError::Transaction(error.into()))?;
         match outcomes.into_iter().collect::<QueryResult<Vec<_>>>() {
             Ok(outcomes) => match (&mut &*connection).batch_execute("COMMIT").await {
                 Ok(()) => Ok(BatchOutcome::Committed(outcomes)),
-                Err(error) => Err(Error::Transaction(error.into())),
+                Err(error) => Err(BackendError::Transaction(error.into())),
             },
             // One save waited too long for a lock, or its receipt arrived after it began.
             Err(error) if Self::is_answer(&error) => {

@@ -8,7 +8,7 @@ use faststate_core::{
     store::{Loaded, Record},
 };
 
-use crate::{error::Error, statement::Bind};
+use crate::{error::BackendError, statement::Bind};
 
 /// Maximum time to live in milliseconds, about 140,000 years, so that no sum overflows.
 const MAX_TTL_MS: i64 = 1 << 52;
@@ -25,7 +25,8 @@ pub(crate) type Columns = (
 );
 
 /// A row of [`Columns`].
-pub(crate) type Row = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>, Option<i64>, i64);
+pub(crate) type LoadedRow =
+    (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>, Option<i64>, i64);
 
 /// A version in three columns.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ pub(crate) struct VersionColumns {
 
 impl From<Version> for VersionColumns {
     fn from(version: Version) -> Self {
-        // The same 64 bits, because the databases have no unsigned type in common.
+        // Reinterprets the 64 bits, because not every database has an unsigned type.
         Self {
             epoch: version.epoch.cast_signed(),
             seq: version.seq.cast_signed(),
@@ -54,15 +55,15 @@ impl VersionColumns {
 }
 
 /// Decodes a row.
-pub(crate) fn loaded(row: Row) -> Result<Loaded, Error> {
+pub(crate) fn loaded(row: LoadedRow) -> Result<Loaded, BackendError> {
     let (schema, epoch, seq, nonce, data, left, receipts) = row;
     let record = match (schema, epoch, seq, nonce, data) {
         (Some(schema), Some(epoch), Some(seq), Some(nonce), Some(data)) => Some(Record {
-            schema: u32::try_from(schema).map_err(|_| Error::Schema(schema))?,
+            schema: u32::try_from(schema).map_err(|_| BackendError::Schema(schema))?,
             version: Version {
                 epoch: epoch.cast_unsigned(),
                 seq: seq.cast_unsigned(),
-                nonce: u32::try_from(nonce).map_err(|_| Error::Nonce(nonce))?,
+                nonce: u32::try_from(nonce).map_err(|_| BackendError::Nonce(nonce))?,
             },
             data: data.into(),
             ttl: left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or_default())),
@@ -93,7 +94,7 @@ mod tests {
     fn row_with_invalid_numbers_is_corrupt() {
         let row = |schema, nonce| (Some(schema), Some(1), Some(1), Some(nonce), Some(vec![]), None, 0);
         assert!(loaded(row(1, 1)).is_ok());
-        assert!(matches!(loaded(row(-1, 1)), Err(Error::Schema(-1))));
-        assert!(matches!(loaded(row(1, 1 << 32)), Err(Error::Nonce(_))));
+        assert!(matches!(loaded(row(-1, 1)), Err(BackendError::Schema(-1))));
+        assert!(matches!(loaded(row(1, 1 << 32)), Err(BackendError::Nonce(_))));
     }
 }

@@ -9,7 +9,7 @@ use faststate_core::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::{builder::StoreSettings, error::Error};
+use crate::{builder::StoreSettings, error::BackendError};
 
 /// Maximum number of saves in one transaction.
 const MAX_BATCH_SAVES: usize = 256;
@@ -27,33 +27,33 @@ pub(crate) struct QueuedSave {
     deadline: Instant,
 }
 
-type Outcome = Result<SaveOutcome, Error>;
+type SaveResult = Result<SaveOutcome, BackendError>;
 
 /// Saves records on a server. A dropped call has saved everything or nothing.
 #[async_trait]
 pub(crate) trait Saver: Send + Sync + 'static {
     /// Saves one record by itself.
-    async fn save_one(&self, save: &QueuedSave) -> Result<SaveOutcome, Error>;
+    async fn save_one(&self, save: &QueuedSave) -> Result<SaveOutcome, BackendError>;
 
     /// Saves all records in one transaction. Each save sees the results of those before it. After an error, the outcome
     /// of all of them is unknown.
-    async fn save_batch(&self, saves: &[&QueuedSave]) -> Result<BatchOutcome, Error>;
+    async fn save_batch(&self, saves: &[&QueuedSave]) -> Result<BatchOutcome, BackendError>;
 }
 
 /// The outcome of a batch.
 pub(crate) enum BatchOutcome {
     /// The transaction is committed; the outcome of each save, in order.
     Committed(Vec<SaveOutcome>),
-    /// Nothing is saved, because one save blocked all. Each may be retried alone.
+    /// The transaction was rolled back because of one save. Each save may be retried alone.
     RolledBack,
 }
 
 /// A queue of saves in front of a few lanes, each of which runs one transaction at a time.
 ///
-/// A save whose caller gave up before its turn is not begun. A transaction runs until the last of its callers gives up,
-/// and then its connection is closed.
+/// A save is not begun if its caller gave up while it was queued. A transaction is aborted when the last of its callers
+/// has given up; its connection is then closed.
 pub(crate) struct SaveBatcher {
-    queue: CallQueue<QueuedSave, Outcome>,
+    queue: CallQueue<QueuedSave, SaveResult>,
     timeout: Duration,
 }
 
@@ -78,7 +78,7 @@ impl SaveBatcher {
         record: &Record,
         expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Outcome {
+    ) -> SaveResult {
         let deadline = Instant::now() + self.timeout;
         let save = QueuedSave {
             key: key.clone(),
@@ -87,12 +87,16 @@ impl SaveBatcher {
             receipt: receipt.copied(),
             deadline,
         };
-        self.queue.call(save).await.unwrap_or(Err(Error::Gone))
+        self.queue.call(save).await.unwrap_or(Err(BackendError::Gone))
     }
 }
 
 /// Saves a batch and sends each caller its outcome.
-async fn run(server: &Arc<impl Saver>, mut waiting: Vec<QueuedCall<QueuedSave, Outcome>>, within: Duration) {
+async fn run(
+    server: &Arc<impl Saver>,
+    mut waiting: Vec<QueuedCall<QueuedSave, SaveResult>>,
+    within: Duration,
+) {
     if waiting.len() < 2 {
         for waiting in waiting {
             save_one(&**server, waiting, within).await;
@@ -104,7 +108,7 @@ async fn run(server: &Arc<impl Saver>, mut waiting: Vec<QueuedCall<QueuedSave, O
     let saves: Vec<_> = waiting.iter().map(|waiting| &waiting.call).collect();
     let deadline = waiting.iter().map(|waiting| waiting.call.deadline).max().unwrap_or_else(Instant::now);
     let outcome = timeout_at(deadline, server.save_batch(&saves)).await;
-    match outcome.unwrap_or(Err(Error::Late(within))) {
+    match outcome.unwrap_or(Err(BackendError::Late(within))) {
         Ok(BatchOutcome::Committed(outcomes)) => {
             for (waiting, outcome) in waiting.into_iter().zip(outcomes) {
                 waiting.answer(Ok(outcome));
@@ -125,7 +129,7 @@ async fn run(server: &Arc<impl Saver>, mut waiting: Vec<QueuedCall<QueuedSave, O
     }
 }
 
-async fn save_one(server: &impl Saver, waiting: QueuedCall<QueuedSave, Outcome>, within: Duration) {
+async fn save_one(server: &impl Saver, waiting: QueuedCall<QueuedSave, SaveResult>, within: Duration) {
     let outcome = timeout_at(waiting.call.deadline, server.save_one(&waiting.call)).await;
-    waiting.answer(outcome.unwrap_or(Err(Error::Late(within))));
+    waiting.answer(outcome.unwrap_or(Err(BackendError::Late(within))));
 }

@@ -12,9 +12,9 @@ use faststate_core::{
 use crate::{
     backend::Backend,
     builder::StoreSettings,
-    error::Error,
+    error::BackendError,
     pool::{Link, Pool},
-    row::{Columns, Row, VersionColumns, loaded, millis},
+    row::{Columns, LoadedRow, VersionColumns, loaded, millis},
     save_batcher::{BatchOutcome, QueuedSave, SaveBatcher, Saver},
     statement::{Bind, Statement},
 };
@@ -28,7 +28,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync + 'static {
     const STATEMENTS: Statements;
 
     /// Opens a connection with the settings that the store's promises need.
-    fn open(&self) -> impl Future<Output = Result<Self::Connection, Error>> + Send;
+    fn open(&self) -> impl Future<Output = Result<Self::Connection, BackendError>> + Send;
 
     /// Runs a statement that returns no rows.
     fn execute(
@@ -40,7 +40,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync + 'static {
     fn load_row(
         connection: &mut Self::Connection,
         statement: Statement<'_, Columns>,
-    ) -> impl Future<Output = QueryResult<Row>> + Send;
+    ) -> impl Future<Output = QueryResult<LoadedRow>> + Send;
 
     /// Runs a statement that returns a row per match.
     fn load_numbers(
@@ -53,26 +53,26 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync + 'static {
         &self,
         connection: &mut Self::Connection,
         save: &QueuedSave,
-    ) -> impl Future<Output = Result<SaveOutcome, Error>> + Send;
+    ) -> impl Future<Output = Result<SaveOutcome, BackendError>> + Send;
 
     /// Saves several records in one transaction; rolls it back if one of them fails.
     fn save_batch(
         &self,
         connection: &mut Self::Connection,
         saves: &[&QueuedSave],
-    ) -> impl Future<Output = Result<BatchOutcome, Error>> + Send;
+    ) -> impl Future<Output = Result<BatchOutcome, BackendError>> + Send;
 
     /// Returns whether the server sent this error as the answer to a statement, so that the connection remains
     /// usable.
     fn is_answer(error: &DieselError) -> bool;
 
     /// Returns whether the server chose the statement as a deadlock's victim, so that it can be repeated at once.
-    fn is_deadlock(_: &Error) -> bool {
+    fn is_deadlock(_: &BackendError) -> bool {
         false
     }
 
     /// Refuses a record that is too large for the server.
-    fn check_size(&self, _: &Record) -> Result<(), Error> {
+    fn check_size(&self, _: &Record) -> Result<(), BackendError> {
         Ok(())
     }
 }
@@ -120,38 +120,38 @@ impl<D: Dialect> SqlStore<D> {
 
 impl<D: Dialect> PooledServer<D> {
     /// Runs a statement, and repeats it after a deadlock.
-    async fn execute(&self, text: &'static str, binds: &[Bind<'_>]) -> Result<usize, Error> {
+    async fn execute(&self, text: &'static str, binds: &[Bind<'_>]) -> Result<usize, BackendError> {
         loop {
             let mut lease = self.pool.lease().await?;
             let outcome = D::execute(lease.connection(), Statement::new(text, binds)).await;
-            match lease.end(outcome.map_err(Error::from), D::is_answer) {
+            match lease.end(outcome.map_err(BackendError::from), D::is_answer) {
                 Err(error) if D::is_deadlock(&error) => {}
                 outcome => return outcome,
             }
         }
     }
 
-    async fn load(&self, binds: &[Bind<'_>]) -> Result<Loaded, Error> {
+    async fn load(&self, binds: &[Bind<'_>]) -> Result<Loaded, BackendError> {
         let mut lease = self.pool.lease().await?;
         let statement = Statement::<Columns>::returning(D::STATEMENTS.load, binds);
         let outcome = D::load_row(lease.connection(), statement).await;
-        loaded(lease.end(outcome.map_err(Error::from), D::is_answer)?)
+        loaded(lease.end(outcome.map_err(BackendError::from), D::is_answer)?)
     }
 
     /// Waits for the transactions that are writing this key, and returns whether it has a row afterwards. A
     /// transaction that began while the old record was alive may commit after a load has found it expired.
-    async fn has_row_once_settled(&self, key: &Key) -> Result<bool, Error> {
+    async fn has_row_once_settled(&self, key: &Key) -> Result<bool, BackendError> {
         let binds = [Bind::Bytes(key.as_str().as_bytes())];
         let mut lease = self.pool.lease().await?;
         let statement = Statement::<BigInt>::returning(D::STATEMENTS.settled, &binds);
         let outcome = D::load_numbers(lease.connection(), statement).await;
-        Ok(!lease.end(outcome.map_err(Error::from), D::is_answer)?.is_empty())
+        Ok(!lease.end(outcome.map_err(BackendError::from), D::is_answer)?.is_empty())
     }
 }
 
 #[async_trait]
 impl<D: Dialect> Backend for SqlStore<D> {
-    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error> {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, BackendError> {
         let binds = [
             Bind::MaybeBytes(receipt.map(|receipt| &receipt.as_bytes()[..])),
             Bind::Bytes(key.as_str().as_bytes()),
@@ -169,41 +169,41 @@ impl<D: Dialect> Backend for SqlStore<D> {
         record: &Record,
         expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<SaveOutcome, Error> {
+    ) -> Result<SaveOutcome, BackendError> {
         self.server.dialect.check_size(record)?;
         self.batcher.save(key, record, expect, receipt).await
     }
 
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error> {
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, BackendError> {
         let [epoch, seq, nonce] = VersionColumns::from(version).binds();
         let binds = [Bind::Bytes(key.as_str().as_bytes()), epoch, seq, nonce];
         Ok(self.server.execute(D::STATEMENTS.delete, &binds).await? > 0)
     }
 
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, Error> {
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, BackendError> {
         let binds = [Bind::Number(millis(ttl)), Bind::Bytes(key.as_str().as_bytes())];
         Ok(self.server.execute(D::STATEMENTS.touch, &binds).await? > 0)
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, Error> {
+    async fn sweep(&self, limit: usize) -> Result<usize, BackendError> {
         let binds = [Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
         let records = self.server.execute(D::STATEMENTS.sweep_records, &binds).await?;
         let receipts = self.server.execute(D::STATEMENTS.sweep_receipts, &binds).await?;
         Ok(records + receipts)
     }
 
-    async fn ping(&self) -> Result<(), Error> {
+    async fn ping(&self) -> Result<(), BackendError> {
         self.server.execute(D::STATEMENTS.ping, &[]).await.map(|_| ())
     }
 
-    async fn backup(&self, _: PathBuf) -> Result<(), Error> {
-        Err(Error::NoBackup)
+    async fn backup(&self, _: PathBuf) -> Result<(), BackendError> {
+        Err(BackendError::NoBackup)
     }
 }
 
 #[async_trait]
 impl<D: Dialect> Saver for PooledServer<D> {
-    async fn save_one(&self, save: &QueuedSave) -> Result<SaveOutcome, Error> {
+    async fn save_one(&self, save: &QueuedSave) -> Result<SaveOutcome, BackendError> {
         loop {
             let mut lease = self.pool.lease().await?;
             let outcome = self.dialect.save_one(lease.connection(), save).await;
@@ -214,7 +214,7 @@ impl<D: Dialect> Saver for PooledServer<D> {
         }
     }
 
-    async fn save_batch(&self, saves: &[&QueuedSave]) -> Result<BatchOutcome, Error> {
+    async fn save_batch(&self, saves: &[&QueuedSave]) -> Result<BatchOutcome, BackendError> {
         let mut lease = self.pool.lease().await?;
         let outcome = self.dialect.save_batch(lease.connection(), saves).await;
         lease.end(outcome, D::is_answer)

@@ -21,7 +21,7 @@ use faststate_core::{
 };
 
 use self::{connection::SqliteOpener, worker::Worker};
-use crate::{backend::Backend, builder::StoreSettings, error::Error};
+use crate::{backend::Backend, builder::StoreSettings, error::BackendError};
 
 /// Target duration of one step of a sweep. The commit takes about as long again, and saves wait for both.
 const SWEEP_STEP: Duration = Duration::from_millis(10);
@@ -42,13 +42,13 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) async fn open(path: PathBuf, settings: StoreSettings) -> Result<Self, Error> {
+    pub(crate) async fn open(path: PathBuf, settings: StoreSettings) -> Result<Self, BackendError> {
         let opener = SqliteOpener::new(&path, settings.timeout)?;
-        let writer = Worker::spawn("faststate-sqlite-write", opener.clone(), worker::Mode::Write)?;
+        let writer = Worker::spawn("faststate-sqlite-write", opener.clone(), worker::WorkerMode::Write)?;
         writer.run(connection::migrate).await?;
         let data_version = writer.run(|sqlite, _| tables::data_version(sqlite)).await?;
         let readers = (0..settings.connections)
-            .map(|_| Worker::spawn("faststate-sqlite-read", opener.clone(), worker::Mode::Read))
+            .map(|_| Worker::spawn("faststate-sqlite-read", opener.clone(), worker::WorkerMode::Read))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             opener,
@@ -68,7 +68,7 @@ impl Sqlite {
 
 #[async_trait]
 impl Backend for Sqlite {
-    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, Error> {
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, BackendError> {
         let (asked, receipt) = (key.clone(), receipt.copied());
         let read = move |sqlite: &mut SqliteConnection, now| {
             let loaded = tables::load(sqlite, now, &asked, receipt.as_ref())?;
@@ -90,24 +90,24 @@ impl Backend for Sqlite {
         record: &Record,
         expect: Precondition,
         receipt: Option<&Receipt>,
-    ) -> Result<SaveOutcome, Error> {
+    ) -> Result<SaveOutcome, BackendError> {
         let (key, record, receipt) = (key.clone(), record.clone(), receipt.copied());
         self.writer
             .run(move |sqlite, now| tables::save(sqlite, now, &key, &record, expect, receipt.as_ref()))
             .await
     }
 
-    async fn delete(&self, key: &Key, version: Version) -> Result<bool, Error> {
+    async fn delete(&self, key: &Key, version: Version) -> Result<bool, BackendError> {
         let key = key.clone();
         self.writer.run(move |sqlite, now| tables::delete(sqlite, now, &key, version)).await
     }
 
-    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, Error> {
+    async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, BackendError> {
         let key = key.clone();
         self.writer.run(move |sqlite, now| tables::touch(sqlite, now, &key, ttl)).await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, Error> {
+    async fn sweep(&self, limit: usize) -> Result<usize, BackendError> {
         let (mut records, mut receipts) = (0, 0);
         loop {
             let step = self.step.load(Ordering::Relaxed);
@@ -130,23 +130,23 @@ impl Backend for Sqlite {
         }
     }
 
-    async fn ping(&self) -> Result<(), Error> {
+    async fn ping(&self) -> Result<(), BackendError> {
         // An empty transaction takes the lock that a save needs and writes nothing.
         self.writer.run(|_, _| Ok(())).await
     }
 
     /// A checkpoint of this store counts as well.
-    async fn is_written_elsewhere(&self) -> Result<bool, Error> {
+    async fn is_written_elsewhere(&self) -> Result<bool, BackendError> {
         let version = self.writer.run(|sqlite, _| tables::data_version(sqlite)).await?;
         Ok(self.data_version.swap(version, Ordering::Relaxed) != version)
     }
 
     /// Without this, a copy of the file alone would lack the contents of the log.
-    async fn flush(&self) -> Result<(), Error> {
+    async fn flush(&self) -> Result<(), BackendError> {
         self.reader().run(|sqlite, _| tables::checkpoint(sqlite)).await
     }
 
-    async fn backup(&self, file: PathBuf) -> Result<(), Error> {
+    async fn backup(&self, file: PathBuf) -> Result<(), BackendError> {
         backup::write(&self.opener, file).await
     }
 }

@@ -8,7 +8,7 @@ use faststate_core::{
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
-use crate::{backend::Backend, error::Error};
+use crate::{backend::Backend, error::BackendError};
 
 /// A store in a database. Cheap to clone; the connections are shared.
 ///
@@ -40,8 +40,11 @@ impl DieselStore {
     }
 
     /// Runs a call within the deadline.
-    async fn with_deadline<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::time::timeout(self.timeout, call).await.unwrap_or(Err(Error::Late(self.timeout)))
+    async fn with_deadline<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        tokio::time::timeout(self.timeout, call).await.unwrap_or(Err(BackendError::Late(self.timeout)))
     }
 }
 

@@ -8,7 +8,7 @@ use mysql_async::{Conn, Opts, OptsBuilder};
 use tokio::time::timeout;
 
 use crate::{
-    error::Error,
+    error::BackendError,
     migrations,
     statement::{Bind, Statement, only},
 };
@@ -43,8 +43,8 @@ pub(super) struct MysqlConnector {
 }
 
 impl MysqlConnector {
-    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
-        let opts = Opts::from_url(url).map_err(|error| Error::Address(Arc::new(error)))?;
+    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, BackendError> {
+        let opts = Opts::from_url(url).map_err(|error| BackendError::Address(Arc::new(error)))?;
         // The server also gives up, so that no statement runs long after its caller, and early enough that each save of
         // a batch that was rolled back can be retried alone.
         let wait = (timeout / 2).as_secs().max(1);
@@ -69,17 +69,17 @@ impl MysqlConnector {
 
     /// Opens a connection with the settings that the store's promises need. It has a deadline, because a server that
     /// hangs also accepts connections.
-    pub(super) async fn open(&self) -> Result<AsyncMysqlConnection, Error> {
+    pub(super) async fn open(&self) -> Result<AsyncMysqlConnection, BackendError> {
         let connect = async {
             let connection = Conn::new(self.opts.clone()).await.map_err(connecting)?;
             Ok(AsyncMysqlConnection::try_from(connection).await?)
         };
-        timeout(self.timeout, connect).await.unwrap_or(Err(Error::Late(self.timeout)))
+        timeout(self.timeout, connect).await.unwrap_or(Err(BackendError::Late(self.timeout)))
     }
 
     /// Creates or upgrades the tables, and logs a warning if a crash of the server loses acknowledged saves. Returns the
     /// maximum size of a record's data in bytes.
-    pub(super) async fn prepare_database(&self) -> Result<usize, Error> {
+    pub(super) async fn prepare_database(&self) -> Result<usize, BackendError> {
         let mut connection = self.open().await?;
         // A user without the right to create tables can use existing ones.
         let table = "SELECT count(*) FROM information_schema.tables
@@ -100,9 +100,9 @@ impl MysqlConnector {
 }
 
 /// Runs the missing steps, one node at a time. The lock ends with the connection.
-async fn migrate(connection: &mut AsyncMysqlConnection) -> Result<(), Error> {
+async fn migrate(connection: &mut AsyncMysqlConnection) -> Result<(), BackendError> {
     if number(connection, "SELECT GET_LOCK('faststate_schema', 10)").await? != Some(1) {
-        return Err(Error::Unfit("another node is busy upgrading its tables".to_owned()));
+        return Err(BackendError::Unfit("another node is busy upgrading its tables".to_owned()));
     }
     connection
         .batch_execute(
@@ -118,19 +118,22 @@ async fn migrate(connection: &mut AsyncMysqlConnection) -> Result<(), Error> {
     Ok(())
 }
 
-async fn version(connection: &mut AsyncMysqlConnection) -> Result<Option<i64>, Error> {
+async fn version(connection: &mut AsyncMysqlConnection) -> Result<Option<i64>, BackendError> {
     number(connection, "SELECT max(version) FROM faststate_schema").await
 }
 
-async fn number(connection: &mut AsyncMysqlConnection, text: &'static str) -> Result<Option<i64>, Error> {
+async fn number(
+    connection: &mut AsyncMysqlConnection,
+    text: &'static str,
+) -> Result<Option<i64>, BackendError> {
     Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
-fn connecting(error: mysql_async::Error) -> Error {
+fn connecting(error: mysql_async::Error) -> BackendError {
     // Access denied, to the server or to the database, and an unknown database.
     let denied =
         matches!(&error, mysql_async::Error::Server(answer) if matches!(answer.code, 1044 | 1045 | 1049));
-    if denied { Error::Denied(Arc::new(error)) } else { Error::Connect(Arc::new(error)) }
+    if denied { BackendError::Denied(Arc::new(error)) } else { BackendError::Connect(Arc::new(error)) }
 }
 
 impl fmt::Debug for MysqlConnector {

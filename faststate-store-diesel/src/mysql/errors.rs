@@ -2,7 +2,7 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use crate::error::Error;
+use crate::error::BackendError;
 
 /// Returns whether the server sent this error as the answer to a statement. Diesel reports a lost connection with the
 /// same kind as most answers of the server, and without the server's code, so only the text distinguishes them. It is
@@ -36,13 +36,13 @@ pub(super) fn is_answer(error: &DieselError) -> bool {
 }
 
 /// Returns whether the server chose the transaction as a deadlock's victim, so that it can be repeated at once.
-pub(super) fn is_deadlock(error: &Error) -> bool {
+pub(super) fn is_deadlock(error: &BackendError) -> bool {
     is_restart(error) && error.to_string().contains("Deadlock")
 }
 
 /// Returns whether the server asks for a restart of the transaction: a deadlock, or a lock wait that took too long.
-fn is_restart(error: &Error) -> bool {
-    matches!(error, Error::Query(error) if error.to_string().contains("try restarting transaction"))
+fn is_restart(error: &BackendError) -> bool {
+    matches!(error, BackendError::Query(error) if error.to_string().contains("try restarting transaction"))
 }
 
 /// Returns whether the row's key exists already.

@@ -9,7 +9,7 @@ use super::{
     sql,
 };
 use crate::{
-    error::Error,
+    error::BackendError,
     row::{VersionColumns, millis},
     save_batcher::{BatchOutcome, QueuedSave},
     statement::{Bind, Statement, only},
@@ -19,7 +19,7 @@ use crate::{
 pub(super) async fn save_one(
     connection: &mut AsyncMysqlConnection,
     save: &QueuedSave,
-) -> Result<SaveOutcome, Error> {
+) -> Result<SaveOutcome, BackendError> {
     if save.receipt.is_none() {
         return Ok(put(connection, save).await?.unwrap_or(SaveOutcome::Duplicate));
     }
@@ -33,9 +33,9 @@ pub(super) async fn save_one(
 pub(super) async fn save_batch(
     connection: &mut AsyncMysqlConnection,
     saves: &[&QueuedSave],
-) -> Result<BatchOutcome, Error> {
+) -> Result<BatchOutcome, BackendError> {
     match transaction(connection, saves).await {
-        Err(Error::Query(error)) if is_answer(&error) => {
+        Err(BackendError::Query(error)) if is_answer(&error) => {
             tracing::debug!(%error, "a transaction of several saves was rolled back; each is retried alone");
             Ok(BatchOutcome::RolledBack)
         }
@@ -48,7 +48,7 @@ pub(super) async fn save_batch(
 async fn transaction(
     connection: &mut AsyncMysqlConnection,
     saves: &[&QueuedSave],
-) -> Result<BatchOutcome, Error> {
+) -> Result<BatchOutcome, BackendError> {
     connection.batch_execute("START TRANSACTION").await?;
     let mut outcomes = Vec::with_capacity(saves.len());
     for save in saves {
@@ -66,7 +66,7 @@ async fn transaction(
             }
         }
     }
-    connection.batch_execute("COMMIT").await.map_err(|error| Error::Transaction(error.into()))?;
+    connection.batch_execute("COMMIT").await.map_err(|error| BackendError::Transaction(error.into()))?;
     Ok(BatchOutcome::Committed(outcomes))
 }
 

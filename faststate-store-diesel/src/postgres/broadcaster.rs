@@ -17,7 +17,7 @@ use tokio::{task::AbortHandle, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket, Statement, tls::NoTlsStream};
 
 use super::connection::{config, connecting, refuse_transaction_pool};
-use crate::error::Error;
+use crate::error::BackendError;
 
 /// Deadline of a call to the server.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,12 +53,12 @@ impl PostgresBroadcaster {
         let config = config(url.as_ref(), CALL_TIMEOUT)?;
         timeout(CALL_TIMEOUT, refuse_transaction_pool(&config))
             .await
-            .unwrap_or(Err(Error::Late(CALL_TIMEOUT)))?;
+            .unwrap_or(Err(BackendError::Late(CALL_TIMEOUT)))?;
         let server = format!("{:?} {:?}", config.get_hosts(), config.get_ports());
         let transport = PostgresTransport { config, shown: server.clone() };
         match Relay::start(transport).await {
             Ok(relay) => Ok(Self { relay, server }),
-            Err(error) => Err(match error.downcast::<Error>() {
+            Err(error) => Err(match error.downcast::<BackendError>() {
                 Ok(error) => (*error).into(),
                 Err(error) => StoreError::Unavailable(error),
             }),

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::TargetSessionAttrs};
 
 use crate::{
-    error::Error,
+    error::BackendError,
     migrations,
     statement::{Bind, Statement, only},
 };
@@ -42,13 +42,13 @@ pub(super) struct PostgresConnector {
 }
 
 impl PostgresConnector {
-    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, Error> {
+    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, BackendError> {
         let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", (timeout / 4).as_millis().max(1));
         Ok(Self { config: config(url, timeout)?, timeout, begin })
     }
 
     /// Opens a connection with the settings that the store's promises need.
-    pub(super) async fn open(&self) -> Result<AsyncPgConnection, Error> {
+    pub(super) async fn open(&self) -> Result<AsyncPgConnection, BackendError> {
         let mut connection = self.connect().await?;
         // The server also gives up, so that no statement runs long after its caller. All levels of
         // `synchronous_commit` except `off` wait for the local disk.
@@ -65,18 +65,18 @@ impl PostgresConnector {
     }
 
     /// Connects within the deadline, because a server that hangs also accepts connections.
-    async fn connect(&self) -> Result<AsyncPgConnection, Error> {
+    async fn connect(&self) -> Result<AsyncPgConnection, BackendError> {
         let connect = async {
             let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
             Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
         };
-        timeout(self.timeout, connect).await.unwrap_or(Err(Error::Late(self.timeout)))
+        timeout(self.timeout, connect).await.unwrap_or(Err(BackendError::Late(self.timeout)))
     }
 
     /// Creates or upgrades the tables, and logs a warning if a crash of the server loses acknowledged saves.
-    pub(super) async fn prepare_database(&self) -> Result<(), Error> {
+    pub(super) async fn prepare_database(&self) -> Result<(), BackendError> {
         let refused = timeout(self.timeout, refuse_transaction_pool(&self.config)).await;
-        refused.unwrap_or(Err(Error::Late(self.timeout)))?;
+        refused.unwrap_or(Err(BackendError::Late(self.timeout)))?;
         let mut connection = self.connect().await?;
         // A role without the right to create tables can use existing ones.
         let exists = count(&mut connection, "SELECT count(to_regclass('faststate_schema'))").await? > 0;
@@ -94,7 +94,7 @@ impl PostgresConnector {
 }
 
 /// Runs the missing steps in one transaction, one node at a time. A dropped connection rolls it back.
-async fn migrate(connection: &mut AsyncPgConnection) -> Result<(), Error> {
+async fn migrate(connection: &mut AsyncPgConnection) -> Result<(), BackendError> {
     connection
         .batch_execute(
             "BEGIN;
@@ -111,19 +111,19 @@ async fn migrate(connection: &mut AsyncPgConnection) -> Result<(), Error> {
     Ok(connection.batch_execute("COMMIT").await?)
 }
 
-async fn version(connection: &mut AsyncPgConnection) -> Result<Option<i64>, Error> {
+async fn version(connection: &mut AsyncPgConnection) -> Result<Option<i64>, BackendError> {
     let text = "SELECT max(version) FROM faststate_schema";
     Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
-async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result<i64, Error> {
+async fn count(connection: &mut AsyncPgConnection, text: &'static str) -> Result<i64, BackendError> {
     Ok(Statement::<BigInt>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
 /// Parses the URL, and sets the timeouts of the connection.
-pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
+pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, BackendError> {
     let mut config: Config =
-        url.parse().map_err(|error: tokio_postgres::Error| Error::Address(Arc::new(error)))?;
+        url.parse().map_err(|error: tokio_postgres::Error| BackendError::Address(Arc::new(error)))?;
     config.connect_timeout(timeout).tcp_user_timeout(timeout).keepalives_idle(Duration::from_secs(30));
     // A standby or a demoted server is not accepted: it would return old data and refuse every save.
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -134,12 +134,16 @@ pub(super) fn config(url: &str, timeout: Duration) -> Result<Config, Error> {
 }
 
 /// Fails if the address leads to a transaction pool, in which two clients share a process of the server.
-pub(super) async fn refuse_transaction_pool(config: &Config) -> Result<(), Error> {
+pub(super) async fn refuse_transaction_pool(config: &Config) -> Result<(), BackendError> {
     let (first, second) = (connect_plainly(config).await?, connect_plainly(config).await?);
-    if process(&first).await? == process(&second).await? { Err(Error::TransactionPool) } else { Ok(()) }
+    if process(&first).await? == process(&second).await? {
+        Err(BackendError::TransactionPool)
+    } else {
+        Ok(())
+    }
 }
 
-async fn connect_plainly(config: &Config) -> Result<Client, Error> {
+async fn connect_plainly(config: &Config) -> Result<Client, BackendError> {
     let (client, connection) = config.connect(NoTls).await.map_err(connecting)?;
     // The task ends when the client is dropped.
     tokio::spawn(connection);
@@ -147,7 +151,7 @@ async fn connect_plainly(config: &Config) -> Result<Client, Error> {
 }
 
 /// The server process that runs this client's transaction. Uses the simple protocol, which every pool forwards.
-async fn process(client: &Client) -> Result<Option<String>, Error> {
+async fn process(client: &Client) -> Result<Option<String>, BackendError> {
     let answers = client.simple_query("SELECT pg_backend_pid()").await.map_err(connecting)?;
     Ok(answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
@@ -155,11 +159,11 @@ async fn process(client: &Client) -> Result<Option<String>, Error> {
     }))
 }
 
-pub(super) fn connecting(error: tokio_postgres::Error) -> Error {
+pub(super) fn connecting(error: tokio_postgres::Error) -> BackendError {
     // Classes 28 and 3D: invalid authorization, invalid database.
     let denied =
         error.code().is_some_and(|code| code.code().starts_with("28") || code.code().starts_with("3D"));
-    if denied { Error::Denied(Arc::new(error)) } else { Error::Connect(Arc::new(error)) }
+    if denied { BackendError::Denied(Arc::new(error)) } else { BackendError::Connect(Arc::new(error)) }
 }
 
 impl fmt::Debug for PostgresConnector {

@@ -10,17 +10,18 @@ use std::{
 use super::{
     connection::SqliteOpener,
     tables,
-    worker::{Mode, Worker},
+    worker::{Worker, WorkerMode},
 };
-use crate::error::Error;
+use crate::error::BackendError;
 
 /// Writes a copy into a new file. It has its own thread and connection, so neither loads nor saves wait for it.
-pub(super) async fn write(opener: &SqliteOpener, file: PathBuf) -> Result<(), Error> {
-    let worker = Worker::spawn("faststate-sqlite-backup", opener.clone(), Mode::Read)?;
+pub(super) async fn write(opener: &SqliteOpener, file: PathBuf) -> Result<(), BackendError> {
+    let worker = Worker::spawn("faststate-sqlite-backup", opener.clone(), WorkerMode::Read)?;
     let original = opener.file.path().to_owned();
     worker
         .run(move |sqlite, _| {
-            let name = file.to_str().ok_or_else(|| Error::Unfit("its path is not UTF-8".to_owned()))?;
+            let name =
+                file.to_str().ok_or_else(|| BackendError::Unfit("its path is not UTF-8".to_owned()))?;
             let copy = create(&original, &file).map_err(not_written)?;
             let written = tables::copy_into(sqlite, name).and_then(|()| copy.sync_all().map_err(not_written));
             if written.is_err() {
@@ -39,6 +40,6 @@ fn create(original: &Path, file: &Path) -> io::Result<File> {
     Ok(copy)
 }
 
-fn not_written(error: io::Error) -> Error {
-    Error::Backup(Arc::new(error))
+fn not_written(error: io::Error) -> BackendError {
+    BackendError::Backup(Arc::new(error))
 }

@@ -14,7 +14,7 @@ use diesel::{
 
 use super::file::DatabaseFile;
 use crate::{
-    error::Error,
+    error::BackendError,
     migrations,
     statement::{Bind, Statement},
 };
@@ -43,38 +43,40 @@ CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
 pub(super) struct SqliteOpener {
     url: Arc<str>,
     pub(super) file: DatabaseFile,
-    /// How long a call waits for another program's lock.
-    patience: Duration,
+    /// Maximum wait for a lock that another program holds.
+    lock_timeout: Duration,
 }
 
 impl SqliteOpener {
-    pub(super) fn new(path: &Path, timeout: Duration) -> Result<Self, Error> {
-        let text = path.to_str().ok_or_else(|| Error::Unfit("its path is not UTF-8".to_owned()))?;
+    pub(super) fn new(path: &Path, timeout: Duration) -> Result<Self, BackendError> {
+        let text = path.to_str().ok_or_else(|| BackendError::Unfit("its path is not UTF-8".to_owned()))?;
         if text.is_empty() || text.contains(":memory:") || text.contains("mode=memory") {
             let hint = "a database in memory keeps nothing: use faststate_core::MemoryStore";
-            return Err(Error::Unfit(hint.to_owned()));
+            return Err(BackendError::Unfit(hint.to_owned()));
         }
         // SQLite would parse a name that begins with `file:` as a URI.
         let path = if path.is_absolute() { PathBuf::from(path) } else { Path::new(".").join(path) };
         create_private(&path);
         // Half of the deadline, so that a call that waits behind a failing one still returns in time.
         let url = path.to_string_lossy().into();
-        Ok(Self { url, file: DatabaseFile::new(path), patience: timeout / 2 })
+        Ok(Self { url, file: DatabaseFile::new(path), lock_timeout: timeout / 2 })
     }
 
     /// Opens a connection with the settings that the store's promises need.
-    pub(super) fn open(&self) -> Result<SqliteConnection, Error> {
+    pub(super) fn open(&self) -> Result<SqliteConnection, BackendError> {
         // SQLite would create a new file in the place of a deleted one.
         self.file.check()?;
         let mut sqlite = SqliteConnection::establish(&self.url)?;
-        sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", self.patience.as_millis()))?;
+        sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", self.lock_timeout.as_millis()))?;
         let mode: JournalMode = sql_query("PRAGMA journal_mode = WAL").get_result(&mut sqlite)?;
         if mode.journal_mode != "wal" {
-            return Err(Error::Unfit("its disk has no shared memory, as SQLite's WAL needs it".to_owned()));
+            return Err(BackendError::Unfit(
+                "its file system has no shared memory, which SQLite's WAL needs".to_owned(),
+            ));
         }
-        // On macOS fsync alone leaves the disk's cache unwritten; elsewhere `fullfsync` means nothing.
-        // Receipts come in no order, so that a large transaction touches as many pages: the more of them a
-        // checkpoint (every 32 MB) and the cache (16 MB) hold, the less often each is written.
+        // `fullfsync` matters on macOS only, where fsync leaves data in the disk's cache.
+        // Receipts have random digests, so a large transaction changes almost one page per receipt. A large cache
+        // (16 MB) and rare checkpoints (every 32 MB) write each of these pages less often.
         sqlite.batch_execute(
             "PRAGMA synchronous = FULL;
              PRAGMA fullfsync = ON;
@@ -88,14 +90,14 @@ impl SqliteOpener {
     }
 }
 
-/// Creates a missing file for this user alone: SQLite would create one that others can read. Its journal gets the
-/// same mode.
+/// Creates a missing file that only this user can read and write; SQLite would let other users read it. SQLite gives
+/// its journal the same mode.
 fn create_private(path: &Path) {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // A file that exists keeps its mode; SQLite reports what else is wrong.
+    // An existing file keeps its mode. Other errors recur when SQLite opens the file, and are reported then.
     let _ = options.open(path);
 }
 
@@ -106,7 +108,7 @@ struct JournalMode {
 }
 
 /// Creates or upgrades the tables. Runs in a transaction.
-pub(super) fn migrate(sqlite: &mut SqliteConnection, _now: i64) -> Result<(), Error> {
+pub(super) fn migrate(sqlite: &mut SqliteConnection, _now: i64) -> Result<(), BackendError> {
     sqlite.batch_execute(
         "CREATE TABLE IF NOT EXISTS faststate_schema (version INTEGER NOT NULL PRIMARY KEY)",
     )?;

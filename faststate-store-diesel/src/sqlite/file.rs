@@ -8,17 +8,17 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::error::Error;
+use crate::error::BackendError;
 
 /// The device and inode, which distinguish a file from another one at the same path. Constant on systems without inodes,
 /// which do not allow an open file to be deleted.
-type Identity = (u64, u64);
+type FileIdentity = (u64, u64);
 
 /// The file that all connections of a store have open.
 #[derive(Clone, Debug)]
 pub(super) struct DatabaseFile {
     path: Arc<Path>,
-    opened: Arc<OnceLock<Identity>>,
+    opened: Arc<OnceLock<FileIdentity>>,
 }
 
 impl DatabaseFile {
@@ -31,34 +31,34 @@ impl DatabaseFile {
     }
 
     /// Records that the file was opened. Fails if another file was opened before.
-    pub(super) fn was_opened(&self) -> Result<(), Error> {
+    pub(super) fn was_opened(&self) -> Result<(), BackendError> {
         let found = identity(&self.path).ok_or_else(|| self.replaced())?;
         if *self.opened.get_or_init(|| found) == found { Ok(()) } else { Err(self.replaced()) }
     }
 
     /// Fails if the file at the path is not the one that was opened.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
         let Some(opened) = self.opened.get() else { return Ok(()) };
         if identity(&self.path).as_ref() == Some(opened) { Ok(()) } else { Err(self.replaced()) }
     }
 
-    fn replaced(&self) -> Error {
-        Error::Replaced(self.path.to_path_buf())
+    fn replaced(&self) -> BackendError {
+        BackendError::Replaced(self.path.to_path_buf())
     }
 }
 
 /// The write-ahead log beside the file, as the writing connection found it. It exists as long as the connection.
 #[derive(Debug, Default)]
-pub(super) struct WalFile(Option<Identity>);
+pub(super) struct WalFile(Option<FileIdentity>);
 
 impl WalFile {
     /// Fails if the log is not the one that was found before.
-    pub(super) fn check(&mut self, file: &DatabaseFile) -> Result<(), Error> {
+    pub(super) fn check(&mut self, file: &DatabaseFile) -> Result<(), BackendError> {
         let mut log = file.path.as_os_str().to_owned();
         log.push("-wal");
         let found = identity(Path::new(&log));
         if self.0.is_some() && self.0 != found {
-            return Err(Error::Replaced(log.into()));
+            return Err(BackendError::Replaced(log.into()));
         }
         self.0 = found;
         Ok(())
@@ -66,13 +66,13 @@ impl WalFile {
 }
 
 #[cfg(unix)]
-fn identity(path: &Path) -> Option<Identity> {
+fn identity(path: &Path) -> Option<FileIdentity> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = path.metadata().ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
 #[cfg(not(unix))]
-fn identity(_: &Path) -> Option<Identity> {
+fn identity(_: &Path) -> Option<FileIdentity> {
     Some((0, 0))
 }

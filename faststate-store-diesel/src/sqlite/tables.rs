@@ -14,8 +14,8 @@ use faststate_core::{
 };
 
 use crate::{
-    error::Error,
-    row::{Columns, Row, VersionColumns, loaded, millis},
+    error::BackendError,
+    row::{Columns, LoadedRow, VersionColumns, loaded, millis},
     statement::{Bind, Statement},
 };
 
@@ -69,7 +69,7 @@ pub(super) fn load(
     now: i64,
     key: &Key,
     receipt: Option<&Receipt>,
-) -> Result<Loaded, Error> {
+) -> Result<Loaded, BackendError> {
     let binds = [
         Bind::Number(now),
         Bind::MaybeBytes(receipt.map(|receipt| &receipt.as_bytes()[..])),
@@ -77,11 +77,11 @@ pub(super) fn load(
         Bind::Bytes(key.as_str().as_bytes()),
         Bind::Number(now),
     ];
-    loaded(Statement::<Columns>::returning(LOAD, &binds).get_result::<Row>(sqlite)?)
+    loaded(Statement::<Columns>::returning(LOAD, &binds).get_result::<LoadedRow>(sqlite)?)
 }
 
 /// Returns whether the key has a row, even an expired one.
-pub(super) fn has_row(sqlite: &mut SqliteConnection, key: &Key) -> Result<bool, Error> {
+pub(super) fn has_row(sqlite: &mut SqliteConnection, key: &Key) -> Result<bool, BackendError> {
     let binds = [Bind::Bytes(key.as_str().as_bytes())];
     Ok(Statement::<BigInt>::returning(HAS_ROW, &binds).get_result::<i64>(sqlite)? > 0)
 }
@@ -93,7 +93,7 @@ pub(super) fn save(
     record: &Record,
     expect: Precondition,
     receipt: Option<&Receipt>,
-) -> Result<SaveOutcome, Error> {
+) -> Result<SaveOutcome, BackendError> {
     if let Some(receipt) = receipt {
         let binds = [Bind::Bytes(receipt.as_bytes()), Bind::Number(now)];
         let found = Statement::<BigInt>::returning(HAS_RECEIPT, &binds).get_result::<i64>(sqlite)?;
@@ -135,7 +135,7 @@ pub(super) fn delete(
     now: i64,
     key: &Key,
     version: Version,
-) -> Result<bool, Error> {
+) -> Result<bool, BackendError> {
     let [epoch, seq, nonce] = VersionColumns::from(version).binds();
     let binds = [Bind::Bytes(key.as_str().as_bytes()), Bind::Number(now), epoch, seq, nonce];
     Ok(Statement::new(DELETE, &binds).execute(sqlite)? > 0)
@@ -146,13 +146,17 @@ pub(super) fn touch(
     now: i64,
     key: &Key,
     ttl: Duration,
-) -> Result<bool, Error> {
+) -> Result<bool, BackendError> {
     let binds = [Bind::Number(now + millis(ttl)), Bind::Bytes(key.as_str().as_bytes()), Bind::Number(now)];
     Ok(Statement::new(TOUCH, &binds).execute(sqlite)? > 0)
 }
 
 /// Deletes expired rows; returns the numbers of records and receipts.
-pub(super) fn sweep(sqlite: &mut SqliteConnection, now: i64, limit: usize) -> Result<(usize, usize), Error> {
+pub(super) fn sweep(
+    sqlite: &mut SqliteConnection,
+    now: i64,
+    limit: usize,
+) -> Result<(usize, usize), BackendError> {
     let binds = [Bind::Number(now), Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
     let records = Statement::new(SWEEP_RECORDS, &binds).execute(sqlite)?;
     let receipts = Statement::new(SWEEP_RECEIPTS, &binds).execute(sqlite)?;
@@ -160,18 +164,18 @@ pub(super) fn sweep(sqlite: &mut SqliteConnection, now: i64, limit: usize) -> Re
 }
 
 /// A number that changes whenever another connection has written.
-pub(super) fn data_version(sqlite: &mut SqliteConnection) -> Result<i64, Error> {
+pub(super) fn data_version(sqlite: &mut SqliteConnection) -> Result<i64, BackendError> {
     Ok(Statement::<BigInt>::returning("SELECT data_version FROM pragma_data_version", &[])
         .get_result(sqlite)?)
 }
 
 /// Moves the contents of the log into the database, and empties it.
-pub(super) fn checkpoint(sqlite: &mut SqliteConnection) -> Result<(), Error> {
+pub(super) fn checkpoint(sqlite: &mut SqliteConnection) -> Result<(), BackendError> {
     Ok(sqlite.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?)
 }
 
 /// Writes a copy into an empty file.
-pub(super) fn copy_into(sqlite: &mut SqliteConnection, file: &str) -> Result<(), Error> {
+pub(super) fn copy_into(sqlite: &mut SqliteConnection, file: &str) -> Result<(), BackendError> {
     sql_query("VACUUM INTO ?").bind::<Text, _>(file).execute(sqlite)?;
     Ok(())
 }

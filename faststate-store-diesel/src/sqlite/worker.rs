@@ -6,7 +6,7 @@ use diesel::{SqliteConnection, connection::SimpleConnection as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{connection::SqliteOpener, file::WalFile};
-use crate::error::Error;
+use crate::error::BackendError;
 
 /// Maximum number of calls in one transaction.
 const MAX_BATCH_CALLS: usize = 256;
@@ -14,16 +14,16 @@ const MAX_BATCH_CALLS: usize = 256;
 const MAX_QUEUED_CALLS: usize = 1024;
 
 /// The function that a call runs on the thread. Its second argument is the time in milliseconds since 1970.
-type Run<T> = Box<dyn FnOnce(&mut SqliteConnection, i64) -> Result<T, Error> + Send>;
+type Run<T> = Box<dyn FnOnce(&mut SqliteConnection, i64) -> Result<T, BackendError> + Send>;
 
 /// A thread that runs calls on a connection of its own, and ends when this is dropped.
 pub(super) struct Worker {
-    queue: mpsc::Sender<Box<dyn QueuedCall>>,
+    queue: mpsc::Sender<Box<dyn WorkerCall>>,
 }
 
 /// How a worker runs its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum WorkerMode {
     /// Each call by itself, as one statement that only reads.
     Read,
     /// All queued calls in one transaction (a group commit). Callers receive their results after the commit.
@@ -31,59 +31,59 @@ pub(super) enum Mode {
 }
 
 impl Worker {
-    pub(super) fn spawn(name: &str, opener: SqliteOpener, mode: Mode) -> Result<Self, Error> {
+    pub(super) fn spawn(name: &str, opener: SqliteOpener, mode: WorkerMode) -> Result<Self, BackendError> {
         let (queue, waiting) = mpsc::channel(MAX_QUEUED_CALLS);
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || Thread { opener, mode, connection: None, log: WalFile::default() }.work(waiting))
-            .map_err(|error| Error::Unfit(format!("no thread for it: {error}")))?;
+            .map_err(|error| BackendError::Unfit(format!("no thread for it: {error}")))?;
         Ok(Self { queue })
     }
 
     /// Runs a function on the thread. If the future is dropped before its turn, the function is not run.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        run: impl FnOnce(&mut SqliteConnection, i64) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        run: impl FnOnce(&mut SqliteConnection, i64) -> Result<T, BackendError> + Send + 'static,
+    ) -> Result<T, BackendError> {
         let (reply, answer) = oneshot::channel();
         let call = PendingCall { run: Some(Box::new(run)), outcome: None, reply };
-        self.queue.send(Box::new(call)).await.map_err(|_| Error::Gone)?;
-        answer.await.unwrap_or(Err(Error::Gone))
+        self.queue.send(Box::new(call)).await.map_err(|_| BackendError::Gone)?;
+        answer.await.unwrap_or(Err(BackendError::Gone))
     }
 }
 
 /// A queued call, without its result type.
-trait QueuedCall: Send {
+trait WorkerCall: Send {
     /// Returns whether the caller still waits.
     fn is_wanted(&self) -> bool;
     /// Runs the call and keeps its outcome.
-    fn run(&mut self, sqlite: &mut SqliteConnection, now: i64) -> Result<(), Error>;
+    fn run(&mut self, sqlite: &mut SqliteConnection, now: i64) -> Result<(), BackendError>;
     /// Sends the caller the outcome, or the error that rolled it back.
-    fn answer(self: Box<Self>, failure: Option<&Error>);
+    fn answer(self: Box<Self>, failure: Option<&BackendError>);
 }
 
 struct PendingCall<T> {
     run: Option<Run<T>>,
     outcome: Option<T>,
-    reply: oneshot::Sender<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, BackendError>>,
 }
 
-impl<T: Send> QueuedCall for PendingCall<T> {
+impl<T: Send> WorkerCall for PendingCall<T> {
     fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }
 
-    fn run(&mut self, sqlite: &mut SqliteConnection, now: i64) -> Result<(), Error> {
+    fn run(&mut self, sqlite: &mut SqliteConnection, now: i64) -> Result<(), BackendError> {
         if let Some(run) = self.run.take() {
             self.outcome = Some(run(sqlite, now)?);
         }
         Ok(())
     }
 
-    fn answer(self: Box<Self>, failure: Option<&Error>) {
+    fn answer(self: Box<Self>, failure: Option<&BackendError>) {
         let outcome = match failure {
             Some(error) => Err(error.clone()),
-            None => self.outcome.ok_or(Error::Gone),
+            None => self.outcome.ok_or(BackendError::Gone),
         };
         // Fails only if the caller has given up.
         let _ = self.reply.send(outcome);
@@ -92,14 +92,14 @@ impl<T: Send> QueuedCall for PendingCall<T> {
 
 struct Thread {
     opener: SqliteOpener,
-    mode: Mode,
+    mode: WorkerMode,
     /// `None` before the first call, and after an error that may concern the connection.
     connection: Option<SqliteConnection>,
     log: WalFile,
 }
 
 impl Thread {
-    fn work(mut self, mut waiting: mpsc::Receiver<Box<dyn QueuedCall>>) {
+    fn work(mut self, mut waiting: mpsc::Receiver<Box<dyn WorkerCall>>) {
         let mut calls = Vec::new();
         while waiting.blocking_recv_many(&mut calls, MAX_BATCH_CALLS) > 0 {
             calls.retain(|call| call.is_wanted());
@@ -108,20 +108,20 @@ impl Thread {
                 continue;
             }
             match self.mode {
-                Mode::Write => self.write(&mut calls),
-                Mode::Read => self.read(&mut calls),
+                WorkerMode::Write => self.write(&mut calls),
+                WorkerMode::Read => self.read(&mut calls),
             }
         }
     }
 
-    fn read(&mut self, calls: &mut Vec<Box<dyn QueuedCall>>) {
+    fn read(&mut self, calls: &mut Vec<Box<dyn WorkerCall>>) {
         for mut call in calls.drain(..) {
             let failure = self.attempt(|sqlite| call.run(sqlite, now())).err();
             call.answer(failure.as_ref());
         }
     }
 
-    fn write(&mut self, calls: &mut Vec<Box<dyn QueuedCall>>) {
+    fn write(&mut self, calls: &mut Vec<Box<dyn WorkerCall>>) {
         if calls.is_empty() {
             return;
         }
@@ -138,7 +138,7 @@ impl Thread {
     }
 
     /// Checks that the saves are in the files that the next process will open.
-    fn is_kept(&mut self) -> Result<(), Error> {
+    fn is_kept(&mut self) -> Result<(), BackendError> {
         self.opener.file.check()?;
         self.log.check(&self.opener.file)
     }
@@ -146,8 +146,8 @@ impl Thread {
     /// Runs a function on the connection, and drops the connection after an error that may concern it.
     fn attempt<T>(
         &mut self,
-        run: impl FnOnce(&mut SqliteConnection) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        run: impl FnOnce(&mut SqliteConnection) -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
@@ -156,18 +156,18 @@ impl Thread {
             }
         };
         let outcome = run(&mut connection);
-        if outcome.as_ref().err().is_none_or(Error::is_temporary) {
+        if outcome.as_ref().err().is_none_or(BackendError::is_temporary) {
             self.connection = Some(connection);
         }
         outcome
     }
 }
 
-/// Runs all calls in one transaction, of which all succeed or none.
+/// Runs all calls in one transaction: either all take effect or none.
 ///
-/// Each call sees the results of those before it. An error of one rolls back all, because SQLite itself aborts the whole
-/// transaction after most errors.
-fn transaction(sqlite: &mut SqliteConnection, calls: &mut [Box<dyn QueuedCall>]) -> Result<(), Error> {
+/// Each call sees the results of the calls before it. One error rolls back all calls, because SQLite itself aborts the
+/// whole transaction after most errors.
+fn transaction(sqlite: &mut SqliteConnection, calls: &mut [Box<dyn WorkerCall>]) -> Result<(), BackendError> {
     sqlite.batch_execute("BEGIN IMMEDIATE")?;
     // Read under the lock, so that it is never earlier than the time of the previous writer.
     let now = now();
@@ -184,10 +184,10 @@ fn transaction(sqlite: &mut SqliteConnection, calls: &mut [Box<dyn QueuedCall>])
 
 /// Classifies the error of a COMMIT. SQLite writes the log only there, so a full disk is reported there. That transaction
 /// is rolled back; after any other error, the outcome is unknown.
-fn not_committed(error: diesel::result::Error) -> Error {
+fn not_committed(error: diesel::result::Error) -> BackendError {
     let error = Arc::new(error);
-    let full = Error::Query(Arc::clone(&error));
-    if full.is_full() { full } else { Error::Transaction(error) }
+    let full = BackendError::Query(Arc::clone(&error));
+    if full.is_full() { full } else { BackendError::Transaction(error) }
 }
 
 /// The time of this machine's clock, which SQLite also uses.
