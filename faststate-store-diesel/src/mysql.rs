@@ -8,8 +8,12 @@ mod sql;
 
 use std::fmt;
 
-use diesel::{QueryResult, result::Error as DieselError, sql_types::BigInt};
-use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _};
+use diesel::{
+    QueryResult,
+    result::Error as DieselError,
+    sql_types::{BigInt, Nullable},
+};
+use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use faststate_core::store::{Record, SaveOutcome};
 
 use self::connection::MysqlConnector;
@@ -19,7 +23,7 @@ use crate::{
     pool::Link,
     row::{Columns, LoadedRow},
     save_batcher::{BatchOutcome, QueuedSave},
-    sql_store::{Dialect, SqlStore, Statements},
+    sql_store::{Dialect, SqlStore, Statements, sweep_tables},
     statement::{Statement, only},
 };
 
@@ -84,6 +88,17 @@ impl Dialect for Mysql {
         saves: &[&QueuedSave],
     ) -> Result<BatchOutcome, BackendError> {
         saving::save_batch(connection, saves).await
+    }
+
+    /// Sweeps on one node at a time, because concurrent sweeps would wait for each other's rows, and saves for both.
+    /// Returns 0 while another node sweeps.
+    async fn sweep(connection: &mut AsyncMysqlConnection, limit: usize) -> QueryResult<usize> {
+        connection.batch_execute(sql::BEGIN_SWEEP).await?;
+        let lock = Statement::<Nullable<BigInt>>::returning(sql::LOCK_SWEEP, &[]);
+        let is_mine = lock.load::<Option<i64>>(connection).await.and_then(only)? == Some(1);
+        let deleted = if is_mine { sweep_tables::<Self>(connection, limit).await } else { Ok(0) };
+        connection.batch_execute(sql::END_SWEEP).await?;
+        deleted
     }
 
     fn is_answer(error: &DieselError) -> bool {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What differs between the database servers.
-pub(crate) trait Dialect: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Dialect: fmt::Debug + Sized + Send + Sync + 'static {
     type Connection: Link;
 
     /// The name of the store in `Debug` output.
@@ -62,6 +62,14 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync + 'static {
         saves: &[&QueuedSave],
     ) -> impl Future<Output = Result<BatchOutcome, BackendError>> + Send;
 
+    /// Deletes expired rows, at most `limit` of each table; returns their number.
+    fn sweep(
+        connection: &mut Self::Connection,
+        limit: usize,
+    ) -> impl Future<Output = QueryResult<usize>> + Send {
+        sweep_tables::<Self>(connection, limit)
+    }
+
     /// Returns whether the server sent this error as the answer to a statement, so that the connection remains
     /// usable.
     fn is_answer(error: &DieselError) -> bool;
@@ -87,6 +95,19 @@ pub(crate) struct Statements {
     pub(crate) sweep_records: &'static str,
     pub(crate) sweep_receipts: &'static str,
     pub(crate) ping: &'static str,
+}
+
+/// Deletes expired records and receipts, at most `limit` of each; returns their number.
+pub(crate) async fn sweep_tables<D: Dialect>(
+    connection: &mut D::Connection,
+    limit: usize,
+) -> QueryResult<usize> {
+    let binds = [Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
+    let mut deleted = 0;
+    for text in [D::STATEMENTS.sweep_records, D::STATEMENTS.sweep_receipts] {
+        deleted += D::execute(connection, Statement::new(text, &binds)).await?;
+    }
+    Ok(deleted)
 }
 
 /// Records in the database of a server.
@@ -186,10 +207,14 @@ impl<D: Dialect> Backend for SqlStore<D> {
     }
 
     async fn sweep(&self, limit: usize) -> Result<usize, BackendError> {
-        let binds = [Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
-        let records = self.server.execute(D::STATEMENTS.sweep_records, &binds).await?;
-        let receipts = self.server.execute(D::STATEMENTS.sweep_receipts, &binds).await?;
-        Ok(records + receipts)
+        loop {
+            let mut lease = self.server.pool.lease().await?;
+            let outcome = D::sweep(lease.connection(), limit).await;
+            match lease.end(outcome.map_err(BackendError::from), D::is_answer) {
+                Err(error) if D::is_deadlock(&error) => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn ping(&self) -> Result<(), BackendError> {

@@ -99,6 +99,18 @@ const TOUCH: &str = concat!(
     is_alive!()
 );
 
+/// Takes the lock of sweeps in this database; returns 1 if no other connection holds it. The name has at most 64
+/// characters.
+pub(super) const LOCK_SWEEP: &str = "SELECT GET_LOCK(CONCAT('faststate_sweep_', MD5(DATABASE())), 0)";
+
+/// Run before the lock is taken: if the node vanishes while it holds the lock, the server closes the connection after
+/// 10 s without a statement, and so releases the lock.
+pub(super) const BEGIN_SWEEP: &str = "SET SESSION wait_timeout = 10";
+
+/// Releases the lock, if this connection holds it.
+pub(super) const END_SWEEP: &str =
+    "DO RELEASE_LOCK(CONCAT('faststate_sweep_', MD5(DATABASE()))); SET SESSION wait_timeout = DEFAULT";
+
 const SWEEP_RECORDS: &str =
     concat!("DELETE FROM faststate_records WHERE expires_at <= ", started!(), " ORDER BY expires_at LIMIT ?");
 

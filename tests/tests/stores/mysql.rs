@@ -115,3 +115,19 @@ async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
     let store = at(10_800).await;
     assert_eq!(store.load(&key("kept"), None).await.unwrap().record, None);
 }
+
+#[tokio::test]
+async fn law_06_mysql_is_swept_by_one_node_at_a_time() {
+    let server = MariaDb::start();
+    let store = open(&server.url()).await;
+    let mut admin = AsyncMysqlConnection::establish(&server.admin_url()).await.unwrap();
+    let expired = "INSERT INTO faststate_receipts VALUES ('a', 1), ('b', 1), ('c', 1)";
+    admin.batch_execute(expired).await.unwrap();
+    // As another node does while it sweeps.
+    admin.batch_execute("DO GET_LOCK(CONCAT('faststate_sweep_', MD5(DATABASE())), 0)").await.unwrap();
+    assert_eq!(store.sweep(2).await.unwrap(), 0);
+    admin.batch_execute("DO RELEASE_LOCK(CONCAT('faststate_sweep_', MD5(DATABASE())))").await.unwrap();
+    assert_eq!(store.sweep(2).await.unwrap(), 2);
+    assert_eq!(store.sweep(2).await.unwrap(), 1);
+    assert_eq!(store.sweep(2).await.unwrap(), 0);
+}
