@@ -70,7 +70,20 @@ pub async fn expired_record_is_gone(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> R
 /// At a record's expiry, saves that expect it, saves that expect no record and a touch race: exactly one save succeeds, and
 /// a record that a load found expired does not come back.
 pub async fn one_save_succeeds_at_expiry(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), Failure> {
-    const PROMISE: &str = "at a record's expiry exactly one save succeeds";
+    // On a busy machine, all saves of a round may begin after its races.
+    for _ in 0..5 {
+        if winners_at_expiry(a, b).await? > 0 {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(ONE_SAVE_AT_EXPIRY, "no save succeeded in any race"))
+}
+
+const ONE_SAVE_AT_EXPIRY: &str = "at a record's expiry exactly one save succeeds";
+
+/// Runs races, and returns in how many of them a save succeeded.
+async fn winners_at_expiry(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<usize, Failure> {
+    const PROMISE: &str = ONE_SAVE_AT_EXPIRY;
     const COMES_BACK: &str = "an expired record does not come back";
     const TTL: Duration = Duration::from_millis(60);
     const RACERS: usize = 6;
@@ -130,9 +143,7 @@ pub async fn one_save_succeeds_at_expiry(a: &Arc<dyn Store>, b: &Arc<dyn Store>)
         );
         Ok(winners.len())
     });
-    let winners: usize = try_join_all(races).await?.into_iter().sum();
-    ensure!(winners > 0, PROMISE, "no save succeeded in any race");
-    Ok(())
+    Ok(try_join_all(races).await?.into_iter().sum())
 }
 
 /// `touch` sets a record's remaining time to live, longer or shorter, and changes nothing else. A save sets the time to
