@@ -108,8 +108,8 @@
 //!
 //! # Features
 //!
-//! The default feature is `salvo`, the adapter that the guide and the demo use. For axum, write
-//! `default-features = false, features = ["axum"]`: both adapters have the same names and the same behaviour.
+//! The default adapter is `salvo`, which the guide and the demo use. For axum, write
+//! `default-features = false, features = ["axum", "tls-native-roots"]`: both adapters have the same names and the same behaviour.
 //! Without features, the crate contains the engine and the [`endpoint`] for an adapter of your own.
 //!
 //! | feature | what it adds |
@@ -119,6 +119,7 @@
 //! | `store-diesel` | a store in SQLite, compiled in, as `faststate::store_diesel` |
 //! | `store-postgres` | a store in PostgreSQL and a broadcaster, in the same module |
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
+//! | `tls-native-roots` (default), `tls-webpki-roots` | the authorities that TLS to database servers trusts: those of the machine, or Mozilla's |
 //! | `store-redis` | a store in Redis and a broadcaster, as `faststate::store_redis` |
 //! | `redis-cluster` | the broadcaster over a Redis cluster |
 //! | `testing` | in-process browsers for an application's tests, as `faststate::testing` |

@@ -49,37 +49,43 @@ pub(crate) struct StoreSettings {
 }
 
 impl DieselStore {
-    /// Opens the SQLite database at this path or at `sqlite://path`, and creates it if it does not exist.
+    /// Opens the SQLite database at this path, and creates it if it does not exist.
+    ///
+    /// The path may also be a URL, whose path is percent-decoded: `sqlite:///var/lib/app/app.db`, with `?mode=rw` to
+    /// refuse a missing file (the default is `mode=rwc`).
     ///
     /// The folder must be on a disk of this machine. A database in memory is refused: use
     /// [`MemoryStore`](faststate_core::MemoryStore) instead.
     ///
     /// # Errors
-    /// When awaited: [`StoreError::Unavailable`] if the file cannot be opened, [`StoreError::Refused`] if its
-    /// tables are newer than this crate.
+    /// When awaited: [`StoreError::Unavailable`] if the file cannot be opened, [`StoreError::Refused`] if the
+    /// URL is invalid or the tables are newer than this crate.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(path: impl AsRef<std::path::Path>) -> DieselStoreBuilder {
-        let path = path.as_ref();
-        let bare = path.to_str().and_then(|text| text.strip_prefix("sqlite:"));
-        let bare = bare.map(|text| text.strip_prefix("//").unwrap_or(text));
-        DieselStoreBuilder::new(StoreAddress::Sqlite(bare.map_or(path, std::path::Path::new).to_owned()), 2)
+        DieselStoreBuilder::new(StoreAddress::Sqlite(path.as_ref().to_owned()), 2)
     }
 
-    /// Opens a store in a PostgreSQL database, at `postgres://user:password@host:port/database`.
+    /// Opens a store in a PostgreSQL database, at `postgres://user:password@host:port/database?name=value`.
+    ///
+    /// The crate's documentation describes [the parameters](crate#addresses), TLS and pools.
     ///
     /// # Errors
-    /// When awaited: [`StoreError::Unavailable`] if the server does not respond, [`StoreError::Refused`] if the address
-    /// is invalid, the server refuses the user, the password or the database, or its tables are newer than this crate.
+    /// When awaited: [`StoreError::Unavailable`] if no server that accepts writes responds, [`StoreError::Refused`] if
+    /// the address is invalid, no encrypted connection is possible, the server refuses the user, the password or the
+    /// database, or its tables are newer than this crate.
     #[cfg(feature = "postgres")]
     pub fn postgres(url: impl Into<String>) -> DieselStoreBuilder {
         DieselStoreBuilder::new(StoreAddress::Postgres(url.into()), 16)
     }
 
-    /// Opens a store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database`.
+    /// Opens a store in a MySQL or MariaDB database, at `mysql://user:password@host:port/database?name=value`.
+    ///
+    /// The crate's documentation describes [the parameters](crate#addresses) and TLS.
     ///
     /// # Errors
     /// When awaited: [`StoreError::Unavailable`] if the server does not respond, [`StoreError::Refused`] if the address
-    /// is invalid, the server refuses the user, the password or the database, or its tables are newer than this crate.
+    /// is invalid, no encrypted connection is possible, the server refuses the user, the password or the database, or
+    /// its tables are newer than this crate.
     #[cfg(feature = "mysql")]
     pub fn mysql(url: impl Into<String>) -> DieselStoreBuilder {
         DieselStoreBuilder::new(StoreAddress::Mysql(url.into()), 16)

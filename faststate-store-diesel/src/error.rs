@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use faststate_core::{Key, store::StoreError};
 
+use crate::address::DatabaseAddressError;
+
 /// The reason for which a backend did not execute a call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum BackendError {
@@ -17,21 +19,37 @@ pub(crate) enum BackendError {
         #[source]
         source: Option<Arc<Self>>,
     },
+    #[error(transparent)]
+    Address(#[from] DatabaseAddressError),
     #[cfg(any(feature = "postgres", feature = "mysql"))]
-    #[error("this is not the address of a database")]
-    Address(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[error("no encrypted connection: {explanation}")]
+    Tls {
+        explanation: String,
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     #[error("cannot connect")]
     Connect(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[cfg(any(feature = "postgres", feature = "mysql"))]
-    #[error("the server refuses this user, password or database")]
-    Denied(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[error("the server refuses this user, password or database{hint}")]
+    Denied {
+        hint: &'static str,
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     #[cfg(feature = "postgres")]
     #[error(
         "this address leads to a pool that gives each transaction another connection, such as PgBouncer with \
-         `pool_mode = transaction`, which loses prepared statements and settings: set `pool_mode = session`, or use the \
-         address of PostgreSQL itself"
+         `pool_mode = transaction`, which loses prepared statements and settings: for the store, add `pgbouncer=true` to \
+         the address; for the broadcaster, set `pool_mode = session` or use the address of PostgreSQL itself"
     )]
     TransactionPool,
+    #[cfg(feature = "postgres")]
+    #[error(
+        "the address has `pgbouncer=true`, but the broadcaster needs a connection of its own for LISTEN: use the address \
+         of PostgreSQL itself"
+    )]
+    PooledBroadcaster,
     #[error(transparent)]
     Query(Arc<diesel::result::Error>),
     /// Whether the transaction was committed is unknown.
@@ -95,15 +113,15 @@ impl BackendError {
 impl From<BackendError> for StoreError {
     fn from(error: BackendError) -> Self {
         match error {
-            BackendError::Newer { .. } => Self::Refused(error.into()),
+            BackendError::Newer { .. } | BackendError::Address(_) => Self::Refused(error.into()),
             #[cfg(feature = "mysql")]
             BackendError::TooLarge { .. } => Self::Refused(error.into()),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
-            BackendError::Address(_) | BackendError::Denied(_) | BackendError::NoBackup => {
+            BackendError::Tls { .. } | BackendError::Denied { .. } | BackendError::NoBackup => {
                 Self::Refused(error.into())
             }
             #[cfg(feature = "postgres")]
-            BackendError::TransactionPool => Self::Refused(error.into()),
+            BackendError::TransactionPool | BackendError::PooledBroadcaster => Self::Refused(error.into()),
             _ if error.is_full() => Self::Full(error.into()),
             _ => Self::Unavailable(error.into()),
         }

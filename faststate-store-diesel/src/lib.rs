@@ -15,8 +15,41 @@
 //! | `postgres` | PostgreSQL 12 and later | `tokio-postgres` |
 //! | `mysql` | MySQL 8, MariaDB 10.5 and later | `mysql_async` |
 //!
-//! Each feature adds only its own driver, and none needs a system library. Connections to a server are not encrypted: use a
-//! proxy on networks that you do not control.
+//! Each feature adds only its own driver, and none needs a system library.
+//!
+//! # Addresses
+//!
+//! | database | address |
+//! | --- | --- |
+//! | SQLite | a path, or `sqlite:///path?mode=rwc` |
+//! | PostgreSQL | `postgres://user:password@host:port,host:port/database?name=value`, `postgresql://..`, or libpq's `host=.. user=..` |
+//! | MySQL, MariaDB | `mysql://user:password@host:port/database?name=value`, `mariadb://..` |
+//!
+//! Special characters are percent-encoded. The host may be the percent-encoded path of a socket. An address that is not
+//! understood is refused with an error that names the part, and no error, log line or `Debug` output shows a password.
+//!
+//! The address alone decides about TLS, with the meanings of libpq and MySQL:
+//!
+//! | PostgreSQL: `sslmode` | MySQL: `ssl-mode` | encrypted | server verified |
+//! | --- | --- | --- | --- |
+//! | `disable` | `DISABLED` | no | no |
+//! | `prefer` | `PREFERRED` | if the server offers TLS | no |
+//! | `require` | `REQUIRED` | yes | no; if the address names an authority, as `verify-ca` |
+//! | `verify-ca` | `VERIFY_CA` | yes | signed by a trusted authority |
+//! | `verify-full` | `VERIFY_IDENTITY` | yes | also has the host's name |
+//!
+//! Without this parameter, a connection to another machine is verified as by `verify-full`, and a connection to a socket,
+//! `localhost` or a loopback address is not encrypted. Both are deliberate: the tools of both databases would silently
+//! fall back to cleartext. The other parameters are `sslrootcert`, `sslcert`, `sslkey`, `channel_binding`,
+//! `sslnegotiation` (PostgreSQL) and `ssl-ca`, `ssl-cert`, `ssl-key` (MySQL; its driver reads only RSA keys). The files
+//! are PEM, and are read when the store is opened. The trusted authorities are by default those of the machine (feature
+//! `tls-native-roots`), or Mozilla's (feature `tls-webpki-roots`) if it has none.
+//!
+//! TLS is [rustls](https://docs.rs/rustls) with the cryptography of ring. PostgreSQL uses the provider that the
+//! application has installed for the process, if there is one. MySQL's driver needs a provider of the process, so opening
+//! the first encrypted store installs ring's if there is none.
+//!
+//! Of several PostgreSQL hosts, the first one that accepts writes is used, as with `target_session_attrs=read-write`.
 //!
 //! # Durability
 //!
@@ -54,9 +87,11 @@
 //!
 //! # Pools and proxies
 //!
-//! PgBouncer works with `pool_mode = session`. With `pool_mode = transaction` or `statement`, opening the store
-//! fails with [`StoreError::Refused`](faststate_core::store::StoreError::Refused), because prepared statements
-//! and settings are lost there.
+//! PgBouncer works with `pool_mode = session`. With `pool_mode = transaction`, add `pgbouncer=true` to the address: each
+//! statement is then sent with its text, and each transaction begins with its own settings, because prepared statements
+//! and settings are lost there. Without it, opening the store fails with
+//! [`StoreError::Refused`](faststate_core::store::StoreError::Refused). `pool_mode = statement` does not work, nor does
+//! `PostgresBroadcaster` over any mode but `session`.
 //!
 //! # Timeouts
 //!
@@ -82,6 +117,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod address;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod backend;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod builder;
@@ -105,9 +142,13 @@ mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod save_batcher;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+mod server_url;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql_store;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod tls;
 
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresBroadcaster;

@@ -5,12 +5,11 @@
 
 use crate::error::BackendError;
 
-/// The steps after version `found`, each with its number.
+/// The steps after version `found` (0 if there are no tables), each with its number.
 pub(crate) fn missing(
-    found: Option<i64>,
+    found: i64,
     steps: &'static [&'static str],
 ) -> Result<impl Iterator<Item = (i64, &'static str)>, BackendError> {
-    let found = found.unwrap_or(0);
     let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     if found > known {
         return Err(BackendError::Newer { found, known });
@@ -26,9 +25,9 @@ mod tests {
     fn only_missing_steps_are_run() {
         const STEPS: &[&str] = &["one", "two"];
         let run = |found| missing(found, STEPS).map(Iterator::collect::<Vec<_>>);
-        assert_eq!(run(None).unwrap(), [(1, "one"), (2, "two")]);
-        assert_eq!(run(Some(1)).unwrap(), [(2, "two")]);
-        assert_eq!(run(Some(2)).unwrap(), []);
-        assert!(matches!(run(Some(3)), Err(BackendError::Newer { found: 3, known: 2 })));
+        assert_eq!(run(0).unwrap(), [(1, "one"), (2, "two")]);
+        assert_eq!(run(1).unwrap(), [(2, "two")]);
+        assert_eq!(run(2).unwrap(), []);
+        assert!(matches!(run(3), Err(BackendError::Newer { found: 3, known: 2 })));
     }
 }

@@ -1,10 +1,12 @@
 //! MySQL and MariaDB: queued saves share a transaction, but each takes its own round trips, because the driver sends no
 //! statement before the last one is answered.
 
+mod address;
 mod connection;
 mod errors;
 mod saving;
 mod sql;
+mod tls_options;
 
 use std::fmt;
 

@@ -1,30 +1,30 @@
 //! PostgreSQL: each call is one statement, and queued saves are sent together, as one transaction.
 //! Only a load that finds no record needs a second statement, to wait for transactions that are writing the key.
 
+mod address;
 mod broadcaster;
 mod connection;
+mod connector;
+mod keywords;
+mod migrate;
 mod sql;
+mod unprepared_client;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use diesel::{
     QueryResult,
     result::{DatabaseErrorKind, Error as DieselError},
     sql_types::BigInt,
 };
-use diesel_async::{
-    AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _,
-    pooled_connection::PoolableConnection as _,
-};
 use faststate_core::store::{Precondition, SaveOutcome};
 use futures::future::{join, join_all};
 
 pub use self::broadcaster::PostgresBroadcaster;
-use self::connection::PostgresConnector;
+use self::{connection::PostgresConnection, connector::PostgresConnector};
 use crate::{
     builder::StoreSettings,
     error::BackendError,
-    pool::Link,
     row::{Columns, LoadedRow, VersionColumns, millis},
     save_batcher::{BatchOutcome, QueuedSave},
     sql_store::{Dialect, SqlStore, Statements},
@@ -34,53 +34,62 @@ use crate::{
 /// The dialect of PostgreSQL.
 pub(crate) struct Postgres {
     connector: PostgresConnector,
+    /// Deadline of a call.
+    timeout: Duration,
+    /// Begins a transaction of several saves.
+    begin_batch: String,
 }
 
 impl Postgres {
     /// Opens the store, and creates or upgrades its tables.
     pub(crate) async fn open(url: &str, settings: StoreSettings) -> Result<SqlStore<Self>, BackendError> {
-        let connector = PostgresConnector::new(url, settings.timeout)?;
-        connector.prepare_database().await?;
+        let timeout = settings.timeout;
+        let connector = PostgresConnector::new(url, timeout)?;
+        if !connector.is_transaction_pool() {
+            connector.refuse_transaction_pool().await?;
+        }
+        migrate::prepare_database(&connector, timeout).await?;
+        let begin_batch = PostgresConnection::begin_batch(timeout, connector.is_transaction_pool());
         // A quarter of the connections: the fewer there are, the more saves share a commit.
-        Ok(SqlStore::new(Self { connector }, settings, settings.connections / 4))
+        Ok(SqlStore::new(Self { connector, timeout, begin_batch }, settings, settings.connections / 4))
     }
 }
 
 impl Dialect for Postgres {
-    type Connection = AsyncPgConnection;
+    type Connection = PostgresConnection;
 
     const NAME: &'static str = "Postgres";
     const STATEMENTS: Statements = sql::STATEMENTS;
 
-    async fn open(&self) -> Result<AsyncPgConnection, BackendError> {
-        self.connector.open().await
+    async fn open(&self) -> Result<PostgresConnection, BackendError> {
+        PostgresConnection::open(&self.connector, self.timeout).await
     }
 
-    async fn execute(connection: &mut AsyncPgConnection, statement: Statement<'_>) -> QueryResult<usize> {
-        statement.execute(connection).await
+    async fn execute(connection: &mut PostgresConnection, statement: Statement<'_>) -> QueryResult<usize> {
+        connection.with_settings(connection.execute(statement)).await
     }
 
     async fn load_row(
-        connection: &mut AsyncPgConnection,
+        connection: &mut PostgresConnection,
         statement: Statement<'_, Columns>,
     ) -> QueryResult<LoadedRow> {
-        statement.load::<LoadedRow>(connection).await.and_then(only)
+        connection.load_row(statement).await
     }
 
     async fn load_numbers(
-        connection: &mut AsyncPgConnection,
+        connection: &mut PostgresConnection,
         statement: Statement<'_, BigInt>,
     ) -> QueryResult<Vec<i64>> {
-        statement.load::<i64>(connection).await
+        connection.with_settings(connection.load_numbers(statement)).await
     }
 
     /// One round trip.
     async fn save_one(
         &self,
-        connection: &mut AsyncPgConnection,
+        connection: &mut PostgresConnection,
         save: &QueuedSave,
     ) -> Result<SaveOutcome, BackendError> {
-        match put(&*connection, save).await {
+        match connection.with_settings(put(connection, save)).await {
             // The receipt arrived after the statement began, and was not overwritten: nothing is saved.
             Err(DieselError::DatabaseError(DatabaseErrorKind::NotNullViolation, _)) => {
                 Ok(SaveOutcome::Duplicate)
@@ -92,23 +101,23 @@ impl Dialect for Postgres {
     /// Two round trips: all statements are sent before the first is answered, and then the commit.
     async fn save_batch(
         &self,
-        connection: &mut AsyncPgConnection,
+        connection: &mut PostgresConnection,
         saves: &[&QueuedSave],
     ) -> Result<BatchOutcome, BackendError> {
         let connection = &*connection;
-        let begin = async { (&mut &*connection).batch_execute(&self.connector.begin).await };
+        let begin = connection.batch_execute(&self.begin_batch);
         // `join` polls `begin` first, so it is sent first; the server refuses every statement after an error.
         let (begun, outcomes) = join(begin, join_all(saves.iter().map(|save| put(connection, save)))).await;
         begun.map_err(|error| BackendError::Transaction(error.into()))?;
         match outcomes.into_iter().collect::<QueryResult<Vec<_>>>() {
-            Ok(outcomes) => match (&mut &*connection).batch_execute("COMMIT").await {
+            Ok(outcomes) => match connection.batch_execute("COMMIT").await {
                 Ok(()) => Ok(BatchOutcome::Committed(outcomes)),
                 Err(error) => Err(BackendError::Transaction(error.into())),
             },
             // One save waited too long for a lock, or its receipt arrived after it began.
             Err(error) if Self::is_answer(&error) => {
                 tracing::debug!(%error, "a transaction of several saves was rolled back; each is retried alone");
-                (&mut &*connection).batch_execute("ROLLBACK").await?;
+                connection.batch_execute("ROLLBACK").await?;
                 Ok(BatchOutcome::RolledBack)
             }
             Err(error) => Err(error.into()),
@@ -129,7 +138,7 @@ impl Dialect for Postgres {
 }
 
 /// Saves record and receipt in one statement, whose result is read to the end.
-async fn put(mut connection: &AsyncPgConnection, save: &QueuedSave) -> QueryResult<SaveOutcome> {
+async fn put(connection: &PostgresConnection, save: &QueuedSave) -> QueryResult<SaveOutcome> {
     let QueuedSave { key, record, expect, receipt, .. } = save;
     let [epoch, seq, nonce] = VersionColumns::from(record.version).binds();
     let digest = Bind::MaybeBytes(receipt.as_ref().map(|receipt| &receipt.as_bytes()[..]));
@@ -153,19 +162,11 @@ async fn put(mut connection: &AsyncPgConnection, save: &QueuedSave) -> QueryResu
     };
     binds.extend([digest, lifetime, digest]);
     let statement = Statement::<BigInt>::returning(text, &binds);
-    Ok(match statement.load::<i64>(&mut connection).await.and_then(only)? {
+    Ok(match connection.load_numbers(statement).await.and_then(only)? {
         0 => SaveOutcome::Conflict,
         1 => SaveOutcome::Saved,
         _ => SaveOutcome::Duplicate,
     })
-}
-
-impl Link for AsyncPgConnection {
-    /// The driver notices when the server closes the connection, as it does after 57P01 (`pg_terminate_backend`, a
-    /// shutdown) and 57P02.
-    fn is_closed(&mut self) -> bool {
-        self.is_broken()
-    }
 }
 
 impl fmt::Debug for Postgres {

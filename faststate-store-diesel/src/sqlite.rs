@@ -1,5 +1,6 @@
 //! SQLite: one thread writes, and a few threads read.
 
+mod address;
 mod backup;
 mod connection;
 mod file;
@@ -20,7 +21,7 @@ use faststate_core::{
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 
-use self::{connection::SqliteOpener, worker::Worker};
+use self::{address::SqliteAddress, connection::SqliteOpener, worker::Worker};
 use crate::{backend::Backend, builder::StoreSettings, error::BackendError};
 
 /// Target duration of one step of a sweep. The commit takes about as long again, and saves wait for both.
@@ -42,8 +43,8 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) async fn open(path: PathBuf, settings: StoreSettings) -> Result<Self, BackendError> {
-        let opener = SqliteOpener::new(&path, settings.timeout)?;
+    pub(crate) async fn open(address: PathBuf, settings: StoreSettings) -> Result<Self, BackendError> {
+        let opener = SqliteOpener::new(&SqliteAddress::parse(&address)?, settings.timeout)?;
         let writer = Worker::spawn("faststate-sqlite-write", opener.clone(), worker::WorkerMode::Write)?;
         writer.run(connection::migrate).await?;
         let data_version = writer.run(|sqlite, _| tables::data_version(sqlite)).await?;

@@ -43,6 +43,19 @@ impl<'a, T> Statement<'a, T> {
     }
 }
 
+#[cfg(feature = "postgres")]
+impl<'a, T> Statement<'a, T> {
+    /// The text with `$1`, `$2`, .. instead of each `?`, and the binds.
+    pub(crate) fn numbered(&self) -> (String, &'a [Bind<'a>]) {
+        let mut pieces = self.text.split('?');
+        let mut text = pieces.next().unwrap_or_default().to_owned();
+        for (index, piece) in pieces.enumerate() {
+            text.push_str(&format!("${}{piece}", index + 1));
+        }
+        (text, self.binds)
+    }
+}
+
 /// The only row of a statement whose result was read to the end.
 ///
 /// `get_result` would return the row as soon as it arrives. PostgreSQL may send a row before the commit, so the row of a

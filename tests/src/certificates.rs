@@ -3,6 +3,7 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -73,12 +74,31 @@ impl Certificates {
         self.issue_with(&[], |params| params.distinguished_name.push(DnType::CommonName, name))
     }
 
+    /// Issues a certificate for a client whose key is RSA, the only kind that the driver of MySQL reads.
+    #[must_use]
+    pub fn issue_rsa_client(&self, name: &str) -> CertificateFiles {
+        let output = Command::new("openssl").args(["genrsa", "2048"]).output();
+        let output = output.expect("`openssl` is missing: apt-get install openssl");
+        let pem = String::from_utf8(output.stdout).expect("a key is text");
+        let key = KeyPair::from_pem(&pem).expect("openssl writes RSA keys");
+        self.issue_for_key(&[], &key, |params| params.distinguished_name.push(DnType::CommonName, name))
+    }
+
     fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> CertificateFiles {
+        let key = KeyPair::generate().expect("a key can be generated");
+        self.issue_for_key(names, &key, change)
+    }
+
+    fn issue_for_key(
+        &self,
+        names: &[&str],
+        key: &KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateFiles {
         let names: Vec<_> = names.iter().copied().map(str::to_owned).collect();
         let mut params = CertificateParams::new(names).expect("the names are valid");
         change(&mut params);
-        let key = KeyPair::generate().expect("a key can be generated");
-        let certificate = params.signed_by(&key, &self.authority).expect("the authority signs");
+        let certificate = params.signed_by(key, &self.authority).expect("the authority signs");
         let number = self.issued.fetch_add(1, Ordering::Relaxed);
         let files = CertificateFiles {
             certificate: self.folder.join(&format!("{number}.pem")),

@@ -42,8 +42,8 @@ pub use self::{
     proxy::Proxy,
     random::Random,
     servers::{
-        Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, RedisCluster, RedisSentinels, RedisServer,
-        RedisSnapshot,
+        Disk, Folder, MariaDb, Nginx, PgBouncer, Postgres, PostgresSettings, RedisCluster, RedisSentinels,
+        RedisServer, RedisSnapshot,
     },
     site::{Answer, Request, Site},
     tap::Tap,

@@ -23,7 +23,7 @@ pub use self::{
     mariadb::MariaDb,
     nginx::Nginx,
     pgbouncer::PgBouncer,
-    postgres::Postgres,
+    postgres::{Postgres, PostgresSettings},
     redis::{RedisServer, RedisSnapshot},
     redis_cluster::RedisCluster,
     redis_sentinel::RedisSentinels,

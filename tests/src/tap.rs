@@ -43,6 +43,11 @@ impl Tap {
         self.address
     }
 
+    /// Forgets everything recorded so far.
+    pub fn forget(&self) {
+        lock(&self.recorded).iter_mut().for_each(Vec::clear);
+    }
+
     /// Whether `text` has crossed the network in cleartext.
     #[must_use]
     pub fn has_seen(&self, text: &str) -> bool {

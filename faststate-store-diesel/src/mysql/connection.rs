@@ -4,13 +4,18 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
-use mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_async::{Conn, DriverError, Opts};
 use tokio::time::timeout;
 
+use super::{
+    address::{MysqlAddress, TLS},
+    tls_options::tls_options,
+};
 use crate::{
     error::BackendError,
     migrations,
     statement::{Bind, Statement, only},
+    tls::TlsFailure,
 };
 
 /// The schema migrations. MySQL commits each statement by itself, so every statement can be repeated after an
@@ -39,12 +44,14 @@ const PACKET_OVERHEAD_BYTES: usize = 4096;
 /// Opens connections to one database.
 pub(super) struct MysqlConnector {
     opts: Opts,
+    /// The options for a server that offers no TLS, if the address allows it.
+    plain: Option<Opts>,
     timeout: Duration,
 }
 
 impl MysqlConnector {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, BackendError> {
-        let opts = Opts::from_url(url).map_err(|error| BackendError::Address(Arc::new(error)))?;
+        let MysqlAddress { options, tls, may_be_plain } = MysqlAddress::parse(url)?;
         // The server also gives up, so that no statement runs long after its caller, and early enough that each save of
         // a batch that was rolled back can be retried alone.
         let wait = (timeout / 2).as_secs().max(1);
@@ -57,21 +64,27 @@ impl MysqlConnector {
             "SET SESSION lc_messages = 'en_US'".to_owned(),
             "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')".to_owned(),
         ];
-        let opts = OptsBuilder::from_opts(opts)
+        let options = options
             .init(setup.to_vec())
             // Diesel has its own cache.
             .stmt_cache_size(0)
             // Counts the rows that a touch finds, even if their values do not change.
             .client_found_rows(true)
             .prefer_socket(false);
-        Ok(Self { opts: opts.into(), timeout })
+        let plain = may_be_plain.then(|| options.clone().into());
+        let tls = tls.as_ref().map(tls_options).transpose()?;
+        Ok(Self { opts: options.ssl_opts(tls).into(), plain, timeout })
     }
 
     /// Opens a connection with the settings that the store's promises need. It has a deadline, because a server that
     /// hangs also accepts connections.
     pub(super) async fn open(&self) -> Result<AsyncMysqlConnection, BackendError> {
         let connect = async {
-            let connection = Conn::new(self.opts.clone()).await.map_err(connecting)?;
+            let connection = match (Conn::new(self.opts.clone()).await, &self.plain) {
+                (Err(error), Some(plain)) if offers_no_tls(&error) => Conn::new(plain.clone()).await,
+                (connected, _) => connected,
+            };
+            let connection = connection.map_err(|error| connect_error(error, &self.opts))?;
             Ok(AsyncMysqlConnection::try_from(connection).await?)
         };
         timeout(self.timeout, connect).await.unwrap_or(Err(BackendError::Late(self.timeout)))
@@ -85,7 +98,7 @@ impl MysqlConnector {
         let table = "SELECT count(*) FROM information_schema.tables
             WHERE table_schema = DATABASE() AND table_name = 'faststate_schema'";
         let exists = number(&mut connection, table).await?.unwrap_or_default() > 0;
-        let found = if exists { version(&mut connection).await? } else { None };
+        let found = if exists { version(&mut connection).await? } else { 0 };
         if migrations::missing(found, STEPS)?.next().is_some() {
             migrate(&mut connection).await?;
         }
@@ -118,8 +131,9 @@ async fn migrate(connection: &mut AsyncMysqlConnection) -> Result<(), BackendErr
     Ok(())
 }
 
-async fn version(connection: &mut AsyncMysqlConnection) -> Result<Option<i64>, BackendError> {
-    number(connection, "SELECT max(version) FROM faststate_schema").await
+/// The number of the last completed step; 0 if there is none.
+async fn version(connection: &mut AsyncMysqlConnection) -> Result<i64, BackendError> {
+    Ok(number(connection, "SELECT max(version) FROM faststate_schema").await?.unwrap_or(0))
 }
 
 async fn number(
@@ -129,11 +143,34 @@ async fn number(
     Ok(Statement::<Nullable<BigInt>>::returning(text, &[]).load(connection).await.and_then(only)?)
 }
 
-fn connecting(error: mysql_async::Error) -> BackendError {
-    // Access denied, to the server or to the database, and an unknown database.
-    let denied =
-        matches!(&error, mysql_async::Error::Server(answer) if matches!(answer.code, 1044 | 1045 | 1049));
-    if denied { BackendError::Denied(Arc::new(error)) } else { BackendError::Connect(Arc::new(error)) }
+fn offers_no_tls(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
+}
+
+/// Classifies an error during the connection or the log-in.
+fn connect_error(error: mysql_async::Error, opts: &Opts) -> BackendError {
+    let failure = match &error {
+        error if offers_no_tls(error) => Some(TlsFailure::NotOffered),
+        // `require_secure_transport`.
+        mysql_async::Error::Server(answer) if answer.code == 3159 => Some(TlsFailure::Demanded),
+        mysql_async::Error::Server(answer) if matches!(answer.code, 1044 | 1045 | 1049) => {
+            // Access denied, to the server or to the database, and an unknown database. MariaDB also answers so to an
+            // unencrypted connection if it requires encryption, and to a missing client certificate.
+            let hint = match opts.ssl_opts() {
+                None => ", or it requires an encrypted connection: use `ssl-mode=VERIFY_IDENTITY`",
+                Some(tls) if tls.client_identity().is_none() => {
+                    ", or it requires a client certificate: set `ssl-cert` and `ssl-key`"
+                }
+                Some(_) => "",
+            };
+            return BackendError::Denied { hint, source: Arc::new(error) };
+        }
+        error => TlsFailure::of(error),
+    };
+    match failure {
+        Some(failure) => BackendError::Tls { explanation: failure.explain(&TLS), source: Arc::new(error) },
+        None => BackendError::Connect(Arc::new(error)),
+    }
 }
 
 impl fmt::Debug for MysqlConnector {

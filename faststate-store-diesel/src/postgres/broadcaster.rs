@@ -13,10 +13,10 @@ use faststate_core::{
     store::StoreError,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::{task::AbortHandle, time::timeout};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket, Statement, tls::NoTlsStream};
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client, Statement};
 
-use super::connection::{config, connecting, refuse_transaction_pool};
+use super::connector::{DriverTask, PostgresConnector, SocketDriver};
 use crate::error::BackendError;
 
 /// Deadline of a call to the server.
@@ -50,12 +50,15 @@ impl PostgresBroadcaster {
     /// [`StoreError::Refused`] if the address is invalid or the server refuses the user, the password or the database,
     /// [`StoreError::Unavailable`] if there is no answer in time.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, StoreError> {
-        let config = config(url.as_ref(), CALL_TIMEOUT)?;
-        timeout(CALL_TIMEOUT, refuse_transaction_pool(&config))
+        let connector = PostgresConnector::new(url.as_ref(), CALL_TIMEOUT)?;
+        if connector.is_transaction_pool() {
+            return Err(BackendError::PooledBroadcaster.into());
+        }
+        timeout(CALL_TIMEOUT, connector.refuse_transaction_pool())
             .await
             .unwrap_or(Err(BackendError::Late(CALL_TIMEOUT)))?;
-        let server = format!("{:?} {:?}", config.get_hosts(), config.get_ports());
-        let transport = PostgresTransport { config, shown: server.clone() };
+        let server = format!("{connector:?}");
+        let transport = PostgresTransport { connector };
         match Relay::start(transport).await {
             Ok(relay) => Ok(Self { relay, server }),
             Err(error) => Err(match error.downcast::<BackendError>() {
@@ -92,17 +95,16 @@ impl Broadcaster for PostgresBroadcaster {
 }
 
 /// Connects to one database.
+#[derive(Debug)]
 struct PostgresTransport {
-    config: Config,
-    shown: String,
+    connector: PostgresConnector,
 }
 
 #[async_trait]
 impl Transport for PostgresTransport {
     async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError> {
-        let (client, connection) = self.config.connect(NoTls).await.map_err(connecting)?;
-        let driver = tokio::spawn(drive(connection, receiver)).abort_handle();
-        let driver = Driver(driver);
+        let (client, driver) = self.connector.connect().await?;
+        let task = DriverTask(tokio::spawn(drive(driver, receiver)).abort_handle());
         // No data is stored, so no commit has to wait for the disk.
         let settings =
             format!("SET synchronous_commit = off; SET statement_timeout = {}", CALL_TIMEOUT.as_millis());
@@ -113,7 +115,7 @@ impl Transport for PostgresTransport {
                 FROM unnest($1::text[], $2::text[]) AS l(channel, payload)",
             )
             .await?;
-        Ok(Box::new(Listener { client, notify, _driver: driver }))
+        Ok(Box::new(Listener { client, notify, _task: task }))
     }
 
     /// Notifications carry no data. The longest key fits into PostgreSQL's limit of 7,999 bytes.
@@ -123,8 +125,8 @@ impl Transport for PostgresTransport {
 }
 
 /// Drives the connection until it ends.
-async fn drive(mut connection: tokio_postgres::Connection<Socket, NoTlsStream>, receiver: Receiver) {
-    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+async fn drive(mut driver: SocketDriver, receiver: Receiver) {
+    while let Some(Ok(message)) = poll_fn(|cx| driver.poll_message(cx)).await {
         if let AsyncMessage::Notification(notification) = message {
             // A payload that is not base64 is invalid in any case.
             receiver.receive(STANDARD_NO_PAD.decode(notification.payload()).unwrap_or_default().into());
@@ -137,16 +139,7 @@ async fn drive(mut connection: tokio_postgres::Connection<Socket, NoTlsStream>, 
 struct Listener {
     client: Client,
     notify: Statement,
-    _driver: Driver,
-}
-
-/// Aborts the connection's task on drop, because one that hangs would not end by itself.
-struct Driver(AbortHandle);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    _task: DriverTask,
 }
 
 impl Listener {
@@ -190,12 +183,6 @@ fn name(channel: &Channel) -> String {
         let _ = write!(name, "{byte:02x}");
     }
     name
-}
-
-impl fmt::Debug for PostgresTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("server", &self.shown).finish()
-    }
 }
 
 impl fmt::Debug for PostgresBroadcaster {

@@ -12,8 +12,9 @@ use diesel::{
     sql_query, sql_types,
 };
 
-use super::file::DatabaseFile;
+use super::{address::SqliteAddress, file::DatabaseFile};
 use crate::{
+    address::DatabaseAddressError,
     error::BackendError,
     migrations,
     statement::{Bind, Statement},
@@ -48,15 +49,21 @@ pub(super) struct SqliteOpener {
 }
 
 impl SqliteOpener {
-    pub(super) fn new(path: &Path, timeout: Duration) -> Result<Self, BackendError> {
+    pub(super) fn new(address: &SqliteAddress, timeout: Duration) -> Result<Self, BackendError> {
+        let SqliteAddress { path, may_create } = address;
         let text = path.to_str().ok_or_else(|| BackendError::Unfit("its path is not UTF-8".to_owned()))?;
-        if text.is_empty() || text.contains(":memory:") || text.contains("mode=memory") {
+        if text.is_empty() || text.contains(":memory:") {
             let hint = "a database in memory keeps nothing: use faststate_core::MemoryStore";
             return Err(BackendError::Unfit(hint.to_owned()));
         }
         // SQLite would parse a name that begins with `file:` as a URI.
         let path = if path.is_absolute() { PathBuf::from(path) } else { Path::new(".").join(path) };
-        create_private(&path);
+        if *may_create {
+            create_private(&path);
+        } else if !path.exists() {
+            let problem = "is `rw`, but there is no file at this path: create it, or use `rwc`";
+            return Err(DatabaseAddressError::parameter("mode", problem).into());
+        }
         // Half of the deadline, so that a call that waits behind a failing one still returns in time.
         let url = path.to_string_lossy().into();
         Ok(Self { url, file: DatabaseFile::new(path), lock_timeout: timeout / 2 })
@@ -112,11 +119,8 @@ pub(super) fn migrate(sqlite: &mut SqliteConnection, _now: i64) -> Result<(), Ba
     sqlite.batch_execute(
         "CREATE TABLE IF NOT EXISTS faststate_schema (version INTEGER NOT NULL PRIMARY KEY)",
     )?;
-    let found = Statement::<sql_types::Nullable<sql_types::BigInt>>::returning(
-        "SELECT max(version) FROM faststate_schema",
-        &[],
-    )
-    .get_result::<Option<i64>>(sqlite)?;
+    let version = "SELECT coalesce(max(version), 0) FROM faststate_schema";
+    let found = Statement::<sql_types::BigInt>::returning(version, &[]).get_result::<i64>(sqlite)?;
     for (number, step) in migrations::missing(found, STEPS)? {
         sqlite.batch_execute(step)?;
         Statement::new("INSERT INTO faststate_schema VALUES (?)", &[Bind::Number(number)]).execute(sqlite)?;

@@ -46,7 +46,7 @@ impl Worker {
         run: impl FnOnce(&mut SqliteConnection, i64) -> Result<T, BackendError> + Send + 'static,
     ) -> Result<T, BackendError> {
         let (reply, answer) = oneshot::channel();
-        let call = PendingCall { run: Some(Box::new(run)), outcome: None, reply };
+        let call = TypedCall { run: Some(Box::new(run)), outcome: None, reply };
         self.queue.send(Box::new(call)).await.map_err(|_| BackendError::Gone)?;
         answer.await.unwrap_or(Err(BackendError::Gone))
     }
@@ -62,13 +62,13 @@ trait WorkerCall: Send {
     fn answer(self: Box<Self>, failure: Option<&BackendError>);
 }
 
-struct PendingCall<T> {
+struct TypedCall<T> {
     run: Option<Run<T>>,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, BackendError>>,
 }
 
-impl<T: Send> WorkerCall for PendingCall<T> {
+impl<T: Send> WorkerCall for TypedCall<T> {
     fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }

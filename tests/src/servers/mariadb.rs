@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Read as _,
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -15,6 +16,8 @@ use crate::wait::until;
 const INIT: &str = "CREATE DATABASE IF NOT EXISTS faststate;
 CREATE USER IF NOT EXISTS 'faststate'@'%' IDENTIFIED BY 'secret';
 GRANT ALL ON faststate.* TO 'faststate'@'%';
+CREATE USER IF NOT EXISTS 'certified'@'%' IDENTIFIED BY 'secret' REQUIRE X509;
+GRANT ALL ON faststate.* TO 'certified'@'%';
 CREATE USER IF NOT EXISTS 'admin'@'%' IDENTIFIED BY 'secret';
 GRANT ALL ON *.* TO 'admin'@'%';
 ";
@@ -90,6 +93,12 @@ impl MariaDb {
     #[must_use]
     pub fn url_at(address: SocketAddr) -> String {
         format!("mysql://faststate:secret@{address}/faststate")
+    }
+
+    /// The path of its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
     }
 
     /// The URL of a user with all privileges.

@@ -1,32 +1,61 @@
 //! PostgreSQL.
 
 use std::{
+    fs::Permissions,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::{fs::chown, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use super::{Folder, free_address, program, signal, signal_all};
-use crate::wait::until;
+use crate::{certificates::CertificateFiles, wait::until};
 
 /// A PostgreSQL server for one test, killed when dropped.
 #[derive(Debug)]
 pub struct Postgres {
     folder: Folder,
     port: u16,
+    arguments: Vec<String>,
     child: Child,
+}
+
+/// How a server differs from the default: no TLS, and any password.
+#[derive(Clone, Debug, Default)]
+pub struct PostgresSettings<'a> {
+    /// The server's certificate, which enables TLS.
+    pub certificate: Option<&'a CertificateFiles>,
+    /// The file with the authority of client certificates.
+    pub client_authority: Option<PathBuf>,
+    /// The lines of `pg_hba.conf`.
+    pub hba: Option<&'a str>,
+    /// Whether it also listens on a socket in its folder.
+    pub socket: bool,
 }
 
 impl Postgres {
     /// Creates a database cluster and starts a server on it.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(&PostgresSettings::default())
+    }
+
+    /// Starts a server with these settings.
+    #[must_use]
+    pub fn with(settings: &PostgresSettings<'_>) -> Self {
         let folder = Folder::new("postgres");
         if let Some((user, group)) = other_user() {
             chown(folder.path(), Some(user), Some(group)).expect("root gives folders away");
         }
+        let password = folder.join("password");
+        std::fs::write(&password, "secret").expect("a new folder takes a file");
+        own(&password);
         let made = command("initdb", folder.path())
+            .arg("--pwfile")
+            .arg(password)
             .args(["--auth=trust", "--username=faststate", "--encoding=UTF8", "--locale=C", "--no-sync"])
             .arg("--pgdata")
             .arg(folder.join("data"))
@@ -34,10 +63,17 @@ impl Postgres {
             .expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let port = free_address().port();
-        let child = run(&folder, port);
-        let mut server = Self { folder, port, child };
+        let arguments = settings.arguments(&folder);
+        let child = run(&folder, port, &arguments);
+        let mut server = Self { folder, port, arguments, child };
         server.ready();
         server
+    }
+
+    /// The folder with its socket, if it has one.
+    #[must_use]
+    pub fn socket_folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The address on which it listens.
@@ -82,7 +118,7 @@ impl Postgres {
 
     /// Restarts it after [`crash`](Self::crash), on the same port.
     pub fn restart(&mut self) {
-        self.child = run(&self.folder, self.port);
+        self.child = run(&self.folder, self.port, &self.arguments);
         self.ready();
     }
 
@@ -100,6 +136,44 @@ impl Postgres {
     }
 }
 
+impl PostgresSettings<'_> {
+    /// Copies the files into the server's folder, and returns the arguments of the server.
+    fn arguments(&self, folder: &Folder) -> Vec<String> {
+        let copy = |from: &Path, name: &str| {
+            let to = folder.join(name);
+            std::fs::copy(from, &to).expect("a certificate of ours can be copied");
+            std::fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("the file is ours");
+            own(&to);
+            to.display().to_string()
+        };
+        let mut arguments = Vec::new();
+        if let Some(files) = self.certificate {
+            arguments.push("ssl=on".to_owned());
+            arguments.push(format!("ssl_cert_file={}", copy(&files.certificate, "server.crt")));
+            arguments.push(format!("ssl_key_file={}", copy(&files.key, "server.key")));
+        }
+        if let Some(file) = &self.client_authority {
+            arguments.push(format!("ssl_ca_file={}", copy(file, "clients.crt")));
+        }
+        if let Some(lines) = self.hba {
+            let file = folder.join("hba");
+            std::fs::write(&file, lines).expect("a new folder takes a file");
+            own(&file);
+            arguments.push(format!("hba_file={}", file.display()));
+        }
+        let sockets = if self.socket { folder.path().display().to_string() } else { String::new() };
+        arguments.push(format!("unix_socket_directories={sockets}"));
+        arguments
+    }
+}
+
+/// Gives a file to the user of the server.
+fn own(file: &Path) {
+    if let Some((user, group)) = other_user() {
+        chown(file, Some(user), Some(group)).expect("root gives files away");
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
@@ -109,12 +183,13 @@ impl Drop for Postgres {
     }
 }
 
-fn run(folder: &Folder, port: u16) -> Child {
+fn run(folder: &Folder, port: u16, arguments: &[String]) -> Child {
     command("postgres", folder.path())
         .arg("-D")
         .arg(folder.join("data"))
         .args(["-p", &port.to_string()])
-        .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(["-c", "listen_addresses=127.0.0.1"])
+        .args(arguments.iter().flat_map(|argument| ["-c", argument]))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(folder.join("log")).expect("a log"))

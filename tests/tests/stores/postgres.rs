@@ -130,7 +130,7 @@ async fn a_pool_of_transactions_is_refused_by_name() {
         let error = refused.unwrap_err();
         let shown = chain(&error);
         assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
-        assert!(shown.contains("PgBouncer") && shown.contains("pool_mode = session"), "{shown}");
+        assert!(shown.contains("PgBouncer") && shown.contains("pgbouncer=true"), "{shown}");
     }
 }
 
@@ -140,4 +140,61 @@ async fn postgres_keeps_its_promises_behind_a_pool_of_sessions() {
     let pool = PgBouncer::start(&server, "session");
     let store = open(&pool.url()).await;
     suites::store::all(&store, &store).await.unwrap();
+}
+
+/// The address of a transaction pool, as such.
+fn declared(pool: &PgBouncer) -> String {
+    format!("{}?pgbouncer=true", pool.url())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_keeps_its_promises_behind_a_transaction_pool() {
+    let server = Postgres::start();
+    let pool = PgBouncer::start(&server, "transaction");
+    let (a, b) = (open(&declared(&pool)).await, open(&declared(&pool)).await);
+    suites::store::all(&a, &b).await.unwrap();
+    // No setting of a store's transaction remains in the server's sessions.
+    let mut session = AsyncPgConnection::establish(&pool.url()).await.unwrap();
+    let unchanged = "DO $$ BEGIN
+        ASSERT current_setting('statement_timeout') = '0', 'statement_timeout';
+        ASSERT current_setting('lock_timeout') = '0', 'lock_timeout';
+        ASSERT NOT EXISTS (SELECT FROM pg_prepared_statements WHERE statement ~ 'faststate_'), 'prepared';
+    END $$";
+    session.batch_execute(unchanged).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_keeps_its_promises_when_a_session_pool_is_declared() {
+    let server = Postgres::start();
+    let pool = PgBouncer::start(&server, "session");
+    let store = open(&declared(&pool)).await;
+    suites::store::all(&store, &store).await.unwrap();
+    let error = PostgresBroadcaster::connect(declared(&pool)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused(_)) && chain(&error).contains("LISTEN"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_01_postgres_save_waits_for_the_disk_if_its_role_does_not() {
+    let server = Postgres::start();
+    let pool = PgBouncer::start(&server, "transaction");
+    open(&server.url()).await;
+    let mut admin = AsyncPgConnection::establish(&server.url()).await.unwrap();
+    for statement in [
+        "ALTER ROLE faststate SET synchronous_commit = off",
+        "ALTER ROLE faststate SET default_transaction_isolation = 'serializable'",
+        "CREATE FUNCTION check_durable() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            ASSERT current_setting('synchronous_commit') = 'on', 'the save does not wait for the disk';
+            ASSERT current_setting('transaction_isolation') = 'read committed', 'isolation';
+            ASSERT current_setting('statement_timeout') = '2s', 'the statement has no timeout';
+            RETURN NULL;
+        END $$",
+        "CREATE TRIGGER durable AFTER INSERT OR UPDATE OR DELETE ON faststate_records
+            FOR EACH STATEMENT EXECUTE FUNCTION check_durable()",
+    ] {
+        admin.batch_execute(statement).await.unwrap();
+    }
+    for url in [server.url(), declared(&pool)] {
+        let store = open(&url).await;
+        suites::store::all(&store, &store).await.unwrap();
+    }
 }

@@ -1,0 +1,79 @@
+//! Encrypted connections to PostgreSQL and MySQL, with certificates that the test makes.
+
+mod mysql;
+mod postgres;
+
+use std::{path::Path, sync::Arc};
+
+use faststate_core::{
+    Key, Scope, Store, Version,
+    store::{Precondition, Receipt, Record, StoreError},
+};
+use faststate_tests::Certificates;
+
+/// The hosts of a certificate that is valid for a local and for a remote address of a server.
+const HOSTS: &[&str] = &["localhost", "127.0.0.1", "0.0.0.0"];
+
+/// What happens to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Encrypted,
+    Plain,
+    /// It fails with an error that contains this text.
+    Fails(&'static str),
+}
+
+/// The authorities and certificates of one test.
+struct Authorities {
+    trusted: Certificates,
+    /// Issues nothing that the servers use.
+    other: Certificates,
+}
+
+impl Authorities {
+    fn new() -> Self {
+        Self { trusted: Certificates::new(), other: Certificates::new() }
+    }
+
+    /// Replaces the names of files by their paths.
+    fn fill(&self, parameters: &str) -> String {
+        let mut filled = parameters
+            .replace("{authority}", path(&self.trusted.authority()))
+            .replace("{other}", path(&self.other.authority()));
+        for (name, authority) in [("client", &self.trusted), ("stranger", &self.other)] {
+            let (certificate, key) = (format!("{{{name}}}"), format!("{{{name}-key}}"));
+            if filled.contains(&certificate) || filled.contains(&key) {
+                let files = authority.issue_rsa_client("faststate");
+                filled =
+                    filled.replace(&certificate, path(&files.certificate)).replace(&key, path(&files.key));
+            }
+        }
+        filled
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// An error with all of its sources.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
+}
+
+/// Checks that an error contains a text, and no password.
+fn check_error(error: &StoreError, expected: &str, row: &str) {
+    let shown = chain(error);
+    assert!(shown.contains(expected), "{row}: `{expected}` is missing in: {shown}");
+    assert!(!format!("{error:?} {shown}").contains("secret"), "{row}: {error:?}");
+}
+
+/// Saves, loads and deletes a record whose text is recognisable.
+async fn save_recognisable(store: &Arc<dyn Store>) {
+    let key = Key::new("confidential", Scope::Record, None, Some("recognisable-id")).unwrap();
+    let data = r#"{"text":"recognisable data"}"#.into();
+    let record = Record { schema: 1, version: Version::start(), data, ttl: None };
+    store.save(&key, &record, Precondition::Absent, Some(&Receipt::internal())).await.unwrap();
+    assert!(store.load(&key, None).await.unwrap().record.is_some());
+    assert!(store.delete(&key, record.version).await.unwrap());
+}
