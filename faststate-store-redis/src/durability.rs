@@ -92,3 +92,19 @@ fn value(answer: RedisResult<Value>) -> Option<String> {
     let (_, value) = <Vec<(String, String)>>::from_redis_value(answer.ok()?).ok()?.pop()?;
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durability_of_a_cluster_is_that_of_its_weakest_server() {
+        let weaker =
+            |reasons: &[&str]| Durability::Weaker(reasons.iter().copied().map(str::to_owned).collect());
+        let (synced, unknown) = (Durability::Synced, Durability::Unknown);
+        assert_eq!(synced.clone().weaker(Durability::Synced), synced);
+        assert_eq!(synced.clone().weaker(Durability::Unknown), unknown);
+        assert_eq!(weaker(&["a"]).weaker(unknown), weaker(&["a"]));
+        assert_eq!(synced.weaker(weaker(&["a"])).weaker(weaker(&["a", "b"])), weaker(&["a", "b"]));
+    }
+}

@@ -20,8 +20,9 @@ use crate::{
     dialer::{ConnectError, Dialer, RedisLink},
 };
 
-/// The channel on which a sentinel announces that a service has another primary.
-const SWITCHES: &str = "+switch-master";
+/// The channels on which a sentinel announces that a service has another primary: `+promoted-slave` if it leads the
+/// failover, and `+switch-master` if another one does.
+const SWITCHES: [&str; 2] = ["+promoted-slave", "+switch-master"];
 /// Time between two questions to the sentinel that is watched, in case it announces nothing.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for one sentinel to answer.
@@ -132,7 +133,7 @@ impl Sentinels {
         };
         let mut link = self.dialer.dial(sentinel, on_push).await?;
         let failed = |source| ConnectError::Server { server: sentinel.clone(), source };
-        link.redis.subscribe(SWITCHES).await.map_err(failed)?;
+        link.redis.subscribe(&SWITCHES[..]).await.map_err(failed)?;
         loop {
             self.ask(sentinel, &mut link).await?;
             // Either is a reason to ask again.
@@ -180,5 +181,34 @@ impl Sentinels {
             is_new
         });
         self.named.borrow().as_ref().map_or(answer.server, |named| named.server.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{address::RedisAddress, dialer::Timeouts};
+
+    fn named(epoch: u64, port: u16) -> NamedPrimary {
+        NamedPrimary { epoch, server: ServerAddress::Tcp { host: "a".to_owned(), port } }
+    }
+
+    #[test]
+    fn older_decision_of_another_sentinel_is_ignored() {
+        let address = RedisAddress::parse("redis+sentinel://a,b/mymaster").unwrap();
+        let timeouts = Timeouts { connect: Duration::from_secs(1), answer: Duration::from_secs(1) };
+        let dialer = Dialer::new(&address, timeouts).unwrap();
+        let sentinels = Sentinels::new(address.hosts.into(), "mymaster", &dialer);
+        let (old, new) = (named(4, 1), named(5, 2));
+        assert!(sentinels.is_current(&old.server) && sentinels.is_current(&new.server), "nothing is known");
+        assert_eq!(sentinels.note(old.clone()), old.server);
+        assert_eq!(sentinels.note(new.clone()), new.server);
+        assert_eq!(sentinels.note(old.clone()), new.server, "a sentinel that has not heard of the switch");
+        assert!(!sentinels.is_current(&old.server) && sentinels.is_current(&new.server));
+        // The sentinels were replaced and begin again with epoch 0.
+        sentinels.forget(&old.server);
+        assert_eq!(sentinels.note(named(0, 3)), new.server);
+        sentinels.forget(&new.server);
+        assert_eq!(sentinels.note(named(0, 3)), named(0, 3).server);
     }
 }

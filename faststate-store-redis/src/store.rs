@@ -51,8 +51,8 @@ impl RedisStore {
         }
     }
 
-    /// The durability (law 1) that the server's settings gave when the store connected. In a cluster, that of the server
-    /// with the weakest settings.
+    /// The durability (law 1) that the server's settings gave when the store connected. In a cluster, that of the
+    /// server with the weakest settings.
     #[must_use]
     pub const fn durability(&self) -> &Durability {
         &self.durability
@@ -69,8 +69,8 @@ pub struct RedisStoreBuilder {
 }
 
 impl RedisStoreBuilder {
-    /// The prefix of all Redis keys of this application (default: `faststate`). It has 1 to 64 letters, digits, `_`, `-`
-    /// and `.`.
+    /// The prefix of all Redis keys of this application (default: `faststate`). It has 1 to 64 letters, digits, `_`,
+    /// `-` and `.`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -99,7 +99,8 @@ impl RedisStoreBuilder {
         let mut prefix = Prefix::new(&self.prefix)?;
         let parsed = self.address.map_err(RedisStoreError::Address)?;
         let timeout = self.timeout.max(Duration::from_millis(1));
-        let timeouts = Timeouts { connect: timeout / 2, answer: timeout };
+        // Less than the pool waits for a connection, so that the pool's caller gets the reason.
+        let timeouts = Timeouts { connect: timeout * 2 / 5, answer: timeout };
         let limits = CallLimits { timeout, connections: self.connections };
         let dialer = Dialer::new(&parsed, timeouts).map_err(RedisStoreError::Tls)?;
         let address = parsed.to_string();

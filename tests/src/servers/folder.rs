@@ -47,7 +47,8 @@ fn copy(from: &Path, to: &Path) {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
             copy(&from, &to);
-        } else {
+        } else if from.is_file() {
+            // A server's socket is not copied.
             fs::copy(&from, &to).expect("files of ours can be copied");
         }
     }
