@@ -96,6 +96,36 @@ fn the_core_opens_no_sockets_unless_it_is_asked_to() {
     assert!(features.contains(&"rt") && !features.contains(&"net"), "{tokio}");
 }
 
+/// The packages of a tree, by name.
+fn packages(arguments: &[&str]) -> BTreeSet<String> {
+    let tree = cargo(&[&["tree", "--edges", "normal", "--prefix", "none"], arguments].concat());
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn tls_is_compiled_only_on_request() {
+    let facade = ["--package", "faststate", "--no-default-features", "--features"];
+    let with = |features| packages(&[&facade[..], &[features]].concat());
+    for (features, has_tls) in [
+        ("store-redis", false),
+        ("store-redis,tls-native-roots", true),
+        ("store-redis,tls-webpki-roots", true),
+    ] {
+        assert_eq!(with(features).contains("rustls"), has_tls, "{features}");
+    }
+    assert!(!with("store-redis,tls-native-roots").contains("webpki-roots"));
+    assert!(!with("store-redis,tls-webpki-roots").contains("rustls-native-certs"));
+}
+
+#[test]
+fn tls_has_one_cryptography_provider_and_no_openssl() {
+    let all = packages(&["--workspace", "--all-features", "--target", "all"]);
+    assert!(all.contains("rustls") && all.contains("ring"));
+    for other in ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls", "rustls-rustcrypto"] {
+        assert!(!all.contains(other), "{other}");
+    }
+}
+
 #[test]
 fn each_adapter_alone_pulls_in_only_its_own_framework() {
     for package in ["faststate", "faststate-demo"] {
