@@ -71,8 +71,8 @@ impl AddressError {
     }
 }
 
-const SCHEMES: &str = "use `redis://`, `rediss://` (encrypted), `redis+sentinel://`, `redis+cluster://` or `unix://`; \
-                       `valkey` may replace `redis`";
+const SCHEMES: &str = "use `redis://`, `rediss://` (encrypted), `redis+sentinel://`, `redis+cluster://` or \
+                       `unix://`; `valkey` may replace `redis`";
 const PARAMETERS: &str = "the parameters are `db`, `protocol`, `sslrootcert`, `sslcert`, `sslkey`, `sentinel_username` and \
                           `sentinel_password`; if it is part of a password, write its `?` as `%3F` and its `&` as `%26`";
 
@@ -93,8 +93,8 @@ impl RedisAddress {
         if fragment.is_some() {
             return Err(AddressError::new(
                 "fragment",
-                "there is none: certificates are always verified; name a private authority with `sslrootcert`, and write \
-                 a `#` in a password as `%23`",
+                "there is none: certificates are always verified; name a private authority with `sslrootcert`, and \
+                 write a `#` in a password as `%23`",
             ));
         }
         let (user_info, hosts) =

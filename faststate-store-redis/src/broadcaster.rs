@@ -25,11 +25,12 @@ use crate::{
 /// Carries changes between nodes over Redis' publish and subscribe.
 ///
 /// A node subscribes to the channel of every key that is followed there. A change is published once, with its key, its
-/// versions and the stored data (up to 256 KiB; a node with followers loads more from the store). Changes that are queued
-/// while others are in progress share a pipeline.
+/// versions and the stored data (up to 256 KiB; a node with followers loads more from the store). Changes that are
+/// queued while others are in progress share a pipeline.
 ///
-/// Redis keeps no changes for disconnected nodes: a node that was disconnected reloads the keys that are followed there.
-/// [`Relay`] describes how it notices within 4 s and reconnects. A server that has become a replica is left within 2 s.
+/// Redis keeps no changes for disconnected nodes: a node that was disconnected reloads the keys that are followed
+/// there. [`Relay`] describes how it notices within 4 s and reconnects. A server that has become a replica is left
+/// within 2 s.
 ///
 /// It needs the tokio runtime in which it was connected, and one connection. An ACL needs `&prefix:*` and
 /// `+publish +subscribe +unsubscribe +hello +client`. With `~prefix:* +del`, it also notices that a server has become a
@@ -37,9 +38,9 @@ use crate::{
 ///
 /// # Cluster
 /// A cluster needs Redis 7 or later, because its channels are sharded: a key's changes pass through the one master that
-/// holds the channel's slot. There is one connection to each master, and each is probed. When a slot moves or a master is
-/// replaced, the node connects again and reloads what is followed. An ACL needs
-/// `+spublish +ssubscribe +sunsubscribe +cluster|slots +cluster|info` instead of the commands without sharding.
+/// holds the channel's slot. There is one connection to each master, and each is probed. When a slot moves or a master
+/// is replaced, the node connects again and reloads what is followed. An ACL needs `+spublish +ssubscribe +sunsubscribe
+/// +cluster|slots +cluster|info` instead of the commands without sharding.
 pub struct RedisBroadcaster {
     relay: Relay,
     address: String,

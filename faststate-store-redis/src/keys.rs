@@ -9,16 +9,17 @@ use crate::slots::crc16;
 /// Maximum length of a prefix in bytes.
 const MAX_PREFIX_BYTES: usize = 64;
 
-/// Number of buckets over which a cluster's keys are spread. A stored key contains its bucket, so the number never changes.
+/// Number of buckets over which a cluster's keys are spread. A stored key contains its bucket, so the number never
+/// changes.
 const BUCKETS: u16 = 64;
 
 /// The prefix of all Redis keys of an application, the version of the storage format, and how keys are spread.
 ///
 /// On one server, a record is at `prefix:v1:{key}` and its receipts are at `prefix:v1:{key}:digest`. On a cluster, they
-/// are at `prefix:v1:{b7}:key` and `prefix:v1:{b7}:key:digest`, where `b7` is one of 64 buckets. A cluster hashes the text in
-/// braces, so everything of one bucket is in one slot and one script can access it. Changes are published on
-/// `prefix:v1:key/{key}`. Neither a prefix nor a key's text contains a brace or a colon, so no two entries share a Redis
-/// key (law 11).
+/// are at `prefix:v1:{b7}:key` and `prefix:v1:{b7}:key:digest`, where `b7` is one of 64 buckets. A cluster hashes the
+/// text in braces, so everything of one bucket is in one slot and one script can access it. Changes are published on
+/// `prefix:v1:key/{key}`. Neither a prefix nor a key's text contains a brace or a colon, so no two entries share a
+/// Redis key (law 11).
 #[derive(Clone)]
 pub(crate) struct Prefix {
     text: String,

@@ -11,8 +11,8 @@
 //! # }
 //! ```
 //!
-//! Requires Redis 6.2 or later, or Valkey; the suite has passed on Redis 6.2.14 and 7.0.15, and on Valkey 9.1.2. A cluster
-//! requires Redis 7 or later.
+//! Requires Redis 6.2 or later, or Valkey; the suite has passed on Redis 6.2.14 and 7.0.15, and on Valkey 9.1.2. A
+//! cluster requires Redis 7 or later.
 //!
 //! # Addresses
 //!
@@ -27,8 +27,8 @@
 //! | `unix:///path/to/redis.sock`, `redis+unix://..` | a server on this machine |
 //!
 //! `valkey` and `valkeys` may replace `redis` and `rediss`. In a user and a password, the characters `/`, `?`, `#`, `%`
-//! and in a user also `:` are percent-encoded: `p/w` is `p%2Fw`. An address that is not understood is refused with an error
-//! that names the part. No error, log or `Debug` contains a password.
+//! and in a user also `:` are percent-encoded: `p/w` is `p%2Fw`. An address that is not understood is refused with an
+//! error that names the part. No error, log or `Debug` contains a password.
 //!
 //! | parameter | meaning |
 //! | --- | --- |
@@ -43,8 +43,9 @@
 //!
 //! `rediss` always encrypts, and always verifies the server's certificate and its name; it never falls back. With the
 //! feature `tls-native-roots` (default), the authorities of the system are trusted, or those of the files in the
-//! environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR`. With `tls-webpki-roots`, the authorities that Mozilla trusts are
-//! compiled in. Without any of the two, no TLS is compiled. TLS 1.2 and 1.3 are provided by rustls with `ring`, not by OpenSSL.
+//! environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR`. With `tls-webpki-roots`, the authorities that Mozilla
+//! trusts are compiled in. Without any of the two, no TLS is compiled. TLS 1.2 and 1.3 are provided by rustls with
+//! `ring`, not by OpenSSL.
 //!
 //! Sentinels and clusters must announce host names if the certificates contain no IP addresses: `sentinel
 //! resolve-hostnames yes` with `sentinel announce-hostnames yes`, and `cluster-preferred-endpoint-type hostname`.
@@ -52,11 +53,10 @@
 //! # Failover
 //!
 //! A connection whose server has become a replica, is still loading or has lost its cluster (`READONLY`, `LOADING`,
-//! `CLUSTERDOWN`) is closed, and the next one is made to the present primary. Sentinels are
-//! asked for each new connection, and one of them is watched: when they name another primary, every connection to the old
-//! one is closed, even if it goes on accepting writes. On
-//! a cluster, a call follows a moved slot, since the server that refused it has not executed it; no command is sent again
-//! that may have been executed.
+//! `CLUSTERDOWN`) is closed, and the next one is made to the present primary. Sentinels are asked for each new
+//! connection, and one of them is watched: when they name another primary, every connection to the old one is closed,
+//! even if it goes on accepting writes. On a cluster, a call follows a moved slot, since the server that refused it has
+//! not executed it; no command is sent again that may have been executed.
 //!
 //! # Durability
 //!
@@ -80,16 +80,16 @@
 //!
 //! # Costs
 //!
-//! Concurrent calls share pipelines over at most two connections (by default), and with `appendfsync always` the saves of a
-//! pipeline share one sync. A save and a load are one script call each. A receipt is a separate Redis key of about 200
-//! bytes, which lives for 10 minutes, or for 1 minute if the engine generated it.
+//! Concurrent calls share pipelines over at most two connections (by default), and with `appendfsync always` the saves
+//! of a pipeline share one sync. A save and a load are one script call each. A receipt is a separate Redis key of about
+//! 200 bytes, which lives for 10 minutes, or for 1 minute if the engine generated it.
 //!
 //! # Keys
 //!
-//! A record is at `prefix:v1:{key}`, as `version schema json`; its receipts are at `prefix:v1:{key}:digest`. On a cluster,
-//! the keys are spread over 64 buckets: `prefix:v1:{b7}:key` and `prefix:v1:{b7}:key:digest`. The braces enclose the text
-//! that determines the slot, so the scripts of one key touch one slot. A cluster of more than 16 masters gets unequal shares.
-//! Data moves from a server to a cluster only by copying each record under its new key.
+//! A record is at `prefix:v1:{key}`, as `version schema json`; its receipts are at `prefix:v1:{key}:digest`. On a
+//! cluster, the keys are spread over 64 buckets: `prefix:v1:{b7}:key` and `prefix:v1:{b7}:key:digest`. The braces
+//! enclose the text that determines the slot, so the scripts of one key touch one slot. A cluster of more than 16
+//! masters gets unequal shares. Data moves from a server to a cluster only by copying each record under its new key.
 //!
 //! Give each application its own prefix. An ACL needs `~prefix:*` and
 //! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`, on a cluster also
@@ -114,10 +114,11 @@
 //!
 //! # Outages
 //!
-//! A call fails within 2 s (by default) with [`StoreError::Unavailable`]. The outcome of a save is then unknown, and the
-//! engine loads the receipt to learn it. A closed connection is replaced, with jitter. [`StoreError::Full`] means that Redis
-//! temporarily refuses writes (`OOM`, `MISCONF`, `NOREPLICAS`) and that nothing was changed. [`StoreError::Refused`] means
-//! that the address, the password or a certificate is wrong; the error states which and what to change.
+//! A call fails within 2 s (by default) with [`StoreError::Unavailable`]. The outcome of a save is then unknown, and
+//! the engine loads the receipt to learn it. A closed connection is replaced, with jitter. [`StoreError::Full`] means
+//! that Redis temporarily refuses writes (`OOM`, `MISCONF`, `NOREPLICAS`) and that nothing was changed.
+//! [`StoreError::Refused`] means that the address, the password or a certificate is wrong; the error states which and
+//! what to change.
 //!
 //! [`StoreError::Unavailable`]: faststate_core::store::StoreError::Unavailable
 //! [`StoreError::Full`]: faststate_core::store::StoreError::Full

@@ -35,8 +35,8 @@ pub(crate) struct CallLimits {
 
 /// A queue of calls to one server. Calls that are queued while others are in progress share the next pipeline.
 ///
-/// Each lane has at most one pipeline in progress. A call whose caller has given up is not sent; a sent call runs to its
-/// end.
+/// Each lane has at most one pipeline in progress. A call whose caller has given up is not sent; a sent call runs to
+/// its end.
 #[derive(Clone)]
 pub(crate) struct CommandQueue {
     commands: CallQueue<RoutedCommand, CallResult>,
