@@ -63,7 +63,7 @@ impl Page {
     /// Shows and follows the signals of the viewer's instance of `S`.
     ///
     /// # Errors
-    /// As [`Registry::visible`](faststate_core::Registry::visible).
+    /// As [`Registry::read`](faststate_core::Registry::read), and [`Error::Unknown`] if access is refused.
     pub async fn follow<S: ReactiveState>(&self) -> Result<Snapshot<S>, Error> {
         self.signals_of(TopicName::signals(S::NAME)).await
     }
