@@ -62,6 +62,8 @@ impl TlsFailure {
                 | AlertDescription::CertificateExpired
                 | AlertDescription::CertificateRevoked
                 | AlertDescription::CertificateUnknown
+                // The authority has the name of the server's, but another key.
+                | AlertDescription::DecryptError
                 | AlertDescription::UnknownCA
                 | AlertDescription::UnsupportedCertificate => Self::ClientCertificateRefused,
                 _ => Self::Handshake,

@@ -3,13 +3,15 @@
 mod mysql;
 mod postgres;
 
-use std::{path::Path, sync::Arc};
+use std::{env, path::Path, process::Command, sync::Arc};
 
 use faststate_core::{
     Key, Scope, Store, Version,
     store::{Precondition, Receipt, Record, StoreError},
 };
 use faststate_tests::Certificates;
+
+use crate::open::open;
 
 /// The hosts of a certificate that is valid for a local and for a remote address of a server.
 const HOSTS: &[&str] = &["localhost", "127.0.0.1", "0.0.0.0"];
@@ -54,6 +56,31 @@ impl Authorities {
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// Trusting an authority of the machine needs an environment of its own, so the test runs itself again.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_of_the_machine_are_trusted_by_default() {
+    const ADDRESSES: &str = "FASTSTATE_TRUSTED_ADDRESSES";
+    if let Ok(addresses) = env::var(ADDRESSES) {
+        for address in addresses.split(' ') {
+            open(address).await;
+        }
+        return;
+    }
+    let authorities = Authorities::new();
+    let (postgres, mysql) = (postgres::start("demands", &authorities), mysql::start("demands", &authorities));
+    let remote = |url: String| url.replace("127.0.0.1", "0.0.0.0");
+    let (postgres, mysql) = (remote(postgres.url()), remote(mysql.url()));
+    let addresses = format!("{postgres} {postgres}?sslrootcert=system {mysql} {mysql}?ssl-mode=VERIFY_CA");
+    let again = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "tls::authorities_of_the_machine_are_trusted_by_default"])
+        .env(ADDRESSES, addresses)
+        .env("SSL_CERT_FILE", authorities.trusted.authority())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success() && shown.contains("1 passed"), "{shown}");
 }
 
 /// An error with all of its sources.

@@ -93,7 +93,7 @@ const TABLE: &[(&str, &str, &str, Outcome)] = &[
 ];
 
 /// Starts a server of this kind.
-fn start(kind: &str, authorities: &Authorities) -> MariaDb {
+pub(super) fn start(kind: &str, authorities: &Authorities) -> MariaDb {
     let files = match kind {
         "plain" => return MariaDb::with(&["--skip-ssl"]),
         "other name" => authorities.trusted.issue(&["db.example"]),

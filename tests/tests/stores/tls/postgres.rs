@@ -116,7 +116,7 @@ fn hba(kind: &str) -> Option<&'static str> {
 }
 
 /// Starts a server of this kind.
-fn start(kind: &str, authorities: &Authorities) -> Postgres {
+pub(super) fn start(kind: &str, authorities: &Authorities) -> Postgres {
     let certificate = match kind {
         "plain" => None,
         "other name" => Some(authorities.trusted.issue(&["db.example"])),
