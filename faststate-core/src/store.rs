@@ -25,7 +25,7 @@ pub use self::{
     circuit_breaker::CircuitBreaker,
     error::{CircuitOpen, StoreError},
     memory::MemoryStore,
-    queue::{CallQueue, QueueLimits, QueuedCall},
+    queue::{BatchedCall, CallQueue, QueueLimits},
     receipt::{RECEIPT_KEPT, Receipt},
     record::{Loaded, MAX_RECORD_BYTES, Precondition, Record, SaveOutcome},
     write_behind::WriteBehind,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use faststate_core::{
     Key,
-    store::{CallQueue, Precondition, QueueLimits, QueuedCall, Receipt, Record, SaveOutcome},
+    store::{BatchedCall, CallQueue, Precondition, QueueLimits, Receipt, Record, SaveOutcome},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -94,7 +94,7 @@ impl SaveBatcher {
 /// Saves a batch and sends each caller its outcome.
 async fn run(
     server: &Arc<impl Saver>,
-    mut waiting: Vec<QueuedCall<QueuedSave, SaveResult>>,
+    mut waiting: Vec<BatchedCall<QueuedSave, SaveResult>>,
     within: Duration,
 ) {
     if waiting.len() < 2 {
@@ -129,7 +129,7 @@ async fn run(
     }
 }
 
-async fn save_one(server: &impl Saver, waiting: QueuedCall<QueuedSave, SaveResult>, within: Duration) {
+async fn save_one(server: &impl Saver, waiting: BatchedCall<QueuedSave, SaveResult>, within: Duration) {
     let outcome = timeout_at(waiting.call.deadline, server.save_one(&waiting.call)).await;
     waiting.answer(outcome.unwrap_or(Err(BackendError::Late(within))));
 }

@@ -6,7 +6,7 @@ use bb8_redis::{
     bb8::Pool,
     redis::{Pipeline, RedisResult, Value, cmd},
 };
-use faststate_core::store::{CallQueue, QueueLimits, QueuedCall};
+use faststate_core::store::{BatchedCall, CallQueue, QueueLimits};
 use tokio::time::timeout;
 
 use crate::{
@@ -103,10 +103,10 @@ struct PipelineSender {
 }
 
 impl PipelineSender {
-    async fn send(&self, mut calls: Vec<QueuedCall<RoutedCommand, CallResult>>) {
+    async fn send(&self, mut calls: Vec<BatchedCall<RoutedCommand, CallResult>>) {
         let sent = match self.pool.get().await {
             Ok(mut connection) => {
-                calls.retain(QueuedCall::is_wanted);
+                calls.retain(BatchedCall::is_wanted);
                 exchange(&mut connection, &calls).await.map_err(RedisStoreError::Redis)
             }
             Err(_) => Err(self.no_connection()),
@@ -135,7 +135,7 @@ impl PipelineSender {
 /// executed.
 async fn exchange(
     connection: &mut PooledConnection,
-    calls: &[QueuedCall<RoutedCommand, CallResult>],
+    calls: &[BatchedCall<RoutedCommand, CallResult>],
 ) -> RedisResult<Vec<RedisResult<Value>>> {
     if calls.is_empty() {
         return Ok(Vec::new());
@@ -155,7 +155,7 @@ async fn exchange(
 /// Sends the calls in one pipeline, and returns the answer to each.
 async fn send<'a>(
     connection: &mut PooledConnection,
-    calls: impl ExactSizeIterator<Item = &'a QueuedCall<RoutedCommand, CallResult>> + Clone,
+    calls: impl ExactSizeIterator<Item = &'a BatchedCall<RoutedCommand, CallResult>> + Clone,
 ) -> RedisResult<Vec<RedisResult<Value>>> {
     let mut pipeline = Pipeline::with_capacity(calls.len());
     for call in calls.clone() {
@@ -165,7 +165,7 @@ async fn send<'a>(
         pipeline.add_command(call.call.command.command(connection.scripts()));
     }
     let mut answers = connection.exchange(pipeline).await?.into_iter();
-    let answer = |call: &QueuedCall<RoutedCommand, CallResult>| {
+    let answer = |call: &BatchedCall<RoutedCommand, CallResult>| {
         if call.call.asking {
             answers.next();
         }

@@ -118,13 +118,13 @@ impl<S: Store + ?Sized> CircuitBreaker<S> {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let Some(permit) = circuit.admit() else { return Err(circuit_open()) };
-        let mut pending =
-            PendingCall { breaker: self, circuit, permit, began: Instant::now(), has_ended: false };
+        let mut tracked =
+            TrackedCall { breaker: self, circuit, permit, began: Instant::now(), has_ended: false };
         let answer = self.in_time(call).await;
-        pending.has_ended = true;
+        tracked.has_ended = true;
         match &answer {
-            Err(error @ StoreError::Unavailable(_)) => self.failed(circuit, &pending.permit, error),
-            _ => circuit.answered(&pending.permit),
+            Err(error @ StoreError::Unavailable(_)) => self.failed(circuit, &tracked.permit, error),
+            _ => circuit.answered(&tracked.permit),
         }
         answer
     }
@@ -167,7 +167,7 @@ async fn probe<S: Store + ?Sized>(store: Weak<S>, circuit: Weak<Circuit>, deadli
 
 /// A call in flight. A caller with a deadline of its own may drop it; if at least half of the breaker's deadline has
 /// passed by then, this counts as a failure.
-struct PendingCall<'a, S: Store + ?Sized> {
+struct TrackedCall<'a, S: Store + ?Sized> {
     breaker: &'a CircuitBreaker<S>,
     circuit: &'a Arc<Circuit>,
     permit: CallPermit,
@@ -175,7 +175,7 @@ struct PendingCall<'a, S: Store + ?Sized> {
     has_ended: bool,
 }
 
-impl<S: Store + ?Sized> Drop for PendingCall<'_, S> {
+impl<S: Store + ?Sized> Drop for TrackedCall<'_, S> {
     fn drop(&mut self) {
         if self.has_ended {
             return;

@@ -19,7 +19,7 @@ const MAX_QUEUED: usize = 4096;
 /// The lanes run in the runtime in which the queue was started. They end with the queue's last clone or with the
 /// runtime.
 pub struct CallQueue<C, A> {
-    calls: mpsc::Sender<QueuedCall<C, A>>,
+    calls: mpsc::Sender<BatchedCall<C, A>>,
 }
 
 /// The number of lanes of a [`CallQueue`], and the limits of one batch.
@@ -57,7 +57,7 @@ impl QueueLimits {
 }
 
 /// A call that a lane has taken from the queue, with the means to answer its caller.
-pub struct QueuedCall<C, A> {
+pub struct BatchedCall<C, A> {
     /// The call.
     pub call: C,
     answer: oneshot::Sender<A>,
@@ -65,7 +65,7 @@ pub struct QueuedCall<C, A> {
 
 impl<C: Send + 'static, A: Send + 'static> CallQueue<C, A> {
     /// Creates a queue, and spawns its lanes. `weight` returns the approximate size of a call in bytes. `run` answers
-    /// the calls of a batch, of which there is at least one.
+    /// the calls of a batch, which contains at least one.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -73,7 +73,7 @@ impl<C: Send + 'static, A: Send + 'static> CallQueue<C, A> {
     pub fn start<F: Future<Output = ()> + Send>(
         limits: QueueLimits,
         weight: fn(&C) -> usize,
-        run: impl Fn(Vec<QueuedCall<C, A>>) -> F + Send + Sync + 'static,
+        run: impl Fn(Vec<BatchedCall<C, A>>) -> F + Send + Sync + 'static,
     ) -> Self {
         let (calls, queued) = mpsc::channel(MAX_QUEUED);
         let (queued, run) = (Arc::new(Mutex::new(queued)), Arc::new(run));
@@ -81,7 +81,7 @@ impl<C: Send + 'static, A: Send + 'static> CallQueue<C, A> {
             let (queued, run) = (Arc::clone(&queued), Arc::clone(&run));
             tokio::spawn(async move {
                 while let Some(mut batch) = next_batch(&queued, limits, weight).await {
-                    batch.retain(QueuedCall::is_wanted);
+                    batch.retain(BatchedCall::is_wanted);
                     if !batch.is_empty() {
                         run(batch).await;
                     }
@@ -98,7 +98,7 @@ impl<C: Send + 'static, A: Send + 'static> CallQueue<C, A> {
     /// If the future is dropped before a lane has taken the call, the call is not run.
     pub async fn call(&self, call: C) -> Option<A> {
         let (answer, answered) = oneshot::channel();
-        self.calls.send(QueuedCall { call, answer }).await.ok()?;
+        self.calls.send(BatchedCall { call, answer }).await.ok()?;
         answered.await.ok()
     }
 }
@@ -109,7 +109,7 @@ impl<C, A> Clone for CallQueue<C, A> {
     }
 }
 
-impl<C, A> QueuedCall<C, A> {
+impl<C, A> BatchedCall<C, A> {
     /// Returns whether the caller still waits for the answer.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
@@ -124,10 +124,10 @@ impl<C, A> QueuedCall<C, A> {
 
 /// Waits for the calls of the next batch. Returns `None` when the queue's last clone is dropped.
 async fn next_batch<C, A>(
-    queued: &Mutex<mpsc::Receiver<QueuedCall<C, A>>>,
+    queued: &Mutex<mpsc::Receiver<BatchedCall<C, A>>>,
     limits: QueueLimits,
     weight: fn(&C) -> usize,
-) -> Option<Vec<QueuedCall<C, A>>> {
+) -> Option<Vec<BatchedCall<C, A>>> {
     let mut queued = queued.lock().await;
     let first = queued.recv().await?;
     // Lets other tasks add their calls to this batch.
@@ -150,9 +150,9 @@ impl<C, A> fmt::Debug for CallQueue<C, A> {
     }
 }
 
-impl<C: fmt::Debug, A> fmt::Debug for QueuedCall<C, A> {
+impl<C: fmt::Debug, A> fmt::Debug for BatchedCall<C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueuedCall").field("call", &self.call).finish_non_exhaustive()
+        f.debug_struct("BatchedCall").field("call", &self.call).finish_non_exhaustive()
     }
 }
 

@@ -28,8 +28,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Checks the size of `data`. Every store begins `save` with this, so that a state that fits into one store fits into
-    /// all of them.
+    /// Checks the size of `data`. Every store begins `save` with this, so that a state that fits into one store fits
+    /// into all of them.
     ///
     /// # Errors
     /// Returns [`StoreError::Refused`] for more than [`MAX_RECORD_BYTES`].

@@ -1,4 +1,4 @@
-//! A store that answers from memory and saves in the background.
+//! A store in memory that writes to another store in the background.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,72 +9,77 @@ use std::{
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
-use tokio::{sync::Mutex as Turn, time::Instant};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, sleep},
+};
 
 use super::{Loaded, MemoryStore, Precondition, Receipt, Record, SaveOutcome, Store, StoreError};
 use crate::{Key, Version};
 
-/// How many records are written at a time: enough for a store that groups them.
-const AT_A_TIME: usize = 256;
-/// How long a record that is written stays in memory without being saved again.
-const KEPT: Duration = Duration::from_secs(300);
+/// The maximum number of concurrent writes. It suffices for a store that combines them into batches.
+const WRITE_CONCURRENCY: usize = 256;
+/// The time for which a record stays in memory while it is equal in both stores.
+const IDLE_FOR: Duration = Duration::from_secs(300);
 
-/// Answers from memory, and writes to another store at an interval and on [`flush`](Store::flush), which a registry
-/// that settles calls: what `persist_every` means.
+/// Loads and saves in memory, and writes the records to a durable store at an interval. This is the store behind
+/// `StateConfig::persist_every`.
 ///
-/// # What it promises
-/// All that a [`Store`] promises, except 4: a crash loses what was acknowledged since the last write, at
-/// most an interval, with its receipts. So it belongs to one process, and each record that is read from
-/// the other store starts a new epoch, so that followers of lost changes detect the loss.
+/// [`flush`](Store::flush) writes all records at once; a registry calls it at shutdown.
 ///
-/// # A store that refuses
-/// Once the other store has refused a record that was acknowledged here, or has no room, a save is acknowledged only
-/// after the other store has it: of the record that was refused, or of all records where there is no room.
-/// [`ping`](Store::ping) fails meanwhile. What was acknowledged before stays here, and is tried again at each write.
+/// # Contract
+/// All points of [`Store`]'s contract except 4: a crash loses the changes and receipts that were acknowledged since the
+/// last write, which is at most one interval ago. Only one process may use a `WriteBehind` over a durable store. A
+/// record that is loaded from the durable store starts a new epoch, so that the followers of lost changes detect the
+/// loss.
+///
+/// # Errors
+/// If the durable store refuses a record whose save was acknowledged, later saves of this key are acknowledged only
+/// after the durable store has them. If it is full, this applies to all saves. Until the durable store accepts the
+/// records, [`ping`](Store::ping) fails. The acknowledged records stay in memory and are written again at each
+/// interval.
 ///
 /// # Locking
-/// `written` protects what differs between the two. A change that keeps the version (a touch) and an eviction happen
-/// under it, so that neither comes between the other's steps. `writing` is held while the other store is written; no
-/// code waits for it with `written` locked.
+/// - `writes` protects the differences between the memory and the durable store. A touch, which keeps the version, and
+///   an eviction also change the memory under it, so that none of them runs between the steps of another one.
+/// - `writer` is held while records are written, across awaits.
+///
+/// `writes` may be locked while `writer` is held. No code waits for `writer` while `writes` is locked.
 #[derive(Debug)]
 pub struct WriteBehind {
     memory: MemoryStore,
     durable: Arc<dyn Store>,
-    written: Mutex<Written>,
-    /// One writer at a time, so that an older record never overtakes a newer one.
-    writing: Turn<()>,
+    writes: Mutex<PendingWrites>,
+    /// Permits one writer at a time, so that an older record never replaces a newer one.
+    writer: AsyncMutex<()>,
 }
 
-/// What differs between the two.
+/// The differences between the memory and the durable store.
 #[derive(Debug, Default)]
-struct Written {
-    /// Saved here and not there, each with the number of that save.
+struct PendingWrites {
+    /// The keys whose records differ, each with the number of the last change in memory.
     dirty: HashMap<Key, u64>,
-    saves: u64,
-    /// The same in both: at this version, and since when.
+    /// The number of changes in memory.
+    changes: u64,
+    /// The keys whose records are equal, each with the version in memory and the time of the last write or load.
     clean: HashMap<Key, (Version, Instant)>,
-    /// What the other store refused at the last write.
+    /// The keys whose records the durable store refused at the last write.
     refused: HashSet<Key>,
-    /// Whether it had no room at the last write.
+    /// Whether the durable store was full at the last write.
     full: bool,
 }
 
-impl Written {
-    /// Notes a change that was made here; gives its number.
-    fn change(&mut self, key: &Key) -> u64 {
+impl PendingWrites {
+    /// Records a change in memory; returns its number.
+    fn changed(&mut self, key: &Key) -> u64 {
         self.clean.remove(key);
-        self.saves += 1;
-        self.dirty.insert(key.clone(), self.saves);
-        self.saves
+        self.changes += 1;
+        self.dirty.insert(key.clone(), self.changes);
+        self.changes
     }
 
-    /// Whether the other store has to have a save of this key before it is acknowledged.
-    fn is_refusing(&self, key: &Key) -> bool {
-        self.full || self.refused.contains(key)
-    }
-
-    /// Notes that the other store took this change; both are the same, unless there was another since.
-    fn same(&mut self, key: &Key, change: u64, version: Option<Version>) {
+    /// Records that the durable store has the record of a change. If there was no later change, the records are equal.
+    fn written(&mut self, key: &Key, change: u64, version: Option<Version>) {
         self.refused.remove(key);
         if self.dirty.get(key) == Some(&change) {
             self.dirty.remove(key);
@@ -83,43 +88,47 @@ impl Written {
             }
         }
     }
+
+    /// Returns whether a save of this key must reach the durable store before it is acknowledged.
+    fn is_refusing(&self, key: &Key) -> bool {
+        self.full || self.refused.contains(key)
+    }
 }
 
 impl WriteBehind {
-    /// In front of `durable`, written every `interval`.
+    /// Creates a store over `durable`, and spawns the task that writes to it every `interval`.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     #[must_use]
     pub fn new(durable: Arc<dyn Store>, interval: Duration) -> Arc<Self> {
         let store = Arc::new(Self {
             memory: MemoryStore::new(),
             durable,
-            written: Mutex::default(),
-            writing: Turn::default(),
+            writes: Mutex::default(),
+            writer: AsyncMutex::default(),
         });
         tokio::spawn(keep_writing(Arc::downgrade(&store), interval));
         store
     }
 
-    /// Brings the other store to what is here; gives the version of it.
+    /// Writes the record in memory to the durable store, or deletes it there; returns the written version.
     async fn write(&self, key: &Key) -> Result<Option<Version>, StoreError> {
-        let wanted = self.memory.load(key, None).await?.record;
-        self.put(key, wanted.as_ref()).await?;
-        Ok(wanted.map(|wanted| wanted.version))
+        let record = self.memory.load(key, None).await?.record;
+        self.write_record(key, record.as_ref()).await?;
+        Ok(record.map(|record| record.version))
     }
 
-    /// Brings the other store to this.
-    async fn put(&self, key: &Key, wanted: Option<&Record>) -> Result<(), StoreError> {
+    /// Replaces the record in the durable store by this one, or deletes it.
+    async fn write_record(&self, key: &Key, record: Option<&Record>) -> Result<(), StoreError> {
         loop {
-            let found = self.durable.load(key, None).await?.record;
-            let expect =
-                found.as_ref().map_or(Precondition::Absent, |found| Precondition::Version(found.version));
-            let done = match (wanted, &found) {
-                (Some(wanted), _) => {
-                    self.durable.save(key, wanted, expect, None).await? == SaveOutcome::Saved
+            let stored = self.durable.load(key, None).await?.record;
+            let expect = precondition(stored.as_ref());
+            let done = match (record, &stored) {
+                (Some(record), _) => {
+                    self.durable.save(key, record, expect, None).await? == SaveOutcome::Saved
                 }
-                (None, Some(found)) => self.durable.delete(key, found.version).await?,
+                (None, Some(stored)) => self.durable.delete(key, stored.version).await?,
                 (None, None) => true,
             };
             if done {
@@ -128,7 +137,7 @@ impl WriteBehind {
         }
     }
 
-    /// A save that the other store has to have first.
+    /// Saves a record in the durable store first, and then in memory.
     async fn save_through(
         &self,
         key: &Key,
@@ -136,63 +145,69 @@ impl WriteBehind {
         expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
-        let _turn = self.writing.lock().await;
-        let here = self.memory.load(key, receipt).await?;
-        let present =
-            here.record.as_ref().map_or(Precondition::Absent, |here| Precondition::Version(here.version));
-        // What the memory will call a conflict or a repeat goes nowhere.
-        let change = (!here.receipt && present == expect).then(|| self.written.lock().change(key));
+        let _writer = self.writer.lock().await;
+        let present = self.memory.load(key, receipt).await?;
+        // A conflict and a duplicate write nothing.
+        let is_due = !present.receipt && precondition(present.record.as_ref()) == expect;
+        let change = is_due.then(|| self.writes.lock().changed(key));
         if change.is_some() {
-            self.put(key, Some(record)).await?;
+            self.write_record(key, Some(record)).await?;
         }
-        // Until here the two may differ, and what is here is right.
-        let saving = self.memory.save(key, record, expect, receipt).await?;
-        if saving == SaveOutcome::Saved {
-            let mut written = self.written.lock();
+        // The memory decides about the outcome, because another save may have come first. The key is then dirty, and
+        // the next flush writes the record in memory.
+        let outcome = self.memory.save(key, record, expect, receipt).await?;
+        if outcome == SaveOutcome::Saved {
+            let mut writes = self.writes.lock();
             match change {
-                Some(change) => written.same(key, change, Some(record.version)),
-                None => _ = written.change(key),
+                Some(change) => writes.written(key, change, Some(record.version)),
+                None => _ = writes.changed(key),
             }
         }
-        Ok(saving)
+        Ok(outcome)
     }
 
-    /// Touches what is here, and notes that in the same step.
-    fn touch_here(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        let mut written = self.written.lock();
-        let touched = now(self.memory.touch(key, ttl))?;
+    /// Touches the record in memory, and records the change in the same step.
+    fn touch_memory(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
+        let mut writes = self.writes.lock();
+        let touched = ready(self.memory.touch(key, ttl))?;
         if touched {
-            written.change(key);
+            writes.changed(key);
         }
         Ok(touched)
     }
 
-    /// Forgets here what has been the same in both for 5 minutes.
+    /// Removes the records from memory that have been equal in both stores for 5 minutes.
     fn evict(&self) -> Result<(), StoreError> {
-        let at = Instant::now();
-        let mut written = self.written.lock();
-        let idle: Vec<_> = written.clean.extract_if(|_, (_, since)| at - *since >= KEPT).collect();
+        let now = Instant::now();
+        let mut writes = self.writes.lock();
+        let idle: Vec<_> = writes.clean.extract_if(|_, (_, since)| now - *since >= IDLE_FOR).collect();
         for (key, (version, _)) in idle {
-            // Unless it was saved meanwhile, which is about to be noted.
-            now(self.memory.delete(&key, version))?;
+            // Has no effect if a save has just changed the version and is about to record it.
+            ready(self.memory.delete(&key, version))?;
         }
         Ok(())
     }
 }
 
-/// What a call of the memory gives, which never waits.
-fn now<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    call.now_or_never().unwrap_or_else(|| Err(StoreError::Unavailable("the memory waits".into())))
+/// Returns the precondition that this record meets.
+fn precondition(record: Option<&Record>) -> Precondition {
+    record.map_or(Precondition::Absent, |record| Precondition::Version(record.version))
+}
+
+/// Returns the result of a call of the memory, which never waits.
+fn ready<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    call.now_or_never()
+        .unwrap_or_else(|| Err(StoreError::Unavailable("the memory does not answer at once".into())))
 }
 
 async fn keep_writing(store: Weak<WriteBehind>, interval: Duration) {
     loop {
-        tokio::time::sleep(interval).await;
+        sleep(interval).await;
         let Some(store) = store.upgrade() else { return };
         if let Err(error) = store.flush().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "not written: tried again after the interval"
+                "some records could not be written; they are written again after the interval"
             );
         }
     }
@@ -201,20 +216,20 @@ async fn keep_writing(store: Weak<WriteBehind>, interval: Duration) {
 #[async_trait]
 impl Store for WriteBehind {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        let here = self.memory.load(key, receipt).await?;
-        // What was deleted here, and not yet there, is gone.
-        if here.record.is_some() || self.written.lock().dirty.contains_key(key) {
-            return Ok(here);
+        let loaded = self.memory.load(key, receipt).await?;
+        // A dirty key without a record was deleted in memory, even if the durable store still has its record.
+        if loaded.record.is_some() || self.writes.lock().dirty.contains_key(key) {
+            return Ok(loaded);
         }
-        let Some(record) = self.durable.load(key, None).await?.record else { return Ok(here) };
+        let Some(record) = self.durable.load(key, None).await?.record else { return Ok(loaded) };
         let renewed = Record { version: Version::start(), ..record };
         {
-            let mut written = self.written.lock();
-            // Another call may have loaded the same record meanwhile, and even have deleted it.
-            if !written.dirty.contains_key(key)
-                && now(self.memory.save(key, &renewed, Precondition::Absent, None))? == SaveOutcome::Saved
+            let mut writes = self.writes.lock();
+            // In the meantime, another call may have loaded the same record, and even have deleted it.
+            if !writes.dirty.contains_key(key)
+                && ready(self.memory.save(key, &renewed, Precondition::Absent, None))? == SaveOutcome::Saved
             {
-                written.clean.insert(key.clone(), (renewed.version, Instant::now()));
+                writes.clean.insert(key.clone(), (renewed.version, Instant::now()));
             }
         }
         self.memory.load(key, receipt).await
@@ -228,80 +243,79 @@ impl Store for WriteBehind {
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
         if expect == Precondition::Absent {
-            // It may be there and not here.
+            // Copies a record that only the durable store has.
             self.load(key, None).await?;
         }
-        if self.written.lock().is_refusing(key) {
+        if self.writes.lock().is_refusing(key) {
             return self.save_through(key, record, expect, receipt).await;
         }
-        let saving = self.memory.save(key, record, expect, receipt).await?;
-        if saving == SaveOutcome::Saved {
-            let _ = self.written.lock().change(key);
+        let outcome = self.memory.save(key, record, expect, receipt).await?;
+        if outcome == SaveOutcome::Saved {
+            self.writes.lock().changed(key);
         }
-        Ok(saving)
+        Ok(outcome)
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
         let deleted = self.memory.delete(key, version).await?;
         if deleted {
-            self.written.lock().change(key);
+            self.writes.lock().changed(key);
         }
         Ok(deleted)
     }
 
     async fn touch(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
-        if self.touch_here(key, ttl)? {
+        if self.touch_memory(key, ttl)? {
             return Ok(true);
         }
-        // It may be there and not here.
+        // Copies a record that only the durable store has.
         self.load(key, None).await?;
-        self.touch_here(key, ttl)
+        self.touch_memory(key, ttl)
     }
 
-    /// Also forgets here what has been the same in both for 5 minutes.
+    /// Also removes the records from memory that have been equal in both stores for 5 minutes.
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
         self.evict()?;
         self.memory.sweep(limit).await
     }
 
-    /// Fails also while the other store refuses what was acknowledged here.
+    /// Also fails while the durable store refuses acknowledged records.
     async fn ping(&self) -> Result<(), StoreError> {
         {
-            let written = self.written.lock();
-            if written.full || !written.refused.is_empty() {
-                let waiting = written.dirty.len();
-                return Err(StoreError::Full(
-                    format!("{waiting} records that were acknowledged are refused by the store behind")
-                        .into(),
-                ));
+            let writes = self.writes.lock();
+            if writes.full || !writes.refused.is_empty() {
+                let pending = writes.dirty.len();
+                let refusal =
+                    format!("the durable store refuses acknowledged records; {pending} are not written");
+                return Err(StoreError::Full(refusal.into()));
             }
         }
         self.durable.ping().await
     }
 
-    /// Saves are in memory.
+    /// Returns zero, because saves only change the memory.
     fn settles_within(&self) -> Duration {
         Duration::ZERO
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        let _turn = self.writing.lock().await;
-        let dirty = self.written.lock().dirty.clone();
+        let _writer = self.writer.lock().await;
+        let dirty = self.writes.lock().dirty.clone();
         let writes = dirty.into_iter().map(|(key, change)| async move {
             let outcome = self.write(&key).await;
-            let mut written = self.written.lock();
+            let mut writes = self.writes.lock();
             match &outcome {
-                // What was saved meanwhile is written the next time.
-                Ok(version) => written.same(&key, change, *version),
-                Err(StoreError::Refused(_)) => _ = written.refused.insert(key),
-                Err(StoreError::Full(_)) => written.full = true,
+                // If the record has changed in the meantime, the next flush writes it again.
+                Ok(version) => writes.written(&key, change, *version),
+                Err(StoreError::Refused(_)) => _ = writes.refused.insert(key),
+                Err(StoreError::Full(_)) => writes.full = true,
                 Err(_) => {}
             }
             outcome.map(drop)
         });
         let outcomes: Vec<Result<(), StoreError>> =
-            stream::iter(writes).buffer_unordered(AT_A_TIME).collect().await;
-        self.written.lock().full = outcomes.iter().any(|outcome| matches!(outcome, Err(StoreError::Full(_))));
+            stream::iter(writes).buffer_unordered(WRITE_CONCURRENCY).collect().await;
+        self.writes.lock().full = outcomes.iter().any(|outcome| matches!(outcome, Err(StoreError::Full(_))));
         outcomes.into_iter().collect()
     }
 }
