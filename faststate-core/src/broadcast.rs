@@ -34,7 +34,7 @@ pub(crate) const MAX_PEER_MESSAGE_BYTES: usize = 4096;
 /// - Over a publish/subscribe service, implement [`Transport`] instead: [`Relay`] turns it into a broadcaster with
 ///   probes, reconnects and loss detection.
 /// - Call [`Inbox::lost`] after every reconnect, and whenever a message may have been dropped. A missing call leaves
-///   pages stale; a superfluous one costs a reload of what is followed.
+///   pages stale; a superfluous one costs a reload of every followed instance.
 /// - Keep every field of [`Change`], except that `data` may be dropped.
 /// - Run `conformance::broadcaster::all` over three connected nodes in your tests.
 #[async_trait]

@@ -35,12 +35,13 @@ use crate::{BoxError, Key};
 /// `batcher` protects only the handle of the present connection. `interests` and the batcher have locks of their own.
 /// None of them is held while another one is taken, nor across an await.
 pub struct Relay {
-    shared: Arc<Shared>,
+    shared: Arc<RelayShared>,
     max_payload_bytes: usize,
     keeper: AbortHandle,
 }
 
-struct Shared {
+/// The part of a relay that the task of its connection shares.
+struct RelayShared {
     /// A random number that identifies this node's own envelopes.
     node: u64,
     inbox: OnceLock<Arc<dyn Inbox>>,
@@ -57,7 +58,7 @@ impl Relay {
     pub async fn start(transport: impl Transport) -> Result<Self, BoxError> {
         let node = rand::random();
         let (interests, batcher) = (Interests::default(), Mutex::default());
-        let shared = Arc::new(Shared { node, inbox: OnceLock::new(), interests, batcher });
+        let shared = Arc::new(RelayShared { node, inbox: OnceLock::new(), interests, batcher });
         let max_payload_bytes = transport.max_payload_bytes();
         let first = shared.connect(&transport).await?;
         let keeper = tokio::spawn(keep_connected(Arc::clone(&shared), transport, first)).abort_handle();
@@ -77,7 +78,7 @@ impl Relay {
     }
 }
 
-impl Shared {
+impl RelayShared {
     fn with_inbox(&self, call: impl FnOnce(&dyn Inbox)) {
         if let Some(inbox) = self.inbox.get() {
             call(&**inbox);
@@ -126,7 +127,7 @@ impl Broadcaster for Relay {
             }
         });
         if let Some(opened) = opened {
-            // If the connection breaks meanwhile, the reconnect reports the loss.
+            // If the connection breaks in the meantime, the reconnect reports the loss.
             let _ = opened.await;
         }
         Ok(interest)

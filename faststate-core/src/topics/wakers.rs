@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 /// The wakers of a topic's followers.
 ///
-/// Followers are woken in rounds of batches. No follower is woken twice before every other one has been woken
-/// once. At most `batch` wake-ups are outstanding, because waking thousands at once overflows a runtime's
-/// queue and starves other tasks. A change during a round reaches the followers that are still to be woken in this
-/// round, and the others in the next. A follower that has not polled since it was woken is not armed, so a burst of frames wakes it
+/// Followers are woken in rounds of batches. No follower is woken twice before every other one has been woken once. At
+/// most `batch` wake-ups are outstanding, because waking thousands at once overflows a runtime's queue and starves
+/// other tasks. A change during a round reaches the followers that are still to be woken in this round, and the others
+/// in the next round. A follower that has not polled since it was woken is not armed, so a burst of frames wakes it
 /// once.
 ///
 /// Each follower is in exactly one state, whenever and however often it polls:

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Batcher, Channel, Inbox, Receiver, RelayConnection, Shared, Transport,
+    Batcher, Channel, Inbox, Receiver, RelayConnection, RelayShared, Transport,
     envelope::Envelope,
     transport::{ConnectionStatus, with_timeout},
 };
@@ -35,7 +35,7 @@ pub(super) struct Connected {
     status: Arc<ConnectionStatus>,
 }
 
-impl Shared {
+impl RelayShared {
     /// Connects and subscribes to every joined key.
     pub(super) async fn connect(self: &Arc<Self>, transport: &dyn Transport) -> Result<Connected, BoxError> {
         let receiver = Receiver::new(Arc::clone(self));
@@ -61,7 +61,7 @@ impl Shared {
 }
 
 /// Serves `first` and reconnects whenever a connection ends, until the task is aborted.
-pub(super) async fn keep_connected(shared: Arc<Shared>, transport: impl Transport, first: Connected) {
+pub(super) async fn keep_connected(shared: Arc<RelayShared>, transport: impl Transport, first: Connected) {
     let mut next = Ok(first);
     let mut pause = FIRST_PAUSE;
     loop {
@@ -87,7 +87,7 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, transport: impl Transpor
 }
 
 /// Serves a connection until it ends; returns the reason.
-async fn serve(shared: &Shared, connected: &Connected) -> BoxError {
+async fn serve(shared: &RelayShared, connected: &Connected) -> BoxError {
     let Connected { batcher, probes, status } = connected;
     let connection = &*batcher.connection;
     let closed = || BoxError::from("the connection was closed");
@@ -103,7 +103,7 @@ async fn serve(shared: &Shared, connected: &Connected) -> BoxError {
 
 /// Subscribes and unsubscribes as keys are joined and left.
 async fn update_subscriptions(
-    shared: &Shared,
+    shared: &RelayShared,
     connection: &dyn RelayConnection,
 ) -> Result<Infallible, BoxError> {
     loop {
@@ -121,7 +121,7 @@ async fn update_subscriptions(
 
 /// Sends probes to this node itself, and fails if they no longer return.
 async fn probe(
-    shared: &Shared,
+    shared: &RelayShared,
     connection: &dyn RelayConnection,
     probes: &[u32],
     status: &ConnectionStatus,
@@ -137,7 +137,7 @@ async fn probe(
         }
         if status.undecodable.swap(false, Ordering::Relaxed) {
             tracing::warn!(
-                "another node sends messages in the format of another version; what is followed is loaded from the store instead"
+                "another node sends messages in the format of another version; followed instances are loaded from the store instead"
             );
             shared.with_inbox(Inbox::lost);
         }

@@ -2,7 +2,7 @@
 //!
 //! `format kind node [length key] body`: one byte, one byte, 8 bytes, and, if the envelope concerns a key, the key's
 //! text after 2 bytes of length. Numbers are big-endian. The body of a change is `schema from to [data]`,
-//! where a version is `epoch seq nonce` in 20 bytes: 54 bytes and the key, without the data.
+//! where a version is `epoch seq nonce` in 20 bytes. Without the data, a change has 56 bytes and the key.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
@@ -141,9 +141,9 @@ mod tests {
             let change = change(data);
             let bytes = Envelope::change(7, &change, usize::MAX);
             assert_eq!(Envelope::decode(bytes), Ok((7, Envelope::Change(change.clone()))));
-            let words = Envelope::peer_message(8, Some(&change.key), b"\0\xff");
+            let message = Envelope::peer_message(8, Some(&change.key), b"\0\xff");
             let read = Envelope::PeerMessage(Some(change.key), Bytes::from_static(b"\0\xff"));
-            assert_eq!(Envelope::decode(words), Ok((8, read)));
+            assert_eq!(Envelope::decode(message), Ok((8, read)));
         }
         assert_eq!(
             Envelope::decode(Envelope::peer_message(9, None, b"")),
@@ -158,14 +158,14 @@ mod tests {
         let whole = Envelope::change(7, &change, usize::MAX);
         assert_eq!(Envelope::change(7, &change, whole.len()), whole);
         let short = Envelope::change(7, &change, whole.len() - 1);
-        let words = Envelope::peer_message(7, Some(&change.key), &[0; MAX_PEER_MESSAGE_BYTES]);
+        let message = Envelope::peer_message(7, Some(&change.key), &[0; MAX_PEER_MESSAGE_BYTES]);
         assert_eq!(
             Envelope::decode(short.clone()),
             Ok((7, Envelope::Change(Change { data: None, ..change })))
         );
         // PostgreSQL accepts 7,999 bytes of text; base64 encodes three bytes in four.
         assert!(short.len() < 7_999 / 4 * 3, "{}", short.len());
-        assert!(words.len() < 7_999 / 4 * 3, "{}", words.len());
+        assert!(message.len() < 7_999 / 4 * 3, "{}", message.len());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Shared, envelope::Envelope};
+use super::{RelayShared, envelope::Envelope};
 use crate::{BoxError, Key};
 
 /// The time limit of each call of the transport.
@@ -30,6 +30,16 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Contract
 /// A [`Relay`](super::Relay) has one connection at a time. If it breaks or its probes no longer return, the relay
 /// drops it and connects again.
+///
+/// # For implementers
+/// - In `connect`, spawn the task that reads from the service. It calls [`Receiver::receive`] for each payload, and
+///   [`Receiver::disconnected`] when the connection ends. It must end when the connection is dropped.
+/// - Do not reconnect or repeat calls. The relay does so, subscribes again, and reports the loss to the node.
+/// - Use the `Display` of a [`Channel`] as its name, or a hash of it if the service permits only short names.
+/// - Payloads are bytes. If the service carries only text, encode them, and return the maximum size before encoding
+///   from [`max_payload_bytes`](Self::max_payload_bytes).
+/// - Deliver a node's own payloads to it as well: the relay's probes need this, and it ignores all others.
+/// - Run `conformance::broadcaster::all` over three relays in your tests.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Connects, and reports received payloads and the end of the connection to `receiver`.
@@ -38,14 +48,18 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Fails if there is no connection. The relay bounds this call to 2 s.
     async fn connect(&self, receiver: Receiver) -> Result<Box<dyn RelayConnection>, BoxError>;
 
-    /// The maximum size of a payload in bytes. A change that would exceed it is sent without its data.
+    /// Returns the maximum size of a change in bytes. A change that would exceed it is sent without its data.
+    ///
+    /// # Limits
+    /// The service must carry payloads of 6,000 bytes in any case: a change without its data has at most 1,660 bytes,
+    /// and a peer message at most 5,710.
     fn max_payload_bytes(&self) -> usize;
 }
 
 /// A connection to a publish/subscribe service.
 ///
 /// # Contract
-/// The relay may call `subscribe` or `unsubscribe` and two `send`s (a batch and a probe) concurrently.
+/// Up to three calls run concurrently: `subscribe` or `unsubscribe`, the `send` of a batch, and the `send` of a probe.
 ///
 /// # Errors
 /// Any error ends the connection, and so does a call that takes more than 2 s.
@@ -81,7 +95,7 @@ pub enum Channel {
     Key(Key),
 }
 
-/// Unique for each channel: `all`, `node/9f3c../0` or `key/` and the key's text.
+/// Writes the unique name of the channel: `all`, `node/`, the node and the probe, or `key/` and the key's text.
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -95,11 +109,11 @@ impl fmt::Display for Channel {
 /// Receives the payloads of a connection, and its end.
 #[derive(Clone)]
 pub struct Receiver {
-    shared: Arc<Shared>,
+    shared: Arc<RelayShared>,
     pub(super) status: Arc<ConnectionStatus>,
 }
 
-/// What a receiver has learned about its connection.
+/// The state of a connection, as its receiver has observed it.
 #[derive(Default)]
 pub(super) struct ConnectionStatus {
     pub(super) disconnected: Notify,
@@ -107,12 +121,12 @@ pub(super) struct ConnectionStatus {
     pub(super) probed: Mutex<HashMap<u32, Instant>>,
     /// Whether a payload could not be decoded.
     ///
-    /// Relaxed: the flag alone matters, and the next probe reads it.
+    /// Relaxed: it orders no other memory. The task that sends the probes reads it before each of them.
     pub(super) undecodable: AtomicBool,
 }
 
 impl Receiver {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<RelayShared>) -> Self {
         Self { shared, status: Arc::default() }
     }
 
