@@ -1,4 +1,4 @@
-//! The string for `data-on:*`.
+//! Actions, which are the expressions of `data-on:*` attributes.
 
 mod follow;
 
@@ -13,15 +13,17 @@ use crate::{
     literal::{push_text, push_value, separated},
 };
 
-/// What `{id}` in a path stands for.
-const ID: &str = "{id}";
+/// The place of the id in a path.
+const ID_PLACEHOLDER: &str = "{id}";
 
-/// What a URL's path and query cannot hold as it is, and what a quote around it would end at.
+/// The characters that a URL's path and query cannot contain unescaped, and those that would end a quoted text.
 const URL: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'\'').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'|');
 
-/// `(url, send)`: what waits for each URL, by the element that sends it. A map's iterator also reaches what is
-/// added meanwhile; an element that asks again goes to the end, with its newest values.
+/// A function `(url, send)` that calls the `send` functions of each URL one after the other.
+///
+/// A map keeps the functions that wait for a URL, by the element that sends. A map's iterator also reaches entries that
+/// are added during the iteration. An element that sends again moves to the end, with its newest values.
 pub const IN_ORDER: &str = "(u,f)=>{\
     let m=(document.faststate??={})[u]??=new Map;\
     m.delete(el);m.set(el,f);\
@@ -29,15 +31,15 @@ pub const IN_ORDER: &str = "(u,f)=>{\
     for(let[e,g]of m){m.delete(e);await g().catch(console.error)}\
     m.busy=false})())}";
 
-/// A Datastar action that sends an event: its `Display` is the value of a `data-on:*` attribute.
+/// A Datastar action that sends an event. Its `Display` is the value of a `data-on:*` attribute.
 ///
-/// The browser repeats it, as the same event, for about three minutes while the network fails or a proxy in front of
-/// the application responds with a 4xx or 5xx, for example because it finds no node. FastState itself answers
-/// Datastar with a 200, also when it refuses an event, so that the refusal is shown and the event is not repeated.
+/// The browser repeats the request, as the same event, for about three minutes while the network fails or a proxy in
+/// front of the application responds with a 4xx or 5xx, for example because it finds no node. FastState itself sends
+/// Datastar a 200 even if it refuses an event, so that the page shows the refusal and the event is not repeated.
 ///
-/// It contains neither `"` nor `&`, so that it means the same escaped by a template and raw inside double
-/// quotes. What cannot be written (an input that does not serialise, an illegal signal) becomes an
-/// action that does nothing but say so in the browser's console.
+/// The text contains neither `"` nor `&`, so it has the same meaning inside double quotes whether or not a template
+/// escapes it. If an action cannot be written, because its input does not serialise or a signal's name is illegal, it
+/// only logs the mistake to the browser's console.
 ///
 /// ```
 /// # use faststate_core::{Context, Event, ReactiveState, Rejection};
@@ -68,17 +70,19 @@ pub struct Action {
     mistake: Option<String>,
 }
 
-/// Where a field of the input comes from.
+/// The source of a field of the input.
 #[derive(Clone, Debug)]
 enum Source {
+    /// The event's own value.
     Event(Value),
+    /// A signal.
     Signal(String),
-    /// A signal, left out unless the second one is true.
+    /// A signal; the field is omitted unless the second signal is true.
     SignalIf(String, String),
 }
 
 impl Action {
-    /// The action of an event of a state, with its input or why it cannot be written.
+    /// Creates the action of an event of a state, with its serialised input or the error of serialising it.
     #[doc(hidden)]
     #[must_use]
     pub fn new(
@@ -91,10 +95,10 @@ impl Action {
         let (input, mistake) = match input {
             Ok(Value::Object(map)) => (map.into_iter().collect(), None),
             Ok(Value::Null) => (Vec::new(), None),
-            Ok(_) => (Vec::new(), Some("it is not a struct with named fields".to_owned())),
+            Ok(_) => (Vec::new(), Some("the event is not a struct with named fields".to_owned())),
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
-        let reserved = input.iter().find_map(|(name, value)| reserved(name, value));
+        let reserved = input.iter().find_map(|(name, value)| reserved_name(name, value));
         let mistake = mistake.or_else(|| reserved.map(|name| format!("`{name}` is a reserved name")));
         let input = input.into_iter().map(|(name, value)| (name, Source::Event(value))).collect();
         Self {
@@ -110,15 +114,15 @@ impl Action {
         }
     }
 
-    /// For the record or component with this id.
+    /// Sends the event to the record or component with this id.
     #[must_use]
     pub fn on(mut self, id: &str) -> Self {
         self.id = Some(id.to_owned());
         self
     }
 
-    /// Takes the field from a signal at the moment of the action, instead of from the event: `signal` is
-    /// a path without `$`, such as `step` or `form.amount`.
+    /// Takes the field from a signal when the action runs, instead of from the event. `signal` is a path without `$`,
+    /// such as `step` or `form.amount`.
     #[must_use]
     pub fn bind(mut self, field: &str, signal: &str) -> Self {
         if pollutes(field) || !is_signal(signal) {
@@ -131,8 +135,8 @@ impl Action {
         self
     }
 
-    /// Like [`bind`](Self::bind), and leaves the field out unless the signal `condition` is true at that
-    /// moment: for a form that sends only what was touched.
+    /// Like [`bind`](Self::bind), but omits the field unless the signal `condition` is true when the action runs. Use
+    /// it for a form that sends only the fields that the user has edited.
     #[must_use]
     pub fn bind_if(self, field: &str, signal: &str, condition: &str) -> Self {
         let mut bound = self.bind(field, signal).bind(field, condition);
@@ -142,25 +146,26 @@ impl Action {
         bound
     }
 
-    /// For a page that does not follow the state: the reply carries the state's signals.
+    /// Requests the state's signals in the reply, for a page that does not follow the state.
     #[must_use]
     pub const fn with_reply(mut self) -> Self {
         self.follows = false;
         self
     }
 
-    /// For a field that is saved as it is edited: the page sends this event to this instance again only after the
-    /// last one is answered, or given up after some minutes.
+    /// Sends the events of this kind from one page to one instance one after the other, for a field that is saved while
+    /// it is edited. The next event is sent after the previous one was answered, or was given up after some minutes.
     ///
-    /// A save that is slow, or that is repeated after a proxy's 502, is therefore never applied after a newer one.
-    /// A save that waits takes its fields at the moment when it is sent. Of several that wait for one element,
-    /// the last is sent. So it is for events that say what a value is to be, and not for those that add to it.
+    /// A save that is slow, or that is repeated after a proxy's 502, is therefore never applied after a newer one. A
+    /// waiting event takes its fields when it is sent. If several events of one element wait, only the last one is
+    /// sent. Use it for events that set a value, not for events that add to one.
     #[must_use]
     pub const fn in_order(mut self) -> Self {
         self.in_order = true;
         self
     }
 
+    /// Writes the expression, or returns the mistake that prevents it.
     fn write(&self) -> Result<String, String> {
         if let Some(mistake) = &self.mistake {
             return Err(mistake.clone());
@@ -194,7 +199,7 @@ impl Action {
                     out.push('$');
                     out.push_str(signal);
                 }
-                // JSON leaves out what is undefined.
+                // JSON omits a field whose value is `undefined`.
                 Source::SignalIf(signal, condition) => {
                     out.extend(["$", condition, "?$", signal, ":undefined"]);
                 }
@@ -217,21 +222,21 @@ impl Action {
 
     fn url(&self) -> Result<String, String> {
         let id = match self.id.as_deref() {
-            // A browser takes them for steps in the path, percent-encoded too.
+            // A browser treats these as steps in the path, even if they are percent-encoded.
             Some("" | "." | "..") => return Err("an id in a URL cannot be empty, `.` or `..`".to_owned()),
             id => id.map(|id| utf8_percent_encode(id, NON_ALPHANUMERIC).to_string()),
         };
         match (self.path.as_deref(), id) {
             (None, None) => Ok(format!("/faststate/{}/{}", self.state, self.event)),
             (None, Some(id)) => Ok(format!("/faststate/{}/{id}/{}", self.state, self.event)),
-            (Some(path), Some(id)) if path.contains(ID) => Ok(path.replace(ID, &id)),
-            (Some(path), None) if !path.contains(ID) => Ok(path.to_owned()),
+            (Some(path), Some(id)) if path.contains(ID_PLACEHOLDER) => Ok(path.replace(ID_PLACEHOLDER, &id)),
+            (Some(path), None) if !path.contains(ID_PLACEHOLDER) => Ok(path.to_owned()),
             (Some(path), Some(_)) => Err(format!("the path {path} has no place for an id")),
             (Some(path), None) => Err(format!("the path {path} needs an id: call `on`")),
         }
     }
 
-    /// The topic that the page follows, as the stream's URL names it.
+    /// Returns the topic that the page follows, as the stream's URL names it.
     #[doc(hidden)]
     #[must_use]
     pub fn topic(&self) -> String {
@@ -261,7 +266,7 @@ fn push_url(out: &mut String, url: &str) {
     push_text(out, &utf8_percent_encode(url, URL).to_string());
 }
 
-/// Whether this is `[A-Za-z_]\w*(\.\w+)*` and names nothing that JavaScript reserves.
+/// Returns whether a path matches `[A-Za-z_]\w*(\.\w+)*` and contains no name that would pollute a prototype.
 fn is_signal(path: &str) -> bool {
     path.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && !pollutes(path)
@@ -270,14 +275,14 @@ fn is_signal(path: &str) -> bool {
         })
 }
 
-/// The first name at any depth that would pollute a prototype.
-fn reserved(name: &str, value: &Value) -> Option<String> {
+/// Returns the first name, at any depth, that would pollute a prototype.
+fn reserved_name(name: &str, value: &Value) -> Option<String> {
     if pollutes(name) {
         return Some(name.to_owned());
     }
     match value {
-        Value::Array(items) => items.iter().find_map(|item| reserved("", item)),
-        Value::Object(map) => map.iter().find_map(|(name, value)| reserved(name, value)),
+        Value::Array(items) => items.iter().find_map(|item| reserved_name("", item)),
+        Value::Object(map) => map.iter().find_map(|(name, value)| reserved_name(name, value)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }

@@ -8,16 +8,16 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// Relaxed: a test sets it before the events whose dates it compares.
+/// Whether [`now`] follows tokio's clock. Relaxed, because a test sets it before the events whose dates it compares.
 static FOLLOWS_TOKIO: AtomicBool = AtomicBool::new(false);
 
-/// Counts the time of day from tokio's clock, for the rest of the process. A test that pauses tokio's time then moves
-/// the dates of events together with timers, receipts and the lifetimes of a [`MemoryStore`](crate::MemoryStore).
+/// Makes the time of day follow tokio's clock for the rest of the process. In a test that pauses tokio's time, the
+/// dates of events then advance together with timers, receipts and lifetimes in a [`MemoryStore`](crate::MemoryStore).
 pub fn follow_tokio_time() {
     FOLLOWS_TOKIO.store(true, Ordering::Relaxed);
 }
 
-/// The time of day at which an event arrives.
+/// Returns the time of day.
 pub(crate) fn now() -> SystemTime {
     static START: LazyLock<(SystemTime, Instant)> = LazyLock::new(|| (SystemTime::now(), Instant::now()));
 
@@ -26,6 +26,6 @@ pub(crate) fn now() -> SystemTime {
     }
     let (time, start) = *START;
     let now = tokio::time::Instant::now().into_std();
-    // Time that was paused before the first call is behind it.
+    // If tokio's time was paused before the first call, it may be earlier than `start`.
     now.checked_duration_since(start).map_or_else(|| time - start.duration_since(now), |later| time + later)
 }

@@ -1,33 +1,33 @@
-//! HTML for the page, and where it goes.
+//! HTML that patches a page.
 
 use std::borrow::Cow;
 
-/// How elements meet the page: Datastar's patch modes.
+/// The way in which Datastar patches elements into a page: its patch modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Mode {
-    /// Morph the target itself (the default).
+pub enum PatchMode {
+    /// Morphs the target itself (the default).
     #[default]
     Outer,
-    /// Morph the target's content.
+    /// Morphs the target's content.
     Inner,
-    /// Replace the target without morphing.
+    /// Replaces the target without morphing.
     Replace,
-    /// Before the target's first child.
+    /// Inserts the elements before the target's first child.
     Prepend,
-    /// After the target's last child.
+    /// Inserts the elements after the target's last child.
     Append,
-    /// Before the target.
+    /// Inserts the elements before the target.
     Before,
-    /// After the target.
+    /// Inserts the elements after the target.
     After,
-    /// Take the target away.
+    /// Removes the target.
     Remove,
 }
 
-impl Mode {
-    /// The mode of this name on the wire.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+impl PatchMode {
+    /// Returns the mode with this name on the wire.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         let modes = [
             Self::Outer,
             Self::Inner,
@@ -41,7 +41,7 @@ impl Mode {
         modes.into_iter().find(|mode| mode.as_str() == name)
     }
 
-    /// The mode's name on the wire.
+    /// Returns the mode's name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,16 +57,16 @@ impl Mode {
     }
 }
 
-/// A piece of HTML and where it goes on the page.
+/// A piece of HTML, and the mode and target with which it patches a page.
 ///
-/// The HTML is the application's: escape what people wrote (askama does). A `<script>` in it runs.
+/// The HTML is sent as it is, and a `<script>` in it runs: escape all text that users have entered (askama does so).
 /// Line ends are normalised on the wire, so that no text can start a new SSE line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elements {
-    pub(crate) mode: Mode,
+    pub(crate) mode: PatchMode,
     pub(crate) selector: Cow<'static, str>,
     pub(crate) html: String,
-    /// The id of an element that is added, so that adding it twice leaves one.
+    /// The id of the element that is inserted, so that a second insertion replaces it.
     pub(crate) added: Option<String>,
 }
 
@@ -74,31 +74,31 @@ impl Elements {
     /// Morphs each top-level element of `html` into the element of the page with the same id.
     #[must_use]
     pub fn outer(html: impl Into<String>) -> Self {
-        Self::new(Mode::Outer, "", html)
+        Self::new(PatchMode::Outer, "", html)
     }
 
     /// Morphs `html` into the content of `selector`.
     #[must_use]
     pub fn inner(selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {
-        Self::new(Mode::Inner, selector, html)
+        Self::new(PatchMode::Inner, selector, html)
     }
 
-    /// Replaces `selector` by `html` without morphing, so that bindings inside start afresh.
+    /// Replaces `selector` by `html` without morphing, so that Datastar initialises the attributes inside again.
     #[must_use]
     pub fn replace(selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {
-        Self::new(Mode::Replace, selector, html)
+        Self::new(PatchMode::Replace, selector, html)
     }
 
     /// Adds `html`, one element with the id `id`, as the last child of `selector`.
     ///
-    /// The id makes a replay harmless: an element that has it is removed first.
+    /// Any element that has this id is removed first, so that a replay of the patch changes nothing.
     #[must_use]
     pub fn append(
         selector: impl Into<Cow<'static, str>>,
         id: impl Into<String>,
         html: impl Into<String>,
     ) -> Self {
-        Self::new(Mode::Append, selector, html).adding(id)
+        Self::new(PatchMode::Append, selector, html).with_id(id)
     }
 
     /// Adds `html`, one element with the id `id`, as the first child of `selector`.
@@ -108,7 +108,7 @@ impl Elements {
         id: impl Into<String>,
         html: impl Into<String>,
     ) -> Self {
-        Self::new(Mode::Prepend, selector, html).adding(id)
+        Self::new(PatchMode::Prepend, selector, html).with_id(id)
     }
 
     /// Adds `html`, one element with the id `id`, before `selector`.
@@ -118,7 +118,7 @@ impl Elements {
         id: impl Into<String>,
         html: impl Into<String>,
     ) -> Self {
-        Self::new(Mode::Before, selector, html).adding(id)
+        Self::new(PatchMode::Before, selector, html).with_id(id)
     }
 
     /// Adds `html`, one element with the id `id`, after `selector`.
@@ -128,50 +128,51 @@ impl Elements {
         id: impl Into<String>,
         html: impl Into<String>,
     ) -> Self {
-        Self::new(Mode::After, selector, html).adding(id)
+        Self::new(PatchMode::After, selector, html).with_id(id)
     }
 
-    /// Takes every element that matches `selector` off the page.
+    /// Removes every element that matches `selector` from the page.
     #[must_use]
     pub fn remove(selector: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Mode::Remove, selector, String::new())
+        Self::new(PatchMode::Remove, selector, String::new())
     }
 
-    /// The HTML, for a template that shows it when the page is rendered.
+    /// Returns the HTML, for a template that shows it when the page is rendered.
     #[must_use]
     pub fn html(&self) -> &str {
         &self.html
     }
 
-    /// How the HTML meets the page.
+    /// Returns the mode.
     #[must_use]
-    pub const fn mode(&self) -> Mode {
+    pub const fn mode(&self) -> PatchMode {
         self.mode
     }
 
-    /// The CSS selector of the target; empty when each element's own id is the target.
+    /// Returns the CSS selector of the target. It is empty if each element's own id is the target.
     #[must_use]
     pub fn selector(&self) -> &str {
         &self.selector
     }
 
-    /// Whether the elements say all there is to see at their target.
+    /// Returns whether the elements are the whole content of their target.
     pub(crate) const fn is_whole(&self) -> bool {
-        matches!(self.mode, Mode::Outer | Mode::Inner | Mode::Replace)
+        matches!(self.mode, PatchMode::Outer | PatchMode::Inner | PatchMode::Replace)
     }
 
-    /// Adds `html` as the last child of `selector` without removing an element that has its id.
+    /// Adds `html` as the last child of `selector`, even if the page has an element with its id.
     #[doc(hidden)]
     #[must_use]
     pub fn append_always(selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {
-        Self::new(Mode::Append, selector, html)
+        Self::new(PatchMode::Append, selector, html)
     }
 
-    fn new(mode: Mode, selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {
+    fn new(mode: PatchMode, selector: impl Into<Cow<'static, str>>, html: impl Into<String>) -> Self {
         Self { mode, selector: selector.into(), html: html.into(), added: None }
     }
 
-    fn adding(mut self, id: impl Into<String>) -> Self {
+    /// Sets the id of the element that is inserted.
+    fn with_id(mut self, id: impl Into<String>) -> Self {
         self.added = Some(id.into());
         self
     }

@@ -1,4 +1,4 @@
-//! The figures for the status page and the probes.
+//! The figures of one node, for status pages and probes.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ pub struct StoreHealth {
     pub name: String,
     /// Whether the store answers.
     pub healthy: bool,
-    /// The time to the answer in milliseconds, or the time that passed without one.
+    /// The time to the answer in milliseconds, or the time that has passed without an answer.
     pub latency_ms: f64,
 }
 
 impl Health {
-    /// Whether every store answers.
+    /// Returns whether every store answers.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.stores.iter().all(|store| store.healthy)

@@ -156,7 +156,7 @@ pub mod wire;
 
 pub use action::Action;
 pub use broadcast::{Broadcaster, LocalBroadcaster};
-pub use elements::{Elements, Mode};
+pub use elements::{Elements, PatchMode};
 pub use event::{
     Context, Event, EventId, EventIdError, Handle, PrepareContext, Reply, ReplyClosed, Snapshot,
 };

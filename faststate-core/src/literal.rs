@@ -1,4 +1,4 @@
-//! JSON as a JavaScript literal that survives any HTML attribute and Datastar's own expression rules.
+//! JavaScript literals that are safe in any HTML attribute and in Datastar's expressions.
 
 use std::fmt::Write as _;
 
@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use crate::key::pollutes;
 
-/// The largest magnitude up to which every integer is a JavaScript number of its own.
-const EXACT: u64 = 1 << 53;
+/// 2^53: up to this magnitude, JavaScript represents each integer exactly.
+const MAX_EXACT: u64 = 1 << 53;
 
-/// Appends the literal of a value: texts and keys in single quotes, what is absent as `absent`, integers
-/// beyond 2^53 as texts. Keys that would pollute a prototype are left out.
+/// Appends the literal of a value: texts and keys in single quotes, `null` as `absent`, and integers beyond 2^53 as
+/// texts. Omits keys that would pollute a prototype.
 pub(crate) fn push_value(out: &mut String, value: &Value, absent: &str) {
     match value {
         Value::Null => out.push_str(absent),
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
         Value::Number(number) => {
             let inexact = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
-            let quote = if inexact.is_some_and(|magnitude| magnitude > EXACT) { "'" } else { "" };
+            let quote = if inexact.is_some_and(|magnitude| magnitude > MAX_EXACT) { "'" } else { "" };
             let _ = write!(out, "{quote}{number}{quote}");
         }
         Value::String(text) => push_text(out, text),
@@ -40,9 +40,9 @@ pub(crate) fn push_value(out: &mut String, value: &Value, absent: &str) {
 
 /// Appends a text in single quotes.
 ///
-/// Escaped is what ends or changes a text in JavaScript, what an HTML parser or a template's escaping
-/// would touch, and what Datastar looks for in expressions: `;` splits statements, `$` begins a signal,
-/// `@` an action.
+/// Escapes each character that would end or change the text in JavaScript, that an HTML parser or a template's escaping
+/// would change, or that has a meaning in Datastar's expressions: `;` separates statements, `$` begins a signal, and
+/// `@` begins an action.
 pub(crate) fn push_text(out: &mut String, text: &str) {
     out.push('\'');
     for c in text.chars() {

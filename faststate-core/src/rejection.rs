@@ -1,22 +1,22 @@
-//! An event refused by a rule of the domain.
+//! Rejections, which are events that a rule of the domain refused.
 
 use std::{borrow::Cow, fmt};
 
-/// Why an event was refused; the HTTP layer makes a status of it.
+/// The kind of a rejection, which the HTTP layer maps to a status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionKind {
     /// The input breaks a rule.
     Invalid,
-    /// This viewer may not do this.
+    /// The viewer may not do this.
     Forbidden,
-    /// What the event is about does not exist.
+    /// The subject of the event does not exist.
     NotFound,
-    /// The state does not allow it now.
+    /// The present state does not permit the event.
     Conflict,
 }
 
-/// An event refused by a domain rule: nothing has changed, and the message is shown to the sender.
+/// The refusal of an event by a rule of the domain. Nothing has changed, and the sender sees the message.
 ///
 /// ```
 /// # use faststate_core::Rejection;
@@ -31,25 +31,25 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// The input breaks a rule (422).
+    /// Creates the rejection of input that breaks a rule (422).
     #[must_use]
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RejectionKind::Invalid, message)
     }
 
-    /// This viewer may not do this (403).
+    /// Creates the rejection of an event that the viewer may not send (403).
     #[must_use]
     pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RejectionKind::Forbidden, message)
     }
 
-    /// What the event is about does not exist (404).
+    /// Creates the rejection of an event whose subject does not exist (404).
     #[must_use]
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RejectionKind::NotFound, message)
     }
 
-    /// The state does not allow it now (409).
+    /// Creates the rejection of an event that the present state does not permit (409).
     #[must_use]
     pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RejectionKind::Conflict, message)
@@ -59,7 +59,7 @@ impl Rejection {
         Self { kind, message: message.into(), fields: Vec::new() }
     }
 
-    /// Shows the message beside the event's field `name`: it becomes the signal `$_errors.state.name`, or
+    /// Shows the message beside the event's field `name`, as the signal `$_errors.state.name`, or
     /// `$_errors.state.id.name` for a record or component.
     #[must_use]
     pub fn field(self, name: impl Into<Cow<'static, str>>) -> Self {
@@ -67,26 +67,26 @@ impl Rejection {
         self.and(name, message)
     }
 
-    /// Adds a message beside one more field.
+    /// Adds a message for another field.
     #[must_use]
     pub fn and(mut self, name: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         self.fields.push((name.into(), message.into()));
         self
     }
 
-    /// What kind of refusal this is.
+    /// Returns the kind of the rejection.
     #[must_use]
     pub const fn kind(&self) -> RejectionKind {
         self.kind
     }
 
-    /// The message for the person.
+    /// Returns the message for the user.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The fields that have a message of their own.
+    /// Returns the names of the fields that have a message, each with its message.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter().map(|(name, message)| (&**name, &**message))
     }

@@ -1,32 +1,32 @@
-//! Whose streams are to be closed.
+//! Revocations, which close the streams of a session or a user.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{SessionId, Viewer};
 
-/// Whose streams are to be closed: a session's after a logout, a user's when rights are withdrawn.
+/// Identifies the streams to close: those of a session after a logout, or those of a user whose rights were withdrawn.
 ///
-/// It contains a hash, so that messages between nodes reveal no session or user.
+/// It contains only a hash, so that messages between nodes reveal no session and no user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Revocation {
     digest: (u64, u64),
 }
 
 impl Revocation {
-    /// The streams of a session.
+    /// Creates the revocation of a session's streams.
     #[must_use]
     pub fn session(session: &SessionId) -> Self {
         Self::of("session", session.as_bytes())
     }
 
-    /// The streams of a user, in all of his sessions.
+    /// Creates the revocation of a user's streams in all sessions.
     #[must_use]
     pub fn user(user: &str) -> Self {
         Self::of("user", user.as_bytes())
     }
 
-    /// Whether this viewer's streams are among them.
+    /// Returns whether it closes the streams of this viewer.
     #[must_use]
     pub fn concerns(&self, viewer: &Viewer) -> bool {
         viewer.session_id().is_some_and(|session| Self::session(session) == *self)
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn law_08_a_revocation_concerns_its_own_session_or_user_and_nobody_else() {
+    fn law_08_revocation_concerns_only_its_session_or_user() {
         let (one, other) = (SessionId::random(), SessionId::random());
         let alice = Viewer::session(one).with_user("alice");
         assert!(Revocation::session(&one).concerns(&alice) && Revocation::user("alice").concerns(&alice));

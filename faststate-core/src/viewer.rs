@@ -4,26 +4,26 @@ use std::fmt;
 
 use crate::version::push_hex;
 
-/// Names one browser session: 128 random bits, written as 32 lower-case hexadecimal digits.
+/// Identifies one browser session: 128 random bits, written as 32 lower-case hexadecimal digits.
 ///
 /// A valid cookie with the id gives access to the session, so `Debug` shows only the first four digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId([u8; 16]);
 
 impl SessionId {
-    /// A new id from the thread's cryptographic generator.
+    /// Creates a random id with the thread's cryptographic generator.
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// The id with these bytes.
+    /// Creates the id with these bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The id's 16 bytes.
+    /// Returns the 16 bytes of the id.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -51,40 +51,40 @@ impl fmt::Debug for SessionId {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Viewer {
     session: Option<SessionId>,
-    /// Whether the session is new, and no request has carried its cookie.
+    /// Whether the session is new, so that no request has carried its cookie.
     unconfirmed: bool,
     user: Option<String>,
     roles: Vec<String>,
 }
 
 impl Viewer {
-    /// A viewer with a session and nothing else.
+    /// Creates a viewer with a session, without a user and roles.
     #[must_use]
     pub fn session(session: SessionId) -> Self {
         Self { session: Some(session), ..Self::default() }
     }
 
-    /// The application itself: no session, no user, no roles.
+    /// Creates the viewer that stands for the application itself, without a session, a user and roles.
     #[must_use]
     pub fn application() -> Self {
         Self::default()
     }
 
-    /// This viewer, signed in as `user`.
+    /// Returns this viewer, signed in as `user`.
     #[must_use]
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// This viewer with one role more.
+    /// Returns this viewer with an additional role.
     #[must_use]
     pub fn with_role(mut self, role: impl Into<String>) -> Self {
         self.roles.push(role.into());
         self
     }
 
-    /// This viewer, whose session is new: no request has carried its cookie.
+    /// Returns this viewer, marked as new: no request has carried its session's cookie.
     #[doc(hidden)]
     #[must_use]
     pub const fn unconfirmed(mut self) -> Self {
@@ -92,25 +92,26 @@ impl Viewer {
         self
     }
 
+    /// Returns whether no request has carried the session's cookie.
     #[doc(hidden)]
     #[must_use]
     pub const fn is_unconfirmed(&self) -> bool {
         self.unconfirmed
     }
 
-    /// The session, if the request had one.
+    /// Returns the id of the session, if there is one.
     #[must_use]
     pub const fn session_id(&self) -> Option<&SessionId> {
         self.session.as_ref()
     }
 
-    /// The user, if signed in.
+    /// Returns the user, if one is signed in.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// Whether the viewer has this role.
+    /// Returns whether the viewer has this role.
     #[must_use]
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|held| held == role)

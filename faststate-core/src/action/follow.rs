@@ -1,32 +1,35 @@
-//! The expression for `data-init`: it follows the page's topics, and checks the answers to the page's requests.
+//! The expression of `data-init`, which follows the page's topics and checks the responses to the page's requests.
 //!
-//! Datastar merges any 200 into the page, including a proxy's, and waits without limit on a connection that died
-//! silently. Therefore the requests of this library, and no others, go through [`CHECKED`]. A response that cannot
-//! come from FastState fails there like a lost connection: the page keeps its content, Datastar reports `retrying`
-//! and sends the same request again.
+//! Datastar merges every 200 into the page, even one from a proxy, and waits without limit on a connection that died
+//! silently. Therefore FastState's requests, and no others, pass through [`CHECKED_FETCH`]. A response that cannot come
+//! from FastState fails there like a lost connection: the page keeps its content, and Datastar reports `retrying` and
+//! sends the same request again.
 
 use std::time::Duration;
 
 use super::{Action, push_url};
 
-/// How long a stream may take to begin. Shorter than `SILENCE`, so that a page is back soon after its network is.
-const HEAD: Duration = Duration::from_secs(8);
+/// The maximum time until a stream begins. It is shorter than the permitted silence, so that a page reconnects soon
+/// after its network returns.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How many heartbeats' time may pass in silence: one that is late is no alarm, two that are missing are.
-const SILENCE: f64 = 2.5;
+/// The permitted silence in heartbeat intervals. One late heartbeat is permitted; two missing heartbeats are not.
+const SILENT_HEARTBEATS: f64 = 2.5;
 
-/// What a browser's timers hold at most, in milliseconds.
-const LONGEST: u128 = i32::MAX as u128;
+/// The maximum delay of a browser's timer in milliseconds.
+const MAX_TIMER_MS: u128 = i32::MAX as u128;
 
-/// `(fetch, head, silence)`: a stream is known by its `Accept`, an event by its id.
+/// A function `(fetch, head, silence)` that replaces `fetch`. It recognises a stream by its `Accept` header, and an
+/// event by its id. Both times are in milliseconds.
 ///
-/// - A stream is cut when nothing has arrived for `silence`, comments included, or no head for `head`. An event is
-///   cut when it has no head after `silence`; its repeat has the same id and counts once.
-/// - A response that is neither an error nor an event stream and has no version is not from FastState. A redirect is
-///   not followed, because its target would receive the event.
-/// - Nothing is cached: Firefox lets a request wait for another one of the same URL that it may store, and the stream
-///   of a second window would begin when that of the first ends.
-const CHECKED: &str = "(f,d,n)=>f.own||((window.fetch=async(u,o)=>{\
+/// - A stream is aborted if its response does not begin within `head`, or if nothing arrives for `silence`, not even a
+///   comment. An event is aborted if its response does not begin within `silence`; its repeat has the same id and is
+///   applied once.
+/// - A response that is neither an error nor an event stream, and has no header `Faststate-Version`, is not from
+///   FastState. A redirect is not followed, because its target would receive the event.
+/// - Nothing is cached. In Firefox, a cacheable request waits for another one with the same URL, so the stream of a
+///   second window would begin only when the stream of the first one ends.
+const CHECKED_FETCH: &str = "(f,d,n)=>f.own||((window.fetch=async(u,o)=>{\
     let h=o?.headers||{},s=h.Accept=='text/event-stream';\
     if(!(s||h['Faststate-Event']))return f(u,o);\
     let c=new AbortController(),t,w=n=>{clearTimeout(t);t=setTimeout(()=>c.abort(),n)};\
@@ -43,21 +46,22 @@ const CHECKED: &str = "(f,d,n)=>f.own||((window.fetch=async(u,o)=>{\
     transform(b,q){w(n);q.enqueue(b)},flush(){clearTimeout(t)}})),r)}).own=true)";
 
 impl Action {
-    /// The action that follows the topics of a stream's URL, for `data-init`: the same as
-    /// `Page::follow_action` writes for a heartbeat of 15 s.
+    /// Returns the action that follows the topics in a stream's URL, for `data-init`. `Page::follow_action` returns the
+    /// same action for a heartbeat of 15 s.
     ///
-    /// The page has one stream. It is closed while the page is hidden, and opened again from the cursors when the
-    /// page is shown, when it ends, and when nothing has arrived for two and a half heartbeats.
+    /// The page has one stream. The stream is closed while the page is hidden. It is opened again from the cursors when
+    /// the page is shown, when the stream ends, and when nothing has arrived for two and a half heartbeat intervals.
     ///
-    /// From then on the page checks the answers to its actions and to its stream: one that is not from this library
-    /// (the login page of a proxy, an empty 204, JSON) counts as a lost connection, so that it is not merged into
-    /// the page, and the request is sent again.
+    /// The page also checks the responses to its actions and its stream. A response that is not from FastState, such as
+    /// a proxy's login page, an empty 204 or JSON, counts as a lost connection: it is not merged into the page, and the
+    /// request is sent again.
     #[must_use]
     pub fn follow(url: &str) -> String {
         Self::follow_within(url, Some(Duration::from_secs(15)))
     }
 
-    /// The same for this heartbeat. Without one, a quiet stream looks like a dead one.
+    /// Like [`follow`](Self::follow), for this heartbeat interval. Without heartbeats, the page cannot detect a dead
+    /// stream.
     #[doc(hidden)]
     #[must_use]
     pub fn follow_within(url: &str, heartbeat: Option<Duration>) -> String {
@@ -76,12 +80,13 @@ impl Action {
         out
     }
 
-    /// For a page without a stream: its actions' answers are checked all the same.
+    /// Returns the action that only checks responses, for a page without a stream.
     #[doc(hidden)]
     #[must_use]
     pub fn check_answers(heartbeat: Option<Duration>) -> String {
-        let silence = heartbeat.map_or(LONGEST, |heartbeat| heartbeat.mul_f64(SILENCE).as_millis());
-        let silence = silence.clamp(HEAD.as_millis(), LONGEST);
-        format!("({CHECKED})(fetch,{},{silence})", HEAD.as_millis())
+        let silence =
+            heartbeat.map_or(MAX_TIMER_MS, |heartbeat| heartbeat.mul_f64(SILENT_HEARTBEATS).as_millis());
+        let silence = silence.clamp(HEAD_TIMEOUT.as_millis(), MAX_TIMER_MS);
+        format!("({CHECKED_FETCH})(fetch,{},{silence})", HEAD_TIMEOUT.as_millis())
     }
 }

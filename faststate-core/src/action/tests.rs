@@ -15,7 +15,7 @@ fn is_safe(action: &str) -> bool {
 }
 
 #[test]
-fn an_action_is_the_one_of_the_design() {
+fn action_has_the_documented_text() {
     let shown =
         Action::new(&Method::POST, "counter", "increment", None, Ok(json!({"amount": 1}))).to_string();
     let expected = format!(
@@ -27,7 +27,7 @@ fn an_action_is_the_one_of_the_design() {
 }
 
 #[test]
-fn a_field_that_was_not_touched_is_left_out() {
+fn untouched_field_is_omitted() {
     let shown =
         action(json!({"name": "x", "price": 1})).bind_if("name", "_draft.name", "_touched.name").to_string();
     let payload = "{payload:{'price':1,'name':$_touched.name?$_draft.name:undefined}";
@@ -49,7 +49,7 @@ fn ids_are_percent_encoded() {
 }
 
 #[test]
-fn paths_and_methods_of_ones_own() {
+fn custom_path_and_method_are_used() {
     let own = |method, path| Action::new(&method, "product", "rename", Some(path), Ok(json!({})));
     assert!(own(Method::PUT, "/p/{id}/name").on("a b").to_string().starts_with("@put('/p/a%20b/name',"));
     assert!(own(Method::DELETE, "/x?a=1&b='").to_string().starts_with("@delete('/x?a=1\\u0026b=%27',"));
@@ -79,7 +79,7 @@ fn law_12_no_input_becomes_code() {
 }
 
 #[test]
-fn law_12_a_bound_signal_is_a_path_and_nothing_else() {
+fn law_12_bound_signal_must_be_a_path() {
     let shown = action(json!({"amount": 1, "user": "a"}))
         .bind("amount", "form._step1.x")
         .bind("extra", "Y")
@@ -107,7 +107,7 @@ fn law_12_a_bound_signal_is_a_path_and_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_sent_says_so() {
+fn action_that_cannot_be_sent_logs_the_mistake() {
     let failed: Result<Value, _> = serde_json::from_str("'");
     for input in [Ok(json!([1])), Ok(json!("a")), failed, Ok(json!({"a": [{"__proto__": 1}]}))] {
         let shown = Action::new(&Method::POST, "a", "b", None, input).to_string();
@@ -119,7 +119,7 @@ fn what_cannot_be_sent_says_so() {
 }
 
 #[test]
-fn a_save_in_order_waits_for_the_one_before() {
+fn save_in_order_waits_for_the_previous_one() {
     let action = action(json!({"name": ""})).on("p1").bind("name", "_name");
     let shown = action.clone().in_order().to_string();
     let sends = format!(")('/faststate/product/p1/rename',()=>{action})");
@@ -128,7 +128,7 @@ fn a_save_in_order_waits_for_the_one_before() {
 }
 
 #[test]
-fn following_is_the_action_of_the_design() {
+fn follow_action_has_the_documented_text() {
     let url = "/faststate/sse?states=counter,product:it%27s,chat.messages&x='";
     let follow = Action::follow(url);
     let (check, follows) = follow.split_once(";(f=>(f(),").unwrap();
@@ -145,7 +145,7 @@ fn following_is_the_action_of_the_design() {
 }
 
 #[test]
-fn silence_is_two_and_a_half_heartbeats() {
+fn silence_limit_is_two_and_a_half_heartbeats() {
     for (heartbeat, silence) in [(Some(20), "50000"), (Some(1), "8000"), (None, "2147483647")] {
         let check = Action::check_answers(heartbeat.map(Duration::from_secs));
         assert!(check.ends_with(&format!(",{silence})")), "{check}");

@@ -36,7 +36,7 @@ impl<'a> FieldChange<'a> {
         Self { name, value: ABSENT, residue }
     }
 
-    /// Whether the field must be cleared with `""` in a separate event first.
+    /// Returns whether the field must be cleared with `""` in a separate event first.
     pub(crate) fn needs_clearing(&self) -> bool {
         self.residue == Residue::Present
     }

@@ -30,7 +30,7 @@ pub(crate) struct EncodedField<'a> {
 }
 
 impl EncodedField<'_> {
-    /// Whether the value is a JSON object. A browser merges objects and replaces all other values.
+    /// Returns whether the value is a JSON object. A browser merges objects and replaces all other values.
     pub(crate) fn is_object(&self) -> bool {
         self.value.first() == Some(&b'{')
     }
@@ -71,7 +71,7 @@ impl EncodedFields {
         &self.json[1..self.json.len() - 1]
     }
 
-    /// Whether other values of the same type can have other fields: a map, or a struct that flattens one.
+    /// Returns whether other values of the same type can have other fields: a map, or a struct that flattens one.
     pub(crate) const fn is_open(&self) -> bool {
         self.open
     }

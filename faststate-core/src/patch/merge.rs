@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value};
 
-/// Merges a patch like `mergePatch` of Datastar 1.0.4. `target` then contains the values that its signals return.
+/// Merges a patch into `target` like `mergePatch` of Datastar 1.0.4.
 ///
-/// `null` deletes a signal, objects are merged key by key, and any other value replaces the old one. A patch
-/// that is not an object changes nothing. Two cases are surprising. An object is merged *into an array*: keys that
-/// are indices set elements, and other keys are invisible in JSON. A `null` or a hole in an array reads as `""`.
+/// `null` deletes a signal, objects are merged key by key, and any other value replaces the old one. A patch that is
+/// not an object changes nothing. Two cases are surprising:
+/// - If the old value is an array, an object is merged *into the array*. A key that is an index sets that element. Any
+///   other key becomes a property of the array, which JSON cannot represent, so it is ignored here.
+/// - A `null` or a hole in an array becomes `""`, because Datastar's signals return that value for it.
 pub fn merge(target: &mut Value, patch: &Value) {
     if let Value::Object(patch) = patch {
         merge_object(target, patch);
@@ -62,11 +64,12 @@ fn index(key: &str) -> Option<usize> {
     (index != u32::MAX && index.to_string() == key).then_some(index as usize)
 }
 
+/// Returns the value of an array element that was not set.
 fn hole() -> Value {
     Value::String(String::new())
 }
 
-/// Returns the value that a signal has after it is set to `value`.
+/// Returns the value that Datastar's signals return after they were set to `value`.
 fn as_signal(value: &Value) -> Value {
     match value {
         Value::Null => hole(),

@@ -164,7 +164,7 @@ fn flattened_map_that_repeats_a_field_is_refused() {
     assert!(refusal(&Flat { b: 1, rest: BTreeMap::from([("a", 2), ("b", 3)]) }).contains("`b` occurs twice"));
 }
 
-/// Whether the signals of a state without an override are its stored bytes. Checks that they equal a separate
+/// Returns whether the signals of a state without an override are its stored bytes. Checks that they equal a separate
 /// encoding.
 fn is_shared<S: Serialize>(state: &S) -> bool {
     let stored = EncodedState::of(state, INITIAL_CAPACITY).unwrap();

@@ -20,7 +20,7 @@ impl<S: Serialize> Serialize for Whole<'_, S> {
     }
 }
 
-/// Whether the type of `signals` is [`Whole<S>`](Whole). Constant for each pair of types.
+/// Returns whether the type of `signals` is [`Whole<S>`](Whole). Constant for each pair of types.
 pub(super) fn is_whole<S, T>(_signals: &T) -> bool {
     typeid::of::<T>() == typeid::of::<Whole<'_, S>>()
 }
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// Whether the signals of a default `S` are its stored bytes. Checks that they are correct in any case.
+    /// Returns whether the signals of a default `S` are its stored bytes. Checks that they are correct in any case.
     fn shares_bytes<S: ReactiveState>() -> bool {
         let state = S::default();
         let stored = EncodedState::of(&state, INITIAL_CAPACITY).unwrap();

@@ -27,7 +27,7 @@ impl<'a, 'r> CoercingDeserializer<'a, 'r> {
         Self { value, entry: true, pass }
     }
 
-    /// Whether a field for a number was left blank.
+    /// Returns whether a field for a number was left blank.
     ///
     /// If so, this pass continues with 0 in its place, and the next pass omits the field.
     fn is_blank_number(&self) -> bool {
@@ -43,7 +43,7 @@ impl<'a, 'r> CoercingDeserializer<'a, 'r> {
         blank
     }
 
-    /// Whether a field is `null`, which means absent for every type.
+    /// Returns whether a field is `null`, which means absent for every type.
     ///
     /// If so, this pass continues with an empty value in its place, and the next pass omits the field.
     fn is_null_field(&self) -> bool {

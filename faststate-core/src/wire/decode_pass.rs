@@ -10,7 +10,7 @@ use serde_json::Value;
 /// One pass over the input of an event.
 ///
 /// Whether an empty value counts as absent depends on the type of its field, which is known only after serde has
-/// asked for the value. The pass therefore records such values, and the next pass omits them.
+/// requested the value. The pass therefore records such values, and the next pass omits them.
 ///
 /// Values are identified by address: the input does not change between passes, and one pass records any number
 /// of values without building their paths.

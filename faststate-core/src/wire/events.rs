@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use crate::{Elements, Mode};
+use crate::{Elements, PatchMode};
 
 /// A comment that keeps an idle stream alive.
 pub const PING: Bytes = Bytes::from_static(b": ping\n\n");
@@ -57,14 +57,14 @@ fn push_elements(out: &mut Vec<u8>, elements: &Elements) {
     if let Some(id) = &elements.added {
         // Datastar logs a warning if a removal finds no element, so a marker with the id is added first.
         push_patch(out, selector, mode, &marker(id));
-        push_patch(out, &id_selector(id), Mode::Remove, "");
+        push_patch(out, &id_selector(id), PatchMode::Remove, "");
     }
     push_patch(out, selector, mode, elements.html());
 }
 
-fn push_patch(out: &mut Vec<u8>, selector: &str, mode: Mode, html: &str) {
+fn push_patch(out: &mut Vec<u8>, selector: &str, mode: PatchMode, html: &str) {
     push_head(out, selector, mode);
-    if mode != Mode::Remove {
+    if mode != PatchMode::Remove {
         for line in lines(html) {
             out.extend_from_slice(b"data: elements ");
             out.extend_from_slice(line.as_bytes());
@@ -74,7 +74,7 @@ fn push_patch(out: &mut Vec<u8>, selector: &str, mode: Mode, html: &str) {
     out.push(b'\n');
 }
 
-fn push_head(out: &mut Vec<u8>, selector: &str, mode: Mode) {
+fn push_head(out: &mut Vec<u8>, selector: &str, mode: PatchMode) {
     out.extend_from_slice(b"event: datastar-patch-elements\n");
     if !selector.is_empty() {
         out.extend_from_slice(b"data: selector ");
@@ -82,7 +82,7 @@ fn push_head(out: &mut Vec<u8>, selector: &str, mode: Mode) {
         out.extend(selector.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
         out.push(b'\n');
     }
-    if mode != Mode::default() {
+    if mode != PatchMode::default() {
         out.extend_from_slice(b"data: mode ");
         out.extend_from_slice(mode.as_str().as_bytes());
         out.push(b'\n');

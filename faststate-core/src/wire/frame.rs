@@ -96,7 +96,7 @@ impl Frame {
         self.events
     }
 
-    /// Whether the frame contains no events.
+    /// Returns whether the frame contains no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

@@ -31,7 +31,8 @@ pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, InputError> {
     }
 }
 
-/// Whether a string contains half of a surrogate pair. JavaScript writes one for a text that was cut inside an emoji.
+/// Returns whether a string contains half of a surrogate pair. JavaScript writes one for a text that was cut inside an
+/// emoji.
 fn has_lone_surrogate(json: &str) -> bool {
     let unit = |at: usize| {
         let digits = json.get(at..)?.strip_prefix("\\u")?.get(..4)?;

@@ -1,4 +1,4 @@
-use faststate::Mode;
+use faststate::PatchMode;
 
 use super::*;
 
@@ -18,8 +18,8 @@ fn merged(before: &Chat, after: &Chat) -> Vec<(String, String)> {
     let mut shown = items(before);
     for elements in Messages.update(before, after) {
         match elements.mode() {
-            Mode::Remove => shown.retain(|(id, _)| elements.selector() != format!("#{id}")),
-            Mode::Append => {
+            PatchMode::Remove => shown.retain(|(id, _)| elements.selector() != format!("#{id}")),
+            PatchMode::Append => {
                 let html = elements.html().to_owned();
                 let id = html.split('"').nth(1).unwrap_or_default().to_owned();
                 shown.push((id, html));

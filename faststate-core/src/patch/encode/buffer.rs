@@ -91,7 +91,7 @@ impl<F: Form> EncodeBuffer<F> {
         }
     }
 
-    /// Whether a top-level map key has no value yet.
+    /// Returns whether a top-level map key has no value yet.
     pub(super) fn has_pending_key(&self) -> bool {
         self.fields.as_ref().and_then(|fields| fields.spans.last()).is_some_and(|last| last.end == 0)
     }

@@ -235,7 +235,7 @@ impl<'a, F: Form> Serializer for ValueSerializer<'a, F> {
 }
 
 impl<F: Form> CompoundSerializer<'_, F> {
-    /// Whether this is the top-level value.
+    /// Returns whether this is the top-level value.
     const fn is_top_level(&self) -> bool {
         self.start == 0
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Elements, Revocation, Version, elements::Mode, registry::Audience};
+use crate::{Elements, Revocation, Version, elements::PatchMode, registry::Audience};
 
 /// A message from one node to others. A node ignores messages that it does not know: they come from a newer version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ impl MessageElements {
     /// Decodes the elements. Returns `None` for a mode that only a newer version knows.
     pub(super) fn into_elements(self) -> Option<Elements> {
         let Self { mode, selector, html, added } = self;
-        Some(Elements { mode: Mode::named(&mode)?, selector, html, added })
+        Some(Elements { mode: PatchMode::from_name(&mode)?, selector, html, added })
     }
 }
 

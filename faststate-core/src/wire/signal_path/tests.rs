@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{
-    Mode, Scope,
+    PatchMode, Scope,
     patch::merge,
     wire::frame::{elements, signals},
 };
@@ -394,13 +394,13 @@ proptest! {
     #[test]
     fn events_equal_those_of_the_official_crate(html in "(?s)[a-z<>&\"'\n é\u{2028}]{0,20}[a-z]", selector in "[#a-z]{1,5}") {
         let modes = [
-            (Mode::Outer, ElementPatchMode::Outer),
-            (Mode::Inner, ElementPatchMode::Inner),
-            (Mode::Replace, ElementPatchMode::Replace),
-            (Mode::Prepend, ElementPatchMode::Prepend),
-            (Mode::Append, ElementPatchMode::Append),
-            (Mode::Before, ElementPatchMode::Before),
-            (Mode::After, ElementPatchMode::After),
+            (PatchMode::Outer, ElementPatchMode::Outer),
+            (PatchMode::Inner, ElementPatchMode::Inner),
+            (PatchMode::Replace, ElementPatchMode::Replace),
+            (PatchMode::Prepend, ElementPatchMode::Prepend),
+            (PatchMode::Append, ElementPatchMode::Append),
+            (PatchMode::Before, ElementPatchMode::Before),
+            (PatchMode::After, ElementPatchMode::After),
         ];
         for (mode, official) in modes {
             let mut ours = Elements::inner(selector.clone(), html.clone());
