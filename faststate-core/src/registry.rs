@@ -23,6 +23,7 @@ pub(crate) mod observe;
 mod panics;
 pub(crate) mod request;
 mod shared;
+mod tasks;
 mod turn;
 
 use async_trait::async_trait;

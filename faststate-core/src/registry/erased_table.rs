@@ -15,7 +15,7 @@ use crate::{
         dyn_table::DynInstanceTable,
         event::admit::{EventRequest, send_event},
         followers::{
-            notify::{exchange_counts, forget_nodes, hear},
+            notify::{exchange_counts, forget_nodes, record_count},
             subscribe::join_topic,
         },
         instance::{Instance, Slot, eviction::keep_instances_of, queue::Command, table::InstanceTable},
@@ -181,11 +181,11 @@ impl<S: ReactiveState> DynInstanceTable for ErasedTable<S> {
     }
 
     fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool) {
-        hear(&self.table, key, node, count, asks);
+        record_count(&self.table, key, node, count, asks);
     }
 
     fn audience_elsewhere(&self, key: &Key, node: u64, audience: Audience, asks: bool) {
-        hear(&self.table, key, node, audience, asks);
+        record_count(&self.table, key, node, audience, asks);
     }
 
     fn returns(&self) -> Option<watch::Receiver<u64>> {

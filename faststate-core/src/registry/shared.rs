@@ -100,7 +100,7 @@ impl Shared {
 
     /// Polls `future` once, and spawns it as a task if it is pending.
     pub(super) fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let mut future = Box::pin(future);
+        let mut future = future.boxed();
         if poll_once(future.as_mut()).is_pending() {
             self.tasks.spawn(future);
         }
@@ -108,7 +108,7 @@ impl Shared {
 
     /// Spawns `future` as a task without polling it here.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(future);
+        self.tasks.spawn(future.boxed());
     }
 
     /// Spawns `future` as a task and waits for it. Dropping the returned future does not stop the task.
@@ -117,7 +117,7 @@ impl Shared {
         future: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Error> {
         self.tasks
-            .spawn(future)
+            .spawn(future.boxed())
             .await
             .map_err(|error| Error::internal("a task of the engine failed", &error.into()))
     }
@@ -128,7 +128,7 @@ impl Shared {
         permit: OwnedSemaphorePermit,
         work: impl FnOnce() -> W + Send + 'static,
     ) {
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let _permit = permit;
             // The closure is called inside the task as well, because a panic must not fail the committed event.
             let worked = std::panic::AssertUnwindSafe(async { work().await }).catch_unwind().await;

@@ -29,6 +29,7 @@ use crate::{
         mistakes::Mistakes,
         request::Route,
         shared::Shared,
+        tasks::spawn,
     },
     store::{CircuitBreaker, Store, WriteBehind},
 };
@@ -224,7 +225,7 @@ impl RegistryBuilder {
         registry.shared.environment.attach(Weak::clone(&weak) as _);
         if let Some(broadcaster) = self.broadcaster {
             broadcaster.attach(Arc::new(ClusterInbox(Weak::clone(&weak))));
-            tokio::spawn(maintain_membership(Weak::clone(&weak)));
+            spawn(maintain_membership(Weak::clone(&weak)));
         }
         spawn_housekeeping(&registry);
         Ok(registry)
@@ -241,13 +242,13 @@ impl Declared {
 /// registry.
 fn spawn_housekeeping(registry: &Arc<StateRegistry>) {
     for states in registry.states.values() {
-        tokio::spawn(maintain_instances(Arc::downgrade(states), states.config().ttl));
+        spawn(maintain_instances(Arc::downgrade(states), states.config().ttl));
         if let Some(returns) = states.returns() {
-            tokio::spawn(reload_on_recovery(Arc::downgrade(states), returns));
+            spawn(reload_on_recovery(Arc::downgrade(states), returns));
         }
     }
     for name in registry.stores.keys() {
-        tokio::spawn(maintain_store(name.clone(), Arc::downgrade(registry)));
+        spawn(maintain_store(name.clone(), Arc::downgrade(registry)));
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
             table::{CountEvent, InstanceTable},
         },
         panics::guard,
+        tasks::spawn,
     },
     store::StoreError,
 };
@@ -130,7 +131,7 @@ pub(super) fn linger<S: ReactiveState>(
     let lingers = Lingers { interest, until: Instant::now() + LINGER };
     let before = instance.topics.lock().lingers.replace(lingers);
     let instance = Arc::downgrade(instance);
-    tokio::spawn(async move {
+    spawn(async move {
         tokio::time::sleep(LINGER).await;
         let Some(instance) = instance.upgrade() else { return };
         let ended = instance.topics.lock().stop_lingering();
@@ -184,7 +185,7 @@ fn retry_count<S: ReactiveState, C: ReportedCount>(
 ) {
     let (me, instance) = (Arc::downgrade(table), Arc::downgrade(instance));
     // Not tracked by `settle`, because the store may be unavailable for a long time.
-    tokio::spawn(async move {
+    spawn(async move {
         loop {
             tokio::time::sleep(RETRY_DELAY).await;
             let (Some(me), Some(instance)) = (me.upgrade(), instance.upgrade()) else { return };
@@ -197,7 +198,7 @@ fn retry_count<S: ReactiveState, C: ReportedCount>(
 }
 
 /// Records the count of another node.
-pub(in crate::registry) fn hear<S: ReactiveState, C: ReportedCount>(
+pub(in crate::registry) fn record_count<S: ReactiveState, C: ReportedCount>(
     table: &InstanceTable<S>,
     key: &Key,
     node: u64,

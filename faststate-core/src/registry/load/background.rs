@@ -20,6 +20,7 @@ use crate::{
             table::InstanceTable,
         },
         load::reload::load_record,
+        tasks::spawn,
     },
     store::{CircuitOpen, StoreError},
 };
@@ -101,7 +102,7 @@ fn queue_reload<S: ReactiveState>(table: &InstanceTable<S>, instance: Arc<Instan
         }
     }
     // Not tracked by `settle`, because it may run for as long as the store is unavailable.
-    tokio::spawn(run_reloads(Weak::clone(&table.me), Arc::clone(&table.reload_limit)));
+    spawn(run_reloads(Weak::clone(&table.me), Arc::clone(&table.reload_limit)));
 }
 
 /// Whether an instance is reloaded although no caller waits for it.
@@ -178,7 +179,7 @@ fn end_reload<S: ReactiveState>(
         if is_renewed { RENEWED_PAUSE } else { upkeep.next_reload_pause(RETRY_PAUSES) }
     };
     let states = Weak::clone(&table.me);
-    tokio::spawn(async move {
+    spawn(async move {
         sleep(pause).await;
         if let Some(states) = states.upgrade() {
             queue_reload(&states, instance);
@@ -223,7 +224,7 @@ async fn run_reloads<S: ReactiveState>(states: Weak<InstanceTable<S>>, limit: Ar
         let (Some(permit), Some(states)) = (limit.permit().await, states.upgrade()) else { return };
         let Some(instance) = next_reload(&states) else { return };
         let is_trial = states.is_resting();
-        let reload = tokio::spawn(reload_with_permit(states, instance, permit));
+        let reload = spawn(reload_with_permit(states, instance, permit));
         if is_trial {
             // One at a time, because events need trial calls as well.
             let _ = reload.await;
