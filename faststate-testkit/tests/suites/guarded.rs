@@ -71,7 +71,7 @@ async fn law_13_calls_fail_at_deadline_then_immediately() {
         assert!(outcomes.iter().all(is_resting), "{fault:?}: {outcomes:?}");
         assert_eq!((asked.elapsed(), store.loads()), (Duration::ZERO, loads));
         let error = outcomes[0].as_ref().unwrap_err().source().unwrap().to_string();
-        assert!(error.contains("not asked until it answers"), "{error}");
+        assert!(error.contains("not called until it answers"), "{error}");
     }
 }
 
