@@ -122,6 +122,7 @@
 //!
 //! [`StoreError::Unavailable`]: faststate_core::store::StoreError::Unavailable
 //! [`StoreError::Full`]: faststate_core::store::StoreError::Full
+//! [`StoreError::Refused`]: faststate_core::store::StoreError::Refused
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
