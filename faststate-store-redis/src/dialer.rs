@@ -69,6 +69,8 @@ pub(crate) enum ConnectError {
     Late { server: ServerAddress, phase: &'static str, advice: &'static str },
     #[error("{server} accepts no writes: it is a replica")]
     Replica { server: ServerAddress },
+    #[error("{server} is about to be replaced by another primary")]
+    Leaving { server: ServerAddress },
     #[error("none of the sentinels knows the service `{service}`: check the name after the hosts")]
     UnknownService { service: String },
     #[error("{server} is not a server of a cluster: use `redis://` instead of `redis+cluster://`")]

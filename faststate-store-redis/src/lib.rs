@@ -54,7 +54,7 @@
 //!
 //! A connection whose server has become a replica, is still loading or has lost its cluster (`READONLY`, `LOADING`,
 //! `CLUSTERDOWN`) is closed, and the next one is made to the present primary. Sentinels are asked for each new
-//! connection, and one of them is watched: when they name another primary, every connection to the old one is closed,
+//! connection, and all of them are watched: when they promote another server, every connection to the old one is closed,
 //! even if it goes on accepting writes. On a cluster, a call follows a moved slot, since the server that refused it has
 //! not executed it; no command is sent again that may have been executed.
 //!

@@ -28,7 +28,7 @@ const MIN_HOST_TIME: Duration = Duration::from_millis(200);
 pub(crate) struct Primary {
     dialer: Dialer,
     hosts: Arc<[ServerAddress]>,
-    /// The sentinels, and the task that watches them.
+    /// The sentinels, and the task that watches all of them.
     sentinels: Option<(Sentinels, Arc<AbortOnDrop>)>,
     /// A key that never exists, to check whether a server accepts writes.
     nothing: Arc<str>,
@@ -92,6 +92,9 @@ impl Primary {
     ) -> Result<PrimaryLink, ConnectError> {
         if let Some((sentinels, _)) = &self.sentinels {
             let server = sentinels.find().await?;
+            if !sentinels.is_current(&server) {
+                return Err(ConnectError::Leaving { server });
+            }
             let connected = self.connect_writable(&self.dialer, &server, on_push).await;
             if connected.is_err() {
                 sentinels.forget(&server);

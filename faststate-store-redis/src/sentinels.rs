@@ -12,7 +12,8 @@ use std::{
 use bb8_redis::redis::{Pipeline, PushInfo, PushKind, RedisResult, Value, from_redis_value};
 use tokio::{
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -22,12 +23,16 @@ use crate::{
 
 /// The channels on which a sentinel announces that a service has another primary: `+promoted-slave` if it leads the
 /// failover, and `+switch-master` if another one does.
-const SWITCHES: [&str; 2] = ["+promoted-slave", "+switch-master"];
-/// Time between two questions to the sentinel that is watched, in case it announces nothing.
+const SWITCHES: [&str; 3] = [PROMOTION, "+promoted-slave", "+switch-master"];
+/// The channel on which the sentinel that leads a failover announces that it is about to promote a replica.
+const PROMOTION: &str = "+failover-state-send-slaveof-noone";
+/// Time for which a primary is not used after that announcement, unless the sentinels name another one before.
+const PROMOTION_TIME: Duration = Duration::from_secs(3);
+/// Time between two questions to a sentinel, in case it announces nothing.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for one sentinel to answer.
 const ASK_TIMEOUT: Duration = Duration::from_millis(400);
-/// Maximum pause before the next sentinel is watched.
+/// Maximum pause before a sentinel is watched again.
 const MAX_WATCH_PAUSE: Duration = Duration::from_millis(400);
 
 /// The sentinels of one service.
@@ -38,6 +43,8 @@ pub(crate) struct Sentinels {
     service: Arc<str>,
     /// The primary that any sentinel has named with the latest epoch.
     named: watch::Sender<Option<NamedPrimary>>,
+    /// A primary that is about to be replaced, and when the sentinels are believed to have given up.
+    leaving: watch::Sender<Option<(ServerAddress, Instant)>>,
     /// The sentinel that answered last, which is asked first. Relaxed: any sentinel is correct.
     first: Arc<AtomicUsize>,
 }
@@ -57,6 +64,7 @@ impl Sentinels {
             hosts,
             service: service.into(),
             named: watch::Sender::default(),
+            leaving: watch::Sender::default(),
             first: Arc::default(),
         }
     }
@@ -84,9 +92,12 @@ impl Sentinels {
         Err(failure)
     }
 
-    /// Whether the sentinels name no other primary than this one.
+    /// Whether the sentinels name no other primary than this one, and are not about to.
     pub(crate) fn is_current(&self, server: &ServerAddress) -> bool {
+        let leaves =
+            |(leaving, until): &(ServerAddress, Instant)| leaving == server && *until > Instant::now();
         self.named.borrow().as_ref().is_none_or(|named| named.server == *server)
+            && !self.leaving.borrow().as_ref().is_some_and(leaves)
     }
 
     /// Waits until the sentinels name another primary than this one.
@@ -109,14 +120,22 @@ impl Sentinels {
         });
     }
 
-    /// Watches one sentinel at a time, until the task is aborted.
+    /// Watches the sentinels, until the task is aborted.
     ///
-    /// A primary that was replaced on request, or that only the sentinels cannot reach, goes on accepting writes for
-    /// seconds, and they are lost when it becomes a replica.
+    /// A primary that is replaced on request, or that only the sentinels cannot reach, goes on accepting writes for
+    /// seconds, and they are lost when it becomes a replica. Only the sentinel that leads a failover announces it in
+    /// time, so all of them are watched.
     pub(crate) async fn watch(self) {
-        for at in 1.. {
-            let sentinel = &self.hosts[(self.first.load(Ordering::Relaxed) + at) % self.hosts.len()];
-            if let Err(error) = self.watch_one(sentinel).await {
+        let mut watched = JoinSet::new();
+        for sentinel in self.hosts.iter().cloned() {
+            watched.spawn(self.clone().keep_watching(sentinel));
+        }
+        watched.join_all().await;
+    }
+
+    async fn keep_watching(self, sentinel: ServerAddress) {
+        loop {
+            if let Err(error) = self.watch_one(&sentinel).await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a sentinel is not watched");
             }
             sleep(MAX_WATCH_PAUSE.mul_f64(rand::random())).await;
@@ -126,7 +145,11 @@ impl Sentinels {
     async fn watch_one(&self, sentinel: &ServerAddress) -> Result<(), ConnectError> {
         let announced = Arc::new(Notify::new());
         let notice = Arc::clone(&announced);
+        let sentinels = self.clone();
         let on_push = move |push: PushInfo| {
+            if push.kind == PushKind::Message {
+                sentinels.note_promotion(&push.data);
+            }
             if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
                 notice.notify_one();
             }
@@ -171,6 +194,21 @@ impl Sentinels {
         Ok(self.note(NamedPrimary { epoch, server: ServerAddress::Tcp { host, port } }))
     }
 
+    /// Records that the primary is about to be replaced, if the message announces it:
+    /// `slave 10.0.0.2:6379 10.0.0.2 6379 @ mymaster 10.0.0.1 6379`.
+    fn note_promotion(&self, message: &[Value]) {
+        let [Value::BulkString(channel), Value::BulkString(text)] = message else { return };
+        let Ok(text) = std::str::from_utf8(text) else { return };
+        let Some((_, primary)) = text.split_once(" @ ") else { return };
+        let mut words = primary.split(' ');
+        let (service, host, port) = (words.next(), words.next(), words.next());
+        let Some(port) = port.and_then(|port| port.parse().ok()) else { return };
+        if channel == PROMOTION.as_bytes() && service == Some(&*self.service) {
+            let server = ServerAddress::Tcp { host: host.unwrap_or_default().to_owned(), port };
+            self.leaving.send_replace(Some((server, Instant::now() + PROMOTION_TIME)));
+        }
+    }
+
     /// Records an answer unless a later decision is known. Returns the primary of the latest decision.
     fn note(&self, answer: NamedPrimary) -> ServerAddress {
         self.named.send_if_modified(|named| {
@@ -210,5 +248,25 @@ mod tests {
         assert_eq!(sentinels.note(named(0, 3)), new.server);
         sentinels.forget(&new.server);
         assert_eq!(sentinels.note(named(0, 3)), named(0, 3).server);
+    }
+
+    #[test]
+    fn law_01_primary_that_is_about_to_be_replaced_is_left() {
+        let address = RedisAddress::parse("redis+sentinel://a/mymaster").unwrap();
+        let timeouts = Timeouts { connect: Duration::from_secs(1), answer: Duration::from_secs(1) };
+        let dialer = Dialer::new(&address, timeouts).unwrap();
+        let sentinels = Sentinels::new(address.hosts.into(), "mymaster", &dialer);
+        let (old, new) = (named(4, 1).server, named(5, 2).server);
+        let announce = |channel: &str, text: &str| {
+            sentinels.note_promotion(&[channel, text].map(|text| Value::BulkString(text.into())));
+        };
+        announce("+sdown", "slave b:2 b 2 @ mymaster a 1");
+        announce(PROMOTION, "slave b:2 b 2 @ another a 1");
+        announce(PROMOTION, "slave b:2 b 2");
+        assert!(sentinels.is_current(&old));
+        announce(PROMOTION, "slave b:2 b 2 @ mymaster a 1");
+        assert!(!sentinels.is_current(&old) && sentinels.is_current(&new));
+        assert_eq!(sentinels.note(named(5, 2)), new);
+        assert!(!sentinels.is_current(&old) && sentinels.is_current(&new));
     }
 }
