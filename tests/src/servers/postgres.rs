@@ -70,6 +70,26 @@ impl Postgres {
         server
     }
 
+    /// Starts a copy of a server that follows it by streaming replication and accepts no writes.
+    #[must_use]
+    pub fn standby_of(primary: &Self) -> Self {
+        let folder = Folder::new("postgres");
+        own(folder.path());
+        copy_cluster(&folder, primary);
+        let (port, arguments) = (free_address().port(), PostgresSettings::default().arguments(&folder));
+        let child = run(&folder, port, &arguments);
+        let mut server = Self { folder, port, arguments, child };
+        server.ready();
+        server
+    }
+
+    /// Restarts it after [`crash`](Self::crash) as a standby of another server, on the same port.
+    pub fn follow(&mut self, primary: &Self) {
+        std::fs::remove_dir_all(self.folder.join("data")).expect("a folder of ours");
+        copy_cluster(&self.folder, primary);
+        self.restart();
+    }
+
     /// The folder with its socket, if it has one.
     #[must_use]
     pub fn socket_folder(&self) -> &Path {
@@ -165,6 +185,18 @@ impl PostgresSettings<'_> {
         arguments.push(format!("unix_socket_directories={sockets}"));
         arguments
     }
+}
+
+/// Copies a running server's data into the folder of its standby.
+fn copy_cluster(folder: &Folder, primary: &Postgres) {
+    let made = command("pg_basebackup", folder.path())
+        .args(["--host=127.0.0.1", "--username=faststate", "--write-recovery-conf", "--wal-method=stream"])
+        .args(["--checkpoint=fast", "--no-sync", "--port", &primary.port.to_string()])
+        .arg("--pgdata")
+        .arg(folder.join("data"))
+        .output()
+        .expect("pg_basebackup runs");
+    assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// Gives a file to the user of the server.

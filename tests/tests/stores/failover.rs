@@ -23,7 +23,7 @@ use crate::open::open;
 const SOON: Duration = Duration::from_secs(3);
 
 /// The number of failovers: `FASTSTATE_FAILOVERS`, by default 2.
-fn rounds() -> usize {
+pub(crate) fn rounds() -> usize {
     let rounds = std::env::var("FASTSTATE_FAILOVERS").ok();
     rounds.map_or(2, |rounds| rounds.parse().expect("FASTSTATE_FAILOVERS is a number"))
 }
