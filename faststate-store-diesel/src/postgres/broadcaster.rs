@@ -13,7 +13,6 @@ use faststate_core::{
     store::StoreError,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Statement};
 
 use super::connector::{DriverTask, PostgresConnector, SocketDriver};
@@ -54,9 +53,7 @@ impl PostgresBroadcaster {
         if connector.is_transaction_pool() {
             return Err(BackendError::PooledBroadcaster.into());
         }
-        timeout(CALL_TIMEOUT, connector.refuse_transaction_pool())
-            .await
-            .unwrap_or(Err(BackendError::Late(CALL_TIMEOUT)))?;
+        connector.refuse_transaction_pool().await?;
         let server = format!("{connector:?}");
         let transport = PostgresTransport { connector };
         match Relay::start(transport).await {

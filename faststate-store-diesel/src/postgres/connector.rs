@@ -82,15 +82,20 @@ impl PostgresConnector {
 
     /// Fails if the address leads to a transaction pool, in which two clients share a process of the server.
     pub(super) async fn refuse_transaction_pool(&self) -> Result<(), BackendError> {
+        let found = timeout(self.timeout, self.find_transaction_pool()).await;
+        match found.unwrap_or(Err(BackendError::Late(self.timeout)))? {
+            true => Err(BackendError::TransactionPool),
+            false => Ok(()),
+        }
+    }
+
+    async fn find_transaction_pool(&self) -> Result<bool, BackendError> {
         let ((first, first_driver), (second, second_driver)) =
             try_join(self.connect(), self.connect()).await?;
         // The tasks end when the clients are dropped.
         first_driver.spawn();
         second_driver.spawn();
-        if process(&first).await? == process(&second).await? {
-            return Err(BackendError::TransactionPool);
-        }
-        Ok(())
+        Ok(process(&first).await? == process(&second).await?)
     }
 }
 
