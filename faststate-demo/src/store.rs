@@ -20,7 +20,9 @@ impl StoreChoice {
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, BoxError> {
         let opened: Result<Arc<dyn Store>, StoreError> = match self {
             Self::Memory => Ok(Arc::new(MemoryStore::new())),
-            Self::Sqlite(file) => DieselStore::sqlite(file).await.map(|store| Arc::new(store) as _),
+            Self::Sqlite(file) => DieselStore::sqlite(format!("sqlite://{}", file.display()))
+                .await
+                .map(|store| Arc::new(store) as _),
             Self::Postgres(url) => DieselStore::postgres(url).await.map(|store| Arc::new(store) as _),
             Self::Mysql(url) => DieselStore::mysql(url).await.map(|store| Arc::new(store) as _),
             Self::Redis(url) => RedisStore::connect(url.as_str()).await.map(|store| Arc::new(store) as _),
@@ -47,7 +49,7 @@ impl FromStr for StoreChoice {
                 }
             }
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url())),
-            Some(("mysql", _)) => Ok(Self::Mysql(url())),
+            Some(("mysql" | "mariadb", _)) => Ok(Self::Mysql(url())),
             Some((scheme, _)) if is_redis(scheme) => Ok(Self::Redis(url())),
             _ => Err("a store is sqlite://FILE, postgres://.., mysql://.., redis://.. or memory:"),
         }
@@ -86,7 +88,9 @@ mod tests {
             ("sqlite://faststate.db", "sqlite://faststate.db"),
             ("sqlite:/tmp/a.db", "sqlite:///tmp/a.db"),
             ("postgres://me:secret@host/db", "postgres://.."),
+            ("postgresql://me:secret@host/db", "postgres://.."),
             ("mysql://me:secret@host/db", "mysql://.."),
+            ("mariadb://me:secret@host/db", "mysql://.."),
             ("redis://:secret@host", "redis://.."),
             ("rediss://:secret@host", "redis://.."),
             ("valkeys+sentinel://:secret@host/mymaster", "redis://.."),
