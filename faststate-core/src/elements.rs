@@ -5,6 +5,7 @@ use std::borrow::Cow;
 /// The way in which Datastar patches elements into a page: its patch modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[doc(hidden)]
 pub enum PatchMode {
     /// Morphs the target itself (the default).
     #[default]
@@ -145,12 +146,14 @@ impl Elements {
 
     /// Returns the mode.
     #[must_use]
+    #[doc(hidden)]
     pub const fn mode(&self) -> PatchMode {
         self.mode
     }
 
     /// Returns the CSS selector of the target. It is empty if each element's own id is the target.
     #[must_use]
+    #[doc(hidden)]
     pub fn selector(&self) -> &str {
         &self.selector
     }

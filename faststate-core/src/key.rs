@@ -47,17 +47,17 @@ impl Key {
             match part {
                 Some(part) if required => {
                     if part.is_empty() || part.len() > MAX_PART_BYTES {
-                        return Err(KeyError::Length);
+                        return Err(KeyMistake::Length.into());
                     }
                     text.push('/');
                     escape(part, &mut text);
                 }
                 None if !required => {}
-                _ => return Err(KeyError::Parts(scope)),
+                _ => return Err(KeyMistake::Parts(scope).into()),
             }
         }
         // The conversion does not fail, because a name has at most 64 bytes.
-        Ok(Self { text: text.into(), state: u8::try_from(state.len()).map_err(|_| KeyError::Name)? })
+        Ok(Self { text: text.into(), state: u8::try_from(state.len()).map_err(|_| KeyMistake::Name)? })
     }
 
     /// Returns the key's text.
@@ -125,14 +125,14 @@ impl FromStr for Key {
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let mut parts = text.split('/');
         let (state, scope) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let scope = Scope::from_letter(scope).ok_or(KeyError::Text)?;
+        let scope = Scope::from_letter(scope).ok_or(KeyMistake::Text)?;
         let mut part = |required: bool| {
             let Some(raw) = required.then(|| parts.next()).flatten() else { return Ok(None) };
-            percent_decode_str(raw).decode_utf8().map(Some).map_err(|_| KeyError::Text)
+            percent_decode_str(raw).decode_utf8().map(Some).map_err(|_| KeyMistake::Text)
         };
         let (owner, id) = (part(scope.has_owner())?, part(scope.has_id())?);
         let key = Self::new(state, scope, owner.as_deref(), id.as_deref())?;
-        if &*key.text == text { Ok(key) } else { Err(KeyError::Text) }
+        if &*key.text == text { Ok(key) } else { Err(KeyMistake::Text.into()) }
     }
 }
 
@@ -152,10 +152,13 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The reason for which a name, a part or a text is not valid.
+/// A name, a part or a text that is not valid. The message states the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyError {
+#[error(transparent)]
+pub struct KeyError(#[from] KeyMistake);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum KeyMistake {
     /// The name does not match `[a-z][a-z0-9_]*` without `__`, is too long, or is reserved.
     #[error(
         "a name must match `[a-z][a-z0-9_]*` without `__`, have at most 64 bytes, and not be `constructor` or `prototype`"

@@ -128,5 +128,6 @@ pub trait Registry: Send + Sync + 'static {
     /// Returns the internal interface of the engine, for endpoints and handles. A wrapper forwards this call.
     ///
     /// No version guarantees the methods of the result.
+    #[doc(hidden)]
     fn engine(&self) -> &dyn Engine;
 }

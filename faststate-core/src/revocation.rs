@@ -28,6 +28,7 @@ impl Revocation {
 
     /// Returns whether it closes the streams of this viewer.
     #[must_use]
+    #[doc(hidden)]
     pub fn concerns(&self, viewer: &Viewer) -> bool {
         viewer.session_id().is_some_and(|session| Self::session(session) == *self)
             || viewer.user().is_some_and(|user| Self::user(user) == *self)

@@ -22,12 +22,17 @@ use async_trait::async_trait;
 
 pub use self::{
     cached::Cached,
-    circuit_breaker::CircuitBreaker,
-    error::{CircuitOpen, StoreError},
+    error::StoreError,
     memory::MemoryStore,
-    queue::{BatchedCall, CallQueue, QueueLimits},
     receipt::{RECEIPT_KEPT, Receipt},
     record::{Loaded, MAX_RECORD_BYTES, Precondition, Record, SaveOutcome},
+};
+// For the registry, and for the stores of this workspace.
+#[doc(hidden)]
+pub use self::{
+    circuit_breaker::CircuitBreaker,
+    error::CircuitOpen,
+    queue::{BatchedCall, CallQueue, QueueLimits},
     write_behind::WriteBehind,
 };
 use crate::{Key, Version};

@@ -25,12 +25,14 @@ pub struct Version {
 impl Version {
     /// Creates the first version of a new epoch.
     #[must_use]
+    #[doc(hidden)]
     pub fn start() -> Self {
         Self { epoch: rand::random(), seq: 0, nonce: rand::random() }
     }
 
     /// Creates a version that follows this one.
     #[must_use]
+    #[doc(hidden)]
     pub fn next(self) -> Self {
         Self { epoch: self.epoch, seq: self.seq + 1, nonce: rand::random() }
     }
@@ -55,6 +57,7 @@ impl Version {
 
     /// Returns whether this version is certainly older than `other`: it has the same epoch and a smaller `seq`.
     #[must_use]
+    #[doc(hidden)]
     pub const fn is_before(self, other: Self) -> bool {
         self.epoch == other.epoch && self.seq < other.seq
     }

@@ -19,12 +19,14 @@ impl SessionId {
 
     /// Creates the id with these bytes.
     #[must_use]
+    #[doc(hidden)]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
     /// Returns the 16 bytes of the id.
     #[must_use]
+    #[doc(hidden)]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

@@ -126,9 +126,9 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 fn secret(text: &str) -> Result<Secret, SecretError> {
-    let mut secrets = text.split(',').map(Secret::from_hex);
-    let first = secrets.next().unwrap_or(Err(SecretError::Short))?;
-    secrets.try_fold(first, |secret, other| Ok(secret.accepting(other?)))
+    let (first, others) = text.split_once(',').map_or((text, None), |(first, others)| (first, Some(others)));
+    let mut others = others.into_iter().flat_map(|others| others.split(','));
+    others.try_fold(Secret::from_hex(first)?, |secret, other| Ok(secret.accepting(Secret::from_hex(other)?)))
 }
 
 fn limit(text: &str) -> Result<usize, &'static str> {

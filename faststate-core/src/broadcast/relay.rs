@@ -67,6 +67,7 @@ impl Relay {
 
     /// Returns whether every joined key is subscribed.
     #[must_use]
+    #[doc(hidden)]
     pub fn is_connected(&self) -> bool {
         self.shared.interests.is_up()
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::KeyError;
+use super::{KeyError, KeyMistake};
 
 /// The maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -29,7 +29,7 @@ const NAME_CLASS: [u8; 256] = {
 /// Checks a name that becomes part of URLs, signals and stored keys.
 ///
 /// # Errors
-/// Returns [`KeyError::Name`] unless the name matches `[a-z][a-z0-9_]*` without `__`, has at most 64 bytes, and is
+/// Returns an error unless the name matches `[a-z][a-z0-9_]*` without `__`, has at most 64 bytes, and is
 /// neither `constructor` nor `prototype`.
 pub fn check_name(name: &str) -> Result<(), KeyError> {
     // One pass without branches, because this runs for each field of each change.
@@ -43,7 +43,7 @@ pub fn check_name(name: &str) -> Result<(), KeyError> {
         after_underscore = is_underscore;
     }
     let legal = ok && !is_reserved(name);
-    if legal { Ok(()) } else { Err(KeyError::Name) }
+    if legal { Ok(()) } else { Err(KeyMistake::Name.into()) }
 }
 
 /// Returns whether every JavaScript object has or inherits a property of this name. Datastar would find that property

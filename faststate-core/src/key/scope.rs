@@ -41,12 +41,14 @@ impl Scope {
 
     /// Returns whether keys of this scope carry an id from the path: records and components do.
     #[must_use]
+    #[doc(hidden)]
     pub const fn has_id(self) -> bool {
         matches!(self, Self::Record | Self::Component)
     }
 
     /// Returns whether several viewers reach the same instance, so that the state needs an access policy.
     #[must_use]
+    #[doc(hidden)]
     pub const fn is_shared(self) -> bool {
         matches!(self, Self::Global | Self::Record)
     }

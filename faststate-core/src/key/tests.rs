@@ -63,13 +63,13 @@ proptest! {
 
 #[test]
 fn law_11_parts_are_required_and_bounded() {
-    assert_eq!(Key::new("a", Scope::Global, Some("x"), None), Err(KeyError::Parts(Scope::Global)));
-    assert_eq!(Key::new("a", Scope::Record, None, None), Err(KeyError::Parts(Scope::Record)));
-    assert_eq!(Key::new("a", Scope::Record, None, Some("")), Err(KeyError::Length));
-    assert_eq!(Key::new("a", Scope::Record, None, Some(&"x".repeat(256))), Err(KeyError::Length));
-    assert_eq!(Key::new("a", Scope::User, Some(&"x".repeat(10_240)), None), Err(KeyError::Length));
+    assert_eq!(Key::new("a", Scope::Global, Some("x"), None), Err(KeyMistake::Parts(Scope::Global).into()));
+    assert_eq!(Key::new("a", Scope::Record, None, None), Err(KeyMistake::Parts(Scope::Record).into()));
+    assert_eq!(Key::new("a", Scope::Record, None, Some("")), Err(KeyMistake::Length.into()));
+    assert_eq!(Key::new("a", Scope::Record, None, Some(&"x".repeat(256))), Err(KeyMistake::Length.into()));
+    assert_eq!(Key::new("a", Scope::User, Some(&"x".repeat(10_240)), None), Err(KeyMistake::Length.into()));
     for name in ["", "A", "1a", "a__b", "constructor", "_a", "a.b", &"a".repeat(65)] {
-        assert_eq!(Key::new(name, Scope::Global, None, None), Err(KeyError::Name), "{name}");
+        assert_eq!(Key::new(name, Scope::Global, None, None), Err(KeyMistake::Name.into()), "{name}");
     }
     for text in ["a", "a/g/", "a/g/x", "a/r/A", "a/r/%41%", "a/x", "a/c/s", "a/r/%4A"] {
         assert!(text.parse::<Key>().is_err(), "{text}");

@@ -82,6 +82,7 @@ pub struct Outcome {
     /// Elements for the caller.
     pub elements: Vec<Elements>,
     /// The streamed reply, if there is one. Dropping it stops its writer.
+    #[doc(hidden)]
     pub stream: Option<ReplyStream>,
     /// The names of the event's fields, whose error messages the reply clears.
     #[doc(hidden)]
@@ -104,6 +105,7 @@ impl ReplyStream {
     ///
     /// # Cancellation
     /// Dropping the future loses no piece.
+    #[doc(hidden)]
     pub async fn next(&mut self) -> Option<Bytes> {
         self.0.recv().await
     }

@@ -47,6 +47,7 @@ impl Receipt {
 
     /// Creates a random receipt, with which the engine learns the outcome of its own saves.
     #[must_use]
+    #[doc(hidden)]
     pub fn internal() -> Self {
         Self { digest: rand::random(), is_internal: true }
     }
@@ -59,6 +60,7 @@ impl Receipt {
 
     /// Returns whether the engine created it. A store whose outcomes are never unknown need not keep such a receipt.
     #[must_use]
+    #[doc(hidden)]
     pub const fn is_internal(&self) -> bool {
         self.is_internal
     }

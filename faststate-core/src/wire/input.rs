@@ -32,6 +32,7 @@ impl Input {
     /// # Errors
     /// JSON that is malformed, nested too deeply or not an object; invalid UTF-8; a name that occurs twice, even
     /// once in the query and once in the body; a reserved name; an unknown content type.
+    #[doc(hidden)]
     pub fn parse(query: Option<&str>, content_type: Option<&str>, body: &[u8]) -> Result<Self, InputError> {
         let mut input = Self { query: pairs(query.unwrap_or_default().as_bytes())?, body: Map::new() };
         if let Some(Value::String(signals)) = input.query.remove(SIGNALS).filter(|signals| signals != "") {

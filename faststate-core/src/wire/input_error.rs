@@ -6,8 +6,10 @@
 #[non_exhaustive]
 pub struct InputError {
     /// The problem, and what would be valid input.
+    #[doc(hidden)]
     pub message: String,
     /// The field that is invalid, if the problem concerns one field.
+    #[doc(hidden)]
     pub field: Option<String>,
 }
 

@@ -18,10 +18,13 @@ use super::{
 #[derive(Clone)]
 pub struct Bundle(Option<Bytes>);
 
-/// The error of a bundle that is missing or not the pinned one.
+/// A bundle that cannot be read, or that is not the pinned one.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BundleError {
+#[error(transparent)]
+pub struct BundleError(#[from] BundleMistake);
+
+#[derive(Debug, thiserror::Error)]
+enum BundleMistake {
     /// The file cannot be read.
     #[error("the Datastar bundle cannot be read: check the path and the permissions of the file")]
     Read(#[source] io::Error),
@@ -54,22 +57,22 @@ impl Bundle {
     /// Serves these bytes at `/faststate/datastar.js`, for example the bytes of `include_bytes!(..).as_slice()`.
     ///
     /// # Errors
-    /// [`BundleError::Hash`] for anything but the pinned bundle.
+    /// An error for anything but the pinned bundle.
     pub fn bytes(bytes: impl Into<Bytes>) -> Result<Self, BundleError> {
         let bytes = bytes.into();
         let mut found = String::with_capacity(64);
         for byte in Sha256::digest(&bytes) {
             let _ = write!(found, "{byte:02x}");
         }
-        if found == Self::SHA256 { Ok(Self(Some(bytes))) } else { Err(BundleError::Hash { found }) }
+        if found == Self::SHA256 { Ok(Self(Some(bytes))) } else { Err(BundleMistake::Hash { found }.into()) }
     }
 
     /// Serves the content of a file, which is read once, by this call.
     ///
     /// # Errors
-    /// [`BundleError::Read`] if the file cannot be read; [`BundleError::Hash`] if it is not the pinned bundle.
+    /// An error if the file cannot be read or is not the pinned bundle.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, BundleError> {
-        Self::bytes(std::fs::read(path).map_err(BundleError::Read)?)
+        Self::bytes(std::fs::read(path).map_err(BundleMistake::Read)?)
     }
 
     /// Returns the `<script>` for the page's head.
@@ -133,7 +136,7 @@ mod tests {
     fn other_bundles_are_refused() {
         let error = Bundle::bytes("alert(1)").unwrap_err().to_string();
         assert!(error.contains("not Datastar 1.0.4") && error.contains(Bundle::SHA256), "{error}");
-        assert!(matches!(Bundle::file("/nowhere/datastar.js"), Err(BundleError::Read(_))));
+        assert!(matches!(Bundle::file("/nowhere/datastar.js"), Err(BundleError(BundleMistake::Read(_)))));
     }
 
     #[test]

@@ -19,10 +19,13 @@ pub struct Secret {
     accepted: Vec<[u8; 32]>,
 }
 
-/// The error of a text or of bytes that are not a secret.
+/// A text or bytes that are not a secret. The message states the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SecretError {
+#[error(transparent)]
+pub struct SecretError(#[from] SecretMistake);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum SecretMistake {
     /// The text does not consist of pairs of hexadecimal digits.
     #[error("a secret must be in hexadecimal, two digits per byte: make one with `openssl rand -hex 32`")]
     Hex,
@@ -41,7 +44,7 @@ impl Secret {
     /// Parses a secret in hexadecimal, at least 32 bytes (64 digits).
     ///
     /// # Errors
-    /// [`SecretError::Hex`] if the text is not hexadecimal; [`SecretError::Short`] for fewer than 32 bytes.
+    /// An error if the text is not hexadecimal or has fewer than 32 bytes.
     pub fn from_hex(text: &str) -> Result<Self, SecretError> {
         let text = text.trim().as_bytes();
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -52,16 +55,16 @@ impl Secret {
                 _ => None,
             })
             .collect();
-        Self::from_bytes(&bytes.ok_or(SecretError::Hex)?)
+        Self::from_bytes(&bytes.ok_or(SecretMistake::Hex)?)
     }
 
     /// Returns the secret with these bytes, at least 32.
     ///
     /// # Errors
-    /// [`SecretError::Short`] for fewer than 32 bytes.
+    /// An error for fewer than 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SecretError> {
         if bytes.len() < 32 {
-            return Err(SecretError::Short);
+            return Err(SecretMistake::Short.into());
         }
         Ok(Self { signing: Sha256::digest(bytes).into(), accepted: Vec::new() })
     }
@@ -93,9 +96,9 @@ mod tests {
     #[test]
     fn secret_must_be_hexadecimal_and_long_enough() {
         assert!(Secret::from_hex(&"0a".repeat(32)).is_ok());
-        assert_eq!(Secret::from_hex(&"0a".repeat(31)).unwrap_err(), SecretError::Short);
-        assert_eq!(Secret::from_hex("0").unwrap_err(), SecretError::Hex);
-        assert_eq!(Secret::from_hex(&"zz".repeat(32)).unwrap_err(), SecretError::Hex);
+        assert_eq!(Secret::from_hex(&"0a".repeat(31)).unwrap_err(), SecretMistake::Short.into());
+        assert_eq!(Secret::from_hex("0").unwrap_err(), SecretMistake::Hex.into());
+        assert_eq!(Secret::from_hex(&"zz".repeat(32)).unwrap_err(), SecretMistake::Hex.into());
         assert_eq!(format!("{:?}", Secret::random()), "Secret(..)");
     }
 }

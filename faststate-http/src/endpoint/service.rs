@@ -204,12 +204,14 @@ impl Endpoint {
 
     /// Sets the silence after which a stream sends a comment (default: 15 s; zero: never).
     #[must_use]
+    #[doc(hidden)]
     pub fn heartbeat(self, silence: Duration) -> Self {
         self.with(|settings| settings.heartbeat = Some(silence).filter(|silence| !silence.is_zero()))
     }
 
     /// Sets the longest time between two access checks of an open stream (default and maximum: 5 minutes).
     #[must_use]
+    #[doc(hidden)]
     pub fn recheck(self, every: Duration) -> Self {
         let every = every.clamp(Duration::from_millis(10), Duration::from_secs(300));
         self.with(|settings| settings.recheck = every)
@@ -234,6 +236,7 @@ impl Endpoint {
     /// Returns the paths outside `/faststate` that the endpoint [handles](Self::handles), for routers that need
     /// patterns. `{id}` stands for one segment.
     #[must_use]
+    #[doc(hidden)]
     pub fn own_paths(&self) -> Vec<Cow<'static, str>> {
         let mut paths: Vec<_> = self.registry.engine().routes().into_iter().map(|route| route.path).collect();
         paths.retain(|path| !path.starts_with("/faststate/"));

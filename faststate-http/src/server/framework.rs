@@ -61,6 +61,7 @@ pub trait ClientConnection: Send + Sync + 'static {
     /// Returns whether a handler has abandoned the connection; the server then closes it without a response.
     ///
     /// The server calls this after each poll of a pending [`answer`](Self::answer). The default is `false`.
+    #[doc(hidden)]
     fn is_given_up(&self) -> bool {
         false
     }
