@@ -116,12 +116,24 @@ impl RedisSentinels {
         until("a failover to begin", request, |answer| answer.starts_with("+OK"));
     }
 
-    /// Makes a server a replica of another one, and waits until it is in sync and known to the sentinels.
-    pub fn rejoin(&self, server: usize, primary: usize) {
-        let replica = &self.servers[server];
-        follow(replica, self.servers[primary].address());
-        let info = || replica.command(&["INFO", "replication"]);
-        until("a replica to be in sync", info, |info| info.contains("master_link_status:up"));
+    /// Makes all other servers direct replicas of `primary`, and waits until they are in sync. Without this, a server
+    /// that follows a former primary can be promoted next, although it has missed changes.
+    pub fn rejoin(&self, primary: usize) {
+        let address = self.servers[primary].address();
+        let port = format!("master_port:{}\r", address.port());
+        for replica in self.servers.iter().filter(|server| server.address() != address) {
+            let in_sync = || {
+                let info = replica.command(&["INFO", "replication"]);
+                let follows = info.contains("role:slave") && info.contains(&port);
+                if !follows {
+                    follow(replica, address);
+                }
+                follows
+                    && info.contains("master_link_status:up")
+                    && info.contains("master_sync_in_progress:0")
+            };
+            until("a replica to be in sync", in_sync, |in_sync| *in_sync);
+        }
     }
 
     /// Its servers.

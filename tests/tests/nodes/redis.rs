@@ -120,7 +120,7 @@ async fn law_13_nodes_hear_each_other_after_sentinels_switched() {
             if kills {
                 redis.servers()[primary].restart();
             }
-            redis.rejoin(primary, successor);
+            redis.rejoin(successor);
         });
         primary = successor;
     }
