@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use super::{
@@ -12,10 +13,15 @@ use super::{
     free_address,
     redis::{RedisServer, ask},
 };
-use crate::{certificates::Certificates, wait::until};
+use crate::{
+    certificates::Certificates,
+    wait::{until, until_within},
+};
 
 /// Number of servers, and number of sentinels.
 const COUNT: usize = 3;
+/// The longest that the servers may take to settle after a failover.
+const SETTLING: Duration = Duration::from_secs(60);
 /// The name of the service.
 const SERVICE: &str = "mymaster";
 
@@ -116,24 +122,24 @@ impl RedisSentinels {
         until("a failover to begin", request, |answer| answer.starts_with("+OK"));
     }
 
-    /// Makes all other servers direct replicas of `primary`, and waits until they are in sync. Without this, a server
-    /// that follows a former primary can be promoted next, although it has missed changes.
-    pub fn rejoin(&self, primary: usize) {
-        let address = self.servers[primary].address();
-        let port = format!("master_port:{}\r", address.port());
-        for replica in self.servers.iter().filter(|server| server.address() != address) {
-            let in_sync = || {
-                let info = replica.command(&["INFO", "replication"]);
-                let follows = info.contains("role:slave") && info.contains(&port);
-                if !follows {
-                    follow(replica, address);
-                }
-                follows
-                    && info.contains("master_link_status:up")
-                    && info.contains("master_sync_in_progress:0")
-            };
-            until("a replica to be in sync", in_sync, |in_sync| *in_sync);
-        }
+    /// Waits until all sentinels agree on a primary and every other server follows it directly and is in sync, and returns
+    /// its position. The sentinels need about 10 s to make a former primary a replica. Until then, they may promote it
+    /// again although it has missed changes.
+    #[must_use]
+    pub fn settled(&self) -> usize {
+        let in_sync = |replica: &RedisServer, port: &str| {
+            let info = replica.command(&["INFO", "replication"]);
+            let states = ["role:slave", port, "master_link_status:up", "master_sync_in_progress:0"];
+            states.iter().all(|state| info.contains(state))
+        };
+        let primary = || {
+            let primary = self.primary()?;
+            let port = format!("master_port:{}\r", self.servers[primary].address().port());
+            let mut replicas = (0..COUNT).filter(|position| *position != primary);
+            replicas.all(|replica| in_sync(&self.servers[replica], &port)).then_some(primary)
+        };
+        let what = "every server to follow the primary";
+        until_within(SETTLING, what, primary, Option::is_some).expect("it was awaited")
     }
 
     /// Its servers.
