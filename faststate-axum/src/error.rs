@@ -16,9 +16,9 @@ use faststate_http::endpoint::Problem;
 
 /// Any error of a page handler, rendered as a plain styled page. `?` converts every error into it.
 ///
-/// FastState's own errors and rejections are shown with their text and status. So are the rejections of axum's
-/// extractors, if the client caused them (400, 413, 422 and so on). Any other error is internal: it is
-/// logged in full under the id that the page shows.
+/// The page shows the text and the status of FastState's own errors and rejections. It does the same for the rejections
+/// of axum's extractors for paths, queries, forms, JSON, bytes and strings if the client caused them (400, 413, 422 and
+/// so on). Any other error is internal: the log contains it in full, under the id that the page shows.
 #[derive(Debug)]
 pub struct PageError(BoxError);
 
@@ -38,7 +38,7 @@ impl IntoResponse for PageError {
     }
 }
 
-/// The status of an extractor's rejection.
+/// Returns the status of an error that is the rejection of one of axum's extractors.
 fn extractor_status(error: &(dyn Error + 'static)) -> Option<StatusCode> {
     macro_rules! status_of {
         ($($rejection:ident)*) => {

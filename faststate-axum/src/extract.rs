@@ -26,11 +26,12 @@ impl Deref for Page {
 
 /// The viewer's current state. A handler that takes it as an argument makes the page follow that state.
 ///
-/// The state must have no id. Use [`endpoint::Page::follow_id`] for records and components.
+/// The scope of `S` must be session, user or global. For records and components, which have an id, use
+/// [`endpoint::Page::follow_id`].
 pub struct Current<S>(Snapshot<S>);
 
 impl<S> Current<S> {
-    /// The snapshot itself.
+    /// Returns the snapshot, which also has the state's version and its `is_stale` flag.
     #[must_use]
     pub const fn snapshot(&self) -> &Snapshot<S> {
         &self.0

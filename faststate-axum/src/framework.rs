@@ -1,4 +1,4 @@
-//! The framework that the server runs on.
+//! The implementation of [`Framework`] for axum.
 
 use std::{borrow::Cow, net::SocketAddr};
 
@@ -34,7 +34,7 @@ impl Framework for Axum {
     }
 
     fn application(router: Router, pages: Pages) -> Site {
-        // Set here once, the state need not be set again for each request.
+        // Sets the router's state once, so that axum need not set it for each request.
         Site(router.layer(pages).with_state(()))
     }
 }
@@ -51,7 +51,7 @@ impl Application for Site {
     }
 }
 
-/// One client's connection.
+/// One client's connection to the application.
 #[derive(Debug)]
 pub struct SiteConnection {
     router: Router,

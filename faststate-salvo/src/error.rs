@@ -13,9 +13,9 @@ use crate::routes::write;
 
 /// Any error of a page handler, rendered as a plain styled page. `?` converts every error into it.
 ///
-/// The page shows the text and the status of FastState's own errors and rejections, and of Salvo's `ParseError` and
-/// `StatusError` if the client caused them (400, 413 and so on). Any other error is internal: the log contains it in
-/// full, under the id that the page shows.
+/// The page shows the text and the status of FastState's own errors and rejections. It does the same for Salvo's
+/// `ParseError` and `StatusError` if the client caused them (400, 413 and so on). Any other error is internal: the log
+/// contains it in full, under the id that the page shows.
 #[derive(Debug)]
 pub struct PageError(BoxError);
 

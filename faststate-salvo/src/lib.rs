@@ -37,6 +37,6 @@ pub use self::{
     routes::Pages,
 };
 
-/// FastState on Salvo: all settings and servers of [`server::FastState`](faststate_http::server::FastState). Its router
-/// is Salvo's `Router`, and its pages are a hoop.
+/// FastState on Salvo, with all settings and servers of [`server::FastState`](faststate_http::server::FastState). Its
+/// `router` is Salvo's `Router`, and its `pages` are a hoop.
 pub type FastState = faststate_http::server::FastState<Salvo>;
