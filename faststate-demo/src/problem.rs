@@ -1,4 +1,4 @@
-//! The rendering of a refused event, in the page's live region and style.
+//! The rendering of problems, such as a refused event, in the page's own style.
 
 use askama::Template;
 use faststate::{
@@ -6,7 +6,7 @@ use faststate::{
     endpoint::{Problem, ProblemView},
 };
 
-/// Renders a problem into the region that `base.html` reserves.
+/// Renders a problem into the live region `#problem` of `base.html`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProblemRegion;
 
@@ -23,7 +23,7 @@ struct ProblemNotice<'a> {
 }
 
 impl ProblemNotice<'_> {
-    /// A title for the person who pressed the button.
+    /// The title that the user reads, in everyday words for common kinds of problems.
     fn title(&self) -> &'static str {
         match self.problem.kind {
             "rejected" | "input" => "That did not work",

@@ -1,4 +1,4 @@
-//! Products: records with an address each, and the catalogue that lists them.
+//! Products: records with a page each, and the catalogue that lists them.
 
 use askama::Template;
 use faststate::{BoxError, Error, endpoint::Page, prelude::*, registry::RegistryBuilder};
@@ -14,7 +14,7 @@ use crate::{
 
 const FIELDS: &[&str] = &["name", "description", "price", "stock"];
 
-/// All products in their initial form: id, name, price in cents, stock, description.
+/// All products before their first edit: id, name, price in cents, stock, description.
 const SHOP: &[(&str, &str, u32, u32, &str)] = &[
     ("lamp", "Reading lamp", 4_900, 12, "A warm light that bends to wherever the book is."),
     ("mug", "Enamel mug", 1_450, 40, "Survives campfires, dishwashers and being dropped."),
@@ -29,7 +29,7 @@ const SHOP: &[(&str, &str, u32, u32, &str)] = &[
 pub(crate) struct Product {
     name: String,
     description: String,
-    /// In cents.
+    /// The price in cents.
     price: u32,
     stock: u32,
 }
@@ -67,7 +67,7 @@ pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     })
 }
 
-/// A product before the first edit.
+/// Returns a product before its first edit.
 fn initial(id: &str) -> Option<Product> {
     let (_, name, price, stock, description) = *SHOP.iter().find(|(known, ..)| *known == id)?;
     Some(Product { name: name.into(), description: description.into(), price, stock })
@@ -132,7 +132,7 @@ fn pieces(text: &str) -> Option<u32> {
     text.trim().parse().ok().filter(|pieces| *pieces <= 9_999)
 }
 
-/// Takes one piece, if there is one.
+/// Takes one piece out of the stock, unless the product is sold out.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Buy {}
 

@@ -1,4 +1,4 @@
-//! The site on axum.
+//! The demo's pages on axum: routes, handlers and the server.
 
 use std::{future::ready, io, net::SocketAddr};
 
