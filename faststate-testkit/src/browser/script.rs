@@ -1,5 +1,5 @@
-//! A parser of the subset of Datastar's expressions that FastState writes: literals, signals, and actions with a payload and
-//! headers.
+//! A parser of the subset of Datastar's expressions that FastState writes: literals, signals, and actions with a payload
+//! and headers.
 
 use faststate_core::{EventId, internal::IN_ORDER};
 use http::Method;
@@ -35,15 +35,17 @@ impl<'a> Script<'a> {
         Self { text, rest: text }
     }
 
-    /// Evaluates the whole expression as a literal, which may contain signals.
+    /// Evaluates the whole expression as a literal, whose values may be signals.
     pub(super) fn literal(mut self, signals: &SignalTree) -> Result<Value, Failure> {
         let value = self.value(signals)?.unwrap_or_default();
         self.skip();
         if self.rest.is_empty() { Ok(value) } else { Err(self.unexpected("a literal")) }
     }
 
-    /// Evaluates the first action of the expression with the current signals. A condition on one signal may select the second
-    /// action instead.
+    /// Evaluates the first action of the expression with the current signals.
+    ///
+    /// If the action follows a condition (`$a ? @post(..) : @post(..)` or `$a && @post(..)`), the condition must be one
+    /// signal, which may be negated. If it is false, the action after `:` is evaluated instead.
     pub(super) fn action(mut self, signals: &SignalTree) -> Result<Sending, Failure> {
         let before = &self.rest[..self.rest.find('@').unwrap_or(0)];
         let in_order = before.find(IN_ORDER);
@@ -100,7 +102,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Parses a value. `None` is `undefined`.
+    /// Parses a value and evaluates its signals. `None` is `undefined`.
     fn value(&mut self, signals: &SignalTree) -> Result<Option<Value>, Failure> {
         self.skip();
         if self.consume(EVENT_ID_EXPRESSION) {

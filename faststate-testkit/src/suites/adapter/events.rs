@@ -1,4 +1,4 @@
-//! Input and routes of events.
+//! Checks of an event's input and routes.
 
 use std::net::SocketAddr;
 
@@ -32,6 +32,7 @@ pub async fn event_input_is_read_from_every_source(address: SocketAddr) -> Resul
         ensure!(now == expected, PROMISE, "{what} left the count at {now}, not {expected}: {text}");
     }
 
+    // `@delete` sends no body, so Datastar puts the signals into the query.
     let id = new_id();
     let named = json!({ "item": { &id: { "name": "" } }, "name": "" }).to_string();
     let signals: String = named.bytes().map(|byte| format!("%{byte:02x}")).collect();

@@ -1,4 +1,4 @@
-//! Checks of an HTTP server below the framework.
+//! Checks of the HTTP server below the framework: connections and request heads.
 
 use std::{fmt::Write as _, net::SocketAddr};
 
@@ -9,7 +9,7 @@ const EVENT: &str = "/faststate/counter/increment";
 
 /// Runs the checks for an adapter that accepts connections itself, in addition to [`all`](super::all).
 ///
-/// A server that belongs to a framework need not pass them.
+/// The server of a framework need not pass them.
 ///
 /// # Errors
 /// Returns the first promise that is broken.
@@ -47,6 +47,8 @@ pub async fn half_closed_request_is_answered(address: SocketAddr) -> Result<(), 
 }
 
 /// An HTTP/1.1 request for a path of FastState without a `Host` header, or with two, is answered with 400.
+///
+/// This is a part of [`all`](super::all), because the endpoint refuses such requests on every server.
 pub async fn request_without_one_host_is_refused(address: SocketAddr) -> Result<(), Failure> {
     const PROMISE: &str = "an HTTP/1.1 request without exactly one `Host` is answered with 400";
     let before = count(address).await?;
