@@ -29,6 +29,7 @@ pub struct Page {
     session: String,
     events: Mutex<mpsc::Receiver<Value>>,
     complaints: Mutex<Complaints>,
+    /// The tab that [`hide`](Page::hide) has opened in front of the page.
     cover: Mutex<Option<String>>,
 }
 
@@ -90,7 +91,7 @@ impl Page {
         until("Datastar", ready, |ready| *ready);
     }
 
-    /// The intercepted requests that the test has not answered yet.
+    /// Returns the ids of the requests that were intercepted since the last call.
     fn paused(&self) -> Vec<Value> {
         let mut complaints = lock(&self.complaints);
         let mut paused = Vec::new();
@@ -115,7 +116,7 @@ impl Page {
         self.try_eval(script).unwrap_or_else(|problem| panic!("{script}\n{problem}"))
     }
 
-    /// Waits until this JavaScript is truthy, and returns its value.
+    /// Waits until this JavaScript evaluates to a truthy value, and returns the value.
     pub fn until(&self, script: &str) -> Value {
         let look = || self.try_eval(script).unwrap_or_else(|problem| json!({ "problem": problem }));
         until(script, look, |value| is_truthy(value) && value.get("problem").is_none())
@@ -136,33 +137,32 @@ impl Page {
         until(&format!("{selector} to mention {text:?}"), || self.text(selector), contains);
     }
 
-    /// The element's trimmed text; `None` without such an element, or without a page
-    /// because the browser is navigating.
+    /// Returns the element's trimmed text; `None` if there is no such element, or while the browser is navigating.
     #[must_use]
     pub fn text(&self, selector: &str) -> Option<String> {
         let text = format!("document.querySelector({})?.textContent.trim()", json!(selector));
         self.try_eval(&text).ok()?.as_str().map(str::to_owned)
     }
 
-    /// The number of elements that match.
+    /// Returns the number of elements that match the selector.
     #[must_use]
     pub fn count(&self, selector: &str) -> u64 {
         self.eval(&format!("document.querySelectorAll({}).length", json!(selector))).as_u64().unwrap_or(0)
     }
 
-    /// The value of the signal at this path; null if it does not exist.
+    /// Returns the value of the signal at this path; null if it does not exist.
     #[must_use]
     pub fn signal(&self, path: &str) -> Value {
         self.datastar(&format!("datastar.getPath({})", json!(path)))
     }
 
-    /// Every signal.
+    /// Returns all signals.
     #[must_use]
     pub fn signals(&self) -> Value {
         self.datastar("datastar.root")
     }
 
-    /// The value of this expression over the page's own Datastar.
+    /// Evaluates an expression that uses the page's own Datastar module, `datastar`.
     fn datastar(&self, expression: &str) -> Value {
         // An object-valued signal is a proxy; `JSON.stringify` reads its content.
         let read = format!(
@@ -172,7 +172,7 @@ impl Page {
         serde_json::from_str(self.eval(&read).as_str().unwrap_or_default()).expect("signals are JSON")
     }
 
-    /// Clicks the center of the element with the mouse, once it is visible.
+    /// Clicks the center of the element with the mouse, once it can be clicked.
     pub fn click(&self, selector: &str) {
         self.press(selector, 1);
     }
@@ -230,7 +230,7 @@ impl Page {
         self.until("!document.hidden");
     }
 
-    /// Takes a screenshot of the whole page in the given [look](Self::look).
+    /// Writes a screenshot of the whole page to `file`, with the width and color scheme of [`look`](Self::look).
     pub fn picture(&self, width: u32, scheme: &str, file: &Path) {
         self.look(width, scheme);
         self.eval("window.scrollTo(0, 0)");
@@ -239,7 +239,7 @@ impl Page {
         fs::write(file, picture.expect("a picture in base64")).expect("the picture is written");
     }
 
-    /// The violations that axe-core finds on the page now: each rule with the elements that break it.
+    /// Returns the violations that axe-core finds on the page now: each rule with up to three elements that break it.
     #[must_use]
     pub fn barriers(&self) -> Vec<String> {
         self.eval(&format!("window.axe || ({{}}, eval({})), !!window.axe", json!(crate::axe::script())));
@@ -259,12 +259,12 @@ impl Page {
         self.call("Emulation.setEmulatedMedia", &features);
     }
 
-    /// Console messages that contain one of these texts no longer fail the test.
+    /// Declares that console messages that contain one of these texts do not fail the test.
     pub fn expect_complaints(&self, containing: &[&'static str]) {
         lock(&self.complaints).expected.extend(containing);
     }
 
-    /// The console's messages so far: errors, warnings, exceptions, failed requests.
+    /// Returns the console's messages so far: errors, warnings, exceptions, failed requests.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         let mut complaints = lock(&self.complaints);

@@ -1,4 +1,4 @@
-//! Windows of any browser, for stories that run in several browsers.
+//! Windows of any browser, for tests that run in several browsers.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ pub trait Window: Send {
     /// Evaluates JavaScript, promises included.
     ///
     /// # Errors
-    /// The exception that the script threw, or the reason why it could not run.
+    /// Returns the exception that the script threw, or the reason why it could not run.
     fn run(&self, script: &str) -> Result<Value, String>;
 
     /// Navigates to a page and waits for its load event.
     fn load(&self, url: &str);
 
-    /// Clicks the center of the element with the mouse, once it is visible.
+    /// Clicks the center of the element with the mouse, once it can be clicked.
     fn click(&self, selector: &str);
 
     /// Types into the focused element, key by key.
@@ -32,7 +32,7 @@ pub trait Window: Send {
     /// Presses a key that has a name: `Enter`, `Backspace`.
     fn press(&self, key: Key);
 
-    /// Console messages that contain one of these texts do not fail the test.
+    /// Declares that console messages that contain one of these texts do not fail the test.
     fn expect_complaints(&self, containing: &[&'static str]);
 
     /// Evaluates JavaScript; panics if it fails.
@@ -40,13 +40,13 @@ pub trait Window: Send {
         self.run(script).unwrap_or_else(|problem| panic!("{script}\n{problem}"))
     }
 
-    /// Waits until this JavaScript is truthy, and returns its value.
+    /// Waits until this JavaScript evaluates to a truthy value, and returns the value.
     fn until(&self, script: &str) -> Value {
         let look = || self.run(script).unwrap_or_else(|problem| json!({ "problem": problem }));
         until(script, look, |value| is_truthy(value) && value.get("problem").is_none())
     }
 
-    /// Waits at most this long until this JavaScript is truthy.
+    /// Waits until this JavaScript evaluates to a truthy value, for at most `deadline`.
     fn until_within(&self, deadline: Duration, script: &str) {
         let look = || self.run(script).unwrap_or_else(|problem| json!({ "problem": problem }));
         until_within(deadline, script, look, |value| is_truthy(value) && value.get("problem").is_none());
@@ -70,7 +70,7 @@ pub trait Window: Send {
         if text.is_empty() { self.press(Key::Backspace) } else { self.type_keys(text) }
     }
 
-    /// The value of the field.
+    /// Returns the value of the field.
     fn value(&self, selector: &str) -> String {
         let value = self.eval(&format!("document.querySelector({}).value", json!(selector)));
         value.as_str().unwrap_or_default().to_owned()
@@ -99,7 +99,7 @@ pub struct Cookie {
     pub expires: i64,
 }
 
-/// The center of the element in the window, once it can be clicked.
+/// Returns JavaScript for the center of the element in the window: `null` until the element can be clicked.
 pub(crate) fn middle(selector: &str) -> String {
     format!(
         "(element => {{
@@ -114,7 +114,7 @@ pub(crate) fn middle(selector: &str) -> String {
     )
 }
 
-/// Runs in each document before its own scripts.
+/// A script that runs in each document before its own scripts, and records what Datastar reports.
 pub(crate) const WITNESS: &str = "
     document.addEventListener('datastar-ready', () => { window.datastarReady = true });
     window.fetches = [];

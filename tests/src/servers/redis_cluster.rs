@@ -5,10 +5,11 @@ use std::path::Path;
 use super::{free_address, redis::RedisServer};
 use crate::{certificates::Certificates, wait::until};
 
-/// Three `redis-server`s as one cluster, each with a third of the slots. Each can have a replica.
+/// A cluster of three masters, each with a third of the slots and, on request, a replica.
 #[derive(Debug)]
 pub struct RedisCluster {
     servers: Vec<RedisServer>,
+    /// The path of the authority's certificate, if the cluster accepts only encrypted connections.
     authority: Option<String>,
 }
 
@@ -16,13 +17,13 @@ pub struct RedisCluster {
 const MASTERS: usize = 3;
 
 impl RedisCluster {
-    /// Starts the cluster, and waits until every node knows the others.
+    /// Starts a cluster without replicas, and waits until it serves all slots.
     #[must_use]
     pub fn start() -> Self {
         Self::with(MASTERS, &[], None)
     }
 
-    /// Starts a cluster in which every master has a replica that takes its place after about 2 s.
+    /// Starts a cluster in which every master has a replica, which replaces it about 2 s after its death.
     #[must_use]
     pub fn with_replicas() -> Self {
         Self::with(2 * MASTERS, &["--cluster-node-timeout", "1000"], None)
@@ -40,7 +41,7 @@ impl RedisCluster {
     fn with(count: usize, settings: &[&str], authority: Option<&Path>) -> Self {
         let servers: Vec<_> = (0..count)
             .map(|_| {
-                // Set explicitly, because the default (port + 10,000) may exceed the range of ports.
+                // The bus port is set explicitly, because the default (port + 10,000) may exceed the range of ports.
                 let bus = free_address().port().to_string();
                 let own = ["--cluster-enabled", "yes", "--appendonly", "yes", "--cluster-port", &bus];
                 (RedisServer::with(&[&own, settings].concat()), bus)
@@ -69,7 +70,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// Waits until every running node reports `text`.
+    /// Waits until every node reports that the cluster is healthy, and reports `text`.
     fn wait(&self, text: &str) {
         let states =
             || self.servers.iter().map(|server| server.command(&["CLUSTER", "INFO"])).collect::<Vec<_>>();
@@ -77,7 +78,7 @@ impl RedisCluster {
         until("the cluster to be one", states, |infos| infos.iter().all(knows));
     }
 
-    /// The URL of the cluster.
+    /// Returns the URL of the cluster, which names all nodes.
     #[must_use]
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self.servers.iter().map(|server| server.address().to_string()).collect();
@@ -87,7 +88,7 @@ impl RedisCluster {
         }
     }
 
-    /// The id of a node.
+    /// Returns the id of a node.
     #[must_use]
     pub fn id(&self, node: usize) -> String {
         let answer = self.servers[node].command(&["CLUSTER", "MYID"]);
@@ -95,7 +96,9 @@ impl RedisCluster {
     }
 
     /// Moves a slot with its keys from one node to another, in the steps of `redis-cli --cluster reshard`.
-    /// `meanwhile` is called while the keys are at both.
+    ///
+    /// Calls `meanwhile` when both nodes have marked the slot as moving, before its keys are moved. In this state, the
+    /// source answers a request for a missing key with `ASK`.
     pub fn move_slot(&self, slot: u16, from: usize, to: usize, meanwhile: impl FnOnce()) {
         let (source, target) = (&self.servers[from], &self.servers[to]);
         let (slot, source_id, target_id) = (slot.to_string(), self.id(from), self.id(to));
@@ -119,7 +122,7 @@ impl RedisCluster {
         }
     }
 
-    /// Its nodes: the masters, then their replicas in the same order.
+    /// Returns the nodes: the masters, then their replicas in the same order.
     #[must_use]
     pub fn nodes(&mut self) -> &mut [RedisServer] {
         &mut self.servers
