@@ -47,7 +47,7 @@ impl<'a> Script<'a> {
     /// If the action follows a condition (`$a ? @post(..) : @post(..)` or `$a && @post(..)`), the condition must be one
     /// signal, which may be negated. If it is false, the action after `:` is evaluated instead.
     pub(super) fn action(mut self, signals: &SignalTree) -> Result<Sending, Failure> {
-        let before = &self.rest[..self.rest.find('@').unwrap_or(0)];
+        let before = &self.rest[..self.first_verb().map_or(0, |(at, _)| at)];
         let in_order = before.find(IN_ORDER);
         let before = in_order.map_or(before, |at| before[..at].trim_end_matches('('));
         let condition = before.trim_end().strip_suffix('?').or_else(|| before.trim_end().strip_suffix("&&"));
@@ -71,10 +71,14 @@ impl<'a> Script<'a> {
         }
     }
 
-    fn first_action(&mut self, signals: &SignalTree) -> Result<Sending, Failure> {
-        let verbs = ["get", "post", "put", "patch", "delete"];
+    /// The position of the first action, and its verb.
+    fn first_verb(&self) -> Option<(usize, &'static str)> {
         let begin = |verb: &'static str| Some((self.rest.find(&format!("@{verb}("))?, verb));
-        let Some((at, verb)) = verbs.into_iter().filter_map(begin).min() else {
+        ["get", "post", "put", "patch", "delete"].into_iter().filter_map(begin).min()
+    }
+
+    fn first_action(&mut self, signals: &SignalTree) -> Result<Sending, Failure> {
+        let Some((at, verb)) = self.first_verb() else {
             return Err(self.unexpected("an action: `@post('/..')` or another verb"));
         };
         self.rest = &self.rest[at + verb.len() + 2..];
@@ -293,6 +297,7 @@ mod tests {
         assert_eq!(url("!$touched.price ? @post('/yes') : @post('/no')").as_deref(), Some("/no"));
         assert_eq!(url("$touched.price && @post('/yes')").as_deref(), Some("/yes"));
         assert_eq!(url("$touched.name && @post('/yes')"), None);
+        assert_eq!(url("$mail = 'a@b'; $touched.name && @post('/yes')"), None);
         assert_eq!(url("$form.price > 4 ? @post('/yes') : @post('/no')"), None);
     }
 
