@@ -124,7 +124,8 @@ fn cents(text: &str) -> Option<u32> {
     if whole.is_empty() || part.len() > 2 || !digits(whole) || !digits(part) {
         return None;
     }
-    let cents = whole.parse::<u32>().ok()?.checked_mul(100)? + format!("{part:0<2}").parse::<u32>().ok()?;
+    let whole = whole.parse::<u32>().ok()?.checked_mul(100)?;
+    let cents = whole.checked_add(format!("{part:0<2}").parse().ok()?)?;
     (cents <= 10_000_000).then_some(cents)
 }
 
@@ -209,7 +210,7 @@ mod tests {
         {
             assert_eq!(cents(text), Some(price), "{text}");
         }
-        for text in ["", ".", ".5", "-1", "1.234", "1e3", "100000.01", "99999999999", "1.+1"] {
+        for text in ["", ".", ".5", "-1", "1.234", "1e3", "100000.01", "99999999999", "42949672.96", "1.+1"] {
             assert_eq!(cents(text), None, "{text}");
         }
     }
