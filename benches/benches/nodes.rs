@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A channel name of the same length as that of a key.
 const CHANNEL: &str = "faststate_v1_bare_counter_g_";
-/// The length of a change of the state below between nodes: 54 bytes, the key, and the stored data.
+/// The length of a change of the state below between nodes: 56 bytes, the key, and the stored data.
 const MESSAGE: &str = "a change: which key, between which versions, of which schema... {\"count\":1234,\"last_updated_by\":\"somebody\"}";
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
