@@ -8,8 +8,8 @@ type Policy = dyn Fn(&Viewer, &Key) -> bool + Send + Sync;
 
 /// The policy that decides which viewers may see and change an instance.
 ///
-/// It is checked for every event, when a stream opens, and periodically while the stream is open. A refusal has the same
-/// response as an instance that does not exist (law 8).
+/// It is checked for every event, when a stream opens, and periodically while the stream is open. A refused
+/// viewer gets the same response as for an instance that does not exist (law 8).
 ///
 /// ```
 /// # use faststate_core::Access;
@@ -40,7 +40,9 @@ impl Access {
         Self::when(move |viewer, _| viewer.has_role(&role))
     }
 
-    /// Admits the viewers for which `policy` returns true. It is called often, so it must neither block nor panic.
+    /// Admits the viewers for which `policy` returns true.
+    ///
+    /// `policy` is called for every event and every recheck of a stream, so it must neither block nor panic.
     #[must_use]
     pub fn when(policy: impl Fn(&Viewer, &Key) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(policy))

@@ -1,8 +1,9 @@
 //! New sessions, whose clients have not yet returned the session cookie.
 //!
-//! A client that ignores cookies starts a session with each request. New sessions are therefore limited, per node and per
-//! client address, and are kept in memory only; the newest displace the oldest. When a request carries a session's
-//! cookie, the session's records move to the store.
+//! A client that ignores cookies starts a session with each request. Therefore the records of new sessions
+//! are kept in memory only, and the number of new sessions is limited, per node and per client address. At a
+//! limit, each further session displaces the oldest one that has no request in progress. When a request
+//! carries a session's cookie, the session's records move to the store.
 
 mod records;
 mod store;
@@ -25,9 +26,10 @@ pub(super) use self::store::NewSessionStore;
 use super::{Error, dyn_table::DynInstanceTable};
 use crate::{EventId, Key, Scope, SessionId, store::Precondition};
 
-/// Maximum size of the records of all new sessions, in bytes. Beyond it, the oldest sessions are displaced.
+/// Size of the records of all new sessions, in bytes, from which on each further session displaces the oldest
+/// one.
 const NODE_BYTES: usize = 32 * 1024 * 1024;
-/// Maximum number of remembered events that started sessions.
+/// Maximum number of sessions whose first event is remembered.
 const MAX_FIRST_EVENTS: usize = 10_000;
 /// Maximum number of instances of one new session.
 const SESSION_INSTANCES: usize = 64;
@@ -41,31 +43,40 @@ pub struct Caps {
     pub address: usize,
 }
 
-/// The new sessions of one registry. The endpoints report sessions that start or return.
+/// The new sessions of one registry.
+///
+/// An endpoint calls [`begin`](Self::begin) when a session starts, and [`returned`](Self::returned) when its
+/// client returns the cookie. Until then, the session has a `Place`.
 ///
 /// # Locking
-/// `order` protects the set of places, `first_events` the events that started sessions. Neither is held across an await
-/// or while another lock is taken. Each place's `records` have an asynchronous lock, because the saves of a session wait
-/// while its records move to the store.
+/// `order` protects the list of places, `first_events` protects the first event of each session, and each
+/// place's `instances` lock protects the keys of its instances. None of these locks is held across an await
+/// or while another lock is taken.
+///
+/// Each place's `records` have an asynchronous lock. [`returned`](Self::returned) holds it while it moves the
+/// records to the store, so that the session's saves wait.
 pub struct NewSessions {
     places: DashMap<SessionId, Arc<Place>>,
     order: Mutex<Order>,
-    /// The number of places, so that the lookup is skipped while there are none.
+    /// The number of places. While it is 0, lookups are skipped.
     count: AtomicUsize,
     /// The size of all records, in bytes.
     bytes: AtomicUsize,
-    /// The events that started sessions, so that they are recognised when they are repeated with the cookie.
+    /// The event that started each session. The client may repeat this event with the new cookie, and the
+    /// repeat must be recognised.
     first_events: Mutex<FirstEvents>,
     /// The tables from which the instances of displaced sessions are removed.
     states: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
 }
 
-/// One new session.
+/// One new session, with its instances and its records.
 struct Place {
     session: SessionId,
     address: Option<IpAddr>,
+    /// The key of this place in [`Order::all`].
     number: u64,
-    /// The number of requests in progress. The session is not displaced before it is 0.
+    /// 1 until the request that started the session has ended, then 0. Only at 0 can the session be
+    /// displaced.
     requests: AtomicUsize,
     instances: Mutex<Vec<Key>>,
     records: tokio::sync::Mutex<SessionRecords>,
@@ -80,14 +91,15 @@ struct Order {
     addresses: HashMap<Option<IpAddr>, BTreeSet<u64>>,
 }
 
-/// The latest events that started sessions, oldest first.
+/// The first events of the newest sessions.
 #[derive(Default)]
 struct FirstEvents {
     events: HashMap<SessionId, EventId>,
+    /// The keys of `events`, oldest first.
     order: VecDeque<SessionId>,
 }
 
-/// Protects a new session from displacement while its request is in progress.
+/// A guard that protects a new session from displacement. The request that started the session holds it.
 pub struct NewSession {
     place: Arc<Place>,
 }
@@ -109,10 +121,11 @@ impl NewSessions {
         let _ = self.states.set(states);
     }
 
-    /// Adds a session that has just started. It keeps its place at least until the returned guard is dropped.
+    /// Adds a session that has just started. It cannot be displaced before the returned guard is dropped.
     ///
     /// # Errors
-    /// [`Error::Busy`] if the limit is reached and all of the sessions have a request in progress.
+    /// [`Error::Busy`] if a limit is reached and every session that counts towards it has a request in
+    /// progress.
     pub fn begin(
         &self,
         session: SessionId,
@@ -151,7 +164,8 @@ impl NewSessions {
         Ok(Arc::new(NewSession { place }))
     }
 
-    /// Moves the records of a session to the store if the session was new. Called when a request has carried its cookie.
+    /// Moves the records of a session to the store if the session was new. The caller has received a request
+    /// with the session's cookie.
     pub async fn returned(&self, session: &SessionId) {
         let Some(place) = self.place(session) else { return };
         let mut records = place.records.lock().await;
@@ -197,7 +211,8 @@ impl NewSessions {
         self.first_events.lock().events.get(session) == Some(event)
     }
 
-    /// Records an instance before it is created, if it belongs to a new session.
+    /// Records an instance before it is created, if it belongs to a new session. Fails if the session already
+    /// has [`SESSION_INSTANCES`] instances.
     pub(super) fn note(&self, key: &Key) -> Result<(), Error> {
         let Some(place) = self.owner(key) else { return Ok(()) };
         let mut instances = place.instances.lock();
@@ -216,7 +231,8 @@ impl NewSessions {
         for states in self.states.get().into_iter().flatten().filter_map(Weak::upgrade) {
             states.let_go_of(&instances);
         }
-        // The lock is free: no request of this session is in progress, so nothing saves its records.
+        // The lock is free, unless the cookie has just returned or the client disconnected during a save. In
+        // the first case, `returned` subtracts the sizes of the records that it moves.
         if let Ok(mut records) = place.records.try_lock() {
             let bytes: usize = records.held.drain().map(|(_, held)| held.record.data.len()).sum();
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -246,7 +262,8 @@ impl NewSessions {
 }
 
 impl Order {
-    /// Returns the oldest place without a request in progress, of one address or of all.
+    /// Returns the oldest place without a request in progress: of one client address, or of all if `address`
+    /// is `None`. `Some(None)` selects the sessions whose client address is unknown.
     fn oldest_idle(&self, address: Option<Option<IpAddr>>) -> Option<u64> {
         let is_idle = |number: &u64| {
             self.all.get(number).is_some_and(|place| place.requests.load(Ordering::Acquire) == 0)
