@@ -1,4 +1,4 @@
-//! The open streams of this node: limits, closing and draining.
+//! The open streams of one endpoint: limits, closing and draining.
 
 use std::{
     collections::HashMap,
@@ -23,36 +23,40 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::limits::{Limits, limit};
 
-/// The id of the next stream. It counts per process, because several endpoints may share a registry, and a registry
-/// treats two streams with one id as the same stream.
+/// The id of the next stream. All endpoints of the process share this counter, because they may share a
+/// registry, which treats two streams with the same id as one.
 static NEXT_STREAM_ID: AtomicU64 = AtomicU64::new(0);
 
-/// The open streams of this node. Enforces their limits, closes the streams of a viewer, and drains them.
+/// The open streams of one endpoint. Enforces their limits, closes the streams of a viewer, and drains them.
 ///
 /// # Locking
-/// `open` protects the table and its counts, `window` the length of the drain, and each stream's `viewer` its viewer. No
-/// code holds two of these locks, and none holds one across an await.
+/// `open` protects the table of streams and its counts, `window` protects the length of the drain, and each
+/// stream's `viewer` lock protects its viewer. No code holds two of these locks, or one of them across an
+/// await.
 ///
-/// The flags of a stream are stored before its waker is called, and its task registers the waker before it reads them,
-/// so a flag is never missed.
+/// `closing`, `recheck_requested` and `draining` are stored before the stream's waker is called, and the
+/// stream's task registers the waker before it reads them, so no change is missed.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     open: Mutex<OpenStreams>,
+    /// Notified of every stream that ends during a drain.
     ended: Notify,
-    /// The number of calls that closed streams or requested rechecks. A stream that is opening compares it before and
-    /// after it enters the table, because such a call may have missed it. The lock of `open` orders the accesses;
-    /// sequential consistency is not required.
+    /// The number of calls so far that closed streams or requested rechecks. Such a call can miss a stream
+    /// that is opening. Therefore the stream reads this number before and after it enters the table, and
+    /// rechecks access if the number has changed. `SeqCst` is stronger than required: the lock of `open`
+    /// already orders the accesses.
     closings: AtomicU64,
     draining: AtomicBool,
+    /// The length of the drain.
     window: Mutex<Duration>,
     meter: StreamMeter,
 }
 
-/// Counters of all streams.
+/// Counters over all streams, including the ended ones.
 #[derive(Debug, Default)]
 pub(super) struct StreamMeter {
     pub(super) opened: Count,
-    /// Refused streams by [`StreamLimit`].
+    /// The number of refused streams, indexed by [`StreamLimit`].
     pub(super) refused: [Count; 3],
     pub(super) writes: Count,
     pub(super) bytes: Count,
@@ -70,12 +74,12 @@ struct OpenStreams {
 struct OpenStream {
     viewer: Mutex<Viewer>,
     closing: AtomicBool,
-    /// Whether access must be rechecked soon.
+    /// Whether access must be rechecked earlier than the interval of rechecks requires.
     recheck_requested: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// Permission to keep a stream open. Dropping it releases the stream's slot.
+/// Permission to keep a stream open. Dropping it removes the stream from the table and its counts.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
     streams: Arc<Connections>,
@@ -155,7 +159,7 @@ impl Connections {
         self.closings.load(Ordering::SeqCst)
     }
 
-    /// Ends the streams of the viewers that `ends` selects; returns their number.
+    /// Ends every stream for whose viewer `ends` returns true. Returns the number of these streams.
     pub(super) fn close(&self, ends: impl Fn(&Viewer) -> bool) -> usize {
         self.closings.fetch_add(1, Ordering::SeqCst);
         let mut closed = 0;
@@ -174,7 +178,8 @@ impl Connections {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Ends each stream at a random moment of the window; returns when all have ended, or after the window.
+    /// Ends each stream at a random moment of the window. Returns when all have ended, or shortly after the
+    /// window.
     pub(super) async fn drain(&self, window: Duration) {
         *self.window.lock() = window;
         self.draining.store(true, Ordering::Release);
@@ -230,13 +235,13 @@ impl StreamPermit {
         self.stream.recheck_requested.swap(false, Ordering::AcqRel)
     }
 
-    /// Returns a random time within the drain's window after which the stream must end, or `None` if the node does not
-    /// drain.
+    /// Returns the delay after which the stream must end, or `None` if the endpoint is not draining. Each
+    /// call chooses another random delay within the drain's window.
     pub(super) fn drain_delay(&self) -> Option<Duration> {
         self.streams.is_draining().then(|| self.streams.window.lock().mul_f64(rand::random::<f64>()))
     }
 
-    /// Counts a piece that is sent.
+    /// Counts one write of `bytes` bytes to the stream.
     pub(super) fn count_write(&self, bytes: usize) {
         self.streams.meter.writes.add(1);
         self.streams.meter.bytes.add(bytes);

@@ -1,4 +1,4 @@
-//! Events over HTTP.
+//! Receives events over HTTP: reads the request, dispatches the event, and replies.
 
 use std::{
     net::SocketAddr,
@@ -26,13 +26,15 @@ use super::{
     service::Endpoint,
 };
 
+/// The header with the event id, if the client has chosen one.
 static EVENT_HEADER: HeaderName = HeaderName::from_static("faststate-event");
+/// The header with the names of the topics that the client's page follows, separated by commas.
 static FOLLOWS_HEADER: HeaderName = HeaderName::from_static("faststate-follows");
 
-/// The longest time for the body to arrive.
+/// Maximum time for a whole body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The most bytes beyond the limit of a body that are read and discarded.
+/// Maximum number of bytes beyond a body's limit that are read and discarded.
 const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
 
 /// The event that a path names.
@@ -40,13 +42,14 @@ const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
 pub(super) struct EventTarget<'a> {
     pub(super) state: &'static str,
     pub(super) event: &'static str,
+    /// The id of the record or component, not of the event.
     pub(super) id: Option<&'a str>,
 }
 
-/// Answers an event: guard, body, session, access, input, dispatch, reply.
+/// Returns the response to an event, in this order: guard, body, session, access, input, dispatch, reply.
 ///
-/// The viewer is identified after the body has arrived, so that a client cannot delay the body and act with rights that
-/// have been revoked meanwhile (law 8).
+/// The viewer is identified only after the body has arrived. Otherwise a client could delay the body and act
+/// with rights that were revoked in the meantime (law 8).
 pub(super) async fn answer<B>(
     endpoint: &Endpoint,
     target: EventTarget<'_>,
@@ -126,7 +129,7 @@ async fn dispatch(
     Ok((registry.dispatch(call).await.map_err(failed)?, key))
 }
 
-/// Reads the event id that the client has chosen, if any.
+/// Returns the event id that the client has chosen, if any.
 fn event_id(parts: &Parts) -> Result<Option<EventId>, Box<Problem>> {
     let Some(value) = parts.headers.get(&EVENT_HEADER) else { return Ok(None) };
     value
@@ -136,7 +139,7 @@ fn event_id(parts: &Parts) -> Result<Option<EventId>, Box<Problem>> {
         .map_err(|_| bad_request("the header `Faststate-Event` must be 1 to 64 bytes of visible ASCII"))
 }
 
-/// Returns whether the client's page follows the key's signals, so that its stream carries the change.
+/// Returns whether the client's page follows the key's signals. If so, its stream carries the change.
 fn follows_signals(parts: &Parts, key: &Key) -> bool {
     let named = parts.headers.get_all(&FOLLOWS_HEADER).into_iter().filter_map(|value| value.to_str().ok());
     let mut topics = named.flat_map(|value| value.split(',')).filter_map(|text| text.trim().parse().ok());
@@ -167,8 +170,8 @@ where
 
 /// Reads the body; returns `None` if it is longer than `max` bytes.
 ///
-/// Reads and discards up to [`MAX_DISCARDED_BYTES`] of a longer body: if the connection is closed before the client has
-/// sent everything, the client gets a reset instead of the response.
+/// Of a longer body, up to [`MAX_DISCARDED_BYTES`] beyond `max` are read and discarded: if the connection
+/// were closed before the client has sent everything, the client would get a reset instead of the response.
 async fn collect<B: Body>(mut body: Pin<&mut B>, max: usize) -> Result<Option<Bytes>, B::Error> {
     let mut first = Bytes::new();
     let mut collected = BytesMut::new();

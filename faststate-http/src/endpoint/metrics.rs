@@ -15,7 +15,8 @@ use super::{
 /// The content type of Prometheus' text format.
 const EXPOSITION_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Answers with the metrics of the registry and of the endpoint. Callers that are not admitted get a 404.
+/// Returns the metrics of the registry and of the endpoint. A caller that is not admitted gets a 404, as if
+/// there were no such page.
 pub(super) async fn answer(
     endpoint: &Endpoint,
     head: &Parts,
@@ -23,7 +24,7 @@ pub(super) async fn answer(
 ) -> Response<ReplyBody> {
     let unknown = || endpoint.refuse(head, &Problem::unknown());
     let Some(access) = &endpoint.settings().metrics else { return unknown() };
-    // The response is not marked, so a scrape begins no session.
+    // The response sets no cookie, so the session of a scrape without a cookie is never used again.
     let visitor = match endpoint.visitor(head).await {
         Ok(visitor) => visitor,
         Err(error) => return endpoint.refuse(head, &Problem::of(&error)),
