@@ -1,11 +1,12 @@
-//! What the addresses of all databases have in common: errors, percent-encoding and parameters.
+//! Errors, percent-decoding and parameters of addresses, for all databases.
 //!
-//! No error shows text of an address, because a misplaced character can move a piece of the password into any part of
-//! it. The names of parameters are shown only where they cannot be such a piece.
+//! No error contains text of an address: if a password contains a separator that is not percent-encoded, the
+//! parser takes the rest of the password for another part of the address. The only exception is the name of
+//! a parameter, which is shown if it cannot be a part of a password.
 
 use std::{borrow::Cow, fmt};
 
-/// The part of an address that was not understood, and the remedy.
+/// An error in an address: the part that is wrong, and what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {part} in the address {problem}")]
 pub(crate) struct DatabaseAddressError {
@@ -18,13 +19,13 @@ impl DatabaseAddressError {
         Self { part: part.into(), problem: problem.into() }
     }
 
-    /// A problem with the value of a parameter that is known by this name.
+    /// Creates the error for a wrong value of the known parameter `name`.
     pub(crate) fn parameter(name: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
         Self::new(format!("parameter `{name}`"), problem)
     }
 }
 
-/// Decodes `%XX`. Nothing else has a special meaning, in particular not `+`.
+/// Decodes `%XX`. All other characters stand for themselves, even `+`.
 pub(crate) fn decode(text: &str, part: &'static str) -> Result<String, DatabaseAddressError> {
     let invalid = || DatabaseAddressError::new(part, "is not percent-encoded UTF-8: write `%` as `%25`");
     let mut bytes = Vec::with_capacity(text.len());
@@ -49,11 +50,12 @@ pub(crate) fn decode(text: &str, part: &'static str) -> Result<String, DatabaseA
     String::from_utf8(bytes).map_err(|_| invalid())
 }
 
-/// The parameters of an address, each with a different name.
+/// The parameters of an address. No two have the same name.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct UrlParameters {
     pairs: Vec<(String, String)>,
-    /// Whether the name of an unknown parameter cannot be a piece of a password.
+    /// Whether errors may contain the name of an unknown parameter: false if it could be a part of a
+    /// password.
     shows_names: bool,
 }
 
@@ -77,7 +79,10 @@ impl UrlParameters {
         Self::new(pairs, !query.contains(['@', '?']))
     }
 
-    /// UrlParameters whose names and values are decoded.
+    /// Creates the parameters from decoded names and values.
+    ///
+    /// If one of them is `password`, errors contain no names of unknown parameters, because a separator in
+    /// the password makes the rest of it look like a name.
     pub(crate) fn new(pairs: Vec<(String, String)>, shows_names: bool) -> Result<Self, DatabaseAddressError> {
         let shows_names = shows_names && pairs.iter().all(|(name, _)| name != "password");
         let parameters = Self { pairs, shows_names };
@@ -89,13 +94,13 @@ impl UrlParameters {
         Ok(parameters)
     }
 
-    /// Removes a parameter, and returns its value.
+    /// Removes a parameter and returns its value.
     pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         let index = self.pairs.iter().position(|(given, _)| given == name)?;
         Some(self.pairs.remove(index).1)
     }
 
-    /// Refuses the parameters that were not taken.
+    /// Returns an error if a parameter was not taken. `known` lists the known names for the error's text.
     pub(crate) fn refuse_others(&self, known: &str) -> Result<(), DatabaseAddressError> {
         match self.pairs.first() {
             Some(_) => Err(DatabaseAddressError::new(
@@ -106,7 +111,7 @@ impl UrlParameters {
         }
     }
 
-    /// Names a parameter in an error.
+    /// Describes a parameter for an error: by its name, if errors may contain it.
     fn part(&self, index: usize) -> String {
         let name = &self.pairs[index].0;
         let is_word =

@@ -1,4 +1,4 @@
-//! Opens connections and migrates the file.
+//! Opens connections, and creates and upgrades the tables.
 
 use std::{
     fs::OpenOptions,
@@ -20,7 +20,7 @@ use crate::{
     statement::{Bind, Statement},
 };
 
-/// The schema migrations.
+/// The schema migrations, in order.
 const STEPS: &[&str] = &["
 CREATE TABLE faststate_records (
     record_key BLOB NOT NULL PRIMARY KEY,
@@ -44,7 +44,8 @@ CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
 pub(super) struct SqliteOpener {
     url: Arc<str>,
     pub(super) file: DatabaseFile,
-    /// Maximum wait for a lock that another program holds.
+    /// Maximum wait for a lock that another connection holds, usually that of another program. It is half of
+    /// a call's deadline, so that the next queued call still returns in time if this wait fails.
     lock_timeout: Duration,
 }
 
@@ -56,7 +57,7 @@ impl SqliteOpener {
             let hint = "a database in memory keeps nothing: use faststate_core::MemoryStore";
             return Err(BackendError::Unfit(hint.to_owned()));
         }
-        // SQLite would parse a name that begins with `file:` as a URI.
+        // Prefix a relative path, because SQLite would parse a name that begins with `file:` as a URI.
         let path = if path.is_absolute() { PathBuf::from(path) } else { Path::new(".").join(path) };
         if *may_create {
             create_private(&path);
@@ -64,14 +65,13 @@ impl SqliteOpener {
             let problem = "is `rw`, but there is no file at this path: create it, or use `rwc`";
             return Err(DatabaseAddressError::parameter("mode", problem).into());
         }
-        // Half of the deadline, so that a call that waits behind a failing one still returns in time.
         let url = path.to_string_lossy().into();
         Ok(Self { url, file: DatabaseFile::new(path), lock_timeout: timeout / 2 })
     }
 
-    /// Opens a connection with the settings that the store's promises need.
+    /// Opens a connection with the settings that the guarantees of the store require.
     pub(super) fn open(&self) -> Result<SqliteConnection, BackendError> {
-        // SQLite would create a new file in the place of a deleted one.
+        // Check first, because SQLite would create a new file in place of a deleted one.
         self.file.check()?;
         let mut sqlite = SqliteConnection::establish(&self.url)?;
         sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", self.lock_timeout.as_millis()))?;
@@ -81,9 +81,11 @@ impl SqliteOpener {
                 "its file system has no shared memory, which SQLite's WAL needs".to_owned(),
             ));
         }
-        // `fullfsync` matters on macOS only, where fsync leaves data in the disk's cache.
-        // Receipts have random digests, so a large transaction changes almost one page per receipt. A large cache
-        // (16 MB) and rare checkpoints (every 32 MB) write each of these pages less often.
+        // `fullfsync` has an effect on macOS only, where fsync leaves data in the disk's cache.
+        //
+        // Receipts have random digests, so a large transaction changes almost one page per receipt. With a
+        // large cache (16 MiB) and rare checkpoints (every 32 MiB), each of these pages is written less
+        // often.
         sqlite.batch_execute(
             "PRAGMA synchronous = FULL;
              PRAGMA fullfsync = ON;
@@ -97,8 +99,8 @@ impl SqliteOpener {
     }
 }
 
-/// Creates a missing file that only this user can read and write; SQLite would let other users read it. SQLite gives
-/// its journal the same mode.
+/// Creates the file if it is missing, so that only this user can read and write it. If SQLite created it,
+/// other users could read it. SQLite gives its journal the same mode.
 fn create_private(path: &Path) {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -114,7 +116,7 @@ struct JournalMode {
     journal_mode: String,
 }
 
-/// Creates or upgrades the tables. Runs in a transaction.
+/// Creates or upgrades the tables. The caller runs it in a transaction.
 pub(super) fn migrate(sqlite: &mut SqliteConnection, _now: i64) -> Result<(), BackendError> {
     sqlite.batch_execute(
         "CREATE TABLE IF NOT EXISTS faststate_schema (version INTEGER NOT NULL PRIMARY KEY)",

@@ -1,7 +1,7 @@
 //! Checks that the file at a path is still the one that is open.
 //!
-//! SQLite continues to use a file that was deleted or replaced, and its saves are lost when the process ends. A check of the
-//! path takes about 1 us.
+//! SQLite continues to use a file that was deleted or replaced, and the saves in it are lost when the process
+//! ends. Checking a path takes about 1 us.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,14 +10,15 @@ use std::{
 
 use crate::error::BackendError;
 
-/// The device and inode, which distinguish a file from another one at the same path. Constant on systems without inodes,
-/// which do not allow an open file to be deleted.
+/// The device and inode of a file, which distinguish it from another file at the same path. A constant on
+/// systems other than Unix, which do not allow deleting the file while SQLite has it open.
 type FileIdentity = (u64, u64);
 
 /// The file that all connections of a store have open.
 #[derive(Clone, Debug)]
 pub(super) struct DatabaseFile {
     path: Arc<Path>,
+    /// The identity of the file that the first connection opened.
     opened: Arc<OnceLock<FileIdentity>>,
 }
 
@@ -30,13 +31,13 @@ impl DatabaseFile {
         &self.path
     }
 
-    /// Records that the file was opened. Fails if another file was opened before.
+    /// Records that a connection has opened the file. Fails if an earlier connection opened a different file.
     pub(super) fn was_opened(&self) -> Result<(), BackendError> {
         let found = identity(&self.path).ok_or_else(|| self.replaced())?;
         if *self.opened.get_or_init(|| found) == found { Ok(()) } else { Err(self.replaced()) }
     }
 
-    /// Fails if the file at the path is not the one that was opened.
+    /// Fails if the file at the path is not the one that was opened. Succeeds if none was opened yet.
     pub(super) fn check(&self) -> Result<(), BackendError> {
         let Some(opened) = self.opened.get() else { return Ok(()) };
         if identity(&self.path).as_ref() == Some(opened) { Ok(()) } else { Err(self.replaced()) }
@@ -47,12 +48,15 @@ impl DatabaseFile {
     }
 }
 
-/// The write-ahead log beside the file, as the writing connection found it. It exists as long as the connection.
+/// The write-ahead log of the writing connection, once a check has found it.
+///
+/// SQLite keeps the log as long as the connection is open. If it is missing or different at a later check,
+/// another program has deleted or replaced it.
 #[derive(Debug, Default)]
 pub(super) struct WalFile(Option<FileIdentity>);
 
 impl WalFile {
-    /// Fails if the log is not the one that was found before.
+    /// Fails if the log is not the one that an earlier check found.
     pub(super) fn check(&mut self, file: &DatabaseFile) -> Result<(), BackendError> {
         let mut log = file.path.as_os_str().to_owned();
         log.push("-wal");
