@@ -24,23 +24,25 @@ use crate::{
 
 /// Carries changes between nodes over Redis' publish and subscribe.
 ///
-/// A node subscribes to the channel of every key that is followed there. A change is published once, with its key, its
-/// versions and the stored data (up to 256 KiB; a node with followers loads more from the store). Changes that are
-/// queued while others are in progress share a pipeline.
+/// A node subscribes to the channel of every key that is followed there. A change is published once, with its
+/// key, its versions and the stored data. Data of more than 256 KiB is not published: each node with
+/// followers loads it from the store. Queued changes share a pipeline.
 ///
-/// Redis keeps no changes for disconnected nodes: a node that was disconnected reloads the keys that are followed
-/// there. [`Relay`] describes how it notices within 4 s and reconnects. A server that has become a replica is left
-/// within 2 s.
+/// Redis keeps no changes for disconnected nodes, so a node that was disconnected reloads the keys that are
+/// followed there. A node notices a lost connection within 4 s and reconnects, as [`Relay`] describes. It
+/// leaves a server that has become a replica within 2 s.
 ///
-/// It needs the tokio runtime in which it was connected, and one connection. An ACL needs `&prefix:*` and
-/// `+publish +subscribe +unsubscribe +hello +client`. With `~prefix:* +del`, it also notices that a server has become a
-/// replica.
+/// A broadcaster needs the tokio runtime in which it was connected, and one connection to Redis. With
+/// sentinels, it also has one connection to each of them. An ACL needs `&prefix:*` and
+/// `+publish +subscribe +unsubscribe +hello +client`, and `+select` if the address contains a database other
+/// than 0. To notice that a server has become a replica, the broadcaster also needs `~prefix:* +del`.
 ///
 /// # Cluster
-/// A cluster needs Redis 7 or later, because its channels are sharded: a key's changes pass through the one master that
-/// holds the channel's slot. There is one connection to each master, and each is probed. When a slot moves or a master
-/// is replaced, the node connects again and reloads what is followed. An ACL needs `+spublish +ssubscribe +sunsubscribe
-/// +cluster|slots +cluster|info` instead of the commands without sharding.
+/// A cluster needs Redis 7 or later, because the broadcaster uses sharded channels: the changes of a key pass
+/// only through the master that holds the slot of the key's channel. There is one connection to each master,
+/// and each connection is probed. When a slot moves or a master is replaced, the node connects again and
+/// reloads the keys that are followed there. Instead of `+publish +subscribe +unsubscribe`, an ACL needs
+/// `+spublish +ssubscribe +sunsubscribe +cluster|slots +cluster|info`.
 pub struct RedisBroadcaster {
     relay: Relay,
     address: String,
@@ -83,7 +85,7 @@ impl RedisBroadcaster {
         }
     }
 
-    /// Returns whether there is a connection at the moment.
+    /// Returns whether there is a connection on which every followed key is subscribed.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.relay.is_connected()
@@ -91,15 +93,17 @@ impl RedisBroadcaster {
 }
 
 impl RedisBroadcasterBuilder {
-    /// The prefix of all channels (default: `faststate`), with the syntax of
-    /// [`RedisStoreBuilder::prefix`](crate::RedisStoreBuilder::prefix). The databases of a Redis server share their
-    /// channels, so two applications need two prefixes even if each has its own database.
+    /// Sets the prefix of all channels (default: `faststate`). Its syntax is that of
+    /// [`RedisStoreBuilder::prefix`](crate::RedisStoreBuilder::prefix).
+    ///
+    /// All databases of a Redis server share the same channels, so two applications need different prefixes
+    /// even if each has its own database.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Connects.
+    /// Connects, and spawns the task that keeps the connection.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if the address, a certificate, the password or the prefix is wrong,

@@ -1,4 +1,4 @@
-//! Limits and push handling that both transports of the broadcaster share.
+//! What both transports of the broadcaster share: their limits, and the handling of push messages.
 
 use std::time::Duration;
 
@@ -7,13 +7,15 @@ use faststate_core::broadcast::Receiver;
 
 use crate::dialer::Timeouts;
 
-/// Deadlines of the transports. The relay bounds each of its calls to 2 s.
+/// Deadlines of the transports' connections. The relay also bounds each call of a transport to 2 s.
 pub(crate) const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_millis(1_500), answer: Duration::from_secs(2) };
-/// Maximum payload of a change in bytes. Nodes with followers load the data of larger records from the store.
+/// Maximum payload of a change in bytes. A larger change is published without its data, which each node with
+/// followers loads from the store.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
-/// Passes a push message of Redis on to the receiver.
+/// Passes a push message from Redis to the receiver: a payload, or the end of the connection. Ignores all
+/// others.
 pub(crate) fn receive(receiver: &Receiver, mut push: PushInfo) {
     match push.kind {
         PushKind::Message | PushKind::SMessage => {
