@@ -18,13 +18,18 @@ type FileIdentity = (u64, u64);
 #[derive(Clone, Debug)]
 pub(super) struct DatabaseFile {
     path: Arc<Path>,
+    /// The write-ahead log. SQLite puts it beside the file to which a symbolic link points.
+    log: Arc<Path>,
     /// The identity of the file that the first connection opened.
     opened: Arc<OnceLock<FileIdentity>>,
 }
 
 impl DatabaseFile {
+    /// The file must exist if its path is a symbolic link.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path: path.into(), opened: Arc::default() }
+        let mut log = path.canonicalize().unwrap_or_else(|_| path.clone()).into_os_string();
+        log.push("-wal");
+        Self { path: path.into(), log: PathBuf::from(log).into(), opened: Arc::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -58,11 +63,9 @@ pub(super) struct WalFile(Option<FileIdentity>);
 impl WalFile {
     /// Fails if the log is not the one that an earlier check found.
     pub(super) fn check(&mut self, file: &DatabaseFile) -> Result<(), BackendError> {
-        let mut log = file.path.as_os_str().to_owned();
-        log.push("-wal");
-        let found = identity(Path::new(&log));
+        let found = identity(&file.log);
         if self.0.is_some() && self.0 != found {
-            return Err(BackendError::Replaced(log.into()));
+            return Err(BackendError::Replaced(file.log.to_path_buf()));
         }
         self.0 = found;
         Ok(())
@@ -79,4 +82,27 @@ fn identity(path: &Path) -> Option<FileIdentity> {
 #[cfg(not(unix))]
 fn identity(_: &Path) -> Option<FileIdentity> {
     Some((0, 0))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn missing_log_is_noticed_behind_a_symbolic_link() {
+        let folder = std::env::temp_dir().join(format!("faststate-link-{}", std::process::id()));
+        fs::create_dir_all(folder.join("data")).unwrap();
+        let (target, log) = (folder.join("data/real.db"), folder.join("data/real.db-wal"));
+        let link = folder.join("link.db");
+        fs::write(&target, "").unwrap();
+        fs::write(&log, "").unwrap();
+        symlink(&target, &link).unwrap();
+        let (file, mut wal) = (DatabaseFile::new(link), WalFile::default());
+        wal.check(&file).unwrap();
+        fs::remove_file(&log).unwrap();
+        assert!(wal.check(&file).is_err());
+        fs::remove_dir_all(folder).unwrap();
+    }
 }
