@@ -134,16 +134,16 @@ impl NewSessions {
     ) -> Result<Arc<NewSession>, Error> {
         let (place, displaced) = {
             let mut order = self.order.lock();
-            let mut displaced = Vec::new();
-            if order.addresses.get(&address).is_some_and(|own| own.len() >= caps.address) {
+            // At most one session is displaced: one of the same address makes room on the node as well.
+            let displaced = if order.addresses.get(&address).is_some_and(|own| own.len() >= caps.address) {
                 let oldest = order.oldest_idle(Some(address));
-                displaced
-                    .push(order.take(oldest.ok_or(Error::Busy("too many new sessions from your address"))?));
-            }
-            if order.all.len() >= caps.node || self.bytes.load(Ordering::Relaxed) >= NODE_BYTES {
+                order.take(oldest.ok_or(Error::Busy("too many new sessions from your address"))?)
+            } else if order.all.len() >= caps.node || self.bytes.load(Ordering::Relaxed) >= NODE_BYTES {
                 let oldest = order.oldest_idle(None);
-                displaced.push(order.take(oldest.ok_or(Error::Busy("too many new sessions"))?));
-            }
+                order.take(oldest.ok_or(Error::Busy("too many new sessions"))?)
+            } else {
+                None
+            };
             let number = order.next;
             order.next += 1;
             let place = Arc::new(Place {
@@ -160,7 +160,9 @@ impl NewSessions {
         };
         self.places.insert(session, Arc::clone(&place));
         self.count.fetch_add(1, Ordering::Relaxed);
-        displaced.into_iter().flatten().for_each(|place| self.forget(&place));
+        if let Some(place) = displaced {
+            self.forget(&place);
+        }
         Ok(Arc::new(NewSession { place }))
     }
 
