@@ -306,3 +306,24 @@ impl fmt::Debug for NewSessions {
         f.debug_struct("NewSessions").field("count", &self.count).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_06_session_displaced_for_its_address_is_forgotten() {
+        let sessions = NewSessions::new();
+        let address = |last| Some(IpAddr::from([127, 0, 0, last]));
+        let begin = |last, caps| sessions.begin(SessionId::random(), address(last), caps);
+        let many = Caps { node: 10, address: 10 };
+        drop(begin(1, many).unwrap());
+        let _busy = [begin(2, many).unwrap(), begin(2, many).unwrap()];
+        // The first session makes room for its address. All others have a request in progress.
+        let _new = begin(1, Caps { node: 2, address: 1 }).unwrap();
+        assert_eq!((sessions.order.lock().all.len(), sessions.places.len()), (3, 3));
+        assert_eq!(sessions.count.load(Ordering::Relaxed), 3);
+        assert!(begin(3, Caps { node: 3, address: 1 }).is_err(), "no session can be displaced");
+        assert_eq!((sessions.order.lock().all.len(), sessions.places.len()), (3, 3));
+    }
+}
