@@ -53,7 +53,8 @@ pub trait StoreOverride: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// A [`Store`] with the calls of a [`StoreOverride`], whose fields are reached through `Deref`.
+/// A [`Store`] with the calls of a [`StoreOverride`], whose fields are reached through `Deref`. All other calls go to
+/// [`inner`](StoreOverride::inner).
 #[derive(Debug)]
 pub struct Overridden<T>(pub T);
 
@@ -95,5 +96,17 @@ impl<T: StoreOverride> Store for Overridden<T> {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.0.ping().await
+    }
+
+    fn settles_within(&self) -> Duration {
+        self.0.inner().settles_within()
+    }
+
+    async fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
+        self.0.inner().is_written_elsewhere().await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.0.inner().flush().await
     }
 }
