@@ -1,4 +1,4 @@
-//! Followers of an instance: their subscriptions, and the events that report who follows.
+//! Followers of an instance: their subscriptions, and the events that report them.
 
 pub(super) mod audience;
 pub(super) mod counts;
