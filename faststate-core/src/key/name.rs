@@ -31,6 +31,7 @@ const NAME_CLASS: [u8; 256] = {
 /// # Errors
 /// Returns an error unless the name matches `[a-z][a-z0-9_]*` without `__`, has at most 64 bytes, and is
 /// neither `constructor` nor `prototype`.
+#[inline]
 pub fn check_name(name: &str) -> Result<(), KeyError> {
     // One pass without branches, because this runs for each field of each change.
     let bytes = name.as_bytes();
@@ -42,7 +43,8 @@ pub fn check_name(name: &str) -> Result<(), KeyError> {
         ok &= class != ILLEGAL && !(is_underscore && after_underscore);
         after_underscore = is_underscore;
     }
-    let legal = ok && !is_reserved(name);
+    // The other reserved names are illegal anyway: they contain capitals or `__`.
+    let legal = ok && !matches!(name, "constructor" | "prototype");
     if legal { Ok(()) } else { Err(KeyMistake::Name.into()) }
 }
 
