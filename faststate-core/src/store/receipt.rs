@@ -35,8 +35,9 @@ impl Receipt {
 
     fn of(key: &Key, event: &str, id: &EventId, sender: &[u8]) -> Self {
         let mut hash = Sha256::new();
+        // Lengths of two bytes: with a short event id, everything fits into one block of the hash.
         for part in [key.as_str(), event, id.as_str()] {
-            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_le_bytes());
             hash.update(part);
         }
         hash.update(sender);

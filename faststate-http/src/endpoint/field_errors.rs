@@ -51,16 +51,28 @@ pub(super) fn push_removed(json: &mut Vec<u8>, state: &str, id: Option<&str>, ev
         return;
     }
     // Names and segments consist of letters, digits and `_`, so no character needs escaping.
-    let mut push = |parts: &[&str]| parts.iter().for_each(|part| json.extend_from_slice(part.as_bytes()));
-    push(&[",\"", ROOT, "\":{\"", state, "\":{"]);
-    if let Some(id) = id {
-        push(&["\"", &segment(id), "\":{"]);
+    let id = id.map(segment);
+    let mut push = |part: &str| json.extend_from_slice(part.as_bytes());
+    push(",\"");
+    push(ROOT);
+    push("\":{\"");
+    push(state);
+    if let Some(id) = &id {
+        push("\":{\"");
+        push(id);
     }
+    push("\":{\"");
     while let Some(field) = legal.next() {
-        let end = if legal.peek().is_some() { "\":\"\"," } else { "\":\"\"" };
-        push(&["\"", field, "\":\"\",\"", event, "__", field, end]);
+        push(field);
+        push("\":\"\",\"");
+        push(event);
+        push("__");
+        push(field);
+        push(if legal.peek().is_some() { "\":\"\",\"" } else { "\":\"\"}}" });
     }
-    push(&[if id.is_some() { "}}}" } else { "}}" }]);
+    if id.is_some() {
+        push("}");
+    }
 }
 
 #[cfg(test)]
