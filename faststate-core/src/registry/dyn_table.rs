@@ -45,13 +45,13 @@ pub(super) trait DynInstanceTable: Instances {
     /// Queues elements that an event on another node sends to all followers.
     fn elements_elsewhere(&self, key: &Key, version: Option<Version>, elements: Vec<Elements>);
     /// Reloads the followed instances, because changes of other nodes may have been lost.
-    fn lost(&self);
+    fn changes_lost(&self);
     /// Sends the counts of followers to the other nodes, because a node has joined.
     fn node_came(&self);
     /// Forgets the followers of a node that has left after it sent all of its changes.
     fn node_left(&self, node: u64);
     /// Whether this node may have saved a change that was not sent to the other nodes yet.
-    fn has_untold(&self) -> bool;
+    fn has_unpublished(&self) -> bool;
     /// Forgets the followers of failed nodes, and reloads, because their last changes may not have been sent.
     fn nodes_died(&self, nodes: &[u64]);
     /// Records how many streams of another node follow the instance. `asks` requests the count of this node.
@@ -67,9 +67,9 @@ pub(super) trait DynInstanceTable: Instances {
     #[cfg(feature = "metrics")]
     fn meter(&self) -> &crate::metrics::StateMeter;
     /// Extends the lifetime of followed and used records, and evicts idle instances.
-    async fn upkeep(&self);
+    async fn maintain(&self);
     /// Evicts every idle instance.
-    fn let_go(&self);
+    fn evict_idle(&self);
     /// Evicts those of these instances that belong to this state and are idle.
-    fn let_go_of(&self, keys: &[Key]);
+    fn evict_if_idle(&self, keys: &[Key]);
 }

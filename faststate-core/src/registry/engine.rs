@@ -35,7 +35,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The engine. Dropping the last `Arc` of it ends its background tasks.
 pub struct StateRegistry {
-    pub(super) states: BTreeMap<&'static str, Arc<dyn DynInstanceTable>>,
+    pub(super) tables: BTreeMap<&'static str, Arc<dyn DynInstanceTable>>,
     /// The stores by name. The registry's own memory is `memory`, and the default store is `default`.
     pub(super) stores: BTreeMap<String, Arc<dyn Store>>,
     /// The meters of stores, by the names under which states are saved.
@@ -112,32 +112,32 @@ impl StateRegistry {
         viewer: &Viewer,
         id: Option<&str>,
     ) -> Result<Handle<S>, Error> {
-        if self.states(S::NAME)?.config().scope == scope {
+        if self.table(S::NAME)?.config().scope == scope {
             self.handle(viewer, id)
         } else {
             Err(Error::Unknown)
         }
     }
 
-    pub(super) fn states(&self, state: &str) -> Result<&Arc<dyn DynInstanceTable>, Error> {
-        self.states.get(state).ok_or(Error::Unknown)
+    pub(super) fn table(&self, state: &str) -> Result<&Arc<dyn DynInstanceTable>, Error> {
+        self.tables.get(state).ok_or(Error::Unknown)
     }
 
-    /// Returns the states and the key of a topic that the viewer may follow.
+    /// Returns the instance table and the key of a topic that the viewer may follow.
     fn permitted(
         &self,
         topic: &TopicName,
         viewer: &Viewer,
     ) -> Result<(&Arc<dyn DynInstanceTable>, Key), Error> {
         let key = self.key(&topic.state, viewer, topic.id.as_deref())?;
-        let states = self.states(&topic.state)?;
-        if states.allows(&key, viewer) { Ok((states, key)) } else { Err(Error::Unknown) }
+        let table = self.table(&topic.state)?;
+        if table.allows(&key, viewer) { Ok((table, key)) } else { Err(Error::Unknown) }
     }
 
-    /// Returns the states that are saved in this store before an event is acknowledged.
+    /// Returns the tables of the states that are saved in this store before an event is acknowledged.
     pub(super) fn saved_in(&self, store: &str) -> impl Iterator<Item = &Arc<dyn DynInstanceTable>> {
-        self.states.values().filter(move |states| {
-            let config = states.config();
+        self.tables.values().filter(move |table| {
+            let config = table.config();
             config.every.is_none() && config.store_name() == store
         })
     }
@@ -160,7 +160,7 @@ impl StateRegistry {
 #[async_trait]
 impl Registry for StateRegistry {
     fn key(&self, state: &str, viewer: &Viewer, id: Option<&str>) -> Result<Key, Error> {
-        let scope = self.states(state)?.config().scope;
+        let scope = self.table(state)?.config().scope;
         let owner = match scope {
             Scope::User => Some(Cow::Borrowed(viewer.user().ok_or(Error::SignIn)?)),
             Scope::Session | Scope::Component => {
@@ -172,23 +172,23 @@ impl Registry for StateRegistry {
     }
 
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool {
-        self.states(key.state()).is_ok_and(|states| states.allows(key, viewer))
+        self.table(key.state()).is_ok_and(|table| table.allows(key, viewer))
     }
 
-    // Not async, so that the call returns the boxed future of the states and adds no box of its own.
+    // Not async, so that the call returns the boxed future of the table and adds no box of its own.
     fn dispatch<'a, 'f>(&'a self, call: Call) -> BoxFuture<'f, Result<Outcome, Error>>
     where
         'a: 'f,
         Self: 'f,
     {
-        match self.states(call.key.state()) {
-            Ok(states) => states.dispatch(call),
+        match self.table(call.key.state()) {
+            Ok(table) => table.dispatch(call),
             Err(error) => Box::pin(ready(Err(error))),
         }
     }
 
     async fn read(&self, key: &Key) -> Result<StateSnapshot, Error> {
-        self.states(key.state())?.read(key).await
+        self.table(key.state())?.read(key).await
     }
 
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
@@ -205,11 +205,11 @@ impl Registry for StateRegistry {
             }
         };
         let stores = join_all(self.stores.iter().map(ask)).await;
-        let count = |(topics, followers), states: &Arc<dyn DynInstanceTable>| {
-            let (more_topics, more) = states.topics();
+        let count = |(topics, followers), table: &Arc<dyn DynInstanceTable>| {
+            let (more_topics, more) = table.topics();
             (topics + more_topics, followers + more)
         };
-        let (topics, followers) = self.states.values().fold((0, 0), count);
+        let (topics, followers) = self.tables.values().fold((0, 0), count);
         Health {
             node: self.shared.node.to_string(),
             nodes: self.shared.nodes.as_ref().map(Nodes::names).unwrap_or_default(),
@@ -237,7 +237,7 @@ impl Registry for StateRegistry {
 
     async fn leave(&self) {
         if let Some(nodes) = &self.shared.nodes
-            && !self.states.values().any(|states| states.has_untold())
+            && !self.tables.values().any(|table| table.has_unpublished())
         {
             nodes.leave().await;
         }
@@ -251,15 +251,15 @@ impl Registry for StateRegistry {
 #[async_trait]
 impl Engine for StateRegistry {
     fn report_mistake(&self, state: &str, has_id: bool, part: Part<'_>) {
-        let mistake = match self.states.get(state) {
+        let mistake = match self.tables.get(state) {
             None => mistakes::unregistered(state),
-            Some(states) => {
+            Some(table) => {
                 let is_listed = match part {
                     Part::Signals => true,
-                    Part::View(name) => states.has_view(name),
-                    Part::Event(name) => states.has_event(name),
+                    Part::View(name) => table.has_view(name),
+                    Part::Event(name) => table.has_event(name),
                 };
-                mistakes::in_name(state, states.config().scope, has_id, part, is_listed)
+                mistakes::in_name(state, table.config().scope, has_id, part, is_listed)
             }
         };
         if let Some(mistake) = mistake {
@@ -268,16 +268,16 @@ impl Engine for StateRegistry {
     }
 
     fn routes(&self) -> Vec<Route> {
-        self.states.values().flat_map(|states| states.routes()).collect()
+        self.tables.values().flat_map(|table| table.routes()).collect()
     }
 
     fn instances(&self, state: &str) -> Result<&dyn Instances, Error> {
-        Ok(&**self.states(state)?)
+        Ok(&**self.table(state)?)
     }
 
     async fn visible(&self, topic: &TopicName, viewer: &Viewer) -> Result<Rendered, Error> {
-        let (states, key) = self.permitted(topic, viewer)?;
-        states.visible(&key, topic.view.as_deref()).await
+        let (table, key) = self.permitted(topic, viewer)?;
+        table.visible(&key, topic.view.as_deref()).await
     }
 
     async fn follow(
@@ -287,8 +287,8 @@ impl Engine for StateRegistry {
         cursor: Option<Version>,
         stream: u64,
     ) -> Result<Follower, Error> {
-        let (states, key) = self.permitted(topic, viewer)?;
-        states.follow(&key, topic.view.as_deref(), cursor, stream, viewer.user()).await
+        let (table, key) = self.permitted(topic, viewer)?;
+        table.follow(&key, topic.view.as_deref(), cursor, stream, viewer.user()).await
     }
 
     fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -296,7 +296,7 @@ impl Engine for StateRegistry {
     }
 
     fn followers(&self, key: &Key) -> usize {
-        self.states(key.state()).map_or(0, |states| states.followers(key))
+        self.table(key.state()).map_or(0, |table| table.followers(key))
     }
 
     fn register_revoker(&self, revoker: Weak<dyn StreamRevoker>) {
@@ -308,12 +308,12 @@ impl Engine for StateRegistry {
     }
 
     fn is_stale(&self, key: &Key) -> bool {
-        self.states(key.state()).is_ok_and(|states| states.is_stale(key))
+        self.table(key.state()).is_ok_and(|table| table.is_stale(key))
     }
 
     #[cfg(feature = "metrics")]
     async fn metrics(&self) -> String {
-        let states = self.states.iter().map(|(name, states)| (*name, states.meter()));
+        let states = self.tables.iter().map(|(name, table)| (*name, table.meter()));
         super::observe::metrics::render(states, &self.meters, &self.health().await)
     }
 
@@ -326,7 +326,7 @@ impl Engine for StateRegistry {
 impl fmt::Debug for StateRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StateRegistry")
-            .field("states", &self.states.keys())
+            .field("states", &self.tables.keys())
             .field("stores", &self.stores)
             .finish_non_exhaustive()
     }

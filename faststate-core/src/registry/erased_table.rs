@@ -154,7 +154,7 @@ impl<S: ReactiveState> DynInstanceTable for ErasedTable<S> {
         elements_arrive(&self.table, key, version, elements);
     }
 
-    fn lost(&self) {
+    fn changes_lost(&self) {
         if self.table.nodes().is_none() {
             return;
         }
@@ -170,14 +170,14 @@ impl<S: ReactiveState> DynInstanceTable for ErasedTable<S> {
         forget_nodes(&self.table, &[node]);
     }
 
-    fn has_untold(&self) -> bool {
+    fn has_unpublished(&self) -> bool {
         self.table.nodes().is_some()
-            && self.table.instances.iter().any(|instance| instance.upkeep.lock().untold)
+            && self.table.instances.iter().any(|instance| instance.freshness.lock().unpublished)
     }
 
     fn nodes_died(&self, nodes: &[u64]) {
         forget_nodes(&self.table, nodes);
-        self.lost();
+        self.changes_lost();
     }
 
     fn present_elsewhere(&self, key: &Key, node: u64, count: usize, asks: bool) {
@@ -194,7 +194,7 @@ impl<S: ReactiveState> DynInstanceTable for ErasedTable<S> {
 
     fn returned(&self) {
         let unfollowed = self.table.instances.iter().filter(|instance| instance.followers() == 0);
-        unfollowed.for_each(|instance| instance.upkeep.lock().suspect = true);
+        unfollowed.for_each(|instance| instance.freshness.lock().suspect = true);
         reload_followed(&self.table);
     }
 
@@ -207,15 +207,15 @@ impl<S: ReactiveState> DynInstanceTable for ErasedTable<S> {
         &self.table.meter
     }
 
-    async fn upkeep(&self) {
+    async fn maintain(&self) {
         keep_instances_of(&self.table).await;
     }
 
-    fn let_go(&self) {
-        self.table.let_go_idle(Duration::ZERO);
+    fn evict_idle(&self) {
+        self.table.evict_idle_for(Duration::ZERO);
     }
 
-    fn let_go_of(&self, keys: &[Key]) {
+    fn evict_if_idle(&self, keys: &[Key]) {
         let gone = keys.iter().filter(|key| key.state() == S::NAME && self.table.remove_idle(key)).count();
         self.table.shared.instances_leave(gone);
     }

@@ -37,10 +37,10 @@ const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 ///   either the old state and the later frame, or the new state.
 /// - `current` is written only in the instance's turn, and while `topics` is held unless it was empty. Any task may read
 ///   it.
-/// - `upkeep`, `arrived` and `run` protect one value each.
+/// - `freshness`, `arrived` and `quota` protect one value each.
 ///
-/// The order is `queue`, `topics`, `current`, `upkeep`; `arrived` and `run` are taken alone. No lock is held across an
-/// await.
+/// The order is `queue`, `topics`, `current`, `freshness`; `arrived` and `quota` are taken alone. No lock is held across
+/// an await.
 pub(super) struct Instance<S> {
     pub(super) key: Key,
     /// The path of its signals.
@@ -49,11 +49,11 @@ pub(super) struct Instance<S> {
     /// The state in memory, if it was loaded.
     pub(super) current: RwLock<Option<Arc<Revision<S>>>>,
     pub(super) topics: Mutex<Topics>,
-    pub(super) upkeep: Mutex<Freshness>,
+    pub(super) freshness: Mutex<Freshness>,
     /// The changes and elements that other nodes have sent.
     pub(super) arrived: Mutex<Arrived>,
     /// This node's turn among the nodes that change the key.
-    pub(super) run: Mutex<KeyQuota>,
+    pub(super) quota: Mutex<KeyQuota>,
     /// Whether the store did not respond to the last call. Acquire and release order it with the topics' marks.
     stale: AtomicBool,
 }
@@ -96,7 +96,7 @@ pub(super) struct Freshness {
     /// Whether the instance must be loaded again before it is used.
     pub(super) suspect: bool,
     /// Whether the store may contain a change of this node that was not sent to the other nodes.
-    pub(super) untold: bool,
+    pub(super) unpublished: bool,
     /// Whether a deletion may have succeeded, so that the state in memory must not be shown.
     pub(super) perhaps_deleted: bool,
     /// The time since which the store may contain a newer version of which this node was not notified. The instance
@@ -132,7 +132,7 @@ struct Unsettled {
 impl Freshness {
     /// Records a save of unknown outcome: the record must be loaded, and the other nodes notified.
     pub(super) fn doubt(&mut self, expect: Precondition) {
-        (self.suspect, self.untold) = (true, true);
+        (self.suspect, self.unpublished) = (true, true);
         self.incidents().unsettled = Some(Unsettled { expect, until: None });
     }
 
@@ -169,7 +169,7 @@ impl Freshness {
     }
 
     fn confirmed(&mut self, asked: Instant, ttl: Option<Duration>) {
-        (self.suspect, self.untold, self.perhaps_deleted) = (false, false, false);
+        (self.suspect, self.unpublished, self.perhaps_deleted) = (false, false, false);
         self.expires = ttl.map(|ttl| Instant::now() + ttl);
         if let Some(incidents) = &mut self.incidents {
             incidents.unreadable = None;
@@ -236,7 +236,7 @@ impl Freshness {
         if let Some(incidents) = &mut self.incidents {
             incidents.unsettled = None;
         }
-        (self.suspect, self.untold, self.perhaps_deleted) = (true, true, true);
+        (self.suspect, self.unpublished, self.perhaps_deleted) = (true, true, true);
     }
 
     /// Records a deletion of unknown outcome with this precondition.
@@ -255,13 +255,13 @@ impl<S: ReactiveState> Instance<S> {
             current: RwLock::new(None),
             topics: Mutex::default(),
             arrived: Mutex::default(),
-            run: Mutex::new(KeyQuota::new(Instant::now())),
-            upkeep: Mutex::new(Freshness {
+            quota: Mutex::new(KeyQuota::new(Instant::now())),
+            freshness: Mutex::new(Freshness {
                 used: Instant::now(),
                 verified: None,
                 expires: None,
                 suspect: false,
-                untold: false,
+                unpublished: false,
                 perhaps_deleted: false,
                 doubted: None,
                 reloading: false,
@@ -274,9 +274,9 @@ impl<S: ReactiveState> Instance<S> {
     /// Returns the state in memory, unless it must be loaded first.
     pub(super) fn usable(&self, now: Instant) -> Option<Arc<Revision<S>>> {
         {
-            let mut upkeep = self.upkeep.lock();
-            upkeep.used = now;
-            if upkeep.suspect || upkeep.expires.is_some_and(|at| at <= now) {
+            let mut freshness = self.freshness.lock();
+            freshness.used = now;
+            if freshness.suspect || freshness.expires.is_some_and(|at| at <= now) {
                 return None;
             }
         }
@@ -287,8 +287,8 @@ impl<S: ReactiveState> Instance<S> {
     pub(super) fn remembered(&self) -> Option<Arc<Revision<S>>> {
         let now = Instant::now();
         {
-            let upkeep = self.upkeep.lock();
-            if upkeep.perhaps_deleted || upkeep.expires.is_some_and(|at| at <= now) {
+            let freshness = self.freshness.lock();
+            if freshness.perhaps_deleted || freshness.expires.is_some_and(|at| at <= now) {
                 return None;
             }
         }
@@ -316,7 +316,8 @@ impl<S: ReactiveState> Instance<S> {
     /// Whether the instance does not exist or was never loaded. An instance whose record cannot be decoded is not empty,
     /// so that the failure is remembered.
     pub(super) fn is_empty(&self) -> bool {
-        self.current.read().as_ref().is_none_or(|current| current.gone) && !self.upkeep.lock().is_unreadable()
+        self.current.read().as_ref().is_none_or(|current| current.gone)
+            && !self.freshness.lock().is_unreadable()
     }
 
     pub(super) fn is_idle(&self) -> bool {

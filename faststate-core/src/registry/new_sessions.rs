@@ -66,7 +66,7 @@ pub struct NewSessions {
     /// repeat must be recognised.
     first_events: Mutex<FirstEvents>,
     /// The tables from which the instances of displaced sessions are removed.
-    states: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
+    tables: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
 }
 
 /// One new session, with its instances and its records.
@@ -112,13 +112,13 @@ impl NewSessions {
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             first_events: Mutex::default(),
-            states: OnceLock::new(),
+            tables: OnceLock::new(),
         })
     }
 
     /// Sets the tables from which the instances of displaced sessions are removed. Only the first call has an effect.
-    pub(super) fn set_states(&self, states: Vec<Weak<dyn DynInstanceTable>>) {
-        let _ = self.states.set(states);
+    pub(super) fn set_tables(&self, tables: Vec<Weak<dyn DynInstanceTable>>) {
+        let _ = self.tables.set(tables);
     }
 
     /// Adds a session that has just started. It cannot be displaced before the returned guard is dropped.
@@ -230,8 +230,8 @@ impl NewSessions {
         self.places.remove(&place.session);
         self.count.fetch_sub(1, Ordering::Relaxed);
         let instances = std::mem::take(&mut *place.instances.lock());
-        for states in self.states.get().into_iter().flatten().filter_map(Weak::upgrade) {
-            states.let_go_of(&instances);
+        for table in self.tables.get().into_iter().flatten().filter_map(Weak::upgrade) {
+            table.evict_if_idle(&instances);
         }
         // The lock is free, unless the cookie has just returned or the client disconnected during a save. In
         // the first case, `returned` subtracts the sizes of the records that it moves.

@@ -58,7 +58,7 @@ pub(super) struct Shared {
     instances: AtomicUsize,
     max_instances: usize,
     /// The instance tables of all states, from which idle instances are evicted.
-    pub(super) states: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
+    pub(super) tables: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
     /// When a full registry last evicted idle instances.
     crowded: Mutex<Option<Instant>>,
 }
@@ -88,7 +88,7 @@ impl Shared {
             background: Arc::new(Semaphore::new(background.min(Semaphore::MAX_PERMITS))),
             instances: AtomicUsize::new(0),
             max_instances,
-            states: OnceLock::new(),
+            tables: OnceLock::new(),
             crowded: Mutex::new(None),
         }
     }
@@ -179,8 +179,8 @@ impl Shared {
             }
             *crowded = Some(now);
         }
-        let states = self.states.get().into_iter().flatten();
-        states.filter_map(Weak::upgrade).for_each(|states| states.let_go());
+        let tables = self.tables.get().into_iter().flatten();
+        tables.filter_map(Weak::upgrade).for_each(|table| table.evict_idle());
     }
 
     pub(super) fn instances_leave(&self, count: usize) {

@@ -101,7 +101,7 @@ async fn execute<S: ReactiveState>(
         Command::Apply(event) => apply_event(table, instance, event, deadline).await,
         Command::Refresh(asked) => {
             check_readable(table, instance)?;
-            let known = instance.upkeep.lock().verified.is_some_and(|at| at > asked);
+            let known = instance.freshness.lock().verified.is_some_and(|at| at > asked);
             let current = match instance.usable(Instant::now()).filter(|_| known) {
                 Some(current) => Ok(current),
                 None => reload(table, instance, None, deadline).await.map(|(current, _)| current),

@@ -196,7 +196,7 @@ impl RegistryBuilder {
         let mut stores: BTreeMap<_, Arc<dyn Store>> =
             guards.iter().map(|(name, guard)| (name.clone(), Arc::clone(guard) as _)).collect();
         stores.entry(MEMORY.to_owned()).or_insert_with(|| Arc::new(MemoryStore::new()));
-        let mut states = BTreeMap::new();
+        let mut tables = BTreeMap::new();
         let mut meters: BTreeMap<String, Arc<StoreMeter>> = BTreeMap::new();
         let mut limits: BTreeMap<String, Arc<ReloadLimit>> = BTreeMap::new();
         for Declared { name, config, finish, .. } in self.states {
@@ -214,13 +214,13 @@ impl RegistryBuilder {
                 }
             };
             let home = if is_sessions { home.holding_new_sessions(&shared.new_sessions) } else { home };
-            states.insert(name, finish(home, Arc::clone(&shared)));
+            tables.insert(name, finish(home, Arc::clone(&shared)));
         }
         // This is the only place that sets it.
-        let _ = shared.states.set(states.values().map(Arc::downgrade).collect());
-        shared.new_sessions.set_states(states.values().map(Arc::downgrade).collect());
+        let _ = shared.tables.set(tables.values().map(Arc::downgrade).collect());
+        shared.new_sessions.set_tables(tables.values().map(Arc::downgrade).collect());
         let registry =
-            Arc::new(StateRegistry { states, stores, meters, shared, mistakes: Mistakes::default() });
+            Arc::new(StateRegistry { tables, stores, meters, shared, mistakes: Mistakes::default() });
         let weak = Arc::downgrade(&registry);
         registry.shared.environment.attach(Weak::clone(&weak) as _);
         if let Some(broadcaster) = self.broadcaster {
@@ -241,10 +241,10 @@ impl Declared {
 /// Spawns the tasks that evict instances, renew and sweep records, and reload after an outage. They end with the
 /// registry.
 fn spawn_housekeeping(registry: &Arc<StateRegistry>) {
-    for states in registry.states.values() {
-        spawn(maintain_instances(Arc::downgrade(states), states.config().ttl));
-        if let Some(returns) = states.returns() {
-            spawn(reload_on_recovery(Arc::downgrade(states), returns));
+    for table in registry.tables.values() {
+        spawn(maintain_instances(Arc::downgrade(table), table.config().ttl));
+        if let Some(returns) = table.returns() {
+            spawn(reload_on_recovery(Arc::downgrade(table), returns));
         }
     }
     for name in registry.stores.keys() {

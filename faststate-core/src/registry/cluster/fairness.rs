@@ -47,7 +47,7 @@ pub(in crate::registry) struct KeyQuota {
     /// The number of calls in the average, up to [`AVERAGED_CALLS`].
     measured: u32,
     /// Whether this node has paused since its last save.
-    stood_back: bool,
+    has_paused: bool,
     /// When another node last changed the key.
     contended: Option<Instant>,
 }
@@ -60,13 +60,13 @@ impl KeyQuota {
             longest: CONTENDED_RUN_EVENTS,
             save: Duration::ZERO,
             measured: 0,
-            stood_back: false,
+            has_paused: false,
             contended: None,
         }
     }
 
     /// Returns the pause before the event that follows version `seq`, if the run ends there.
-    pub(in crate::registry) fn stands_back(&mut self, now: Instant, seq: u64) -> Option<Duration> {
+    pub(in crate::registry) fn pause_at_run_end(&mut self, now: Instant, seq: u64) -> Option<Duration> {
         let pause = self.pause();
         if now.duration_since(self.last) > pause {
             // The other nodes have had enough time.
@@ -77,7 +77,7 @@ impl KeyQuota {
         if self.events == 0 || !seq.is_multiple_of(self.length(self.longest, lasts)) {
             return None;
         }
-        (self.events, self.stood_back) = (0, true);
+        (self.events, self.has_paused) = (0, true);
         Some(pause)
     }
 
@@ -96,7 +96,7 @@ impl KeyQuota {
 
     /// Records a saved event.
     pub(in crate::registry) fn saved(&mut self, now: Instant) {
-        if std::mem::take(&mut self.stood_back) {
+        if std::mem::take(&mut self.has_paused) {
             self.longest = (self.longest * 2).min(MAX_RUN_EVENTS);
         }
         self.last = now;
@@ -104,13 +104,13 @@ impl KeyQuota {
     }
 
     /// Records that another node saved first.
-    pub(in crate::registry) const fn lost(&mut self) {
-        (self.events, self.stood_back, self.longest) = (0, false, CONTENDED_RUN_EVENTS);
+    pub(in crate::registry) const fn conflicted(&mut self) {
+        (self.events, self.has_paused, self.longest) = (0, false, CONTENDED_RUN_EVENTS);
     }
 
     /// Records that another node is changing the key.
     pub(in crate::registry) const fn contend(&mut self, now: Instant) {
-        self.lost();
+        self.conflicted();
         self.contended = Some(now);
     }
 
@@ -165,17 +165,17 @@ mod tests {
 
     /// Returns the lengths of the runs of `events` consecutive events after version `seq`, if no other node changes the
     /// key.
-    fn runs(run: &mut KeyQuota, now: &mut Instant, seq: &mut u64, events: u32) -> Vec<u32> {
+    fn runs(quota: &mut KeyQuota, now: &mut Instant, seq: &mut u64, events: u32) -> Vec<u32> {
         let mut runs = vec![0];
         for _ in 0..events {
-            if let Some(pause) = run.stands_back(*now, *seq) {
+            if let Some(pause) = quota.pause_at_run_end(*now, *seq) {
                 *now += pause;
                 runs.push(0);
             }
             *now += SAVE;
             *seq += 1;
-            run.measure_save(SAVE);
-            run.saved(*now);
+            quota.measure_save(SAVE);
+            quota.saved(*now);
             *runs.last_mut().unwrap() += 1;
         }
         runs
@@ -184,61 +184,61 @@ mod tests {
     #[test]
     fn runs_grow_while_no_other_node_wants_the_key() {
         let (mut now, mut seq) = (Instant::now(), 0);
-        let mut run = KeyQuota::new(now);
-        let lengths = runs(&mut run, &mut now, &mut seq, 10_000);
+        let mut quota = KeyQuota::new(now);
+        let lengths = runs(&mut quota, &mut now, &mut seq, 10_000);
         assert_eq!(lengths[..5], [32, 32, 64, 128, 256]);
         assert_eq!(lengths[6..9], [1024; 3], "{lengths:?}");
-        run.contend(now);
-        let lengths = runs(&mut run, &mut now, &mut seq, 100);
+        quota.contend(now);
+        let lengths = runs(&mut quota, &mut now, &mut seq, 100);
         assert!(lengths[0] <= 32 && lengths[1] == 32, "{lengths:?}");
     }
 
     #[test]
-    fn a_node_that_is_not_in_a_hurry_never_stands_back() {
+    fn node_with_rare_events_never_pauses() {
         let mut now = Instant::now();
-        let mut run = KeyQuota::new(now);
+        let mut quota = KeyQuota::new(now);
         for seq in 0..1000 {
             now += SAVE * 20;
-            assert_eq!(run.stands_back(now, seq), None);
-            run.measure_save(SAVE);
-            run.saved(now);
+            assert_eq!(quota.pause_at_run_end(now, seq), None);
+            quota.measure_save(SAVE);
+            quota.saved(now);
         }
     }
 
     #[test]
     fn runs_are_short_over_a_slow_store() {
-        let mut run = KeyQuota::new(Instant::now());
-        run.measure_save(Duration::from_millis(20));
+        let mut quota = KeyQuota::new(Instant::now());
+        quota.measure_save(Duration::from_millis(20));
         assert_eq!(
             (
-                run.length(CONTENDED_RUN_EVENTS, CONTENDED_RUN_DURATION),
-                run.length(MAX_RUN_EVENTS, MAX_RUN_DURATION)
+                quota.length(CONTENDED_RUN_EVENTS, CONTENDED_RUN_DURATION),
+                quota.length(MAX_RUN_EVENTS, MAX_RUN_DURATION)
             ),
             (8, 32)
         );
-        run.measure_save(Duration::from_secs(100));
-        run.measure_load(Duration::ZERO);
-        assert_eq!(run.length(MAX_RUN_EVENTS, MAX_RUN_DURATION), 1);
+        quota.measure_save(Duration::from_secs(100));
+        quota.measure_load(Duration::ZERO);
+        assert_eq!(quota.length(MAX_RUN_EVENTS, MAX_RUN_DURATION), 1);
     }
 
     #[test]
-    fn a_wait_ends_while_the_other_node_stands_back() {
-        let mut run = KeyQuota::new(Instant::now());
-        run.measure_save(SAVE);
+    fn wait_ends_while_the_other_node_pauses() {
+        let mut quota = KeyQuota::new(Instant::now());
+        quota.measure_save(SAVE);
         for (seq, left) in [(0, 32), (1, 31), (63, 1), (64, 32)] {
             for _ in 0..100 {
-                let wait = run.wait(seq, 0);
+                let wait = quota.wait(seq, 0);
                 assert!(wait >= SAVE * left && wait < SAVE * (left + PAUSE_SAVES), "{seq}: {wait:?}");
-                assert!(run.wait(seq, 9) < SAVE * left + SAVE, "{seq}: each wait is shorter");
+                assert!(quota.wait(seq, 9) < SAVE * left + SAVE, "{seq}: each wait is shorter");
             }
         }
     }
 
     #[test]
     fn changes_are_a_run_if_they_follow_each_other_closely() {
-        let mut run = KeyQuota::new(Instant::now());
-        run.measure_save(SAVE);
-        assert!(run.is_busy(10, SAVE * 20) && !run.is_busy(10, SAVE * 50) && !run.is_busy(0, SAVE));
-        assert!(run.is_end(64) && !run.is_end(65));
+        let mut quota = KeyQuota::new(Instant::now());
+        quota.measure_save(SAVE);
+        assert!(quota.is_busy(10, SAVE * 20) && !quota.is_busy(10, SAVE * 50) && !quota.is_busy(0, SAVE));
+        assert!(quota.is_end(64) && !quota.is_end(65));
     }
 }

@@ -24,9 +24,9 @@ pub(in crate::registry) struct ClusterInbox(pub(in crate::registry) Weak<StateRe
 impl Inbox for ClusterInbox {
     fn change(&self, change: Change) {
         if let Some(inner) = self.0.upgrade()
-            && let Ok(states) = inner.states(change.key.state())
+            && let Ok(table) = inner.table(change.key.state())
         {
-            states.changed(change);
+            table.changed(change);
         }
     }
 
@@ -38,7 +38,7 @@ impl Inbox for ClusterInbox {
 
     fn lost(&self) {
         if let Some(inner) = self.0.upgrade() {
-            lost(&inner);
+            transport_failed(&inner);
         }
     }
 }
@@ -68,7 +68,7 @@ pub(in crate::registry) async fn maintain_membership(registry: Weak<StateRegistr
                 let names: Vec<_> = dead.iter().map(|(_, name)| name).collect();
                 tracing::warn!(nodes = ?names, "nodes are dead: they have sent no heartbeat");
                 let ids: Vec<_> = dead.into_iter().map(|(node, _)| node).collect();
-                registry.states.values().for_each(|states| states.nodes_died(&ids));
+                registry.tables.values().for_each(|table| table.nodes_died(&ids));
             }
         }
         tokio::time::sleep(HEARTBEAT_INTERVAL).await;
@@ -83,33 +83,33 @@ pub(in crate::registry) fn receive(registry: &Arc<StateRegistry>, key: Option<&K
         let Some(whole) = nodes.pieces.lock().add(message, part, parts, content) else { return };
         decoded = PeerMessage::from_bytes(&whole);
     }
-    let states = key.and_then(|key| registry.states.get(key.state()));
+    let table = key.and_then(|key| registry.tables.get(key.state()));
     match (decoded.map(|(message, _)| message), key) {
         (Some(PeerMessage::Heartbeat { node, name }), None) => {
             if nodes.heartbeat(node, &name) {
-                in_task(registry, |registry| registry.states.values().for_each(|states| states.node_came()));
+                in_task(registry, |registry| registry.tables.values().for_each(|table| table.node_came()));
             }
         }
         (Some(PeerMessage::Goodbye { node }), None) => {
             nodes.members.lock().leave(node);
             in_task(registry, move |registry| {
-                registry.states.values().for_each(|states| states.node_left(node));
+                registry.tables.values().for_each(|table| table.node_left(node));
             });
         }
         (Some(PeerMessage::FollowerCount { node, count, wants_reply }), Some(key)) => {
-            if let Some(states) = states {
-                states.present_elsewhere(key, node, count, wants_reply);
+            if let Some(table) = table {
+                table.present_elsewhere(key, node, count, wants_reply);
             }
         }
         (Some(PeerMessage::Audience { node, audience, wants_reply }), Some(key)) => {
-            if let Some(states) = states {
-                states.audience_elsewhere(key, node, audience, wants_reply);
+            if let Some(table) = table {
+                table.audience_elsewhere(key, node, audience, wants_reply);
             }
         }
         (Some(PeerMessage::Elements { node, version, elements }), Some(key)) => {
-            if let Some(states) = states.filter(|_| node != nodes.id) {
+            if let Some(table) = table.filter(|_| node != nodes.id) {
                 let elements = elements.into_iter().filter_map(MessageElements::into_elements).collect();
-                states.elements_elsewhere(key, version.map(Into::into), elements);
+                table.elements_elsewhere(key, version.map(Into::into), elements);
             }
         }
         (Some(PeerMessage::Revoke { revocation }), None) => {
@@ -119,7 +119,7 @@ pub(in crate::registry) fn receive(registry: &Arc<StateRegistry>, key: Option<&K
             in_task(registry, |registry| registry.shared.doubt_streams())
         }
         (Some(PeerMessage::ChangesDropped), None) => {
-            in_task(registry, |registry| registry.states.values().for_each(|states| states.lost()));
+            in_task(registry, |registry| registry.tables.values().for_each(|table| table.changes_lost()));
         }
         // A node with a newer version may send messages that this version does not know.
         _ => tracing::debug!("ignored an unknown message from another node"),
@@ -127,13 +127,13 @@ pub(in crate::registry) fn receive(registry: &Arc<StateRegistry>, key: Option<&K
 }
 
 /// Handles a failure of the transport, which may have lost messages from other nodes. Runs in the transport's reader.
-pub(in crate::registry) fn lost(registry: &Arc<StateRegistry>) {
+pub(in crate::registry) fn transport_failed(registry: &Arc<StateRegistry>) {
     if let Some(nodes) = &registry.shared.nodes {
         nodes.restart_timeouts();
     }
     in_task(registry, |registry| {
         registry.shared.doubt_streams();
-        registry.states.values().for_each(|states| states.lost());
+        registry.tables.values().for_each(|table| table.changes_lost());
     });
 }
 

@@ -33,7 +33,7 @@ pub(in crate::registry) async fn delete_record<S: ReactiveState>(
         let asked = Instant::now();
         if delete_version(table, instance, stored, deadline).await? {
             // The record is deleted, even if the following steps fail.
-            instance.upkeep.lock().deleted();
+            instance.freshness.lock().deleted();
             return commit_deletion(table, instance, before, asked, deadline).await;
         }
         budget.count_save();
@@ -73,7 +73,7 @@ async fn delete_version<S: ReactiveState>(
     let Some(version) = stored else { return Ok(true) };
     let deletion = within(deadline, table.store.delete(&instance.key, version)).await;
     deletion.map_err(|error| {
-        instance.upkeep.lock().doubt_deletion(Precondition::Version(version));
+        instance.freshness.lock().doubt_deletion(Precondition::Version(version));
         Error::Unavailable(error)
     })
 }

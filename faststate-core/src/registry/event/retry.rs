@@ -148,24 +148,28 @@ impl<S> RetryBudget<S> {
 
     /// Like [`conflicted`](Self::conflicted) if other nodes may change the key. The pause ends with the run of the node
     /// that was faster.
-    fn lost(&mut self, run: &mut KeyQuota, version: Version) -> Duration {
+    fn conflicted_with_node(&mut self, quota: &mut KeyQuota, version: Version) -> Duration {
         let now = Instant::now();
-        run.lost();
+        quota.conflicted();
         self.conflicted();
         let trouble = self.trouble();
         trouble.seen.get_or_insert((version, now));
         if trouble.conflicts < 2 && trouble.waits == 0 {
             return Duration::ZERO;
         }
-        run.contend(now);
+        quota.contend(now);
         trouble.waits += 1;
-        let wait = run.wait(version.seq, trouble.waits - 1);
+        let wait = quota.wait(version.seq, trouble.waits - 1);
         self.in_time(wait)
     }
 
     /// Returns how long to wait before `version`, which was just loaded, is loaded again, because another node is in its
     /// run and a save would only cause a conflict.
-    pub(super) fn steps_aside(&mut self, run: &mut KeyQuota, version: Version) -> Option<Duration> {
+    pub(super) fn wait_during_other_run(
+        &mut self,
+        quota: &mut KeyQuota,
+        version: Version,
+    ) -> Option<Duration> {
         let now = Instant::now();
         let trouble = self.trouble.as_mut()?;
         let (seen, at) = trouble.seen?;
@@ -176,13 +180,13 @@ impl<S> RetryBudget<S> {
         }
         let may_load = self.may_load();
         let trouble = self.trouble.as_mut()?;
-        let is_first = trouble.conflicts == 1 && trouble.waits == 0 && !run.is_contended(now);
-        if is_first || !may_load || run.is_end(version.seq) || !run.is_busy(changes, now - at) {
+        let is_first = trouble.conflicts == 1 && trouble.waits == 0 && !quota.is_contended(now);
+        if is_first || !may_load || quota.is_end(version.seq) || !quota.is_busy(changes, now - at) {
             return None;
         }
-        run.contend(now);
+        quota.contend(now);
         trouble.waits += 1;
-        let wait = run.wait(version.seq, trouble.waits - 1);
+        let wait = quota.wait(version.seq, trouble.waits - 1);
         Some(self.in_time(wait))
     }
 
@@ -227,7 +231,7 @@ pub(super) fn pause_after_conflict<S: ReactiveState>(
     expected: Version,
 ) -> Duration {
     match table.nodes() {
-        Some(_) => budget.lost(&mut instance.run.lock(), expected),
+        Some(_) => budget.conflicted_with_node(&mut instance.quota.lock(), expected),
         None => budget.conflicted(),
     }
 }
@@ -250,12 +254,12 @@ pub(super) async fn yield_to_nodes<S: ReactiveState>(
     }
     let Some(version) = instance.current.read().as_ref().map(|current| current.version) else { return };
     let now = Instant::now();
-    let pause = instance.run.lock().stands_back(now, version.seq);
+    let pause = instance.quota.lock().pause_at_run_end(now, version.seq);
     let Some(pause) = pause.filter(|pause| now + *pause < budget.deadline()) else { return };
     tokio::time::sleep(pause).await;
-    if instance.run.lock().is_contended(Instant::now()) {
+    if instance.quota.lock().is_contended(Instant::now()) {
         // A load costs less than the conflict that a save would probably cause.
-        instance.upkeep.lock().suspect = true;
+        instance.freshness.lock().suspect = true;
         budget.yielded(version);
     }
 }

@@ -105,9 +105,9 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         };
         let nodes = self.table.nodes();
         if let Some(wait) =
-            nodes.and_then(|_| self.budget.steps_aside(&mut instance.run.lock(), current.version))
+            nodes.and_then(|_| self.budget.wait_during_other_run(&mut instance.quota.lock(), current.version))
         {
-            instance.upkeep.lock().suspect = true;
+            instance.freshness.lock().suspect = true;
             pause(wait).await;
             return Err(Interruption::Retry);
         }
@@ -154,7 +154,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
             self.budget.count_save();
         }
         if let Some(asked) = asked.filter(|_| saved.is_ok()) {
-            instance.run.lock().measure_save(asked.elapsed());
+            instance.quota.lock().measure_save(asked.elapsed());
         }
         saved
     }
@@ -192,7 +192,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
             Err(error) => {
                 table.store_meter.failed_saves.add(1);
                 if error.is_outcome_unknown() {
-                    instance.upkeep.lock().doubt(pending.expect);
+                    instance.freshness.lock().doubt(pending.expect);
                     self.budget.doubt(*pending);
                 } else if !self.budget.is_in_doubt() && !error.may_pass_soon() {
                     return Err(Error::Unavailable(error).into());
@@ -219,7 +219,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         let deadline = self.budget.deadline();
         let loaded = reload_as(table, instance, Some(&event.receipt), deadline, absence).await;
         if loaded.is_ok() && table.nodes().is_some() {
-            instance.run.lock().measure_load(asked.elapsed());
+            instance.quota.lock().measure_load(asked.elapsed());
         }
         let began_epoch = |current: &Revision<S>| current.stored && current.version.seq == 0;
         self.budget.count_load(loaded.as_ref().map_or(true, |(current, _)| began_epoch(current)));
@@ -249,7 +249,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
 
     /// Makes the next attempt load the record.
     fn require_load(&mut self) {
-        self.instance.upkeep.lock().suspect = true;
+        self.instance.freshness.lock().suspect = true;
         self.is_verified = false;
     }
 
@@ -263,7 +263,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
             return start_aftermath(table, instance, event, committed);
         };
         if table.nodes().is_some() {
-            instance.run.lock().saved(Instant::now());
+            instance.quota.lock().saved(Instant::now());
         }
         note_saved(table, instance, begun, table.config.ttl);
         commit(table, instance, change);

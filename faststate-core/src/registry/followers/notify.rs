@@ -38,7 +38,7 @@ pub(in crate::registry) trait ReportedCount: Census {
     /// The counts of an instance.
     fn counts(topics: &mut Topics) -> &mut Counts<Self>;
     /// The constructor of the event, if the application registered one.
-    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&CountEvent<S, Self>>;
+    fn event<S: ReactiveState>(table: &InstanceTable<S>) -> Option<&CountEvent<S, Self>>;
     /// The message that carries this node's count to the other nodes.
     fn message(self, node: u64, wants_reply: bool) -> PeerMessage;
 }
@@ -52,8 +52,8 @@ impl ReportedCount for usize {
         &mut topics.present
     }
 
-    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&CountEvent<S, Self>> {
-        states.presence.as_deref()
+    fn event<S: ReactiveState>(table: &InstanceTable<S>) -> Option<&CountEvent<S, Self>> {
+        table.presence.as_deref()
     }
 
     fn message(self, node: u64, wants_reply: bool) -> PeerMessage {
@@ -75,8 +75,8 @@ impl ReportedCount for Audience {
         &mut topics.listeners.get_or_insert_default().counts
     }
 
-    fn event<S: ReactiveState>(states: &InstanceTable<S>) -> Option<&CountEvent<S, Self>> {
-        states.audience.as_deref()
+    fn event<S: ReactiveState>(table: &InstanceTable<S>) -> Option<&CountEvent<S, Self>> {
+        table.audience.as_deref()
     }
 
     fn message(self, node: u64, wants_reply: bool) -> PeerMessage {

@@ -82,10 +82,10 @@ fn open_topic<S: ReactiveState>(
     slot: Slot,
 ) -> Result<Arc<Topic>, Error> {
     let current = instance.current.read().clone().ok_or(Error::Unknown)?;
-    let (states, weak) = (Weak::clone(&table.me), Arc::downgrade(instance));
+    let (weak_table, weak_instance) = (Weak::clone(&table.me), Arc::downgrade(instance));
     let left = move |stream| {
-        if let (Some(states), Some(instance)) = (states.upgrade(), weak.upgrade()) {
-            leave_topic(&states, &instance, stream);
+        if let (Some(table), Some(instance)) = (weak_table.upgrade(), weak_instance.upgrade()) {
+            leave_topic(&table, &instance, stream);
         }
     };
     let content = topic_content(table, instance, slot, &current, ElementsSource::Snapshot);

@@ -40,26 +40,26 @@ const SWEEP_CALL: Duration = Duration::from_millis(100);
 /// Maintains the instances of one state, for as long as the registry lives. Each state has its own task, so that a
 /// state whose store is unavailable does not delay the others.
 pub(in crate::registry) async fn maintain_instances(
-    states: Weak<dyn DynInstanceTable>,
+    table: Weak<dyn DynInstanceTable>,
     ttl: Option<Duration>,
 ) {
     let pause = ttl.map_or(MAX_INTERVAL, |ttl| (ttl / 4).clamp(Duration::from_millis(10), MAX_INTERVAL));
     loop {
         tokio::time::sleep(pause).await;
-        let Some(states) = states.upgrade() else { return };
-        states.upkeep().await;
+        let Some(table) = table.upgrade() else { return };
+        table.maintain().await;
     }
 }
 
 /// Reloads the instances of a state whenever its store recovers from an outage, because the store may have been restored
 /// to an older point in time.
 pub(in crate::registry) async fn reload_on_recovery(
-    states: Weak<dyn DynInstanceTable>,
+    table: Weak<dyn DynInstanceTable>,
     mut returns: watch::Receiver<u64>,
 ) {
     while returns.changed().await.is_ok() {
-        let Some(states) = states.upgrade() else { return };
-        states.returned();
+        let Some(table) = table.upgrade() else { return };
+        table.returned();
     }
 }
 
@@ -78,7 +78,7 @@ pub(in crate::registry) async fn maintain_store(name: String, registry: Weak<Sta
                     store = name,
                     "another process has written to the store: reloading the followed instances"
                 );
-                registry.saved_in(&name).for_each(|states| states.returned());
+                registry.saved_in(&name).for_each(|table| table.returned());
             }
         }
         let store = registry.upgrade().and_then(|registry| registry.stores.get(&name).map(Arc::clone));
@@ -120,7 +120,7 @@ pub(in crate::registry) async fn keep_instances_of<S: ReactiveState>(table: &Ins
         stream::iter(due).for_each_concurrent(TOUCH_CONCURRENCY, touch).await;
     }
     verify_followed(table);
-    table.let_go_idle(EVICT_AFTER);
+    table.evict_idle_for(EVICT_AFTER);
 }
 
 /// Reloads the followed instances that the store has not confirmed for a while. Nothing else detects a change that the
@@ -132,11 +132,11 @@ fn verify_followed<S: ReactiveState>(table: &InstanceTable<S>) {
     }
     let is_old = |instance: &Arc<Instance<S>>| {
         let age = {
-            let upkeep = instance.upkeep.lock();
-            if upkeep.is_unreadable() {
+            let freshness = instance.freshness.lock();
+            if freshness.is_unreadable() {
                 return false;
             }
-            upkeep.verified.map_or(VERIFY_AFTER, |verified| verified.elapsed())
+            freshness.verified.map_or(VERIFY_AFTER, |verified| verified.elapsed())
         };
         let is_due = age >= VERIFY_AFTER || (age >= VERIFY_AFTER / 2 && rand::random_ratio(1, 3));
         is_due && instance.followers() > 0
@@ -150,10 +150,10 @@ async fn keep_alive<S: ReactiveState>(table: &InstanceTable<S>, instance: &Arc<I
     let now = Instant::now();
     let followed = instance.followers() > 0;
     match timeout(table.shared.deadline, table.store.touch(&instance.key, ttl)).await {
-        Ok(Ok(true)) => instance.upkeep.lock().expires = Some(now + ttl),
+        Ok(Ok(true)) => instance.freshness.lock().expires = Some(now + ttl),
         // The record has expired: the reload shows its followers the initial state.
         Ok(Ok(false)) if followed => schedule_reload(table, instance),
-        Ok(Ok(false)) => instance.upkeep.lock().suspect = true,
+        Ok(Ok(false)) => instance.freshness.lock().suspect = true,
         Ok(Err(error)) => {
             tracing::warn!(key = ?instance.key, error = &error as &dyn std::error::Error, "the lifetime was not extended");
             mark_stale(table, instance);
@@ -171,10 +171,10 @@ fn is_due<S: ReactiveState>(instance: &Instance<S>, ttl: Duration) -> bool {
     let now = Instant::now();
     let followed = instance.followers() > 0;
     let due = {
-        let upkeep = instance.upkeep.lock();
-        let leaves = !followed && upkeep.used + EVICT_AFTER <= now;
-        upkeep.expires.is_some_and(|expires| {
-            (leaves || expires <= now + ttl * 3 / 4) && (followed || upkeep.used + ttl > expires)
+        let freshness = instance.freshness.lock();
+        let leaves = !followed && freshness.used + EVICT_AFTER <= now;
+        freshness.expires.is_some_and(|expires| {
+            (leaves || expires <= now + ttl * 3 / 4) && (followed || freshness.used + ttl > expires)
         })
     };
     due && instance.current.read().as_ref().is_some_and(|current| current.stored)

@@ -21,7 +21,7 @@ pub(in crate::registry) fn load_failed<S: ReactiveState>(
     error: StoreError,
 ) -> Error {
     if let StoreError::Corrupt { source, .. } = &error
-        && instance.upkeep.lock().note_unreadable()
+        && instance.freshness.lock().note_unreadable()
     {
         tracing::error!(key = ?instance.key, error = %source, "the record cannot be decoded");
     }
@@ -34,7 +34,7 @@ pub(in crate::registry) fn check_readable<S: ReactiveState>(
     _table: &InstanceTable<S>,
     instance: &Instance<S>,
 ) -> Result<(), Error> {
-    let unreadable = instance.upkeep.lock().unreadable_since();
+    let unreadable = instance.freshness.lock().unreadable_since();
     if unreadable.is_none_or(|since| since.elapsed() >= UNREADABLE_RETRY_INTERVAL) {
         return Ok(());
     }

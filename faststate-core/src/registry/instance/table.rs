@@ -122,12 +122,12 @@ impl<S: ReactiveState> InstanceTable<S> {
     }
 
     /// Evicts the instances that have been idle for this long.
-    pub(in crate::registry) fn let_go_idle(&self, idle: Duration) {
+    pub(in crate::registry) fn evict_idle_for(&self, idle: Duration) {
         let now = Instant::now();
         let mut gone = 0;
         self.instances.retain(|_, instance| {
             let stays = Arc::strong_count(instance) > 1
-                || now.duration_since(instance.upkeep.lock().used) < idle
+                || now.duration_since(instance.freshness.lock().used) < idle
                 || !instance.is_idle();
             gone += usize::from(!stays);
             stays

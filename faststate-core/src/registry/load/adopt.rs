@@ -60,7 +60,7 @@ fn adopt_in_background<S: ReactiveState>(table: &InstanceTable<S>, instance: Arc
             tracing::debug!(key = ?instance.key, %error, "a change of another node was not adopted");
             // So that the next change queues a turn again.
             instance.arrived.lock().begin();
-            instance.upkeep.lock().suspect = true;
+            instance.freshness.lock().suspect = true;
             spawn_revalidation(&me, &instance);
         }
     });

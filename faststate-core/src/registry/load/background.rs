@@ -55,9 +55,9 @@ pub(in crate::registry) fn schedule_reload<S: ReactiveState>(
     instance: &Arc<Instance<S>>,
 ) {
     {
-        let mut upkeep = instance.upkeep.lock();
-        upkeep.doubted = Some(Instant::now());
-        if std::mem::replace(&mut upkeep.reloading, true) {
+        let mut freshness = instance.freshness.lock();
+        freshness.doubted = Some(Instant::now());
+        if std::mem::replace(&mut freshness.reloading, true) {
             return;
         }
     }
@@ -71,12 +71,15 @@ pub(in crate::registry) fn spawn_revalidation<S: ReactiveState>(
     instance: &Arc<Instance<S>>,
 ) {
     // Most instances are not suspect: no other lock is taken for them.
-    if !instance.upkeep.lock().suspect || !is_concerned(table, instance) {
+    if !instance.freshness.lock().suspect || !is_concerned(table, instance) {
         return;
     }
     {
-        let mut upkeep = instance.upkeep.lock();
-        if !upkeep.suspect || upkeep.is_unreadable() || std::mem::replace(&mut upkeep.reloading, true) {
+        let mut freshness = instance.freshness.lock();
+        if !freshness.suspect
+            || freshness.is_unreadable()
+            || std::mem::replace(&mut freshness.reloading, true)
+        {
             return;
         }
     }
@@ -88,7 +91,7 @@ pub(in crate::registry) fn mark_stale<S: ReactiveState>(
     table: &InstanceTable<S>,
     instance: &Arc<Instance<S>>,
 ) {
-    instance.upkeep.lock().suspect = true;
+    instance.freshness.lock().suspect = true;
     instance.mark(true);
     spawn_revalidation(table, instance);
 }
@@ -107,7 +110,7 @@ fn queue_reload<S: ReactiveState>(table: &InstanceTable<S>, instance: Arc<Instan
 
 /// Whether an instance is reloaded although no caller waits for it.
 fn is_concerned<S: ReactiveState>(table: &InstanceTable<S>, instance: &Instance<S>) -> bool {
-    instance.followers() > 0 || (table.nodes().is_some() && instance.upkeep.lock().untold)
+    instance.followers() > 0 || (table.nodes().is_some() && instance.freshness.lock().unpublished)
 }
 
 /// Loads one instance and queues the result for a turn.
@@ -163,26 +166,26 @@ fn end_reload<S: ReactiveState>(
     };
     let is_concerned = is_concerned(table, &instance);
     let pause = {
-        let mut upkeep = instance.upkeep.lock();
+        let mut freshness = instance.freshness.lock();
         if is_final {
-            upkeep.doubted = upkeep.doubted.filter(|doubted| *doubted >= asked);
+            freshness.doubted = freshness.doubted.filter(|doubted| *doubted >= asked);
         } else if let Err(error) = outcome {
             tracing::debug!(key = ?instance.key, %error, "not reloaded");
-            upkeep.suspect = true;
+            freshness.suspect = true;
         }
-        if !is_concerned || (upkeep.doubted.is_none() && (is_final || !upkeep.suspect)) {
-            upkeep.end_reloading();
+        if !is_concerned || (freshness.doubted.is_none() && (is_final || !freshness.suspect)) {
+            freshness.end_reloading();
             return;
         }
         // A doubt that arose during a successful load does not need a long pause.
-        let is_renewed = outcome.is_ok() && !upkeep.suspect;
-        if is_renewed { RENEWED_PAUSE } else { upkeep.next_reload_pause(RETRY_PAUSES) }
+        let is_renewed = outcome.is_ok() && !freshness.suspect;
+        if is_renewed { RENEWED_PAUSE } else { freshness.next_reload_pause(RETRY_PAUSES) }
     };
-    let states = Weak::clone(&table.me);
+    let table = Weak::clone(&table.me);
     spawn(async move {
         sleep(pause).await;
-        if let Some(states) = states.upgrade() {
-            queue_reload(&states, instance);
+        if let Some(table) = table.upgrade() {
+            queue_reload(&table, instance);
         }
     });
 }
@@ -197,34 +200,34 @@ fn next_reload<S: ReactiveState>(table: &InstanceTable<S>) -> Option<Arc<Instanc
             next?
         };
         let is_concerned = is_concerned(table, &instance);
-        let mut upkeep = instance.upkeep.lock();
-        if (upkeep.suspect || upkeep.doubted.is_some()) && is_concerned {
-            drop(upkeep);
+        let mut freshness = instance.freshness.lock();
+        if (freshness.suspect || freshness.doubted.is_some()) && is_concerned {
+            drop(freshness);
             return Some(instance);
         }
-        upkeep.end_reloading();
+        freshness.end_reloading();
     }
 }
 
 /// Processes the queue, with as many concurrent reloads as the limit allows, and none while the circuit breaker is open.
 /// A task that waits keeps neither the registry nor its store alive.
-async fn run_reloads<S: ReactiveState>(states: Weak<InstanceTable<S>>, limit: Arc<ReloadLimit>) {
-    let Some(mut returns) = states.upgrade().map(|states| states.guard.as_ref().map(|guard| guard.returns()))
+async fn run_reloads<S: ReactiveState>(table: Weak<InstanceTable<S>>, limit: Arc<ReloadLimit>) {
+    let Some(mut returns) = table.upgrade().map(|table| table.guard.as_ref().map(|guard| guard.returns()))
     else {
         return;
     };
     loop {
         if let Some(returns) = &mut returns {
-            while states.upgrade().is_some_and(|states| states.refuses_loads()) {
+            while table.upgrade().is_some_and(|table| table.refuses_loads()) {
                 if returns.changed().await.is_err() {
                     return;
                 }
             }
         }
-        let (Some(permit), Some(states)) = (limit.permit().await, states.upgrade()) else { return };
-        let Some(instance) = next_reload(&states) else { return };
-        let is_trial = states.is_resting();
-        let reload = spawn(reload_with_permit(states, instance, permit));
+        let (Some(permit), Some(table)) = (limit.permit().await, table.upgrade()) else { return };
+        let Some(instance) = next_reload(&table) else { return };
+        let is_trial = table.is_resting();
+        let reload = spawn(reload_with_permit(table, instance, permit));
         if is_trial {
             // One at a time, because events need trial calls as well.
             let _ = reload.await;

@@ -104,7 +104,7 @@ pub(in crate::registry) async fn adopt_reloaded<S: ReactiveState>(
     let Some((version, stored)) = current else { return Err(Error::Unknown) };
     if stored && is_newer(Some(version), found) {
         // The version in memory was saved after the load began.
-        instance.upkeep.lock().end_doubt(asked);
+        instance.freshness.lock().end_doubt(asked);
     }
     Ok(Outcome::quiet(Applied::Unchanged, version))
 }
@@ -144,18 +144,18 @@ fn adopt_loaded<'a, S: ReactiveState>(
                 }
             }
         };
-        let untold = instance.upkeep.lock().untold;
+        let unpublished = instance.freshness.lock().unpublished;
         match &before {
             Some(before) if Arc::ptr_eq(before, &current) => {}
             Some(before) => {
                 adopt_stored(table, instance, before, &current);
-                if untold {
+                if unpublished {
                     publish_change(table, instance, before.version, &current);
                 }
             }
             None => *instance.current.write() = Some(Arc::clone(&current)),
         }
-        instance.upkeep.lock().loaded(found, asked, ttl, table.store.settles_within());
+        instance.freshness.lock().loaded(found, asked, ttl, table.store.settles_within());
         instance.mark(false);
         Ok((current, receipt))
     })
@@ -190,13 +190,13 @@ pub(in crate::registry) fn vanish<S: ReactiveState>(
     instance: &Instance<S>,
     before: &Arc<Revision<S>>,
 ) -> Result<Version, Error> {
-    instance.upkeep.lock().suspect = true;
+    instance.freshness.lock().suspect = true;
     if before.gone {
         return Ok(before.version);
     }
     let next = Arc::new(before.deleted());
     adopt_stored(table, instance, before, &next);
-    if std::mem::take(&mut instance.upkeep.lock().untold) {
+    if std::mem::take(&mut instance.freshness.lock().unpublished) {
         publish_change(table, instance, before.version, &next);
     }
     Ok(next.version)
@@ -215,11 +215,11 @@ async fn start_over<S: ReactiveState>(
     let save = table.store.save(&instance.key, &renewed, expect, None);
     let saved = within(deadline, save).await;
     if matches!(saved, Err(StoreError::Unavailable(_))) {
-        instance.upkeep.lock().doubt(expect);
+        instance.freshness.lock().doubt(expect);
     }
     match saved? {
         SaveOutcome::Saved => {
-            instance.upkeep.lock().untold = true;
+            instance.freshness.lock().unpublished = true;
             Ok(Arc::new(decode_record(table, instance, renewed)?))
         }
         SaveOutcome::Conflict | SaveOutcome::Duplicate => Err(Error::Busy("the store changed meanwhile")),
@@ -238,13 +238,13 @@ pub(in crate::registry) async fn renew_if_ahead<S: ReactiveState>(
     let (before, _) = reload(table, instance, None, deadline).await?;
     let found = before.version;
     let is_lost = seen.epoch == found.epoch && seen != found && !seen.is_before(found);
-    if before.stored && is_lost && instance.upkeep.lock().may_renew() {
+    if before.stored && is_lost && instance.freshness.lock().may_renew() {
         let record = within(deadline, table.store.load(&instance.key, None)).await?.record;
         if let Some(record) = record.filter(|record| record.version == found) {
             let current = start_over(table, instance, record, deadline).await?;
             adopt_stored(table, instance, &before, &current);
             publish_change(table, instance, found, &current);
-            instance.upkeep.lock().untold = false;
+            instance.freshness.lock().unpublished = false;
             return Ok(Outcome::quiet(Applied::Changed, current.version));
         }
     }
@@ -289,7 +289,7 @@ pub(in crate::registry) fn note_saved<S: ReactiveState>(
     asked: Instant,
     ttl: Option<Duration>,
 ) {
-    instance.upkeep.lock().saved(asked, ttl);
+    instance.freshness.lock().saved(asked, ttl);
     instance.mark(false);
 }
 
@@ -306,13 +306,13 @@ pub(in crate::registry) fn note_kept<S: ReactiveState>(
         *instance.current.write() = Some(Arc::clone(kept));
     }
     let settles = table.store.settles_within();
-    instance.upkeep.lock().loaded(kept.expect(), asked, table.config.ttl, settles);
+    instance.freshness.lock().loaded(kept.expect(), asked, table.config.ttl, settles);
     instance.mark(false);
 }
 
 /// Records that the current version came from another node. Later versions may exist.
 fn note_adopted<S: ReactiveState>(table: &InstanceTable<S>, instance: &Instance<S>) {
-    instance.upkeep.lock().expires = table.config.ttl.map(|ttl| Instant::now() + ttl);
+    instance.freshness.lock().expires = table.config.ttl.map(|ttl| Instant::now() + ttl);
     instance.mark(false);
 }
 
