@@ -40,11 +40,11 @@ const COLUMNS: [Column; 2] = [
 const CHANGES: usize = 2_000;
 const WARM_UP: usize = 100;
 /// The length of a series before the other side has its turn, so that other load on the machine affects both.
-const IN_A_ROW: usize = 25;
+const CHANGES_PER_SERIES: usize = 25;
 /// The maximum duration of a round with slow saves.
-const ROUND: Duration = Duration::from_secs(16);
+const MAX_ROUND_TIME: Duration = Duration::from_secs(16);
 /// The timeout of every wait.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A channel name of the same length as that of a key.
 const CHANNEL: &str = "faststate_v1_bare_counter_g_";
@@ -170,18 +170,18 @@ impl Times {
     async fn of(pair: &Pair, bare: &mut Bare) -> Outcome<Self> {
         let (mut times, started) = (Self::default(), Instant::now());
         let mut follower = pair.follow().await?;
-        while times.bare.len() < CHANGES && started.elapsed() < ROUND {
-            for _ in 0..IN_A_ROW {
+        while times.bare.len() < CHANGES && started.elapsed() < MAX_ROUND_TIME {
+            for _ in 0..CHANGES_PER_SERIES {
                 let [acknowledged, sent] = pair.once(&mut follower).await?;
                 times.acknowledged.push(acknowledged);
                 times.sent.push(sent);
             }
-            for _ in 0..IN_A_ROW {
-                timeout(PATIENCE, bare.save()).await??;
-                times.bare.push(timeout(PATIENCE, bare.once()).await??);
+            for _ in 0..CHANGES_PER_SERIES {
+                timeout(WAIT_TIMEOUT, bare.save()).await??;
+                times.bare.push(timeout(WAIT_TIMEOUT, bare.once()).await??);
             }
-            for _ in 0..IN_A_ROW {
-                times.unsaved.push(timeout(PATIENCE, bare.once()).await??);
+            for _ in 0..CHANGES_PER_SERIES {
+                times.unsaved.push(timeout(WAIT_TIMEOUT, bare.once()).await??);
             }
         }
         Ok(times)
@@ -266,7 +266,7 @@ fn node(store: impl Store, broadcaster: impl Broadcaster) -> Outcome<Arc<StateRe
 
 /// Waits for the next frame and returns its arrival time.
 async fn frame(follower: &mut Follower) -> Outcome<Instant> {
-    timeout(PATIENCE, poll_fn(|cx| follower.poll_frames(cx, true))).await??;
+    timeout(WAIT_TIMEOUT, poll_fn(|cx| follower.poll_frames(cx, true))).await??;
     Ok(Instant::now())
 }
 

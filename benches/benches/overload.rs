@@ -20,7 +20,7 @@ const COLUMNS: [Column; 6] = [
     Column { name: "followers cut off", unit: "", digits: 0 },
 ];
 
-const TIME: Duration = Duration::from_secs(10);
+const LOAD_DURATION: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     bench(compare)
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 async fn compare(settings: BenchSettings) -> io::Result<()> {
     let followers = settings.followers.unwrap_or(10_000);
     let title = format!(
-        "{followers} followers while events arrive as fast as they can for {TIME:?}, medians of {} interleaved rounds",
+        "{followers} followers while events arrive as fast as they can for {LOAD_DURATION:?}, medians of {} interleaved rounds",
         settings.rounds
     );
     let report = Report::new("overload", title, &COLUMNS).charting(2);
@@ -45,9 +45,9 @@ async fn measure(server: Server, count: usize) -> io::Result<[f64; 6]> {
     }
     let started = Instant::now();
     let watching = async {
-        tokio::time::sleep(TIME / 2).await;
+        tokio::time::sleep(LOAD_DURATION / 2).await;
         let half = child.usage()?.memory;
-        tokio::time::sleep(TIME / 2).await;
+        tokio::time::sleep(LOAD_DURATION / 2).await;
         io::Result::Ok((half, child.usage()?.memory))
     };
     // Each connection increments its own number.
@@ -55,7 +55,7 @@ async fn measure(server: Server, count: usize) -> io::Result<[f64; 6]> {
         let followers = &followers;
         async move {
             let mut value = 0;
-            while started.elapsed() < TIME {
+            while started.elapsed() < LOAD_DURATION {
                 value += 1;
                 followers.sending(slot, value);
                 poster.set(slot, value, true).await?;

@@ -27,7 +27,7 @@ const COLUMNS: [Column; 3] = [
 ];
 
 /// The duration of one measurement per round.
-const TIME: Duration = Duration::from_millis(200);
+const MEASUREMENT_DURATION: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Serialize)]
 struct Small {
@@ -163,7 +163,7 @@ fn framed(json: &[u8]) -> Vec<u8> {
 fn micros<T>(mut call: impl FnMut() -> T) -> f64 {
     let (started, before) = (Instant::now(), cpu());
     let mut calls = 0_u32;
-    while started.elapsed() < TIME {
+    while started.elapsed() < MEASUREMENT_DURATION {
         for _ in 0..8 {
             black_box(call());
         }

@@ -11,7 +11,7 @@ use tokio::{
 use crate::{Child, Server};
 
 /// The number of concurrent connection attempts.
-pub(crate) const CONNECTING: usize = 64;
+pub(crate) const CONNECT_CONCURRENCY: usize = 64;
 
 /// One client of a server: a browser with its session's cookie.
 #[derive(Clone, Debug)]
@@ -54,7 +54,11 @@ impl Client {
     /// # Errors
     /// Fails like [`new`](Self::new).
     pub async fn many(child: &Child, count: usize) -> io::Result<Vec<Self>> {
-        futures::stream::iter(0..count).map(|_| Self::new(child)).buffered(CONNECTING).try_collect().await
+        futures::stream::iter(0..count)
+            .map(|_| Self::new(child))
+            .buffered(CONNECT_CONCURRENCY)
+            .try_collect()
+            .await
     }
 
     /// Returns whether a stream starts with the first event instead of with the board.

@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify, task::JoinSet, time::timeout};
 
-use crate::{Client, client::CONNECTING, servers::SLOTS};
+use crate::{Client, client::CONNECT_CONCURRENCY, servers::SLOTS};
 
 /// Connections that follow the board, and the numbers that each has received. They are closed on drop.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Followers {
         let mut tasks = JoinSet::new();
         let mut connecting: JoinSet<io::Result<(usize, TcpStream, Lines)>> = JoinSet::new();
         for (at, client) in clients.into_iter().enumerate() {
-            if connecting.len() >= CONNECTING
+            if connecting.len() >= CONNECT_CONCURRENCY
                 && let Some(connected) = connecting.join_next().await
             {
                 follow(&mut tasks, &shared, connected??);
@@ -210,7 +210,7 @@ impl FollowerState {
 impl Clock {
     /// The interval between two measured values of a slot, in microseconds: the samples are spread evenly in time, and few
     /// values are all measured.
-    const SAMPLE: u32 = 50_000;
+    const SAMPLE_INTERVAL_US: u32 = 50_000;
 
     fn now(&self) -> u32 {
         u32::try_from(self.start.elapsed().as_micros()).unwrap_or(u32::MAX)
@@ -218,7 +218,7 @@ impl Clock {
 
     fn sending(&self, slot: usize, value: u32) {
         let (now, mut sent) = (self.now(), self.sent[slot].lock());
-        if sent.last().is_none_or(|(_, last)| now - last >= Self::SAMPLE) {
+        if sent.last().is_none_or(|(_, last)| now - last >= Self::SAMPLE_INTERVAL_US) {
             sent.push((value, now));
         }
     }

@@ -24,11 +24,11 @@ use tokio::{
 };
 
 /// The deadline of a request head, counted from the previous response: longer than proxies keep an idle connection.
-const IDLE_TIME: Duration = Duration::from_secs(75);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// The deadline of a shutdown.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest head of a request, in bytes.
-const HEAD: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 type Answer = Response<Either<ReplyBody, Full<Bytes>>>;
@@ -62,9 +62,9 @@ where
     async fn serve_until(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
         let (connections, mut stop) = (GracefulShutdown::new(), pin!(stop));
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIME);
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         // No `half_close`: with it, hyper detects a disconnected stream client only at the next write.
-        http.max_header_size(HEAD).max_buf_size(HEAD);
+        http.max_header_size(MAX_HEAD_BYTES).max_buf_size(MAX_HEAD_BYTES);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -88,7 +88,7 @@ where
         // Reconnecting browsers reach another node instead of this listener's backlog.
         drop(listener);
         let ending = async { tokio::join!(connections.shutdown(), self.endpoint.drain(self.drain_window)) };
-        let _ = timeout(PATIENCE, ending).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT, ending).await;
         self.endpoint.registry().settle().await;
         Ok(())
     }

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 /// The part of a message that a failure shows, in bytes.
-const LONGEST: usize = 200;
+const MAX_MESSAGE_CHARS: usize = 200;
 
 /// Returns a console event that no page should cause.
 pub(crate) fn complaint(event: &Value) -> Option<String> {
-    said(event).map(|text| text.chars().take(LONGEST).collect())
+    said(event).map(|text| text.chars().take(MAX_MESSAGE_CHARS).collect())
 }
 
 fn said(event: &Value) -> Option<String> {

@@ -19,7 +19,7 @@ use std::{
 use serde_json::{Value, json};
 
 /// The deadline of one command.
-const PATIENCE: Duration = Duration::from_secs(30);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Passes file descriptors 3 and 4 to the browser, and cleans up after its exit.
 const LAUNCH: &str =
@@ -93,7 +93,8 @@ impl Devtools {
         if let Some(input) = lock(&self.input).as_mut() {
             input.write_all(&line).map_err(|error| format!("{method}: the browser is gone: {error}"))?;
         }
-        let mut answer = answer.recv_timeout(PATIENCE).map_err(|error| format!("{method}: {error}"))?;
+        let mut answer =
+            answer.recv_timeout(COMMAND_TIMEOUT).map_err(|error| format!("{method}: {error}"))?;
         match answer.get("error") {
             Some(error) => Err(format!("{method}: {error}")),
             None => Ok(answer["result"].take()),

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The deadline of one command.
-const PATIENCE: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Ends the browser together with this program, and removes its profile.
 const LAUNCH: &str =
@@ -274,7 +274,8 @@ impl Firefox {
         let message = json!({ "id": id, "method": method, "params": params }).to_string();
         let sent = lock(&self.writer).send(Message::text(message));
         sent.map_err(|error| format!("{method}: Firefox is gone: {error}"))?;
-        let mut answer = answer.recv_timeout(PATIENCE).map_err(|error| format!("{method}: {error}"))?;
+        let mut answer =
+            answer.recv_timeout(COMMAND_TIMEOUT).map_err(|error| format!("{method}: {error}"))?;
         match answer.get("error") {
             Some(_) => Err(format!("{method}: {answer}")),
             None => Ok(answer["result"].take()),

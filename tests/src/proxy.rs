@@ -21,7 +21,7 @@ pub struct Proxy {
 }
 
 /// No cut is requested.
-const NEVER: usize = usize::MAX;
+const NO_CUT: usize = usize::MAX;
 
 #[derive(Debug)]
 struct Wire {
@@ -52,7 +52,7 @@ impl Proxy {
         let wire = Arc::new(Wire {
             server,
             to_lose: AtomicUsize::new(0),
-            until_cut: AtomicUsize::new(NEVER),
+            until_cut: AtomicUsize::new(NO_CUT),
             ids: Mutex::default(),
             to_refuse: AtomicUsize::new(0),
             holds: Mutex::default(),
@@ -124,7 +124,7 @@ impl Proxy {
     /// Whether the connection has been cut.
     #[must_use]
     pub fn has_cut(&self) -> bool {
-        self.wire.until_cut.load(Ordering::SeqCst) == NEVER
+        self.wire.until_cut.load(Ordering::SeqCst) == NO_CUT
     }
 
     /// The event ids of the POSTs so far, including repeats.
@@ -205,8 +205,9 @@ impl Wire {
 
     /// The number of these bytes to forward before the cut.
     fn passes(&self, length: usize) -> usize {
-        let count =
-            |left: usize| if left == NEVER { None } else { Some(left.checked_sub(length).unwrap_or(NEVER)) };
+        let count = |left: usize| {
+            if left == NO_CUT { None } else { Some(left.checked_sub(length).unwrap_or(NO_CUT)) }
+        };
         match self.until_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count) {
             Ok(left) => length.min(left),
             Err(_) => length,

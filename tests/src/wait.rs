@@ -14,7 +14,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(4);
 
 /// The pause between two probes.
-const PAUSE: Duration = Duration::from_millis(10);
+const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Probes until `accept` accepts the result, and returns it; panics with the last result after
 /// [`DEADLINE`].
@@ -36,6 +36,6 @@ pub fn until_within<T: Debug>(
             return seen;
         }
         assert!(Instant::now() < end, "waited {deadline:?} for {what}, and saw {seen:?}");
-        thread::sleep(PAUSE);
+        thread::sleep(PROBE_INTERVAL);
     }
 }

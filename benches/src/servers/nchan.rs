@@ -15,7 +15,7 @@ const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 const NGINX: &str = "/usr/sbin/nginx";
 
 /// The number of attempts to connect after the start.
-const PATIENCE: usize = 250;
+const MAX_CONNECT_ATTEMPTS: usize = 250;
 
 /// A running nginx process.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Nginx {
         command.args(["-p", &folder.to_string_lossy(), "-c", "nginx.conf"]);
         let process = spawn(command.stdin(Stdio::null()).stderr(Stdio::null()))?;
         let nginx = Self { process, port, folder };
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_CONNECT_ATTEMPTS {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return Ok(nginx);
             }

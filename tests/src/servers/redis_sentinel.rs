@@ -21,7 +21,7 @@ use crate::{
 /// Number of servers, and number of sentinels.
 const COUNT: usize = 3;
 /// The longest that the servers may take to settle after a failover.
-const SETTLING: Duration = Duration::from_secs(60);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The name of the service.
 const SERVICE: &str = "mymaster";
 
@@ -139,7 +139,7 @@ impl RedisSentinels {
             replicas.all(|replica| in_sync(&self.servers[replica], &port)).then_some(primary)
         };
         let what = "every server to follow the primary";
-        until_within(SETTLING, what, primary, Option::is_some).expect("it was awaited")
+        until_within(SETTLE_TIMEOUT, what, primary, Option::is_some).expect("it was awaited")
     }
 
     /// Its servers.

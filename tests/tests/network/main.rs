@@ -8,13 +8,13 @@ use std::{
 use faststate_tests::{Browser, Demo, Network, Window as _, http, until_within};
 
 /// Law 4: within this time the page reports that the connection is lost.
-const NOTICED: Duration = Duration::from_secs(45);
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Within this time after the network returns, the page matches the store.
-const RECOVERED: Duration = Duration::from_secs(10);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Law 6: within this time a vanished viewer is forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+const FORGET_TIMEOUT: Duration = Duration::from_secs(60);
 
 const LINK: &str = "document.querySelector('.link [data-text]').textContent";
 
@@ -41,12 +41,12 @@ fn law_04_page_recovers_from_dropped_packets() {
         network.drop_packets();
         let dropped = Instant::now();
         increment();
-        page.until_within(NOTICED, &format!("{LINK} == 'Reconnecting'"));
+        page.until_within(NOTICE_TIMEOUT, &format!("{LINK} == 'Reconnecting'"));
         let noticed = dropped.elapsed();
         // The event is sent exactly once.
         page.click("#increment");
         let streams = || network.server(|| demo.health()["connections"].as_u64());
-        let left = FORGOTTEN.saturating_sub(dropped.elapsed());
+        let left = FORGET_TIMEOUT.saturating_sub(dropped.elapsed());
         until_within(left, "the stream to be forgotten", streams, |streams| *streams == Some(0));
         let forgotten = dropped.elapsed();
         // In each run, the network returns at a different moment between two connection attempts.
@@ -54,7 +54,10 @@ fn law_04_page_recovers_from_dropped_packets() {
         network.pass_packets();
         let passed = Instant::now();
         count += 2;
-        page.until_within(RECOVERED, &format!("document.querySelector('#count').textContent == '{count}'"));
+        page.until_within(
+            RECOVERY_TIMEOUT,
+            &format!("document.querySelector('#count').textContent == '{count}'"),
+        );
         page.until(&format!("{LINK} == 'Connected'"));
         assert_eq!(page.text("#update-count"), Some(count.to_string()));
         println!(

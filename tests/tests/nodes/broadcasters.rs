@@ -18,7 +18,7 @@ use tokio::{task::block_in_place, time::sleep};
 
 /// A silent failure is detected within 5 s, plus a margin for a busy machine. An undetected loss is found
 /// within a minute.
-const NOTICED: Duration = Duration::from_secs(8);
+const DETECTION_TIMEOUT: Duration = Duration::from_secs(8);
 
 async fn redis(url: &str) -> Arc<dyn Broadcaster> {
     Arc::new(RedisBroadcaster::builder(url).prefix("test").connect().await.unwrap())
@@ -83,10 +83,10 @@ async fn a_redis_cluster_carries_changes_on_sharded_channels() {
     // One shard becomes silent: that is detected although the others continue.
     cluster.nodes()[2].pause();
     let noticed = async || nodes[0].publish(&change(&keys[0])).await.is_err();
-    until("the silence of one shard is noticed", NOTICED, noticed).await;
+    until("the silence of one shard is noticed", DETECTION_TIMEOUT, noticed).await;
     cluster.nodes()[2].resume();
     let again = async || nodes[0].publish(&change(&keys[0])).await.is_ok();
-    until("it takes changes again", 2 * NOTICED, again).await;
+    until("it takes changes again", 2 * DETECTION_TIMEOUT, again).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -135,16 +135,18 @@ async fn survives(nodes: &ConnectedNodes, mut turn: impl FnMut(bool)) {
     for round in 0..3 {
         let lost = inboxes[1].losses();
         block_in_place(|| turn(false));
-        until("it refuses", NOTICED, async || nodes[0].publish(&change(&before)).await.is_err()).await;
-        let _meanwhile = tokio::time::timeout(NOTICED, nodes[1].join(&meanwhile)).await.unwrap().unwrap();
+        until("it refuses", DETECTION_TIMEOUT, async || nodes[0].publish(&change(&before)).await.is_err())
+            .await;
+        let _meanwhile =
+            tokio::time::timeout(DETECTION_TIMEOUT, nodes[1].join(&meanwhile)).await.unwrap().unwrap();
         block_in_place(|| turn(true));
-        until("it is notified of a loss", NOTICED, async || inboxes[1].losses() > lost).await;
+        until("it is notified of a loss", DETECTION_TIMEOUT, async || inboxes[1].losses() > lost).await;
         for key in [&before, &meanwhile] {
             let change = change(key);
             let published = async || nodes[0].publish(&change).await.is_ok();
-            until("it takes changes again", NOTICED, published).await;
+            until("it takes changes again", DETECTION_TIMEOUT, published).await;
             let heard = async || inboxes[1].changes(key).iter().any(|heard| heard.to == change.to);
-            until(&format!("round {round}: {key} is heard of"), NOTICED, heard).await;
+            until(&format!("round {round}: {key} is heard of"), DETECTION_TIMEOUT, heard).await;
         }
     }
 }
@@ -165,18 +167,19 @@ async fn swallowed(url: &str, server: SocketAddr, through: impl Fn(&Cable) -> St
         cable.cut();
         let missed = change(&key);
         nodes[0].publish(&missed).await.unwrap();
-        until("the other node receives", NOTICED, async || heard(&inboxes[2], &missed).await).await;
+        until("the other node receives", DETECTION_TIMEOUT, async || heard(&inboxes[2], &missed).await).await;
         // Its own publications fail.
         let noticed = async || nodes[1].publish(&change(&key)).await.is_err();
-        let noticed = until("the silence is noticed", NOTICED, noticed).await;
+        let noticed = until("the silence is noticed", DETECTION_TIMEOUT, noticed).await;
         eprintln!("the silence was noticed after {noticed:?}");
         sleep(Duration::from_secs(1)).await;
         cable.mend();
-        let took = until("the loss is detected", NOTICED, async || inboxes[1].losses() > lost).await;
+        let took =
+            until("the loss is detected", DETECTION_TIMEOUT, async || inboxes[1].losses() > lost).await;
         eprintln!("the loss was detected {took:?} after the network had returned");
         let change = change(&key);
         nodes[0].publish(&change).await.unwrap();
-        until("it hears again", NOTICED, async || heard(&inboxes[1], &change).await).await;
+        until("it hears again", DETECTION_TIMEOUT, async || heard(&inboxes[1], &change).await).await;
         assert_eq!((inboxes[0].losses(), inboxes[2].losses()), (0, 0), "the others were never cut off");
     }
 }
@@ -199,8 +202,8 @@ async fn law_14_a_node_that_does_not_follow_a_key_gets_no_message_of_it() {
     }
     let last = change(&key);
     node.publish(&last).await.unwrap();
-    until("it hears", NOTICED, async || inbox.changes(&key).len() == 1).await;
+    until("it hears", DETECTION_TIMEOUT, async || inbox.changes(&key).len() == 1).await;
     assert!(inbox.changes(&strange).is_empty());
     drop(_interest);
-    until("it is left", NOTICED, async || !listeners(&key)).await;
+    until("it is left", DETECTION_TIMEOUT, async || !listeners(&key)).await;
 }

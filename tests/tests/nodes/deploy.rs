@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The time within which all pages agree, with a margin for a busy machine.
-const AGREES: Duration = Duration::from_secs(30);
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_01_the_next_version_replaces_the_demo_on_redis_and_nothing_it_wrote_is_lost() {
@@ -98,7 +98,7 @@ async fn deploy(server: Server) {
         }
         followers.iter().all(|follower| follower.shows(version, &counter))
     };
-    let agreed = until("all followers show the truth", AGREES, agree).await;
+    let agreed = until("all followers show the truth", AGREEMENT_TIMEOUT, agree).await;
     block_in_place(|| {
         for page in &pages {
             page.shows("#count", &sent.to_string());

@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// The deadline of a node's shutdown, also on a busy machine.
-const ENDS: Duration = Duration::from_secs(30);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time within which streams end: 5 s, plus a margin for a busy machine.
-const WINDOW: Duration = Duration::from_secs(12);
+const STREAM_END_TIMEOUT: Duration = Duration::from_secs(12);
 /// The time within which a process reacts to a signal, with a margin for a busy machine.
-const HEARD: Duration = Duration::from_secs(10);
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The age up to which an accepted event can still be saved: it fails at 2 s.
-const YOUNG: Duration = Duration::from_millis(1500);
+const MAX_SAVED_AGE: Duration = Duration::from_millis(1500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_15_a_rolling_restart_loses_no_event_and_no_followers_truth() {
@@ -126,9 +126,9 @@ async fn drained() -> bool {
     demo.signal("TERM");
     let asked = Instant::now();
     let refused = async || tokio::net::TcpStream::connect(address).await.is_err();
-    until("no connection is accepted", HEARD, refused).await;
+    until("no connection is accepted", SIGNAL_TIMEOUT, refused).await;
     cable.mend();
-    if sent.elapsed() > YOUNG {
+    if sent.elapsed() > MAX_SAVED_AGE {
         return false;
     }
     // The event may not have been accepted yet.
@@ -143,9 +143,9 @@ async fn drained() -> bool {
     ends.sort();
     let (first, median, last) = (ends[0], ends[30], ends[59]);
     eprintln!("60 streams ended after {first:?}, {median:?} (median) and {last:?}");
-    assert!(last < WINDOW && last - first > Duration::from_secs(2), "from {first:?} to {last:?}");
-    until("the process ends", ENDS, async || demo.ended().is_some()).await;
-    assert!(demo.ended().is_some_and(|status| status.success()) && asked.elapsed() < ENDS);
+    assert!(last < STREAM_END_TIMEOUT && last - first > Duration::from_secs(2), "from {first:?} to {last:?}");
+    until("the process ends", SHUTDOWN_TIMEOUT, async || demo.ended().is_some()).await;
+    assert!(demo.ended().is_some_and(|status| status.success()) && asked.elapsed() < SHUTDOWN_TIMEOUT);
     true
 }
 
@@ -165,7 +165,7 @@ async fn law_15_a_second_signal_ends_at_once() {
     demo.signal("TERM");
     let address = demo.address();
     let refused = async || tokio::net::TcpStream::connect(address).await.is_err();
-    until("the first signal is heard", HEARD, refused).await;
+    until("the first signal is heard", SIGNAL_TIMEOUT, refused).await;
     assert!(demo.ended().is_none(), "streams are open");
     demo.signal("TERM");
     let took = until("the process ends", Duration::from_secs(2), async || demo.ended().is_some()).await;

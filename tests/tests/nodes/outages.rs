@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// All nodes agree within 5 s after the recovery, plus a margin for a busy machine. An undetected loss is found within a minute.
-const AGREES: Duration = Duration::from_secs(8);
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(8);
 /// The duration of a burst before the failure.
-const SOON: Duration = Duration::from_millis(500);
+const BURST_DURATION: Duration = Duration::from_millis(500);
 
 /// Writers and a few followers on all nodes, during a failure.
 struct Burst {
@@ -71,14 +71,14 @@ impl Burst {
             }
             self.followers.iter().all(|follower| follower.shows(version, &counter))
         };
-        until(&format!("{what}: all nodes agree"), AGREES, agree).await;
+        until(&format!("{what}: all nodes agree"), AGREEMENT_TIMEOUT, agree).await;
         eprintln!(
             "{what}: {sent} events, {failures} refused and sent again, the slowest answer {slowest:?}; all \
              agreed {:?} after the heal",
             healed.elapsed()
         );
         assert_eq!(counter["count"], sent, "what was acknowledged is there, once");
-        assert!(healed.elapsed() < AGREES, "it took {:?}", healed.elapsed());
+        assert!(healed.elapsed() < AGREEMENT_TIMEOUT, "it took {:?}", healed.elapsed());
     }
 }
 
@@ -88,9 +88,9 @@ async fn law_01_a_node_killed_in_the_middle_of_a_burst_loses_nothing() {
         let mut cluster = Cluster::start(server);
         let burst = Burst::start(&cluster);
         for node in 0..3 {
-            sleep(SOON).await;
+            sleep(BURST_DURATION).await;
             block_in_place(|| cluster.nodes[node].demo.kill());
-            sleep(SOON).await;
+            sleep(BURST_DURATION).await;
             block_in_place(|| cluster.nodes[node].demo.restart());
         }
         burst.settle(&cluster, "each node killed once").await;
@@ -103,7 +103,7 @@ async fn law_13_the_shared_server_restarted_in_the_middle_of_a_burst() {
         let mut cluster = Cluster::start(server);
         let burst = Burst::start(&cluster);
         for _ in 0..2 {
-            sleep(SOON).await;
+            sleep(BURST_DURATION).await;
             block_in_place(|| {
                 cluster.server.kill();
                 cluster.server.restart();
@@ -131,7 +131,7 @@ async fn law_13_all_nodes_are_cut_off_for_ten_seconds() {
 async fn cut_off(server: Server, nodes: &[usize], what: &str) {
     let cluster = Cluster::start(server);
     let burst = Burst::start(&cluster);
-    sleep(SOON).await;
+    sleep(BURST_DURATION).await;
     for node in nodes.iter().map(|node| &cluster.nodes[*node]) {
         node.store.cut();
         node.broadcast.cut();
@@ -156,7 +156,7 @@ async fn law_13_what_nodes_tell_each_other_is_swallowed_without_a_word() {
     for server in [Server::redis(), Server::postgres()] {
         let cluster = Cluster::start(server);
         let burst = Burst::start(&cluster);
-        sleep(SOON).await;
+        sleep(BURST_DURATION).await;
         cluster.nodes.iter().for_each(|node| node.broadcast.cut());
         sleep(Duration::from_secs(10)).await;
         cluster.nodes.iter().for_each(|node| node.broadcast.mend());
@@ -174,7 +174,7 @@ async fn law_04_what_a_node_saved_and_never_told_is_shown_within_ten_seconds_of_
         writer.increment("broadcast").await;
         let (version, counter) = cluster.counter().await;
         let shown = async || followers.iter().all(|follower| follower.shows(version, &counter));
-        until("it is shown", AGREES, shown).await;
+        until("it is shown", AGREEMENT_TIMEOUT, shown).await;
         // The node can reach the store, but not the other nodes.
         cluster.nodes[2].broadcast.cut();
         writer.increment("untold").await;
@@ -182,7 +182,7 @@ async fn law_04_what_a_node_saved_and_never_told_is_shown_within_ten_seconds_of_
         assert!(followers.iter().all(|follower| follower.cursor() != Some(version)));
         block_in_place(|| cluster.nodes[2].demo.kill());
         let shown = async || followers.iter().all(|follower| follower.shows(version, &counter));
-        let took = until("its death is noticed", AGREES, shown).await;
+        let took = until("its death is noticed", AGREEMENT_TIMEOUT, shown).await;
         eprintln!("a change that a killed node had not broadcast was shown after {took:?}");
     }
 }

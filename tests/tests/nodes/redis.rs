@@ -15,7 +15,7 @@ use faststate_tests::{Cable, Certificates, RedisCluster, RedisSentinels, RedisSe
 use tokio::{task::block_in_place, time::sleep};
 
 /// The time within which nodes hear each other again.
-const AGAIN: Duration = Duration::from_secs(8);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 async fn three(url: &str) -> ConnectedNodes {
     let node = async || {
@@ -47,7 +47,10 @@ async fn carries(nodes: &ConnectedNodes, inbox: &RecordingInbox, key: &Key) -> D
                 sleep(Duration::from_millis(10)).await;
             }
         }
-        assert!(since.elapsed() <= AGAIN, "a change of {key} does not arrive within {AGAIN:?}");
+        assert!(
+            since.elapsed() <= RECONNECT_TIMEOUT,
+            "a change of {key} does not arrive within {RECONNECT_TIMEOUT:?}"
+        );
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -112,7 +115,7 @@ async fn law_13_nodes_hear_each_other_after_sentinels_switched() {
         });
         let since = Instant::now();
         while inbox.losses() == lost {
-            assert!(since.elapsed() <= AGAIN, "it is not notified of a loss");
+            assert!(since.elapsed() <= RECONNECT_TIMEOUT, "it is not notified of a loss");
             sleep(Duration::from_millis(10)).await;
         }
         eprintln!("carried {:?} after the sentinels agreed", carries(&nodes, &inbox, &key).await);
@@ -138,7 +141,7 @@ async fn law_13_nodes_hear_each_other_after_a_cluster_changed() {
     block_in_place(|| cluster.move_slot(slot, from, (from + 1) % 3, || {}));
     let since = Instant::now();
     while inbox.losses() == lost {
-        assert!(since.elapsed() <= AGAIN, "it is not notified of a loss");
+        assert!(since.elapsed() <= RECONNECT_TIMEOUT, "it is not notified of a loss");
         sleep(Duration::from_millis(10)).await;
     }
     carries(&nodes, &inbox, &key).await;

@@ -18,10 +18,10 @@ use crate::ledger::Ledgers;
 /// The number of ledgers of a burst.
 const LEDGERS: usize = 8;
 
-/// The number of events that each client sends without pause. Later ones are [`BREATH`] apart, so that a
+/// The number of events that each client sends without pause. Later ones are [`PACE`] apart, so that a
 /// ledger stays small during a long burst.
-const FAST: usize = 100;
-const BREATH: Duration = Duration::from_millis(50);
+const UNPACED_EVENTS: usize = 100;
+const PACE: Duration = Duration::from_millis(50);
 
 /// Clients that send one event at a time, each repeatedly until it is acknowledged.
 pub(crate) struct Burst {
@@ -60,8 +60,8 @@ impl Burst {
                     if seen.enough.load(Ordering::SeqCst) {
                         break;
                     }
-                    if event >= FAST {
-                        sleep(BREATH).await;
+                    if event >= UNPACED_EVENTS {
+                        sleep(PACE).await;
                     }
                     let id = format!("{client}-{event}");
                     loop {

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use crate::open::open;
 
 /// The time within which the store uses the successor.
-const SOON: Duration = Duration::from_secs(3);
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The number of failovers: `FASTSTATE_FAILOVERS`, by default 2.
 pub(crate) fn rounds() -> usize {
@@ -75,7 +75,10 @@ async fn fails_over(
     let mut id = 1000;
     while !saves(&store, id).await {
         id += 1;
-        assert!(since.elapsed() <= SOON, "{SOON:?} after the failover nothing is saved");
+        assert!(
+            since.elapsed() <= FAILOVER_TIMEOUT,
+            "{FAILOVER_TIMEOUT:?} after the failover nothing is saved"
+        );
         sleep(Duration::from_millis(10)).await;
     }
     eprintln!("warm: {warm}, saved after {:?}", since.elapsed());
@@ -87,7 +90,7 @@ async fn fails_over(
     }));
     assert!(loads.await.into_iter().all(|found| found), "something is read from the demoted server");
     store.ping().await.unwrap();
-    assert!(since.elapsed() <= SOON, "it took {:?}", since.elapsed());
+    assert!(since.elapsed() <= FAILOVER_TIMEOUT, "it took {:?}", since.elapsed());
     cable.lead_to(servers.0);
     demote(false).await;
 }

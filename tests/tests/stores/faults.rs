@@ -13,7 +13,7 @@ const CLIENTS: usize = 32;
 /// The number of acknowledged events before the failure.
 const MIDWAY: usize = 200;
 /// The duration of an outage without responses.
-const AWAY: Duration = Duration::from_secs(5);
+const OUTAGE_DURATION: Duration = Duration::from_secs(5);
 
 /// Runs a burst through one address during `outage`, and checks the result through another.
 async fn outlives(through: &str, at: &str, outage: impl AsyncFnOnce(&Burst)) {
@@ -52,13 +52,13 @@ async fn hangs(burst: &Burst, pause: impl FnOnce(), resume: impl FnOnce()) {
     let since = Instant::now();
     block_in_place(pause);
     burst.fails().await;
-    sleep(AWAY.saturating_sub(since.elapsed())).await;
+    sleep(OUTAGE_DURATION.saturating_sub(since.elapsed())).await;
     block_in_place(resume);
 }
 
 /// The network is cut twice, for 1 s and for 5 s.
 async fn is_cut_off(burst: &Burst, cable: &Cable) {
-    for away in [Duration::from_secs(1), AWAY] {
+    for away in [Duration::from_secs(1), OUTAGE_DURATION] {
         cable.cut();
         sleep(away).await;
         cable.mend();
@@ -157,7 +157,7 @@ async fn law_13_somebody_locks_sqlites_file_in_the_middle_of_a_burst() {
         }
         locker = Some(other);
         burst.fails().await;
-        sleep(AWAY).await;
+        sleep(OUTAGE_DURATION).await;
         locker.take();
     };
     outlives(&url, &url, outage).await;

@@ -23,7 +23,7 @@ use tokio::{
 use crate::{failover::rounds, open::open};
 
 /// The time within which the store uses the successor.
-const SOON: Duration = Duration::from_secs(5);
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The address of these servers, in this order.
 fn address(servers: [&Postgres; 2]) -> String {
@@ -106,7 +106,10 @@ async fn law_13_postgres_store_finds_the_promoted_host() {
             if saves(&*store, id).await {
                 break;
             }
-            assert!(since.elapsed() < SOON, "{SOON:?} after the promotion nothing is saved");
+            assert!(
+                since.elapsed() < FAILOVER_TIMEOUT,
+                "{FAILOVER_TIMEOUT:?} after the promotion nothing is saved"
+            );
             sleep(Duration::from_millis(20)).await;
         }
         eprintln!("saved {:?} after the promotion", since.elapsed());
@@ -184,7 +187,7 @@ async fn law_01_postgres_failover_under_load_loses_nothing_acknowledged() {
         block_in_place(|| primary.crash());
         let mut admin = AsyncPgConnection::establish(&standby.url()).await.unwrap();
         admin.batch_execute("SELECT pg_promote()").await.unwrap();
-        let took = load.goes_on(1, SOON).await;
+        let took = load.goes_on(1, FAILOVER_TIMEOUT).await;
         eprintln!("round {round}: saved {took:?} after the promotion");
         load.goes_on(100, Duration::from_secs(20)).await;
         // A cold pool reaches the new primary as well.

@@ -85,7 +85,7 @@ async fn law_13_a_server_error_costs_mysql_no_connection() {
 async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
     // In central Europe, an hour after midnight UTC: 02:00 to 03:00 occurs twice.
     const MIDNIGHT: i64 = 1_792_886_400;
-    const LIFE: Duration = Duration::from_secs(3 * 3600);
+    const TTL: Duration = Duration::from_secs(3 * 3600);
     let server = MariaDb::in_zone("CET-1CEST,M3.5.0,M10.5.0/3", &["--sysdate-is-now"]);
     open(&server.url()).await;
     let mut admin = AsyncMysqlConnection::establish(&server.admin_url()).await.unwrap();
@@ -96,7 +96,7 @@ async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
         open(&server.url()).await
     };
     let receipt = Receipt::new(&key("kept"), "event", &EventId::random());
-    let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(LIFE) };
+    let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(TTL) };
     let store = at(-10).await;
     assert_eq!(
         store.save(&key("kept"), &record, Precondition::Absent, Some(&receipt)).await.unwrap(),
@@ -108,7 +108,7 @@ async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
         let passed = if seconds < 0 { Duration::from_secs(5) } else { passed };
         let found = store.load(&key("kept"), Some(&receipt)).await.unwrap();
         let left = found.record.and_then(|record| record.ttl);
-        assert_eq!(left, Some(LIFE - passed), "{seconds} s after midnight");
+        assert_eq!(left, Some(TTL - passed), "{seconds} s after midnight");
         assert_eq!(found.receipt, passed < Duration::from_secs(600), "{seconds} s after midnight");
         store.sweep(1000).await.unwrap();
     }

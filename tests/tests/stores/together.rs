@@ -60,15 +60,15 @@ async fn law_10_mysql_waits_for_who_may_yet_keep_an_expired_record_alive() {
 
 /// A touch that begins before the expiry and commits after it: no load in between may find the record expired.
 async fn kept_alive_just_in_time(url: &str, mut other: impl SimpleAsyncConnection) {
-    const LIFE: Duration = Duration::from_secs(1);
+    const TTL: Duration = Duration::from_secs(1);
     let store = open(url).await;
-    let mortal = Record { ttl: Some(LIFE), ..record(Version::start()) };
+    let mortal = Record { ttl: Some(TTL), ..record(Version::start()) };
     assert_eq!(store.save(&key(0), &mortal, Precondition::Absent, None).await.unwrap(), SaveOutcome::Saved);
     let touch =
         format!("BEGIN; UPDATE faststate_records SET expires_at = NULL WHERE record_key = '{}'", key(0));
     other.batch_execute(&touch).await.unwrap();
     assert!(store.load(&key(0), None).await.unwrap().record.is_some(), "it lived when the touch began");
-    tokio::time::sleep(LIFE + Duration::from_millis(50)).await;
+    tokio::time::sleep(TTL + Duration::from_millis(50)).await;
     let commit = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         other.batch_execute("COMMIT").await.unwrap();

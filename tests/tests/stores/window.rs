@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 /// The deadline of an expected frame.
-const PATIENCE: Duration = Duration::from_secs(10);
+const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A page that follows one topic.
 pub(crate) struct Window {
@@ -55,7 +55,7 @@ impl Window {
     pub(crate) async fn shows(&mut self, state: &Value) {
         let follower = self.follower.as_mut().expect("it follows");
         while let Err(difference) = self.page.follows(&self.key, state) {
-            let frames = timeout(PATIENCE, poll_fn(|cx| follower.poll_frames(cx, false))).await;
+            let frames = timeout(FRAME_TIMEOUT, poll_fn(|cx| follower.poll_frames(cx, false))).await;
             let frames = frames.unwrap_or_else(|_| panic!("nothing more comes: {difference}"));
             self.page.feed(&frames.unwrap()).unwrap();
         }

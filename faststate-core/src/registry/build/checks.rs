@@ -8,7 +8,7 @@ use crate::{
     registry::{
         StateConfig,
         config::{MEMORY, Saved},
-        instance::{queue::GRACE, revision::Revision},
+        instance::{queue::REPLY_GRACE, revision::Revision},
         request::Route,
     },
 };
@@ -22,9 +22,9 @@ pub(super) struct Declaration<'a> {
 
 /// Checks a registry's deadline, and that there is a runtime.
 pub(super) fn check_registry(deadline: Duration, mistakes: &mut Vec<String>) {
-    if deadline <= GRACE {
+    if deadline <= REPLY_GRACE {
         mistakes.push(format!(
-            "the deadline is {deadline:?}, but a turn reserves {GRACE:?} for its reply, so every event would be refused: set a longer `deadline` (default: 2 s)"
+            "the deadline is {deadline:?}, but a turn reserves {REPLY_GRACE:?} for its reply, so every event would be refused: set a longer `deadline` (default: 2 s)"
         ));
     }
     if tokio::runtime::Handle::try_current().is_err() {

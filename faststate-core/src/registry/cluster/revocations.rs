@@ -15,7 +15,7 @@ use crate::{Revocation, broadcast::Broadcaster};
 /// Maximum number of queued revocations. When it is exceeded, they are replaced by a request to recheck all streams.
 const MAX_QUEUED: usize = 4096;
 /// Number of revocations that are sent concurrently.
-const BATCH: usize = 128;
+const MAX_BATCH: usize = 128;
 /// How long to keep sending a revocation to nodes that cannot be reached. After this time, every stream has been
 /// rechecked anyway.
 const RETRY_PERIOD: Duration = Duration::from_mins(5);
@@ -114,7 +114,7 @@ impl List {
             return Some((vec![PeerMessage::RecheckStreams], last));
         }
         while self.queued.pop_front_if(|oldest| oldest.until <= now).is_some() {}
-        let batch = self.queued.iter().take(BATCH);
+        let batch = self.queued.iter().take(MAX_BATCH);
         let last = batch.clone().next_back().map(|queued| queued.number);
         self.running = last.is_some();
         let messages = batch.map(|queued| PeerMessage::Revoke { revocation: queued.revocation });
@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(list.push(Revocation::user("a"), now), (number, number == 1), "one task sends");
         }
         let (messages, last) = list.next(now).unwrap();
-        assert_eq!((messages.len(), last), (BATCH, BATCH as u64));
+        assert_eq!((messages.len(), last), (MAX_BATCH, MAX_BATCH as u64));
         for _ in 0..MAX_QUEUED {
             list.push(Revocation::user("b"), now);
             assert!(list.queued.len() <= MAX_QUEUED);
@@ -148,7 +148,11 @@ mod tests {
         assert_eq!((messages, covered), (vec![PeerMessage::RecheckStreams], MAX_QUEUED as u64 + 1));
         list.mark_sent(covered);
         let (messages, last) = list.next(now).unwrap();
-        assert_eq!((messages.len(), last), (BATCH, covered + BATCH as u64), "later revocations are sent");
+        assert_eq!(
+            (messages.len(), last),
+            (MAX_BATCH, covered + MAX_BATCH as u64),
+            "later revocations are sent"
+        );
         list.mark_sent(list.latest);
         assert!(list.next(now).is_none());
         assert!(list.push(Revocation::user("c"), now).1, "a task starts again");

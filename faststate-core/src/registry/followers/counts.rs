@@ -3,9 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 /// Delay between a change of the followers and the event; it covers all changes in the meantime.
-const DELAY: Duration = Duration::from_millis(200);
+const COUNT_DELAY: Duration = Duration::from_millis(200);
 /// Additional delay per node, so that one node updates the state before the others check it.
-const STAGGER: Duration = Duration::from_millis(50);
+const NODE_STAGGER: Duration = Duration::from_millis(50);
 /// Maximum number of nodes whose delays differ.
 const STAGGERED_NODES: usize = 8;
 
@@ -46,7 +46,7 @@ impl<C: Census> Counts<C> {
     /// The delay before this node's event. Nodes with smaller ids send theirs first.
     pub(in crate::registry) fn delay(&self, me: u64) -> Duration {
         let before = self.others.keys().filter(|node| **node < me).count().min(STAGGERED_NODES);
-        DELAY + STAGGER * u32::try_from(before).unwrap_or_default()
+        COUNT_DELAY + NODE_STAGGER * u32::try_from(before).unwrap_or_default()
     }
 
     /// Ends a scheduled count. Returns what must be sent, and records it as sent.

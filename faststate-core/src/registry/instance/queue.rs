@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How much earlier than its caller a turn gives up, so that the caller still receives the outcome.
-pub(in crate::registry) const GRACE: Duration = Duration::from_millis(50);
+pub(in crate::registry) const REPLY_GRACE: Duration = Duration::from_millis(50);
 
 /// The commands that wait for their turn.
 pub(in crate::registry) struct Queue<S> {
@@ -146,7 +146,7 @@ impl<S> Turn<S> {
         let (reply, outcome) = oneshot::channel();
         let claimed = Arc::new(AtomicBool::new(false));
         let ticket = Ticket { claimed: Arc::clone(&claimed), outcome };
-        (Self { command, deadline: deadline - GRACE, claimed, reply }, ticket)
+        (Self { command, deadline: deadline - REPLY_GRACE, claimed, reply }, ticket)
     }
 }
 

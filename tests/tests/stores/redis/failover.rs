@@ -24,9 +24,9 @@ use tokio::{
 use super::{connect, explain, key, record};
 
 /// The time within which every node is healthy again after a new primary is in its place.
-const HEALTHY: Duration = Duration::from_secs(5);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time within which every node hears of a switch that the sentinels have agreed on.
-const HEARD: Duration = Duration::from_millis(1_500);
+const SWITCH_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The pause of a writer after each save.
 const PACE: Duration = Duration::from_millis(10);
 /// Number of nodes.
@@ -77,7 +77,7 @@ impl Load {
     async fn goes_on(&self, more: usize) {
         let (goal, since) = (self.acknowledged().len() + more, Instant::now());
         while self.acknowledged().len() < goal {
-            assert!(since.elapsed() < 3 * HEALTHY, "the load stands still");
+            assert!(since.elapsed() < 3 * HEALTH_TIMEOUT, "the load stands still");
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -91,7 +91,10 @@ impl Load {
                 if node.ping().await.is_ok() && save(&**node, id).await {
                     break;
                 }
-                assert!(since.elapsed() <= HEALTHY, "a node is not healthy {HEALTHY:?} after the failover");
+                assert!(
+                    since.elapsed() <= HEALTH_TIMEOUT,
+                    "a node is not healthy {HEALTH_TIMEOUT:?} after the failover"
+                );
                 sleep(Duration::from_millis(20)).await;
             }
         }
@@ -153,7 +156,7 @@ async fn law_01_sentinel_switches_three_times_under_load() {
         let took = load.healthy().await;
         eprintln!("switch {switch}: every node is healthy {took:?} after the sentinels agreed");
         // Until then, a node may not have heard of the switch, and the old primary may go on accepting writes.
-        sleep(HEARD).await;
+        sleep(SWITCH_TIMEOUT).await;
         let after = load.acknowledged();
         lost.extend(after.difference(&before).copied());
         eprintln!("{primary} was replaced by {successor} during {:?} to {:?}", before.last(), after.last());
@@ -222,7 +225,7 @@ async fn law_13_the_host_that_accepts_writes_is_used_among_several() {
         follow(old, new);
         let since = Instant::now();
         while store.ping().await.is_err() {
-            assert!(since.elapsed() <= HEALTHY, "the other host is not used after {HEALTHY:?}");
+            assert!(since.elapsed() <= HEALTH_TIMEOUT, "the other host is not used after {HEALTH_TIMEOUT:?}");
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -277,7 +280,7 @@ async fn law_13_health_of_a_cluster_notices_each_master() {
         cluster.nodes()[master].resume();
         let since = Instant::now();
         while store.ping().await.is_err() {
-            assert!(since.elapsed() <= HEALTHY, "master {master} is not found again");
+            assert!(since.elapsed() <= HEALTH_TIMEOUT, "master {master} is not found again");
         }
     }
 }
