@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -13,7 +13,7 @@ use faststate_core::{
     Access, Error, Handle, Key, MemoryStore, Registry as _, StateConfig, StateRegistry, Store, Version,
     Viewer,
     registry::{Applied, Outcome},
-    store::{Cached, Loaded, Receipt, StoreError},
+    store::{Cached, Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::{
     CapturedLog,
@@ -86,6 +86,64 @@ async fn law_13_event_makes_ten_calls_when_every_save_conflicts() {
     let before = calls(&store);
     assert!(matches!(add_one(&board).await, Err(Error::TimedOut)));
     let calls = calls(&store) - before;
+    assert!((5..=MAX_CALLS).contains(&calls), "{calls} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_13_event_makes_ten_calls_when_each_load_needs_a_save() {
+    /// A store that can be restored to its first record. From then on, the outcome of the next save is unknown, and all
+    /// later saves conflict: each load finds an old record and tries in vain to start a new epoch.
+    #[derive(Debug, Default)]
+    struct Restored {
+        inner: MemoryStore,
+        first: OnceLock<Record>,
+        is_restored: AtomicBool,
+        calls: AtomicUsize,
+        saves: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl StoreOverride for Restored {
+        fn inner(&self) -> &dyn Store {
+            &self.inner
+        }
+
+        async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+            self.calls.fetch_add(1, SeqCst);
+            if self.is_restored.load(SeqCst) {
+                return Ok(Loaded { record: self.first.get().cloned(), receipt: false });
+            }
+            self.inner.load(key, receipt).await
+        }
+
+        async fn save(
+            &self,
+            key: &Key,
+            record: &Record,
+            expect: Precondition,
+            receipt: Option<&Receipt>,
+        ) -> Result<SaveOutcome, StoreError> {
+            self.calls.fetch_add(1, SeqCst);
+            if !self.is_restored.load(SeqCst) {
+                self.first.get_or_init(|| record.clone());
+                return self.inner.save(key, record, expect, receipt).await;
+            }
+            match self.saves.fetch_add(1, SeqCst) {
+                0 => Err(StoreError::Unavailable("the outcome is unknown".into())),
+                _ => Ok(SaveOutcome::Conflict),
+            }
+        }
+    }
+
+    let store = Arc::new(Overridden(Restored::default()));
+    let registry = with(|builder| builder.store(Arc::clone(&store)), |config| config.persist());
+    let board = board(&registry);
+    add_one(&board).await.unwrap();
+    add_one(&board).await.unwrap();
+    store.is_restored.store(true, SeqCst);
+    let before = store.calls.load(SeqCst);
+    assert!(matches!(add_one(&board).await, Err(Error::OutcomeUnknown)));
+    let calls = store.calls.load(SeqCst) - before;
     assert!((5..=MAX_CALLS).contains(&calls), "{calls} calls");
 }
 

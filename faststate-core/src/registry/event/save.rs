@@ -93,16 +93,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         if let Some(current) = instance.usable(begun) {
             return Ok(current);
         }
-        if !self.budget.may_load() {
-            return Err(self.budget.give_up().into());
-        }
-        let current = match self.load_with_receipt().await {
-            Err(Interruption::Failed(error)) if self.budget.is_in_doubt() => {
-                pause(self.budget.failed(error)).await;
-                return Err(Interruption::Retry);
-            }
-            loaded => loaded?,
-        };
+        let current = self.load_with_receipt().await?;
         let nodes = self.table.nodes();
         if let Some(wait) =
             nodes.and_then(|_| self.budget.wait_during_other_run(&mut instance.quota.lock(), current.version))
@@ -209,9 +200,13 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         }
     }
 
-    /// Loads the record and looks for the event's receipt. Ends the event if it was already applied.
+    /// Loads the record and looks for the event's receipt, if the budget permits it. Ends the event if it was already
+    /// applied.
     async fn load_with_receipt(&mut self) -> Result<Arc<Revision<S>>, Interruption> {
         let (table, instance, event) = (self.table, self.instance, self.event);
+        if !self.budget.may_load() {
+            return Err(self.budget.give_up().into());
+        }
         // The viewer of a browser has a session, so a viewer without one is the application.
         let is_application = event.viewer.session_id().is_none();
         let absence = if is_application { Absence::Created } else { Absence::Begins };
@@ -223,7 +218,14 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         }
         let began_epoch = |current: &Revision<S>| current.stored && current.version.seq == 0;
         self.budget.count_load(loaded.as_ref().map_or(true, |(current, _)| began_epoch(current)));
-        let (current, is_applied) = loaded?;
+        let (current, is_applied) = match loaded {
+            // A later load may find out whether the save took effect.
+            Err(error) if self.budget.is_in_doubt() => {
+                pause(self.budget.failed(error)).await;
+                return Err(Interruption::Retry);
+            }
+            loaded => loaded?,
+        };
         if is_applied {
             return Err(Interruption::Done(Box::new(self.repeated(&current)?)));
         }
@@ -237,9 +239,6 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         let must_confirm = !self.event.receipt.is_internal() || self.table.nodes().is_some();
         if self.is_verified || !must_confirm {
             return Ok(());
-        }
-        if !self.budget.may_load() {
-            return Err(self.budget.give_up().into());
         }
         // Boxed because it is rare: the future of every event would be larger.
         let confirmed = Box::pin(self.load_with_receipt()).await?;
