@@ -40,8 +40,9 @@ const IDLE_FOR: Duration = Duration::from_secs(300);
 /// interval.
 ///
 /// # Locking
-/// - `writes` protects the differences between the memory and the durable store. A touch, which keeps the version, and
-///   an eviction also change the memory under it, so that none of them runs between the steps of another one.
+/// - `writes` protects the differences between the memory and the durable store. A deletion, a touch, which keeps the
+///   version, an eviction, and the end of a load from the durable store also change the memory under it, so that none of
+///   them runs between the steps of another one.
 /// - `writer` is held while records are written, across awaits.
 ///
 /// `writes` may be locked while `writer` is held. No code waits for `writer` while `writes` is locked.
@@ -67,6 +68,16 @@ struct PendingWrites {
     refused: HashSet<Key>,
     /// Whether the durable store was full at the last write.
     full: bool,
+    /// The loads from the durable store that are in progress, by key.
+    loads: HashMap<Key, KeyLoads>,
+}
+
+/// The loads of one key that are in progress.
+#[derive(Debug, Default)]
+struct KeyLoads {
+    count: usize,
+    /// The number of the last change of the key since the first of these loads began; 0 if there was none.
+    changed: u64,
 }
 
 impl PendingWrites {
@@ -75,6 +86,9 @@ impl PendingWrites {
         self.clean.remove(key);
         self.changes += 1;
         self.dirty.insert(key.clone(), self.changes);
+        if let Some(loads) = self.loads.get_mut(key) {
+            loads.changed = self.changes;
+        }
         self.changes
     }
 
@@ -92,6 +106,45 @@ impl PendingWrites {
     /// Returns whether a save of this key must reach the durable store before it is acknowledged.
     fn is_refusing(&self, key: &Key) -> bool {
         self.full || self.refused.contains(key)
+    }
+}
+
+/// A load from the durable store, which counts as in progress until it is dropped.
+struct DurableLoad<'a> {
+    writes: &'a Mutex<PendingWrites>,
+    key: &'a Key,
+    /// The number of changes in memory when it began.
+    begun: u64,
+}
+
+impl<'a> DurableLoad<'a> {
+    /// Begins a load, unless the record in memory differs: a dirty key without a record was deleted in memory, even if
+    /// the durable store still has its record.
+    fn begin(writes: &'a Mutex<PendingWrites>, key: &'a Key) -> Option<Self> {
+        let mut pending = writes.lock();
+        if pending.dirty.contains_key(key) {
+            return None;
+        }
+        pending.loads.entry(key.clone()).or_default().count += 1;
+        Some(Self { writes, key, begun: pending.changes })
+    }
+
+    /// Returns whether the key has changed in memory since the load began. The durable store may have had this change
+    /// before or after the load.
+    fn is_outdated(&self, pending: &PendingWrites) -> bool {
+        pending.loads.get(self.key).is_some_and(|loads| loads.changed > self.begun)
+    }
+}
+
+impl Drop for DurableLoad<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.writes.lock();
+        if let Some(loads) = pending.loads.get_mut(self.key) {
+            loads.count -= 1;
+            if loads.count == 0 {
+                pending.loads.remove(self.key);
+            }
+        }
     }
 }
 
@@ -166,6 +219,21 @@ impl WriteBehind {
         Ok(outcome)
     }
 
+    /// Copies a record that was loaded from the durable store, under a new epoch. Returns `false` if the key has changed in
+    /// memory since the load began, so that the record may be outdated.
+    fn copy_to_memory(&self, load: &DurableLoad<'_>, record: Record) -> Result<bool, StoreError> {
+        let renewed = Record { version: Version::start(), ..record };
+        let mut writes = self.writes.lock();
+        if load.is_outdated(&writes) {
+            return Ok(false);
+        }
+        // Another call may have copied the same record already.
+        if ready(self.memory.save(load.key, &renewed, Precondition::Absent, None))? == SaveOutcome::Saved {
+            writes.clean.insert(load.key.clone(), (renewed.version, Instant::now()));
+        }
+        Ok(true)
+    }
+
     /// Touches the record in memory, and records the change in the same step.
     fn touch_memory(&self, key: &Key, ttl: Duration) -> Result<bool, StoreError> {
         let mut writes = self.writes.lock();
@@ -216,23 +284,17 @@ async fn keep_writing(store: Weak<WriteBehind>, interval: Duration) {
 #[async_trait]
 impl Store for WriteBehind {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
-        let loaded = self.memory.load(key, receipt).await?;
-        // A dirty key without a record was deleted in memory, even if the durable store still has its record.
-        if loaded.record.is_some() || self.writes.lock().dirty.contains_key(key) {
-            return Ok(loaded);
-        }
-        let Some(record) = self.durable.load(key, None).await?.record else { return Ok(loaded) };
-        let renewed = Record { version: Version::start(), ..record };
-        {
-            let mut writes = self.writes.lock();
-            // In the meantime, another call may have loaded the same record, and even have deleted it.
-            if !writes.dirty.contains_key(key)
-                && ready(self.memory.save(key, &renewed, Precondition::Absent, None))? == SaveOutcome::Saved
-            {
-                writes.clean.insert(key.clone(), (renewed.version, Instant::now()));
+        loop {
+            let loaded = self.memory.load(key, receipt).await?;
+            if loaded.record.is_some() {
+                return Ok(loaded);
+            }
+            let Some(load) = DurableLoad::begin(&self.writes, key) else { return Ok(loaded) };
+            let Some(record) = self.durable.load(key, None).await?.record else { return Ok(loaded) };
+            if self.copy_to_memory(&load, record)? {
+                return self.memory.load(key, receipt).await;
             }
         }
-        self.memory.load(key, receipt).await
     }
 
     async fn save(
@@ -257,9 +319,11 @@ impl Store for WriteBehind {
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        let deleted = self.memory.delete(key, version).await?;
+        // In one step, because a load from the durable store must not restore the record in between.
+        let mut writes = self.writes.lock();
+        let deleted = ready(self.memory.delete(key, version))?;
         if deleted {
-            self.writes.lock().changed(key);
+            writes.changed(key);
         }
         Ok(deleted)
     }

@@ -20,6 +20,7 @@ use faststate_testkit::{
 };
 use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// An interval longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -213,6 +214,79 @@ async fn law_01_evicted_record_can_be_touched() {
     store.flush().await.unwrap();
     let found = durable.load(&key("a"), None).await.unwrap().record.unwrap();
     assert!(found.ttl.is_some_and(|left| left > hour), "{:?}", found.ttl);
+}
+
+/// A store whose next load returns only when it is released, with the record that it found before.
+#[derive(Debug, Default)]
+struct SlowLoad {
+    inner: MemoryStore,
+    is_slow: AtomicBool,
+    found: Notify,
+    released: Notify,
+}
+
+#[async_trait]
+impl StoreOverride for SlowLoad {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
+    async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
+        let loaded = self.inner.load(key, receipt).await;
+        if self.is_slow.swap(false, Ordering::SeqCst) {
+            self.found.notify_one();
+            self.released.notified().await;
+        }
+        loaded
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_01_record_deleted_during_a_slow_load_stays_deleted() {
+    let durable = Arc::new(Overridden(SlowLoad::default()));
+    let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
+    let first = record(Version::start(), "1", None);
+    durable.inner.save(&key("a"), &first, Precondition::Absent, None).await.unwrap();
+    durable.is_slow.store(true, Ordering::SeqCst);
+    let slow = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.load(&key("a"), None).await.unwrap().record }
+    });
+    durable.found.notified().await;
+
+    let found = store.load(&key("a"), None).await.unwrap().record.unwrap();
+    assert!(store.delete(&key("a"), found.version).await.unwrap());
+    store.flush().await.unwrap();
+    assert_eq!(durable.load(&key("a"), None).await.unwrap().record, None, "it is deleted there as well");
+
+    durable.released.notify_one();
+    assert_eq!(slow.await.unwrap(), None);
+    assert_eq!(store.load(&key("a"), None).await.unwrap().record, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_01_record_changed_during_a_slow_load_is_returned() {
+    let durable = Arc::new(Overridden(SlowLoad::default()));
+    let store = WriteBehind::new(Arc::clone(&durable) as _, NEVER);
+    let first = record(Version::start(), "1", None);
+    durable.inner.save(&key("a"), &first, Precondition::Absent, None).await.unwrap();
+    durable.is_slow.store(true, Ordering::SeqCst);
+    let slow = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.load(&key("a"), None).await.unwrap().record }
+    });
+    durable.found.notified().await;
+
+    let found = store.load(&key("a"), None).await.unwrap().record.unwrap();
+    let second = record(found.version.next(), "2", None);
+    let expect = Precondition::Version(found.version);
+    assert_eq!(store.save(&key("a"), &second, expect, None).await.unwrap(), SaveOutcome::Saved);
+    store.flush().await.unwrap();
+    tokio::time::advance(Duration::from_secs(301)).await;
+    store.sweep(1000).await.unwrap();
+
+    durable.released.notify_one();
+    assert_eq!(slow.await.unwrap().map(|record| record.data), Some(second.data), "not the old record");
 }
 
 #[tokio::test(start_paused = true)]
