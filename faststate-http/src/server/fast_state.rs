@@ -1,11 +1,17 @@
-//! The server's settings.
+//! The server: its settings, and its start.
 
-use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, marker::PhantomData, net, sync::Arc, time::Duration};
 
 use faststate_core::Registry;
 use http::{HeaderName, request::Parts};
+use tokio::net::{TcpListener, ToSocketAddrs};
 
-use super::Framework;
+use super::{
+    Framework,
+    connection::HttpServer,
+    connection_limits::ConnectionLimits,
+    run::{ProcessSignals, StopFuture, StopSource, run},
+};
 use crate::endpoint::{Bundle, Endpoint, IntoIdentity, Limits, ProblemView, Secret};
 
 /// FastState on a web framework.
@@ -15,11 +21,11 @@ use crate::endpoint::{Bundle, Endpoint, IntoIdentity, Limits, ProblemView, Secre
 /// methods of [`Endpoint`]: make them there and call [`from_endpoint`](Self::from_endpoint). A clone is cheap and shares
 /// the open streams.
 pub struct FastState<F> {
-    pub(super) endpoint: Endpoint,
-    pub(super) drain_window: Duration,
-    pub(super) max_connections: usize,
-    pub(super) connections_per_address: Option<usize>,
-    pub(super) idle_timeout: Duration,
+    endpoint: Endpoint,
+    drain_window: Duration,
+    max_connections: usize,
+    connections_per_address: Option<usize>,
+    idle_timeout: Duration,
     framework: PhantomData<fn() -> F>,
 }
 
@@ -172,10 +178,60 @@ impl<F: Framework> FastState<F> {
         F::pages(self.endpoint.clone())
     }
 
+    /// Serves `router` and FastState's own routes until SIGTERM or Ctrl-C, then drains and returns.
+    ///
+    /// Port 0 picks a free port; the log shows it as `listening on http://127.0.0.1:PORT`. The server speaks HTTP/1.1
+    /// without TLS: for TLS, put a proxy in front of it.
+    ///
+    /// After the first signal, the server accepts no more connections, accepted events finish, and streams end over
+    /// [`drain_window`](Self::drain_window). Connections that are still open are cut within 30 s. A second signal cuts
+    /// them at once.
+    ///
+    /// # Errors
+    /// Returns an error if the address cannot be bound.
+    pub async fn serve(self, address: impl ToSocketAddrs, router: F::Router) -> io::Result<()> {
+        self.run(TcpListener::bind(address).await?, router, ProcessSignals::new()?).await
+    }
+
+    /// Like [`serve`](Self::serve), on a socket that is already listening.
+    ///
+    /// # Errors
+    /// Returns an error if the socket cannot be used.
+    pub async fn serve_on(self, listener: net::TcpListener, router: F::Router) -> io::Result<()> {
+        self.run(from_std(listener)?, router, ProcessSignals::new()?).await
+    }
+
+    /// Like [`serve_on`](Self::serve_on), but stops when `stop` completes instead of on a signal.
+    ///
+    /// # Errors
+    /// Returns an error if the socket cannot be used.
+    pub async fn serve_until(
+        self,
+        listener: net::TcpListener,
+        router: F::Router,
+        stop: impl Future<Output = ()> + Send,
+    ) -> io::Result<()> {
+        self.run(from_std(listener)?, router, StopFuture::new(stop)).await
+    }
+
+    async fn run(self, listener: TcpListener, router: F::Router, stop: impl StopSource) -> io::Result<()> {
+        let per_address =
+            self.connections_per_address.unwrap_or_else(|| self.endpoint.connections_per_address());
+        let limits = ConnectionLimits::new(self.max_connections, per_address);
+        let application = F::application(router, self.pages());
+        let server = HttpServer::new(self.endpoint.clone(), application, self.idle_timeout);
+        run(listener, server, self.endpoint, limits, self.drain_window, stop).await
+    }
+
     fn with(mut self, set: impl FnOnce(Endpoint) -> Endpoint) -> Self {
         self.endpoint = set(self.endpoint);
         self
     }
+}
+
+fn from_std(listener: net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 impl<F> Clone for FastState<F> {
