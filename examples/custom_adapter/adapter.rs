@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use faststate::{
     BoxError,
-    endpoint::{Endpoint, Page, Problem, ReplyBody, RequestPage},
+    endpoint::{Endpoint, Page, Problem, ReplyBody, RequestPage, error_page},
 };
 use http_body_util::{Either, Full};
 use hyper::{
@@ -109,7 +109,7 @@ where
         };
         let mut answer = match shown.await {
             Ok(shown) => shown.map(|body| Either::Right(body.into())),
-            Err(error) => Problem::unexpected(error).page().map(Either::Left),
+            Err(error) => error_page(&Problem::unexpected(error)).map(Either::Left),
         };
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         answer.headers_mut().entry(CONTENT_TYPE).or_insert(html);

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use faststate_core::BoxError;
-use faststate_http::endpoint::Problem;
+use faststate_http::endpoint::{Problem, error_page};
 
 /// Any error of a page handler, rendered as a plain styled page. `?` converts every error into it.
 ///
@@ -34,7 +34,7 @@ impl IntoResponse for PageError {
             Some(status) => Problem::refused(status, self.0.to_string()),
             None => Problem::unexpected(self.0),
         };
-        problem.page().map(Body::new)
+        error_page(&problem).map(Body::new)
     }
 }
 

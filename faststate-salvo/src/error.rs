@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use faststate_core::BoxError;
-use faststate_http::endpoint::Problem;
+use faststate_http::endpoint::{Problem, error_page};
 use salvo::{
     Response, Scribe,
     http::{ParseError, StatusCode, StatusError},
@@ -31,7 +31,7 @@ impl Scribe for PageError {
             Some((status, reason)) if status.is_client_error() => Problem::refused(status, reason),
             _ => Problem::unexpected(self.0),
         };
-        write(problem.page(), response);
+        write(error_page(&problem), response);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Problems as whole pages, for requests for a page.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use faststate_core::{BoxError, Error, Rejection};
 use http::{HeaderValue, Response, header};
 use sha2::{Digest as _, Sha256};
 
@@ -19,54 +18,39 @@ h1{margin:0 0 .5rem;font-size:1.6rem;line-height:1.25}p{margin:.5rem 0}\
 @media(prefers-color-scheme:dark){body{background:#141218;color:#e6e0e9}main{background:#211f26}\
 .status{color:#f2b8b5}a{color:#cfbcff}}";
 
-impl Problem {
-    /// Returns the problem for the error of a page's handler. An error that is not FastState's becomes an internal error,
-    /// whose details are in the log under an id.
-    #[must_use]
-    pub fn unexpected(error: BoxError) -> Self {
-        let error = match error.downcast::<Error>() {
-            Ok(error) => return Self::of(&error),
-            Err(error) => error,
-        };
-        match error.downcast::<Rejection>() {
-            Ok(rejection) => Self::of(&Error::Rejected(*rejection)),
-            Err(error) => Self::of(&Error::internal("a page's handler failed", &error)),
-        }
+/// Renders a problem as a whole page, light and dark. Its content security policy allows only its own style.
+#[must_use]
+pub fn error_page(problem: &Problem) -> Response<ReplyBody> {
+    let Problem { status, title, detail, id, .. } = problem;
+    let code = status.as_u16();
+    let detail = escaped(detail);
+    let id = id.as_deref().map_or_else(String::new, |id| {
+        format!("<p class=\"id\">Reference: <code>{}</code></p>", escaped(id))
+    });
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{title}</title>\
+         <style>{STYLE}</style></head><body><main><p class=\"status\">{code}</p><h1>{title}</h1>\
+         <p class=\"detail\">{detail}</p>{id}<p><a href=\"/\">Back to the start</a></p></main></body></html>"
+    );
+    let mut response = answer(*status, "text/html; charset=utf-8", ReplyBody::full(html));
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'");
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-
-    /// Renders the problem as a whole page, light and dark. Its content security policy allows only its own style.
-    #[must_use]
-    pub fn page(&self) -> Response<ReplyBody> {
-        let Self { status, title, detail, id, .. } = self;
-        let code = status.as_u16();
-        let detail = escaped(detail);
-        let id = id.as_deref().map_or_else(String::new, |id| {
-            format!("<p class=\"id\">Reference: <code>{}</code></p>", escaped(id))
-        });
-        let html = format!(
-            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{title}</title>\
-             <style>{STYLE}</style></head><body><main><p class=\"status\">{code}</p><h1>{title}</h1>\
-             <p class=\"detail\">{detail}</p>{id}<p><a href=\"/\">Back to the start</a></p></main></body></html>"
-        );
-        let mut response = answer(*status, "text/html; charset=utf-8", ReplyBody::full(html));
-        let style = STANDARD.encode(Sha256::digest(STYLE));
-        let policy = format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'");
-        if let Ok(policy) = HeaderValue::try_from(policy) {
-            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-        }
-        response
-    }
+    response
 }
 
 #[cfg(test)]
 mod tests {
+    use faststate_core::{BoxError, Error, Rejection};
     use http_body_util::BodyExt as _;
 
     use super::*;
 
     async fn text(error: BoxError) -> (u16, String) {
-        let response = Problem::unexpected(error).page();
+        let response = error_page(&Problem::unexpected(error));
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(bytes.to_vec()).unwrap())

@@ -18,12 +18,12 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 
 use super::{
+    Endpoint,
     field_errors::FieldErrors,
     limits::limit,
     problem::Problem,
     reply::{self, ReplyBody},
     request_identity::RequestIdentity,
-    service::Endpoint,
 };
 
 /// The header with the event id, if the client has chosen one.
@@ -62,24 +62,24 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let patches = endpoint.patches(&parts.headers);
+    let patches = endpoint.settings().patches(&parts.headers);
     let refuse = |problem: Problem| {
         let errors = FieldErrors::of(target.state, target.id);
         let problem = problem.about(target.event, errors);
-        endpoint.annotated(reply::problem(&problem, patches), &problem)
+        endpoint.settings().annotated(reply::problem(&problem, patches), &problem)
     };
-    if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {
+    if let Err(error) = endpoint.settings().check_host(&parts.headers, &parts.uri) {
         return refuse(Problem::of(&error));
     }
-    let session = endpoint.request_session(parts);
-    if !endpoint.admits(parts, session) {
+    let session = endpoint.settings().request_session(parts);
+    if !endpoint.settings().admits(parts, session) {
         return refuse(Problem::cross_site());
     }
     let body = match read_body(body, endpoint.settings().limits.body_bytes).await {
         Ok(body) => body,
         Err(problem) => return refuse(*problem),
     };
-    let address = endpoint.address(&parts.headers, peer);
+    let address = endpoint.settings().address(&parts.headers, peer);
     let visitor = match RequestIdentity::of(endpoint, parts, session, address).await {
         Ok(visitor) => visitor,
         Err(error) => return refuse(Problem::of(&error)),
@@ -91,7 +91,7 @@ where
         Ok((outcome, key)) => {
             let applied = outcome.answer;
             let response = reply::accepted(outcome, &key, target.event, patches.is_some());
-            endpoint.annotated(response, &applied)
+            endpoint.settings().annotated(response, &applied)
         }
         Err(problem) => refuse(*problem),
     };

@@ -28,13 +28,15 @@ use self::{
     row::EventRow,
 };
 use super::{
+    Endpoint,
+    error_page::error_page,
     event::{self, EventTarget},
     open_stream,
     operator_access::OperatorAccess,
     problem::Problem,
     reply::{self, ReplyBody},
     route::{INSPECTOR, INSPECTOR_CLEAR},
-    service::{Endpoint, MountedInspector},
+    settings::MountedInspector,
 };
 
 /// The number of events that wait to be shown. More are counted as missed and dropped.
@@ -56,28 +58,8 @@ impl EventObserver for TraceSender {
     }
 }
 
-impl Endpoint {
-    /// Serves a page at `/faststate/inspector` that shows events, versions, differences and recipients live to the
-    /// developers that `access` admits (default: the path does not exist).
-    ///
-    /// Use it for development: it shows every state as it is stored. The latest 200 events are kept in this process's
-    /// memory.
-    ///
-    /// Call it inside a tokio runtime. Without one, the inspector is off and the log contains an error.
-    #[must_use]
-    pub fn inspector(self, access: OperatorAccess) -> Self {
-        match mount(&self, access) {
-            Ok(inspector) => self.with(|settings| settings.inspector = Some(inspector)),
-            Err(error) => {
-                tracing::error!(%error, "the inspector is off");
-                self
-            }
-        }
-    }
-}
-
 /// Creates the inspector of an endpoint, and registers it with the endpoint's registry.
-fn mount(inspected: &Endpoint, access: OperatorAccess) -> Result<MountedInspector, BoxError> {
+pub(super) fn mount(inspected: &Endpoint, access: OperatorAccess) -> Result<MountedInspector, BoxError> {
     let config = StateConfig::global().access(Access::public()).max_queued_events(MAX_BATCH);
     let registry = StateRegistry::builder()
         .state::<InspectorLog>(config, |log| log.event::<ClearLog>().view(EventList))
@@ -105,14 +87,14 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let unknown = || endpoint.refuse(&parts, &Problem::unknown());
+    let unknown = || endpoint.settings().refuse(&parts, &Problem::unknown());
     let Some(inspector) = &endpoint.settings().inspector else { return unknown() };
-    if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {
-        return endpoint.refuse(&parts, &Problem::of(&error));
+    if let Err(error) = endpoint.settings().check_host(&parts.headers, &parts.uri) {
+        return endpoint.settings().refuse(&parts, &Problem::of(&error));
     }
     let visitor = match endpoint.visitor(&parts).await {
         Ok(visitor) => visitor,
-        Err(error) => return endpoint.refuse(&parts, &Problem::of(&error)),
+        Err(error) => return endpoint.settings().refuse(&parts, &Problem::of(&error)),
     };
     if !inspector.access.admit(&parts, peer, visitor.viewer()) {
         inspector.access.announce(None, INSPECTOR);
@@ -124,7 +106,7 @@ where
     match parts.uri.path() {
         INSPECTOR => match page::render(endpoint, &inspector.endpoint, &parts).await {
             Ok(response) => response,
-            Err(error) => Problem::of(&error).page(),
+            Err(error) => error_page(&Problem::of(&error)),
         },
         INSPECTOR_CLEAR => {
             let target = EventTarget { state: InspectorLog::NAME, event: ClearLog::NAME, id: None };

@@ -6,10 +6,10 @@ use faststate_core::internal::{Exposition, MetricKind};
 use http::{Response, StatusCode, request::Parts};
 
 use super::{
+    Endpoint,
     problem::Problem,
     reply::{self, ReplyBody},
     route::METRICS,
-    service::Endpoint,
 };
 
 /// The content type of Prometheus' text format.
@@ -22,12 +22,12 @@ pub(super) async fn answer(
     head: &Parts,
     peer: Option<SocketAddr>,
 ) -> Response<ReplyBody> {
-    let unknown = || endpoint.refuse(head, &Problem::unknown());
+    let unknown = || endpoint.settings().refuse(head, &Problem::unknown());
     let Some(access) = &endpoint.settings().metrics else { return unknown() };
     // The response sets no cookie, so the session of a scrape without a cookie is never used again.
     let visitor = match endpoint.visitor(head).await {
         Ok(visitor) => visitor,
-        Err(error) => return endpoint.refuse(head, &Problem::of(&error)),
+        Err(error) => return endpoint.settings().refuse(head, &Problem::of(&error)),
     };
     if !access.admit(head, peer, visitor.viewer()) {
         access.announce(None, METRICS);

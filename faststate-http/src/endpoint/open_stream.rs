@@ -12,6 +12,7 @@ use http::{Response, StatusCode, request::Parts};
 use serde_json::Value;
 
 use super::{
+    Endpoint,
     connections::StreamLimit,
     guard,
     head_copy::{HeadCopy, MAX_HEAD_BYTES},
@@ -20,7 +21,6 @@ use super::{
     problem::Problem,
     reply::{self, EVENT_STREAM, ReplyBody},
     request_identity::RequestIdentity,
-    service::Endpoint,
     stream_body::{AccessRecheck, FollowedTopic, GONE, StreamBody, cursor_path, gone_frame, stale_frame},
 };
 
@@ -69,10 +69,10 @@ pub(super) async fn open(
         let body = [frame::signals(mark.as_bytes()), problem.frames(view)].concat();
         reply::answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(body))
     };
-    if let Err(error) = endpoint.check_host(&parts.headers, &parts.uri) {
+    if let Err(error) = endpoint.settings().check_host(&parts.headers, &parts.uri) {
         return refuse(Problem::of(&error));
     }
-    if !endpoint.admits(&parts, endpoint.request_session(&parts)) {
+    if !endpoint.settings().admits(&parts, endpoint.settings().request_session(&parts)) {
         return refuse(Problem::cross_site());
     }
     match topics {
@@ -99,8 +99,8 @@ async fn follow_topics(
         return reply::answer(StatusCode::OK, EVENT_STREAM, ReplyBody::full(retry()));
     }
     let closings = streams.closings();
-    let address = endpoint.address(&parts.headers, peer);
-    let session = endpoint.request_session(&parts);
+    let address = endpoint.settings().address(&parts.headers, peer);
+    let session = endpoint.settings().request_session(&parts);
     let visitor = match RequestIdentity::of(endpoint, &parts, session, address).await {
         Ok(visitor) => visitor,
         Err(error) => return reply::status(&Problem::of(&error)),

@@ -12,9 +12,7 @@ use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{
-    field_errors::FieldErrors, nest, request_identity::RequestIdentity, route::STREAM, service::Endpoint,
-};
+use super::{Endpoint, field_errors::FieldErrors, nest, request_identity::RequestIdentity, route::STREAM};
 
 /// The characters that are escaped in a query's value. `%` is among them, because topics are percent-encoded already.
 const QUERY_ESCAPES: &AsciiSet =

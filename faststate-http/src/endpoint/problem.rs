@@ -3,7 +3,9 @@
 use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
-use faststate_core::{Elements, Error, RejectionKind, internal::frame, wire::InputError};
+use faststate_core::{
+    BoxError, Elements, Error, Rejection, RejectionKind, internal::frame, wire::InputError,
+};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -114,6 +116,20 @@ impl Problem {
                 ..new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error")
             },
             _ => new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+        }
+    }
+
+    /// Returns the problem for the error of a page's handler. An error that is not FastState's becomes an internal error,
+    /// whose details are in the log under an id.
+    #[must_use]
+    pub fn unexpected(error: BoxError) -> Self {
+        let error = match error.downcast::<Error>() {
+            Ok(error) => return Self::of(&error),
+            Err(error) => error,
+        };
+        match error.downcast::<Rejection>() {
+            Ok(rejection) => Self::of(&Error::Rejected(*rejection)),
+            Err(error) => Self::of(&Error::internal("a page's handler failed", &error)),
         }
     }
 
@@ -258,7 +274,7 @@ fn chain(error: &dyn std::error::Error) -> impl fmt::Display {
 
 #[cfg(test)]
 mod tests {
-    use faststate_core::{BoxError, Rejection, store::StoreError};
+    use faststate_core::store::StoreError;
 
     use super::*;
 

@@ -7,9 +7,8 @@ use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
 use tokio::time::timeout;
 
 use super::{
-    guard,
+    Endpoint, guard,
     identity::IDENTITY_TIMEOUT,
-    service::Endpoint,
     session::{RequestSession, UnixSeconds},
 };
 
@@ -68,9 +67,9 @@ impl RequestIdentity {
                 identity?.viewer(session)
             }
         };
-        let authority = endpoint.has_authority(parts, sent);
+        let authority = settings.has_authority(parts, sent);
         let sets_cookies =
-            cookie.is_none() || guard::may_set_cookie(parts, authority, endpoint.scheme(&parts.headers));
+            cookie.is_none() || guard::may_set_cookie(parts, authority, settings.scheme(&parts.headers));
         Ok(Self {
             viewer: if is_new { viewer.unconfirmed() } else { viewer },
             session,

@@ -6,7 +6,7 @@ use faststate_core::Error;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use tokio::sync::OnceCell;
 
-use super::{page::Page, service::Endpoint};
+use super::{Endpoint, page::Page};
 
 /// Creates the [`Page`] of one request at its first use. An adapter stores it in the request, so that all handlers share
 /// one page.

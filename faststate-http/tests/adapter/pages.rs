@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use faststate_core::BoxError;
-use faststate_http::endpoint::{Endpoint, Problem, ReplyBody, RequestPage};
+use faststate_http::endpoint::{Endpoint, Problem, ReplyBody, RequestPage, error_page};
 use faststate_testkit::suites::fixture::{self, FixtureCounter, Vault};
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{Either, Full};
@@ -27,7 +27,7 @@ pub(crate) async fn answer(endpoint: &Endpoint, parts: &Parts, flaw: Flaw) -> Op
             *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             answer
         }
-        Err(error) => Problem::unexpected(error).page().map(Either::Left),
+        Err(error) => error_page(&Problem::unexpected(error)).map(Either::Left),
     };
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

@@ -7,10 +7,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::log::{ClearLog, EventList, InspectorLog};
 use crate::endpoint::{
+    Endpoint,
     problem::escaped,
     reply::{self, ReplyBody},
     route::{INSPECTOR_STREAM, STREAM},
-    service::Endpoint,
 };
 
 const STYLE: &str = include_str!("style.css");
