@@ -450,6 +450,13 @@ impl Endpoint {
         self.settings.connections_per_address()
     }
 
+    /// Identifies the viewer of a request for a page of operators, which starts no session.
+    #[cfg(any(feature = "metrics", feature = "inspector"))]
+    async fn viewer(&self, parts: &Parts) -> Result<Viewer, Error> {
+        self.settings.check_host(&parts.headers, &parts.uri)?;
+        request_identity::viewer_without_session(&self.settings, parts).await
+    }
+
     fn settings(&self) -> &EndpointSettings {
         &self.settings
     }

@@ -89,14 +89,11 @@ where
 {
     let unknown = || endpoint.settings().refuse(&parts, &Problem::unknown());
     let Some(inspector) = &endpoint.settings().inspector else { return unknown() };
-    if let Err(error) = endpoint.settings().check_host(&parts.headers, &parts.uri) {
-        return endpoint.settings().refuse(&parts, &Problem::of(&error));
-    }
-    let visitor = match endpoint.visitor(&parts).await {
-        Ok(visitor) => visitor,
+    let viewer = match endpoint.viewer(&parts).await {
+        Ok(viewer) => viewer,
         Err(error) => return endpoint.settings().refuse(&parts, &Problem::of(&error)),
     };
-    if !inspector.access.admit(&parts, peer, visitor.viewer()) {
+    if !inspector.access.admit(&parts, peer, &viewer) {
         inspector.access.announce(None, INSPECTOR);
         return unknown();
     }

@@ -24,12 +24,11 @@ pub(super) async fn answer(
 ) -> Response<ReplyBody> {
     let unknown = || endpoint.settings().refuse(head, &Problem::unknown());
     let Some(access) = &endpoint.settings().metrics else { return unknown() };
-    // The response sets no cookie, so the session of a scrape without a cookie is never used again.
-    let visitor = match endpoint.visitor(head).await {
-        Ok(visitor) => visitor,
+    let viewer = match endpoint.viewer(head).await {
+        Ok(viewer) => viewer,
         Err(error) => return endpoint.settings().refuse(head, &Problem::of(&error)),
     };
-    if !access.admit(head, peer, visitor.viewer()) {
+    if !access.admit(head, peer, &viewer) {
         access.announce(None, METRICS);
         return unknown();
     }

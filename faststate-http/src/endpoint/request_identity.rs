@@ -10,6 +10,7 @@ use super::{
     Endpoint, guard,
     identity::IDENTITY_TIMEOUT,
     session::{RequestSession, UnixSeconds},
+    settings::EndpointSettings,
 };
 
 /// The identity of a request: its session (the cookie's, or a new one), and its user and roles.
@@ -55,18 +56,7 @@ impl RequestIdentity {
             }
             None
         };
-        let viewer = match &settings.identify {
-            None => Viewer::session(session),
-            Some(identify) => {
-                let mut parts = parts.clone();
-                parts.extensions.insert(session);
-                let Ok(identity) = timeout(IDENTITY_TIMEOUT, identify.identify(&parts)).await else {
-                    tracing::error!("the identity closure took over {IDENTITY_TIMEOUT:?}: the request fails");
-                    return Err(Error::TimedOut);
-                };
-                identity?.viewer(session)
-            }
-        };
+        let viewer = identify(settings, parts, session).await?;
         let authority = settings.has_authority(parts, sent);
         let sets_cookies =
             cookie.is_none() || guard::may_set_cookie(parts, authority, settings.scheme(&parts.headers));
@@ -150,4 +140,29 @@ impl RequestIdentity {
         self.mark(response.headers_mut());
         response
     }
+}
+
+/// Returns the viewer of a request that uses no state of its session. A request without a session cookie starts no
+/// session, so that probes and scrapes take no place from the sessions of browsers.
+#[cfg(any(feature = "metrics", feature = "inspector"))]
+pub(super) async fn viewer_without_session(
+    settings: &EndpointSettings,
+    parts: &Parts,
+) -> Result<Viewer, Error> {
+    match settings.request_session(parts).session() {
+        Some(session) => identify(settings, parts, session).await,
+        None => Ok(identify(settings, parts, SessionId::random()).await?.unconfirmed()),
+    }
+}
+
+/// Returns the viewer with the user and the roles that the identity closure finds in the request.
+async fn identify(settings: &EndpointSettings, parts: &Parts, session: SessionId) -> Result<Viewer, Error> {
+    let Some(source) = &settings.identify else { return Ok(Viewer::session(session)) };
+    let mut parts = parts.clone();
+    parts.extensions.insert(session);
+    let Ok(identity) = timeout(IDENTITY_TIMEOUT, source.identify(&parts)).await else {
+        tracing::error!("the identity closure took over {IDENTITY_TIMEOUT:?}: the request fails");
+        return Err(Error::TimedOut);
+    };
+    Ok(identity?.viewer(session))
 }

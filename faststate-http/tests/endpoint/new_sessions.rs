@@ -106,6 +106,26 @@ async fn law_06_returned_sessions_leave_room_for_new_ones() {
     assert_eq!(shown(&ada).await, "ada's", "a new session must not displace another one");
 }
 
+#[cfg(all(feature = "metrics", feature = "inspector"))]
+#[tokio::test]
+async fn law_06_probes_and_scrapes_start_no_session() {
+    use faststate_http::endpoint::OperatorAccess;
+
+    for access in [OperatorAccess::anybody(), OperatorAccess::when(|_| false)] {
+        let (_store, _registry, client) = start();
+        let mut client = client.with("x-forwarded-for", "1.1.1.1");
+        client.endpoint = client.endpoint.metrics(access.clone()).inspector(access);
+        let mut ada = client.clone();
+        ada.post(WRITE, text("ada's")).await;
+        for _ in 0..20 {
+            for path in ["metrics", "health", "live", "inspector", "datastar.js"] {
+                client.clone().get(&format!("/faststate/{path}")).await;
+            }
+        }
+        assert_eq!(shown(&ada).await, "ada's", "20 requests without a cookie must not displace a session");
+    }
+}
+
 #[tokio::test]
 async fn law_01_session_is_saved_once_its_cookie_is_returned() {
     let (store, _registry, mut client) = start();
