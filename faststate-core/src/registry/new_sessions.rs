@@ -1,9 +1,9 @@
 //! New sessions, whose clients have not yet returned the session cookie.
 //!
 //! A client that ignores cookies starts a session with each request. Therefore the records of new sessions
-//! are kept in memory only, and the number of new sessions is limited, per node and per client address. At a
-//! limit, each further session displaces the oldest one that has no request in progress. When a request
-//! carries a session's cookie, the session's records move to the store.
+//! are kept in memory only. The number of new sessions is limited, per node and per client address, and so is
+//! the size of their records. At a limit, a session displaces the oldest one that has no request in progress.
+//! When a request carries a session's cookie, the session's records move to the store.
 
 mod records;
 mod store;
@@ -21,18 +21,15 @@ use std::{
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use self::records::{HeldRecord, SessionRecords};
+use self::records::{HeldRecord, NodeBytes, SessionRecords};
 pub(super) use self::store::NewSessionStore;
 use super::{Error, dyn_table::DynInstanceTable};
 use crate::{EventId, Key, Scope, SessionId, store::Precondition};
 
-/// Size of the records of all new sessions, in bytes, from which on each further session displaces the oldest
-/// one.
-const NODE_BYTES: usize = 32 * 1024 * 1024;
 /// Maximum number of sessions whose first event is remembered.
 const MAX_FIRST_EVENTS: usize = 10_000;
 /// Maximum number of instances of one new session.
-const SESSION_INSTANCES: usize = 64;
+const MAX_SESSION_INSTANCES: usize = 64;
 
 /// The maximum numbers of new sessions.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +57,8 @@ pub struct NewSessions {
     order: Mutex<Order>,
     /// The number of places. While it is 0, lookups are skipped.
     count: AtomicUsize,
-    /// The size of all records, in bytes.
-    bytes: AtomicUsize,
+    /// The size of all records. The records of a displaced session count until no call uses them any more.
+    bytes: Arc<NodeBytes>,
     /// The event that started each session. The client may repeat this event with the new cookie, and the
     /// repeat must be recognised.
     first_events: Mutex<FirstEvents>,
@@ -110,7 +107,7 @@ impl NewSessions {
             places: DashMap::new(),
             order: Mutex::default(),
             count: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            bytes: Arc::default(),
             first_events: Mutex::default(),
             tables: OnceLock::new(),
         })
@@ -136,10 +133,10 @@ impl NewSessions {
             let mut order = self.order.lock();
             // At most one session is displaced: one of the same address makes room on the node as well.
             let displaced = if order.addresses.get(&address).is_some_and(|own| own.len() >= caps.address) {
-                let oldest = order.oldest_idle(Some(address));
+                let oldest = order.oldest_idle(Some(address), None);
                 order.take(oldest.ok_or(Error::Busy("too many new sessions from your address"))?)
-            } else if order.all.len() >= caps.node || self.bytes.load(Ordering::Relaxed) >= NODE_BYTES {
-                let oldest = order.oldest_idle(None);
+            } else if order.all.len() >= caps.node {
+                let oldest = order.oldest_idle(None, None);
                 order.take(oldest.ok_or(Error::Busy("too many new sessions"))?)
             } else {
                 None
@@ -152,7 +149,7 @@ impl NewSessions {
                 number,
                 requests: AtomicUsize::new(1),
                 instances: Mutex::default(),
-                records: tokio::sync::Mutex::default(),
+                records: tokio::sync::Mutex::new(SessionRecords::new(Arc::clone(&self.bytes))),
             });
             order.all.insert(number, Arc::clone(&place));
             order.addresses.entry(address).or_default().insert(number);
@@ -183,9 +180,7 @@ impl NewSessions {
                 );
                 return;
             }
-            if let Some(held) = records.held.remove(&key) {
-                self.bytes.fetch_sub(held.record.data.len(), Ordering::Relaxed);
-            }
+            records.remove(&key);
         }
         records.moved = true;
         drop(records);
@@ -214,30 +209,38 @@ impl NewSessions {
     }
 
     /// Records an instance before it is created, if it belongs to a new session. Fails if the session already
-    /// has [`SESSION_INSTANCES`] instances.
+    /// has [`MAX_SESSION_INSTANCES`] instances.
     pub(super) fn note(&self, key: &Key) -> Result<(), Error> {
         let Some(place) = self.owner(key) else { return Ok(()) };
         let mut instances = place.instances.lock();
-        if instances.len() >= SESSION_INSTANCES {
+        if instances.len() >= MAX_SESSION_INSTANCES {
             return Err(Error::Busy("too many instances of a new session"));
         }
         instances.push(key.clone());
         Ok(())
     }
 
-    /// Removes a displaced session, its records and its instances.
+    /// Displaces the oldest session without a request in progress, except the one that owns this key. Returns whether
+    /// there was one.
+    fn displace_for(&self, key: &Key) -> bool {
+        let own = self.owner(key).map(|place| place.number);
+        let displaced = {
+            let mut order = self.order.lock();
+            let oldest = order.oldest_idle(None, own);
+            oldest.and_then(|number| order.take(number))
+        };
+        let Some(place) = displaced else { return false };
+        self.forget(&place);
+        true
+    }
+
+    /// Removes a displaced session and its instances. Its records are dropped with the last call that uses them.
     fn forget(&self, place: &Place) {
         self.places.remove(&place.session);
         self.count.fetch_sub(1, Ordering::Relaxed);
         let instances = std::mem::take(&mut *place.instances.lock());
         for table in self.tables.get().into_iter().flatten().filter_map(Weak::upgrade) {
             table.evict_if_idle(&instances);
-        }
-        // The lock is free, unless the cookie has just returned or the client disconnected during a save. In
-        // the first case, `returned` subtracts the sizes of the records that it moves.
-        if let Ok(mut records) = place.records.try_lock() {
-            let bytes: usize = records.held.drain().map(|(_, held)| held.record.data.len()).sum();
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
@@ -265,10 +268,11 @@ impl NewSessions {
 
 impl Order {
     /// Returns the oldest place without a request in progress: of one client address, or of all if `address`
-    /// is `None`. `Some(None)` selects the sessions whose client address is unknown.
-    fn oldest_idle(&self, address: Option<Option<IpAddr>>) -> Option<u64> {
+    /// is `None`. `Some(None)` selects the sessions whose client address is unknown. The place `except` is skipped.
+    fn oldest_idle(&self, address: Option<Option<IpAddr>>, except: Option<u64>) -> Option<u64> {
         let is_idle = |number: &u64| {
-            self.all.get(number).is_some_and(|place| place.requests.load(Ordering::Acquire) == 0)
+            let place = self.all.get(number).filter(|_| Some(*number) != except);
+            place.is_some_and(|place| place.requests.load(Ordering::Acquire) == 0)
         };
         match address {
             Some(address) => self.addresses.get(&address)?.iter().copied().find(is_idle),
@@ -309,7 +313,11 @@ impl fmt::Debug for NewSessions {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{records::MAX_NODE_BYTES, *};
+    use crate::{
+        MemoryStore, Store as _, Version,
+        store::{Record, SaveOutcome, StoreError},
+    };
 
     #[test]
     fn law_06_session_displaced_for_its_address_is_forgotten() {
@@ -325,5 +333,61 @@ mod tests {
         assert_eq!(sessions.count.load(Ordering::Relaxed), 3);
         assert!(begin(3, Caps { node: 3, address: 1 }).is_err(), "no session can be displaced");
         assert_eq!((sessions.order.lock().all.len(), sessions.places.len()), (3, 3));
+    }
+
+    const CAPS: Caps = Caps { node: 10_000, address: 10_000 };
+
+    /// Returns the store of a state that sessions own.
+    fn store(sessions: &Arc<NewSessions>) -> NewSessionStore {
+        NewSessionStore { store: Arc::new(MemoryStore::new()), sessions: Arc::clone(sessions) }
+    }
+
+    /// Saves the first record of a session.
+    async fn save(
+        store: &NewSessionStore,
+        session: SessionId,
+        bytes: usize,
+    ) -> Result<SaveOutcome, StoreError> {
+        let key = Key::new("note", Scope::Session, Some(&session.to_string()), None).unwrap();
+        let record =
+            Record { schema: 1, version: Version::start(), data: vec![b'1'; bytes].into(), ttl: None };
+        store.save(&key, &record, Precondition::Absent, None).await
+    }
+
+    #[tokio::test]
+    async fn law_06_session_displaced_during_a_save_leaves_no_bytes() {
+        let sessions = NewSessions::new();
+        let store = store(&sessions);
+        let (first, second) = (SessionId::random(), SessionId::random());
+        drop(sessions.begin(first, None, CAPS).unwrap());
+        save(&store, first, 1000).await.unwrap();
+        assert_eq!(sessions.bytes.get(), 1000);
+        let place = sessions.place(&first).unwrap();
+        let records = place.records.lock().await;
+        drop(sessions.begin(second, None, Caps { node: 1, address: 1 }).unwrap());
+        drop(records);
+        drop(place);
+        assert_eq!(sessions.bytes.get(), 0, "the records are gone");
+    }
+
+    #[tokio::test]
+    async fn law_06_records_of_new_sessions_stay_within_the_nodes_bytes() {
+        const BYTES: usize = 60_000;
+        let sessions = NewSessions::new();
+        let store = store(&sessions);
+        let mut busy = Vec::new();
+        let mut saved = 0;
+        for _ in 0..MAX_NODE_BYTES / BYTES + 10 {
+            let session = SessionId::random();
+            busy.push(sessions.begin(session, None, CAPS).unwrap());
+            saved += usize::from(save(&store, session, BYTES).await.is_ok());
+        }
+        assert_eq!(saved, MAX_NODE_BYTES / BYTES, "no session can be displaced");
+        assert_eq!(sessions.bytes.get(), saved * BYTES);
+        busy.clear();
+        let session = SessionId::random();
+        let _busy = sessions.begin(session, None, CAPS).unwrap();
+        assert_eq!(save(&store, session, BYTES).await.unwrap(), SaveOutcome::Saved);
+        assert_eq!(sessions.bytes.get(), saved * BYTES, "it has displaced the oldest one");
     }
 }

@@ -1,17 +1,11 @@
 //! The store of a state that sessions own.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 
-use super::{
-    NewSessions,
-    records::{SessionRecords, SizeChange},
-};
+use super::{NewSessions, records::SessionRecords};
 use crate::{
     Key, Version,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError},
@@ -53,16 +47,18 @@ impl NewSessionStore {
         expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
-        let save = |records: &mut SessionRecords| {
-            let (outcome, SizeChange { added, freed }) =
-                records.save(&self.store, key, record, expect, receipt)?;
-            self.sessions.bytes.fetch_add(added, Ordering::Relaxed);
-            self.sessions.bytes.fetch_sub(freed, Ordering::Relaxed);
-            Ok(outcome)
-        };
-        match self.held(key, save).await {
-            Some(saved) => saved,
-            None => self.store.save(key, record, expect, receipt).await,
+        loop {
+            let save = |records: &mut SessionRecords| records.save(&self.store, key, record, expect, receipt);
+            match self.held(key, save).await {
+                None => return self.store.save(key, record, expect, receipt).await,
+                Some(Some(saved)) => return saved,
+                Some(None) if self.sessions.displace_for(key) => {}
+                Some(None) => {
+                    let detail =
+                        "the new sessions with a request in progress use all memory for new sessions";
+                    return Err(StoreError::Full(detail.into()));
+                }
+            }
         }
     }
 }
@@ -113,8 +109,8 @@ impl Store for NewSessionStore {
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
         let remove = |records: &mut SessionRecords| {
             let is_there = records.held.get(key).is_some_and(|held| held.record.version == version);
-            if is_there && let Some(held) = records.held.remove(key) {
-                self.sessions.bytes.fetch_sub(held.record.data.len(), Ordering::Relaxed);
+            if is_there {
+                records.remove(key);
             }
             is_there
         };
