@@ -14,6 +14,7 @@ mod context;
 mod demo;
 mod devtools;
 mod example;
+mod failovers;
 mod firefox;
 pub mod http;
 mod listening;
@@ -36,6 +37,7 @@ pub use self::{
     clock::shift_clock,
     demo::Demo,
     example::Example,
+    failovers::failovers,
     listening::Listening,
     network::Network,
     page::Page,

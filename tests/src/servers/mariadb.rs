@@ -10,10 +10,11 @@ use std::{
 };
 
 use super::{Folder, free_address, program, signal};
-use crate::wait::until;
+use crate::wait::{DEADLINE, until};
 
-/// Creates the tests' database and user at each start.
-const INIT: &str = "CREATE DATABASE IF NOT EXISTS faststate;
+/// Creates the tests' database and users at each start. Every server does so itself, and none replicates it.
+const INIT: &str = "SET SESSION sql_log_bin = 0;
+CREATE DATABASE IF NOT EXISTS faststate;
 CREATE USER IF NOT EXISTS 'faststate'@'%' IDENTIFIED BY 'secret';
 GRANT ALL ON faststate.* TO 'faststate'@'%';
 CREATE USER IF NOT EXISTS 'certified'@'%' IDENTIFIED BY 'secret' REQUIRE X509;
@@ -50,6 +51,12 @@ impl MariaDb {
     pub fn with(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().copied().map(str::to_owned).collect();
         Self::set(Settings { arguments, zone: None })
+    }
+
+    /// Starts a server that others can [`follow`](Self::follow).
+    #[must_use]
+    pub fn with_log() -> Self {
+        Self::with(&["--log-bin=log", "--log-slave-updates", "--binlog-format=ROW"])
     }
 
     /// Starts a server with these arguments in a time zone, in the format of `TZ`.
@@ -107,6 +114,56 @@ impl MariaDb {
         format!("mysql://admin:secret@{}/faststate", self.address())
     }
 
+    /// Makes it refuse or accept writes of users without special privileges.
+    pub fn set_read_only(&self, read_only: bool) {
+        let _ = self.sql(&format!("SET GLOBAL read_only = {}", u8::from(read_only)));
+    }
+
+    /// Makes a server [`with_log`](Self::with_log) follow another one, and accept no writes.
+    pub fn follow(&self, primary: &Self) {
+        self.set_read_only(true);
+        let _ = self.sql(&format!(
+            "SET GLOBAL gtid_slave_pos = @@gtid_binlog_pos;
+             CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = 'admin',
+                 MASTER_PASSWORD = 'secret', MASTER_USE_GTID = slave_pos;
+             START SLAVE",
+            primary.port
+        ));
+    }
+
+    /// Waits until it has every change that `primary` has now, stops following, and accepts writes.
+    pub fn promote(&self, primary: &Self) {
+        let position = primary.sql("SELECT @@gtid_binlog_pos");
+        let wait = format!("SELECT MASTER_GTID_WAIT('{position}', {})", DEADLINE.as_secs());
+        assert_eq!(self.sql(&wait), "0", "the replica has everything");
+        let _ = self.sql("STOP SLAVE; RESET SLAVE ALL");
+        self.set_read_only(false);
+    }
+
+    /// The number of connections of applications.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let count = "SELECT count(*) FROM information_schema.processlist WHERE user = 'faststate'";
+        self.sql(count).parse().expect("a count is a number")
+    }
+
+    /// Runs statements with the client, as a user with all privileges, and returns their rows.
+    fn sql(&self, text: &str) -> String {
+        let output = Command::new(program("mariadb", &[], "mariadb-client"))
+            .args([
+                "--no-defaults",
+                "--protocol=tcp",
+                "--host=127.0.0.1",
+                "--user=admin",
+                "--password=secret",
+            ])
+            .args(["--batch", "--skip-column-names", &format!("--port={}", self.port), "--execute", text])
+            .output()
+            .expect("mariadb runs");
+        assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// Stops the process with SIGSTOP, like a machine that hangs.
     pub fn pause(&self) {
         signal(self.child.id(), "STOP");
@@ -158,6 +215,8 @@ fn run(folder: &Folder, port: u16, settings: &Settings) -> Child {
         .arg(format!("--socket={}", folder.join("socket").display()))
         .arg(format!("--init-file={}", folder.join("init.sql").display()))
         .arg(format!("--port={port}"))
+        // Unique among the servers that replicate each other.
+        .arg(format!("--server-id={port}"))
         .arg(own_tmp(folder))
         .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=32M"])
         .args(as_root())

@@ -90,6 +90,31 @@ impl Postgres {
         self.restart();
     }
 
+    /// Makes it wait for its standby before it acknowledges a commit.
+    pub fn wait_for_standby(&self) {
+        let _ = self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        let _ = self.sql("SELECT pg_reload_conf()");
+        let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        until("the standby to be synchronous", || self.sql(synchronous), |count| count == "1");
+    }
+
+    /// Makes a standby the primary, which accepts writes.
+    pub fn promote(&self) {
+        assert_eq!(self.sql("SELECT pg_promote()"), "t", "a standby can be promoted");
+    }
+
+    /// Runs statements with `psql`, and returns their rows.
+    fn sql(&self, text: &str) -> String {
+        let output = command("psql", self.folder.path())
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"])
+            .args(["--host=127.0.0.1", "--username=faststate", "--dbname=postgres"])
+            .args(["--port", &self.port.to_string(), "--command", text])
+            .output()
+            .expect("psql runs");
+        assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// The folder with its socket, if it has one.
     #[must_use]
     pub fn socket_folder(&self) -> &Path {

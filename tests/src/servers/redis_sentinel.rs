@@ -128,7 +128,8 @@ impl RedisSentinels {
     #[must_use]
     pub fn settled(&self) -> usize {
         let in_sync = |replica: &RedisServer, port: &str| {
-            let info = replica.command(&["INFO", "replication"]);
+            // A sentinel that reconfigures a server also closes its connections.
+            let info = ask(&replica.socket(), &["INFO", "replication"]).unwrap_or_default();
             let states = ["role:slave", port, "master_link_status:up", "master_sync_in_progress:0"];
             states.iter().all(|state| info.contains(state))
         };

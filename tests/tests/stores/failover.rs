@@ -1,4 +1,8 @@
 //! A server is demoted while connections to it stay open: calls fail in time, and later calls reach its successor.
+//!
+//! `FASTSTATE_FAILOVERS=20 cargo test -p faststate-tests --test stores --test nodes failover -- --test-threads=1` runs
+//! all failovers 20 times: these, those under load (`hosts`, `mysql::failover`, `redis::failover`), and those of the
+//! broadcasters (in the test `nodes`).
 
 use std::{
     sync::Arc,
@@ -13,7 +17,7 @@ use faststate_core::{
     store::{CircuitBreaker, Precondition, Receipt, Record, SaveOutcome},
 };
 use faststate_store_diesel::PostgresBroadcaster;
-use faststate_tests::{Cable, MariaDb, Postgres, RedisServer};
+use faststate_tests::{Cable, MariaDb, Postgres, RedisServer, failovers};
 use futures::future::join_all;
 use tokio::time::sleep;
 
@@ -21,12 +25,6 @@ use crate::open::open;
 
 /// The time within which the store uses the successor.
 const FAILOVER_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The number of failovers: `FASTSTATE_FAILOVERS`, by default 2.
-pub(crate) fn rounds() -> usize {
-    let rounds = std::env::var("FASTSTATE_FAILOVERS").ok();
-    rounds.map_or(2, |rounds| rounds.parse().expect("FASTSTATE_FAILOVERS is a number"))
-}
 
 fn key(id: &impl ToString) -> Key {
     Key::new("failover", Scope::Record, None, Some(&id.to_string())).unwrap()
@@ -114,7 +112,7 @@ async fn law_13_postgres_recovers_when_its_server_is_demoted() {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    for round in 0..rounds() {
+    for round in 0..failovers(2) {
         for warm in [true, false] {
             let cable = Cable::to(old.address());
             let fresh = "TRUNCATE faststate_records, faststate_receipts";
@@ -171,7 +169,7 @@ async fn law_13_mysql_recovers_when_its_server_is_demoted() {
         let mut admin = AsyncMysqlConnection::establish(&old.admin_url()).await.unwrap();
         admin.batch_execute(&format!("SET GLOBAL read_only = {}", u8::from(demoted))).await.unwrap();
     };
-    for _ in 0..rounds() {
+    for _ in 0..failovers(2) {
         for warm in [true, false] {
             let cable = Cable::to(old.address());
             for url in [old.admin_url(), new.admin_url()] {
@@ -193,7 +191,7 @@ async fn law_13_redis_recovers_when_its_server_is_demoted() {
         let master = if demoted { ["REPLICAOF", &host, &port] } else { ["REPLICAOF", "NO", "ONE"] };
         let _ = old.command(&master);
     };
-    for _ in 0..rounds() {
+    for _ in 0..failovers(2) {
         for warm in [true, false] {
             let cable = Cable::to(old.address());
             let _ = (old.command(&["FLUSHALL"]), new.command(&["FLUSHALL"]));

@@ -1,10 +1,7 @@
 //! PostgreSQL with several hosts in one address.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -14,13 +11,10 @@ use faststate_core::{
     store::{Precondition, Receipt, Record, SaveOutcome},
 };
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
-use faststate_tests::Postgres;
-use tokio::{
-    task::{JoinSet, block_in_place},
-    time::sleep,
-};
+use faststate_tests::{Postgres, failovers};
+use tokio::{task::block_in_place, time::sleep};
 
-use crate::{failover::rounds, open::open};
+use crate::{load::Load, open::open};
 
 /// The time within which the store uses the successor.
 const FAILOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,92 +111,28 @@ async fn law_13_postgres_store_finds_the_promoted_host() {
     }
 }
 
-/// Tasks that save records, and the ids of those that were acknowledged.
-struct Load {
-    acknowledged: Arc<Mutex<Vec<usize>>>,
-    _tasks: JoinSet<()>,
-}
-
-impl Load {
-    fn start(store: &Arc<dyn Store>, next: &Arc<AtomicUsize>) -> Self {
-        let acknowledged = Arc::<Mutex<Vec<usize>>>::default();
-        let mut tasks = JoinSet::new();
-        for _ in 0..8 {
-            let (store, next, all) = (Arc::clone(store), Arc::clone(next), Arc::clone(&acknowledged));
-            tasks.spawn(async move {
-                loop {
-                    let id = next.fetch_add(1, Ordering::Relaxed);
-                    if saves(&*store, id).await {
-                        all.lock().unwrap().push(id);
-                    } else {
-                        sleep(Duration::from_millis(5)).await;
-                    }
-                }
-            });
-        }
-        Self { acknowledged, _tasks: tasks }
-    }
-
-    fn count(&self) -> usize {
-        self.acknowledged.lock().unwrap().len()
-    }
-
-    /// Waits until this many more saves are acknowledged; returns the duration.
-    async fn goes_on(&self, saves: usize, within: Duration) -> Duration {
-        let (since, target) = (Instant::now(), self.count() + saves);
-        while self.count() < target {
-            assert!(since.elapsed() < within, "only {} of {target} saves", self.count());
-            sleep(Duration::from_millis(5)).await;
-        }
-        since.elapsed()
-    }
-}
-
-/// Makes the primary wait for its standby before it acknowledges a commit.
-async fn wait_for_standby(primary: &Postgres) {
-    let mut admin = AsyncPgConnection::establish(&primary.url()).await.unwrap();
-    for statement in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
-        admin.batch_execute(statement).await.unwrap();
-    }
-    let is_synchronous = "DO $$ BEGIN ASSERT EXISTS
-        (SELECT FROM pg_stat_replication WHERE sync_state = 'sync'); END $$";
-    let since = Instant::now();
-    while admin.batch_execute(is_synchronous).await.is_err() {
-        assert!(since.elapsed() < Duration::from_secs(20), "the standby does not follow");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn law_01_postgres_failover_under_load_loses_nothing_acknowledged() {
     let mut primary = Postgres::start();
     let mut standby = Postgres::standby_of(&primary);
-    let address = address([&primary, &standby]);
-    let store = open(&address).await;
-    let next = Arc::new(AtomicUsize::new(0));
-    for round in 0..rounds() {
-        wait_for_standby(&primary).await;
-        let load = Load::start(&store, &next);
-        load.goes_on(200, Duration::from_secs(20)).await;
-        block_in_place(|| primary.crash());
-        let mut admin = AsyncPgConnection::establish(&standby.url()).await.unwrap();
-        admin.batch_execute("SELECT pg_promote()").await.unwrap();
-        let took = load.goes_on(1, FAILOVER_TIMEOUT).await;
-        eprintln!("round {round}: saved {took:?} after the promotion");
-        load.goes_on(100, Duration::from_secs(20)).await;
-        // A cold pool reaches the new primary as well.
-        assert!(saves(&*open(&address).await, next.fetch_add(1, Ordering::Relaxed)).await);
-        let acknowledged = load.acknowledged.lock().unwrap().clone();
-        drop(load);
-        for id in acknowledged {
-            assert!(loads(&*store, id).await, "round {round}: save {id} was acknowledged and is lost");
-        }
+    let load = Load::start(&address([&primary, &standby]), Duration::ZERO).await;
+    let mut checked = BTreeSet::new();
+    for round in 0..failovers(2) {
+        block_in_place(|| primary.wait_for_standby());
+        load.goes_on(200).await;
+        block_in_place(|| {
+            primary.crash();
+            standby.promote();
+        });
+        eprintln!("round {round}: every node is healthy {:?} after the promotion", load.healthy().await);
+        load.goes_on(100).await;
+        let acknowledged = load.acknowledged();
+        let missing = load.missing(acknowledged.difference(&checked).copied()).await;
+        assert!(missing.is_empty(), "round {round}: acknowledged and lost: {missing:?}");
+        checked = acknowledged;
         block_in_place(|| primary.follow(&standby));
         (primary, standby) = (standby, primary);
     }
-}
-
-async fn loads(store: &dyn Store, id: usize) -> bool {
-    let key = Key::new("host", Scope::Record, None, Some(&id.to_string())).unwrap();
-    store.load(&key, None).await.unwrap().record.is_some()
+    let missing = load.missing(checked).await;
+    assert!(missing.is_empty(), "a later failover lost {missing:?}");
 }

@@ -9,6 +9,7 @@ mod faults;
 mod hosts;
 mod kill;
 mod ledger;
+mod load;
 mod mysql;
 mod open;
 mod postgres;

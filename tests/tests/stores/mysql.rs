@@ -1,5 +1,7 @@
 //! The MySQL store, on MariaDB.
 
+mod failover;
+
 use std::{sync::Arc, time::Duration};
 
 use diesel::sql_types::BigInt;

@@ -2,10 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -15,13 +11,11 @@ use faststate_core::{
 };
 use faststate_store_redis::RedisStore;
 use faststate_testkit::suites;
-use faststate_tests::{Certificates, RedisCluster, RedisSentinels, RedisServer, until};
-use tokio::{
-    task::{JoinSet, block_in_place},
-    time::sleep,
-};
+use faststate_tests::{Certificates, RedisCluster, RedisSentinels, RedisServer, failovers, until};
+use tokio::{task::block_in_place, time::sleep};
 
 use super::{connect, explain, key, record};
+use crate::load::Load;
 
 /// The time within which every node is healthy again after a new primary is in its place.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,92 +23,6 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 const SWITCH_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The pause of a writer after each save.
 const PACE: Duration = Duration::from_millis(10);
-/// Number of nodes.
-const NODES: usize = 2;
-
-/// Nodes that save new records all the time.
-struct Load {
-    nodes: Vec<Arc<dyn Store>>,
-    writers: JoinSet<()>,
-    shared: Arc<LoadState>,
-}
-
-#[derive(Default)]
-struct LoadState {
-    next: AtomicUsize,
-    stopped: AtomicBool,
-    acknowledged: Mutex<BTreeSet<usize>>,
-}
-
-impl Load {
-    async fn start(url: &str) -> Self {
-        let mut nodes = Vec::new();
-        for _ in 0..NODES {
-            nodes.push(connect(url.to_owned()).await);
-        }
-        let (mut writers, shared) = (JoinSet::new(), Arc::<LoadState>::default());
-        for writer in 0..NODES * 4 {
-            let (store, shared) = (Arc::clone(&nodes[writer % NODES]), Arc::clone(&shared));
-            writers.spawn(async move {
-                while !shared.stopped.load(Ordering::Relaxed) {
-                    let id = shared.next.fetch_add(1, Ordering::Relaxed);
-                    if save(&*store, id).await {
-                        shared.acknowledged.lock().unwrap().insert(id);
-                    }
-                    sleep(PACE).await;
-                }
-            });
-        }
-        Self { nodes, writers, shared }
-    }
-
-    /// The records that were acknowledged so far.
-    fn acknowledged(&self) -> BTreeSet<usize> {
-        self.shared.acknowledged.lock().unwrap().clone()
-    }
-
-    /// Waits until this many more records are acknowledged.
-    async fn goes_on(&self, more: usize) {
-        let (goal, since) = (self.acknowledged().len() + more, Instant::now());
-        while self.acknowledged().len() < goal {
-            assert!(since.elapsed() < 3 * HEALTH_TIMEOUT, "the load stands still");
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Waits until a ping and a save succeed at every node, and returns the time that took.
-    async fn healthy(&self) -> Duration {
-        let since = Instant::now();
-        for node in &self.nodes {
-            loop {
-                let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-                if node.ping().await.is_ok() && save(&**node, id).await {
-                    break;
-                }
-                assert!(
-                    since.elapsed() <= HEALTH_TIMEOUT,
-                    "a node is not healthy {HEALTH_TIMEOUT:?} after the failover"
-                );
-                sleep(Duration::from_millis(20)).await;
-            }
-        }
-        since.elapsed()
-    }
-
-    /// Stops the load, and returns the acknowledged records that are missing.
-    async fn missing(mut self) -> (BTreeSet<usize>, usize) {
-        self.shared.stopped.store(true, Ordering::Relaxed);
-        while self.writers.join_next().await.is_some() {}
-        let acknowledged = self.acknowledged();
-        let mut missing = BTreeSet::new();
-        for id in &acknowledged {
-            if self.nodes[0].load(&key(&id.to_string()), None).await.unwrap().record.is_none() {
-                missing.insert(*id);
-            }
-        }
-        (missing, acknowledged.len())
-    }
-}
 
 /// Waits until a replica has everything that its primary has now.
 fn replicated(primary: &RedisServer, replica: &RedisServer) {
@@ -135,8 +43,15 @@ async fn save(store: &dyn Store, id: usize) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_01_sentinel_switches_three_times_under_load() {
+    for run in 0..failovers(1) {
+        eprintln!("run {run}");
+        sentinels_switch_three_times().await;
+    }
+}
+
+async fn sentinels_switch_three_times() {
     let mut redis = RedisSentinels::start();
-    let load = Load::start(&redis.url()).await;
+    let mut load = Load::start(&redis.url(), PACE).await;
     let mut lost = BTreeSet::new();
     let mut primary = redis.settled();
     for switch in 0..3 {
@@ -170,23 +85,32 @@ async fn law_01_sentinel_switches_three_times_under_load() {
         });
     }
     load.goes_on(100).await;
-    let (missing, acknowledged) = load.missing().await;
-    eprintln!("{} of {acknowledged} acknowledged in a switch, lost {}", lost.len(), missing.len());
+    load.stop().await;
+    let acknowledged = load.acknowledged();
+    let missing = load.missing(acknowledged.iter().copied()).await;
+    eprintln!("{} of {} acknowledged in a switch, lost {}", lost.len(), acknowledged.len(), missing.len());
     let kept: Vec<_> = missing.difference(&lost).collect();
     assert!(kept.is_empty(), "records that the replicas had are lost: {kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_01_cluster_moves_a_slot_and_replaces_a_master_under_load() {
+    for run in 0..failovers(1) {
+        eprintln!("run {run}");
+        cluster_moves_a_slot_and_replaces_a_master().await;
+    }
+}
+
+async fn cluster_moves_a_slot_and_replaces_a_master() {
     let mut cluster = RedisCluster::with_replicas();
-    let load = Load::start(&cluster.url()).await;
+    let mut load = Load::start(&cluster.url(), PACE).await;
     load.goes_on(200).await;
 
     // The slot of the bucket `b7` changes its master while its keys are written.
     block_in_place(|| cluster.move_slot(11_260, 2, 0, || std::thread::sleep(Duration::from_millis(300))));
     load.goes_on(200).await;
     let moved = load.acknowledged();
-    for node in &load.nodes {
+    for node in load.nodes() {
         node.ping().await.unwrap();
     }
 
@@ -203,9 +127,11 @@ async fn law_01_cluster_moves_a_slot_and_replaces_a_master_under_load() {
     eprintln!("every node is healthy {took:?} after the promotion");
     let during = load.acknowledged();
     load.goes_on(200).await;
-    let (missing, acknowledged) = load.missing().await;
+    load.stop().await;
+    let acknowledged = load.acknowledged();
+    let missing = load.missing(acknowledged.iter().copied()).await;
     let window = during.difference(&before).copied().collect();
-    eprintln!("of {acknowledged} acknowledged, {} are lost", missing.len());
+    eprintln!("of {} acknowledged, {} are lost", acknowledged.len(), missing.len());
     assert!(missing.is_subset(&window), "records that the replica had are lost: {missing:?}");
 }
 
