@@ -46,6 +46,9 @@ pub(crate) struct StoreSettings {
     pub(crate) timeout: Duration,
     /// Maximum number of connections; for SQLite, of those that read.
     pub(crate) connections: u32,
+    /// Whether the address leads to a transaction pool, even if it does not say so.
+    #[cfg(feature = "postgres")]
+    pub(crate) is_transaction_pool: bool,
 }
 
 impl DieselStore {
@@ -94,7 +97,13 @@ impl DieselStore {
 
 impl DieselStoreBuilder {
     fn new(address: StoreAddress, connections: u32) -> Self {
-        Self { address, settings: StoreSettings { timeout: Duration::from_secs(2), connections } }
+        let settings = StoreSettings {
+            timeout: Duration::from_secs(2),
+            connections,
+            #[cfg(feature = "postgres")]
+            is_transaction_pool: false,
+        };
+        Self { address, settings }
     }
 
     /// Deadline of a call, including the wait for a connection (default: 2 s). After it, the call fails and the outcome
@@ -108,6 +117,15 @@ impl DieselStoreBuilder {
     /// the one that writes.
     pub const fn connections(mut self, connections: u32) -> Self {
         self.settings.connections = if connections == 0 { 1 } else { connections };
+        self
+    }
+
+    /// Whether the PostgreSQL address leads to a pool that gives each transaction another connection, such as PgBouncer
+    /// with `pool_mode = transaction`. `true` has the same effect as `pgbouncer=true` in the address; with `false` (the
+    /// default), the address decides. Other databases ignore it.
+    #[cfg(feature = "postgres")]
+    pub const fn pgbouncer(mut self, pgbouncer: bool) -> Self {
+        self.settings.is_transaction_pool = pgbouncer;
         self
     }
 

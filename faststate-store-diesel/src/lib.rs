@@ -87,9 +87,9 @@
 //!
 //! # Pools and proxies
 //!
-//! PgBouncer works with `pool_mode = session`. With `pool_mode = transaction`, add `pgbouncer=true` to the address: each
-//! statement is then sent with its text, and each transaction begins with its own settings, because prepared statements
-//! and settings are lost there. Without it, opening the store fails with
+//! PgBouncer works with `pool_mode = session`. With `pool_mode = transaction`, add `pgbouncer=true` to the address, or call
+//! `pgbouncer(true)` on the builder: each statement is then sent with its text, and each transaction begins with its own
+//! settings, because prepared statements and settings are lost there. Without it, opening the store fails with
 //! [`StoreError::Refused`](faststate_core::store::StoreError::Refused). `pool_mode = statement` does not work, nor does
 //! `PostgresBroadcaster` over any mode but `session`.
 //!

@@ -44,7 +44,8 @@ impl Postgres {
     /// Opens the store, and creates or upgrades its tables.
     pub(crate) async fn open(url: &str, settings: StoreSettings) -> Result<SqlStore<Self>, BackendError> {
         let timeout = settings.timeout;
-        let connector = PostgresConnector::new(url, timeout)?;
+        let connector =
+            PostgresConnector::new(url, timeout)?.or_transaction_pool(settings.is_transaction_pool);
         if !connector.is_transaction_pool() {
             connector.refuse_transaction_pool().await?;
         }

@@ -57,7 +57,12 @@ impl PostgresConnector {
         Ok(Self { hosts, is_transaction_pool, timeout })
     }
 
-    /// Returns whether the address says that a pool gives each transaction another connection.
+    /// Treats the address as one of a transaction pool, even if it does not say so.
+    pub(super) fn or_transaction_pool(self, is_transaction_pool: bool) -> Self {
+        Self { is_transaction_pool: self.is_transaction_pool || is_transaction_pool, ..self }
+    }
+
+    /// Returns whether the address leads to a pool that gives each transaction another connection.
     pub(super) const fn is_transaction_pool(&self) -> bool {
         self.is_transaction_pool
     }

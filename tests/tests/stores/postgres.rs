@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
-use faststate_core::store::StoreError;
+use faststate_core::{Store as _, store::StoreError};
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
 use faststate_testkit::suites;
 use faststate_tests::{MariaDb, PgBouncer, Postgres, UNAVAILABLE_LIMIT};
@@ -153,6 +153,9 @@ async fn postgres_keeps_its_promises_behind_a_transaction_pool() {
     let pool = PgBouncer::start(&server, "transaction");
     let (a, b) = (open(&declared(&pool)).await, open(&declared(&pool)).await);
     suites::store::all(&a, &b).await.unwrap();
+    // The builder's setting has the same effect as the address.
+    let store = DieselStore::postgres(pool.url()).pgbouncer(true).await.unwrap();
+    store.ping().await.unwrap();
     // No setting of a store's transaction remains in the server's sessions.
     let mut session = AsyncPgConnection::establish(&pool.url()).await.unwrap();
     let unchanged = "DO $$ BEGIN
