@@ -30,7 +30,8 @@ use crate::{
 ///
 /// Redis keeps no changes for disconnected nodes, so a node that was disconnected reloads the keys that are
 /// followed there. A node notices a lost connection within 4 s and reconnects, as [`Relay`] describes. It
-/// leaves a server that has become a replica within 2 s.
+/// leaves a server that has become a replica within 2 s. With sentinels, it leaves a primary as soon as one of
+/// them announces that another server is about to be promoted.
 ///
 /// A broadcaster needs the tokio runtime in which it was connected, and one connection to Redis. With
 /// sentinels, it also has one connection to each of them. An ACL needs `&prefix:*` and
@@ -43,6 +44,10 @@ use crate::{
 /// and each connection is probed. When a slot moves or a master is replaced, the node connects again and
 /// reloads the keys that are followed there. Instead of `+publish +subscribe +unsubscribe`, an ACL needs
 /// `+spublish +ssubscribe +sunsubscribe +cluster|slots +cluster|info`.
+///
+/// While a master is dead and no replica has taken its place, the broadcaster is not connected, and publishing
+/// fails for the keys of all masters. The node tries to connect about once a second, until the master or its
+/// successor answers.
 pub struct RedisBroadcaster {
     relay: Relay,
     address: String,

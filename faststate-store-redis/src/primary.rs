@@ -77,7 +77,7 @@ impl Primary {
         self.sentinels.as_ref().is_none_or(|(sentinels, _)| sentinels.is_current(server))
     }
 
-    /// Waits until the sentinels name another primary than this server. Without sentinels, it waits forever.
+    /// Waits until this server [is no longer current](Self::is_current). Without sentinels, it waits forever.
     pub(crate) async fn replaced(&self, server: &ServerAddress) {
         match &self.sentinels {
             Some((sentinels, _)) => sentinels.replaced(server).await,

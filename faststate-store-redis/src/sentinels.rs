@@ -100,12 +100,17 @@ impl Sentinels {
             && !self.leaving.borrow().as_ref().is_some_and(leaves)
     }
 
-    /// Waits until the sentinels name another primary than this one.
+    /// Waits until the sentinels name another primary than this one, or are about to.
     pub(crate) async fn replaced(&self, server: &ServerAddress) {
-        let is_other =
-            |named: &Option<NamedPrimary>| named.as_ref().is_some_and(|named| named.server != *server);
-        // Fails only when the sender is dropped, which `self` holds.
-        let _ = self.named.subscribe().wait_for(is_other).await;
+        // Subscribed before the check, so that no announcement is missed.
+        let (mut named, mut leaving) = (self.named.subscribe(), self.leaving.subscribe());
+        while self.is_current(server) {
+            // Neither fails, because `self` holds the senders.
+            tokio::select! {
+                _ = named.changed() => {}
+                _ = leaving.changed() => {}
+            }
+        }
     }
 
     /// Forgets the latest decision: a primary that cannot be reached does not prevent an older one. The sentinels may
@@ -224,6 +229,11 @@ impl Sentinels {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::{Pin, pin},
+        task::{Context, Waker},
+    };
+
     use super::*;
     use crate::{address::RedisAddress, dialer::Timeouts};
 
@@ -231,12 +241,24 @@ mod tests {
         NamedPrimary { epoch, server: ServerAddress::Tcp { host: "a".to_owned(), port } }
     }
 
-    #[test]
-    fn older_decision_of_another_sentinel_is_ignored() {
-        let address = RedisAddress::parse("redis+sentinel://a,b/mymaster").unwrap();
+    fn sentinels(address: &str) -> Sentinels {
+        let address = RedisAddress::parse(address).unwrap();
         let timeouts = Timeouts { connect: Duration::from_secs(1), answer: Duration::from_secs(1) };
         let dialer = Dialer::new(&address, timeouts).unwrap();
-        let sentinels = Sentinels::new(address.hosts.into(), "mymaster", &dialer);
+        Sentinels::new(address.hosts.into(), "mymaster", &dialer)
+    }
+
+    fn announce(sentinels: &Sentinels, channel: &str, text: &str) {
+        sentinels.note_promotion(&[channel, text].map(|text| Value::BulkString(text.into())));
+    }
+
+    fn has_ended(wait: Pin<&mut impl Future<Output = ()>>) -> bool {
+        wait.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn older_decision_of_another_sentinel_is_ignored() {
+        let sentinels = sentinels("redis+sentinel://a,b/mymaster");
         let (old, new) = (named(4, 1), named(5, 2));
         assert!(sentinels.is_current(&old.server) && sentinels.is_current(&new.server), "nothing is known");
         assert_eq!(sentinels.note(old.clone()), old.server);
@@ -252,21 +274,31 @@ mod tests {
 
     #[test]
     fn law_01_primary_that_is_about_to_be_replaced_is_left() {
-        let address = RedisAddress::parse("redis+sentinel://a/mymaster").unwrap();
-        let timeouts = Timeouts { connect: Duration::from_secs(1), answer: Duration::from_secs(1) };
-        let dialer = Dialer::new(&address, timeouts).unwrap();
-        let sentinels = Sentinels::new(address.hosts.into(), "mymaster", &dialer);
+        let sentinels = sentinels("redis+sentinel://a/mymaster");
         let (old, new) = (named(4, 1).server, named(5, 2).server);
-        let announce = |channel: &str, text: &str| {
-            sentinels.note_promotion(&[channel, text].map(|text| Value::BulkString(text.into())));
-        };
-        announce("+sdown", "slave b:2 b 2 @ mymaster a 1");
-        announce(PROMOTION, "slave b:2 b 2 @ another a 1");
-        announce(PROMOTION, "slave b:2 b 2");
+        announce(&sentinels, "+sdown", "slave b:2 b 2 @ mymaster a 1");
+        announce(&sentinels, PROMOTION, "slave b:2 b 2 @ another a 1");
+        announce(&sentinels, PROMOTION, "slave b:2 b 2");
         assert!(sentinels.is_current(&old));
-        announce(PROMOTION, "slave b:2 b 2 @ mymaster a 1");
+        announce(&sentinels, PROMOTION, "slave b:2 b 2 @ mymaster a 1");
         assert!(!sentinels.is_current(&old) && sentinels.is_current(&new));
         assert_eq!(sentinels.note(named(5, 2)), new);
         assert!(!sentinels.is_current(&old) && sentinels.is_current(&new));
+    }
+
+    #[test]
+    fn law_13_wait_for_a_replacement_ends_before_the_promotion() {
+        let sentinels = sentinels("redis+sentinel://a/mymaster");
+        let (old, new) = (named(4, 1).server, named(5, 2).server);
+        let (mut old_wait, mut new_wait) = (pin!(sentinels.replaced(&old)), pin!(sentinels.replaced(&new)));
+        assert!(!has_ended(old_wait.as_mut()));
+        announce(&sentinels, PROMOTION, "slave b:2 b 2 @ another a 1");
+        assert!(!has_ended(old_wait.as_mut()));
+        announce(&sentinels, PROMOTION, "slave b:2 b 2 @ mymaster a 1");
+        assert!(has_ended(old_wait));
+        assert!(has_ended(pin!(sentinels.replaced(&old))), "a connection made during the promotion ends");
+        assert!(!has_ended(new_wait.as_mut()));
+        sentinels.note(named(6, 3));
+        assert!(has_ended(new_wait));
     }
 }

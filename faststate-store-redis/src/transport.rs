@@ -55,7 +55,7 @@ impl Transport for PrimaryTransport {
 struct Subscriber {
     link: RedisLink,
     prefix: Arc<Prefix>,
-    /// Reports that the sentinels name another primary.
+    /// Reports that the sentinels name another primary, or are about to.
     _watch: AbortOnDrop,
 }
 
