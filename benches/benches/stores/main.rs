@@ -1,11 +1,13 @@
-//! Measures saves per second and CPU time per save of each store and of a naive alternative: `cargo bench --bench stores`.
+//! Measures saves per second and CPU time per save of each store, beside a naive alternative and over TLS:
+//! `cargo bench --bench stores`.
 //!
-//! Both save into the same tables of the same server (or file), with the same settings and guarantees: record and receipt in
-//! one step, conditional on the expected version, on disk before the acknowledgement. The naive alternative ([`naive`]) checks
-//! out one connection and runs one transaction per save. The two alternate, so that other load on the machine affects both.
+//! The naive alternative ([`naive`]) checks out one connection and runs one transaction per save. Both save into the same
+//! tables of the same server (or file), with the same settings and guarantees: record and receipt in one step, conditional on
+//! the expected version, on disk before the acknowledgement. The second table compares the same store with and without TLS, on
+//! the same server (Redis: on two equal ones). The two sides alternate, so that other load on the machine affects both.
 //!
-//! The benchmark starts the servers itself and takes about four minutes. `cargo bench --bench stores -- --quick` runs one short
-//! round as a smoke test.
+//! The benchmark starts the servers itself and takes about six minutes. Names of stores select rows, and `naive` and `tls`
+//! select a table: `cargo bench --bench stores -- tls postgresql`. `-- --quick` runs one short round as a smoke test.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a program that prints")]
 
 mod cpu;
@@ -27,7 +29,7 @@ use faststate_core::{
 };
 use faststate_store_diesel::DieselStore;
 use faststate_store_redis::RedisStore;
-use faststate_tests::{Folder, MariaDb, Postgres, RedisServer};
+use faststate_tests::{Certificates, Folder, MariaDb, Postgres, PostgresSettings, RedisServer};
 
 use self::table::Turn;
 
@@ -64,12 +66,26 @@ impl<S: Store> Way for Ours<S> {
     }
 }
 
+/// A store with its alternatives.
 struct Contest {
     name: &'static str,
-    ours: Arc<dyn Way>,
-    naive: Arc<dyn Way>,
+    store: Side,
+    naive: Side,
+    /// The same store over TLS, unless it is a file.
+    tls: Option<Side>,
+}
+
+/// One of two ways that alternate.
+struct Side {
+    way: Arc<dyn Way>,
     /// The process of the server, if there is one.
     server: Option<u32>,
+}
+
+impl Side {
+    fn new(way: impl Way + 'static, server: Option<u32>) -> Self {
+        Self { way: Arc::new(way), server }
+    }
 }
 
 /// The durations of the benchmark.
@@ -81,62 +97,99 @@ struct Pace {
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
-    let (mut words, mut quick) = (Vec::new(), false);
-    for word in std::env::args().skip(1) {
+    let (mut words, mut quick, mut rounds) = (Vec::new(), false, None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(word) = arguments.next() {
         match word.as_str() {
             "--quick" => quick = true,
+            "--rounds" => rounds = arguments.next().map(|rounds| rounds.parse().expect("a number")),
             // Cargo passes this argument to every benchmark.
             "--bench" => {}
             _ => words.push(word),
         }
     }
-    let pace = if quick {
+    let mut pace = if quick {
         Pace { rounds: 1, warm_up: Duration::from_millis(200), turn: Duration::from_millis(500) }
     } else {
         Pace { rounds: 3, warm_up: Duration::from_millis(500), turn: Duration::from_millis(2000) }
     };
+    pace.rounds = rounds.unwrap_or(pace.rounds);
+    let (tables, names): (Vec<_>, Vec<_>) =
+        words.iter().map(String::as_str).partition(|word| matches!(*word, "naive" | "tls"));
+    let shows = |table: &str| tables.is_empty() || tables.contains(&table);
+
+    let certificates = Certificates::new();
+    let (files, authority) = (certificates.issue(&["127.0.0.1"]), certificates.authority());
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    // These two accept connections with and without TLS.
+    let postgres =
+        Postgres::with(&PostgresSettings { certificate: Some(&files), ..PostgresSettings::default() });
+    let mysql = MariaDb::with(&[&format!("--ssl-cert={certificate}"), &format!("--ssl-key={key}")]);
+    let (redis, redis_tls) = (RedisServer::start(), RedisServer::with_tls(&certificates, &files, &[]));
+    let postgres_tls = format!("{}?sslmode=verify-full&sslrootcert={}", postgres.url(), authority.display());
+    let mysql_tls = format!("{}?ssl-mode=VERIFY_IDENTITY&ssl-ca={}", mysql.url(), authority.display());
     let folder = Folder::new("bench");
-    let (postgres, mysql, redis) = (Postgres::start(), MariaDb::start(), RedisServer::start());
     let file = folder.join("bench.db");
+    let processes = [postgres.process(), mysql.process(), redis.process(), redis_tls.process()];
+    let [at_postgres, at_mysql, at_redis, at_redis_tls] = processes.map(Some);
     let contests = [
         Contest {
             name: "SQLite",
-            ours: Arc::new(Ours(DieselStore::sqlite(&file).await.unwrap())),
-            naive: Arc::new(naive::Sqlite::open(&file)),
-            server: None,
+            store: Side::new(Ours(DieselStore::sqlite(&file).await.unwrap()), None),
+            naive: Side::new(naive::Sqlite::open(&file), None),
+            tls: None,
         },
         Contest {
             name: "PostgreSQL",
-            ours: Arc::new(Ours(DieselStore::postgres(postgres.url()).await.unwrap())),
-            naive: Arc::new(naive::Postgres::open(&postgres.url()).await),
-            server: Some(postgres.process()),
+            store: Side::new(Ours(DieselStore::postgres(postgres.url()).await.unwrap()), at_postgres),
+            naive: Side::new(naive::Postgres::open(&postgres.url()).await, at_postgres),
+            tls: Some(Side::new(Ours(DieselStore::postgres(postgres_tls).await.unwrap()), at_postgres)),
         },
         Contest {
             name: "MariaDB",
-            ours: Arc::new(Ours(DieselStore::mysql(mysql.url()).await.unwrap())),
-            naive: Arc::new(naive::Mysql::open(&mysql.url()).await),
-            server: Some(mysql.process()),
+            store: Side::new(Ours(DieselStore::mysql(mysql.url()).await.unwrap()), at_mysql),
+            naive: Side::new(naive::Mysql::open(&mysql.url()).await, at_mysql),
+            tls: Some(Side::new(Ours(DieselStore::mysql(mysql_tls).await.unwrap()), at_mysql)),
         },
         Contest {
             name: "Redis",
-            ours: Arc::new(Ours(RedisStore::connect(redis.url()).await.unwrap())),
-            naive: Arc::new(naive::Redis::open(&redis.url()).await),
-            server: Some(redis.process()),
+            store: Side::new(Ours(RedisStore::connect(redis.url()).await.unwrap()), at_redis),
+            naive: Side::new(naive::Redis::open(&redis.url()).await, at_redis),
+            tls: Some(Side::new(
+                Ours(RedisStore::connect(redis_tls.tls_url(&certificates)).await.unwrap()),
+                at_redis_tls,
+            )),
         },
     ];
-    table::head();
-    for contest in &contests {
-        if !words.is_empty() && !words.iter().any(|word| contest.name.eq_ignore_ascii_case(word)) {
-            continue;
+    let contests = contests.iter().filter(|contest| {
+        names.is_empty() || names.iter().any(|name| contest.name.eq_ignore_ascii_case(name))
+    });
+    if shows("naive") {
+        table::head("saves/s", "naive");
+        for contest in contests.clone() {
+            compare(contest.name, [&contest.store, &contest.naive], &pace).await;
         }
-        for keys in KEYS {
-            let (mut ours, mut naive) = (Vec::new(), Vec::new());
-            for _ in 0..pace.rounds {
-                ours.push(measure(&contest.ours, keys, contest.server, &pace).await);
-                naive.push(measure(&contest.naive, keys, contest.server, &pace).await);
+    }
+    if shows("tls") {
+        table::head("over TLS, saves/s", "without TLS");
+        for contest in contests {
+            if let Some(tls) = &contest.tls {
+                compare(contest.name, [tls, &contest.store], &pace).await;
             }
-            table::row(contest.name, keys, &ours, &naive);
         }
+    }
+}
+
+/// Measures two ways in turns, and prints a row for each number of keys.
+async fn compare(name: &str, sides: [&Side; 2], pace: &Pace) {
+    for keys in KEYS {
+        let mut turns = [Vec::new(), Vec::new()];
+        for _ in 0..pace.rounds {
+            for (side, turns) in sides.iter().zip(&mut turns) {
+                turns.push(measure(&side.way, keys, side.server, pace).await);
+            }
+        }
+        table::row(name, keys, &turns[0], &turns[1]);
     }
 }
 

@@ -12,33 +12,40 @@ pub(crate) struct Turn {
     pub(crate) failed: u64,
 }
 
-pub(crate) fn head() {
+/// Prints the names of the columns: those of the first side, and those of the `other` one.
+pub(crate) fn head(rate: &str, other: &str) {
     println!(
         "medians of the rounds (lowest to highest); CPU is microseconds for each save, in this process + the server's"
     );
     println!(
-        "{:10} {:>4} {:>24} {:>24} {:>6} {:>14} {:>14}",
-        "store", "keys", "saves/s", "naive, saves/s", "ratio", "CPU", "naive, CPU"
+        "{:10} {:>4} {:>24} {:>24} {:>6} {:>14} {:>16}",
+        "store",
+        "keys",
+        rate,
+        format!("{other}, saves/s"),
+        "ratio",
+        "CPU",
+        format!("{other}, CPU")
     );
 }
 
-pub(crate) fn row(name: &str, keys: usize, ours: &[Turn], naive: &[Turn]) {
+pub(crate) fn row(name: &str, keys: usize, first: &[Turn], other: &[Turn]) {
     let rate = |turns: &[Turn]| median(turns, |turn| turn.rate);
     println!(
-        "{name:10} {keys:4} {:>24} {:>24} {:>6.1} {:>14} {:>14}",
-        rates(ours),
-        rates(naive),
-        rate(ours) / rate(naive),
-        cpu(ours),
-        cpu(naive)
+        "{name:10} {keys:4} {:>24} {:>24} {:>6.2} {:>14} {:>16}",
+        rates(first),
+        rates(other),
+        rate(first) / rate(other),
+        cpu(first),
+        cpu(other)
     );
     let failed = |turns: &[Turn]| turns.iter().map(|turn| turn.failed).sum::<u64>();
-    if failed(ours) + failed(naive) > 0 {
+    if failed(first) + failed(other) > 0 {
         println!(
             "{:15} {:>24} {:>24}",
             "",
-            format!("{} failed", failed(ours)),
-            format!("{} failed", failed(naive))
+            format!("{} failed", failed(first)),
+            format!("{} failed", failed(other))
         );
     }
 }
