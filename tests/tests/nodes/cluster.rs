@@ -14,6 +14,11 @@ use tokio::time::{Instant, sleep};
 pub(crate) enum Server {
     Redis(RedisServer),
     Postgres(Postgres),
+    /// A primary that waits for its standby before it acknowledges a commit.
+    PostgresPair {
+        primary: Postgres,
+        standby: Postgres,
+    },
 }
 
 impl Server {
@@ -25,18 +30,28 @@ impl Server {
         Self::Postgres(Postgres::start())
     }
 
+    pub(crate) fn postgres_pair() -> Self {
+        let primary = Postgres::start();
+        let standby = Postgres::standby_of(&primary);
+        primary.wait_for_standby();
+        Self::PostgresPair { primary, standby }
+    }
+
     fn address(&self) -> SocketAddr {
         match self {
             Self::Redis(server) => server.address(),
-            Self::Postgres(server) => server.address(),
+            Self::Postgres(server) | Self::PostgresPair { primary: server, .. } => server.address(),
         }
     }
 
-    /// The URL for an address.
+    /// The URL for an address. That of a pair also names the standby.
     fn at(&self, address: SocketAddr) -> String {
         match self {
             Self::Redis(_) => format!("redis://{address}"),
             Self::Postgres(_) => format!("postgres://faststate:secret@{address}/postgres"),
+            Self::PostgresPair { standby, .. } => {
+                format!("postgres://faststate:secret@{address},{}/postgres", standby.address())
+            }
         }
     }
 
@@ -44,15 +59,23 @@ impl Server {
     pub(crate) fn kill(&mut self) {
         match self {
             Self::Redis(server) => server.kill(),
-            Self::Postgres(server) => server.crash(),
+            Self::Postgres(server) | Self::PostgresPair { primary: server, .. } => server.crash(),
         }
     }
 
     pub(crate) fn restart(&mut self) {
         match self {
             Self::Redis(server) => server.restart(),
-            Self::Postgres(server) => server.restart(),
+            Self::Postgres(server) | Self::PostgresPair { primary: server, .. } => server.restart(),
         }
+    }
+
+    /// Kills the primary of a pair and promotes its standby.
+    pub(crate) fn fail_over(&mut self) {
+        let Self::PostgresPair { primary, standby } = self else { panic!("the server has no standby") };
+        primary.crash();
+        standby.promote();
+        std::mem::swap(primary, standby);
     }
 }
 
@@ -96,7 +119,9 @@ impl Cluster {
         let url = self.server.at(self.server.address());
         match &self.server {
             Server::Redis(_) => Arc::new(RedisStore::connect(url).await.unwrap()),
-            Server::Postgres(_) => Arc::new(DieselStore::postgres(url).await.unwrap()),
+            Server::Postgres(_) | Server::PostgresPair { .. } => {
+                Arc::new(DieselStore::postgres(url).await.unwrap())
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faststate_tests::{UNAVAILABLE_LIMIT, http};
+use faststate_tests::{UNAVAILABLE_LIMIT, failovers, http};
 use tokio::{
     task::{JoinHandle, block_in_place},
     time::sleep,
@@ -110,6 +110,18 @@ async fn law_13_the_shared_server_restarted_in_the_middle_of_a_burst() {
             });
         }
         burst.settle(&cluster, "restarted").await;
+    }
+}
+
+/// The store and the broadcaster have both hosts in their addresses, the first behind a relay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_13_nodes_agree_after_a_postgres_failover_in_a_burst() {
+    for run in 0..failovers(1) {
+        let mut cluster = Cluster::start(Server::postgres_pair());
+        let burst = Burst::start(&cluster);
+        sleep(BURST_DURATION).await;
+        block_in_place(|| cluster.server.fail_over());
+        burst.settle(&cluster, &format!("failover {run}")).await;
     }
 }
 

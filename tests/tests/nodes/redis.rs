@@ -1,5 +1,7 @@
 //! The Redis broadcaster over TLS, sentinels and clusters, and when its server is demoted.
 
+mod failover;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +14,7 @@ use faststate_testkit::suites::{
     broadcaster::{ConnectedNodes, RecordingInbox},
 };
 use faststate_tests::{Cable, Certificates, RedisCluster, RedisSentinels, RedisServer};
-use tokio::{task::block_in_place, time::sleep};
+use tokio::time::sleep;
 
 /// The time within which nodes hear each other again.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -69,6 +71,13 @@ async fn redis_carries_changes_over_sentinels() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_carries_changes_over_sentinels_with_tls() {
+    let certificates = Certificates::new();
+    let redis = RedisSentinels::with_tls(&certificates);
+    suites::broadcaster::all(&three(&redis.url()).await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redis_cluster_carries_changes_over_tls() {
     let certificates = Certificates::new();
     let cluster = RedisCluster::with_tls(&certificates);
@@ -93,65 +102,4 @@ async fn law_13_the_redis_broadcaster_leaves_a_demoted_server() {
         sleep(Duration::from_millis(20)).await;
     }
     carries(&nodes, &inbox, &key).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_13_nodes_hear_each_other_after_sentinels_switched() {
-    let mut redis = RedisSentinels::start();
-    let nodes = three(&redis.url()).await;
-    let (inbox, key) = (RecordingInbox::attached(&nodes[1]), key("x"));
-    let _interest = nodes[1].join(&key).await.unwrap();
-    for kills in [true, false] {
-        let primary = block_in_place(|| redis.settled());
-        carries(&nodes, &inbox, &key).await;
-        let lost = inbox.losses();
-        block_in_place(|| {
-            if kills {
-                redis.servers()[primary].kill();
-            } else {
-                redis.fail_over();
-            }
-            let _ = redis.successor(primary);
-        });
-        let since = Instant::now();
-        while inbox.losses() == lost {
-            assert!(since.elapsed() <= RECONNECT_TIMEOUT, "it is not notified of a loss");
-            sleep(Duration::from_millis(10)).await;
-        }
-        eprintln!("carried {:?} after the sentinels agreed", carries(&nodes, &inbox, &key).await);
-        if kills {
-            block_in_place(|| redis.servers()[primary].restart());
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn law_13_nodes_hear_each_other_after_a_cluster_changed() {
-    let mut cluster = RedisCluster::with_replicas();
-    let nodes = three(&cluster.url()).await;
-    let (inbox, key) = (RecordingInbox::attached(&nodes[1]), key("x"));
-    let _interest = nodes[1].join(&key).await.unwrap();
-    carries(&nodes, &inbox, &key).await;
-
-    // The key's channel moves to another master.
-    let slot = cluster.nodes()[0].command(&["CLUSTER", "KEYSLOT", &format!("{{{key}}}")]);
-    let slot: u16 = slot.trim().trim_start_matches(':').parse().unwrap();
-    let from = usize::from(slot > 5_460) + usize::from(slot > 10_922);
-    let lost = inbox.losses();
-    block_in_place(|| cluster.move_slot(slot, from, (from + 1) % 3, || {}));
-    let since = Instant::now();
-    while inbox.losses() == lost {
-        assert!(since.elapsed() <= RECONNECT_TIMEOUT, "it is not notified of a loss");
-        sleep(Duration::from_millis(10)).await;
-    }
-    carries(&nodes, &inbox, &key).await;
-
-    // Its new master is replaced.
-    let master = (from + 1) % 3;
-    block_in_place(|| {
-        cluster.nodes()[master].kill();
-        let replica = || cluster.nodes()[master + 3].command(&["INFO", "replication"]);
-        faststate_tests::until("the replica to be promoted", replica, |info| info.contains("role:master"));
-    });
-    eprintln!("carried {:?} after the promotion", carries(&nodes, &inbox, &key).await);
 }

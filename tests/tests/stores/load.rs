@@ -85,7 +85,11 @@ impl Load {
         let count = || self.acknowledged.lock().unwrap().len();
         let (goal, since) = (count() + more, Instant::now());
         while count() < goal {
-            assert!(since.elapsed() < PROGRESS_TIMEOUT, "the load stands still at {} of {goal} records", count());
+            assert!(
+                since.elapsed() < PROGRESS_TIMEOUT,
+                "the load stands still at {} of {goal} records",
+                count()
+            );
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -94,7 +98,10 @@ impl Load {
     pub(crate) async fn healthy(&self) -> Duration {
         let since = Instant::now();
         let pause = async |node: &str| {
-            assert!(since.elapsed() <= HEALTH_TIMEOUT, "{node} is not healthy {HEALTH_TIMEOUT:?} after the failover");
+            assert!(
+                since.elapsed() <= HEALTH_TIMEOUT,
+                "{node} is not healthy {HEALTH_TIMEOUT:?} after the failover"
+            );
             sleep(Duration::from_millis(20)).await;
         };
         for node in &self.nodes {
