@@ -12,8 +12,10 @@ use bb8_redis::{
     bb8::ManageConnection,
     redis::{Pipeline, PushInfo, PushKind, RedisResult, Value},
 };
-use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     address::ServerAddress,
@@ -35,15 +37,23 @@ pub(crate) struct Connector {
 
 /// The error of the last attempt to connect, if it failed. bb8 itself reports only that there is no connection.
 #[derive(Clone, Default)]
-pub(crate) struct LastFailure(Arc<Mutex<Option<ConnectError>>>);
+pub(crate) struct LastFailure(watch::Sender<Option<ConnectError>>);
 
 impl LastFailure {
-    pub(crate) fn get(&self) -> Option<ConnectError> {
-        self.0.lock().clone()
+    /// Returns the error. If there is none yet, because the first attempt has not ended, waits for it for at most this
+    /// time.
+    pub(crate) async fn wait(&self, limit: Duration) -> Option<ConnectError> {
+        let mut changes = self.0.subscribe();
+        let _ = timeout(limit, changes.wait_for(Option::is_some)).await;
+        self.get()
+    }
+
+    fn get(&self) -> Option<ConnectError> {
+        self.0.borrow().clone()
     }
 
     fn set(&self, failure: Option<ConnectError>) {
-        *self.0.lock() = failure;
+        self.0.send_replace(failure);
     }
 }
 
@@ -77,7 +87,8 @@ impl ManageConnection for Connector {
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<PooledConnection, ConnectError> {
-        let limit = self.primary.dialer().timeouts().connect;
+        // Longer than the dialer's own limit, whose error names the phase that took too long.
+        let limit = self.primary.dialer().timeouts().connect * 9 / 8;
         let late = |_| {
             // The failure of one host, or of the phase that took too long, says more.
             let server = self.primary.first_host();

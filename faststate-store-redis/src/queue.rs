@@ -63,7 +63,7 @@ impl CommandQueue {
             // Free of cost, because `Connector::is_valid` sends nothing.
             .test_on_check_out(true)
             .build_unchecked(connector);
-        let sender = Arc::new(PipelineSender { pool, failure, address });
+        let sender = Arc::new(PipelineSender { pool, failure, reason_timeout: timeout / 4, address });
         let batches =
             QueueLimits::new(connections).with_calls(MAX_PIPELINE_CALLS).with_bytes(MAX_PIPELINE_BYTES);
         let lane_sender = Arc::clone(&sender);
@@ -89,7 +89,9 @@ impl CommandQueue {
 
     /// Judges the server's settings.
     pub(crate) async fn durability(&self) -> Result<Durability, RedisStoreError> {
-        let mut connection = self.sender.pool.get().await.map_err(|_| self.sender.no_connection())?;
+        let Ok(mut connection) = self.sender.pool.get().await else {
+            return Err(self.sender.no_connection().await);
+        };
         let settings = connection.exchange(durability::settings_query()).await;
         Ok(Durability::judge(settings.map_err(RedisStoreError::Redis)?))
     }
@@ -99,6 +101,8 @@ impl CommandQueue {
 struct PipelineSender {
     pool: Pool<Connector>,
     failure: LastFailure,
+    /// How long a call without a connection waits for the reason.
+    reason_timeout: Duration,
     address: String,
 }
 
@@ -109,7 +113,7 @@ impl PipelineSender {
                 calls.retain(BatchedCall::is_wanted);
                 exchange(&mut connection, &calls).await.map_err(RedisStoreError::Redis)
             }
-            Err(_) => Err(self.no_connection()),
+            Err(_) => Err(self.no_connection().await),
         };
         match sent {
             Ok(answers) => {
@@ -125,9 +129,11 @@ impl PipelineSender {
         }
     }
 
-    /// bb8 reports only that there is no connection; the reason is in `failure`.
-    fn no_connection(&self) -> RedisStoreError {
-        RedisStoreError::Connection { address: self.address.clone(), source: self.failure.get() }
+    /// bb8 reports only that there is no connection; the reason is in `failure`. On a busy machine, it may arrive there
+    /// after the pool has given up.
+    async fn no_connection(&self) -> RedisStoreError {
+        let source = self.failure.wait(self.reason_timeout).await;
+        RedisStoreError::Connection { address: self.address.clone(), source }
     }
 }
 

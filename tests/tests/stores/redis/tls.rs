@@ -1,5 +1,7 @@
 //! Redis over TLS: what is accepted, what is refused with which advice, and what crosses the network.
 
+use std::time::Duration;
+
 use faststate_core::{
     Broadcaster as _, Store as _,
     broadcast::Change,
@@ -102,6 +104,20 @@ async fn tls_never_falls_back_to_a_server_without_it() {
     let url = format!("rediss://{}?sslrootcert={}", server.address(), certificates.authority().display());
     refused(&url, "does not use TLS").await;
     assert!(server.command(&["INFO", "stats"]).contains("total_commands_processed:"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshake_that_is_not_answered_names_the_remedy() {
+    let server = RedisServer::start();
+    let certificates = Certificates::new();
+    let url = format!("rediss://{}?sslrootcert={}", server.address(), certificates.authority().display());
+    server.pause();
+    for _ in 0..3 {
+        let error = RedisStore::builder(&url).timeout(Duration::from_secs(1)).connect().await.unwrap_err();
+        let text = explain(&error);
+        assert!(text.contains("did not finish the TLS handshake in time: if it does not use TLS"), "{text}");
+    }
+    server.resume();
 }
 
 #[tokio::test(flavor = "multi_thread")]
