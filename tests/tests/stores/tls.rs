@@ -9,8 +9,9 @@ use faststate_core::{
     Key, Scope, Store, Version,
     store::{Precondition, Receipt, Record, StoreError},
 };
-use faststate_tests::Certificates;
+use faststate_tests::{CertificateFiles, Certificates, Tap};
 
+use self::Outcome::{Encrypted, Fails, Plain};
 use crate::open::open;
 
 /// The hosts of a certificate that is valid for a local and for a remote address of a server.
@@ -25,6 +26,9 @@ enum Outcome {
     Fails(&'static str),
 }
 
+/// A row of a table: server, host, parameters, outcome.
+type Row = (&'static str, &'static str, &'static str, Outcome);
+
 /// The authorities and certificates of one test.
 struct Authorities {
     trusted: Certificates,
@@ -35,6 +39,16 @@ struct Authorities {
 impl Authorities {
     fn new() -> Self {
         Self { trusted: Certificates::new(), other: Certificates::new() }
+    }
+
+    /// Issues the certificate of this kind of server; none for a server without TLS.
+    fn issue(&self, kind: &str) -> Option<CertificateFiles> {
+        match kind {
+            "plain" => None,
+            "other name" => Some(self.trusted.issue(&["db.example"])),
+            "expired" => Some(self.trusted.issue_expired(HOSTS)),
+            _ => Some(self.trusted.issue(HOSTS)),
+        }
     }
 
     /// Replaces the names of files by their paths.
@@ -93,6 +107,36 @@ fn check_error(error: &StoreError, expected: &str, row: &str) {
     let shown = chain(error);
     assert!(shown.contains(expected), "{row}: `{expected}` is missing in: {shown}");
     assert!(!format!("{error:?} {shown}").contains("secret"), "{row}: {error:?}");
+}
+
+/// Checks that a connection has the outcome of its row. `statement` is a text that an unencrypted connection sends over
+/// the wire.
+fn check_outcome<T>(row: &Row, opened: Result<T, StoreError>, wire: &Tap, statement: &str) {
+    let (kind, form, parameters, expected) = row;
+    let row = format!("{kind}, {form}, {parameters}, {statement}");
+    match (opened, expected) {
+        (Ok(_), Encrypted | Plain) => {
+            // The wire does not see a socket.
+            let is_plain = *form == "socket" || wire.has_seen(statement);
+            assert_eq!(is_plain, *expected == Plain, "{row}");
+        }
+        (Err(error), Fails(text)) => {
+            check_error(&error, text, &row);
+            assert!(!error.is_temporary(), "{row}: {error:?}");
+            assert!(!wire.has_seen(statement), "{row}");
+        }
+        (outcome, _) => panic!("{row}: {:?}", outcome.map(drop)),
+    }
+}
+
+/// Saves a recognisable record, and checks whether the wire shows these texts. It never shows the password.
+async fn check_visible(url: &str, wire: &Tap, texts: &[&str], is_plain: bool) {
+    wire.forget();
+    save_recognisable(&open(url).await).await;
+    for text in texts {
+        assert_eq!(wire.has_seen(text), is_plain, "{text}, {url}");
+    }
+    assert!(!wire.has_seen("secret"), "{url}");
 }
 
 /// Saves, loads and deletes a record whose text is recognisable.

@@ -8,9 +8,9 @@ use faststate_testkit::suites;
 use faststate_tests::{Cable, Postgres, PostgresSettings, Tap};
 
 use super::{
-    Authorities, HOSTS,
-    Outcome::{self, Encrypted, Fails, Plain},
-    check_error, path, save_recognisable,
+    Authorities,
+    Outcome::{Encrypted, Fails, Plain},
+    Row, check_error, check_outcome, check_visible, path,
 };
 use crate::open::open;
 
@@ -26,7 +26,7 @@ const STRANGER: &str = "does not accept the client certificate";
 ///
 /// Servers: `plain` (no TLS), `tls`, `other name` (the certificate names another host), `expired`, `demands` (accepts
 /// encrypted connections only), `certified` (accepts clients with a certificate only).
-const TABLE: &[(&str, &str, &str, Outcome)] = &[
+const TABLE: &[Row] = &[
     ("plain", "127.0.0.1", "", Plain),
     ("plain", "127.0.0.1", "sslmode=disable", Plain),
     ("plain", "127.0.0.1", "sslmode=prefer", Plain),
@@ -117,12 +117,7 @@ fn hba(kind: &str) -> Option<&'static str> {
 
 /// Starts a server of this kind.
 pub(super) fn start(kind: &str, authorities: &Authorities) -> Postgres {
-    let certificate = match kind {
-        "plain" => None,
-        "other name" => Some(authorities.trusted.issue(&["db.example"])),
-        "expired" => Some(authorities.trusted.issue_expired(HOSTS)),
-        _ => Some(authorities.trusted.issue(HOSTS)),
-    };
+    let certificate = authorities.issue(kind);
     Postgres::with(&PostgresSettings {
         certificate: certificate.as_ref(),
         client_authority: (kind == "certified").then(|| authorities.trusted.authority()),
@@ -153,36 +148,18 @@ fn address(form: &str, wire: &Tap, server: &Postgres, parameters: &str) -> Strin
 async fn postgres_sslmode_has_the_outcome_of_the_table() {
     let authorities = Authorities::new();
     let mut servers: HashMap<&str, (Postgres, Tap)> = HashMap::new();
-    for (kind, form, parameters, expected) in TABLE {
+    for row in TABLE {
+        let (kind, form, parameters, _) = row;
         let (server, wire) = servers.entry(kind).or_insert_with(|| {
             let server = start(kind, &authorities);
             let wire = Tap::to(server.address());
             (server, wire)
         });
-        let row = format!("{kind}, {form}, {parameters}");
         let address = address(form, wire, server, &authorities.fill(parameters));
         wire.forget();
-        match (DieselStore::postgres(&address).await, expected) {
-            (Ok(_), Encrypted | Plain) => {
-                let is_plain = *form == "socket" || wire.has_seen("faststate_schema");
-                assert_eq!(is_plain, *expected == Plain, "{row}");
-            }
-            (Err(error), Fails(text)) => {
-                check_error(&error, text, &row);
-                assert!(!error.is_temporary(), "{row}: {error:?}");
-                assert!(!wire.has_seen("faststate_schema"), "{row}");
-            }
-            (outcome, _) => panic!("{row}: {:?}", outcome.map(drop)),
-        }
+        check_outcome(row, DieselStore::postgres(&address).await, wire, "faststate_schema");
         wire.forget();
-        match (PostgresBroadcaster::connect(&address).await, expected) {
-            (Ok(_), Encrypted | Plain) => {
-                let is_plain = *form == "socket" || wire.has_seen("pg_notify");
-                assert_eq!(is_plain, *expected == Plain, "{row}");
-            }
-            (Err(error), Fails(text)) => check_error(&error, text, &row),
-            (outcome, _) => panic!("broadcaster, {row}: {:?}", outcome.map(drop)),
-        }
+        check_outcome(row, PostgresBroadcaster::connect(&address).await, wire, "pg_notify");
     }
     assert!(TABLE.len() >= 60, "{} rows", TABLE.len());
 }
@@ -217,13 +194,8 @@ async fn postgres_tls_hides_records_and_passwords() {
     let at = |parameters: &str| format!("{}?{parameters}", Postgres::url_at(wire.address()));
     let encrypted = verified(&authorities).replace("channel_binding=require&", "");
     for (parameters, is_plain) in [(&*encrypted, false), ("sslmode=disable", true)] {
-        wire.forget();
-        let store: Arc<dyn Store> = open(&at(parameters)).await;
-        save_recognisable(&store).await;
-        for text in ["recognisable data", "recognisable-id", "faststate_records", "user\0faststate"] {
-            assert_eq!(wire.has_seen(text), is_plain, "{text}, {parameters}");
-        }
-        assert!(!wire.has_seen("secret"), "{parameters}");
+        let texts = ["recognisable data", "recognisable-id", "faststate_records", "user\0faststate"];
+        check_visible(&at(parameters), &wire, &texts, is_plain).await;
     }
 }
 
