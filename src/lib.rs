@@ -116,6 +116,7 @@
 //! | --- | --- |
 //! | `salvo` (default) | the adapter for [Salvo](https://salvo.rs), as [`faststate::salvo`](crate::salvo) |
 //! | `axum` | the adapter for [axum](https://docs.rs/axum), as `faststate::axum` |
+//! | `multipart` | with `axum`: error pages with the status of the rejections of axum's `Multipart` |
 //! | `store-diesel` | a store in SQLite, compiled in, as `faststate::store_diesel` |
 //! | `store-postgres` | a store in PostgreSQL and a broadcaster, in the same module |
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |

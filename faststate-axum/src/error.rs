@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+#[cfg(feature = "multipart")]
+use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::{
     body::Body,
     extract::rejection::{
@@ -18,7 +20,8 @@ use faststate_http::endpoint::{Problem, error_page};
 ///
 /// The page shows the text and the status of FastState's own errors and rejections. It does the same for the rejections
 /// of axum's extractors for paths, queries, forms, JSON, bytes and strings if the client caused them (400, 413, 422 and
-/// so on). Any other error is internal: the log contains it in full, under the id that the page shows.
+/// so on), and, with the feature `multipart`, for multipart bodies and their fields. Any other error is internal: the
+/// log contains it in full, under the id that the page shows.
 #[derive(Debug)]
 pub struct PageError(BoxError);
 
@@ -45,10 +48,24 @@ fn extractor_status(error: &(dyn Error + 'static)) -> Option<StatusCode> {
             None$(.or_else(|| error.downcast_ref::<$rejection>().map($rejection::status)))*
         };
     }
-    status_of! {
+    let status = status_of! {
         BytesRejection FormRejection JsonRejection PathRejection QueryRejection RawFormRejection
         RawPathParamsRejection StringRejection
-    }
+    };
+    status.or_else(|| multipart_status(error))
+}
+
+/// Returns the status of an error of axum's multipart extractor.
+#[cfg(feature = "multipart")]
+fn multipart_status(error: &(dyn Error + 'static)) -> Option<StatusCode> {
+    let rejection = error.downcast_ref().map(MultipartRejection::status);
+    rejection.or_else(|| error.downcast_ref().map(MultipartError::status))
+}
+
+/// Without the feature, these errors cannot be named.
+#[cfg(not(feature = "multipart"))]
+const fn multipart_status(_: &(dyn Error + 'static)) -> Option<StatusCode> {
+    None
 }
 
 #[cfg(test)]
@@ -84,6 +101,23 @@ mod tests {
         assert_eq!(status(Bytes::from_request(long, &()).await.unwrap_err()), 413);
         let json = axum::Json::<Vec<u8>>::from_request(request("application/json", "["), &()).await;
         assert_eq!(status(json.unwrap_err()), 400);
+    }
+
+    #[cfg(feature = "multipart")]
+    #[tokio::test]
+    async fn rejections_of_multipart_bodies_keep_their_client_status() {
+        use axum::extract::Multipart;
+
+        const FORM: &str = "multipart/form-data; boundary=x";
+        let no_boundary = request("multipart/form-data", "");
+        assert_eq!(status(Multipart::from_request(no_boundary, &()).await.unwrap_err()), 400);
+        let mut cut = Multipart::from_request(request(FORM, "--x\r\n"), &()).await.unwrap();
+        assert_eq!(status(cut.next_field().await.unwrap_err()), 400);
+        let body = "--x\r\ncontent-disposition: form-data; name=\"a\"\r\n\r\n1234567890\r\n--x--\r\n";
+        let mut long = request(FORM, body);
+        DefaultBodyLimit::max(5).apply(&mut long);
+        let mut long = Multipart::from_request(long, &()).await.unwrap();
+        assert_eq!(status(long.next_field().await.unwrap_err()), 413);
     }
 
     #[test]
