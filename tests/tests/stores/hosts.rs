@@ -115,7 +115,7 @@ async fn law_13_postgres_store_finds_the_promoted_host() {
 async fn law_01_postgres_failover_under_load_loses_nothing_acknowledged() {
     let mut primary = Postgres::start();
     let mut standby = Postgres::standby_of(&primary);
-    let load = Load::start(&address([&primary, &standby]), Duration::ZERO).await;
+    let mut load = Load::start(&address([&primary, &standby]), Duration::ZERO).await;
     let mut checked = BTreeSet::new();
     for round in 0..failovers(2) {
         block_in_place(|| primary.wait_for_standby());
@@ -133,6 +133,7 @@ async fn law_01_postgres_failover_under_load_loses_nothing_acknowledged() {
         block_in_place(|| primary.follow(&standby));
         (primary, standby) = (standby, primary);
     }
-    let missing = load.missing(checked).await;
+    load.stop().await;
+    let missing = load.missing(load.acknowledged()).await;
     assert!(missing.is_empty(), "a later failover lost {missing:?}");
 }

@@ -1,9 +1,9 @@
 //! The PostgreSQL store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
-use faststate_core::{Store as _, store::StoreError};
+use faststate_core::{Broadcaster, Store as _, store::StoreError};
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
 use faststate_testkit::suites;
 use faststate_tests::{MariaDb, PgBouncer, Postgres, UNAVAILABLE_LIMIT};
@@ -140,6 +140,15 @@ async fn postgres_keeps_its_promises_behind_a_pool_of_sessions() {
     let pool = PgBouncer::start(&server, "session");
     let store = open(&pool.url()).await;
     suites::store::all(&store, &store).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_broadcaster_keeps_its_promises_behind_a_pool_of_sessions() {
+    let server = Postgres::start();
+    let pool = PgBouncer::start(&server, "session");
+    let node =
+        async || Arc::new(PostgresBroadcaster::connect(pool.url()).await.unwrap()) as Arc<dyn Broadcaster>;
+    suites::broadcaster::all(&[node().await, node().await, node().await]).await.unwrap();
 }
 
 /// The address of a transaction pool, as such.

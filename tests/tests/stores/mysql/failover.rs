@@ -15,7 +15,7 @@ async fn law_01_mysql_failover_under_load_loses_nothing_acknowledged() {
     let (mut primary, mut replica) = (MariaDb::with_log(), MariaDb::with_log());
     block_in_place(|| replica.follow(&primary));
     let cable = Cable::to(primary.address());
-    let load = Load::start(&MariaDb::url_at(cable.address()), Duration::ZERO).await;
+    let mut load = Load::start(&MariaDb::url_at(cable.address()), Duration::ZERO).await;
     let mut checked = BTreeSet::new();
     for round in 0..failovers(2) {
         load.goes_on(200).await;
@@ -36,14 +36,15 @@ async fn law_01_mysql_failover_under_load_loses_nothing_acknowledged() {
         block_in_place(|| primary.follow(&replica));
         (primary, replica) = (replica, primary);
     }
-    let missing = load.missing(checked).await;
+    load.stop().await;
+    let missing = load.missing(load.acknowledged()).await;
     assert!(missing.is_empty(), "a later failover lost {missing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn law_01_mysql_read_only_for_a_while_under_load_loses_nothing() {
     let server = MariaDb::start();
-    let load = Load::start(&server.url(), Duration::ZERO).await;
+    let mut load = Load::start(&server.url(), Duration::ZERO).await;
     for round in 0..failovers(2) {
         load.goes_on(200).await;
         block_in_place(|| server.set_read_only(true));
@@ -61,6 +62,7 @@ async fn law_01_mysql_read_only_for_a_while_under_load_loses_nothing() {
             load.healthy().await
         );
     }
+    load.stop().await;
     let missing = load.missing(load.acknowledged()).await;
     assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
 }
