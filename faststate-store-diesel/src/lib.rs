@@ -49,7 +49,8 @@
 //! application has installed for the process, if there is one. MySQL's driver needs a provider of the process, so opening
 //! the first encrypted store installs ring's if there is none.
 //!
-//! Of several PostgreSQL hosts, the first one that accepts writes is used, as with `target_session_attrs=read-write`.
+//! Of several PostgreSQL hosts, the first one that accepts writes is used, as with `target_session_attrs=read-write`. The
+//! one that was used last is tried first.
 //!
 //! # Durability
 //!

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{builder::StoreSettings, error::BackendError};
 
@@ -19,7 +19,8 @@ type ConnectFuture<C> = Pin<Box<dyn Future<Output = Result<C, BackendError>> + S
 
 /// A pool that sends no query to check whether a connection is alive. A driver that notices the end of its connection
 /// reports it through [`Link::is_closed`]; otherwise the next call fails, and then all connections of the same generation
-/// are replaced.
+/// are replaced. So they are after a call that was given up because the server did not answer for a while: if a machine
+/// vanished, each of its connections would otherwise cost another call its whole deadline.
 ///
 /// A connection returns to the pool only if its last call was completed, because the remaining answers of a dropped or
 /// failed call are unknown.
@@ -62,6 +63,8 @@ pub(crate) trait Link: Send + 'static {
 pub(crate) struct Lease<'a, C: Link> {
     connection: bb8::PooledConnection<'a, Manager<C>>,
     shared: &'a PoolState,
+    /// When the server counts as silent, if the call is dropped.
+    silent_at: Instant,
 }
 
 impl<C: Link> Pool<C> {
@@ -90,7 +93,16 @@ impl<C: Link> Pool<C> {
             }
         })?;
         connection.busy = true;
-        Ok(Lease { connection, shared: &self.shared })
+        Ok(Lease { connection, shared: &self.shared, silent_at: Instant::now() + self.within / 2 })
+    }
+}
+
+impl PoolState {
+    /// Replaces all connections of a generation, each before its next call.
+    fn retire(&self, generation: u64) {
+        let order = Ordering::Relaxed;
+        // Fails if another call has retired the generation.
+        let _ = self.generation.compare_exchange(generation, generation + 1, order, order);
     }
 }
 
@@ -112,13 +124,19 @@ impl<C: Link> Lease<'_, C> {
             Err(BackendError::Query(error)) if is_answer(error) => self.connection.busy = false,
             // The state of the transaction is unknown, so this connection is closed, but no other.
             Err(BackendError::Transaction(error)) if is_answer(error) => {}
-            Err(_) => {
-                // Other connections of this generation are probably dead as well, and each would fail a call.
-                let (old, order) = (self.connection.generation, Ordering::Relaxed);
-                let _ = self.shared.generation.compare_exchange(old, old + 1, order, order);
-            }
+            // Other connections of this generation are probably dead as well, and each would fail a call.
+            Err(_) => self.shared.retire(self.connection.generation),
         }
         outcome
+    }
+}
+
+impl<C: Link> Drop for Lease<'_, C> {
+    /// A call that was dropped early says nothing about the server.
+    fn drop(&mut self) {
+        if self.connection.busy && Instant::now() >= self.silent_at {
+            self.shared.retire(self.connection.generation);
+        }
     }
 }
 

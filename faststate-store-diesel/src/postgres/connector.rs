@@ -3,7 +3,10 @@
 use std::{
     error::Error as _,
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,6 +29,8 @@ use crate::{
 /// Opens connections to one database.
 pub(super) struct PostgresConnector {
     hosts: Vec<HostConnector>,
+    /// The host that accepted writes last, which is tried first. Relaxed: any host is correct.
+    first: AtomicUsize,
     is_transaction_pool: bool,
     /// Deadline of [`connect`](Self::connect).
     timeout: Duration,
@@ -54,7 +59,7 @@ impl PostgresConnector {
     pub(super) fn new(address: &str, timeout: Duration) -> Result<Self, BackendError> {
         let PostgresAddress { hosts, is_transaction_pool } = PostgresAddress::parse(address, timeout)?;
         let hosts = hosts.into_iter().map(HostConnector::new).collect::<Result<_, _>>()?;
-        Ok(Self { hosts, is_transaction_pool, timeout })
+        Ok(Self { hosts, first: AtomicUsize::default(), is_transaction_pool, timeout })
     }
 
     /// Treats the address as one of a transaction pool, even if it does not say so.
@@ -67,16 +72,22 @@ impl PostgresConnector {
         self.is_transaction_pool
     }
 
-    /// Connects to the first host that accepts writes. Each host has an equal share of the deadline, because a server
-    /// that hangs also accepts connections.
+    /// Connects to the first host that accepts writes, beginning with the one that did so last. Each host has an equal
+    /// share of the deadline, because a server that hangs also accepts connections.
     pub(super) async fn connect(&self) -> Result<(Client, SocketDriver), BackendError> {
         let share = self.timeout / u32::try_from(self.hosts.len()).unwrap_or(u32::MAX).max(1);
         let mut failure = None;
-        for host in &self.hosts {
-            let outcome = timeout(share, host.connect()).await.unwrap_or(Err(BackendError::Late(share)));
+        let first = self.first.load(Ordering::Relaxed);
+        for at in (0..self.hosts.len()).map(|at| (first + at) % self.hosts.len()) {
+            let connect = self.hosts[at].connect();
+            let outcome = timeout(share, connect).await.unwrap_or(Err(BackendError::Late(share)));
             match outcome {
+                Ok(connected) => {
+                    self.first.store(at, Ordering::Relaxed);
+                    return Ok(connected);
+                }
                 // As libpq does: no other host is tried after one that refuses the user or the password.
-                Ok(_) | Err(BackendError::Denied { .. }) => return outcome,
+                Err(BackendError::Denied { .. }) => return outcome,
                 // What an operator has to change is more useful than that the next host is unreachable.
                 Err(error) if !matches!(failure, Some(BackendError::Tls { .. })) => failure = Some(error),
                 Err(_) => {}

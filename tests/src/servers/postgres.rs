@@ -235,6 +235,8 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             signal(self.child.id(), "QUIT");
+            // In case it is paused.
+            signal(self.child.id(), "CONT");
             let _ = self.child.wait();
         }
     }

@@ -12,6 +12,7 @@ use faststate_core::{
 };
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
 use faststate_tests::{Postgres, failovers};
+use futures::future::join_all;
 use tokio::{task::block_in_place, time::sleep};
 
 use crate::{load::Load, open::open};
@@ -136,4 +137,30 @@ async fn law_01_postgres_failover_under_load_loses_nothing_acknowledged() {
     load.stop().await;
     let missing = load.missing(load.acknowledged()).await;
     assert!(missing.is_empty(), "a later failover lost {missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_postgres_failover_from_a_hanging_primary_takes_seconds() {
+    for run in 0..failovers(1) {
+        let primary = Postgres::start();
+        let standby = Postgres::standby_of(&primary);
+        block_in_place(|| primary.wait_for_standby());
+        let mut load = Load::start(&address([&primary, &standby]), Duration::ZERO).await;
+        for node in load.nodes() {
+            // Opens all connections of the pool.
+            join_all((0..64).map(|_| node.ping())).await;
+        }
+        load.goes_on(200).await;
+        block_in_place(|| {
+            primary.pause();
+            standby.promote();
+        });
+        eprintln!("run {run}: every node is healthy {:?} after the promotion", load.healthy().await);
+        load.goes_on(100).await;
+        load.stop().await;
+        let missing = load.missing(load.acknowledged()).await;
+        assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
+        // Otherwise it cannot be terminated.
+        primary.resume();
+    }
 }

@@ -14,7 +14,7 @@ use faststate_core::{
     Key, Scope, Store, Version,
     store::{Precondition, Receipt, Record, SaveOutcome},
 };
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::open::{open, try_open};
@@ -97,24 +97,28 @@ impl Load {
     /// Waits until a ping and a save succeed at every node, and at one that starts now. Returns the time that took.
     pub(crate) async fn healthy(&self) -> Duration {
         let since = Instant::now();
-        let pause = async |node: &str| {
+        let pause = async || {
             assert!(
                 since.elapsed() <= HEALTH_TIMEOUT,
-                "{node} is not healthy {HEALTH_TIMEOUT:?} after the failover"
+                "a node is not healthy {HEALTH_TIMEOUT:?} after a failover"
             );
             sleep(Duration::from_millis(20)).await;
         };
-        for node in &self.nodes {
+        let nodes = self.nodes.iter().map(async |node| {
             while !is_healthy(&**node).await {
-                pause("a node").await;
+                pause().await;
             }
-        }
-        loop {
-            match try_open(&self.url).await {
-                Ok(node) if is_healthy(&*node).await => return since.elapsed(),
-                _ => pause("a new node").await,
+        });
+        let new_node = async {
+            loop {
+                match try_open(&self.url).await {
+                    Ok(node) if is_healthy(&*node).await => break,
+                    _ => pause().await,
+                }
             }
-        }
+        };
+        tokio::join!(join_all(nodes), new_node);
+        since.elapsed()
     }
 
     /// Stops the writers, once their present saves have ended.
