@@ -70,10 +70,14 @@ impl Server {
         }
     }
 
-    /// Kills the primary of a pair and promotes its standby.
-    pub(crate) fn fail_over(&mut self) {
+    /// Stops the primary of a pair, which then `hangs` or is dead, and promotes its standby.
+    pub(crate) fn fail_over(&mut self, hangs: bool) {
         let Self::PostgresPair { primary, standby } = self else { panic!("the server has no standby") };
-        primary.crash();
+        if hangs {
+            primary.pause();
+        } else {
+            primary.crash();
+        }
         standby.promote();
         std::mem::swap(primary, standby);
     }

@@ -117,11 +117,13 @@ async fn law_13_the_shared_server_restarted_in_the_middle_of_a_burst() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_13_nodes_agree_after_a_postgres_failover_in_a_burst() {
     for run in 0..failovers(1) {
-        let mut cluster = Cluster::start(Server::postgres_pair());
-        let burst = Burst::start(&cluster);
-        sleep(BURST_DURATION).await;
-        block_in_place(|| cluster.server.fail_over());
-        burst.settle(&cluster, &format!("failover {run}")).await;
+        for hangs in [false, true] {
+            let mut cluster = Cluster::start(Server::postgres_pair());
+            let burst = Burst::start(&cluster);
+            sleep(BURST_DURATION).await;
+            block_in_place(|| cluster.server.fail_over(hangs));
+            burst.settle(&cluster, &format!("failover {run}, the primary hangs: {hangs}")).await;
+        }
     }
 }
 

@@ -34,11 +34,7 @@ async fn sentinels_switch_twice() {
             }
             let _ = redis.successor(primary);
         });
-        let since = Instant::now();
-        while inbox.losses() == lost {
-            assert!(since.elapsed() <= RECONNECT_TIMEOUT, "it is not notified of a loss");
-            sleep(Duration::from_millis(10)).await;
-        }
+        is_notified_of_a_loss(&inbox, lost).await;
         eprintln!("carried {:?} after the sentinels agreed", carries(&nodes, &inbox, &key).await);
         if kills {
             block_in_place(|| redis.servers()[primary].restart());
@@ -50,11 +46,11 @@ async fn sentinels_switch_twice() {
 async fn law_13_nodes_hear_each_other_after_a_cluster_changed() {
     for run in 0..failovers(1) {
         eprintln!("run {run}");
-        cluster_moves_a_slot_and_replaces_a_master().await;
+        cluster_moves_a_slot_and_replaces_two_masters().await;
     }
 }
 
-async fn cluster_moves_a_slot_and_replaces_a_master() {
+async fn cluster_moves_a_slot_and_replaces_two_masters() {
     let mut cluster = RedisCluster::with_replicas();
     let nodes = three(&cluster.url()).await;
     let (inbox, key) = (RecordingInbox::attached(&nodes[1]), key("x"));
@@ -65,21 +61,35 @@ async fn cluster_moves_a_slot_and_replaces_a_master() {
     let (slot, from) = slot_and_master(&mut cluster, &key);
     let lost = inbox.losses();
     block_in_place(|| cluster.move_slot(slot, from, (from + 1) % 3, || {}));
+    is_notified_of_a_loss(&inbox, lost).await;
+    carries(&nodes, &inbox, &key).await;
+
+    // Its new master is killed, and another one hangs. Both are replaced.
+    for (master, hangs) in [((from + 1) % 3, false), (from, true)] {
+        let lost = inbox.losses();
+        block_in_place(|| {
+            let nodes = cluster.nodes();
+            if hangs {
+                nodes[master].pause();
+            } else {
+                nodes[master].kill();
+            }
+            let replica = || nodes[master + 3].command(&["INFO", "replication"]);
+            until("the replica to be promoted", replica, |info| info.contains("role:master"));
+        });
+        is_notified_of_a_loss(&inbox, lost).await;
+        let took = carries(&nodes, &inbox, &key).await;
+        eprintln!("carried {took:?} after the promotion and a reconnect; the old master hangs: {hangs}");
+    }
+}
+
+/// Waits until more than `lost` losses were reported.
+async fn is_notified_of_a_loss(inbox: &RecordingInbox, lost: usize) {
     let since = Instant::now();
     while inbox.losses() == lost {
         assert!(since.elapsed() <= RECONNECT_TIMEOUT, "it is not notified of a loss");
         sleep(Duration::from_millis(10)).await;
     }
-    carries(&nodes, &inbox, &key).await;
-
-    // Its new master is replaced.
-    let master = (from + 1) % 3;
-    block_in_place(|| {
-        cluster.nodes()[master].kill();
-        let replica = || cluster.nodes()[master + 3].command(&["INFO", "replication"]);
-        until("the replica to be promoted", replica, |info| info.contains("role:master"));
-    });
-    eprintln!("carried {:?} after the promotion", carries(&nodes, &inbox, &key).await);
 }
 
 /// The slot of a key's channel, and the position of its master in a new cluster.
