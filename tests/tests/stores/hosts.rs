@@ -12,7 +12,6 @@ use faststate_core::{
 };
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
 use faststate_tests::{Postgres, failovers};
-use futures::future::join_all;
 use tokio::{task::block_in_place, time::sleep};
 
 use crate::{load::Load, open::open};
@@ -146,10 +145,7 @@ async fn law_13_postgres_failover_from_a_hanging_primary_takes_seconds() {
         let standby = Postgres::standby_of(&primary);
         block_in_place(|| primary.wait_for_standby());
         let mut load = Load::start(&address([&primary, &standby]), Duration::ZERO).await;
-        for node in load.nodes() {
-            // Opens all connections of the pool.
-            join_all((0..64).map(|_| node.ping())).await;
-        }
+        load.fill_pools().await;
         load.goes_on(200).await;
         block_in_place(|| {
             primary.pause();

@@ -80,6 +80,12 @@ impl Load {
         self.acknowledged.lock().unwrap().clone()
     }
 
+    /// Opens all connections of the nodes.
+    pub(crate) async fn fill_pools(&self) {
+        let pings = self.nodes.iter().flat_map(|node| (0..64).map(|_| node.ping()));
+        join_all(pings).await;
+    }
+
     /// Waits until this many more records are acknowledged.
     pub(crate) async fn goes_on(&self, more: usize) {
         let count = || self.acknowledged.lock().unwrap().len();

@@ -66,3 +66,19 @@ async fn law_01_mysql_read_only_for_a_while_under_load_loses_nothing() {
     let missing = load.missing(load.acknowledged()).await;
     assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_13_mysql_failover_from_a_hanging_server_takes_seconds() {
+    let (old, new) = (MariaDb::start(), MariaDb::start());
+    for run in 0..failovers(1) {
+        let cable = Cable::to(old.address());
+        let load = Load::start(&MariaDb::url_at(cable.address()), Duration::ZERO).await;
+        load.fill_pools().await;
+        load.goes_on(200).await;
+        old.pause();
+        cable.lead_to(new.address());
+        eprintln!("run {run}: every node is healthy after {:?}", load.healthy().await);
+        drop(load);
+        old.resume();
+    }
+}

@@ -165,6 +165,22 @@ async fn law_13_the_host_that_accepts_writes_is_used_among_several() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn law_13_redis_failover_from_a_hanging_host_takes_seconds() {
+    for run in 0..failovers(1) {
+        let (primary, replica) = (RedisServer::start(), RedisServer::start());
+        let (ip, port) = (primary.address().ip().to_string(), primary.address().port().to_string());
+        let _ = replica.command(&["REPLICAOF", &ip, &port]);
+        let url = format!("redis://{},{}", primary.address(), replica.address());
+        let load = Load::start(&url, PACE).await;
+        load.fill_pools().await;
+        load.goes_on(200).await;
+        primary.pause();
+        let _ = replica.command(&["REPLICAOF", "NO", "ONE"]);
+        eprintln!("run {run}: every node is healthy after {:?}", load.healthy().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redis_keeps_a_stores_promises_over_sentinels() {
     let redis = RedisSentinels::start();
     let (a, b) = (connect(redis.url()).await, connect(redis.url()).await);
