@@ -122,7 +122,7 @@
 //! | `store-mysql` | a store in MySQL or MariaDB, in the same module |
 //! | `tls-native-roots` (default), `tls-webpki-roots` | the authorities that TLS to database servers trusts: those of the machine, or Mozilla's |
 //! | `store-redis` | a store in Redis and a broadcaster, as `faststate::store_redis` |
-//! | `redis-cluster` | the broadcaster over a Redis cluster |
+//! | `redis-cluster` | the same as `store-redis`, which includes clusters |
 //! | `testing` | in-process browsers for an application's tests, as `faststate::testing` |
 //! | `metrics` | Prometheus metrics at `/faststate/metrics`, for callers that `Endpoint::metrics` admits |
 //! | `inspector` | a development page at `/faststate/inspector`, for viewers that `Endpoint::inspector` admits |
