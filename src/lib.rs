@@ -83,8 +83,7 @@
 //! # When not to use it
 //!
 //! FastState keeps small states that several viewers see at once. It does not fit states of megabytes, queries
-//! over many records, transactions over several states, offline use, or pages without live parts:
-//! [the guide](guide::not_for) gives alternatives.
+//! over many records, offline use, or pages without live parts: [the guide](guide::not_for) gives alternatives.
 //!
 //! # The items that an application uses first
 //!
@@ -92,6 +91,8 @@
 //! | --- | --- |
 //! | [`ReactiveState`] | a state: its name, and what browsers see of it |
 //! | [`Event`], [`Context`] | an event: its input, checks and effects |
+//! | [`Address`], [`Context::send`], [`Context::schedule`] | messages to other instances, and timers |
+//! | [`Job`], [`Retry`] | work outside the states that is done at least once |
 //! | [`Rejection`] | an event's refusal, with messages beside fields |
 //! | [`View`], [`Elements`] | HTML that follows a state |
 //! | [`StateConfig`] | a state's scope, access, store and limits |

@@ -15,11 +15,12 @@ use std::{
 
 use async_trait::async_trait;
 use bb8_redis::redis::{self, IntoConnectionInfo as _};
+use bytes::Bytes;
 use faststate::{
     Access, Broadcaster, Context, Event, Handle, Key, ReactiveState, Registry as _, Rejection, StateConfig,
     StateRegistry, Store, Version, Viewer,
     internal::Follower,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_benches::{Column, Report};
 use faststate_store_diesel::{DieselStore, PostgresBroadcaster};
@@ -293,6 +294,22 @@ impl Store for Stamps {
         let saving = self.inner.save(key, record, expect, receipt).await;
         *self.last.lock() = Some(Instant::now());
         saving
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.inner.refuse(key, receipt, answer).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.inner.release(receipts).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.inner.due(limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.inner.pending(limit).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

@@ -18,7 +18,7 @@ pub fn follow_tokio_time() {
 }
 
 /// Returns the time of day.
-pub(crate) fn now() -> SystemTime {
+pub fn now() -> SystemTime {
     static START: LazyLock<(SystemTime, Instant)> = LazyLock::new(|| (SystemTime::now(), Instant::now()));
 
     if !FOLLOWS_TOKIO.load(Ordering::Relaxed) {

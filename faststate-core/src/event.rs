@@ -1,9 +1,11 @@
 //! The trait [`Event`], the context in which an event is applied, and the handles that send events.
 
+mod address;
 mod context;
 mod environment;
 mod handle;
 mod id;
+mod message;
 mod prepare_context;
 mod reply;
 
@@ -15,10 +17,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::context::{Aftermath, Effects};
 pub(crate) use self::environment::{Environment, Resources};
+pub(crate) use self::message::{DraftedEdit, EncodedEvent, OutboxDraft, OutboxEdit};
 pub use self::{
+    address::Address,
     context::Context,
     handle::{Handle, Snapshot},
     id::{EventId, EventIdError},
+    message::{Cause, SentMessage},
     prepare_context::PrepareContext,
     reply::{Reply, ReplyClosed},
 };
@@ -201,5 +206,27 @@ where
 
     fn apply(&self, state: &mut S, _: &mut Context<S>) -> Result<(), Rejection> {
         (self.0)(state)
+    }
+}
+
+/// A mutation that only changes the messages, timers and jobs of an instance.
+pub(crate) struct EditOutbox(pub(crate) OutboxEdit);
+
+impl<S: ReactiveState> Mutation<S> for EditOutbox {
+    fn name(&self) -> &'static str {
+        "(messages)"
+    }
+
+    fn prepare(self: Box<Self>, _: PrepareContext) -> BoxFuture<'static, Prepared<S>> {
+        Box::pin(ready((self as Box<dyn Mutation<S>>, Ok(()))))
+    }
+
+    fn authorize(&self, _: &S, _: &Viewer) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    fn apply(&self, _: &mut S, context: &mut Context<S>) -> Result<(), Rejection> {
+        context.edit_outbox(self.0.clone());
+        Ok(())
     }
 }

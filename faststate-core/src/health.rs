@@ -26,6 +26,21 @@ pub struct Health {
     pub conflicts: u64,
     /// The health of each store.
     pub stores: Vec<StoreHealth>,
+    /// The unfinished messages and jobs of all nodes, if a state sends messages and its store answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<MessageHealth>,
+}
+
+/// The unfinished messages and jobs in the stores of the states that send messages. Timers do not count before they are due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MessageHealth {
+    /// Messages and jobs that are not finished.
+    pub pending: u64,
+    /// Messages, timers and jobs that wait for an operator.
+    pub parked: u64,
+    /// Milliseconds since the oldest of them was requested.
+    pub oldest_ms: u64,
 }
 
 /// The present health of one store.

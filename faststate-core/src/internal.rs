@@ -6,16 +6,17 @@ pub use crate::metrics::{Exposition, MetricKind};
 pub use crate::registry::observe::trace::{EventObserver, EventTrace};
 pub use crate::{
     action::IN_ORDER,
-    clock::follow_tokio_time,
+    clock::{follow_tokio_time, now},
     key::{check_name, segment},
     metrics::Count,
     patch::{Difference, EncodeError, EncodedFields, json_diff, merge},
     registry::{
         instances::Instances,
         interface::{Engine, StreamRevoker},
+        messages::gate::{MessageGate, Passage},
         mistakes::Part,
         new_sessions::{Caps, NewSession, NewSessions},
-        request::{Job, Rendered, ReplyView, Route, TopicName, TopicNameError},
+        request::{HandleRequest, Rendered, ReplyView, Route, TopicName, TopicNameError},
     },
     topics::{Follower, SnapshotFailed},
     wire::{attribute::attribute, frame::Frame, signal_path::SignalPath},

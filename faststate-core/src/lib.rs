@@ -140,6 +140,7 @@ mod viewer;
 
 mod action;
 mod event;
+mod job;
 mod state;
 mod view;
 
@@ -158,9 +159,11 @@ pub use action::Action;
 pub use broadcast::{Broadcaster, LocalBroadcaster};
 pub use elements::{Elements, PatchMode};
 pub use event::{
-    Context, Event, EventId, EventIdError, Handle, PrepareContext, Reply, ReplyClosed, Snapshot,
+    Address, Cause, Context, Event, EventId, EventIdError, Handle, PrepareContext, Reply, ReplyClosed,
+    SentMessage, Snapshot,
 };
-pub use health::{Health, StoreHealth};
+pub use health::{Health, MessageHealth, StoreHealth};
+pub use job::{Job, JobContext, Retry};
 pub use key::{Key, KeyError, Scope};
 pub use registry::{Access, Error, Registry, StateConfig, StateRegistry};
 pub use rejection::{Rejection, RejectionKind};

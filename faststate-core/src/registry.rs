@@ -17,6 +17,7 @@ pub(crate) mod instances;
 pub(crate) mod interface;
 mod load;
 mod maintenance_gate;
+pub(crate) mod messages;
 pub(crate) mod mistakes;
 pub(crate) mod new_sessions;
 pub(crate) mod observe;
@@ -38,6 +39,7 @@ pub use self::{
     error::{BuildError, Error},
     followers::audience::Audience,
     maintenance_gate::MaintenanceGate,
+    messages::operator::{MessageAction, UnfinishedMessage},
     request::{Applied, Call, Outcome, ReplyStream, StateSnapshot},
 };
 use crate::{Health, Key, Revocation, Viewer};

@@ -47,6 +47,10 @@ pub trait ReactiveState: Clone + Default + Serialize + DeserializeOwned + Send +
     /// The version of the stored form. Increase it when older data needs [`migrate`](Self::migrate).
     const SCHEMA: u32 = 1;
 
+    /// Whether browsers also receive the signal `_pending`: the number of the instance's messages and jobs that are not
+    /// finished (law 16).
+    const SHOWS_PENDING: bool = false;
+
     /// Returns the part of the state that browsers receive; by default, the whole state.
     ///
     /// All followers of an instance receive the same signals, so omit everything that one of them must not see.

@@ -11,6 +11,7 @@ mod cached;
 mod circuit_breaker;
 mod error;
 mod memory;
+mod pending;
 mod queue;
 mod receipt;
 mod record;
@@ -19,12 +20,14 @@ mod write_behind;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 pub use self::{
     cached::Cached,
     error::StoreError,
     memory::MemoryStore,
-    receipt::{RECEIPT_KEPT, Receipt},
+    pending::{DueKeys, MAX_PENDING_BYTES, PendingMessages, PendingSummary},
+    receipt::{MESSAGE_RECEIPT_KEPT, RECEIPT_KEPT, Receipt},
     record::{Loaded, MAX_RECORD_BYTES, Precondition, Record, SaveOutcome},
 };
 // For the registry, and for the stores of this workspace.
@@ -42,8 +45,8 @@ use crate::{Key, Version};
 /// # Contract
 /// 1. Of any number of concurrent saves of one key that expect the same version and write a different one, exactly
 ///    one succeeds (law 2).
-/// 2. A record and its receipt are saved together or not at all (law 3). A save may keep the version and the data and
-///    add only its receipt.
+/// 2. A record, its pending messages, its due time and its receipt are saved together or not at all (laws 3 and 16). A
+///    save may keep the version and the data, and add only its receipt or change only its due time.
 /// 3. A save whose receipt already exists changes nothing and returns [`SaveOutcome::Duplicate`], whatever version it
 ///    expects.
 /// 4. A save that a durable store has acknowledged survives `kill -9` (law 1).
@@ -51,6 +54,10 @@ use crate::{Key, Version};
 ///    `touch` does not revive it, and a save that expects it is a conflict.
 /// 6. Different keys are different records, byte for byte (law 11).
 /// 7. A receipt outlives its record: after the record was deleted or has expired, a repeat is still a duplicate.
+/// 8. Of a save and a refusal with the same receipt, in any number, the first one takes effect and the others change
+///    nothing.
+/// 9. The receipt of a message is kept for [`MESSAGE_RECEIPT_KEPT`], or for [`RECEIPT_KEPT`] after its release.
+/// 10. A record is due when its due time has come by the store's clock, whatever the nodes' clocks show (law 16).
 ///
 /// The suite `conformance::store` checks all points except 4.
 ///
@@ -72,11 +79,12 @@ use crate::{Key, Version};
 /// - Run `conformance::store::all` in your tests.
 ///
 /// This is a whole store, in memory. The suite checks it, too. For one over a folder of files, see
-/// `examples/custom_store.rs` in the repository.
+/// `examples/custom_store` in the repository.
 ///
 /// ```
-/// use std::{collections::HashMap, time::Duration};
+/// use std::{collections::HashMap, time::{Duration, SystemTime}};
 ///
+/// use bytes::Bytes;
 /// use faststate_core::{Key, Version, store::*};
 /// use parking_lot::{Mutex, MutexGuard};
 /// use tokio::time::Instant;
@@ -84,11 +92,11 @@ use crate::{Key, Version};
 /// #[derive(Debug, Default)]
 /// struct MapStore(Mutex<Data>);
 ///
-/// /// Records and receipts, each with the time at which it expires.
+/// /// Records, and receipts with their answers, each with the time at which it expires.
 /// #[derive(Debug, Default)]
 /// struct Data {
 ///     records: HashMap<Key, (Record, Option<Instant>)>,
-///     receipts: HashMap<Receipt, Instant>,
+///     receipts: HashMap<Receipt, (Bytes, Instant)>,
 /// }
 ///
 /// impl MapStore {
@@ -96,7 +104,7 @@ use crate::{Key, Version};
 ///     fn lock(&self) -> MutexGuard<'_, Data> {
 ///         let (mut data, now) = (self.0.lock(), Instant::now());
 ///         data.records.retain(|_, (_, end)| end.is_none_or(|end| end > now));
-///         data.receipts.retain(|_, end| *end > now);
+///         data.receipts.retain(|_, (_, end)| *end > now);
 ///         data
 ///     }
 /// }
@@ -109,7 +117,8 @@ use crate::{Key, Version};
 ///             let ttl = end.map(|end| end - Instant::now());
 ///             Record { ttl, ..record.clone() }
 ///         });
-///         let receipt = receipt.is_some_and(|receipt| data.receipts.contains_key(receipt));
+///         let receipt = receipt.and_then(|receipt| data.receipts.get(receipt));
+///         let receipt = receipt.map(|(answer, _)| answer.clone());
 ///         Ok(Loaded { record, receipt })
 ///     }
 ///
@@ -131,8 +140,48 @@ use crate::{Key, Version};
 ///         }
 ///         let end = |lifetime| Instant::now() + lifetime;
 ///         data.records.insert(key.clone(), (record.clone(), record.ttl.map(end)));
-///         data.receipts.extend(receipt.map(|receipt| (*receipt, end(receipt.lifetime()))));
+///         let accepted = |receipt: &Receipt| (*receipt, (Bytes::new(), end(receipt.lifetime())));
+///         data.receipts.extend(receipt.map(accepted));
 ///         Ok(SaveOutcome::Saved)
+///     }
+///
+///     async fn refuse(&self, _: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+///         let mut data = self.lock();
+///         if data.receipts.contains_key(receipt) {
+///             return Ok(false);
+///         }
+///         data.receipts.insert(*receipt, (answer.clone(), Instant::now() + receipt.lifetime()));
+///         Ok(true)
+///     }
+///
+///     async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+///         let mut data = self.lock();
+///         for (_, receipt) in receipts {
+///             let kept = data.receipts.get_mut(receipt);
+///             kept.map(|(_, end)| *end = (*end).min(Instant::now() + RECEIPT_KEPT));
+///         }
+///         Ok(())
+///     }
+///
+///     async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+///         let (data, now) = (self.lock(), SystemTime::now());
+///         let records = data.records.iter().filter_map(|(key, (record, _))| Some((record.due?, key)));
+///         let mut due: Vec<_> = records.filter(|(due, _)| *due <= now).collect();
+///         due.sort_by_key(|(due, _)| *due);
+///         Ok(DueKeys { now, keys: due.into_iter().take(limit).map(|(_, key)| key.clone()).collect() })
+///     }
+///
+///     async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+///         let (data, now) = (self.lock(), SystemTime::now());
+///         let records = data.records.iter().map(|(key, (record, _))| (key, &record.pending));
+///         let mut found: Vec<_> = records.filter(|(_, pending)| pending.oldest.is_some()).collect();
+///         found.sort_by_key(|(_, pending)| pending.oldest);
+///         Ok(PendingSummary {
+///             waiting: found.iter().map(|(_, pending)| u64::from(pending.waiting)).sum(),
+///             parked: found.iter().map(|(_, pending)| u64::from(pending.parked)).sum(),
+///             age: found.first().and_then(|(_, pending)| now.duration_since(pending.oldest?).ok()),
+///             keys: found.into_iter().take(limit).map(|(key, _)| key.clone()).collect(),
+///         })
 ///     }
 ///
 ///     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
@@ -184,6 +233,37 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError>;
+
+    /// Saves the receipt of a message that its target refused, together with the answer for the sender. Returns false,
+    /// and changes nothing, if the receipt exists. The key's record does not change, and need not exist.
+    ///
+    /// # Limits
+    /// `answer` is not empty and has at most 4 KiB.
+    ///
+    /// # Errors
+    /// Fails if the store does not answer (the outcome is then unknown) or is full. A full store changes nothing.
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError>;
+
+    /// Shortens the remaining lifetime of these messages' receipts, each with the key of its target, to
+    /// [`RECEIPT_KEPT`]. A receipt that does not exist is ignored, and no lifetime becomes longer.
+    ///
+    /// # Errors
+    /// Fails if the store does not answer. Any part of the receipts may then have been released.
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError>;
+
+    /// Returns the keys of at most `limit` records whose due time has come, earliest first, and the time of the store's
+    /// clock.
+    ///
+    /// # Errors
+    /// Fails if the store does not answer.
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError>;
+
+    /// Counts the unfinished messages of all records, and returns the keys of at most `limit` of these records, those
+    /// with the oldest message first.
+    ///
+    /// # Errors
+    /// Fails if the store does not answer.
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError>;
 
     /// Deletes the record if its version still is `version`; returns whether it was deleted.
     ///
@@ -257,6 +337,22 @@ impl<T: Store + ?Sized> Store for Arc<T> {
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
         (**self).save(key, record, expect, receipt).await
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        (**self).refuse(key, receipt, answer).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        (**self).release(receipts).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        (**self).due(limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        (**self).pending(limit).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

@@ -113,6 +113,11 @@ impl Viewer {
         self.user.as_deref()
     }
 
+    /// Returns the roles.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(String::as_str)
+    }
+
     /// Returns whether the viewer has this role.
     #[must_use]
     pub fn has_role(&self, role: &str) -> bool {

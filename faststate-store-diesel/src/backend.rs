@@ -3,9 +3,10 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
     Key, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome},
 };
 
 use crate::error::BackendError;
@@ -23,6 +24,16 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
         expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, BackendError>;
+
+    /// Saves the receipt with its answer; returns false if it exists.
+    async fn refuse(&self, receipt: &Receipt, answer: &Bytes) -> Result<bool, BackendError>;
+
+    /// Shortens the lifetimes of receipts.
+    async fn release(&self, receipts: Vec<Receipt>) -> Result<(), BackendError>;
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, BackendError>;
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, BackendError>;
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, BackendError>;
 

@@ -83,13 +83,17 @@ pub(crate) enum BackendError {
     Schema(i64),
     #[error("{0} is not a nonce")]
     Nonce(i64),
+    #[error("{0} is not a number of messages")]
+    Count(i64),
 }
 
 impl BackendError {
     /// The error that the caller of an operation on `key` receives.
     pub(crate) fn about(self, key: &Key) -> StoreError {
         match self {
-            Self::Schema(_) | Self::Nonce(_) => StoreError::Corrupt { key: key.clone(), source: self.into() },
+            Self::Schema(_) | Self::Nonce(_) | Self::Count(_) => {
+                StoreError::Corrupt { key: key.clone(), source: self.into() }
+            }
             other => other.into(),
         }
     }

@@ -79,6 +79,11 @@
 //! outcome and does not affect the other saves (on MySQL it takes one more round trip). If one save waits too long for a
 //! lock, the transaction is rolled back and each save is retried alone; the others are then saved after 0.5 s (MySQL: 1 s).
 //!
+//! Unfinished messages are columns of the record, so a save with messages takes the same round trips. A save without
+//! messages binds no value for them. [`Store::due`](faststate_core::Store::due) reads an index, of which only the records
+//! with a due time are a part (on MySQL, which has no such indexes, the others have an entry without a value), and
+//! [`Store::release`](faststate_core::Store::release) takes one round trip for each 64 receipts.
+//!
 //! `cargo bench --bench stores` compares all stores with one that uses a check-out and a transaction for each save.
 //!
 //! Statements are prepared once per connection, and no query checks whether a connection is alive: when a call finds it
@@ -111,10 +116,28 @@
 //!
 //! `faststate_records` has a row for each key: the key's text as bytes, so that no collation merges two keys; schema number
 //! and version as 64-bit integers; the data as bytes, because JSON may contain characters that a database's text type does
-//! not allow; and the expiry in milliseconds since 1970 by the database's clock (for SQLite, this machine's clock).
-//! `faststate_receipts` has a row for each receipt, which outlives its record. `faststate_schema` lists the completed
-//! migrations: opening a store runs the missing ones, one node at a time, and refuses tables of a newer version. The
-//! stores work on a runtime with one thread.
+//! not allow; and the expiry in milliseconds since 1970 by the database's clock (for SQLite, this machine's clock). The
+//! columns `pending`, `waiting`, `parked`, `oldest` and `due` have the record's messages, their numbers, and two times in
+//! milliseconds since 1970; they are NULL in a record without messages. `faststate_receipts` has a row for each receipt,
+//! which outlives its record, with the answer to a refused message. The stores work on a runtime with one thread.
+//!
+//! # Upgrades
+//!
+//! `faststate_schema` lists the completed migrations. Opening a store runs the missing ones, one node at a time, and refuses
+//! tables of a newer version. The database's user then needs the rights to create and alter tables and indexes. An upgrade
+//! waits at most 2 s for a table that another transaction reads, such as a dump's, because the calls of all nodes wait
+//! behind it. Opening the store then fails with
+//! [`StoreError::Unavailable`](faststate_core::store::StoreError::Unavailable), and can be repeated. It also fails if it
+//! takes more than 30 s, in which SQLite upgrades a few million records.
+//!
+//! | version | adds | while it is added |
+//! | --- | --- | --- |
+//! | 1 | the tables | |
+//! | 2 | the columns and indexes of messages | all calls wait while PostgreSQL or SQLite reads the records once for the indexes; MySQL continues to save |
+//!
+//! During a rolling deployment, nodes of the previous version keep their open stores. A node that does not know messages
+//! leaves the columns of an existing record unchanged, so that no accepted message is lost: the newer nodes send it.
+//! A node of the previous version cannot open upgraded tables.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -129,6 +152,8 @@ mod error;
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod row;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod schedule;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod statement;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

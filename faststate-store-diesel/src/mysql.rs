@@ -16,7 +16,7 @@ use diesel::{
     sql_types::{BigInt, Nullable},
 };
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
-use faststate_core::store::{Record, SaveOutcome};
+use faststate_core::store::{Receipt, Record, SaveOutcome};
 
 use self::connection::MysqlConnector;
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     pool::Link,
     row::{Columns, LoadedRow},
     save_batcher::{BatchOutcome, QueuedSave},
+    schedule::{KeyColumns, KeyRow},
     sql_store::{Dialect, SqlStore, Statements, sweep_tables},
     statement::{Statement, only},
 };
@@ -74,6 +75,21 @@ impl Dialect for Mysql {
         statement.load::<i64>(connection).await
     }
 
+    async fn load_keys(
+        connection: &mut AsyncMysqlConnection,
+        statement: Statement<'_, KeyColumns>,
+    ) -> QueryResult<Vec<KeyRow>> {
+        statement.load::<KeyRow>(connection).await
+    }
+
+    async fn refuse(
+        connection: &mut AsyncMysqlConnection,
+        receipt: &Receipt,
+        answer: &[u8],
+    ) -> QueryResult<bool> {
+        saving::refuse(connection, receipt, answer).await
+    }
+
     /// Four round trips (begin, record, receipt, commit), or one without a receipt.
     async fn save_one(
         &self,
@@ -112,7 +128,7 @@ impl Dialect for Mysql {
     }
 
     fn check_size(&self, record: &Record) -> Result<(), BackendError> {
-        let (bytes, most) = (record.data.len(), self.max_data_bytes);
+        let (bytes, most) = (record.data.len() + record.pending.data.len(), self.max_data_bytes);
         if bytes > most { Err(BackendError::TooLarge { bytes, most }) } else { Ok(()) }
     }
 }

@@ -17,7 +17,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as DieselError},
     sql_types::BigInt,
 };
-use faststate_core::store::{Precondition, SaveOutcome};
+use faststate_core::store::{Precondition, Receipt, SaveOutcome};
 use futures::future::{join, join_all};
 
 pub use self::broadcaster::PostgresBroadcaster;
@@ -25,8 +25,9 @@ use self::{connection::PostgresConnection, connector::PostgresConnector};
 use crate::{
     builder::StoreSettings,
     error::BackendError,
-    row::{Columns, LoadedRow, VersionColumns, millis},
+    row::{Columns, LoadedRow, VersionColumns, message_binds, millis},
     save_batcher::{BatchOutcome, QueuedSave},
+    schedule::{KeyColumns, KeyRow},
     sql_store::{Dialect, SqlStore, Statements},
     statement::{Bind, Statement, only},
 };
@@ -82,6 +83,23 @@ impl Dialect for Postgres {
         statement: Statement<'_, BigInt>,
     ) -> QueryResult<Vec<i64>> {
         connection.with_settings(connection.load_numbers(statement)).await
+    }
+
+    async fn load_keys(
+        connection: &mut PostgresConnection,
+        statement: Statement<'_, KeyColumns>,
+    ) -> QueryResult<Vec<KeyRow>> {
+        connection.with_settings(connection.load_keys(statement)).await
+    }
+
+    async fn refuse(
+        connection: &mut PostgresConnection,
+        receipt: &Receipt,
+        answer: &[u8],
+    ) -> QueryResult<bool> {
+        let lifetime = Bind::Number(millis(receipt.lifetime()));
+        let binds = [lifetime, Bind::Bytes(answer), Bind::Bytes(receipt.as_bytes())];
+        Ok(Self::execute(connection, Statement::new(sql::REFUSE, &binds)).await? > 0)
     }
 
     /// One round trip.
@@ -152,15 +170,19 @@ async fn put(connection: &PostgresConnection, save: &QueuedSave) -> QueryResult<
         nonce,
         Bind::Bytes(&record.data),
         Bind::MaybeNumber(record.ttl.map(millis)),
-        Bind::Bytes(key.as_str().as_bytes()),
     ];
-    let text = match expect {
-        Precondition::Absent => sql::SAVE_ABSENT,
-        Precondition::Version(version) => {
-            binds.extend(VersionColumns::from(*version).binds());
-            sql::SAVE_VERSION
-        }
+    let messages = message_binds(record);
+    binds.extend(messages.iter().flatten());
+    binds.push(Bind::Bytes(key.as_str().as_bytes()));
+    let text = match (expect, messages.is_some()) {
+        (Precondition::Absent, false) => sql::SAVE_ABSENT,
+        (Precondition::Absent, true) => sql::SAVE_ABSENT_WITH_MESSAGES,
+        (Precondition::Version(_), false) => sql::SAVE_VERSION,
+        (Precondition::Version(_), true) => sql::SAVE_VERSION_WITH_MESSAGES,
     };
+    if let Precondition::Version(version) = expect {
+        binds.extend(VersionColumns::from(*version).binds());
+    }
     binds.extend([digest, lifetime, digest]);
     let statement = Statement::<BigInt>::returning(text, &binds);
     Ok(match connection.load_numbers(statement).await.and_then(only)? {

@@ -1,11 +1,14 @@
 //! Conversions between records and columns.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use diesel::sql_types::{BigInt, Binary, Nullable};
+use diesel::{
+    Queryable,
+    sql_types::{BigInt, Binary, Nullable},
+};
 use faststate_core::{
     Version,
-    store::{Loaded, Record},
+    store::{Loaded, PendingMessages, Record},
 };
 
 use crate::{error::BackendError, statement::Bind};
@@ -13,7 +16,7 @@ use crate::{error::BackendError, statement::Bind};
 /// Maximum time to live in milliseconds, about 140,000 years, so that no sum overflows.
 const MAX_TTL_MS: i64 = 1 << 52;
 
-/// The columns of a load: schema, epoch, seq, nonce, data, remaining milliseconds, number of receipts.
+/// The columns of a load, as [`LoadedRow`] names them.
 pub(crate) type Columns = (
     Nullable<BigInt>,
     Nullable<BigInt>,
@@ -21,12 +24,33 @@ pub(crate) type Columns = (
     Nullable<BigInt>,
     Nullable<Binary>,
     Nullable<BigInt>,
-    BigInt,
+    Nullable<Binary>,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    Nullable<Binary>,
 );
 
-/// A row of [`Columns`].
-pub(crate) type LoadedRow =
-    (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>, Option<i64>, i64);
+/// A row of [`Columns`]. All columns of the record are `None` if there is none, and those of its messages if it has none.
+#[derive(Debug, Default, Queryable)]
+pub(crate) struct LoadedRow {
+    pub(crate) schema: Option<i64>,
+    pub(crate) epoch: Option<i64>,
+    pub(crate) seq: Option<i64>,
+    pub(crate) nonce: Option<i64>,
+    pub(crate) data: Option<Vec<u8>>,
+    /// The remaining lifetime in milliseconds.
+    pub(crate) left: Option<i64>,
+    pub(crate) pending: Option<Vec<u8>>,
+    pub(crate) waiting: Option<i64>,
+    pub(crate) parked: Option<i64>,
+    /// A time of day in milliseconds since 1970, like `due`.
+    pub(crate) oldest: Option<i64>,
+    pub(crate) due: Option<i64>,
+    /// The answer of the receipt, empty for an accepted event; `None` if there is no receipt.
+    pub(crate) answer: Option<Vec<u8>>,
+}
 
 /// A version in three columns.
 #[derive(Clone, Copy, Debug)]
@@ -54,29 +78,72 @@ impl VersionColumns {
     }
 }
 
+/// The columns of a record's messages and due time, in the order `pending, waiting, parked, oldest, due`. `None` if all of
+/// them are NULL, as in the record of an application that sends nothing.
+pub(crate) fn message_binds(record: &Record) -> Option<[Bind<'_>; 5]> {
+    let PendingMessages { data, waiting, parked, oldest } = &record.pending;
+    let pending = (!data.is_empty()).then_some(&data[..]);
+    let count = |count: u32| Some(i64::from(count)).filter(|count| *count > 0);
+    let numbers = [count(*waiting), count(*parked), oldest.map(time_millis), record.due.map(time_millis)];
+    if pending.is_none() && numbers.iter().all(Option::is_none) {
+        return None;
+    }
+    let [waiting, parked, oldest, due] = numbers.map(Bind::MaybeNumber);
+    Some([Bind::MaybeBytes(pending), waiting, parked, oldest, due])
+}
+
 /// Decodes a row.
 pub(crate) fn loaded(row: LoadedRow) -> Result<Loaded, BackendError> {
-    let (schema, epoch, seq, nonce, data, left, receipts) = row;
-    let record = match (schema, epoch, seq, nonce, data) {
-        (Some(schema), Some(epoch), Some(seq), Some(nonce), Some(data)) => Some(Record {
-            schema: u32::try_from(schema).map_err(|_| BackendError::Schema(schema))?,
-            version: Version {
-                epoch: epoch.cast_unsigned(),
-                seq: seq.cast_unsigned(),
-                nonce: u32::try_from(nonce).map_err(|_| BackendError::Nonce(nonce))?,
-            },
-            data: data.into(),
-            ttl: left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or_default())),
-        }),
-        _ => None,
+    let receipt = row.answer.map(Into::into);
+    let (Some(schema), Some(epoch), Some(seq), Some(nonce), Some(data)) =
+        (row.schema, row.epoch, row.seq, row.nonce, row.data)
+    else {
+        return Ok(Loaded { record: None, receipt });
     };
-    Ok(Loaded { record, receipt: receipts > 0 })
+    let count = |count: Option<i64>| {
+        let count = count.unwrap_or_default();
+        u32::try_from(count).map_err(|_| BackendError::Count(count))
+    };
+    let record = Record {
+        schema: u32::try_from(schema).map_err(|_| BackendError::Schema(schema))?,
+        version: Version {
+            epoch: epoch.cast_unsigned(),
+            seq: seq.cast_unsigned(),
+            nonce: u32::try_from(nonce).map_err(|_| BackendError::Nonce(nonce))?,
+        },
+        data: data.into(),
+        ttl: row.left.map(duration),
+        pending: PendingMessages {
+            data: row.pending.unwrap_or_default().into(),
+            waiting: count(row.waiting)?,
+            parked: count(row.parked)?,
+            oldest: row.oldest.map(time),
+        },
+        due: row.due.map(time),
+    };
+    Ok(Loaded { record: Some(record), receipt })
 }
 
 /// A duration in milliseconds, rounded up.
 pub(crate) fn millis(duration: Duration) -> i64 {
     let whole = duration.as_nanos().div_ceil(1_000_000);
     i64::try_from(whole).unwrap_or(MAX_TTL_MS).min(MAX_TTL_MS)
+}
+
+/// A duration of whole milliseconds; zero for a negative number.
+pub(crate) fn duration(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+/// A time of day from the milliseconds since 1970.
+pub(crate) fn time(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + duration(millis.min(MAX_TTL_MS))
+}
+
+/// The whole milliseconds from 1970 to a time of day; 0 for an earlier time.
+fn time_millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(MAX_TTL_MS).min(MAX_TTL_MS)
 }
 
 #[cfg(test)]
@@ -92,9 +159,38 @@ mod tests {
 
     #[test]
     fn row_with_invalid_numbers_is_corrupt() {
-        let row = |schema, nonce| (Some(schema), Some(1), Some(1), Some(nonce), Some(vec![]), None, 0);
-        assert!(loaded(row(1, 1)).is_ok());
-        assert!(matches!(loaded(row(-1, 1)), Err(BackendError::Schema(-1))));
-        assert!(matches!(loaded(row(1, 1 << 32)), Err(BackendError::Nonce(_))));
+        let row = |schema, nonce, waiting| LoadedRow {
+            schema: Some(schema),
+            epoch: Some(1),
+            seq: Some(1),
+            nonce: Some(nonce),
+            data: Some(vec![]),
+            waiting: Some(waiting),
+            ..LoadedRow::default()
+        };
+        assert!(loaded(row(1, 1, 1)).is_ok());
+        assert!(matches!(loaded(row(-1, 1, 1)), Err(BackendError::Schema(-1))));
+        assert!(matches!(loaded(row(1, 1 << 32, 1)), Err(BackendError::Nonce(_))));
+        assert!(matches!(loaded(row(1, 1, -1)), Err(BackendError::Count(-1))));
+    }
+
+    #[test]
+    fn time_of_day_is_whole_milliseconds_within_limits() {
+        let at = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        assert_eq!(time(time_millis(at(1_234))), at(1_234));
+        assert_eq!(time_millis(at(7) + Duration::from_micros(999)), 7);
+        assert_eq!(time_millis(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), 0);
+        assert_eq!(time_millis(at(u64::MAX / 1_000_000 * 1_000_000)), MAX_TTL_MS);
+        assert_eq!(time(i64::MAX), at(1 << 52));
+    }
+
+    #[test]
+    fn record_without_messages_has_no_message_columns() {
+        let mut record = Record::new(1, Version::start(), "{}", None);
+        assert!(message_binds(&record).is_none());
+        record.due = Some(time(5));
+        let binds = message_binds(&record).unwrap();
+        assert!(matches!(binds[..4], [Bind::MaybeBytes(None), .., Bind::MaybeNumber(None)]), "{binds:?}");
+        assert!(matches!(binds[4], Bind::MaybeNumber(Some(5))), "{binds:?}");
     }
 }

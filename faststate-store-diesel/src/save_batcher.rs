@@ -63,7 +63,7 @@ impl SaveBatcher {
         let limits = QueueLimits::new(lanes).with_calls(MAX_BATCH_SAVES).with_bytes(MAX_BATCH_BYTES);
         let queue = CallQueue::start(
             limits,
-            |save: &QueuedSave| save.record.data.len(),
+            |save: &QueuedSave| save.record.data.len() + save.record.pending.data.len(),
             move |saves| {
                 let server = Arc::clone(&server);
                 async move { run(&server, saves, timeout).await }

@@ -3,10 +3,11 @@
 use std::{fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use diesel::{QueryResult, result::Error as DieselError, sql_types::BigInt};
 use faststate_core::{
     Key, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, RECEIPT_KEPT, Receipt, Record, SaveOutcome},
 };
 
 use crate::{
@@ -16,8 +17,23 @@ use crate::{
     pool::{Link, Pool},
     row::{Columns, LoadedRow, VersionColumns, loaded, millis},
     save_batcher::{BatchOutcome, QueuedSave, SaveBatcher, Saver},
+    schedule::{KeyColumns, KeyRow, due_keys, pending_summary},
     statement::{Bind, Statement},
 };
+
+/// The number of receipts in [`Statements::release`].
+const RELEASED_RECEIPTS: usize = 64;
+
+/// A list of [`RELEASED_RECEIPTS`] placeholders.
+macro_rules! placeholders_64 {
+    () => {
+        concat!(
+            "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,",
+            "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
+        )
+    };
+}
+pub(crate) use placeholders_64;
 
 /// What differs between the database servers.
 pub(crate) trait Dialect: fmt::Debug + Sized + Send + Sync + 'static {
@@ -47,6 +63,19 @@ pub(crate) trait Dialect: fmt::Debug + Sized + Send + Sync + 'static {
         connection: &mut Self::Connection,
         statement: Statement<'_, BigInt>,
     ) -> impl Future<Output = QueryResult<Vec<i64>>> + Send;
+
+    /// Runs a statement that returns keys.
+    fn load_keys(
+        connection: &mut Self::Connection,
+        statement: Statement<'_, KeyColumns>,
+    ) -> impl Future<Output = QueryResult<Vec<KeyRow>>> + Send;
+
+    /// Saves a receipt with its answer; returns false if the receipt exists.
+    fn refuse(
+        connection: &mut Self::Connection,
+        receipt: &Receipt,
+        answer: &[u8],
+    ) -> impl Future<Output = QueryResult<bool>> + Send;
 
     /// Saves one record and its receipt.
     fn save_one(
@@ -90,6 +119,10 @@ pub(crate) struct Statements {
     pub(crate) load: &'static str,
     /// Waits for the transactions that hold the key's row, and returns a row if there is one.
     pub(crate) settled: &'static str,
+    /// Shortens the lifetimes of [`RELEASED_RECEIPTS`] receipts.
+    pub(crate) release: &'static str,
+    pub(crate) due: &'static str,
+    pub(crate) pending: &'static str,
     pub(crate) delete: &'static str,
     pub(crate) touch: &'static str,
     pub(crate) sweep_records: &'static str,
@@ -159,6 +192,14 @@ impl<D: Dialect> PooledServer<D> {
         loaded(lease.end(outcome.map_err(BackendError::from), D::is_answer)?)
     }
 
+    /// Runs a statement that returns the keys of at most `limit` records.
+    async fn load_keys(&self, text: &'static str, limit: usize) -> Result<Vec<KeyRow>, BackendError> {
+        let binds = [Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX))];
+        let mut lease = self.pool.lease().await?;
+        let outcome = D::load_keys(lease.connection(), Statement::returning(text, &binds)).await;
+        lease.end(outcome.map_err(BackendError::from), D::is_answer)
+    }
+
     /// Waits for the transactions that are writing this key, and returns whether it has a row afterwards. A
     /// transaction that began while the old record was alive may commit after a load has found it expired.
     async fn has_row_once_settled(&self, key: &Key) -> Result<bool, BackendError> {
@@ -193,6 +234,37 @@ impl<D: Dialect> Backend for SqlStore<D> {
     ) -> Result<SaveOutcome, BackendError> {
         self.server.dialect.check_size(record)?;
         self.batcher.save(key, record, expect, receipt).await
+    }
+
+    async fn refuse(&self, receipt: &Receipt, answer: &Bytes) -> Result<bool, BackendError> {
+        loop {
+            let mut lease = self.server.pool.lease().await?;
+            let outcome = D::refuse(lease.connection(), receipt, answer).await;
+            match lease.end(outcome.map_err(BackendError::from), D::is_answer) {
+                Err(error) if D::is_deadlock(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn release(&self, receipts: Vec<Receipt>) -> Result<(), BackendError> {
+        let lifetime = Bind::Number(millis(RECEIPT_KEPT));
+        for receipts in receipts.chunks(RELEASED_RECEIPTS) {
+            // The last receipt fills the remaining places, so that all statements have the same text.
+            let filled = receipts.iter().chain(receipts.last().into_iter().cycle());
+            let digests = filled.take(RELEASED_RECEIPTS).map(|receipt| Bind::Bytes(receipt.as_bytes()));
+            let binds: Vec<_> = [lifetime, lifetime].into_iter().chain(digests).collect();
+            self.server.execute(D::STATEMENTS.release, &binds).await?;
+        }
+        Ok(())
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, BackendError> {
+        Ok(due_keys(self.server.load_keys(D::STATEMENTS.due, limit).await?))
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, BackendError> {
+        Ok(pending_summary(self.server.load_keys(D::STATEMENTS.pending, limit).await?))
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, BackendError> {

@@ -15,10 +15,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use diesel::sqlite::SqliteConnection;
 use faststate_core::{
     Key, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome},
 };
 
 use self::{address::SqliteAddress, connection::SqliteOpener, worker::Worker};
@@ -96,6 +97,25 @@ impl Backend for Sqlite {
         self.writer
             .run(move |sqlite, now| tables::save(sqlite, now, &key, &record, expect, receipt.as_ref()))
             .await
+    }
+
+    async fn refuse(&self, receipt: &Receipt, answer: &Bytes) -> Result<bool, BackendError> {
+        let (receipt, answer) = (*receipt, answer.clone());
+        self.writer.run(move |sqlite, now| tables::refuse(sqlite, now, &receipt, &answer)).await
+    }
+
+    async fn release(&self, receipts: Vec<Receipt>) -> Result<(), BackendError> {
+        self.writer.run(move |sqlite, now| tables::release(sqlite, now, &receipts)).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, BackendError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.reader().run(move |sqlite, now| tables::due(sqlite, now, limit)).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, BackendError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.reader().run(move |sqlite, now| tables::pending(sqlite, now, limit)).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, BackendError> {

@@ -3,9 +3,10 @@
 use std::{fmt, future::Future, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
     Key, Store, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
 use crate::{backend::Backend, error::BackendError};
@@ -63,6 +64,23 @@ impl Store for DieselStore {
     ) -> Result<SaveOutcome, StoreError> {
         record.check_size()?;
         Ok(self.with_deadline(self.backend.save(key, record, expect, receipt)).await?)
+    }
+
+    async fn refuse(&self, _: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        Ok(self.with_deadline(self.backend.refuse(receipt, answer)).await?)
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        let receipts = receipts.iter().map(|(_, receipt)| *receipt).collect();
+        Ok(self.with_deadline(self.backend.release(receipts)).await?)
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        Ok(self.with_deadline(self.backend.due(limit)).await?)
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        Ok(self.with_deadline(self.backend.pending(limit)).await?)
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

@@ -6,14 +6,24 @@ use bb8_redis::redis::{Cmd, FromRedisValue as _, ParsingError, Pipeline, RedisRe
 use bytes::Bytes;
 use faststate_core::{
     Key, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{Loaded, Precondition, RECEIPT_KEPT, Receipt, Record, SaveOutcome, StoreError},
 };
 
-use crate::{error::RedisStoreError, keys::Prefix, slots::slot};
+use crate::{
+    error::RedisStoreError,
+    keys::{IndexNames, Prefix},
+    slots::slot,
+    value,
+};
 
 /// Maximum time to live that is sent to Redis, in milliseconds: about 30,000 years, so that its arithmetic does not
 /// overflow.
 const MAX_TTL_MS: u128 = 1_000_000_000_000_000;
+
+/// Maximum number of records whose messages one call counts, so that no script blocks the server for long.
+const PENDING_PAGE: u32 = 1000;
+/// The number of scripts.
+pub(crate) const SCRIPTS: usize = 7;
 
 /// The hashes under which Redis knows the loaded scripts.
 #[derive(Clone, Debug)]
@@ -21,26 +31,35 @@ pub(crate) struct Scripts {
     pub(crate) load: String,
     pub(crate) save: String,
     pub(crate) delete: String,
+    pub(crate) release: String,
+    pub(crate) due: String,
+    pub(crate) pending: String,
+    pub(crate) sweep: String,
 }
 
 impl Scripts {
     /// The commands that load the scripts. Their answers convert into [`Scripts`].
     pub(crate) fn load() -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(3);
-        for script in [
+        let scripts: [&str; SCRIPTS] = [
             include_str!("scripts/load.lua"),
             include_str!("scripts/save.lua"),
             include_str!("scripts/delete.lua"),
-        ] {
+            include_str!("scripts/release.lua"),
+            concat!(include_str!("scripts/header.lua"), include_str!("scripts/due.lua")),
+            concat!(include_str!("scripts/header.lua"), include_str!("scripts/pending.lua")),
+            concat!(include_str!("scripts/header.lua"), include_str!("scripts/sweep.lua")),
+        ];
+        let mut pipeline = Pipeline::with_capacity(SCRIPTS);
+        for script in scripts {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(script);
         }
         pipeline
     }
 }
 
-impl From<[String; 3]> for Scripts {
-    fn from([load, save, delete]: [String; 3]) -> Self {
-        Self { load, save, delete }
+impl From<[String; SCRIPTS]> for Scripts {
+    fn from([load, save, delete, release, due, pending, sweep]: [String; SCRIPTS]) -> Self {
+        Self { load, save, delete, release, due, pending, sweep }
     }
 }
 
@@ -52,13 +71,40 @@ pub(crate) enum StoreCommand {
     },
     Save {
         record: String,
+        indexes: IndexNames,
         receipt: Option<(String, Duration)>,
         expect: String,
         value: Vec<u8>,
         ttl: Option<Duration>,
+        /// The scores in the indexes of a record with messages or a due time; an empty text stands for none.
+        scores: Option<[String; 2]>,
+    },
+    Refuse {
+        receipt: String,
+        lifetime: Duration,
+        answer: Bytes,
+    },
+    /// The receipts are in one slot.
+    Release {
+        receipts: Vec<String>,
+    },
+    Due {
+        indexes: IndexNames,
+        limit: usize,
+    },
+    /// Counts one page of messages.
+    Pending {
+        indexes: IndexNames,
+        start: u64,
+        limit: usize,
+    },
+    Sweep {
+        indexes: IndexNames,
+        limit: usize,
     },
     Delete {
         record: String,
+        indexes: IndexNames,
         expect: String,
     },
     Touch {
@@ -87,18 +133,33 @@ impl StoreCommand {
     ) -> Self {
         Self::Save {
             record: prefix.record(key),
+            indexes: prefix.indexes(key),
             receipt: receipt.map(|receipt| (prefix.receipt(key, receipt), receipt.lifetime())),
             expect: match expect {
                 Precondition::Absent => String::new(),
-                Precondition::Version(version) => version_prefix(version),
+                Precondition::Version(version) => value::version_prefix(version),
             },
-            value: write(record),
+            value: value::write(record),
             ttl: record.ttl,
+            scores: value::times(record)
+                .map(|times| times.map(|time| time.map(value::score).unwrap_or_default())),
+        }
+    }
+
+    pub(crate) fn refuse(prefix: &Prefix, key: &Key, receipt: &Receipt, answer: &Bytes) -> Self {
+        Self::Refuse {
+            receipt: prefix.receipt(key, receipt),
+            lifetime: receipt.lifetime(),
+            answer: answer.clone(),
         }
     }
 
     pub(crate) fn delete(prefix: &Prefix, key: &Key, version: Version) -> Self {
-        Self::Delete { record: prefix.record(key), expect: version_prefix(version) }
+        Self::Delete {
+            record: prefix.record(key),
+            indexes: prefix.indexes(key),
+            expect: value::version_prefix(version),
+        }
     }
 
     pub(crate) fn touch(prefix: &Prefix, key: &Key, ttl: Duration) -> Self {
@@ -116,6 +177,11 @@ impl StoreCommand {
             | Self::Save { record, .. }
             | Self::Delete { record, .. }
             | Self::Touch { record, .. } => slot(record),
+            Self::Refuse { receipt, .. } => slot(receipt),
+            Self::Release { receipts } => receipts.first().map_or(0, |receipt| slot(receipt)),
+            Self::Due { indexes, .. } | Self::Pending { indexes, .. } | Self::Sweep { indexes, .. } => {
+                slot(&indexes.due)
+            }
             Self::Ping { nothing } => slot(nothing),
         }
     }
@@ -124,7 +190,15 @@ impl StoreCommand {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Save { value, .. } => value.len() + 256,
-            Self::Load { .. } | Self::Delete { .. } | Self::Touch { .. } | Self::Ping { .. } => 256,
+            Self::Refuse { answer, .. } => answer.len() + 256,
+            Self::Release { receipts } => receipts.len() * 256,
+            Self::Load { .. }
+            | Self::Due { .. }
+            | Self::Pending { .. }
+            | Self::Sweep { .. }
+            | Self::Delete { .. }
+            | Self::Touch { .. }
+            | Self::Ping { .. } => 256,
         }
     }
 
@@ -136,15 +210,35 @@ impl StoreCommand {
                 command.arg("EVALSHA").arg(&scripts.load).arg(1 + usize::from(receipt.is_some()));
                 command.arg(record).arg(receipt);
             }
-            Self::Save { record, receipt, expect, value, ttl } => {
+            Self::Save { record, indexes, receipt, expect, value, ttl, scores } => {
                 let (receipt, lifetime) =
                     receipt.as_ref().map_or((None, 0), |(key, time)| (Some(key), millis(*time)));
-                command.arg("EVALSHA").arg(&scripts.save).arg(1 + usize::from(receipt.is_some()));
-                command.arg(record).arg(receipt);
+                command.arg("EVALSHA").arg(&scripts.save).arg(3 + usize::from(receipt.is_some()));
+                command.arg(record).arg(&*indexes.due).arg(&*indexes.oldest).arg(receipt);
                 command.arg(expect).arg(value).arg(ttl.map_or(0, millis)).arg(lifetime);
+                command.arg(scores.as_ref().map_or(&[][..], |scores| scores));
             }
-            Self::Delete { record, expect } => {
-                command.arg("EVALSHA").arg(&scripts.delete).arg(1).arg(record).arg(expect);
+            Self::Refuse { receipt, lifetime, answer } => {
+                command.arg("SET").arg(receipt).arg(&answer[..]).arg("PX").arg(millis(*lifetime)).arg("NX");
+            }
+            Self::Release { receipts } => {
+                command.arg("EVALSHA").arg(&scripts.release).arg(receipts.len());
+                command.arg(receipts).arg(millis(RECEIPT_KEPT));
+            }
+            Self::Due { indexes, limit } => {
+                command.arg("EVALSHA").arg(&scripts.due).arg(1).arg(&*indexes.due).arg(limit);
+            }
+            Self::Pending { indexes, start, limit } => {
+                command.arg("EVALSHA").arg(&scripts.pending).arg(1).arg(&*indexes.oldest);
+                command.arg(start).arg(PENDING_PAGE).arg(limit);
+            }
+            Self::Sweep { indexes, limit } => {
+                command.arg("EVALSHA").arg(&scripts.sweep).arg(2).arg(&*indexes.due).arg(&*indexes.oldest);
+                command.arg(limit);
+            }
+            Self::Delete { record, indexes, expect } => {
+                command.arg("EVALSHA").arg(&scripts.delete).arg(3);
+                command.arg(record).arg(&*indexes.due).arg(&*indexes.oldest).arg(expect);
             }
             Self::Touch { record, ttl } => {
                 command.arg("PEXPIRE").arg(record).arg(millis(*ttl));
@@ -160,16 +254,16 @@ impl StoreCommand {
 
 /// Decodes the answer to `load`.
 pub(crate) fn loaded(key: &Key, answer: Value) -> Result<Loaded, StoreError> {
-    let (value, left, receipt) =
-        <(Option<Vec<u8>>, i64, bool)>::from_redis_value(answer).map_err(RedisStoreError::Answer)?;
+    let (value, left, receipt) = <(Option<Vec<u8>>, i64, Option<Vec<u8>>)>::from_redis_value(answer)
+        .map_err(RedisStoreError::Answer)?;
     let record = value.map(|value| {
-        let record = read(&value.into()).ok_or_else(|| StoreError::Corrupt {
+        let record = value::read(&value.into()).ok_or_else(|| StoreError::Corrupt {
             key: key.clone(),
             source: "it does not begin with a version and a schema number".into(),
         })?;
         Ok::<_, StoreError>(Record { ttl: u64::try_from(left).ok().map(Duration::from_millis), ..record })
     });
-    Ok(Loaded { record: record.transpose()?, receipt })
+    Ok(Loaded { record: record.transpose()?, receipt: receipt.map(Bytes::from) })
 }
 
 /// Decodes the answer to `save`.
@@ -193,28 +287,20 @@ fn number(answer: Value) -> Result<i64, StoreError> {
     Ok(i64::from_redis_value(answer).map_err(RedisStoreError::Answer)?)
 }
 
+/// Decodes the answer to `refuse`: nothing if the receipt exists.
+pub(crate) fn refused(answer: Value) -> Result<bool, StoreError> {
+    let done = <Option<String>>::from_redis_value(answer).map_err(RedisStoreError::Answer)?;
+    Ok(done.is_some())
+}
+
+/// Decodes the answer to `sweep`.
+pub(crate) fn swept(answer: Value) -> Result<usize, StoreError> {
+    Ok(usize::try_from(number(answer)?).unwrap_or_default())
+}
+
 /// Returns whether Redis no longer has the script.
 pub(crate) fn lacks_script(answer: &RedisResult<Value>) -> bool {
     answer.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT"))
-}
-
-/// The prefix of every value with this version. A stored value is `version schema json`.
-fn version_prefix(version: Version) -> String {
-    format!("{version} ")
-}
-
-fn write(record: &Record) -> Vec<u8> {
-    let mut value = format!("{} {} ", record.version, record.schema).into_bytes();
-    value.extend_from_slice(&record.data);
-    value
-}
-
-fn read(value: &Bytes) -> Option<Record> {
-    let mut parts = value.splitn(3, |byte| *byte == b' ');
-    let version = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-    let schema = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-    let data = parts.next()?.len();
-    Some(Record { version, schema, data: value.slice(value.len() - data..), ttl: None })
 }
 
 /// A duration in milliseconds, rounded up and at least 1.
@@ -226,20 +312,6 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn value_is_read_as_it_was_written() {
-        for data in ["{}", "", " ", r#"{ "a": 1 }"#] {
-            let version = Version { epoch: 1, seq: u64::MAX, nonce: 0 };
-            let record = Record { schema: u32::MAX, version, data: data.into(), ttl: None };
-            let value = write(&record);
-            assert!(value.starts_with(version_prefix(version).as_bytes()));
-            assert_eq!(read(&value.into()), Some(record));
-        }
-        for value in ["", "x", "0-0-0", "0-0-0 ", "0-0-0 1", "0-0-0 x {}", " 1 {}"] {
-            assert_eq!(read(&value.into()), None, "{value:?}");
-        }
-    }
 
     #[test]
     fn time_to_live_is_clamped_for_redis() {

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     address::ServerAddress,
-    command::Scripts,
+    command::{SCRIPTS, Scripts},
     dialer::{ConnectError, RedisLink},
     error::is_demoted,
     primary::{Primary, PrimaryLink},
@@ -154,6 +154,6 @@ impl PooledConnection {
 }
 
 async fn load_scripts(link: &mut RedisLink) -> RedisResult<Scripts> {
-    let names: [String; 3] = Scripts::load().query_async(&mut link.redis).await?;
+    let names: [String; SCRIPTS] = Scripts::load().query_async(&mut link.redis).await?;
     Ok(names.into())
 }

@@ -62,7 +62,7 @@
 //!
 //! # Durability
 //!
-//! One script saves a record and its receipt atomically. Redis itself expires records, with a resolution of
+//! One script saves a record, its messages, its due time and its receipt atomically. Redis itself expires records, with a resolution of
 //! 1 ms. The server's settings determine whether acknowledged saves survive (law 1). The store checks these
 //! settings when it connects, and logs a warning if saves can be lost. [`RedisStore::durability`] returns the
 //! result of the check.
@@ -86,19 +86,31 @@
 //! Concurrent calls share pipelines over at most two connections (by default), and with `appendfsync always`
 //! the saves of a pipeline share one sync. Each save and each load is one script call. A receipt is a
 //! separate Redis key of about 200 bytes, which lives for 10 minutes, or for 1 minute if the engine generated
-//! the receipt.
+//! the receipt. The receipt of a message lives until 10 minutes after its release, at most for 8 days.
+//!
+//! A record with messages or a due time has an entry in one or two sorted sets, by which `due` and `pending`
+//! find it; other records do not touch these sets. On a cluster, `due`, `pending` and `release` send one script
+//! call to each bucket. `pending` reads all records with unfinished messages, 1,000 per script call.
 //!
 //! # Keys
 //!
-//! A record is at `prefix:v1:{key}`, as `version schema json`; its receipts are at `prefix:v1:{key}:digest`.
-//! On a cluster, the keys are spread over 64 buckets: a record in bucket 7 is at `prefix:v1:{b7}:key`, and
-//! its receipts are at `prefix:v1:{b7}:key:digest`. The braces enclose the text that determines the slot, so
-//! each script accesses one slot. With more than 16 masters, the masters get unequal shares of the buckets.
-//! To move data from a server to a cluster, copy each record to its new key.
+//! A record is at `prefix:v1:{key}`, as `version schema json`; its receipts are at `prefix:v1:{key}:digest` and
+//! contain the answer for the sender of a refused message. A record with messages or a due time is stored as
+//! `version +schema due oldest waiting parked length jsonmessages`, with the length of the JSON in bytes. Its
+//! Redis key is in the sorted sets `prefix:v1:due` and `prefix:v1:oldest`, with milliseconds since 1970 as its
+//! scores. A set may also contain records that have expired; these entries have no effect and are removed later.
+//!
+//! On a cluster, the keys are spread over 64 buckets: a record in bucket 7 is at `prefix:v1:{b7}:key`, its
+//! receipts are at `prefix:v1:{b7}:key:digest`, and its sets at `prefix:v1:{b7}:due` and
+//! `prefix:v1:{b7}:oldest`. The braces enclose the text that determines the slot, so each script accesses one
+//! slot. With more than 16 masters, the masters get unequal shares of the buckets. To move data from a server
+//! to a cluster, copy each record to its new key, and the entries of the sets to the sets of its bucket.
+//!
+//! Earlier versions of this crate report a record with messages as corrupt and leave it unchanged.
 //!
 //! Give each application its own prefix. An ACL needs `~prefix:*` and
-//! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +ping +hello +client`. It also
-//! needs `+select` if the address contains a database other than 0, `+cluster|slots +cluster|info +asking` on
+//! `+evalsha +script|load +get +set +getrange +exists +del +pttl +pexpire +zadd +zrem +zrange +zrangebyscore
+//! +zrandmember +time +ping +hello +client`. It also needs `+select` if the address contains a database other than 0, `+cluster|slots +cluster|info +asking` on
 //! a cluster, and `+config|get` for the check of the settings.
 //!
 //! # Multiple nodes
@@ -144,12 +156,14 @@ mod primary;
 mod push;
 mod queue;
 mod router;
+mod schedule;
 mod sentinels;
 mod slots;
 mod store;
 mod tls;
 mod topology;
 mod transport;
+mod value;
 
 pub use self::{
     broadcaster::{RedisBroadcaster, RedisBroadcasterBuilder},

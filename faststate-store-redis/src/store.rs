@@ -1,12 +1,22 @@
 //! The store and its builder.
 
-use std::{fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
     Key, Store, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
+use futures::future::try_join_all;
 
 use crate::{
     address::{AddressError, Deployment, RedisAddress},
@@ -18,8 +28,14 @@ use crate::{
     primary::Primary,
     queue::{CallLimits, CommandQueue},
     router::{CallRouter, ClusterRouter},
+    schedule,
     topology::Topology,
 };
+
+/// Maximum number of receipts that one script releases.
+const RELEASES_PER_CALL: usize = 500;
+/// Maximum number of entries of an index that one script checks.
+const MAX_SWEPT: usize = 100;
 
 /// A store in Redis or Valkey. The [crate documentation](crate) states its promises for each setting of the server.
 ///
@@ -30,6 +46,8 @@ pub struct RedisStore {
     prefix: Prefix,
     address: String,
     durability: Durability,
+    /// The number of sweeps, which take turns at the buckets. Relaxed, because it only counts.
+    sweeps: Arc<AtomicUsize>,
 }
 
 impl RedisStore {
@@ -116,7 +134,7 @@ impl RedisStoreBuilder {
         router.ping(&prefix).await?;
         let durability = router.durability().await?;
         durability.warn(&address);
-        Ok(RedisStore { router, prefix, address, durability })
+        Ok(RedisStore { router, prefix, address, durability, sweeps: Arc::default() })
     }
 }
 
@@ -137,6 +155,30 @@ impl Store for RedisStore {
         command::saved(self.router.run(StoreCommand::save(&self.prefix, key, record, expect, receipt)).await?)
     }
 
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        let refuse = StoreCommand::refuse(&self.prefix, key, receipt, answer);
+        command::refused(self.router.run(refuse).await?)
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        let mut buckets: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+        for (key, receipt) in receipts {
+            buckets.entry(self.prefix.bucket(key)).or_default().push(self.prefix.receipt(key, receipt));
+        }
+        let chunks = buckets.values().flat_map(|receipts| receipts.chunks(RELEASES_PER_CALL));
+        let calls = chunks.map(|chunk| self.router.run(StoreCommand::Release { receipts: chunk.to_vec() }));
+        try_join_all(calls).await?;
+        Ok(())
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        schedule::due(&self.router, &self.prefix, limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        schedule::pending(&self.router, &self.prefix, limit).await
+    }
+
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
         command::changed(self.router.run(StoreCommand::delete(&self.prefix, key, version)).await?)
     }
@@ -145,9 +187,13 @@ impl Store for RedisStore {
         command::changed(self.router.run(StoreCommand::touch(&self.prefix, key, ttl)).await?)
     }
 
-    /// Does nothing, because Redis removes expired keys itself.
-    async fn sweep(&self, _: usize) -> Result<usize, StoreError> {
-        Ok(0)
+    /// Removes expired records from the indexes of one bucket. Redis removes expired keys itself.
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let call = self.sweeps.fetch_add(1, Ordering::Relaxed);
+        let indexes = self.prefix.all_indexes();
+        let indexes = indexes[call % indexes.len()].clone();
+        let limit = limit.min(MAX_SWEPT);
+        command::swept(self.router.run(StoreCommand::Sweep { indexes, limit }).await?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -73,6 +73,7 @@ mod captured_log;
 mod cluster;
 mod failure;
 pub mod faults;
+pub mod messages;
 mod served;
 pub mod suites;
 

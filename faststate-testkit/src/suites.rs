@@ -19,7 +19,7 @@
 //! # }
 //! ```
 //!
-//! `examples/custom_store.rs` in the repository is a complete store.
+//! `examples/custom_store` in the repository is a complete store.
 //!
 //! The suite of an adapter needs only the address of a server that serves the [`fixture`].
 //!

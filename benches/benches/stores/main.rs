@@ -208,7 +208,7 @@ async fn measure(way: &Arc<dyn Way>, keys: usize, server: Option<u32>, pace: &Pa
             };
             let (mut key, mut version, mut expect) = fresh();
             while !over.load(Ordering::Relaxed) {
-                let record = Record { schema: 1, version, data: DATA.into(), ttl: None };
+                let record = Record::new(1, version, DATA, None);
                 let saving = way.save(&key, &record, expect, &Receipt::internal()).await;
                 match saving {
                     Some(saving) => {

@@ -4,8 +4,13 @@ use std::{any::TypeId, fmt, future::Future, sync::Arc, time::SystemTime};
 
 use futures::future::BoxFuture;
 
-use super::{Environment, EventId, Handle, Reply};
-use crate::{Elements, Error, Key, ReactiveState, Viewer};
+use super::{
+    Address, Cause, Environment, Event, EventId, Handle, Reply, SentMessage,
+    message::{OutboxDraft, OutboxEdit},
+};
+use crate::{
+    Elements, Error, Job, Key, ReactiveState, Rejection, Viewer, registry::messages::outbox::Outbox,
+};
 
 /// The most HTML that one event may send to all followers, in bytes.
 const MAX_BROADCAST_BYTES: usize = 256 << 10;
@@ -27,6 +32,19 @@ pub struct Context<S> {
     environment: Arc<Environment>,
     pub(crate) effects: Effects,
     pub(crate) aftermath: Aftermath<S>,
+    /// The messages, timers and jobs before the event.
+    outbox: Option<Arc<Outbox>>,
+    pub(crate) draft: OutboxDraft,
+}
+
+/// What an event had requested before an event that follows a message was applied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FollowUpMark {
+    edits: usize,
+    caller: usize,
+    followers: usize,
+    background: usize,
+    is_streaming: bool,
 }
 
 /// The elements that an event sends to its caller and to the followers.
@@ -69,9 +87,21 @@ impl<S: ReactiveState> Context<S> {
         id: EventId,
         now: SystemTime,
         environment: Arc<Environment>,
+        cause: Option<Arc<Cause>>,
+        outbox: Option<Arc<Outbox>>,
     ) -> Self {
         let aftermath = Aftermath { background: Vec::new(), streaming: None };
-        Self { key, viewer, id, now, environment, effects: Effects::default(), aftermath }
+        Self {
+            key,
+            viewer,
+            id,
+            now,
+            environment,
+            effects: Effects::default(),
+            aftermath,
+            outbox,
+            draft: OutboxDraft { cause, ..OutboxDraft::default() },
+        }
     }
 
     /// Returns the key of the instance that the event changes.
@@ -107,6 +137,78 @@ impl<S: ReactiveState> Context<S> {
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.environment.resources().shared(TypeId::of::<T>())?.downcast().ok()
+    }
+
+    /// Sends an event to another instance, or to this one, after the commit (law 16).
+    ///
+    /// The message is saved with this change or not at all, and is applied exactly once at its target, through any crash.
+    /// Messages from one instance to one target are applied in the order in which they were sent. The target's
+    /// `authorize` sees the [application](Viewer::application), because this event's viewer was checked here.
+    ///
+    /// Attach events of this state to the answer: [`then`](SentMessage::then) if the target accepts,
+    /// [`or_else`](SentMessage::or_else) if it rejects.
+    ///
+    /// # Limits
+    /// 256 messages, timers and jobs per event, 64 KiB of JSON per message, 4,096 unfinished ones per instance. An event
+    /// that exceeds a limit fails and changes nothing. So does one whose state does not declare
+    /// [`sends_messages`](crate::StateConfig::sends_messages), or whose target is not registered.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an event is handed over, as in other calls that send it"
+    )]
+    pub fn send<E: Event>(&mut self, to: Address<E::State>, event: E) -> SentMessage<'_, S> {
+        self.draft.send(to.key(), &event);
+        SentMessage::new(&mut self.draft)
+    }
+
+    /// Applies an event to this instance at a time of the store's clock, at most 1 s late while any node runs (law 16).
+    ///
+    /// A timer with the same name is replaced. A timer that became due while no node was running fires when one starts.
+    /// If the event is rejected then, the timer ends without a change.
+    ///
+    /// # Limits
+    /// Those of [`send`](Self::send). A name has 1 to 64 bytes.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an event is handed over, as in other calls that send it"
+    )]
+    pub fn schedule(&mut self, name: impl Into<String>, at: SystemTime, event: impl Event<State = S>) {
+        self.draft.push(OutboxEdit::schedule(name.into(), at, &event));
+    }
+
+    /// Cancels the timer with this name, if there is one.
+    pub fn cancel(&mut self, name: impl Into<String>) {
+        self.draft.push(Ok(OutboxEdit::Cancel { name: name.into() }));
+    }
+
+    /// Runs a job after the commit, at least once (law 16).
+    ///
+    /// # Limits
+    /// Those of [`send`](Self::send).
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an event is handed over, as in other calls that send it"
+    )]
+    pub fn run<J: Job>(&mut self, job: J) {
+        self.draft.push(OutboxEdit::run(J::NAME, &job));
+    }
+
+    /// Returns the instance and the viewer that sent the message, if a message carries this event or it follows one.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Cause> {
+        self.draft.cause.as_deref()
+    }
+
+    /// Returns the target's rejection, in an event that was attached with [`SentMessage::or_else`].
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Rejection> {
+        self.draft.cause.as_ref()?.rejection.as_ref()
+    }
+
+    /// Returns the number of messages and jobs of this instance that were not finished before this event.
+    #[must_use]
+    pub fn pending(&self) -> u32 {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.waiting())
     }
 
     /// Sends elements to the caller, in the reply. Their order relative to the caller's stream is not defined.
@@ -153,6 +255,49 @@ impl<S: ReactiveState> Context<S> {
         W: Future<Output = ()> + Send + 'static,
     {
         self.aftermath.streaming = Some(Box::new(move |handle, reply| Box::pin(work(handle, reply))));
+    }
+}
+
+impl<S> Context<S> {
+    /// Returns the messages, timers and jobs before the event.
+    pub(crate) fn outbox(&self) -> Option<&Outbox> {
+        self.outbox.as_deref()
+    }
+
+    pub(crate) fn edit_outbox(&mut self, edit: OutboxEdit) {
+        self.draft.push(Ok(edit));
+    }
+
+    /// Replaces the last edit.
+    pub(crate) fn replace_edit(&mut self, edit: OutboxEdit) {
+        self.draft.edits.pop();
+        self.edit_outbox(edit);
+    }
+
+    /// Begins an event that follows a message with this origin.
+    pub(crate) fn begin_follow_up(&mut self, cause: Arc<Cause>) -> FollowUpMark {
+        self.draft.cause = Some(cause);
+        FollowUpMark {
+            edits: self.draft.edits.len(),
+            caller: self.effects.caller.len(),
+            followers: self.effects.followers.len(),
+            background: self.aftermath.background.len(),
+            is_streaming: self.aftermath.streaming.is_some(),
+        }
+    }
+
+    pub(crate) fn end_follow_up(&mut self) {
+        self.draft.cause = None;
+    }
+
+    /// Drops what the event has requested since the mark.
+    pub(crate) fn undo_follow_up(&mut self, mark: FollowUpMark) {
+        self.draft.cause = None;
+        self.draft.edits.truncate(mark.edits);
+        self.effects.caller.truncate(mark.caller);
+        self.effects.followers.truncate(mark.followers);
+        self.aftermath.background.truncate(mark.background);
+        self.aftermath.streaming.take_if(|_| !mark.is_streaming);
     }
 }
 

@@ -1,11 +1,11 @@
 //! Typed access to an instance.
 
-use std::{any::TypeId, fmt, marker::PhantomData, ops::Deref, sync::Arc};
+use std::{any::TypeId, fmt, marker::PhantomData, ops::Deref, sync::Arc, time::SystemTime};
 
-use super::{Event, EventId, Mutation, Update};
+use super::{EditOutbox, Event, EventId, Mutation, OutboxEdit, Update};
 use crate::{
     Error, Key, ReactiveState, Registry, Rejection, Version, Viewer,
-    registry::{Outcome, instances::Instances, mistakes::Part, request::Job},
+    registry::{Outcome, instances::Instances, mistakes::Part, request::HandleRequest},
 };
 
 /// Typed access to one instance, for application code, background work and tests.
@@ -113,6 +113,40 @@ impl<S: ReactiveState> Handle<S> {
         self.run(Box::new(event), viewer, Some(id)).await
     }
 
+    /// Applies an event to this instance at a time of the store's clock (law 16). See [`Context::schedule`].
+    ///
+    /// When this returns, the timer is saved.
+    ///
+    /// # Errors
+    /// Those of [`Registry::dispatch`], except a rejection. [`Error::Internal`] if the state does not declare
+    /// [`sends_messages`](crate::StateConfig::sends_messages), or the event is not registered.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the change: once queued, it runs to its end.
+    ///
+    /// [`Context::schedule`]: crate::Context::schedule
+    pub async fn schedule(
+        &self,
+        name: impl Into<String> + Send,
+        at: SystemTime,
+        event: impl Event<State = S>,
+    ) -> Result<(), Error> {
+        let edit = OutboxEdit::schedule(name.into(), at, &event);
+        let edit = edit.map_err(|error| Error::internal("the event of a timer cannot be encoded", &error))?;
+        self.edit_outbox(edit).await
+    }
+
+    /// Cancels the timer with this name, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`schedule`](Self::schedule).
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the change: once queued, it runs to its end.
+    pub async fn cancel(&self, name: impl Into<String> + Send) -> Result<(), Error> {
+        self.edit_outbox(OutboxEdit::Cancel { name: name.into() }).await
+    }
+
     /// Returns how many streams follow the instance on this node.
     #[must_use]
     pub fn followers(&self) -> usize {
@@ -130,13 +164,18 @@ impl<S: ReactiveState> Handle<S> {
         self.instances()?.delete(&self.key).await
     }
 
+    /// Changes the messages, timers and jobs of the instance.
+    pub(crate) async fn edit_outbox(&self, edit: OutboxEdit) -> Result<(), Error> {
+        self.run(Box::new(EditOutbox(edit)), Viewer::application(), None).await.map(drop)
+    }
+
     async fn run(
         &self,
         mutation: Box<dyn Mutation<S>>,
         viewer: Viewer,
         id: Option<EventId>,
     ) -> Result<Outcome, Error> {
-        let job = Job { mutation: Box::new(mutation), viewer, id };
+        let job = HandleRequest { mutation: Box::new(mutation), viewer, id };
         self.instances()?.run(&self.key, job).await
     }
 

@@ -15,6 +15,11 @@ impl EventId {
         Self(format!("{:032x}", rand::random::<u128>()).into())
     }
 
+    /// Returns the id of the event that a message carries.
+    pub(crate) fn of_message(id: u128) -> Self {
+        Self(format!("{id:032x}").into())
+    }
+
     /// Returns the text of the id.
     #[must_use]
     pub fn as_str(&self) -> &str {

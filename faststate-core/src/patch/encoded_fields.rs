@@ -60,6 +60,25 @@ impl EncodedFields {
         Self { json, fields: fields.spans.into(), open: fields.open }
     }
 
+    /// Returns the signals with one more field. Its name must not need escaping, and no other field may have it.
+    pub(crate) fn with_number(&self, name: &str, number: u32) -> Self {
+        let mut json = Vec::with_capacity(self.json.len() + name.len() + 16);
+        json.extend_from_slice(&self.json[..self.json.len() - 1]);
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        json.push(b'"');
+        let start = json.len();
+        json.extend_from_slice(name.as_bytes());
+        let name = start..json.len();
+        json.extend_from_slice(b"\":");
+        json.extend_from_slice(number.to_string().as_bytes());
+        let field = FieldSpan { name, end: json.len() };
+        json.push(b'}');
+        let fields = self.fields.iter().cloned().chain([field]).collect();
+        Self { json: json.into(), fields, open: self.open }
+    }
+
     /// Returns the whole JSON object.
     #[must_use]
     pub fn json(&self) -> &Bytes {

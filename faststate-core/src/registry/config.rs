@@ -22,6 +22,7 @@ pub struct StateConfig {
     pub(crate) queue: usize,
     pub(crate) log_bytes: usize,
     pub(crate) pace: Duration,
+    pub(crate) sends_messages: bool,
 }
 
 /// The place where a state is saved.
@@ -115,6 +116,17 @@ impl StateConfig {
         self
     }
 
+    /// Permits the state's events to request messages, timers and jobs ([`Context::send`](crate::Context::send)).
+    ///
+    /// Each node then asks the state's store about once per second for messages and timers that are due. Without the
+    /// setting, there is no such call. It excludes [`persist_every`](Self::persist_every), which may lose a message that
+    /// was acknowledged.
+    #[must_use]
+    pub const fn sends_messages(mut self) -> Self {
+        self.sends_messages = true;
+        self
+    }
+
     /// Sets how many events may be queued for one instance (default: 1,024; minimum: 1). Further events are refused with
     /// [`Error::Busy`](super::Error::Busy).
     #[must_use]
@@ -171,6 +183,7 @@ impl StateConfig {
             queue: 1024,
             log_bytes: 64 * 1024,
             pace: Duration::ZERO,
+            sends_messages: false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The instances of one state, without the type of the state.
 
+use std::{sync::Arc, time::SystemTime};
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -9,8 +11,13 @@ use crate::{
     registry::{
         Audience, Call, Error, Outcome, StateConfig,
         instances::Instances,
+        messages::{
+            outbox::Outbox,
+            settlement::{Delivery, DueProgress, Settlement},
+        },
         request::{Rendered, Route},
     },
+    store::Store,
     topics::Follower,
 };
 
@@ -25,6 +32,17 @@ pub(super) trait DynInstanceTable: Instances {
     fn allows(&self, key: &Key, viewer: &Viewer) -> bool;
     /// Decodes and sends an event, if the viewer has access.
     async fn dispatch(&self, call: Call) -> Result<Outcome, Error>;
+    /// Checks that messages can carry this event. The error states the reason and a remedy.
+    fn receives(&self, event: &str) -> Result<(), String>;
+    fn store(&self) -> Arc<dyn Store>;
+    /// Applies a message in a turn of its target.
+    async fn deliver(&self, key: &Key, delivery: Delivery) -> Result<Outcome, Error>;
+    /// Returns the unfinished messages, timers and jobs of an instance.
+    async fn outbox(&self, key: &Key) -> Result<Option<Arc<Outbox>>, Error>;
+    /// Settles messages, timers and jobs in a turn of the sender.
+    async fn settle(&self, key: &Key, settlements: Vec<Settlement>) -> Result<(), Error>;
+    /// Fires the timers that are due at `now`, and takes the due messages and jobs.
+    async fn take_due(&self, key: &Key, now: SystemTime) -> Result<DueProgress, Error>;
     /// Returns the initial content of a topic in a page. `view` is the name of a view, or `None` for the signals.
     async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Rendered, Error>;
     /// Adds a follower to a topic. See [`Engine::follow`](super::interface::Engine::follow).

@@ -3,7 +3,7 @@
 use std::{
     any::{Any, TypeId},
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     pin::pin,
     sync::{Arc, Weak, atomic::Ordering},
@@ -20,14 +20,22 @@ use super::{
     dyn_table::DynInstanceTable,
     instances::Instances,
     interface::{Engine, StreamRevoker},
+    messages::{
+        job_queue::JobQueue,
+        operator::{MessageAction, UnfinishedMessage, settlement},
+    },
     mistakes::{self, Mistakes, Part},
     new_sessions::NewSessions,
     request::{Rendered, Route, TopicName},
     shared::Shared,
 };
 use crate::{
-    Handle, Health, Key, ReactiveState, Revocation, Scope, SessionId, StoreHealth, Version, Viewer,
-    metrics::StoreMeter, store::Store, topics::Follower,
+    Handle, Health, Job, Key, MessageHealth, ReactiveState, Revocation, Scope, SessionId, StoreHealth,
+    Version, Viewer,
+    event::OutboxEdit,
+    metrics::StoreMeter,
+    store::{PendingSummary, Store},
+    topics::Follower,
 };
 
 /// The interval between flushes of the stores while a registry settles.
@@ -93,6 +101,44 @@ impl StateRegistry {
         self.scoped(Scope::Component, &Viewer::session(session), Some(id))
     }
 
+    /// Returns at most `limit` unfinished messages, timers and jobs of instances that have a message or job that is waiting
+    /// or parked, the oldest instance first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if a store does not answer.
+    pub async fn unfinished_messages(&self, limit: usize) -> Result<Vec<UnfinishedMessage>, Error> {
+        Engine::unfinished_messages(self, limit).await
+    }
+
+    /// Retries or drops an unfinished message, timer or job.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if the message is finished, and the errors of [`Registry::dispatch`] except a rejection.
+    pub async fn resolve_message(
+        &self,
+        message: &UnfinishedMessage,
+        action: MessageAction,
+    ) -> Result<(), Error> {
+        Engine::resolve_message(self, &message.sender, &message.id, action).await
+    }
+
+    /// Requests a job (law 16). When this returns, the request is saved in the default store, and the job runs at least
+    /// once.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if no [job](crate::registry::RegistryBuilder::job) is registered or there is no default
+    /// [store](crate::registry::RegistryBuilder::store), [`Error::Internal`] if this job is not registered, and the errors
+    /// of [`Registry::dispatch`] except a rejection.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the request: once queued, it runs to its end.
+    pub async fn run<J: Job>(self: &Arc<Self>, job: J) -> Result<(), Error> {
+        let request = OutboxEdit::run(J::NAME, &job);
+        let request = request.map_err(|error| Error::internal("a job cannot be encoded", &error))?;
+        let id = format!("{:032x}", rand::random::<u128>());
+        self.record::<JobQueue>(&id)?.edit_outbox(request).await
+    }
+
     /// Returns a handle to `viewer`'s instance of `S`. Records and components have an id.
     ///
     /// # Errors
@@ -139,6 +185,33 @@ impl StateRegistry {
         self.tables.values().filter(move |table| {
             let config = table.config();
             config.every.is_none() && config.store_name() == store
+        })
+    }
+
+    /// Returns the stores of the states that send messages.
+    fn sender_stores(&self) -> BTreeSet<&str> {
+        let senders = self.tables.values().filter(|table| table.config().sends_messages);
+        senders.map(|table| table.config().store_name()).collect()
+    }
+
+    /// Counts the unfinished messages in the stores of the states that send messages. `None` if there are no such states, or
+    /// if a store does not answer.
+    async fn message_health(&self) -> Option<MessageHealth> {
+        let stores = self.sender_stores();
+        if stores.is_empty() {
+            return None;
+        }
+        let ask = |name: &&str| {
+            let store = self.stores.get(*name).map(Arc::clone);
+            async move { timeout(self.shared.deadline, store?.pending(0)).await.ok()?.ok() }
+        };
+        let found: Option<Vec<PendingSummary>> = join_all(stores.iter().map(ask)).await.into_iter().collect();
+        let found = found?;
+        let age = found.iter().filter_map(|summary| summary.age).max().unwrap_or_default();
+        Some(MessageHealth {
+            pending: found.iter().map(|summary| summary.waiting).sum(),
+            parked: found.iter().map(|summary| summary.parked).sum(),
+            oldest_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         })
     }
 
@@ -220,6 +293,7 @@ impl Registry for StateRegistry {
             events: self.shared.events.load(Ordering::Relaxed),
             conflicts: self.shared.conflicts.load(Ordering::Relaxed),
             stores,
+            messages: self.message_health().await,
         }
     }
 
@@ -236,6 +310,7 @@ impl Registry for StateRegistry {
     }
 
     async fn leave(&self) {
+        self.shared.stop_messages().await;
         if let Some(nodes) = &self.shared.nodes
             && !self.tables.values().any(|table| table.has_unpublished())
         {
@@ -289,6 +364,35 @@ impl Engine for StateRegistry {
     ) -> Result<Follower, Error> {
         let (table, key) = self.permitted(topic, viewer)?;
         table.follow(&key, topic.view.as_deref(), cursor, stream, viewer.user()).await
+    }
+
+    async fn unfinished_messages(&self, limit: usize) -> Result<Vec<UnfinishedMessage>, Error> {
+        let mut found = Vec::new();
+        for name in self.sender_stores() {
+            let Some(store) = self.stores.get(name) else { continue };
+            for key in store.pending(limit).await?.keys {
+                let Ok(table) = self.table(key.state()) else { continue };
+                let outbox = table.outbox(&key).await?;
+                let entries = outbox.iter().flat_map(|outbox| outbox.entries());
+                found.extend(entries.map(|entry| UnfinishedMessage::of(&key, entry)));
+                if found.len() >= limit {
+                    found.truncate(limit);
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn resolve_message(&self, sender: &Key, id: &str, action: MessageAction) -> Result<(), Error> {
+        let settlement = settlement(id, action).ok_or(Error::Unknown)?;
+        let table = self.table(sender.state())?;
+        let outbox = table.outbox(sender).await?.ok_or(Error::Unknown)?;
+        let entry = outbox.get(settlement.id).ok_or(Error::Unknown)?;
+        if action == MessageAction::Retry && entry.parked.is_none() {
+            return Ok(());
+        }
+        table.settle(sender, vec![settlement]).await
     }
 
     fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {

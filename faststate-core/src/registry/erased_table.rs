@@ -1,6 +1,9 @@
 //! The implementation of the type-erased interfaces to the instances of one state.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -25,9 +28,16 @@ use crate::{
             background::reload_followed,
             read::{Present, read_current},
         },
+        messages::{
+            outbox::Outbox,
+            settlement::{Delivery, DueProgress, Settlement},
+            targets::not_registered,
+            turns::{current_outbox, deliver_message, settle_messages, take_due},
+        },
         panics::guard,
-        request::{Job, Rendered, Route},
+        request::{HandleRequest, Rendered, Route},
     },
+    store::Store,
     topics::Follower,
     wire::SignalPath,
 };
@@ -42,11 +52,11 @@ pub(super) struct ErasedTable<S: ReactiveState> {
 
 #[async_trait]
 impl<S: ReactiveState> Instances for ErasedTable<S> {
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error> {
-        let Job { mutation, viewer, id } = job;
+    async fn run(&self, key: &Key, job: HandleRequest) -> Result<Outcome, Error> {
+        let HandleRequest { mutation, viewer, id } = job;
         let mutation = *mutation.downcast::<Box<dyn Mutation<S>>>().map_err(|_| Error::Unknown)?;
         let watch = Stopwatch::start();
-        let request = EventRequest { mutation, fields: &[], viewer, id, wants_view: false };
+        let request = EventRequest { viewer, id, ..EventRequest::by_application(mutation) };
         let outcome = send_event(&self.table, key, request).await;
         self.table.application.count(&outcome, watch);
         outcome
@@ -70,7 +80,8 @@ impl<S: ReactiveState> DynInstanceTable for ErasedTable<S> {
     }
 
     fn routes(&self) -> Vec<Route> {
-        self.table.events.values().map(|event| event.route.clone()).collect()
+        let callable = self.table.events.values().filter(|event| !event.is_internal);
+        callable.map(|event| event.route.clone()).collect()
     }
 
     fn has_event(&self, name: &str) -> bool {
@@ -90,16 +101,52 @@ impl<S: ReactiveState> DynInstanceTable for ErasedTable<S> {
         if !self.table.access.allows(&viewer, &key) {
             return Err(Error::Unknown);
         }
-        let event = self.table.events.get(&*event).ok_or(Error::Unknown)?;
+        let event =
+            self.table.events.get(&*event).filter(|event| !event.is_internal).ok_or(Error::Unknown)?;
         let watch = Stopwatch::start();
         let outcome = match (event.decode)(&input, &key) {
             Ok((mutation, fields)) => {
-                send_event(&self.table, &key, EventRequest { mutation, fields, viewer, id, wants_view }).await
+                send_event(
+                    &self.table,
+                    &key,
+                    EventRequest { mutation, fields, viewer, id, wants_view, message: None },
+                )
+                .await
             }
             Err(error) => Err(error.into()),
         };
         event.meter.count(&outcome, watch);
         outcome
+    }
+
+    fn receives(&self, event: &str) -> Result<(), String> {
+        if self.table.config.every.is_some() {
+            return Err(format!(
+                "the state `{}` is saved with `persist_every`, so it could lose the message: remove `persist_every`",
+                S::NAME
+            ));
+        }
+        if self.table.events.contains_key(event) { Ok(()) } else { Err(not_registered(S::NAME, event)) }
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.table.store)
+    }
+
+    async fn deliver(&self, key: &Key, delivery: Delivery) -> Result<Outcome, Error> {
+        deliver_message(&self.table, key, delivery).await
+    }
+
+    async fn outbox(&self, key: &Key) -> Result<Option<Arc<Outbox>>, Error> {
+        current_outbox(&self.table, key).await
+    }
+
+    async fn settle(&self, key: &Key, settlements: Vec<Settlement>) -> Result<(), Error> {
+        settle_messages(&self.table, key, settlements).await
+    }
+
+    async fn take_due(&self, key: &Key, now: SystemTime) -> Result<DueProgress, Error> {
+        take_due(&self.table, key, now).await
     }
 
     async fn visible(&self, key: &Key, view: Option<&str>) -> Result<Rendered, Error> {

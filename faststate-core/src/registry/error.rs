@@ -57,6 +57,15 @@ const fn unavailable(error: &StoreError) -> &'static str {
 }
 
 impl Error {
+    /// Whether the same call can succeed later.
+    pub(crate) const fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unavailable(error) => error.is_temporary(),
+            Self::Busy(_) | Self::TimedOut | Self::OutcomeUnknown => true,
+            _ => false,
+        }
+    }
+
     /// Logs a defect under a new id, and returns an error that contains only the id.
     #[doc(hidden)]
     #[must_use]

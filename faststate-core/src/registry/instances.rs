@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Error, Outcome, StateSnapshot, request::Job};
+use super::{Error, Outcome, StateSnapshot, request::HandleRequest};
 use crate::Key;
 
 /// The instances of one state, without the type of the state, for [`Handle`](crate::Handle).
@@ -13,7 +13,7 @@ pub trait Instances: Send + Sync {
     /// Runs a mutation in the key's turn. Contract, errors and cancellation are those of [`Registry::dispatch`].
     ///
     /// [`Registry::dispatch`]: crate::Registry::dispatch
-    async fn run(&self, key: &Key, job: Job) -> Result<Outcome, Error>;
+    async fn run(&self, key: &Key, job: HandleRequest) -> Result<Outcome, Error>;
 
     /// Returns the current state. Contract, errors and cancellation are those of [`Registry::read`].
     ///

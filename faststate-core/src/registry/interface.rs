@@ -12,6 +12,7 @@ use super::observe::trace::EventObserver;
 use super::{
     Error,
     instances::Instances,
+    messages::operator::{MessageAction, UnfinishedMessage},
     mistakes::Part,
     new_sessions::NewSessions,
     request::{Rendered, Route, TopicName},
@@ -58,6 +59,18 @@ pub trait Engine: Send + Sync + 'static {
         cursor: Option<Version>,
         stream: u64,
     ) -> Result<Follower, Error>;
+
+    /// Returns at most `limit` unfinished messages, timers and jobs.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if a store does not answer.
+    async fn unfinished_messages(&self, limit: usize) -> Result<Vec<UnfinishedMessage>, Error>;
+
+    /// Retries or drops an unfinished message, timer or job. `id` is that of [`UnfinishedMessage`].
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if it is finished.
+    async fn resolve_message(&self, sender: &Key, id: &str, action: MessageAction) -> Result<(), Error>;
 
     /// Returns the resource of this type that the builder was given.
     fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>>;

@@ -349,8 +349,7 @@ mod tests {
         bytes: usize,
     ) -> Result<SaveOutcome, StoreError> {
         let key = Key::new("note", Scope::Session, Some(&session.to_string()), None).unwrap();
-        let record =
-            Record { schema: 1, version: Version::start(), data: vec![b'1'; bytes].into(), ttl: None };
+        let record = Record::new(1, Version::start(), vec![b'1'; bytes], None);
         store.save(&key, &record, Precondition::Absent, None).await
     }
 

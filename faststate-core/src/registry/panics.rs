@@ -8,6 +8,8 @@ use std::{
     task::{self, Poll, Waker},
 };
 
+use futures::FutureExt as _;
+
 use super::Error;
 use crate::BoxError;
 
@@ -24,6 +26,12 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> BoxError {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic without a text");
     text.into()
+}
+
+/// Awaits application code, and converts a panic into an error that contains `what`.
+pub(super) async fn catch_panic<T>(what: &str, run: impl Future<Output = T>) -> Result<T, Error> {
+    let caught = AssertUnwindSafe(run).catch_unwind().await;
+    caught.map_err(|panic| Error::internal(what, &panic_text(&*panic)))
 }
 
 /// Runs application code, and converts a panic into an error that contains `what`.

@@ -56,16 +56,19 @@ impl Call {
 }
 
 /// A mutation of one instance, created by [`Handle`](crate::Handle).
-pub struct Job {
+pub struct HandleRequest {
     /// A `Box<dyn Mutation<S>>`; the instance table of the key's state downcasts it.
     pub(crate) mutation: Box<dyn Any + Send>,
     pub(crate) viewer: Viewer,
     pub(crate) id: Option<EventId>,
 }
 
-impl fmt::Debug for Job {
+impl fmt::Debug for HandleRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").field("viewer", &self.viewer).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("HandleRequest")
+            .field("viewer", &self.viewer)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +13,7 @@ use futures::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,7 @@ use super::{
     cluster::nodes::Nodes,
     dyn_table::DynInstanceTable,
     interface::StreamRevoker,
+    messages::driver::Dispatcher,
     new_sessions::NewSessions,
     panics::{panic_text, poll_once},
 };
@@ -61,6 +62,11 @@ pub(super) struct Shared {
     pub(super) tables: OnceLock<Vec<Weak<dyn DynInstanceTable>>>,
     /// When a full registry last evicted idle instances.
     crowded: Mutex<Option<Instant>>,
+    /// The messages and jobs that this node delivers.
+    pub(super) messages: Arc<Dispatcher>,
+    /// Whether this node has left the others, so that it takes over no more messages. Relaxed, because it orders no other
+    /// memory.
+    has_left: AtomicBool,
 }
 
 impl Shared {
@@ -71,6 +77,7 @@ impl Shared {
         max_instances: usize,
         broadcaster: Option<Arc<dyn Broadcaster>>,
         node: Arc<str>,
+        messages: Dispatcher,
     ) -> Self {
         Self {
             environment: Arc::new(Environment::new(resources)),
@@ -90,7 +97,29 @@ impl Shared {
             max_instances,
             tables: OnceLock::new(),
             crowded: Mutex::new(None),
+            messages: Arc::new(messages),
+            has_left: AtomicBool::new(false),
         }
+    }
+
+    /// Claims messages and jobs of an instance for this node, after a save that began at `asked`, and delivers them.
+    pub(super) fn claim_messages(&self, key: &Key, ids: Vec<u128>, asked: Instant) {
+        if let Some(driver) = self.messages.claim(key, ids, asked) {
+            self.spawn(driver);
+        }
+    }
+
+    /// Makes this node take over no more messages, and lets the other nodes take those that it has claimed.
+    pub(super) async fn stop_messages(&self) {
+        self.has_left.store(true, Ordering::Relaxed);
+        let hand_over = self.messages.hand_over();
+        if timeout(self.deadline, hand_over).await.is_err() {
+            tracing::warn!("some messages were not handed over; other nodes take them within 30 s");
+        }
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
     }
 
     /// Returns a handle, unless the registry has been dropped.

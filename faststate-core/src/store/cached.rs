@@ -5,12 +5,13 @@ mod entry;
 use std::{future::Future, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use self::entry::{CachedCopy, Claims};
 use super::{
-    CircuitBreaker, CircuitOpen, Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError,
-    error::Unclaimed,
+    CircuitBreaker, CircuitOpen, DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome,
+    Store, StoreError, error::Unclaimed,
 };
 use crate::{Key, Version};
 
@@ -33,7 +34,8 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(60);
 /// read never overwrites a newer record. The claim of a change with an unknown outcome, or of a process that died,
 /// expires after 30 s.
 ///
-/// - `Durable` alone decides about conflicts, receipts and expiry. A load with a receipt calls only `Durable`.
+/// - `Durable` alone decides about conflicts, receipts, due times and expiry. A load with a receipt calls only `Durable`.
+/// - A record with unfinished messages is not cached.
 /// - Every process must write to `Durable` through a `Cached` over the same `Fast`.
 /// - `Fast` may lose any entry at any time, but it must not restore old entries. A Redis that restarts with an old
 ///   snapshot does; its old records are then loaded for up to [`max_age`](Self::max_age).
@@ -182,7 +184,7 @@ impl<Fast: Store, Durable: Store> Store for Cached<Fast, Durable> {
         }
         match self.fast.load(key, None).await.map(|loaded| loaded.record) {
             Ok(Some(found)) => match CachedCopy::read(&found) {
-                Some(record) => Ok(Loaded { record: Some(record), receipt: false }),
+                Some(record) => Ok(Loaded { record: Some(record), receipt: None }),
                 None => self.durable.load(key, None).await,
             },
             Ok(None) => self.fill(key).await,
@@ -199,6 +201,22 @@ impl<Fast: Store, Durable: Store> Store for Cached<Fast, Durable> {
     ) -> Result<SaveOutcome, StoreError> {
         let save = self.durable.save(key, record, expect, receipt);
         self.change(key, expect, save, |outcome| (*outcome == SaveOutcome::Saved).then_some(record)).await
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.durable.refuse(key, receipt, answer).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.durable.release(receipts).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.durable.due(limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.durable.pending(limit).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

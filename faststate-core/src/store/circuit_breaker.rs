@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -21,7 +22,10 @@ use self::{
     capacity::Capacity,
     circuit::{CallPermit, Circuit, Opened},
 };
-use super::{CircuitOpen, Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError};
+use super::{
+    CircuitOpen, DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, Store,
+    StoreError,
+};
 use crate::{Key, Version};
 
 /// The default of [`CircuitBreaker::deadline`].
@@ -209,6 +213,26 @@ impl<S: Store + ?Sized> Store for CircuitBreaker<S> {
         let saved = self.call(&self.saves, self.store.save(key, record, expect, receipt)).await;
         self.capacity.record(&saved);
         saved
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.call(&self.saves, self.store.refuse(key, receipt, answer)).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.call(&self.saves, self.store.release(receipts)).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.call(&self.loads, self.store.due(limit)).await
+    }
+
+    /// Counts for no circuit, because it may read many records.
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        if self.loads.is_open() {
+            return Err(circuit_open());
+        }
+        self.in_time(self.store.pending(limit)).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

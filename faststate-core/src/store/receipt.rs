@@ -8,12 +8,26 @@ use crate::{EventId, Key, Viewer};
 
 /// How long a store keeps the receipt of a caller's event id, by the store's clock: 10 minutes.
 pub const RECEIPT_KEPT: Duration = Duration::from_secs(600);
+/// How long a store keeps the receipt of a message that its sender does not release: 8 days, which is longer than the
+/// sender keeps the message.
+pub const MESSAGE_RECEIPT_KEPT: Duration = Duration::from_hours(8 * 24);
 
 /// Proof that an event was applied to a key: 128 bits of SHA-256 over key, event, event id and sender.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Receipt {
     digest: [u8; 16],
-    is_internal: bool,
+    kind: ReceiptKind,
+}
+
+/// The origin of a receipt, which determines its lifetime.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum ReceiptKind {
+    /// A caller's event id.
+    Event,
+    /// A save of the engine.
+    Internal,
+    /// A message from another instance.
+    Message,
 }
 
 impl Receipt {
@@ -43,14 +57,26 @@ impl Receipt {
         hash.update(sender);
         let mut digest = [0; 16];
         digest.copy_from_slice(&hash.finalize()[..16]);
-        Self { digest, is_internal: false }
+        Self { digest, kind: ReceiptKind::Event }
+    }
+
+    /// Creates the receipt of a message with this id, at its target.
+    #[must_use]
+    #[doc(hidden)]
+    pub fn message(target: &Key, id: u128) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(id.to_le_bytes());
+        hash.update(target.as_str());
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash.finalize()[..16]);
+        Self { digest, kind: ReceiptKind::Message }
     }
 
     /// Creates a random receipt, with which the engine learns the outcome of its own saves.
     #[must_use]
     #[doc(hidden)]
     pub fn internal() -> Self {
-        Self { digest: rand::random(), is_internal: true }
+        Self { digest: rand::random(), kind: ReceiptKind::Internal }
     }
 
     /// Returns the digest.
@@ -63,13 +89,23 @@ impl Receipt {
     #[must_use]
     #[doc(hidden)]
     pub const fn is_internal(&self) -> bool {
-        self.is_internal
+        matches!(self.kind, ReceiptKind::Internal)
     }
 
-    /// Returns how long a store keeps it: 10 minutes, or 1 minute if it is internal.
+    /// Returns whether it is the receipt of a message, which [`Store::release`](super::Store::release) releases.
+    #[must_use]
+    pub const fn is_message(&self) -> bool {
+        matches!(self.kind, ReceiptKind::Message)
+    }
+
+    /// Returns how long a store keeps it: 10 minutes, 8 days for a message, or 1 minute if it is internal.
     #[must_use]
     pub const fn lifetime(&self) -> Duration {
-        if self.is_internal { Duration::from_secs(60) } else { RECEIPT_KEPT }
+        match self.kind {
+            ReceiptKind::Event => RECEIPT_KEPT,
+            ReceiptKind::Internal => Duration::from_secs(60),
+            ReceiptKind::Message => MESSAGE_RECEIPT_KEPT,
+        }
     }
 }
 

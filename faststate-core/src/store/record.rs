@@ -1,10 +1,10 @@
 //! Records, and the parameters and results of loading and saving them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::StoreError;
+use super::{MAX_PENDING_BYTES, PendingMessages, StoreError};
 use crate::Version;
 
 /// The maximum size of a record's JSON in bytes, in every store: 1 MiB.
@@ -25,26 +25,44 @@ pub struct Record {
     /// The remaining lifetime by the store's clock: the requested one in a save, the remaining one in a load. A record
     /// without one does not expire.
     pub ttl: Option<Duration>,
+    /// The messages, timers and jobs that are not finished.
+    pub pending: PendingMessages,
+    /// The time of day at which [`Store::due`](super::Store::due) returns the record's key, with a resolution of 1 ms.
+    pub due: Option<SystemTime>,
 }
 
 impl Record {
-    /// Checks the size of `data`. Every store begins `save` with this, so that a state that fits into one store fits
+    /// Creates a record without unfinished messages.
+    #[must_use]
+    pub fn new(schema: u32, version: Version, data: impl Into<Bytes>, ttl: Option<Duration>) -> Self {
+        Self { schema, version, data: data.into(), ttl, pending: PendingMessages::default(), due: None }
+    }
+
+    /// Checks the sizes of `data` and `pending`. Every store begins `save` with this, so that a state that fits into one store fits
     /// into all of them.
     ///
     /// # Errors
-    /// Returns [`StoreError::Refused`] for more than [`MAX_RECORD_BYTES`].
+    /// Returns [`StoreError::Refused`] for more than [`MAX_RECORD_BYTES`] or [`MAX_PENDING_BYTES`].
     pub fn check_size(&self) -> Result<(), StoreError> {
-        match self.data.len() {
-            bytes if bytes > MAX_RECORD_BYTES => Err(StoreError::Refused(TooLarge { bytes }.into())),
-            _ => Ok(()),
+        let (bytes, pending) = (self.data.len(), self.pending.data.len());
+        if bytes > MAX_RECORD_BYTES {
+            return Err(StoreError::Refused(TooLarge::Data(bytes).into()));
         }
+        if pending > MAX_PENDING_BYTES {
+            return Err(StoreError::Refused(TooLarge::Pending(pending).into()));
+        }
+        Ok(())
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a record has at most {MAX_RECORD_BYTES} bytes of JSON, and this one has {bytes}: split the state")]
-struct TooLarge {
-    bytes: usize,
+enum TooLarge {
+    #[error("a record has at most {MAX_RECORD_BYTES} bytes of JSON, and this one has {0}: split the state")]
+    Data(usize),
+    #[error(
+        "a record has at most {MAX_PENDING_BYTES} bytes of unfinished messages, and this one has {0}: send fewer or smaller messages"
+    )]
+    Pending(usize),
 }
 
 /// The result of a load.
@@ -52,8 +70,9 @@ struct TooLarge {
 pub struct Loaded {
     /// The record, unless there is none or it has expired.
     pub record: Option<Record>,
-    /// Whether the requested receipt exists.
-    pub receipt: bool,
+    /// The answer of the requested receipt, if the receipt exists. It is empty unless [`Store::refuse`](super::Store::refuse)
+    /// saved the receipt.
+    pub receipt: Option<Bytes>,
 }
 
 /// The condition under which a save takes effect.

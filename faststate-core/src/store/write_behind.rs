@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::{
@@ -14,7 +15,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Loaded, MemoryStore, Precondition, Receipt, Record, SaveOutcome, Store, StoreError};
+use super::{
+    DueKeys, Loaded, MemoryStore, PendingSummary, Precondition, Receipt, Record, SaveOutcome, Store,
+    StoreError,
+};
 use crate::{Key, Version};
 
 /// The maximum number of concurrent writes. It suffices for a store that combines them into batches.
@@ -28,7 +32,7 @@ const IDLE_FOR: Duration = Duration::from_secs(300);
 /// [`flush`](Store::flush) writes all records at once; a registry calls it at shutdown.
 ///
 /// # Contract
-/// All points of [`Store`]'s contract except 4: a crash loses the changes and receipts that were acknowledged since the
+/// All points of [`Store`]'s contract except 4 and 10: a crash loses the changes and receipts that were acknowledged since the
 /// last write, which is at most one interval ago. Only one process may use a `WriteBehind` over a durable store. A
 /// record that is loaded from the durable store starts a new epoch, so that the followers of lost changes detect the
 /// loss.
@@ -201,7 +205,7 @@ impl WriteBehind {
         let _writer = self.writer.lock().await;
         let present = self.memory.load(key, receipt).await?;
         // A conflict and a duplicate write nothing.
-        let is_due = !present.receipt && precondition(present.record.as_ref()) == expect;
+        let is_due = present.receipt.is_none() && precondition(present.record.as_ref()) == expect;
         let change = is_due.then(|| self.writes.lock().changed(key));
         if change.is_some() {
             self.write_record(key, Some(record)).await?;
@@ -316,6 +320,23 @@ impl Store for WriteBehind {
             self.writes.lock().changed(key);
         }
         Ok(outcome)
+    }
+
+    /// Keeps the receipt in memory. No state that is saved at an interval receives messages, so this is not called.
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.memory.refuse(key, receipt, answer).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.memory.release(receipts).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.memory.due(limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.memory.pending(limit).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

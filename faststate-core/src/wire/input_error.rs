@@ -14,6 +14,11 @@ pub struct InputError {
 }
 
 impl InputError {
+    /// Returns the error of an event in a message that does not decode.
+    pub(crate) fn undecodable(error: &serde_json::Error) -> Self {
+        Self::new(error.to_string())
+    }
+
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), field: None }
     }

@@ -148,8 +148,8 @@ async fn law_03_refusal_is_definite_once_no_save_can_take_effect() {
     let ordering = tokio::spawn(async move { order(&handle).await });
     tokio::task::yield_now().await;
     // A save by another writer makes the first save impossible.
-    let data = serde_json::to_vec(&Board::default()).unwrap().into();
-    let record = Record { schema: 1, version: Version::start(), data, ttl: None };
+    let data = serde_json::to_vec(&Board::default()).unwrap();
+    let record = Record::new(1, Version::start(), data, None);
     assert_eq!(
         store.save(board.key(), &record, Precondition::Absent, None).await.unwrap(),
         SaveOutcome::Saved

@@ -173,8 +173,8 @@ impl ReactiveState for Vault {
 async fn law_10_wide_integer_is_readable_after_a_schema_change() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let key = Key::new("vault", Scope::Global, None, None).unwrap();
-    let data = format!("{{\"units\":{WIDE}}}").into();
-    let old = Record { schema: 1, version: Version::start(), data, ttl: None };
+    let data = format!("{{\"units\":{WIDE}}}");
+    let old = Record::new(1, Version::start(), data, None);
     memory.save(&key, &old, Precondition::Absent, None).await.unwrap();
     let config = StateConfig::global().access(Access::public()).persist();
     let registry =

@@ -111,7 +111,7 @@ async fn law_13_event_makes_ten_calls_when_each_load_needs_a_save() {
         async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
             self.calls.fetch_add(1, SeqCst);
             if self.is_restored.load(SeqCst) {
-                return Ok(Loaded { record: self.first.get().cloned(), receipt: false });
+                return Ok(Loaded { record: self.first.get().cloned(), receipt: None });
             }
             self.inner.load(key, receipt).await
         }

@@ -271,7 +271,7 @@ async fn law_13_circuit_breaker_uses_the_registrys_deadline() {
 async fn unreadable_record_can_be_deleted() {
     let World { board, memory, .. } = world(None);
     let version = Version::start();
-    let broken = Record { schema: 1, version, data: "[broken".into(), ttl: None };
+    let broken = Record::new(1, version, "[broken", None);
     memory.save(board.key(), &broken, Precondition::Absent, None).await.unwrap();
     let error = board.read().await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(StoreError::Corrupt { .. })), "{error:?}");

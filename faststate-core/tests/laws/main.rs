@@ -4,7 +4,11 @@
 
 mod arrivals;
 mod audience;
+mod bank;
 mod board;
+mod connection;
+mod office;
+mod purse;
 mod tab;
 
 mod edges;
@@ -21,8 +25,15 @@ mod law_08_access;
 mod law_10_versions;
 mod law_13_call_budget;
 mod law_13_dead_store;
+mod law_14_no_messages;
 mod law_14_quiet;
 mod law_15_drained;
+mod law_16_crash_points;
+mod law_16_jobs;
+mod law_16_messages;
+mod law_16_outcomes;
+mod law_16_simulation;
+mod law_16_timers;
 mod nodes;
 mod order;
 mod presence;

@@ -170,7 +170,7 @@ async fn overwrite(store: &dyn Store, key: &Key, bumps: u64) {
     let expect = found.as_ref().map_or(Precondition::Absent, |found| Precondition::Version(found.version));
     let version = found.map_or_else(Version::start, |found| found.version.next());
     let data = Bytes::from(serde_json::to_vec(&Item { bumps }).unwrap());
-    let record = Record { schema: 1, version, data, ttl: None };
+    let record = Record::new(1, version, data, None);
     assert_eq!(store.save(key, &record, expect, None).await.unwrap(), SaveOutcome::Saved);
 }
 

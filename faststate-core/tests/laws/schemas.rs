@@ -78,7 +78,7 @@ fn key() -> Key {
 
 async fn store_old(memory: &dyn Store, time: u64) -> Version {
     let version = Version::start();
-    let record = Record { schema: 1, version, data: format!(r#"{{"time":{time}}}"#).into(), ttl: None };
+    let record = Record::new(1, version, format!(r#"{{"time":{time}}}"#), None);
     assert_eq!(memory.save(&key(), &record, Precondition::Absent, None).await.unwrap(), SaveOutcome::Saved);
     version
 }
@@ -194,7 +194,7 @@ async fn law_03_receipt_of_an_unchanged_older_record_keeps_versions_distinct() {
     assert_eq!(outcome.answer, Applied::Unchanged);
     let loaded = memory.load(&key(), Some(&receipt)).await.unwrap();
     let record = loaded.record.unwrap();
-    assert!(loaded.receipt);
+    assert!(loaded.receipt.is_some());
     // An older node that has this version must not take the record for the one that it has.
     assert!(record.schema == 1 || record.version != version, "{record:?}");
     assert_eq!(Node::<Timer>::new(&memory, &hub).timer.read().await.unwrap().time, 5000);

@@ -159,10 +159,10 @@ impl World {
 
 /// A transport with delays, which fails once its node is dead.
 #[derive(Debug)]
-struct Mortal {
-    inner: LocalBroadcaster,
-    dead: Arc<AtomicBool>,
-    latency: Mutex<StdRng>,
+pub(crate) struct Mortal {
+    pub(crate) inner: LocalBroadcaster,
+    pub(crate) dead: Arc<AtomicBool>,
+    pub(crate) latency: Mutex<StdRng>,
 }
 
 impl Mortal {

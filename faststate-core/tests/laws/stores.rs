@@ -113,8 +113,7 @@ async fn older_record_is_upgraded_on_load_and_saved_by_the_next_change() {
         .state::<Name>(config, |state| state.initial(|_| async { Some(Name::default()) }))
         .build()
         .unwrap();
-    let old =
-        |data: &'static str| Record { schema: 1, version: Version::start(), data: data.into(), ttl: None };
+    let old = |data: &'static str| Record::new(1, Version::start(), data, None);
     let key = |id| Key::new("name", Scope::Record, None, Some(id)).unwrap();
     memory
         .save(&key("ada"), &old(r#"{"first":"Ada","last":"Lovelace"}"#), Precondition::Absent, None)

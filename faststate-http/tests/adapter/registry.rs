@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use faststate_core::{
     Error, Health, Key, Registry, Revocation, StateRegistry, Version, Viewer,
     internal::{Engine, Follower, Instances, NewSessions, Part, Rendered, Route, StreamRevoker, TopicName},
-    registry::{Call, Outcome, StateSnapshot},
+    registry::{Call, MessageAction, Outcome, StateSnapshot, UnfinishedMessage},
 };
 
 /// Follows topics for every viewer. It checks access for events only.
@@ -82,6 +82,14 @@ impl Engine for UnguardedFollow {
     ) -> Result<Follower, Error> {
         let keeper = viewer.clone().with_role("keeper");
         self.0.engine().follow(topic, &keeper, cursor, stream).await
+    }
+
+    async fn unfinished_messages(&self, limit: usize) -> Result<Vec<UnfinishedMessage>, Error> {
+        self.0.engine().unfinished_messages(limit).await
+    }
+
+    async fn resolve_message(&self, sender: &Key, id: &str, action: MessageAction) -> Result<(), Error> {
+        self.0.engine().resolve_message(sender, id, action).await
     }
 
     fn resource(&self, kind: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {

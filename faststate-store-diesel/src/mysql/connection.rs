@@ -18,9 +18,25 @@ use crate::{
     tls::TlsFailure,
 };
 
+/// Runs a statement unless `information_schema` has a row of this description. Only MariaDB knows `IF NOT EXISTS` here.
+macro_rules! unless_exists {
+    ($row:literal, $statement:literal) => {
+        concat!(
+            "SET @faststate_step = IF(EXISTS (SELECT 1 FROM information_schema.",
+            $row,
+            "), 'DO 0', '",
+            $statement,
+            "');
+            PREPARE faststate_step FROM @faststate_step;
+            EXECUTE faststate_step;"
+        )
+    };
+}
+
 /// The schema migrations. MySQL commits each statement by itself, so every statement can be repeated after an
-/// interrupted step.
-const STEPS: &[&str] = &["
+/// interrupted step. Nodes of the previous version use the tables meanwhile.
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE IF NOT EXISTS faststate_records (
     record_key VARBINARY(2048) NOT NULL PRIMARY KEY,
     state_schema BIGINT NOT NULL,
@@ -36,7 +52,27 @@ CREATE TABLE IF NOT EXISTS faststate_receipts (
     expires_at BIGINT NOT NULL,
     KEY faststate_receipts_expire (expires_at)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC
-"];
+",
+    // Messages. All of these columns are NULL in a record without messages. The indexes have a statement of their own,
+    // because the server adds columns without a copy of the table only if the statement does nothing else.
+    concat!(
+        unless_exists!(
+            "columns WHERE table_schema = DATABASE() AND table_name = 'faststate_records' AND column_name = 'due'",
+            "ALTER TABLE faststate_records ADD COLUMN pending LONGBLOB, ADD COLUMN waiting BIGINT,
+                ADD COLUMN parked BIGINT, ADD COLUMN oldest BIGINT, ADD COLUMN due BIGINT"
+        ),
+        unless_exists!(
+            "statistics WHERE table_schema = DATABASE() AND index_name = 'faststate_records_due'",
+            "ALTER TABLE faststate_records ADD KEY faststate_records_oldest (oldest, waiting, parked),
+                ADD KEY faststate_records_due (due)"
+        ),
+        unless_exists!(
+            "columns WHERE table_schema = DATABASE() AND table_name = 'faststate_receipts' AND column_name = 'answer'",
+            "ALTER TABLE faststate_receipts ADD COLUMN answer BLOB"
+        ),
+        "DEALLOCATE PREPARE faststate_step"
+    ),
+];
 
 /// Bytes that a save sends in one packet in addition to its data: the key of up to 2 KiB, and numbers.
 const PACKET_OVERHEAD_BYTES: usize = 4096;
@@ -113,13 +149,17 @@ impl MysqlConnector {
 }
 
 /// Runs the missing steps, one node at a time. The lock ends with the connection.
+///
+/// While a statement waits for a table, all calls of other nodes wait behind it. So it does not wait for long, and opening
+/// the store fails if, for example, a dump is in progress.
 async fn migrate(connection: &mut AsyncMysqlConnection) -> Result<(), BackendError> {
     if number(connection, "SELECT GET_LOCK('faststate_schema', 10)").await? != Some(1) {
         return Err(BackendError::Unfit("another node is busy upgrading its tables".to_owned()));
     }
     connection
         .batch_execute(
-            "CREATE TABLE IF NOT EXISTS faststate_schema (version BIGINT NOT NULL PRIMARY KEY) ENGINE = InnoDB",
+            "SET SESSION lock_wait_timeout = 2;
+            CREATE TABLE IF NOT EXISTS faststate_schema (version BIGINT NOT NULL PRIMARY KEY) ENGINE = InnoDB",
         )
         .await?;
     let found = version(connection).await?;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::BackendError,
-    row::{VersionColumns, millis},
+    row::{VersionColumns, message_binds, millis},
     save_batcher::{BatchOutcome, QueuedSave},
     statement::{Bind, Statement, only},
 };
@@ -40,6 +40,23 @@ pub(super) async fn save_batch(
             Ok(BatchOutcome::RolledBack)
         }
         outcome => outcome,
+    }
+}
+
+/// Saves a receipt with its answer; returns false if the receipt exists. An insert that finds an uncommitted receipt
+/// waits for its transaction.
+pub(super) async fn refuse(
+    connection: &mut AsyncMysqlConnection,
+    receipt: &Receipt,
+    answer: &[u8],
+) -> QueryResult<bool> {
+    let lifetime = Bind::Number(millis(receipt.lifetime()));
+    let binds = [lifetime, Bind::Bytes(answer), Bind::Bytes(receipt.as_bytes())];
+    match Statement::new(sql::INSERT_ANSWER, &binds).execute(connection).await {
+        Err(error) if is_taken(&error) => {
+            Ok(Statement::new(sql::REPLACE_ANSWER, &binds).execute(connection).await? > 0)
+        }
+        outcome => outcome.map(|_| true),
     }
 }
 
@@ -86,24 +103,26 @@ async fn put(connection: &mut AsyncMysqlConnection, save: &QueuedSave) -> QueryR
 
 /// Writes the record if the stored version matches the precondition.
 async fn put_record(connection: &mut AsyncMysqlConnection, save: &QueuedSave) -> QueryResult<bool> {
-    let [epoch, seq, nonce] = VersionColumns::from(save.record.version).binds();
+    let record = &save.record;
+    let [epoch, seq, nonce] = VersionColumns::from(record.version).binds();
+    let (schema, data) = (Bind::Number(i64::from(record.schema)), Bind::Bytes(&record.data));
+    let mut binds = vec![schema, epoch, seq, nonce, data, Bind::MaybeNumber(record.ttl.map(millis))];
+    let messages = message_binds(record);
+    binds.extend(messages.iter().flatten());
+    let texts = if messages.is_some() { sql::WITH_MESSAGES } else { sql::WITHOUT_MESSAGES };
     let key = Bind::Bytes(save.key.as_str().as_bytes());
-    let (schema, data) = (Bind::Number(i64::from(save.record.schema)), Bind::Bytes(&save.record.data));
-    let ttl = Bind::MaybeNumber(save.record.ttl.map(millis));
-    let new = [schema, epoch, seq, nonce, data, ttl, key];
+    binds.push(key);
     let changed = match save.expect {
         Precondition::Version(version) => {
-            let [epoch, seq, nonce] = VersionColumns::from(version).binds();
-            let [a, b, c, d, e, f, g] = new;
-            let binds = [a, b, c, d, e, f, g, epoch, seq, nonce];
-            Statement::new(sql::UPDATE, &binds).execute(connection).await?
+            binds.extend(VersionColumns::from(version).binds());
+            Statement::new(texts.update, &binds).execute(connection).await?
         }
-        Precondition::Absent => match Statement::new(sql::INSERT, &new).execute(connection).await {
+        Precondition::Absent => match Statement::new(texts.insert, &binds).execute(connection).await {
             // Check before the update: every refused insert holds a shared lock, which would block the updates of
             // the others.
             Err(error) if is_taken(&error) => match count(connection, sql::IS_EXPIRED, &[key]).await? {
                 0 => 0,
-                _ => Statement::new(sql::REPLACE, &new).execute(connection).await?,
+                _ => Statement::new(texts.replace, &binds).execute(connection).await?,
             },
             outcome => outcome?,
         },

@@ -1,6 +1,6 @@
 //! The texts of the statements.
 
-use crate::sql_store::Statements;
+use crate::sql_store::{Statements, placeholders_64};
 
 /// The server's clock in milliseconds since 1970. It is unambiguous because connections use UTC (see `connection`):
 /// `UNIX_TIMESTAMP` reads local time, in which an hour occurs twice when daylight saving time ends. It is the current
@@ -29,7 +29,8 @@ macro_rules! is_alive {
 const LOAD: &str = concat!(
     "SELECT r.state_schema, r.epoch, r.seq, r.nonce, r.data, r.expires_at - ",
     now!(),
-    ", (SELECT count(*) FROM faststate_receipts WHERE digest = ? AND expires_at > ",
+    ", r.pending, r.waiting, r.parked, r.oldest, r.due,
+    (SELECT COALESCE(answer, X'') FROM faststate_receipts WHERE digest = ? AND expires_at > ",
     now!(),
     ") FROM (SELECT 1) AS always LEFT JOIN faststate_records AS r
         ON r.record_key = ? AND (r.expires_at IS NULL OR r.expires_at > ",
@@ -40,34 +41,71 @@ const LOAD: &str = concat!(
 /// Waits for transactions that are writing the row.
 const SETTLED: &str = "SELECT 1 FROM faststate_records WHERE record_key = ? LOCK IN SHARE MODE";
 
-pub(super) const INSERT: &str = concat!(
-    "INSERT INTO faststate_records (state_schema, epoch, seq, nonce, data, expires_at, record_key)
-    VALUES (?, ?, ?, ?, ?, ",
-    now!(),
-    " + ?, ?)"
-);
+/// Inserts a record. The arguments are the columns of its messages and their values.
+macro_rules! insert {
+    ($columns:literal, $values:literal) => {
+        concat!(
+            "INSERT INTO faststate_records (state_schema, epoch, seq, nonce, data, expires_at",
+            $columns,
+            ", record_key) VALUES (?, ?, ?, ?, ?, ",
+            now!(),
+            " + ?",
+            $values,
+            ", ?)"
+        )
+    };
+}
+
+/// Updates a record. The argument sets the columns of its messages.
+macro_rules! update {
+    ($messages:expr) => {
+        concat!(
+            "UPDATE faststate_records
+            SET state_schema = ?, epoch = ?, seq = ?, nonce = ?, data = ?, expires_at = ",
+            now!(),
+            " + ?, ",
+            $messages,
+            " WHERE record_key = ? AND "
+        )
+    };
+}
+
+macro_rules! no_messages {
+    () => {
+        "pending = NULL, waiting = NULL, parked = NULL, oldest = NULL, due = NULL"
+    };
+}
+
+macro_rules! messages {
+    () => {
+        "pending = ?, waiting = ?, parked = ?, oldest = ?, due = ?"
+    };
+}
+
+/// The texts of the statements that write a record, which depend on whether it has messages.
+pub(super) struct RecordStatements {
+    pub(super) insert: &'static str,
+    /// Replaces an expired record.
+    pub(super) replace: &'static str,
+    /// Replaces a record of the expected version. MySQL assigns from left to right, but the condition reads the old
+    /// values.
+    pub(super) update: &'static str,
+}
+
+pub(super) const WITHOUT_MESSAGES: RecordStatements = RecordStatements {
+    insert: insert!("", ""),
+    replace: concat!(update!(no_messages!()), "NOT ", is_alive!()),
+    update: concat!(update!(no_messages!()), is_alive!(), " AND epoch = ? AND seq = ? AND nonce = ?"),
+};
+
+pub(super) const WITH_MESSAGES: RecordStatements = RecordStatements {
+    insert: insert!(", pending, waiting, parked, oldest, due", ", ?, ?, ?, ?, ?"),
+    replace: concat!(update!(messages!()), "NOT ", is_alive!()),
+    update: concat!(update!(messages!()), is_alive!(), " AND epoch = ? AND seq = ? AND nonce = ?"),
+};
 
 pub(super) const IS_EXPIRED: &str =
     concat!("SELECT count(*) FROM faststate_records WHERE record_key = ? AND NOT ", is_alive!());
-
-/// Replaces an expired record.
-pub(super) const REPLACE: &str = concat!(
-    "UPDATE faststate_records
-    SET state_schema = ?, epoch = ?, seq = ?, nonce = ?, data = ?, expires_at = ",
-    now!(),
-    " + ? WHERE record_key = ? AND NOT ",
-    is_alive!()
-);
-
-/// MySQL assigns from left to right, but the condition reads the old values.
-pub(super) const UPDATE: &str = concat!(
-    "UPDATE faststate_records
-    SET state_schema = ?, epoch = ?, seq = ?, nonce = ?, data = ?, expires_at = ",
-    now!(),
-    " + ? WHERE record_key = ? AND ",
-    is_alive!(),
-    " AND epoch = ? AND seq = ? AND nonce = ?"
-);
 
 pub(super) const HAS_RECEIPT: &str =
     concat!("SELECT count(*) FROM faststate_receipts WHERE digest = ? AND expires_at > ", now!());
@@ -79,8 +117,81 @@ pub(super) const INSERT_RECEIPT: &str =
 pub(super) const REPLACE_RECEIPT: &str = concat!(
     "UPDATE faststate_receipts SET expires_at = ",
     now!(),
-    " + ? WHERE digest = ? AND expires_at <= ",
+    " + ?, answer = NULL WHERE digest = ? AND expires_at <= ",
     now!()
+);
+
+pub(super) const INSERT_ANSWER: &str =
+    concat!("INSERT INTO faststate_receipts (expires_at, answer, digest) VALUES (", now!(), " + ?, ?, ?)");
+
+/// Replaces an expired receipt. The condition reads the old values.
+pub(super) const REPLACE_ANSWER: &str = concat!(
+    "UPDATE faststate_receipts SET expires_at = ",
+    now!(),
+    " + ?, answer = ? WHERE digest = ? AND expires_at <= ",
+    now!()
+);
+
+const RELEASE: &str = concat!(
+    "UPDATE faststate_receipts SET expires_at = ",
+    now!(),
+    " + ? WHERE expires_at > ",
+    now!(),
+    " + ? AND digest IN (",
+    placeholders_64!(),
+    ")"
+);
+
+/// The row without a key is the clock. Without the hint, the server might read and sort all rows if many are due.
+const DUE: &str = concat!(
+    "SELECT NULL, ",
+    started!(),
+    ", 0, 0 UNION ALL (
+        SELECT record_key, due, 0, 0 FROM faststate_records FORCE INDEX (faststate_records_due)
+        WHERE due <= ",
+    started!(),
+    " AND (expires_at IS NULL OR expires_at > ",
+    started!(),
+    ") ORDER BY due LIMIT ?
+    )"
+);
+
+/// The unfinished messages of the records that exist, oldest first.
+macro_rules! oldest {
+    ($columns:literal, $limit:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM faststate_records FORCE INDEX (faststate_records_oldest)
+            WHERE oldest IS NOT NULL AND (expires_at IS NULL OR expires_at > ",
+            started!(),
+            ") ORDER BY oldest LIMIT ",
+            $limit
+        )
+    };
+}
+
+/// The row without a key has the age and the sums. The sums of all rows need only the index, and those of the expired
+/// rows, which are few, are subtracted.
+const PENDING: &str = concat!(
+    "SELECT NULL, ",
+    started!(),
+    " - (",
+    oldest!("oldest", "1"),
+    "), CAST(found.waiting - expired.waiting AS SIGNED), CAST(found.parked - expired.parked AS SIGNED)
+    FROM (
+        SELECT COALESCE(SUM(waiting), 0) AS waiting, COALESCE(SUM(parked), 0) AS parked
+        FROM faststate_records FORCE INDEX (faststate_records_oldest) WHERE oldest IS NOT NULL
+    ) AS found JOIN (
+        SELECT COALESCE(SUM(waiting), 0) AS waiting, COALESCE(SUM(parked), 0) AS parked
+        FROM faststate_records FORCE INDEX (faststate_records_expire)
+        WHERE expires_at <= ",
+    started!(),
+    " AND oldest IS NOT NULL
+    ) AS expired
+    UNION ALL (",
+    oldest!("record_key, oldest, 0, 0", "?"),
+    ")"
 );
 
 /// Writes nothing, but fails on a server that is read-only.
@@ -124,6 +235,9 @@ const SWEEP_RECEIPTS: &str = concat!(
 pub(super) const STATEMENTS: Statements = Statements {
     load: LOAD,
     settled: SETTLED,
+    release: RELEASE,
+    due: DUE,
+    pending: PENDING,
     delete: DELETE,
     touch: TOUCH,
     sweep_records: SWEEP_RECORDS,

@@ -17,6 +17,7 @@ use crate::{
     error::BackendError,
     pool::Link,
     row::{Columns, LoadedRow},
+    schedule::{KeyColumns, KeyRow},
     statement::{Statement, only},
 };
 
@@ -137,6 +138,14 @@ impl PostgresConnection {
         match self {
             Self::Session(session) => statement.load(&mut &**session).await.and_then(only),
             Self::TransactionPool(client) => client.load_rows(statement).await.and_then(only),
+        }
+    }
+
+    /// Runs a statement that returns keys, and reads its result to the end.
+    pub(super) async fn load_keys(&self, statement: Statement<'_, KeyColumns>) -> QueryResult<Vec<KeyRow>> {
+        match self {
+            Self::Session(session) => statement.load(&mut &**session).await,
+            Self::TransactionPool(client) => client.load_keys(statement).await,
         }
     }
 

@@ -9,8 +9,9 @@ use crate::{
     statement::{Bind, Statement, only},
 };
 
-/// The schema migrations.
-const STEPS: &[&str] = &["
+/// The schema migrations. Nodes of the previous version use the tables meanwhile.
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE faststate_records (
     record_key bytea NOT NULL PRIMARY KEY,
     state_schema bigint NOT NULL,
@@ -26,7 +27,22 @@ CREATE TABLE faststate_receipts (
     expires_at bigint NOT NULL
 );
 CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
-"];
+",
+    // Messages. All of these columns are NULL in a record without messages. The tables are locked in the order in which
+    // a save locks them.
+    "
+LOCK TABLE faststate_receipts, faststate_records IN ACCESS EXCLUSIVE MODE;
+ALTER TABLE faststate_receipts ADD COLUMN answer bytea;
+ALTER TABLE faststate_records
+    ADD COLUMN pending bytea,
+    ADD COLUMN waiting bigint,
+    ADD COLUMN parked bigint,
+    ADD COLUMN oldest bigint,
+    ADD COLUMN due bigint;
+CREATE INDEX faststate_records_oldest ON faststate_records (oldest) WHERE oldest IS NOT NULL;
+CREATE INDEX faststate_records_due ON faststate_records (due) WHERE due IS NOT NULL;
+",
+];
 
 /// Creates or upgrades the tables, and logs a warning if a crash of the server loses acknowledged saves.
 pub(super) async fn prepare_database(
@@ -49,11 +65,15 @@ pub(super) async fn prepare_database(
 }
 
 /// Runs the missing steps in one transaction, one node at a time. A dropped connection rolls it back.
+///
+/// While the transaction waits for a table, all calls of other nodes wait behind it. So it does not wait for long, and
+/// opening the store fails if, for example, a dump is in progress.
 async fn migrate(connection: &PostgresConnection) -> Result<(), BackendError> {
     connection
         .batch_execute(
-            "BEGIN;
+            "BEGIN ISOLATION LEVEL READ COMMITTED;
              SELECT pg_advisory_xact_lock(6120119);
+             SET LOCAL lock_timeout = '2s';
              CREATE TABLE IF NOT EXISTS faststate_schema (version bigint NOT NULL PRIMARY KEY)",
         )
         .await?;

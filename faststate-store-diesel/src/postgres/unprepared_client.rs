@@ -17,6 +17,7 @@ use tokio_postgres::{
 use super::connector::{DriverTask, SocketDriver};
 use crate::{
     row::{Columns, LoadedRow},
+    schedule::{KeyColumns, KeyRow},
     statement::{Bind, Statement},
 };
 
@@ -67,9 +68,32 @@ impl UnpreparedClient {
 
     pub(super) async fn load_rows(&self, statement: Statement<'_, Columns>) -> QueryResult<Vec<LoadedRow>> {
         let decode = |row: &Row| {
-            let (schema, epoch, seq, nonce) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-            Ok((schema, epoch, seq, nonce, row.try_get(4)?, row.try_get(5)?, row.try_get(6)?))
+            Ok(LoadedRow {
+                schema: row.try_get(0)?,
+                epoch: row.try_get(1)?,
+                seq: row.try_get(2)?,
+                nonce: row.try_get(3)?,
+                data: row.try_get(4)?,
+                left: row.try_get(5)?,
+                pending: row.try_get(6)?,
+                waiting: row.try_get(7)?,
+                parked: row.try_get(8)?,
+                oldest: row.try_get(9)?,
+                due: row.try_get(10)?,
+                answer: row.try_get(11)?,
+            })
+        };
+        self.load(statement, decode).await
+    }
+
+    pub(super) async fn load_keys(&self, statement: Statement<'_, KeyColumns>) -> QueryResult<Vec<KeyRow>> {
+        let decode = |row: &Row| {
+            Ok(KeyRow {
+                key: row.try_get(0)?,
+                at: row.try_get(1)?,
+                waiting: row.try_get(2)?,
+                parked: row.try_get(3)?,
+            })
         };
         self.load(statement, decode).await
     }

@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// The schema migrations, in order.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE faststate_records (
     record_key BLOB NOT NULL PRIMARY KEY,
     state_schema INTEGER NOT NULL,
@@ -37,7 +38,19 @@ CREATE TABLE faststate_receipts (
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX faststate_receipts_expire ON faststate_receipts (expires_at);
-"];
+",
+    // Messages. All of these columns are NULL in a record without messages.
+    "
+ALTER TABLE faststate_records ADD COLUMN pending BLOB;
+ALTER TABLE faststate_records ADD COLUMN waiting INTEGER;
+ALTER TABLE faststate_records ADD COLUMN parked INTEGER;
+ALTER TABLE faststate_records ADD COLUMN oldest INTEGER;
+ALTER TABLE faststate_records ADD COLUMN due INTEGER;
+CREATE INDEX faststate_records_oldest ON faststate_records (oldest, waiting, parked) WHERE oldest IS NOT NULL;
+CREATE INDEX faststate_records_due ON faststate_records (due) WHERE due IS NOT NULL;
+ALTER TABLE faststate_receipts ADD COLUMN answer BLOB;
+",
+];
 
 /// Opens connections to one file.
 #[derive(Clone, Debug)]

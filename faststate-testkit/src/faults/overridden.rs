@@ -3,9 +3,10 @@
 use std::{fmt, ops::Deref, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
     Key, Store, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 
 /// The calls of a store that a test replaces. Every provided method forwards to [`inner`](Self::inner).
@@ -30,6 +31,26 @@ pub trait StoreOverride: fmt::Debug + Send + Sync + 'static {
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
         self.inner().save(key, record, expect, receipt).await
+    }
+
+    /// Replaces [`Store::refuse`].
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.inner().refuse(key, receipt, answer).await
+    }
+
+    /// Replaces [`Store::release`].
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.inner().release(receipts).await
+    }
+
+    /// Replaces [`Store::due`].
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.inner().due(limit).await
+    }
+
+    /// Replaces [`Store::pending`].
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.inner().pending(limit).await
     }
 
     /// Replaces [`Store::delete`].
@@ -80,6 +101,22 @@ impl<T: StoreOverride> Store for Overridden<T> {
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
         self.0.save(key, record, expect, receipt).await
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.0.refuse(key, receipt, answer).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.0.release(receipts).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.0.due(limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.0.pending(limit).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

@@ -12,9 +12,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
     Key, Store, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -160,8 +161,9 @@ impl Store for FaultyStore {
     async fn load(&self, key: &Key, receipt: Option<&Receipt>) -> Result<Loaded, StoreError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let mut loaded = self.with(self.fault(), self.inner.load(key, receipt)).await?;
-        loaded.receipt |=
-            receipt.is_some_and(|receipt| self.faults.lock().internal_receipts.contains(receipt.as_bytes()));
+        if receipt.is_some_and(|receipt| self.faults.lock().internal_receipts.contains(receipt.as_bytes())) {
+            loaded.receipt.get_or_insert_default();
+        }
         Ok(loaded)
     }
 
@@ -200,6 +202,22 @@ impl Store for FaultyStore {
             return pending().await;
         }
         self.with(fault, save).await
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.with(self.fault(), self.inner.refuse(key, receipt, answer)).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.with(self.fault(), self.inner.release(receipts)).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.with(self.fault(), self.inner.due(limit)).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.with(self.fault(), self.inner.pending(limit)).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

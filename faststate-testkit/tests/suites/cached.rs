@@ -30,7 +30,7 @@ fn key() -> Key {
 }
 
 fn record(version: Version) -> Record {
-    Record { schema: 1, version, data: format!(r#"{{"at":"{version}"}}"#).into(), ttl: None }
+    Record::new(1, version, format!(r#"{{"at":"{version}"}}"#), None)
 }
 
 /// A store whose loads can be held after they have read.
@@ -103,6 +103,7 @@ async fn two_nodes_over_one_cached_store_pass_the_suite() {
 async fn receipts_are_kept_by_the_durable_store() {
     let cached: Shared = Arc::new(Cached::new(memory(), memory()));
     suites::store::receipt_is_kept_for_ten_minutes(&cached, tokio::time::advance).await.unwrap();
+    suites::store::message_receipt_is_kept_until_release(&cached, tokio::time::advance).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

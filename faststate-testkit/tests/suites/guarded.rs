@@ -29,7 +29,7 @@ async fn load(store: &impl Store) -> Result<(), StoreError> {
 }
 
 fn record() -> Record {
-    Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None }
+    Record::new(1, Version::start(), "{}", None)
 }
 
 async fn save(store: &impl Store) -> Result<(), StoreError> {
@@ -105,7 +105,7 @@ async fn only_consecutive_failures_open_the_circuit() {
         load(&guarded).await.unwrap();
     }
     let full = CircuitBreaker::new(MemoryStore::with_limits(0, 0));
-    let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None };
+    let record = Record::new(1, Version::start(), "{}", None);
     for _ in 0..10 {
         let refused = full.save(&key(), &record, Precondition::Absent, None).await;
         assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
@@ -153,7 +153,7 @@ async fn late_failure_does_not_reopen_the_circuit() {
 #[tokio::test(start_paused = true)]
 async fn save_of_unknown_outcome_is_not_retried() {
     let (store, guarded) = guarded();
-    let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None };
+    let record = Record::new(1, Version::start(), "{}", None);
     store.next_saves([StoreFault::HangAfter]);
     guarded.save(&key(), &record, Precondition::Absent, None).await.unwrap_err();
     assert_eq!(guarded.load(&key(), None).await.unwrap().record, Some(record.clone()));

@@ -1,5 +1,7 @@
 //! `suites::store` for the memory store, and mutants of it.
 
+mod messages;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -7,9 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
     Key, MemoryStore, Store, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::{faults::FaultyStore, suites};
 use parking_lot::Mutex;
@@ -32,6 +35,7 @@ async fn memory_store_passes_the_suite_in_paused_time() {
     let store = memory();
     suites::store::all(&store, &store).await.unwrap();
     suites::store::receipt_is_kept_for_ten_minutes(&store, tokio::time::advance).await.unwrap();
+    suites::store::message_receipt_is_kept_until_release(&store, tokio::time::advance).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -176,7 +180,7 @@ impl Store for Mutant {
                 memory.receipts.remove(&key);
             }
             drop(memory);
-            loaded.receipt = self.has(&key, receipt);
+            loaded.receipt = self.has(&key, receipt).then(Bytes::new);
         }
         Ok(loaded)
     }
@@ -279,6 +283,22 @@ impl Store for Mutant {
             self.keep(&key, receipt);
         }
         Ok(saving)
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.inner.refuse(key, receipt, answer).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.inner.release(receipts).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.inner.due(limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.inner.pending(limit).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
@@ -399,6 +419,22 @@ async fn suite_catches_receipts_that_expire_early() {
         ) -> Result<SaveOutcome, StoreError> {
             *self.1.lock() = Some(tokio::time::Instant::now());
             self.0.save(key, record, expect, receipt).await
+        }
+
+        async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+            self.0.refuse(key, receipt, answer).await
+        }
+
+        async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+            self.0.release(receipts).await
+        }
+
+        async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+            self.0.due(limit).await
+        }
+
+        async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+            self.0.pending(limit).await
         }
 
         async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

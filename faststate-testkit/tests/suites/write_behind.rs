@@ -119,7 +119,7 @@ fn key(id: &str) -> Key {
 }
 
 fn record(version: Version, data: &str, ttl: Option<Duration>) -> Record {
-    Record { schema: 1, version, data: data.to_owned().into(), ttl }
+    Record::new(1, version, data.to_owned(), ttl)
 }
 
 /// A store with a mode in which it refuses saves.

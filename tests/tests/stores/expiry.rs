@@ -114,7 +114,7 @@ async fn starts_over(store: Arc<dyn Store>) {
 async fn clocks_do_not_matter(url: &str) {
     let store = open(url).await;
     for offset in ["+1h", "-1h"] {
-        let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(4 * TTL) };
+        let record = Record::new(1, Version::start(), "{}", Some(4 * TTL));
         let saving = store.save(&key("ours", offset), &record, Precondition::Absent, None).await.unwrap();
         assert_eq!(saving, SaveOutcome::Saved);
         let mut other = Command::new(std::env::current_exe().unwrap());
@@ -155,7 +155,7 @@ async fn an_application_in_another_time() {
     let found = store.load(&key("ours", &offset), None).await.unwrap().record.expect("it still lives");
     assert!(found.ttl.is_some_and(|left| left <= 4 * TTL), "{:?}", found.ttl);
     assert!(store.touch(&key("ours", &offset), Duration::from_secs(60)).await.unwrap());
-    let new = |ttl| Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(ttl) };
+    let new = |ttl| Record::new(1, Version::start(), "{}", Some(ttl));
     for (id, ttl) in [("theirs", Duration::from_secs(60)), ("short", Duration::from_millis(50))] {
         let saving = store.save(&key(id, &offset), &new(ttl), Precondition::Absent, None).await.unwrap();
         assert_eq!(saving, SaveOutcome::Saved);
@@ -167,4 +167,17 @@ async fn an_application_in_another_time() {
         sleep(Duration::from_millis(10)).await;
     }
     assert!(store.load(&key("theirs", &offset), None).await.unwrap().record.is_some());
+
+    // Records are due by the store's clock.
+    let due = store.due(0).await.unwrap().now + Duration::from_millis(500);
+    let record = Record { due: Some(due), ..new(Duration::from_secs(60)) };
+    let (timer, began) = (key("timer", &offset), Instant::now());
+    let saving = store.save(&timer, &record, Precondition::Absent, None).await.unwrap();
+    assert_eq!(saving, SaveOutcome::Saved);
+    while !store.due(10).await.unwrap().keys.contains(&timer) {
+        assert!(began.elapsed() < Duration::from_secs(5), "it is not due");
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(began.elapsed() > Duration::from_millis(400), "it is due after {:?}", began.elapsed());
+    assert!(store.delete(&timer, record.version).await.unwrap());
 }

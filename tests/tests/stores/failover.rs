@@ -31,7 +31,7 @@ fn key(id: &impl ToString) -> Key {
 }
 
 fn record() -> Record {
-    Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None }
+    Record::new(1, Version::start(), "{}", None)
 }
 
 /// Saves once with a receipt; returns whether the save succeeded.

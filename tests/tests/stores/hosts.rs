@@ -43,7 +43,7 @@ async fn set_read_only(server: &Postgres, read_only: bool) {
 /// Saves a record; returns whether the save succeeded.
 async fn saves(store: &dyn Store, id: usize) -> bool {
     let key = Key::new("host", Scope::Record, None, Some(&id.to_string())).unwrap();
-    let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None };
+    let record = Record::new(1, Version::start(), "{}", None);
     let saved = store.save(&key, &record, Precondition::Absent, Some(&Receipt::internal())).await;
     matches!(saved, Ok(SaveOutcome::Saved))
 }

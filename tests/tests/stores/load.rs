@@ -149,7 +149,7 @@ async fn is_healthy(store: &dyn Store) -> bool {
 
 /// Saves a new record; returns whether the save succeeded.
 async fn saves(store: &dyn Store, id: usize) -> bool {
-    let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: None };
+    let record = Record::new(1, Version::start(), "{}", None);
     let saved = store.save(&key(id), &record, Precondition::Absent, Some(&Receipt::internal())).await;
     matches!(saved, Ok(SaveOutcome::Saved))
 }

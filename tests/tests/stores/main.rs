@@ -3,6 +3,7 @@
 
 mod addresses;
 mod burst;
+mod due;
 mod expiry;
 mod failover;
 mod faults;
@@ -18,4 +19,5 @@ mod restored;
 mod sqlite;
 mod tls;
 mod together;
+mod upgrades;
 mod window;

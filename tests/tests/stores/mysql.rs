@@ -2,7 +2,10 @@
 
 mod failover;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use diesel::sql_types::BigInt;
 use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, SimpleAsyncConnection as _};
@@ -27,6 +30,7 @@ async fn mysql_keeps_its_promises() {
         AsyncMysqlConnection::establish(&url).await.unwrap().batch_execute(&sooner).await.unwrap();
     };
     suites::store::receipt_is_kept_for_ten_minutes(&a, pass).await.unwrap();
+    suites::store::message_receipt_is_kept_until_release(&a, pass).await.unwrap();
     let shown = format!("{a:?}");
     assert!(shown.contains("127.0.0.1") && !shown.contains("secret"), "{shown}");
 }
@@ -44,8 +48,8 @@ fn key(id: &str) -> Key {
 }
 
 async fn save(store: &Arc<dyn Store>, id: &str, bytes: usize) -> Result<SaveOutcome, StoreError> {
-    let data = "x".repeat(bytes).into();
-    let record = Record { schema: 1, version: Version::start(), data, ttl: None };
+    let data = "x".repeat(bytes);
+    let record = Record::new(1, Version::start(), data, None);
     store.save(&key(id), &record, Precondition::Absent, Some(&Receipt::internal())).await
 }
 
@@ -98,7 +102,8 @@ async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
         open(&server.url()).await
     };
     let receipt = Receipt::new(&key("kept"), "event", &EventId::random());
-    let record = Record { schema: 1, version: Version::start(), data: "{}".into(), ttl: Some(TTL) };
+    let due = SystemTime::UNIX_EPOCH + Duration::from_secs(MIDNIGHT.unsigned_abs() + 3_600);
+    let record = Record { due: Some(due), ..Record::new(1, Version::start(), "{}", Some(TTL)) };
     let store = at(-10).await;
     assert_eq!(
         store.save(&key("kept"), &record, Precondition::Absent, Some(&receipt)).await.unwrap(),
@@ -111,7 +116,9 @@ async fn law_03_mysql_clock_is_steady_when_daylight_saving_ends() {
         let found = store.load(&key("kept"), Some(&receipt)).await.unwrap();
         let left = found.record.and_then(|record| record.ttl);
         assert_eq!(left, Some(TTL - passed), "{seconds} s after midnight");
-        assert_eq!(found.receipt, passed < Duration::from_secs(600), "{seconds} s after midnight");
+        let is_due = !store.due(1).await.unwrap().keys.is_empty();
+        assert_eq!(is_due, seconds >= 3_600, "{seconds} s after midnight");
+        assert_eq!(found.receipt.is_some(), passed < Duration::from_secs(600), "{seconds} s after midnight");
         store.sweep(1000).await.unwrap();
     }
     let store = at(10_800).await;
@@ -123,7 +130,7 @@ async fn law_06_mysql_is_swept_by_one_node_at_a_time() {
     let server = MariaDb::start();
     let store = open(&server.url()).await;
     let mut admin = AsyncMysqlConnection::establish(&server.admin_url()).await.unwrap();
-    let expired = "INSERT INTO faststate_receipts VALUES ('a', 1), ('b', 1), ('c', 1)";
+    let expired = "INSERT INTO faststate_receipts (digest, expires_at) VALUES ('a', 1), ('b', 1), ('c', 1)";
     admin.batch_execute(expired).await.unwrap();
     // As another node does while it sweeps.
     admin.batch_execute("DO GET_LOCK(CONCAT('faststate_sweep_', MD5(DATABASE())), 0)").await.unwrap();

@@ -21,6 +21,7 @@ async fn postgres_keeps_its_promises() {
         AsyncPgConnection::establish(&url).await.unwrap().batch_execute(&sooner).await.unwrap();
     };
     suites::store::receipt_is_kept_for_ten_minutes(&a, pass).await.unwrap();
+    suites::store::message_receipt_is_kept_until_release(&a, pass).await.unwrap();
     let shown = format!("{a:?}");
     assert!(shown.contains("127.0.0.1") && !shown.contains("secret"), "{shown}");
 }

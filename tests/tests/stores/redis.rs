@@ -1,6 +1,7 @@
 //! The Redis store.
 
 mod failover;
+mod messages;
 mod outage;
 mod tls;
 
@@ -40,7 +41,7 @@ fn key(id: &str) -> Key {
 }
 
 fn record(data: &str) -> Record {
-    Record { schema: 1, version: Version::start(), data: data.to_owned().into(), ttl: None }
+    Record::new(1, Version::start(), data.to_owned(), None)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -147,7 +148,7 @@ async fn a_full_redis_says_so_and_changes_nothing() {
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     let _ = server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     let found = store.load(&key("x"), Some(&receipt)).await.unwrap();
-    assert!(found.record.is_none() && !found.receipt);
+    assert!(found.record.is_none() && found.receipt.is_none());
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ fn key(id: &str) -> Key {
 }
 
 fn record(data: impl Into<String>) -> Record {
-    Record { schema: 1, version: Version::start(), data: data.into().into(), ttl: None }
+    Record::new(1, Version::start(), data.into(), None)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -64,6 +64,7 @@ async fn law_03_sqlite_keeps_receipts_ten_minutes() {
         other(&folder).batch_execute(&sooner).unwrap();
     };
     suites::store::receipt_is_kept_for_ten_minutes(&store, pass).await.unwrap();
+    suites::store::message_receipt_is_kept_until_release(&store, pass).await.unwrap();
 }
 
 #[tokio::test]
@@ -220,7 +221,7 @@ async fn law_06_a_sweep_lets_saves_in_between() {
     let store = open(&folder).await;
     let fill = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {RECEIPTS})
-        INSERT INTO faststate_receipts SELECT randomblob(16), 1 FROM n"
+        INSERT INTO faststate_receipts (digest, expires_at) SELECT randomblob(16), 1 FROM n"
     );
     other(&folder).batch_execute(&fill).unwrap();
     let sweeping = tokio::spawn({
@@ -337,7 +338,7 @@ async fn law_06_a_registry_sweeps_until_nothing_is_left() {
     let store = open(&folder).await;
     let fill = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {RECEIPTS})
-        INSERT INTO faststate_receipts SELECT randomblob(16), 1 FROM n"
+        INSERT INTO faststate_receipts (digest, expires_at) SELECT randomblob(16), 1 FROM n"
     );
     let mut other = other(&folder);
     other.batch_execute(&fill).unwrap();

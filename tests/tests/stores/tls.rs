@@ -142,8 +142,8 @@ async fn check_visible(url: &str, wire: &Tap, texts: &[&str], is_plain: bool) {
 /// Saves, loads and deletes a record whose text is recognisable.
 async fn save_recognisable(store: &Arc<dyn Store>) {
     let key = Key::new("confidential", Scope::Record, None, Some("recognisable-id")).unwrap();
-    let data = r#"{"text":"recognisable data"}"#.into();
-    let record = Record { schema: 1, version: Version::start(), data, ttl: None };
+    let data = r#"{"text":"recognisable data"}"#;
+    let record = Record::new(1, Version::start(), data, None);
     store.save(&key, &record, Precondition::Absent, Some(&Receipt::internal())).await.unwrap();
     assert!(store.load(&key, None).await.unwrap().record.is_some());
     assert!(store.delete(&key, record.version).await.unwrap());

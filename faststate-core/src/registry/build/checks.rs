@@ -65,6 +65,11 @@ pub(super) fn check_states<'a>(
                 "the state `{name}` has `persist_every` but no store: add `persist()` or `persist_in`"
             ));
         }
+        if config.sends_messages && config.every.is_some() {
+            mistakes.push(format!(
+                "the state `{name}` sends messages, but acknowledges events before it saves them, so a crash could lose a message: remove `persist_every` or `sends_messages()`"
+            ));
+        }
         if has_broadcaster && config.every.is_some() {
             mistakes.push(format!(
                 "the state `{name}` acknowledges events before it saves them, so other nodes could miss them: remove `persist_every` or the broadcaster"

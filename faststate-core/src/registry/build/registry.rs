@@ -1,7 +1,7 @@
 //! The builder of a registry.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Weak},
     time::Duration,
@@ -12,8 +12,9 @@ use super::{
     state::StateBuilder,
 };
 use crate::{
-    Broadcaster, MemoryStore, ReactiveState, Scope,
+    Broadcaster, Job, MemoryStore, ReactiveState, Scope,
     event::Resources,
+    key::check_name,
     metrics::StoreMeter,
     registry::{
         BuildError, StateConfig, StateRegistry,
@@ -26,6 +27,14 @@ use crate::{
             table::Home,
         },
         load::limit::ReloadLimit,
+        messages::{
+            driver::Dispatcher,
+            gate::MessageGate,
+            job_queue::{JobQueue, job_queue_config},
+            jobs::{JobTable, JobType},
+            scheduler::{Scheduler, run_scheduler},
+            store_time::StoreTime,
+        },
         mistakes::Mistakes,
         request::Route,
         shared::Shared,
@@ -45,6 +54,8 @@ pub struct RegistryBuilder {
     deadline: Duration,
     background: usize,
     max_instances: usize,
+    jobs: JobTable,
+    gate: Option<Arc<dyn MessageGate>>,
     mistakes: Vec<String>,
 }
 
@@ -77,6 +88,8 @@ impl RegistryBuilder {
             deadline: Duration::from_secs(2),
             background: 10_000,
             max_instances: 250_000,
+            jobs: JobTable::new(),
+            gate: None,
             mistakes: Vec::new(),
         }
     }
@@ -138,6 +151,28 @@ impl RegistryBuilder {
         self
     }
 
+    /// Adds a type of job, which events request with [`Context::run`](crate::Context::run).
+    #[must_use]
+    pub fn job<J: Job>(mut self) -> Self {
+        if check_name(J::NAME).is_err() {
+            let name = J::NAME;
+            self.mistakes
+                .push(format!("`{name}` cannot name a job: rename it to `[a-z][a-z0-9_]*` without `__`"));
+        }
+        if self.jobs.insert(J::NAME, JobType::<J>::erased()).is_some() {
+            self.mistakes.push(format!("two jobs are named `{}`: rename one", J::NAME));
+        }
+        self
+    }
+
+    /// Sets the gate through which a test holds, loses and duplicates messages.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn message_gate(mut self, gate: Arc<dyn MessageGate>) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
     /// Sets the time that a call may take from its arrival, and that one store call may take.
     ///
     /// The default is 2 s. The deadline must be longer than 50 ms, and is capped at 1 hour.
@@ -171,6 +206,9 @@ impl RegistryBuilder {
     /// store, signals that cannot be encoded, a call outside a tokio runtime, and, with a broadcaster, a state that is not
     /// saved in a shared store.
     pub fn build(mut self) -> Result<Arc<StateRegistry>, BuildError> {
+        if !self.jobs.is_empty() && self.stores.contains_key(DEFAULT) {
+            self = self.state::<JobQueue>(job_queue_config(), |state| state);
+        }
         let declarations = self.states.iter().map(Declared::declaration);
         check_registry(self.deadline, &mut self.mistakes);
         check_states(
@@ -189,6 +227,7 @@ impl RegistryBuilder {
             self.max_instances,
             self.broadcaster.clone(),
             self.node.unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())).into(),
+            Dispatcher::new(self.jobs, self.gate),
         ));
         let guarded = |store| Arc::new(CircuitBreaker::shared(store).deadline(self.deadline));
         let guards: BTreeMap<_, _> =
@@ -199,18 +238,24 @@ impl RegistryBuilder {
         let mut tables = BTreeMap::new();
         let mut meters: BTreeMap<String, Arc<StoreMeter>> = BTreeMap::new();
         let mut limits: BTreeMap<String, Arc<ReloadLimit>> = BTreeMap::new();
+        let mut times: BTreeMap<String, Arc<StoreTime>> = BTreeMap::new();
+        let mut senders = BTreeSet::new();
         for Declared { name, config, finish, .. } in self.states {
             let named = config.store_name();
             let Some(store) = stores.get(named).map(Arc::clone) else { continue };
             let meter = Arc::clone(meters.entry(named.to_owned()).or_default());
             let reload_limit = Arc::clone(limits.entry(named.to_owned()).or_insert_with(ReloadLimit::new));
+            let time = Arc::clone(times.entry(named.to_owned()).or_default());
+            if config.sends_messages {
+                senders.insert(named.to_owned());
+            }
             let is_sessions = matches!(config.scope, Scope::Session | Scope::Component);
             let home = match config.every {
-                None => Home { store, guard: guards.get(named).map(Arc::clone), meter, reload_limit },
+                None => Home { store, guard: guards.get(named).map(Arc::clone), meter, reload_limit, time },
                 Some(interval) => {
                     let store: Arc<dyn Store> = WriteBehind::new(store, interval);
                     stores.insert(format!("{named} of {name}"), Arc::clone(&store));
-                    Home { store, guard: None, meter, reload_limit }
+                    Home { store, guard: None, meter, reload_limit, time }
                 }
             };
             let home = if is_sessions { home.holding_new_sessions(&shared.new_sessions) } else { home };
@@ -218,6 +263,8 @@ impl RegistryBuilder {
         }
         // This is the only place that sets it.
         let _ = shared.tables.set(tables.values().map(Arc::downgrade).collect());
+        let by_name = tables.iter().map(|(name, table)| (*name, Arc::downgrade(table))).collect();
+        shared.messages.attach(by_name, Arc::clone(&shared.environment));
         shared.new_sessions.set_tables(tables.values().map(Arc::downgrade).collect());
         let registry =
             Arc::new(StateRegistry { tables, stores, meters, shared, mistakes: Mistakes::default() });
@@ -228,6 +275,9 @@ impl RegistryBuilder {
             spawn(maintain_membership(Weak::clone(&weak)));
         }
         spawn_housekeeping(&registry);
+        for name in senders {
+            spawn_scheduler(&registry, name, &times);
+        }
         Ok(registry)
     }
 }
@@ -250,6 +300,13 @@ fn spawn_housekeeping(registry: &Arc<StateRegistry>) {
     for name in registry.stores.keys() {
         spawn(maintain_store(name.clone(), Arc::downgrade(registry)));
     }
+}
+
+/// Spawns the task that finds the due messages and timers of one store. It ends with the registry.
+fn spawn_scheduler(registry: &Arc<StateRegistry>, name: String, times: &BTreeMap<String, Arc<StoreTime>>) {
+    let (Some(store), Some(time)) = (registry.stores.get(&name), times.get(&name)) else { return };
+    let (store, time) = (Arc::clone(store), Arc::clone(time));
+    spawn(run_scheduler(Scheduler { name, store, time, shared: Arc::downgrade(&registry.shared) }));
 }
 
 impl fmt::Debug for RegistryBuilder {

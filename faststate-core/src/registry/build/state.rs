@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::checks::check_state;
 use crate::{
     BoxError, Event, Key, ReactiveState, View,
+    event::Mutation,
     metrics::{EventMeter, StateMeter},
     registry::{
         Access, Audience, StateConfig,
@@ -50,16 +51,32 @@ impl<S: ReactiveState> StateBuilder<S> {
         }
     }
 
-    /// Adds an event that can be called over HTTP.
+    /// Adds an event that can be called over HTTP, and that messages and timers can carry.
     #[must_use]
-    pub fn event<E: Event<State = S>>(mut self) -> Self {
+    pub fn event<E: Event<State = S>>(self) -> Self {
+        self.add_event::<E>(false)
+    }
+
+    /// Adds an event that only messages, timers and the application can send.
+    #[must_use]
+    pub fn message<E: Event<State = S>>(self) -> Self {
+        self.add_event::<E>(true)
+    }
+
+    fn add_event<E: Event<State = S>>(mut self, is_internal: bool) -> Self {
         let path = match E::PATH {
             Some(path) => path.into(),
             None if self.has_id => format!("/faststate/{}/{{id}}/{}", S::NAME, E::NAME).into(),
             None => format!("/faststate/{}/{}", S::NAME, E::NAME).into(),
         };
         let route = Route { method: E::METHOD, path, state: S::NAME, event: E::NAME };
-        self.events.push(EventEntry { route, decode: decode::<E>, meter: Arc::default() });
+        self.events.push(EventEntry {
+            route,
+            decode: decode::<E>,
+            decode_message: decode_message::<E>,
+            is_internal,
+            meter: Arc::default(),
+        });
         self
     }
 
@@ -147,6 +164,7 @@ impl<S: ReactiveState> StateBuilder<S> {
             store_meter: home.meter,
             reloads: Mutex::default(),
             reload_limit: home.reload_limit,
+            time: home.time,
             me: Weak::clone(me),
             access: config.access.clone().unwrap_or_else(Access::public),
             config,
@@ -162,6 +180,10 @@ impl<S: ReactiveState> StateBuilder<S> {
             run_queue: crate::registry::turn::start_queue,
         })
     }
+}
+
+fn decode_message<E: Event>(input: &str) -> Result<Box<dyn Mutation<E::State>>, serde_json::Error> {
+    Ok(Box::new(serde_json::from_str::<E>(input)?))
 }
 
 fn decode<E: Event>(input: &Input, key: &Key) -> Result<DecodedAttempt<E::State>, InputError> {

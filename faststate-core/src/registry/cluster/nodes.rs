@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     membership::Members,
-    outbox::{Outbox, publish_all},
+    outbox::{PeerOutbox, publish_all},
     peer_message::{MessageElements, PeerMessage},
     pieces::{self, Pieces},
     revocations::Revocations,
@@ -38,7 +38,7 @@ const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// `outbox`, `pieces` and `members` are independent: no code holds two of them at once, or one of them across an await.
 pub(in crate::registry) struct Nodes {
     pub(super) broadcaster: Arc<dyn Broadcaster>,
-    pub(super) outbox: Arc<Mutex<Outbox>>,
+    pub(super) outbox: Arc<Mutex<PeerOutbox>>,
     revocations: Arc<Revocations>,
     /// Messages from other nodes of which only some pieces have arrived.
     pub(super) pieces: Mutex<Pieces>,

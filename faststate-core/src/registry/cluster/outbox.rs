@@ -39,7 +39,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 ///
 /// Consecutive changes of a queued key are merged into one, because the other nodes need only the newest version.
 #[derive(Default)]
-pub(super) struct Outbox {
+pub(super) struct PeerOutbox {
     /// The keys in order of their last change, newest last.
     order: BTreeMap<u64, Key>,
     queued: HashMap<Key, QueuedKey>,
@@ -74,7 +74,7 @@ enum Next {
 }
 
 /// Publishes until the outbox is empty or the transport refuses. After a refusal, a background task tries again.
-pub(super) async fn publish_all(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<Outbox>>) {
+pub(super) async fn publish_all(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<PeerOutbox>>) {
     if let Err(error) = publish_until_refused(&*transport, &outbox).await {
         tracing::warn!(error = &*error as &dyn std::error::Error, "changes are not broadcast yet");
         // Not tracked by `settle`, because the transport may be unavailable for a long time.
@@ -83,7 +83,7 @@ pub(super) async fn publish_all(transport: Arc<dyn Broadcaster>, outbox: Arc<Mut
 }
 
 /// Retries until the outbox is published, or until the registry has been dropped and only this task is left.
-async fn publish_again(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<Outbox>>) {
+async fn publish_again(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<PeerOutbox>>) {
     loop {
         tokio::time::sleep(RETRY_DELAY).await;
         if Arc::strong_count(&outbox) == 1 {
@@ -98,7 +98,10 @@ async fn publish_again(transport: Arc<dyn Broadcaster>, outbox: Arc<Mutex<Outbox
     }
 }
 
-async fn publish_until_refused(transport: &dyn Broadcaster, outbox: &Mutex<Outbox>) -> Result<(), BoxError> {
+async fn publish_until_refused(
+    transport: &dyn Broadcaster,
+    outbox: &Mutex<PeerOutbox>,
+) -> Result<(), BoxError> {
     loop {
         let next = outbox.lock().pop();
         match next {
@@ -160,7 +163,7 @@ async fn with_timeout<T, E: Into<BoxError>>(
     }
 }
 
-impl Outbox {
+impl PeerOutbox {
     /// Claims the publication for the caller. Returns false if the outbox is empty or another task is publishing it.
     pub(in crate::registry) fn begin(&mut self) -> bool {
         let has_work = self.dropped || !self.order.is_empty();
@@ -275,7 +278,7 @@ mod tests {
     }
 
     /// The changes of the next batch.
-    fn pop(outbox: &mut Outbox) -> Vec<Change> {
+    fn pop(outbox: &mut PeerOutbox) -> Vec<Change> {
         match outbox.pop() {
             Next::Nothing => Vec::new(),
             Next::ChangesDropped => panic!("changes were dropped"),
@@ -285,7 +288,7 @@ mod tests {
 
     #[test]
     fn queued_changes_of_one_key_become_one() {
-        let (mut outbox, first) = (Outbox::default(), Version::start());
+        let (mut outbox, first) = (PeerOutbox::default(), Version::start());
         let (second, third) = (first.next(), first.next().next());
         outbox.push(change("x", first, second, "2"));
         outbox.push(change("y", first, second, "y"));
@@ -303,7 +306,7 @@ mod tests {
 
     #[test]
     fn law_06_full_outbox_is_cleared_and_sends_a_notice_first() {
-        let (mut outbox, version) = (Outbox::default(), Version::start());
+        let (mut outbox, version) = (PeerOutbox::default(), Version::start());
         for at in 0..3 * MAX_KEYS {
             outbox.push(change(&at.to_string(), version, version.next(), "{}"));
             assert!(outbox.queued.len() <= MAX_KEYS && outbox.order.len() == outbox.queued.len());
@@ -320,7 +323,7 @@ mod tests {
 
     #[test]
     fn law_06_outbox_holds_a_bounded_number_of_bytes() {
-        let (mut outbox, version) = (Outbox::default(), Version::start());
+        let (mut outbox, version) = (PeerOutbox::default(), Version::start());
         let data: &'static str = "x".repeat(1 << 20).leak();
         for at in 0..100 {
             outbox.push(change(&(at % 50).to_string(), version, version.next(), data));
@@ -334,7 +337,7 @@ mod tests {
 
     #[test]
     fn batch_holds_the_newest_and_the_oldest_changes() {
-        let (mut outbox, version) = (Outbox::default(), Version::start());
+        let (mut outbox, version) = (PeerOutbox::default(), Version::start());
         for at in 0..10 * KEYS_PER_BATCH {
             outbox.push(change(&at.to_string(), version, version.next(), "{}"));
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     Context, EventId, Key, PrepareContext, ReactiveState, Rejection, Viewer, clock,
-    event::{Mutation, Prepared},
+    event::{Cause, Mutation, Prepared},
     registry::{
         Error, Outcome,
         instance::{
@@ -30,6 +30,22 @@ pub(in crate::registry) struct EventRequest<S> {
     pub(in crate::registry) viewer: Viewer,
     pub(in crate::registry) id: Option<EventId>,
     pub(in crate::registry) wants_view: bool,
+    /// The message that carries the event.
+    pub(in crate::registry) message: Option<MessageOrigin>,
+}
+
+impl<S> EventRequest<S> {
+    /// Creates a request of the application, under an id that the engine generates.
+    pub(in crate::registry) fn by_application(mutation: Box<dyn Mutation<S>>) -> Self {
+        let viewer = Viewer::application();
+        Self { mutation, fields: &[], viewer, id: None, wants_view: false, message: None }
+    }
+}
+
+/// The origin of a message, at its target.
+pub(in crate::registry) struct MessageOrigin {
+    pub(in crate::registry) receipt: Receipt,
+    pub(in crate::registry) cause: Arc<Cause>,
 }
 
 /// The result of admitting an event.
@@ -79,7 +95,7 @@ fn admit_event<S: ReactiveState>(
     deadline: Instant,
 ) -> Result<Admission, Error> {
     let key = &instance.key;
-    let EventRequest { mutation, fields, viewer, id, wants_view } = request;
+    let EventRequest { mutation, fields, viewer, id, wants_view, message } = request;
     let name = mutation.name();
     let scene = PrepareContext {
         key: key.clone(),
@@ -88,8 +104,11 @@ fn admit_event<S: ReactiveState>(
     };
     // A disabled span costs one atomic load.
     let span = tracing::debug_span!("turn", ?key, event = name, id = tracing::field::Empty);
-    let receipt =
-        id.as_ref().map_or_else(Receipt::internal, |id| Receipt::from_viewer(key, name, id, &viewer));
+    let receipt = match (&message, &id) {
+        (Some(message), _) => message.receipt,
+        (None, Some(id)) => Receipt::from_viewer(key, name, id, &viewer),
+        (None, None) => Receipt::internal(),
+    };
     let preparing = AssertUnwindSafe(mutation.prepare(scene)).catch_unwind();
     let mut preparing = preparing.map(move |prepared| match prepared {
         Ok((mutation, Ok(()))) => Ok(mutation),
@@ -109,6 +128,7 @@ fn admit_event<S: ReactiveState>(
             now: clock::now(),
             wants_view,
             fields,
+            cause: message.map(|message| message.cause),
             span,
             #[cfg(feature = "inspector")]
             step: std::sync::OnceLock::new(),

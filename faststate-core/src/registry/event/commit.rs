@@ -208,8 +208,9 @@ pub(in crate::registry) fn publish_change<S: ReactiveState>(
         from,
         to: next.version,
         schema: next.schema,
-        // If the record has an older schema, this node has only the upgraded form, which another node must not adopt.
-        data: (next.stored && next.is_upgraded()).then(|| next.encoded.data.clone()),
+        // If the record has an older schema, this node has only the upgraded form, which another node must not adopt. If
+        // it has unfinished messages, another node must load them.
+        data: (next.stored && next.is_upgraded() && next.outbox.is_none()).then(|| next.encoded.data.clone()),
     });
 }
 

@@ -30,6 +30,12 @@ pub(in crate::registry) async fn delete_record<S: ReactiveState>(
     while budget.may_load() && Instant::now() < deadline {
         budget.count_load(false);
         let (before, stored) = load_before_deletion(table, instance, deadline).await?;
+        if before
+            .as_ref()
+            .is_some_and(|before| before.outbox.as_ref().is_some_and(|outbox| outbox.waiting() > 0))
+        {
+            return Err(Error::Busy("the instance has unfinished messages"));
+        }
         let asked = Instant::now();
         if delete_version(table, instance, stored, deadline).await? {
             // The record is deleted, even if the following steps fail.

@@ -7,7 +7,7 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::time::Instant;
 
 use crate::{
-    ReactiveState,
+    ReactiveState, Rejection,
     metrics::Stopwatch,
     registry::{
         Applied, Error, Outcome,
@@ -22,6 +22,10 @@ use crate::{
         load::{
             adopt::send_elements,
             reload::{Absence, note_kept, note_saved, reload, reload_as},
+        },
+        messages::{
+            announce::announce,
+            answer::{decode_answer, encode_answer},
         },
     },
     store::{Precondition, Record, SaveOutcome, StoreError},
@@ -113,6 +117,11 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         if !matches!(&applied, Ok(AppliedCopy { next: Some(_), .. })) {
             self.confirm(current).await?;
         }
+        if let Err(Error::Rejected(rejection)) = &applied
+            && event.receipt.is_message()
+        {
+            Box::pin(self.refuse(rejection)).await?;
+        }
         let AppliedCopy { next, answer, effects, aftermath } = applied?;
         let permits = table.shared.room_for(aftermath.pieces())?;
         let shown = next.as_ref().unwrap_or(current);
@@ -174,8 +183,11 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
                 if !self.budget.may_load() {
                     return Err(Error::OutcomeUnknown.into());
                 }
-                match reload(table, instance, None, self.budget.deadline()).await {
-                    Ok((current, _)) => Ok(self.repeated(&current)?),
+                let receipt = self.event.receipt.is_message().then_some(&self.event.receipt);
+                match reload(table, instance, receipt, self.budget.deadline()).await {
+                    Ok((current, answer)) => {
+                        Ok(self.repeated(&current, &answer.unwrap_or_default(), begun)?)
+                    }
                     Err(Error::Unknown) => Err(Error::Unknown.into()),
                     Err(_) => Err(Error::OutcomeUnknown.into()),
                 }
@@ -218,7 +230,7 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         }
         let began_epoch = |current: &Revision<S>| current.stored && current.version.seq == 0;
         self.budget.count_load(loaded.as_ref().map_or(true, |(current, _)| began_epoch(current)));
-        let (current, is_applied) = match loaded {
+        let (current, answer) = match loaded {
             // A later load may find out whether the save took effect.
             Err(error) if self.budget.is_in_doubt() => {
                 pause(self.budget.failed(error)).await;
@@ -226,8 +238,8 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
             }
             loaded => loaded?,
         };
-        if is_applied {
-            return Err(Interruption::Done(Box::new(self.repeated(&current)?)));
+        if let Some(answer) = answer {
+            return Err(Interruption::Done(Box::new(self.repeated(&current, &answer, asked)?)));
         }
         self.budget.rule_out_saves(current.expect());
         Ok(current)
@@ -244,6 +256,27 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         let confirmed = Box::pin(self.load_with_receipt()).await?;
         self.is_verified = true;
         if confirmed.version == current.version { Ok(()) } else { Err(Interruption::Retry) }
+    }
+
+    /// Saves the rejection of a message with its receipt, so that each delivery of the message has the same answer.
+    async fn refuse(&mut self, rejection: &Rejection) -> Result<(), Interruption> {
+        let (table, instance, event) = (self.table, self.instance, self.event);
+        if !self.budget.may_save() {
+            return Err(self.budget.give_up().into());
+        }
+        let answer = encode_answer(rejection);
+        let refusal = table.store.refuse(&instance.key, &event.receipt, &answer);
+        let refused = within(self.budget.deadline(), refusal).await;
+        self.budget.count_save();
+        match refused {
+            Ok(true) => Ok(()),
+            // Another delivery was faster.
+            Ok(false) => {
+                self.require_load();
+                Err(Interruption::Retry)
+            }
+            Err(error) => Err(Error::Unavailable(error).into()),
+        }
     }
 
     /// Makes the next attempt load the record.
@@ -264,21 +297,32 @@ impl<S: ReactiveState> SaveLoop<'_, S> {
         if table.nodes().is_some() {
             instance.quota.lock().saved(Instant::now());
         }
-        note_saved(table, instance, begun, table.config.ttl);
+        note_saved(table, instance, begun, next.lifetime(table.config.ttl));
         commit(table, instance, change);
         #[cfg(feature = "inspector")]
         let _ = event.step.set((Arc::clone(before), Arc::clone(&next)));
         send_elements(table, instance, &next, &committed.effects.followers);
         publish_change(table, instance, before.version, &next);
+        if let Some(outbox) = &next.outbox {
+            announce(&table.shared, &table.time, &instance.key, before.outbox.as_deref(), outbox, begun);
+        }
         start_aftermath(table, instance, event, committed)
     }
 
     /// Returns the outcome of an event whose receipt is stored. If this turn's own save took effect unnoticed, the event
-    /// has just been accepted. Otherwise it is a repeat, which returns the current view and has no further effect.
-    fn repeated(&mut self, current: &Revision<S>) -> Result<Outcome, Error> {
+    /// has just been accepted. Otherwise it is a repeat, which returns the current view and has no further effect. A
+    /// message that was refused has an answer, and is refused again. The receipt was found by a call that began at `asked`.
+    fn repeated(&mut self, current: &Revision<S>, answer: &[u8], asked: Instant) -> Result<Outcome, Error> {
         let (table, instance, event) = (self.table, self.instance, self.event);
+        if !answer.is_empty() {
+            return Err(decode_answer(answer).into());
+        }
         let landed = self.budget.take_landed(current.version, event.receipt.is_internal());
-        if let Some(PendingCommit { committed, .. }) = landed {
+        if let Some(PendingCommit { next, committed, .. }) = landed {
+            if let Some(outbox) = &next.outbox {
+                // The outbox before the event is not known, so messages that another node delivers may be claimed, too.
+                announce(&table.shared, &table.time, &instance.key, None, outbox, asked);
+            }
             let elements = &committed.effects.followers;
             send_ephemeral(instance, elements);
             send_elements(table, instance, current, elements);

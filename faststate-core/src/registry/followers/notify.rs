@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    Key, ReactiveState, Viewer,
+    Key, ReactiveState,
     broadcast::Interest,
     registry::{
         Audience, Error,
@@ -161,8 +161,7 @@ async fn send_count<S: ReactiveState, C: ReportedCount>(
         C::counts(&mut instance.topics.lock()).sent_total = None;
         return;
     };
-    let arriving =
-        EventRequest { mutation, fields: &[], viewer: Viewer::application(), id: None, wants_view: false };
+    let arriving = EventRequest::by_application(mutation);
     let Err(error) = send_event(table, &instance.key, arriving).await else { return };
     tracing::warn!(key = ?instance.key, %error, "a presence or audience event failed");
     C::counts(&mut instance.topics.lock()).sent_total = None;

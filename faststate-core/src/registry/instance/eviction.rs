@@ -16,7 +16,7 @@ use crate::{
     registry::{
         dyn_table::DynInstanceTable,
         engine::StateRegistry,
-        instance::{Instance, table::InstanceTable},
+        instance::{Instance, queue::Command, table::InstanceTable},
         load::background::{mark_stale, reload_all, schedule_reload},
     },
     store::StoreError,
@@ -147,6 +147,9 @@ fn verify_followed<S: ReactiveState>(table: &InstanceTable<S>) {
 
 /// Extends the lifetime of a record.
 async fn keep_alive<S: ReactiveState>(table: &InstanceTable<S>, instance: &Arc<Instance<S>>, ttl: Duration) {
+    if table.config.sends_messages && has_new_messages(table, instance).await {
+        return;
+    }
     let now = Instant::now();
     let followed = instance.followers() > 0;
     match timeout(table.shared.deadline, table.store.touch(&instance.key, ttl)).await {
@@ -165,6 +168,14 @@ async fn keep_alive<S: ReactiveState>(table: &InstanceTable<S>, instance: &Arc<I
     }
 }
 
+/// Whether another node has requested messages or timers that this node does not know. Then the record does not expire, and
+/// must not get a lifetime again.
+async fn has_new_messages<S: ReactiveState>(table: &InstanceTable<S>, instance: &Arc<Instance<S>>) -> bool {
+    let Ok(table) = table.me() else { return true };
+    let refreshed = table.take_turn(instance, Command::refresh(), table.deadline()).await;
+    refreshed.is_err() || instance.current.read().as_ref().is_none_or(|current| current.outbox.is_some())
+}
+
 /// Whether the lifetime of an instance's record must be extended: the instance is followed or was used, and a quarter of
 /// the lifetime has passed or the instance is about to be evicted.
 fn is_due<S: ReactiveState>(instance: &Instance<S>, ttl: Duration) -> bool {
@@ -177,5 +188,6 @@ fn is_due<S: ReactiveState>(instance: &Instance<S>, ttl: Duration) -> bool {
             (leaves || expires <= now + ttl * 3 / 4) && (followed || freshness.used + ttl > expires)
         })
     };
-    due && instance.current.read().as_ref().is_some_and(|current| current.stored)
+    // A record with unfinished messages does not expire.
+    due && instance.current.read().as_ref().is_some_and(|current| current.stored && current.outbox.is_none())
 }

@@ -14,7 +14,7 @@ use tracing::Span;
 
 use crate::{
     EventId, Version, Viewer,
-    event::Mutation,
+    event::{Cause, Mutation},
     registry::{Error, Outcome},
     store::{Loaded, Receipt},
 };
@@ -79,6 +79,8 @@ pub(in crate::registry) struct QueuedEvent<S> {
     pub(in crate::registry) now: SystemTime,
     pub(in crate::registry) wants_view: bool,
     pub(in crate::registry) fields: &'static [&'static str],
+    /// The origin of the message that carries the event.
+    pub(in crate::registry) cause: Option<Arc<Cause>>,
     /// The span of the turn's log entries, whichever task runs the turn.
     pub(in crate::registry) span: Span,
     /// The state before and after the change, once it is saved, for observers.

@@ -8,9 +8,12 @@ use std::{
 use crate::{
     ReactiveState, Version,
     patch::{EncodedFields, EncodedState, INITIAL_CAPACITY},
-    registry::{Error, panics::guard},
+    registry::{Error, messages::outbox::Outbox, panics::guard},
     store::{Precondition, Record},
 };
+
+/// The signal that holds the number of unfinished messages and jobs.
+const PENDING_NAME: &str = "_pending";
 
 /// A state at one version.
 pub(in crate::registry) struct Revision<S> {
@@ -23,6 +26,8 @@ pub(in crate::registry) struct Revision<S> {
     pub(in crate::registry) schema: u32,
     /// Whether the instance was deleted; `state` is then the last one.
     pub(in crate::registry) gone: bool,
+    /// The unfinished messages, timers and jobs, if there are any.
+    pub(in crate::registry) outbox: Option<Arc<Outbox>>,
     image: OnceLock<Result<EncodedFields, Arc<str>>>,
 }
 
@@ -42,12 +47,19 @@ impl<S: ReactiveState> Revision<S> {
             stored: false,
             schema: S::SCHEMA,
             gone: true,
+            outbox: None,
             image: OnceLock::new(),
         }
     }
 
-    pub(in crate::registry) fn next(&self, state: S, encoded: EncodedState) -> Self {
-        Self::new(state, encoded, self.version.next(), true)
+    /// Creates the state after a change, with the unfinished messages after it.
+    pub(in crate::registry) fn next(
+        state: S,
+        encoded: EncodedState,
+        version: Version,
+        outbox: Option<Arc<Outbox>>,
+    ) -> Self {
+        Self { outbox, ..Self::new(state, encoded, version, true) }
     }
 
     /// Creates a stored state whose record has this schema. For an older schema, `encoded` is the form in which the
@@ -57,8 +69,9 @@ impl<S: ReactiveState> Revision<S> {
         encoded: EncodedState,
         version: Version,
         schema: u32,
+        outbox: Option<Arc<Outbox>>,
     ) -> Self {
-        Self { schema, ..Self::new(state, encoded, version, true) }
+        Self { schema, outbox, ..Self::new(state, encoded, version, true) }
     }
 
     /// Returns the same state at the same version, marked as stored.
@@ -73,6 +86,7 @@ impl<S: ReactiveState> Revision<S> {
             stored: true,
             schema: S::SCHEMA,
             gone: false,
+            outbox: current.outbox.clone(),
             image: current.image.clone(),
         })
     }
@@ -94,18 +108,23 @@ impl<S: ReactiveState> Revision<S> {
             stored,
             schema: S::SCHEMA,
             gone: false,
+            outbox: None,
             image: OnceLock::new(),
         }
     }
 
     /// Returns the signals, which are encoded once.
     pub(in crate::registry) fn image(&self) -> Result<&EncodedFields, Error> {
-        let image = self.image.get_or_init(|| {
-            guard("`signals` panicked", || self.encoded.signals::<S>(&self.state.signals()))
-                .map_err(|error| error.to_string())
-                .and_then(|image| image.map_err(|error| error.to_string()))
-                .map_err(Arc::from)
-        });
+        let image =
+            self.image.get_or_init(|| {
+                guard("`signals` panicked", || self.encoded.signals::<S>(&self.state.signals()))
+                    .map_err(|error| error.to_string())
+                    .and_then(|image| image.map_err(|error| error.to_string()))
+                    .map(|image| {
+                        if S::SHOWS_PENDING { image.with_number(PENDING_NAME, self.pending()) } else { image }
+                    })
+                    .map_err(Arc::from)
+            });
         image.as_ref().map_err(|error| Error::internal("the signals cannot be encoded", &(**error).into()))
     }
 
@@ -113,12 +132,26 @@ impl<S: ReactiveState> Revision<S> {
         if self.stored { Precondition::Version(self.version) } else { Precondition::Absent }
     }
 
+    /// Returns the record. It does not expire while there are unfinished messages (law 16).
     pub(in crate::registry) fn record(&self, ttl: Option<Duration>) -> Record {
-        Record { schema: S::SCHEMA, version: self.version, data: self.encoded.data.clone(), ttl }
+        let data = self.encoded.data.clone();
+        let Some(outbox) = &self.outbox else { return Record::new(S::SCHEMA, self.version, data, ttl) };
+        let (pending, due) = outbox.stored();
+        Record { pending, due, ..Record::new(S::SCHEMA, self.version, data, None) }
+    }
+
+    /// Returns the lifetime of the record: `ttl`, unless there are unfinished messages.
+    pub(in crate::registry) fn lifetime(&self, ttl: Option<Duration>) -> Option<Duration> {
+        ttl.filter(|_| self.outbox.is_none())
     }
 }
 
 impl<S> Revision<S> {
+    /// Returns the number of messages and jobs that are not finished.
+    fn pending(&self) -> u32 {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.waiting())
+    }
+
     /// Whether this node has been at or past `version`, in the same epoch.
     pub(in crate::registry) fn has_seen(&self, version: Version) -> bool {
         self.stored && self.version.epoch == version.epoch && version.seq <= self.version.seq

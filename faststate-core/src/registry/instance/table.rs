@@ -24,6 +24,7 @@ use crate::{
             queue::{Command, Ticket, Turn},
         },
         load::{limit::ReloadLimit, pending::Reloads},
+        messages::store_time::StoreTime,
         new_sessions::{NewSessionStore, NewSessions},
         request::Route,
         shared::Shared,
@@ -46,9 +47,15 @@ pub(in crate::registry) type AudienceEvent<S> = Box<CountEvent<S, Audience>>;
 pub(in crate::registry) struct EventEntry<S> {
     pub(in crate::registry) route: Route,
     pub(in crate::registry) decode: fn(&Input, &Key) -> Result<DecodedAttempt<S>, InputError>,
+    /// Decodes the event from a message.
+    pub(in crate::registry) decode_message: DecodeMessage<S>,
+    /// Whether only messages, timers and the application can send the event.
+    pub(in crate::registry) is_internal: bool,
     pub(in crate::registry) meter: Arc<EventMeter>,
 }
 
+/// Decodes an event from JSON.
+pub(in crate::registry) type DecodeMessage<S> = fn(&str) -> Result<Box<dyn Mutation<S>>, serde_json::Error>;
 pub(in crate::registry) type DecodedAttempt<S> = (Box<dyn Mutation<S>>, &'static [&'static str]);
 
 /// The store of a state.
@@ -59,6 +66,8 @@ pub(in crate::registry) struct Home {
     pub(in crate::registry) meter: Arc<StoreMeter>,
     /// The limit that all states in this store share.
     pub(in crate::registry) reload_limit: Arc<ReloadLimit>,
+    /// The clock of the store.
+    pub(in crate::registry) time: Arc<StoreTime>,
 }
 
 impl Home {
@@ -87,6 +96,7 @@ pub(in crate::registry) struct InstanceTable<S: ReactiveState> {
     pub(in crate::registry) store_meter: Arc<StoreMeter>,
     pub(in crate::registry) reloads: Mutex<Reloads<S>>,
     pub(in crate::registry) reload_limit: Arc<ReloadLimit>,
+    pub(in crate::registry) time: Arc<StoreTime>,
     /// The meter of the events that the application sends itself.
     pub(in crate::registry) application: Arc<EventMeter>,
     /// Starts running an instance's queue. A function pointer, so that this module does not depend on the modules that

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 
@@ -22,14 +23,15 @@ use crate::{
             table::InstanceTable,
         },
         load::migration::migrated,
+        messages::outbox::Outbox,
         panics::panic_text,
     },
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
     version::Version,
 };
 
-/// The state that the store holds now, and whether it holds the receipt.
-type Looked<S> = (Arc<Revision<S>>, bool);
+/// The state that the store holds now, and the answer of the receipt if the store holds it.
+type Looked<S> = (Arc<Revision<S>>, Option<Bytes>);
 
 /// The meaning of a record's absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub(in crate::registry) enum Absence {
     Created,
 }
 
-/// Loads the record, commits it if it differs from the state in memory, and returns whether the store holds the receipt.
+/// Loads the record, commits it if it differs from the state in memory, and returns the answer of the receipt if the store holds it.
 ///
 /// Boxed, because most events need no load, and their futures are smaller this way.
 pub(in crate::registry) fn reload<'a, S: ReactiveState>(
@@ -268,7 +270,7 @@ pub(super) async fn adopt_change<S: ReactiveState>(
     let fits = before.version == change.from && change.schema == S::SCHEMA;
     let carried = change.data.filter(|_| fits).and_then(|data| {
         let state = serde_json::from_slice(&data).ok()?;
-        Some(Arc::new(Revision::stored(state, EncodedState::loaded(data), change.to, S::SCHEMA)))
+        Some(Arc::new(Revision::stored(state, EncodedState::loaded(data), change.to, S::SCHEMA, None)))
     });
     let current = match carried {
         Some(current) => {
@@ -306,7 +308,7 @@ pub(in crate::registry) fn note_kept<S: ReactiveState>(
         *instance.current.write() = Some(Arc::clone(kept));
     }
     let settles = table.store.settles_within();
-    instance.freshness.lock().loaded(kept.expect(), asked, table.config.ttl, settles);
+    instance.freshness.lock().loaded(kept.expect(), asked, kept.lifetime(table.config.ttl), settles);
     instance.mark(false);
 }
 
@@ -325,15 +327,16 @@ fn decode_record<S: ReactiveState>(
     let corrupt = |source: crate::BoxError| {
         load_failed(table, instance, StoreError::Corrupt { key: instance.key.clone(), source })
     };
-    let Record { schema, version, data, .. } = record;
+    let Record { schema, version, data, pending, .. } = record;
+    let outbox = Outbox::decode(&pending).map_err(corrupt)?;
     if schema >= S::SCHEMA {
         let state = serde_json::from_slice(&data).map_err(|error| corrupt(error.into()))?;
-        return Ok(Revision::stored(state, EncodedState::loaded(data), version, schema));
+        return Ok(Revision::stored(state, EncodedState::loaded(data), version, schema, outbox));
     }
     let state = migrated(schema, &data).map_err(corrupt)?;
     // The result of an event is compared with the upgraded form, because the old bytes may mean something else now.
     let encoded = encode(&state, data.len() + GROWTH_SLACK)?;
-    Ok(Revision::stored(state, encoded, version, schema))
+    Ok(Revision::stored(state, encoded, version, schema, outbox))
 }
 
 /// Calls `initial`, or returns the default state.

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::{NewSessions, records::SessionRecords};
 use crate::{
     Key, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, Store, StoreError},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, Store, StoreError},
 };
 
 /// Wraps the store of a state that sessions own, and keeps the records of new sessions in memory.
@@ -30,9 +31,9 @@ impl NewSessionStore {
         let load = |records: &mut SessionRecords| match records.held.get(key) {
             Some(held) => Loaded {
                 record: Some(held.record.clone()),
-                receipt: receipt.is_some_and(|receipt| held.receipts.contains(receipt)),
+                receipt: receipt.filter(|receipt| held.receipts.contains(receipt)).map(|_| Bytes::new()),
             },
-            None => Loaded { record: None, receipt: false },
+            None => Loaded { record: None, receipt: None },
         };
         match self.held(key, load).await {
             Some(loaded) => Ok(loaded),
@@ -47,6 +48,12 @@ impl NewSessionStore {
         expect: Precondition,
         receipt: Option<&Receipt>,
     ) -> Result<SaveOutcome, StoreError> {
+        if !record.pending.is_empty()
+            && let Some(place) = self.sessions.owner(key)
+        {
+            // Messages must not be lost with the process (law 16), so the session's records move to their stores.
+            self.sessions.returned(&place.session).await;
+        }
         loop {
             let save = |records: &mut SessionRecords| records.save(&self.store, key, record, expect, receipt);
             match self.held(key, save).await {
@@ -104,6 +111,22 @@ impl Store for NewSessionStore {
         } else {
             self.store.save(key, record, expect, receipt)
         }
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.store.refuse(key, receipt, answer).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.store.release(receipts).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.store.due(limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.store.pending(limit).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    Health,
+    Health, MessageHealth,
     metrics::{Exposition, MetricKind, OUTCOMES, StateMeter, StoreMeter},
 };
 
@@ -75,6 +75,9 @@ fn render_health(health: &Health, page: &mut Exposition) {
     for store in &health.stores {
         page.sample(&[("store", &store.name)], store.latency_ms / 1000.0);
     }
+    if let Some(messages) = &health.messages {
+        render_messages(messages, page);
+    }
     let mut one = |name, kind, help: &str, value: u64| page.family(name, kind, help).sample(&[], value);
     let conflicts = "Saves that failed because another node had saved first.";
     one("faststate_conflicts_total", MetricKind::Counter, conflicts, health.conflicts);
@@ -88,4 +91,18 @@ fn render_health(health: &Health, page: &mut Exposition) {
         health.nodes.len() as u64,
     );
     one("faststate_uptime_seconds", MetricKind::Gauge, "Time since the registry was built.", health.uptime);
+}
+
+fn render_messages(messages: &MessageHealth, page: &mut Exposition) {
+    let mut one =
+        |name, help: &str, value: f64| page.family(name, MetricKind::Gauge, help).sample(&[], value);
+    one(
+        "faststate_messages_pending",
+        "Messages and jobs of all nodes that are not finished.",
+        messages.pending as f64,
+    );
+    let parked = "Messages, timers and jobs of all nodes that wait for an operator.";
+    one("faststate_messages_parked", parked, messages.parked as f64);
+    let oldest = "Time since the oldest unfinished message or job was requested.";
+    one("faststate_messages_oldest_seconds", oldest, messages.oldest_ms as f64 / 1000.0);
 }

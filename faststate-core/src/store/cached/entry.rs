@@ -14,11 +14,14 @@ pub(super) struct CachedCopy;
 
 impl CachedCopy {
     /// Returns the copy of a record that had its time to live at `since` or later. `None` if the copy would expire
-    /// within 1 ms or be too large.
+    /// within 1 ms or be too large, or if the record has unfinished messages.
     ///
     /// The copy expires when half of the record's remaining lifetime has passed, so that no delay and no difference
     /// between clocks lets it outlive the record.
     pub(super) fn write(record: &Record, since: Instant, max_age: Duration) -> Option<Record> {
+        if !record.pending.is_empty() {
+            return None;
+        }
         let (age, extra) = match record.ttl {
             None => (max_age, None),
             Some(ttl) => {
@@ -32,7 +35,8 @@ impl CachedCopy {
         }
         let extra = extra.map_or_else(|| "null".to_owned(), |extra| extra.to_string());
         let data = [b"[", extra.as_bytes(), b",", &record.data, b"]"].concat();
-        Some(Record { data: data.into(), ttl: Some(age), ..*record }).filter(|copy| copy.check_size().is_ok())
+        Some(Record { data: data.into(), ttl: Some(age), ..record.clone() })
+            .filter(|copy| copy.check_size().is_ok())
     }
 
     /// Returns the record of a copy; `None` if the entry is not a copy.
@@ -47,7 +51,7 @@ impl CachedCopy {
             }
         };
         let data = copy.data.slice(comma + 2..copy.data.len() - 1);
-        Some(Record { data, ttl, ..*copy })
+        Some(Record { data, ttl, ..copy.clone() })
     }
 }
 
@@ -110,7 +114,7 @@ impl Claims {
     pub(super) fn record(&self) -> Record {
         let claims: Vec<_> = self.holders.iter().map(|(id, left)| format!("[{id},{left}]")).collect();
         let data = Bytes::from(format!(r#"{{"claims":[{}]}}"#, claims.join(",")));
-        Record { schema: 0, version: self.version, data, ttl: Some(CLAIM_LEASE) }
+        Record::new(0, self.version, data, Some(CLAIM_LEASE))
     }
 }
 
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
 
     fn record(data: &'static str, ttl: Option<Duration>) -> Record {
-        Record { schema: 3, version: Version::start(), data: data.into(), ttl }
+        Record::new(3, Version::start(), data, ttl)
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use faststate_core::{
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{first, new_key, receipts::new_receipt, record, saved};
+use super::{first, new_key, new_receipt, receipts::accepted, record, saved};
 use crate::suites::{Failure, ensure, until};
 
 /// The tolerated drift between the store's clock and this process's during a check.
@@ -234,7 +234,7 @@ pub async fn sweep_removes_only_expired_records(
     })
     .await?;
     let found = a.load(&forever, Some(&receipt)).await?;
-    let unchanged = Loaded { record: Some(stays), receipt: true };
+    let unchanged = Loaded { record: Some(stays), receipt: accepted() };
     ensure!(found == unchanged, PROMISE, "a record without a time to live is now {found:?}");
     ensure!(
         b.load(&living, None).await?.record.is_some(),
@@ -271,5 +271,5 @@ pub async fn receipt_is_kept_for_ten_minutes<F: Future<Output = ()>>(
 }
 
 async fn has(store: &Arc<dyn Store>, key: &Key, receipt: &Receipt) -> Result<bool, Failure> {
-    Ok(store.load(key, Some(receipt)).await?.receipt)
+    Ok(store.load(key, Some(receipt)).await?.receipt.is_some())
 }

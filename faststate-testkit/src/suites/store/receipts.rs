@@ -2,19 +2,24 @@
 
 use std::{future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
+use bytes::Bytes;
 use faststate_core::{
-    EventId, Key, Store, Version,
+    Key, Store, Version,
     store::{Loaded, Precondition, Receipt, Record, SaveOutcome},
 };
 use futures::future::{poll_fn, try_join_all};
 use tokio::{spawn, task::yield_now, time::timeout};
 
-use super::{first, new_key, record, saved};
+use super::{
+    first,
+    messages::{at, waiting},
+    new_key, new_receipt, record, saved,
+};
 use crate::suites::{Failure, ensure, until, wait::CHECK_TIMEOUT};
 
-/// Returns an unused receipt of a caller.
-pub(super) fn new_receipt(key: &Key) -> Receipt {
-    Receipt::new(key, "conformance", &EventId::random())
+/// Returns the answer of an accepted event's receipt.
+pub(super) fn accepted() -> Option<Bytes> {
+    Some(Bytes::new())
 }
 
 /// A save with a stored receipt is a duplicate and changes nothing, regardless of its precondition. A conflict leaves no
@@ -39,11 +44,12 @@ pub async fn save_with_known_receipt_is_duplicate(
         let saving = b.save(&key, &repeat, expect, Some(&receipt)).await?;
         ensure!(saving == SaveOutcome::Duplicate, PROMISE, "{expect:?} returned {saving:?}");
         let found = a.load(&key, Some(&receipt)).await?;
-        let unchanged = Loaded { record: Some(present.clone()), receipt: true };
+        let unchanged = Loaded { record: Some(present.clone()), receipt: accepted() };
         ensure!(found == unchanged, PROMISE, "after {expect:?} the store has {found:?}");
     }
-    ensure!(!b.load(&key, None).await?.receipt, PROMISE, "a load without a receipt reported one");
-    ensure!(!b.load(&key, Some(&other)).await?.receipt, PROMISE, "a load with an unused receipt reported it");
+    ensure!(b.load(&key, None).await?.receipt.is_none(), PROMISE, "a load without a receipt reported one");
+    let unused = b.load(&key, Some(&other)).await?.receipt;
+    ensure!(unused.is_none(), PROMISE, "a load with an unused receipt reported it");
 
     let saving = b.save(&key, &repeat, Precondition::Absent, Some(&other)).await?;
     ensure!(
@@ -52,7 +58,7 @@ pub async fn save_with_known_receipt_is_duplicate(
         "the save returned {saving:?}"
     );
     ensure!(
-        !a.load(&key, Some(&other)).await?.receipt,
+        a.load(&key, Some(&other)).await?.receipt.is_none(),
         "a conflict leaves no receipt",
         "the receipt is stored"
     );
@@ -75,7 +81,7 @@ pub async fn receipt_is_saved_with_unchanged_record(
     let same = Precondition::Version(present.version);
     saved(b.save(&key, &present, same, Some(&receipt)).await?, PROMISE)?;
     let found = a.load(&key, Some(&receipt)).await?;
-    let unchanged = Loaded { record: Some(present.clone()), receipt: true };
+    let unchanged = Loaded { record: Some(present.clone()), receipt: accepted() };
     ensure!(found == unchanged, PROMISE, "the store has {found:?}");
     let saving = a.save(&key, &present, same, Some(&receipt)).await?;
     ensure!(saving == SaveOutcome::Duplicate, PROMISE, "the repeat returned {saving:?}");
@@ -84,7 +90,7 @@ pub async fn receipt_is_saved_with_unchanged_record(
     saved(a.save(&key, &next, same, None).await?, "the next change can follow it")?;
     let saving = b.save(&key, &present, same, Some(&late)).await?;
     ensure!(saving == SaveOutcome::Conflict, PROMISE, "at an old version it returned {saving:?}");
-    ensure!(!a.load(&key, Some(&late)).await?.receipt, PROMISE, "a conflict left a receipt");
+    ensure!(a.load(&key, Some(&late)).await?.receipt.is_none(), PROMISE, "a conflict left a receipt");
     Ok(())
 }
 
@@ -153,7 +159,8 @@ pub async fn record_and_receipt_are_saved_together(
     while next < steps.len() {
         let written = writer.is_finished();
         let (version, receipt) = &steps[next];
-        let Loaded { record, receipt: there } = b.load(&key, Some(receipt)).await?;
+        let Loaded { record, receipt } = b.load(&key, Some(receipt)).await?;
+        let there = receipt.is_some();
         let seq = record.map(|record| record.version.seq);
         ensure!(
             seq.is_some_and(|seq| there == (seq >= version.seq)),
@@ -193,7 +200,7 @@ pub async fn receipt_outlives_its_record(a: &Arc<dyn Store>, b: &Arc<dyn Store>)
         }
         let promise = if expires { "a receipt outlives expiry" } else { "a receipt outlives deletion" };
         let found = b.load(&key, Some(&receipt)).await?;
-        ensure!(found == Loaded { record: None, receipt: true }, promise, "the store has {found:?}");
+        ensure!(found == Loaded { record: None, receipt: accepted() }, promise, "the store has {found:?}");
         let saving =
             b.save(&key, &record(Version::start(), "{}"), Precondition::Absent, Some(&receipt)).await?;
         ensure!(saving == SaveOutcome::Duplicate, promise, "the repeat returned {saving:?}");
@@ -212,12 +219,20 @@ pub async fn dropped_save_is_atomic(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> R
         let (present, _) = find_attempt(b, &key, &attempts, PROMISE).await?;
         let version = present.version.next();
         let receipt = new_receipt(&key);
-        let next = record(version, format!(r#"{{"polls":{polls},"pad":"{}"}}"#, "x".repeat(polls * 500)));
+        let data = format!(r#"{{"polls":{polls},"pad":"{}"}}"#, "x".repeat(polls * 500));
+        // Half of the records have messages, because a store may save them differently.
+        let next = if polls % 2 == 0 {
+            record(version, data)
+        } else {
+            Record { data: data.into(), ..waiting(version, at(polls as u64)) }
+        };
         attempts.push((next.clone(), Some(receipt)));
         let save = a.save(&key, &next, Precondition::Version(present.version), Some(&receipt));
         let _ = timeout(CHECK_TIMEOUT, poll_times(save, polls)).await;
         find_attempt(b, &key, &attempts, PROMISE).await?;
     }
+    let (last, _) = find_attempt(b, &key, &attempts, PROMISE).await?;
+    a.delete(&key, last.version).await?;
     Ok(())
 }
 
@@ -238,7 +253,7 @@ async fn find_attempt(
         ));
     };
     if let Some(receipt) = &attempt.1 {
-        let there = store.load(key, Some(receipt)).await?.receipt;
+        let there = store.load(key, Some(receipt)).await?.receipt.is_some();
         ensure!(there, promise, "the new record has no receipt");
     }
     Ok(attempt.clone())

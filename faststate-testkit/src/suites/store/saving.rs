@@ -10,7 +10,7 @@ use faststate_core::{
 use futures::future::try_join_all;
 use tokio::{spawn, sync::Barrier};
 
-use super::{first, new_key, receipts::new_receipt, record, saved};
+use super::{first, new_key, new_receipt, record, saved};
 use crate::suites::{Failure, ensure};
 
 /// The number of concurrent saves.
@@ -21,7 +21,7 @@ pub async fn saved_record_is_loaded_unchanged(a: &Arc<dyn Store>, b: &Arc<dyn St
     const PROMISE: &str = "a saved record is loaded byte for byte";
     let key = new_key()?;
     let nothing = a.load(&key, None).await?;
-    ensure!(nothing == Loaded { record: None, receipt: false }, PROMISE, "a new key has {nothing:?}");
+    ensure!(nothing == Loaded { record: None, receipt: None }, PROMISE, "a new key has {nothing:?}");
 
     let text = json_of(MAX_RECORD_BYTES);
     let mut expect = Precondition::Absent;
@@ -64,8 +64,8 @@ pub async fn oversized_record_is_refused(a: &Arc<dyn Store>, b: &Arc<dyn Store>)
         let saving = a.save(&key, &large, expect, Some(&receipt)).await;
         ensure!(matches!(saving, Err(StoreError::Refused(_))), PROMISE, "the outcome was {saving:?}");
         let found = b.load(&key, Some(&receipt)).await?;
-        let unchanged = Loaded { record: present, receipt: false };
-        let there = (found.record.as_ref().map(|record| record.data.len()), found.receipt);
+        let unchanged = Loaded { record: present, receipt: None };
+        let there = (found.record.as_ref().map(|record| record.data.len()), &found.receipt);
         ensure!(
             found == unchanged,
             PROMISE,

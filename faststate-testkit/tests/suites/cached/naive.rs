@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use faststate_core::{
     Key, Store, Version,
-    store::{Loaded, Precondition, Receipt, Record, SaveOutcome, StoreError},
+    store::{DueKeys, Loaded, PendingSummary, Precondition, Receipt, Record, SaveOutcome, StoreError},
 };
 use faststate_testkit::suites;
 
@@ -111,6 +112,22 @@ impl Store for Naive {
             self.put(key, record).await?;
         }
         Ok(saving)
+    }
+
+    async fn refuse(&self, key: &Key, receipt: &Receipt, answer: &Bytes) -> Result<bool, StoreError> {
+        self.durable.refuse(key, receipt, answer).await
+    }
+
+    async fn release(&self, receipts: &[(Key, Receipt)]) -> Result<(), StoreError> {
+        self.durable.release(receipts).await
+    }
+
+    async fn due(&self, limit: usize) -> Result<DueKeys, StoreError> {
+        self.durable.due(limit).await
+    }
+
+    async fn pending(&self, limit: usize) -> Result<PendingSummary, StoreError> {
+        self.durable.pending(limit).await
     }
 
     async fn delete(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
