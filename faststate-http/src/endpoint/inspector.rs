@@ -4,13 +4,14 @@
 //! not saved, not sent to other nodes, not counted in metrics, and not inspected.
 
 mod log;
+mod messages;
 mod page;
 mod row;
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 
 use self::{
     log::{ClearLog, EventList, InspectorLog},
+    messages::{Inspected, ResolveMessage, UnfinishedList, UnfinishedTable, keep_loading},
     row::EventRow,
 };
 use super::{
@@ -35,7 +37,7 @@ use super::{
     operator_access::OperatorAccess,
     problem::Problem,
     reply::{self, ReplyBody},
-    route::{INSPECTOR, INSPECTOR_CLEAR},
+    route::{INSPECTOR, INSPECTOR_CLEAR, INSPECTOR_MESSAGE},
     settings::MountedInspector,
 };
 
@@ -61,9 +63,13 @@ impl EventObserver for TraceSender {
 /// Creates the inspector of an endpoint, and registers it with the endpoint's registry.
 pub(super) fn mount(inspected: &Endpoint, access: OperatorAccess) -> Result<MountedInspector, BoxError> {
     let config = StateConfig::global().access(Access::public()).max_queued_events(MAX_BATCH);
+    let observed = Arc::downgrade(inspected.registry());
     let registry = StateRegistry::builder()
-        .state::<InspectorLog>(config, |log| log.event::<ClearLog>().view(EventList))
+        .resource(Inspected(Weak::clone(&observed)))
+        .state::<InspectorLog>(config.clone(), |log| log.event::<ClearLog>().view(EventList))
+        .state::<UnfinishedList>(config, |list| list.event::<ResolveMessage>().view(UnfinishedTable))
         .build()?;
+    tokio::spawn(keep_loading(registry.global()?, Arc::new(Inspected(observed))));
     let (sender, traces) = mpsc::channel(MAX_QUEUED_TRACES);
     let missed = Arc::<AtomicU64>::default();
     tokio::spawn(record_traces(traces, registry.global()?, Arc::clone(&missed)));
@@ -107,6 +113,10 @@ where
         },
         INSPECTOR_CLEAR => {
             let target = EventTarget { state: InspectorLog::NAME, event: ClearLog::NAME, id: None };
+            event::answer(&inspector.endpoint, target, &parts, body, peer).await
+        }
+        INSPECTOR_MESSAGE => {
+            let target = EventTarget { state: UnfinishedList::NAME, event: ResolveMessage::NAME, id: None };
             event::answer(&inspector.endpoint, target, &parts, body, peer).await
         }
         _ => open_stream::open(&inspector.endpoint, parts, peer).await,

@@ -15,13 +15,15 @@ pub(super) const BUNDLE: &str = "/faststate/datastar.js";
 /// The path of the Prometheus metrics.
 #[cfg(feature = "metrics")]
 pub(super) const METRICS: &str = "/faststate/metrics";
-/// The path of the inspector; the paths of its stream and of its one event follow.
+/// The path of the inspector; the paths of its stream and of its two events follow.
 #[cfg(feature = "inspector")]
 pub(super) const INSPECTOR: &str = "/faststate/inspector";
 #[cfg(feature = "inspector")]
 pub(super) const INSPECTOR_STREAM: &str = "/faststate/inspector/sse";
 #[cfg(feature = "inspector")]
 pub(super) const INSPECTOR_CLEAR: &str = "/faststate/inspector/clear";
+#[cfg(feature = "inspector")]
+pub(super) const INSPECTOR_MESSAGE: &str = "/faststate/inspector/message";
 
 /// The result of routing a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,7 +89,10 @@ impl RouteTable {
         ];
         let own = own.map(|(path, target)| (Cow::Borrowed(path), Method::GET, target));
         #[cfg(feature = "inspector")]
-        let own = own.into_iter().chain([(INSPECTOR_CLEAR.into(), Method::POST, RouteTarget::Inspector)]);
+        let own = own.into_iter().chain(
+            [INSPECTOR_CLEAR, INSPECTOR_MESSAGE]
+                .map(|path| (path.into(), Method::POST, RouteTarget::Inspector)),
+        );
         let mut paths: Vec<(Cow<'static, str>, MethodTargets)> = Vec::new();
         for (path, method, target) in own.into_iter().chain(events) {
             match paths.iter_mut().find(|(known, _)| *known == path) {

@@ -1,10 +1,18 @@
 //! The inspector: its content and its access.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use faststate_core::{
+    Access, Context, Event, Job, JobContext, MemoryStore, ReactiveState, Rejection, Retry, StateConfig,
+    StateRegistry,
+};
 use faststate_http::endpoint::{Bundle, Endpoint, OperatorAccess};
 use faststate_testkit::{App, Browser};
 use http::Request;
 use http_body_util::Full;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::app::{Counter, Increment, Write, count, registry};
 
@@ -151,4 +159,75 @@ async fn law_08_browser_keeps_the_token_from_the_log_in_a_cookie() {
         policy.contains(&format!("script-src {} 'unsafe-eval';", Bundle::CDN)),
         "the one file, not the whole CDN: {policy}"
     );
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Office {}
+
+impl ReactiveState for Office {
+    const NAME: &'static str = "office";
+}
+
+#[derive(Serialize, Deserialize)]
+struct SendLetter {}
+
+impl Event for SendLetter {
+    type State = Office;
+    const NAME: &'static str = "send_letter";
+
+    fn apply(&self, _: &mut Office, context: &mut Context<Office>) -> Result<(), Rejection> {
+        context.run(Letter {});
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Letter {}
+
+/// The number of attempts to send a letter.
+#[derive(Default)]
+struct Attempts(Mutex<u32>);
+
+impl Job for Letter {
+    const NAME: &'static str = "letter";
+
+    async fn run(&self, job: &JobContext) -> Result<(), Retry> {
+        let attempts = job.resource::<Attempts>().unwrap();
+        *attempts.0.lock() += 1;
+        Err(Retry::give_up("no <address>"))
+    }
+}
+
+#[tokio::test]
+async fn parked_job_is_shown_and_retried_and_dropped() {
+    let config = StateConfig::global().access(Access::public()).persist().sends_messages();
+    let registry = StateRegistry::builder()
+        .store(Arc::new(MemoryStore::new()))
+        .resource(Attempts::default())
+        .job::<Letter>()
+        .state::<Office>(config, |state| state.event::<SendLetter>())
+        .build()
+        .unwrap();
+    let office = registry.global::<Office>().unwrap();
+    let attempts = || *office.resource::<Attempts>().unwrap().0.lock();
+    let app = App::of(
+        Endpoint::new(Arc::clone(&registry) as _).inspector(OperatorAccess::loopback().with_token("t0ken")),
+    );
+    let mut developer =
+        Browser::new(&app).header("host", "localhost:5000").header("authorization", "Bearer t0ken");
+    office.send(SendLetter {}).await.unwrap();
+    faststate_core::Registry::settle(&*registry).await;
+    assert_eq!(attempts(), 1);
+    developer.visit(INSPECTOR).await;
+    developer.reads("no <address>").await;
+    developer.assert_text("#unfinished .outcome", "parked");
+    developer.click("Retry").await.assert_unchanged();
+    while attempts() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    developer.reads("no <address>").await;
+    developer.click("Drop").await.assert_unchanged();
+    developer.sees("messages.count", 0).await;
+    developer.assert_reads_not("no <address>");
+    assert_eq!(registry.unfinished_messages(9).await.unwrap(), []);
 }

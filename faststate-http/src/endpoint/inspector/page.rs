@@ -1,11 +1,16 @@
 //! The inspector's page.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use faststate_core::{Error, Event as _};
+use faststate_core::{Error, Event as _, Handle, Viewer};
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use sha2::{Digest as _, Sha256};
 
-use super::log::{ClearLog, EventList, InspectorLog};
+use super::{
+    log::{ClearLog, EventList, InspectorLog},
+    messages::{UnfinishedList, UnfinishedTable, load},
+};
 use crate::endpoint::{
     Endpoint,
     problem::escaped,
@@ -24,10 +29,14 @@ pub(super) async fn render(
     let page = inspector.page(parts).await?;
     page.follow::<InspectorLog>().await?;
     let events = page.view::<EventList>().await?;
+    let list = Handle::of(Arc::clone(inspector.registry()), &Viewer::application(), None)?;
+    load(&list, &**inspected.registry()).await;
+    page.follow::<UnfinishedList>().await?;
+    let messages = page.view::<UnfinishedTable>().await?;
     let node = escaped(&inspected.registry().health().await.node);
     let (signals, clear) = (page.signals(), ClearLog {}.action());
     let follow = page.follow_action().replace(STREAM, INSPECTOR_STREAM);
-    let (script, events) = (inspected.settings().bundle.script(), events.html());
+    let (script, events, messages) = (inspected.settings().bundle.script(), events.html(), messages.html());
     let html = format!(
         r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Inspector · {node}</title>
 <meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">
@@ -38,7 +47,8 @@ pub(super) async fn render(
 <form data-on:submit="0"><label>Find <input type="search" autocomplete="off" data-bind="_find"></label>
 <label><input type="checkbox" data-bind="_only"> refused only</label>
 <button type="button" data-on:click="{clear}">Clear</button></form></header>
-<main>{events}<p class="nothing" data-show="!$log.kept">Nothing yet. Events of the application appear here live.</p></main>
+<main><section data-show="$messages.count"><h2>Unfinished messages, timers and jobs</h2>{messages}</section>
+{events}<p class="nothing" data-show="!$log.kept">Nothing yet. Events of the application appear here live.</p></main>
 </body></html>"#
     );
     let mut response = reply::answer(StatusCode::OK, "text/html; charset=utf-8", ReplyBody::full(html));
