@@ -30,6 +30,7 @@ pub(crate) struct User {
 pub(crate) const USERS: &[User] = &[
     User { name: "alice", roles: &[] },
     User { name: "bob", roles: &[] },
+    User { name: "carol", roles: &[] },
     User { name: "admin", roles: &["admin"] },
 ];
 /// The password of all users, which the login page shows.

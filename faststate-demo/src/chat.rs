@@ -88,7 +88,7 @@ impl Chat {
 
 pub(crate) fn register(builder: RegistryBuilder) -> RegistryBuilder {
     builder.state::<Chat>(StateConfig::global().access(Access::public()).persist(), |state| {
-        state.event::<SendMessage>().view(Messages).audience(|audience| AudienceChanged { audience })
+        state.event::<SendMessage>().view(ChatMessages).audience(|audience| AudienceChanged { audience })
     })
 }
 
@@ -165,14 +165,14 @@ impl Event for AudienceChanged {
 
 /// The list of messages.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Messages;
+pub(crate) struct ChatMessages;
 
-impl View for Messages {
+impl View for ChatMessages {
     type State = Chat;
     const NAME: &'static str = "messages";
 
     fn render(&self, chat: &Chat) -> Elements {
-        Elements::outer(MessageList { messages: &chat.messages }.to_string())
+        Elements::outer(ChatMessageList { messages: &chat.messages }.to_string())
     }
 
     /// Removes the oldest messages and appends the new ones, so that a message costs only its own HTML, however long
@@ -196,7 +196,7 @@ impl View for Messages {
 
 #[derive(Template)]
 #[template(path = "messages.html")]
-struct MessageList<'a> {
+struct ChatMessageList<'a> {
     messages: &'a VecDeque<Message>,
 }
 
@@ -224,7 +224,7 @@ impl ChatPage<'_> {
 }
 
 pub(crate) async fn show(page: &Page) -> Result<String, BoxError> {
-    let (chat, messages) = (page.follow::<Chat>().await?, page.view::<Messages>().await?);
+    let (chat, messages) = (page.follow::<Chat>().await?, page.view::<ChatMessages>().await?);
     let layout = Layout::of(page, "/chat", "chat.rs").await?;
     Ok(ChatPage { layout, chat: &chat, messages: &messages }.render()?)
 }

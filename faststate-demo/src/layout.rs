@@ -63,6 +63,7 @@ impl Layout {
         ("/profile", "Profile"),
         ("/chat", "Chat"),
         ("/counter", "Counter"),
+        ("/auction", "Auction"),
         ("/status", "Status"),
         ("/admin", "Admin"),
     ];

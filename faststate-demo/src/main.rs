@@ -2,11 +2,13 @@
 //!
 //! Each page has one file with its state, its events, its view and the page itself. From the simplest on, they are
 //! [`counter`], [`home`] and its [`timer`]s, [`products`], [`chat`], [`profile`], [`admin`] over [`settings`],
-//! [`status`], and [`login`] over [`account`]. The adapters that serve them are in [`web`].
+//! [`status`], [`login`] over [`account`], and the [`auction`] of [`lots`] that [`purse`]s pay for. The adapters that
+//! serve them are in [`web`].
 
 mod account;
 mod admin;
 mod assets;
+mod auction;
 mod broadcast;
 mod chat;
 mod cli;
@@ -16,10 +18,12 @@ mod error;
 mod home;
 mod layout;
 mod login;
+mod lots;
 mod not_found;
 mod problem;
 mod products;
 mod profile;
+mod purse;
 mod redaction;
 mod response;
 mod settings;
@@ -109,6 +113,10 @@ async fn run(options: Options) -> Result<(), BoxError> {
         registry.global::<chat::Chat>()?.send(chat::AudienceChanged::default()).await?;
     }
 
+    if let Err(error) = auction::open_new_lots(&registry).await {
+        tracing::warn!(%error, "lots without an end were not opened: an administrator can open them");
+    }
+
     let policy = ContentPolicy::new(&bundle);
     let mut site =
         site(registry)?.secret(secret).secure_cookies(options.secure_cookies).limits(limits).datastar(bundle);
@@ -156,6 +164,8 @@ fn registry(
     builder = products::register(builder);
     builder = chat::register(builder);
     builder = profile::register(builder);
+    builder = auction::register(builder);
+    builder = purse::register(builder);
     builder = settings::register(builder);
     builder = status::register(builder, watched);
     builder = account::register(builder);

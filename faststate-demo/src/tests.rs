@@ -121,3 +121,51 @@ async fn old_session_is_signed_out_after_the_response() -> Result<(), BoxError> 
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn auction_page_follows_purse_and_lot() -> Result<(), BoxError> {
+    for app in apps()? {
+        let (mut bob, mut carol) = (signed_in(&app, "bob").await, signed_in(&app, "carol").await);
+        let mut admin = signed_in(&app, "admin").await;
+        admin.visit("/auction/l1").await;
+        admin.fill("_seconds", 600).submit("[aria-label=\"Open the lot\"]").await.assert_changed();
+        for browser in [&mut bob, &mut carol] {
+            browser.visit("/auction/l1").await;
+            browser.fill("_top_up", 100).submit("[aria-label=\"Top up\"]").await.assert_changed();
+        }
+        bob.fill("_bid", 40).submit("[aria-label=Bid]").await;
+        bob.sees("lot.l1.leader", "bob").await;
+        bob.sees("purse.reserved", 40).await;
+        carol.fill("_bid", 40).submit("[aria-label=Bid]").await.assert_rejected("amount");
+        carol.assert_text("#bid-error", "bid more than 40");
+        carol.fill("_bid", 50).submit("[aria-label=Bid]").await;
+        bob.sees("purse.reserved", 0).await;
+        bob.reads("you were outbid").await;
+        bob.assert_signal("purse.credit", 100);
+        carol.sees("lot.l1.leader", "carol").await;
+        carol.sees("lot.l1._pending", 0).await;
+
+        let mut guest = Browser::new(&app);
+        guest.visit("/auction").await;
+        guest.assert_reads("Sign in to bid");
+        guest.visit("/auction/l6").await;
+        guest.assert_text("h1", "There is no such lot");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn purse_messages_are_not_callable_over_http() -> Result<(), BoxError> {
+    for app in apps()? {
+        let mut bob = signed_in(&app, "bob").await;
+        bob.visit("/auction").await;
+        for message in ["earn", "release", "reserve", "pay", "notify"] {
+            let path = format!("/faststate/purse/{message}");
+            bob.post(&path, &[("amount", "5"), ("reason", "outbid")]).await;
+            assert_eq!(bob.status(), http::StatusCode::NOT_FOUND, "{message}");
+        }
+        bob.visit("/auction").await;
+        bob.assert_signal("purse.credit", 0);
+    }
+    Ok(())
+}

@@ -16,7 +16,7 @@ fn items(chat: &Chat) -> Vec<(String, String)> {
 /// The items of a page that showed `before` and merged the updates that lead to `after`.
 fn merged(before: &Chat, after: &Chat) -> Vec<(String, String)> {
     let mut shown = items(before);
-    for elements in Messages.update(before, after) {
+    for elements in ChatMessages.update(before, after) {
         match elements.mode() {
             PatchMode::Remove => shown.retain(|(id, _)| elements.selector() != format!("#{id}")),
             PatchMode::Append => {
@@ -25,7 +25,7 @@ fn merged(before: &Chat, after: &Chat) -> Vec<(String, String)> {
                 shown.push((id, html));
             }
             _ => {
-                assert_eq!(elements, Messages.render(after));
+                assert_eq!(elements, ChatMessages.render(after));
                 shown = items(after);
             }
         }
@@ -55,7 +55,7 @@ fn law_04_messages_merge_to_what_a_snapshot_shows() {
 
 #[test]
 fn message_update_contains_only_its_own_html() {
-    let updates = Messages.update(&room(0..100, "hello"), &room(1..101, "hello"));
+    let updates = ChatMessages.update(&room(0..100, "hello"), &room(1..101, "hello"));
     assert_eq!(updates.len(), 2, "one removal and one append");
 }
 
@@ -63,7 +63,7 @@ fn message_update_contains_only_its_own_html() {
 fn law_12_user_text_is_escaped() {
     let mut chat = room(0..1, "<script>alert(1)</script>");
     chat.messages[0].username = "\"><img src=x onerror=alert(1)>".into();
-    let html = Messages.render(&chat).html().to_owned();
+    let html = ChatMessages.render(&chat).html().to_owned();
     assert!(!html.contains("<script") && !html.contains("<img"), "{html}");
 }
 

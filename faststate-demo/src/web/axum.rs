@@ -35,6 +35,8 @@ pub(super) fn pages(policy: ContentPolicy) -> Router {
         .route("/counter", get(counter))
         .route("/products", get(products))
         .route("/product/{id}", get(product))
+        .route("/auction", get(auction))
+        .route("/auction/{id}", get(lot))
         .route("/chat", get(chat))
         .route("/profile", get(profile))
         .route("/status", get(status))
@@ -61,6 +63,14 @@ async fn products(page: Page) -> PageResult {
 
 async fn product(page: Page, Path(id): Path<String>) -> PageResult {
     Ok(crate::products::show(&page, &id).await?)
+}
+
+async fn auction(page: Page) -> PageResult {
+    Ok(crate::auction::list(&page).await?.into())
+}
+
+async fn lot(page: Page, Path(id): Path<String>) -> PageResult {
+    Ok(crate::auction::show(&page, &id).await?)
 }
 
 async fn chat(page: Page) -> PageResult {

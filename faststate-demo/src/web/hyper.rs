@@ -48,6 +48,8 @@ async fn show(page: &Page, request: Request<Incoming>) -> Result<PageResponse, B
         (_, ["counter"]) => crate::counter::show(page, host(&head.headers)).await?.into(),
         (_, ["products"]) => crate::products::list(page).await?.into(),
         (_, ["product", id]) => crate::products::show(page, id).await?,
+        (_, ["auction"]) => crate::auction::list(page).await?.into(),
+        (_, ["auction", id]) => crate::auction::show(page, id).await?,
         (_, ["chat"]) => crate::chat::show(page).await?.into(),
         (_, ["profile"]) => crate::profile::show(page).await?,
         (_, ["status"]) => crate::status::show(page).await?.into(),

@@ -23,6 +23,8 @@ pub(super) fn pages(policy: ContentPolicy) -> Router {
         .push(Router::with_path("counter").goal(counter))
         .push(Router::with_path("products").goal(products))
         .push(Router::with_path("product/{id}").goal(product))
+        .push(Router::with_path("auction").goal(auction))
+        .push(Router::with_path("auction/{id}").goal(lot))
         .push(Router::with_path("chat").goal(chat))
         .push(Router::with_path("profile").goal(profile))
         .push(Router::with_path("status").goal(status))
@@ -54,6 +56,17 @@ async fn products(page: Page) -> PageResult {
 async fn product(page: Page, request: &mut Request) -> PageResult {
     let id = request.param::<String>("id").unwrap_or_default();
     Ok(crate::products::show(&page, &id).await?)
+}
+
+#[handler]
+async fn auction(page: Page) -> PageResult {
+    Ok(crate::auction::list(&page).await?.into())
+}
+
+#[handler]
+async fn lot(page: Page, request: &mut Request) -> PageResult {
+    let id = request.param::<String>("id").unwrap_or_default();
+    Ok(crate::auction::show(&page, &id).await?)
 }
 
 #[handler]

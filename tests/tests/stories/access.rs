@@ -22,9 +22,18 @@ fn no_page_has_a_barrier() {
     let _ = http::post(demo.address(), "/faststate/chat/send_message", said);
     let guest = Session::new().window();
     guest.expect_complaints(&["404"]);
-    for path in
-        ["/", "/products", "/product/lamp", "/chat", "/counter", "/login", "/source/home.rs", "/nowhere"]
-    {
+    for path in [
+        "/",
+        "/products",
+        "/product/lamp",
+        "/auction",
+        "/auction/l1",
+        "/chat",
+        "/counter",
+        "/login",
+        "/source/home.rs",
+        "/nowhere",
+    ] {
         guest.goto(&demo.url(path));
         guest.shows(".link [data-text]", "Connected");
         no_barriers(path, &guest);
@@ -46,6 +55,12 @@ fn no_page_of_an_administrator_has_a_barrier_in_any_theme() {
     page.enter();
     page.mentions("#preferences", "green");
     no_barriers("/profile", &page);
+    page.goto(&demo.url("/auction/l2"));
+    no_barriers("/auction/l2", &page);
+    page.goto(&demo.url("/auction"));
+    page.click("#add-credit");
+    page.shows("#credit", "100");
+    no_barriers("/auction", &page);
     page.goto(&demo.url("/admin"));
     page.fill("#text", "An announcement");
     page.click("#announce");

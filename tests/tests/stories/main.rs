@@ -11,9 +11,11 @@ mod over_salvo {
 
     mod access;
     mod admin;
+    mod auction;
     mod chat;
     mod counter;
     mod dead_store;
+    mod downtime;
     mod inspector;
     mod journey;
     mod login;
@@ -31,13 +33,14 @@ mod over_salvo {
 }
 
 /// The stories that involve the adapter. How a page looks (`access`, `pictures`) is the same HTML; what a store does
-/// (`dead_store`), how the program starts (`startup`) and what the death of a process leaves behind (`outage`, `restart`) is below what adapters know, and
+/// (`dead_store`), how the program starts (`startup`) and what the death of a process leaves behind (`downtime`, `outage`, `restart`) is below what adapters know, and
 /// the one part of theirs, the drain, is in their conformance suite.
 #[path = "."]
 mod over_axum {
     const ADAPTER: &str = "axum";
 
     mod admin;
+    mod auction;
     mod chat;
     mod counter;
     mod inspector;

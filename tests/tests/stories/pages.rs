@@ -11,6 +11,8 @@ const PAGES: &[(&str, &str)] = &[
     ("products", "/products"),
     ("product", "/product/lamp"),
     ("profile", "/profile"),
+    ("auction", "/auction"),
+    ("lot", "/auction/l1"),
     ("chat", "/chat"),
     ("counter", "/counter"),
     ("status", "/status"),

@@ -9,7 +9,7 @@ use faststate_tests::{Demo, Page, Session, http, until};
 use serde_json::json;
 
 use super::{ADAPTER, pages::every_page};
-use crate::sign_in;
+use crate::{cookie, send, sign_in};
 
 fn take(folder: &Path, name: &str, page: &Page) {
     for width in [1280, 390] {
@@ -42,6 +42,13 @@ fn pictures_are_taken_when_asked_for() {
         let (event, amount) = if amount % 4 == 2 { ("decrement", amount / 2) } else { ("increment", amount) };
         let json = json!({ "amount": amount, "user": "Ada" }).to_string();
         let _ = http::post(demo.address(), &format!("/faststate/counter/{event}"), &json);
+    }
+    for (user, lot, amount) in
+        [("bob", "l1", 120), ("carol", "l1", 150), ("bob", "l3", 45), ("admin", "l4", 80)]
+    {
+        let bidder = cookie(&demo, user);
+        send(&demo, &bidder, "/faststate/purse/top_up", r#"{"amount":500}"#);
+        send(&demo, &bidder, &format!("/faststate/lot/{lot}/bid"), &json!({ "amount": amount }).to_string());
     }
     for (name, page) in every_page(&demo) {
         page.until("document.querySelector('.link[data-link=connected]')");
