@@ -24,6 +24,10 @@ pub mod views {}
 pub mod work {}
 
 #[doc = include_str!("guide/links.md")]
+#[doc = include_str!("../docs/guide/messages.md")]
+pub mod messages {}
+
+#[doc = include_str!("guide/links.md")]
 #[doc = include_str!("../docs/guide/forms.md")]
 pub mod forms {}
 
