@@ -81,6 +81,8 @@ pub(crate) enum OutboxEdit {
     ParkFollowUp {
         id: u128,
         follow_up: EncodedEvent,
+        /// The answer of the target, if it rejected the message.
+        rejection: Option<Box<RawValue>>,
         reason: String,
     },
     /// Lets other nodes take a message or job after this many milliseconds. `is_retry` counts a failed attempt.

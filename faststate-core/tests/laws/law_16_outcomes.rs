@@ -286,6 +286,7 @@ async fn law_16_parked_follow_up_is_applied_once_when_it_is_retried() {
         assert_eq!(unfinished(&registry).await, (vec![], 0));
         let state = office.read().await.unwrap();
         assert_eq!(state.done + state.refused, 1);
+        assert_eq!(state.last_rejection.is_empty(), task == Reaction::Accept, "the answer is kept");
     }
 }
 

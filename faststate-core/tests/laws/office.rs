@@ -52,6 +52,8 @@ pub(crate) struct Office {
     pub(crate) done: u32,
     pub(crate) refused: u32,
     pub(crate) is_open: bool,
+    /// The rejection that the last follow-up of a refused task has received.
+    pub(crate) last_rejection: String,
     /// The names of the timers that have fired.
     pub(crate) rang: Vec<String>,
 }
@@ -128,6 +130,7 @@ impl Event for FollowUp {
         let task = |padding| Task { task: Reaction::Accept, padding: "x".repeat(padding) };
         office.done += u32::from(!self.is_refused);
         office.refused += u32::from(self.is_refused);
+        office.last_rejection = context.rejection().map(ToString::to_string).unwrap_or_default();
         match self.reaction {
             Reaction::Reject => return Err(Rejection::conflict("no follow-up")),
             Reaction::RejectWhileClosed if !office.is_open => return Err(Rejection::conflict("closed")),

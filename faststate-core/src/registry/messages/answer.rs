@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::{Rejection, RejectionKind};
 
@@ -30,6 +31,11 @@ pub(in crate::registry) fn encode_answer(rejection: &Rejection) -> Bytes {
     }
     let short = StoredRejection { kind: kind.into(), message: "rejected".into(), fields: Vec::new() };
     serde_json::to_vec(&short).unwrap_or_default().into()
+}
+
+/// Encodes a rejection for the outbox of the sender.
+pub(in crate::registry) fn stored_answer(rejection: &Rejection) -> Option<Box<RawValue>> {
+    serde_json::from_slice(&encode_answer(rejection)).ok()
 }
 
 /// Decodes an answer. An answer that a newer version of the application wrote may be a conflict without a text.

@@ -289,7 +289,7 @@ impl Dispatcher {
                 }
             },
             // The state refused it, and an operator retries it.
-            Work::FollowUp(_) => SettledAs::Accepted,
+            Work::FollowUp { .. } => SettledAs::Accepted,
             Work::Timer { .. } => SettledAs::Fired,
         };
         Settlement { id, result: park_if_too_old(result, &entry) }
@@ -399,7 +399,7 @@ impl DriverRun {
                     }
                     Some(to.clone())
                 }
-                Work::Job { .. } | Work::FollowUp(_) => None,
+                Work::Job { .. } | Work::FollowUp { .. } => None,
                 Work::Timer { .. } => continue,
             };
             if !claims.contains(&entry.id) || self.in_flight.contains_key(&entry.id) {

@@ -48,7 +48,7 @@ impl UnfinishedMessage {
             }
             Work::Timer { name, event } => (format!("timer {name}"), event.event.clone()),
             Work::Job { name, .. } => (format!("job {name}"), String::new()),
-            Work::FollowUp(event) => ("follow-up".to_owned(), event.event.clone()),
+            Work::FollowUp { event, .. } => ("follow-up".to_owned(), event.event.clone()),
         };
         Self {
             sender: sender.clone(),

@@ -88,7 +88,12 @@ pub(crate) enum Work {
         input: Box<RawValue>,
     },
     /// An event that follows a message, and that the state refused.
-    FollowUp(EncodedEvent),
+    FollowUp {
+        event: EncodedEvent,
+        /// The answer of the target, if it rejected the message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rejection: Option<Box<RawValue>>,
+    },
 }
 
 /// The identity of the viewer that sent the first event, as it is stored.
@@ -271,9 +276,10 @@ impl Editor<'_> {
                 self.change(id, |entry| entry.parked = Some(reason));
                 Ok(())
             }
-            OutboxEdit::ParkFollowUp { id, follow_up, reason } => {
+            OutboxEdit::ParkFollowUp { id, follow_up, rejection, reason } => {
                 self.change(id, |entry| {
-                    (entry.parked, entry.work) = (Some(reason), Work::FollowUp(follow_up));
+                    let work = Work::FollowUp { event: follow_up, rejection };
+                    (entry.parked, entry.work) = (Some(reason), work);
                 });
                 Ok(())
             }
@@ -372,7 +378,7 @@ impl Work {
             Self::Message { event, then, or_else, .. } => {
                 size(event) + then.as_ref().map_or(0, size) + or_else.as_ref().map_or(0, size)
             }
-            Self::Timer { event, .. } | Self::FollowUp(event) => size(event),
+            Self::Timer { event, .. } | Self::FollowUp { event, .. } => size(event),
             Self::Job { input, .. } => input.get().len(),
         }
     }

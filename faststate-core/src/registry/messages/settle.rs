@@ -5,6 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use futures::future::{BoxFuture, ready};
 
 use super::{
+    answer::stored_answer,
     outbox::{Outbox, OutboxEntry, Work},
     settlement::{SettledAs, Settlement, Take},
 };
@@ -44,9 +45,8 @@ pub(in crate::registry) fn event_of<'a>(
     match (&entry.work, &settlement.result) {
         (Work::Message { then, .. }, SettledAs::Accepted) => then.as_ref(),
         (Work::Message { or_else, .. }, SettledAs::Rejected(_)) => or_else.as_ref(),
-        (Work::Timer { event, .. }, SettledAs::Fired) | (Work::FollowUp(event), SettledAs::Accepted) => {
-            Some(event)
-        }
+        (Work::Timer { event, .. }, SettledAs::Fired)
+        | (Work::FollowUp { event, .. }, SettledAs::Accepted) => Some(event),
         _ => None,
     }
 }
@@ -72,7 +72,7 @@ impl<S: ReactiveState> Mutation<S> for Settle<S> {
             let id = settlement.id;
             // Another node, or an earlier attempt of this turn, may have settled it.
             let entry = context.outbox().and_then(|outbox| outbox.get(id));
-            let still_applies = entry.is_some_and(|entry| settlement.result.applies_to(entry));
+            let still_applies = entry.is_some_and(|entry| still_applies(&settlement.result, entry));
             if let SettledAs::Taken(take) = &settlement.result {
                 take.is_taken.store(still_applies, Ordering::Relaxed);
             }
@@ -99,17 +99,15 @@ impl<S: ReactiveState> Mutation<S> for Settle<S> {
     }
 }
 
-impl SettledAs {
-    /// Whether the entry is still the one that this is the result of.
-    fn applies_to(&self, entry: &OutboxEntry) -> bool {
-        let is_follow_up = matches!(entry.work, Work::FollowUp(_));
-        match self {
-            Self::Taken(take) => take.from == entry.from && entry.parked.is_none(),
-            // Two nodes have delivered the message. After the first one, the state refused the event that follows.
-            Self::Accepted => !is_follow_up || entry.parked.is_none(),
-            Self::Rejected(_) => !is_follow_up,
-            _ => true,
-        }
+/// Whether the entry is still the one that this is the result of.
+fn still_applies(result: &SettledAs, entry: &OutboxEntry) -> bool {
+    let is_follow_up = matches!(entry.work, Work::FollowUp { .. });
+    match result {
+        SettledAs::Taken(take) => take.from == entry.from && entry.parked.is_none(),
+        // Two nodes have delivered the message. After the first one, the state refused the event that follows.
+        SettledAs::Accepted => !is_follow_up || entry.parked.is_none(),
+        SettledAs::Rejected(_) => !is_follow_up,
+        _ => true,
     }
 }
 
@@ -150,6 +148,7 @@ impl<S: ReactiveState> FollowUp<S> {
                     context.replace_edit(OutboxEdit::ParkFollowUp {
                         id,
                         follow_up: self.encoded.clone(),
+                        rejection: self.cause.rejection.as_ref().and_then(stored_answer),
                         reason,
                     });
                 }

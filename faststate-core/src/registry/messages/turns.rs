@@ -8,8 +8,9 @@ use std::{
 use futures::future::join_all;
 
 use super::{
+    answer::decode_answer,
     jobs::retry_pause,
-    outbox::{Outbox, OutboxEntry},
+    outbox::{Outbox, OutboxEntry, Work},
     settle::{FollowUp, PreparedSettlement, Settle, event_of},
     settlement::{Delivery, DueProgress, SettledAs, Settlement, Take},
 };
@@ -149,9 +150,11 @@ async fn prepare_settlement<S: ReactiveState>(
         return PreparedSettlement { settlement, follow_up: None };
     };
     let mut cause = Cause::new(key.clone(), entry.viewer.viewer(), entry.hops);
-    if let SettledAs::Rejected(rejection) = &settlement.result {
-        cause.rejection = Some(rejection.clone());
-    }
+    cause.rejection = match (&settlement.result, &entry.work) {
+        (SettledAs::Rejected(rejection), _) => Some(rejection.clone()),
+        (_, Work::FollowUp { rejection: Some(answer), .. }) => Some(decode_answer(answer.get().as_bytes())),
+        _ => None,
+    };
     let is_optional = matches!(settlement.result, SettledAs::Fired);
     let mut follow_up = FollowUp {
         encoded: encoded.clone(),
