@@ -34,7 +34,7 @@ pub use self::{
     browser::{Browser, Session},
     cable::Cable,
     certificates::{CertificateFiles, Certificates},
-    clock::shift_clock,
+    clock::{WallClock, shift_clock},
     demo::Demo,
     example::Example,
     failovers::failovers,

@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::{Folder, free_address, program, signal};
-use crate::wait::{DEADLINE, until};
+use crate::{
+    clock::WallClock,
+    wait::{DEADLINE, until},
+};
 
 /// Creates the tests' database and users at each start. Every server does so itself, and none replicates it.
 const INIT: &str = "SET SESSION sql_log_bin = 0;
@@ -37,6 +40,8 @@ struct Settings {
     arguments: Vec<String>,
     /// The time zone, in the format of `TZ`; by default the machine's.
     zone: Option<String>,
+    /// The clock; by default the machine's.
+    clock: Option<WallClock>,
 }
 
 impl MariaDb {
@@ -50,7 +55,7 @@ impl MariaDb {
     #[must_use]
     pub fn with(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().copied().map(str::to_owned).collect();
-        Self::set(Settings { arguments, zone: None })
+        Self::set(Settings { arguments, ..Settings::default() })
     }
 
     /// Starts a server that others can [`follow`](Self::follow).
@@ -63,7 +68,13 @@ impl MariaDb {
     #[must_use]
     pub fn in_zone(zone: &str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().copied().map(str::to_owned).collect();
-        Self::set(Settings { arguments, zone: Some(zone.to_owned()) })
+        Self::set(Settings { arguments, zone: Some(zone.to_owned()), clock: None })
+    }
+
+    /// Starts a server on this clock.
+    #[must_use]
+    pub fn with_clock(clock: &WallClock) -> Self {
+        Self::set(Settings { clock: Some(clock.clone()), ..Settings::default() })
     }
 
     fn set(settings: Settings) -> Self {
@@ -209,7 +220,11 @@ impl Drop for MariaDb {
 }
 
 fn run(folder: &Folder, port: u16, settings: &Settings) -> Child {
-    Command::new(program("mariadbd", &["/usr/sbin".into()], "mariadb-server"))
+    let mut mariadb = Command::new(program("mariadbd", &["/usr/sbin".into()], "mariadb-server"));
+    if let Some(clock) = &settings.clock {
+        clock.attach(&mut mariadb);
+    }
+    mariadb
         .arg("--no-defaults")
         .arg(format!("--datadir={}", folder.join("data").display()))
         .arg(format!("--socket={}", folder.join("socket").display()))

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{Folder, free_address, program, signal, signal_all};
-use crate::{certificates::CertificateFiles, wait::until};
+use crate::{certificates::CertificateFiles, clock::WallClock, wait::until};
 
 /// A PostgreSQL server for one test, killed when dropped.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Postgres {
     folder: Folder,
     port: u16,
     arguments: Vec<String>,
+    clock: Option<WallClock>,
     child: Child,
 }
 
@@ -34,6 +35,8 @@ pub struct PostgresSettings<'a> {
     pub hba: Option<&'a str>,
     /// Whether it also listens on a socket in its folder.
     pub socket: bool,
+    /// The clock on which it runs; by default the machine's.
+    pub clock: Option<WallClock>,
 }
 
 impl Postgres {
@@ -63,9 +66,9 @@ impl Postgres {
             .expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let port = free_address().port();
-        let arguments = settings.arguments(&folder);
-        let child = run(&folder, port, &arguments);
-        let mut server = Self { folder, port, arguments, child };
+        let (arguments, clock) = (settings.arguments(&folder), settings.clock.clone());
+        let child = run(&folder, port, &arguments, clock.as_ref());
+        let mut server = Self { folder, port, arguments, clock, child };
         server.ready();
         server
     }
@@ -77,8 +80,8 @@ impl Postgres {
         own(folder.path());
         copy_cluster(&folder, primary);
         let (port, arguments) = (free_address().port(), PostgresSettings::default().arguments(&folder));
-        let child = run(&folder, port, &arguments);
-        let mut server = Self { folder, port, arguments, child };
+        let child = run(&folder, port, &arguments, None);
+        let mut server = Self { folder, port, arguments, clock: None, child };
         server.ready();
         server
     }
@@ -163,7 +166,7 @@ impl Postgres {
 
     /// Restarts it after [`crash`](Self::crash), on the same port.
     pub fn restart(&mut self) {
-        self.child = run(&self.folder, self.port, &self.arguments);
+        self.child = run(&self.folder, self.port, &self.arguments, self.clock.as_ref());
         self.ready();
     }
 
@@ -242,8 +245,12 @@ impl Drop for Postgres {
     }
 }
 
-fn run(folder: &Folder, port: u16, arguments: &[String]) -> Child {
-    command("postgres", folder.path())
+fn run(folder: &Folder, port: u16, arguments: &[String], clock: Option<&WallClock>) -> Child {
+    let mut postgres = command("postgres", folder.path());
+    if let Some(clock) = clock {
+        clock.attach(&mut postgres);
+    }
+    postgres
         .arg("-D")
         .arg(folder.join("data"))
         .args(["-p", &port.to_string()])

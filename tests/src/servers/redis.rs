@@ -12,6 +12,7 @@ use std::{
 use super::{folder::Folder, free_address, signal};
 use crate::{
     certificates::{CertificateFiles, Certificates},
+    clock::WallClock,
     wait::until,
 };
 
@@ -19,6 +20,8 @@ use crate::{
 const SOCKET: &str = "redis.sock";
 /// Stands for the server's port in its settings.
 const PORT: &str = "{port}";
+/// The settings of a server that persists every acknowledged write.
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// A `redis-server` for one test.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ pub struct RedisServer {
     address: SocketAddr,
     settings: Vec<String>,
     folder: Folder,
+    clock: Option<WallClock>,
     child: Child,
 }
 
@@ -37,19 +41,29 @@ impl RedisServer {
     /// Starts a server that persists every acknowledged write: `appendfsync always`.
     #[must_use]
     pub fn start() -> Self {
-        Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
+        Self::with(&DURABLE)
+    }
+
+    /// Starts a server on this clock that persists every acknowledged write.
+    #[must_use]
+    pub fn with_clock(clock: &WallClock) -> Self {
+        Self::launch(&DURABLE, Some(clock))
     }
 
     /// Starts a server with these settings and without automatic snapshots.
     #[must_use]
     pub fn with(settings: &[&str]) -> Self {
+        Self::launch(settings, None)
+    }
+
+    fn launch(settings: &[&str], clock: Option<&WallClock>) -> Self {
         // Another program may take the free port first.
         for _ in 0..10 {
             let address = free_address();
             let settings: Vec<_> = settings.iter().copied().map(str::to_owned).collect();
             let folder = Folder::new("redis");
-            let child = run(address, &folder, &settings);
-            let mut server = Self { address, settings, folder, child };
+            let child = run(address, &folder, &settings, clock);
+            let mut server = Self { address, settings, folder, clock: clock.cloned(), child };
             if server.is_ready() {
                 return server;
             }
@@ -80,7 +94,7 @@ impl RedisServer {
     pub fn with_tls(certificates: &Certificates, own: &CertificateFiles, settings: &[&str]) -> Self {
         let tls = Self::tls_settings(certificates, own);
         let tls: Vec<_> = tls.iter().map(String::as_str).collect();
-        Self::with(&[&["--appendonly", "yes", "--appendfsync", "always"], &*tls, settings].concat())
+        Self::with(&[&DURABLE[..], &*tls, settings].concat())
     }
 
     /// The file of its socket.
@@ -121,7 +135,7 @@ impl RedisServer {
 
     /// Restarts it after [`kill`](Self::kill), at the same address with the same data.
     pub fn restart(&mut self) {
-        self.child = run(self.address, &self.folder, &self.settings);
+        self.child = run(self.address, &self.folder, &self.settings, self.clock.as_ref());
         assert!(self.is_ready(), "redis-server ends as soon as it is started again");
     }
 
@@ -177,11 +191,15 @@ impl Drop for RedisServer {
     }
 }
 
-fn run(address: SocketAddr, folder: &Folder, settings: &[String]) -> Child {
+fn run(address: SocketAddr, folder: &Folder, settings: &[String], clock: Option<&WallClock>) -> Child {
     let port = address.port().to_string();
     // A server with TLS does not listen without it.
     let plain = if settings.iter().any(|setting| setting == "--tls-port") { "0" } else { &*port };
-    Command::new("redis-server")
+    let mut redis = Command::new("redis-server");
+    if let Some(clock) = clock {
+        clock.attach(&mut redis);
+    }
+    redis
         .args(["--bind", &address.ip().to_string(), "--port", plain])
         .args(["--save", "", "--loglevel", "warning", "--dir"])
         .arg(folder.path())

@@ -1,4 +1,4 @@
-//! Several nodes over one server: the broadcasters, and several processes of the demo.
+//! Several nodes over one server: the broadcasters, several processes of the demo, and of a small application.
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod broadcasters;
@@ -7,6 +7,7 @@ mod counting;
 mod deploy;
 mod drain;
 mod following;
+mod messages;
 mod nginx;
 mod outages;
 mod redis;

@@ -123,6 +123,7 @@ pub(super) fn start(kind: &str, authorities: &Authorities) -> Postgres {
         client_authority: (kind == "certified").then(|| authorities.trusted.authority()),
         hba: hba(kind),
         socket: kind == "tls",
+        ..PostgresSettings::default()
     })
 }
 
