@@ -7,7 +7,8 @@
 //! - `due` is called over a store that contains 1,000,000 timers, and events are measured with and without these timers.
 //!
 //! Both use the same server (or file) and settings; each transfer is on disk before its acknowledgement. The two alternate.
-//! The benchmark starts the servers itself. `-- --quick` runs one short round as a smoke test.
+//! The benchmark starts the servers itself. `-- work` and `-- timers` select a part, and `-- --quick` runs one short round as a
+//! smoke test.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a program that prints")]
 
 mod bank;
@@ -59,19 +60,28 @@ async fn main() {
     } else {
         Pace { rounds: 5, turn: Duration::from_secs(3), timers: 1_000_000 }
     };
+    let is_wanted = |part: &str| {
+        let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+        named.is_empty() || named.iter().any(|word| word == part)
+    };
     let folder = Folder::new("messages");
-    let file = folder.join("ours.db");
     let postgres = Postgres::start();
-    let ours = Bank::open(DieselStore::sqlite(&file).await.unwrap()).await;
-    let hand = by_hand::sqlite::ByHand::open(&folder.join("hand.db"));
-    compare("SQLite", &ours, &hand, &pace).await;
-    let ours = Bank::open(DieselStore::postgres(postgres.url()).await.unwrap()).await;
-    let hand = by_hand::postgres::ByHand::open(&postgres.url()).await;
-    compare("PostgreSQL", &ours, &hand, &pace).await;
-    println!("\nWith {} pending timers:", pace.timers);
-    timers::measure("SQLite", DieselStore::sqlite(folder.join("timers.db")).await.unwrap(), &pace).await;
-    let url = postgres.url();
-    timers::measure("PostgreSQL", DieselStore::postgres(url).await.unwrap(), &pace).await;
+    if is_wanted("work") {
+        let ours = Bank::open(DieselStore::sqlite(folder.join("ours.db")).await.unwrap()).await;
+        let hand = by_hand::sqlite::ByHand::open(&folder.join("hand.db"));
+        compare("SQLite", &ours, &hand, &pace).await;
+        let ours = Bank::open(DieselStore::postgres(postgres.url()).await.unwrap()).await;
+        let hand = by_hand::postgres::ByHand::open(&postgres.url()).await;
+        compare("PostgreSQL", &ours, &hand, &pace).await;
+    }
+    if is_wanted("timers") {
+        println!("\nWith {} pending timers:", pace.timers);
+        let sqlite = async |name| DieselStore::sqlite(folder.join(name)).await.unwrap();
+        timers::measure("SQLite", sqlite("full.db").await, sqlite("empty.db").await, &pace).await;
+        let (full, empty) = (Postgres::start(), Postgres::start());
+        let store = async |server: &Postgres| DieselStore::postgres(server.url()).await.unwrap();
+        timers::measure("PostgreSQL", store(&full).await, store(&empty).await, &pace).await;
+    }
 }
 
 /// Operations per second, CPU time of this process per operation, and the median latency.
