@@ -12,7 +12,7 @@
 //!   the amount again: the highest one leads, and the others are released, whatever the order of the answers.
 //! - **The end decides.** The timer does not wait for reservations. An answer after the end finds the lot over, and is
 //!   released. An answer after the lot was opened again finds another [`round`](Lot::round), and is released as well.
-//! - **A leader who raises the bid** reserves the whole new amount before the old one is released.
+//! - **A higher bid by the leader** reserves the whole new amount before the old one is released.
 //! - **Nothing is lost or spent twice.** Each accepted `reserve` is followed by exactly one `release` or `pay`, and each
 //!   `pay` by one `earn`. No message depends on what the lot has become meanwhile: it carries its own amount.
 //! - **Only lots change reservations.** The events between lot and purse are registered as messages, so they cannot be
@@ -38,7 +38,7 @@ use crate::{
     timer::milliseconds,
 };
 
-/// The user who sells all lots.
+/// The seller of all lots.
 pub(crate) const SELLER: &str = "alice";
 const MAX_BID: u64 = 1_000_000;
 /// The longest time for which a lot can be opened: 30 days.

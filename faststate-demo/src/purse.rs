@@ -1,4 +1,4 @@
-//! Purses: the credit of the users who bid in the [`auction`](crate::auction).
+//! Purses: the credit of bidders in the [`auction`](crate::auction).
 //!
 //! A user only tops up. Everything else happens in messages from lots, which no HTTP request can send.
 

@@ -1,4 +1,4 @@
-//! The auction: credit that returns to a bidder who was outbid, and an auction that ends by itself.
+//! The auction: an outbid bidder gets the credit back, and an auction ends by itself.
 
 use faststate_tests::{Demo, Page, Session};
 
@@ -47,7 +47,7 @@ fn outbid_bidder_gets_credit_back_and_the_end_pays_the_seller() {
     bid(&bob, "101");
     bob.mentions("#notices", "your credit is 100");
 
-    // The new end is so near that nobody bids before it.
+    // The new end is so near that no bid arrives before it.
     open(&demo, 1);
     for page in [&bob, &carol, &alice] {
         page.shows("#outcome", "has bought it");

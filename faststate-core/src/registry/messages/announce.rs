@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{Key, registry::shared::Shared};
 
-/// Claims the new messages and jobs for this node, after a save that began at `asked`, and makes the scheduler look for the new timers in time.
+/// Claims the new messages and jobs for this node, after a save that began at `asked`, and makes the scheduler look for
+/// the new timers in time.
 pub(in crate::registry) fn announce(
     shared: &Arc<Shared>,
     store_time: &StoreTime,

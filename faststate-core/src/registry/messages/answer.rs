@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn rejection_survives_encoding_and_decoding() {
         for rejection in [
-            Rejection::invalid("too \"little\"").field("amount").and("user", "who?"),
+            Rejection::invalid("too \"little\"").field("amount").and("user", "unknown"),
             Rejection::forbidden("no"),
             Rejection::not_found(""),
             Rejection::conflict("not now"),
