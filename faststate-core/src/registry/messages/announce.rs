@@ -22,7 +22,9 @@ pub(in crate::registry) fn announce(
 ) {
     let is_new = |id| before.is_none_or(|before| before.get(id).is_none());
     let mut claimed = Vec::new();
-    for entry in after.entries().iter().filter(|entry| entry.parked.is_none() && is_new(entry.id)) {
+    // New entries are at the end, so an event that requests nothing looks at one entry.
+    let new = after.entries().iter().rev().take_while(|entry| is_new(entry.id));
+    for entry in new.filter(|entry| entry.parked.is_none()) {
         if entry.is_timer() {
             store_time.wake_at(time(entry.from));
         } else {
